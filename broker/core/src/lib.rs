@@ -1,0 +1,4 @@
+//! The broker.
+
+pub mod log;
+pub use log::Log;

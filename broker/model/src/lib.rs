@@ -1,0 +1,22 @@
+//! Values and rules of the broker, all pure: nothing here does I/O, reads a clock, draws a random number or knows
+//! a wire format, a storage engine or a runtime. A value is valid by construction; a rule gets time as an argument.
+//!
+//! Words are those of the glossary in `docs/ARCHITECTURE.md`.
+
+pub mod admission;
+pub mod cursor;
+pub mod epochs;
+pub mod filter;
+pub mod gap;
+pub mod limits;
+pub mod message;
+pub mod retry;
+pub mod topic;
+
+pub use admission::{Admission, Condition, Fingerprint, IdempotencyKey};
+pub use cursor::{Cursor, CursorError, Epoch, Position};
+pub use epochs::{EpochStart, Epochs, Opening};
+pub use filter::{Filter, FilterError, Pattern, Term};
+pub use gap::{Gap, GapReason, Trim, TrimReason};
+pub use message::{DataKind, Draft, MediaType, Message, Timestamp};
+pub use topic::{Topic, TopicError};

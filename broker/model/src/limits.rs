@@ -1,0 +1,98 @@
+//! Every bound of the broker, each with its reason. Sizes are in bytes, times in milliseconds.
+
+/// A topic's name: fits a URL, a file name and a log line.
+pub const TOPIC_BYTES_MAX: usize = 255;
+/// Terms of one filter: a URL of a hundred topics still fits common proxies' 8 KB.
+pub const FILTER_TERMS_MAX: usize = 100;
+
+/// One message's body. Real-time messages are small; larger content belongs elsewhere, with its URL in the message.
+pub const MESSAGE_BYTES_MAX: usize = 1 << 20;
+/// One batch's body: large enough that a flush is shared by thousands, small enough to hold in memory per request.
+pub const BATCH_BYTES_MAX: usize = 8 << 20;
+/// Messages of one batch.
+pub const BATCH_MESSAGES_MAX: usize = 10_000;
+/// A message's `key`, as long as a topic.
+pub const MESSAGE_KEY_BYTES_MAX: usize = 255;
+/// A message's `event`.
+pub const EVENT_BYTES_MAX: usize = 64;
+/// A message's own headers: how many, and all their bytes.
+pub const HEADERS_MAX: usize = 16;
+/// See [`HEADERS_MAX`].
+pub const HEADERS_BYTES_MAX: usize = 4096;
+/// A media type, with parameters.
+pub const MEDIA_TYPE_BYTES_MAX: usize = 255;
+/// An idempotency key, between its quotes.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
+/// How long an idempotency key is remembered: longer than any sane client retries.
+pub const IDEMPOTENCY_WINDOW_MS: u64 = 10 * 60 * 1000;
+
+/// Messages of a page when the client doesn't say.
+pub const PAGE_MESSAGES_DEFAULT: usize = 100;
+/// Messages of a page, at most.
+pub const PAGE_MESSAGES_MAX: usize = 1000;
+/// Bodies of a page; one message is always given.
+pub const PAGE_BYTES_MAX: usize = 1 << 20;
+/// Stored bytes that one turn of a read looks at, matching or not: bounds what a sparse filter costs.
+pub const SCAN_BYTES_MAX: usize = 8 << 20;
+/// Turns that a page may take before it answers with `more` and nothing in it.
+pub const PAGE_TURNS_MAX: usize = 4;
+/// `last=n`: as far back as a page reaches.
+pub const LAST_MAX: usize = PAGE_MESSAGES_MAX;
+/// Topics in one page of the list of topics.
+pub const TOPICS_PAGE_MAX: usize = 1000;
+/// The same, when the client doesn't say.
+pub const TOPICS_PAGE_DEFAULT: usize = 100;
+
+/// How long a long-poll may be held: under the 60 s after which common proxies give up.
+pub const WAIT_MS_MAX: u64 = 55_000;
+/// Retry-After, at least: a poll a second is what an impatient client would do anyway.
+pub const RETRY_MS_MIN: u64 = 1_000;
+/// Retry-After, at most, before load stretches it.
+pub const RETRY_MS_MAX: u64 = 30_000;
+
+/// Silence on a stream before the broker gives a sign of life: proxies cut at 30 s or more.
+pub const HEARTBEAT_MS: u64 = 15_000;
+/// A reader that can't write for this long lets go of the page that it holds.
+pub const STALL_RELEASE_MS: u64 = 1_000;
+/// A reader that can't write for this long is closed; its cursor resumes.
+pub const STALL_CLOSE_MS: u64 = 30_000;
+/// The time over which clients are told to come back after a drain, so that they don't come all at once.
+pub const DRAIN_RETRY_MS: u64 = 4_000;
+
+/// Messages of one segment, in bytes of bodies: a few socket buffers' worth, cheap to keep alive for one slow reader.
+pub const SEGMENT_BYTES_MAX: usize = 32 << 10;
+/// One term's hot tail: what a reader can be behind without asking the log.
+pub const TAIL_BYTES_MAX: usize = 1 << 20;
+/// All hot tails of a shard together.
+pub const TAILS_BYTES_MAX: usize = 64 << 20;
+/// What one call of a reader hands to its transport.
+pub const BATCH_READ_BYTES_MAX: usize = 256 << 10;
+/// One turn of a read from the log, for catch-up.
+pub const READ_BYTES_MAX: usize = 128 << 10;
+/// Messages of one such turn.
+pub const READ_MESSAGES_MAX: usize = 2000;
+/// Pages that are read but not yet written, for all readers together.
+pub const READ_BYTES_IN_FLIGHT_MAX: usize = 64 << 20;
+
+/// Publishes that wait for the committer: their bytes and number. Beyond is 503.
+pub const QUEUE_BYTES_MAX: usize = 64 << 20;
+/// See [`QUEUE_BYTES_MAX`].
+pub const QUEUE_COUNT_MAX: usize = 65_536;
+/// What one commit takes from the queue.
+pub const COMMIT_BYTES_MAX: usize = 8 << 20;
+
+/// A request's head: method, URL and headers.
+pub const REQUEST_HEAD_BYTES_MAX: usize = 16 << 10;
+/// Headers of a request.
+pub const REQUEST_HEADERS_MAX: usize = 100;
+/// Time for a connection to send a whole head.
+pub const REQUEST_HEAD_MS_MAX: u64 = 10_000;
+/// Time for a request to send its whole body.
+pub const REQUEST_BODY_MS_MAX: u64 = 30_000;
+
+/// Unanswered requests of one WebSocket; beyond, the broker stops reading from it.
+pub const SOCKET_PENDING_MAX: usize = 64;
+/// Subscriptions of one WebSocket.
+pub const SOCKET_SUBSCRIPTIONS_MAX: usize = 100;
+/// One line from a WebSocket client: a message as a JSON string, with room for escapes.
+pub const SOCKET_LINE_BYTES_MAX: usize = 2 << 20;

@@ -1,0 +1,32 @@
+//! When a client should come back: pure arithmetic, with the random draw passed in.
+
+use crate::limits::{RETRY_MS_MAX, RETRY_MS_MIN};
+
+/// What is known of a topic's pace.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Pace {
+    /// The mean time between its latest messages, if it had two.
+    pub interval_ms: Option<u64>,
+    /// How long ago its newest was published, if it had one.
+    pub age_ms: Option<u64>,
+}
+
+/// The time after which a poll that found nothing should come again.
+///
+/// Half of what the topic's pace promises: its mean interval, or how long it has been silent if that is longer (what
+/// has been silent for a minute will likely be so for another). `load` in 0..=1 stretches it up to eightfold; `draw` in
+/// 0..=1 spreads it over ± 25 %, so that clients that came together don't come back together.
+pub fn retry_after_ms(pace: Pace, load: f64, draw: f64) -> u64 {
+    let expected = match (pace.interval_ms, pace.age_ms) {
+        (Some(interval), Some(age)) => interval.max(age),
+        (Some(known), None) | (None, Some(known)) => known,
+        (None, None) => RETRY_MS_MAX,
+    };
+    let base = (expected / 2).clamp(RETRY_MS_MIN, RETRY_MS_MAX);
+    spread(base.saturating_mul(1 + (7.0 * load.clamp(0.0, 1.0)) as u64), draw)
+}
+
+/// A time spread over ± 25 % by `draw` in 0..=1.
+pub fn spread(base_ms: u64, draw: f64) -> u64 {
+    (base_ms as f64 * (0.75 + draw.clamp(0.0, 1.0) / 2.0)) as u64
+}
