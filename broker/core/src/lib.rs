@@ -1,4 +1,29 @@
-//! The broker.
+//! The broker's core: the log as a trait, one committer, tails shared by readers, and the readers themselves.
+//!
+//! It knows no HTTP, no JSON, no storage engine and no socket. A wire format is a slot and a function that somebody
+//! else supplies ([`segment::Encoder`]); time and chance come from outside ([`Clock`]).
 
+mod broker;
+mod committer;
 pub mod log;
+mod metrics;
+mod page;
+mod policy;
+mod pool;
+mod reader;
+mod routes;
+mod segment;
+mod shard;
+mod tail;
+mod timer;
+
+pub use broker::{Broker, Clock, Interest, MessageError, OpenError, Parts, PublishError, Start};
+pub use committer::{Committer, WriteError};
 pub use log::Log;
+pub use metrics::Metrics;
+pub use page::{Page, Wait};
+pub use policy::{AllowAll, Forbidden, Policy, Principal};
+pub use reader::{Event, ReadError, Reader};
+pub use segment::{Encoder, Encoders, Slice};
+pub use tail::Slices;
+pub use timer::Timer;

@@ -125,6 +125,14 @@ impl Filter {
         if terms.len() > FILTER_TERMS_MAX { Err(FilterError::TooMany) } else { Ok(Self(terms)) }
     }
 
+    /// A filter of any number of terms, each of which came in a bounded one.
+    pub fn union<'a>(terms: impl IntoIterator<Item = &'a Term>) -> Self {
+        let mut terms: Vec<Term> = terms.into_iter().cloned().collect();
+        terms.sort_unstable();
+        terms.dedup();
+        Self(terms)
+    }
+
     /// The terms, sorted.
     pub fn terms(&self) -> &[Term] {
         &self.0

@@ -4,6 +4,7 @@
 //! Words are those of the glossary in `docs/ARCHITECTURE.md`.
 
 pub mod admission;
+pub mod bye;
 pub mod cursor;
 pub mod epochs;
 pub mod filter;
@@ -14,6 +15,7 @@ pub mod retry;
 pub mod topic;
 
 pub use admission::{Admission, Condition, Fingerprint, IdempotencyKey};
+pub use bye::{Bye, ByeReason};
 pub use cursor::{Cursor, CursorError, Epoch, Position};
 pub use epochs::{EpochStart, Epochs, Opening};
 pub use filter::{Filter, FilterError, Pattern, Term};

@@ -64,7 +64,7 @@ pub const SEGMENT_BYTES_MAX: usize = 32 << 10;
 /// One term's hot tail: what a reader can be behind without asking the log.
 pub const TAIL_BYTES_MAX: usize = 1 << 20;
 /// All hot tails of a shard together.
-pub const TAILS_BYTES_MAX: usize = 64 << 20;
+pub const TAILS_BYTES_MAX: usize = 16 << 20;
 /// What one call of a reader hands to its transport.
 pub const BATCH_READ_BYTES_MAX: usize = 256 << 10;
 /// One turn of a read from the log, for catch-up.

@@ -1,0 +1,378 @@
+//! The broker: one log, one committer, some shards of readers. Every transport and every protocol asks here.
+
+use std::{
+    io,
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use tailwire_model::{
+    Cursor, Epochs, Filter, Message, Position, Term, Timestamp, Topic,
+    epochs::Standing,
+    gap::{self, Resume},
+    limits::READ_BYTES_MAX,
+    retry,
+};
+
+use crate::{
+    committer::{Committer, Queue, WriteError},
+    log::{Appended, Bounds, Commit, Feed, Group, Log, LogStats, TopicInfo},
+    metrics::Metrics,
+    policy::{Policy, Principal},
+    pool::Pool,
+    reader::{ReadError, Reader},
+    segment::Encoders,
+    shard::Shard,
+};
+
+/// Time and chance, given from outside.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock {
+    /// The wall clock.
+    pub now: fn() -> Timestamp,
+    /// A random number, uniform over all of `u64`.
+    pub random: fn() -> u64,
+}
+
+impl Clock {
+    /// The system's wall clock.
+    pub fn system_now() -> Timestamp {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// A draw, uniform over 0..1.
+    pub fn draw(&self) -> f64 {
+        ((self.random)() >> 11) as f64 / (1u64 << 53) as f64
+    }
+}
+
+/// What a broker is made of.
+pub struct Parts {
+    /// The log, open. Nothing else may write to it.
+    pub log: Arc<dyn Log>,
+    /// The wire formats.
+    pub encoders: Encoders,
+    /// Who may do what.
+    pub policy: Arc<dyn Policy>,
+    /// Time and chance.
+    pub clock: Clock,
+    /// Delivery shards, at least one.
+    pub shards: usize,
+    /// Threads that read the log.
+    pub read_threads: usize,
+}
+
+/// Where a subscription begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// After this cursor.
+    After(Cursor),
+    /// With the oldest retained message.
+    Earliest,
+    /// With the next message.
+    Latest,
+    /// With the n newest, then on.
+    Last(usize),
+}
+
+/// What a reader is to read.
+#[derive(Debug, Clone)]
+pub struct Interest {
+    /// The topics.
+    pub filter: Filter,
+    /// Where to begin.
+    pub start: Start,
+    /// The end of a gap that the client knows of.
+    pub known: Option<Cursor>,
+    /// The format that the transport will ask for, so that pages come ready-made.
+    pub format: usize,
+}
+
+/// Why a reader could not be opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// None of the filter may be read.
+    #[error("not permitted")]
+    Forbidden,
+    /// The log could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
+/// Why a publish was not done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PublishError {
+    /// The principal may not publish there.
+    #[error("not permitted")]
+    Forbidden,
+    /// The topic is the broker's own.
+    #[error("the topic is the broker's own")]
+    Reserved,
+    /// See [`WriteError`].
+    #[error(transparent)]
+    Write(#[from] WriteError),
+}
+
+/// Why a message can't be given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum MessageError {
+    /// There never was such a message, as far as this log knows.
+    #[error("no such message")]
+    Unknown,
+    /// It was there, and is gone.
+    #[error("the message is gone")]
+    Gone,
+    /// The principal may not read its topic.
+    #[error("not permitted")]
+    Forbidden,
+    /// See [`ReadError`].
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
+/// What all handles of a broker share.
+pub(crate) struct Shared {
+    pub(crate) log: Arc<dyn Log>,
+    pub(crate) epochs: Arc<Epochs>,
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) shards: Vec<Arc<Shard>>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) encoders: Encoders,
+    pub(crate) clock: Clock,
+    queue: Arc<Queue>,
+    policy: Arc<dyn Policy>,
+}
+
+/// A handle; cloning is cheap.
+#[derive(Clone)]
+pub struct Broker(Arc<Shared>);
+
+/// The log's feed goes to every shard.
+struct Fanout(Vec<Arc<Shard>>);
+
+impl Feed for Fanout {
+    fn committed(&self, commit: Arc<Commit>) {
+        for shard in &self.0 {
+            shard.push(&commit);
+        }
+    }
+}
+
+impl Broker {
+    /// A broker, and the committer that a thread must run for publishes to be answered.
+    ///
+    /// # Errors
+    /// When the system gives no threads.
+    pub fn start(parts: Parts) -> io::Result<(Self, Committer)> {
+        let Parts { log, encoders, policy, clock, shards, read_threads } = parts;
+        let metrics = Arc::new(Metrics::default());
+        let queue = Arc::new(Queue::default());
+        let shards: Vec<_> = (0..shards.max(1)).map(|_| Shard::new(log.committed(), encoders)).collect();
+        log.follow(Arc::new(Fanout(shards.clone())));
+        let pool = Pool::start(&log, read_threads.max(1))?;
+        let committer = Committer {
+            queue: queue.clone(),
+            log: log.clone(),
+            metrics: metrics.clone(),
+            clock,
+            // What an earlier run left to tidy up.
+            untidy: true,
+        };
+        let epochs = log.epochs();
+        let shared = Shared { log, epochs, pool, shards, metrics, encoders, clock, queue, policy };
+        Ok((Self(Arc::new(shared)), committer))
+    }
+
+    /// The dispatcher of a shard, to be run on the runtime whose connections it feeds.
+    pub fn dispatcher(&self, shard: usize) -> impl Future<Output = ()> + Send + 'static {
+        self.0.shards[shard].clone().dispatch()
+    }
+
+    /// How many shards there are.
+    pub fn shards(&self) -> usize {
+        self.0.shards.len()
+    }
+
+    /// The broker's counters.
+    pub fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+
+    /// Time and chance.
+    pub fn clock(&self) -> Clock {
+        self.0.clock
+    }
+
+    /// Publishes a group, and answers once it is durable.
+    ///
+    /// # Errors
+    /// A [`PublishError`]; of all but [`WriteError::Unknown`], nothing was published.
+    pub async fn publish(&self, principal: &Principal, group: Group) -> Result<Appended, PublishError> {
+        for draft in &group.drafts {
+            self.permit_write(principal, &draft.topic)?;
+        }
+        let answer = self.0.queue.publish(group).map_err(|error| self.refused(error))?;
+        // The committer answers everything that it takes, unless its thread died over it.
+        Ok(answer.await.unwrap_or(Err(WriteError::Unknown))?)
+    }
+
+    /// Removes the messages of a topic, up to the newest as of its turn.
+    ///
+    /// # Errors
+    /// As for [`Broker::publish`].
+    pub async fn delete(&self, principal: &Principal, topic: Topic) -> Result<(), PublishError> {
+        self.permit_write(principal, &topic)?;
+        let answer = self.0.queue.trim(topic).map_err(|error| self.refused(error))?;
+        Ok(answer.await.unwrap_or(Err(WriteError::Unknown))?)
+    }
+
+    fn permit_write(&self, principal: &Principal, topic: &Topic) -> Result<(), PublishError> {
+        if topic.is_reserved() {
+            return Err(PublishError::Reserved);
+        }
+        self.0.policy.permit_write(principal, topic).map_err(|_| PublishError::Forbidden)
+    }
+
+    fn refused(&self, error: WriteError) -> WriteError {
+        if error == WriteError::Overloaded {
+            self.0.metrics.refused.inc();
+        }
+        error
+    }
+
+    /// Opens a reader. What its cursor has missed is its first event after the heartbeat, or its first page.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub async fn open(&self, principal: &Principal, interest: Interest) -> Result<Reader, OpenError> {
+        let Interest { filter, start, known, format } = interest;
+        let filter = self.permit_read(principal, filter).map_err(|_| OpenError::Forbidden)?;
+        let log = &self.0.log;
+        let (resume, known) = match start {
+            Start::After(cursor) => {
+                let committed = log.committed();
+                let extent = log.bounds(&filter).extent(committed);
+                (gap::resume(&self.0.epochs, &extent, cursor, known), known)
+            }
+            Start::Latest => (at(log.committed()), known),
+            Start::Earliest => {
+                // Whoever asks for the oldest knows that there may have been older ones.
+                let trimmed = log.bounds(&filter).trimmed;
+                (at(Position::ZERO), trimmed.map(|trim| self.0.epochs.cursor_at(trim.upto)))
+            }
+            Start::Last(count) => {
+                let position = self.before_last(&filter, count).await?;
+                let trimmed = log.bounds(&filter).trimmed;
+                (at(position), trimmed.map(|trim| self.0.epochs.cursor_at(trim.upto)))
+            }
+        };
+        Ok(Reader::new(self.0.clone(), filter, resume, known, format))
+    }
+
+    /// A reader of nothing yet, at the tail: the live side of a connection with many subscriptions.
+    pub fn open_empty(&self, format: usize) -> Reader {
+        let start = at(self.0.log.committed());
+        Reader::new(self.0.clone(), Filter::union([]), start, None, format)
+    }
+
+    fn permit_read(&self, principal: &Principal, filter: Filter) -> Result<Filter, OpenError> {
+        self.0.policy.permit_read(principal, filter).map_err(|_| OpenError::Forbidden)
+    }
+
+    async fn before_last(&self, filter: &Filter, count: usize) -> Result<Position, ReadError> {
+        let filter = filter.clone();
+        let result = self.0.pool.run(READ_BYTES_MAX, move |log, _| log.before_last(&filter, count)).await;
+        readable(result)
+    }
+
+    /// What the log holds of a filter, as far as the principal may know.
+    ///
+    /// # Errors
+    /// [`OpenError::Forbidden`].
+    pub fn bounds(&self, principal: &Principal, filter: Filter) -> Result<Bounds, OpenError> {
+        Ok(self.0.log.bounds(&self.permit_read(principal, filter)?))
+    }
+
+    /// The message that a cursor names.
+    ///
+    /// # Errors
+    /// See [`MessageError`].
+    pub async fn message(&self, principal: &Principal, cursor: Cursor) -> Result<Message, MessageError> {
+        if self.0.epochs.standing(cursor, self.0.log.committed()) != Standing::Good {
+            return Err(MessageError::Unknown);
+        }
+        let read = self.0.pool.run(READ_BYTES_MAX, move |log, _| log.get(cursor.position)).await;
+        let message = readable(read)?.ok_or(MessageError::Gone)?;
+        let filter = Filter::from(Term::Topic(message.topic().clone()));
+        self.permit_read(principal, filter).map_err(|_| MessageError::Forbidden)?;
+        Ok(message)
+    }
+
+    /// A page of the topics that the principal may know of.
+    pub fn topics(&self, principal: &Principal, prefix: &str, from: Option<&str>, limit: usize) -> Vec<TopicInfo> {
+        let mut topics = self.0.log.topics(prefix, from, limit);
+        topics.retain(|info| self.permit_read(principal, info.topic.clone().into()).is_ok());
+        topics
+    }
+
+    /// The cursor of a position of the log.
+    pub fn cursor_at(&self, position: Position) -> Cursor {
+        self.0.epochs.cursor_at(position)
+    }
+
+    /// The cursor of the newest committed message.
+    pub fn tail(&self) -> Cursor {
+        self.cursor_at(self.0.log.committed())
+    }
+
+    /// When a poll that found nothing under a filter should come again.
+    pub fn retry_after_ms(&self, bounds: &Bounds) -> u64 {
+        let clock = self.0.clock;
+        retry::retry_after_ms(bounds.pace((clock.now)()), self.load(), clock.draw())
+    }
+
+    /// How busy the committer is, in 0..=1.
+    pub fn load(&self) -> f64 {
+        self.0.queue.load()
+    }
+
+    /// Figures of the store.
+    pub fn stats(&self) -> LogStats {
+        self.0.log.stats()
+    }
+
+    /// Whether the broker is going away.
+    pub fn is_draining(&self) -> bool {
+        self.0.shards[0].is_draining()
+    }
+
+    /// Refuses new publishes, lets what was accepted finish, and sends every reader its bye at the tail. The committer's
+    /// `run` returns when the queue is empty.
+    pub fn drain(&self) {
+        self.0.queue.close();
+        self.0.shards.iter().for_each(|shard| shard.drain());
+    }
+
+    /// Ends the threads that read the log.
+    pub fn close(&self) {
+        self.0.pool.close();
+    }
+}
+
+fn at(after: Position) -> Resume {
+    Resume { after, gap: None }
+}
+
+fn readable<T>(
+    result: Result<Result<T, crate::log::LogError>, tokio::sync::oneshot::error::RecvError>,
+) -> Result<T, ReadError> {
+    match result {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => {
+            tracing::error!(%error, "the log could not be read");
+            Err(ReadError)
+        }
+        Err(_) => Err(ReadError),
+    }
+}

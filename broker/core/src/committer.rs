@@ -1,0 +1,309 @@
+//! Publishing: a bounded queue, and the one committer that drains it. Many publishes share one flush; while it runs,
+//! the next batch fills. There is no timer.
+
+use std::{mem, sync::Arc, time::Instant};
+
+use parking_lot::{Condvar, Mutex};
+use tailwire_model::{
+    Timestamp, Topic, TrimReason,
+    limits::{COMMIT_BYTES_MAX, QUEUE_BYTES_MAX, QUEUE_COUNT_MAX},
+};
+use tokio::sync::oneshot;
+
+use crate::{
+    Clock,
+    log::{Appended, Group, Log, LogError},
+    metrics::Metrics,
+};
+
+/// Why a publish or a DELETE was not done, or may not have been.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum WriteError {
+    /// The queue is full; nothing was done.
+    #[error("the broker has more to commit than it can hold")]
+    Overloaded,
+    /// The broker is going away; nothing was done.
+    #[error("the broker is shutting down")]
+    Draining,
+    /// The disk is full; nothing was done.
+    #[error("the disk is full")]
+    Full,
+    /// The store failed before anything was done.
+    #[error("the store failed")]
+    Failed,
+    /// The store failed while committing.
+    #[error("the outcome is unknown")]
+    Unknown,
+}
+
+pub(crate) type WriteResult = Result<Appended, WriteError>;
+type TrimResult = Result<(), WriteError>;
+
+/// Writes that wait for the committer.
+#[derive(Default)]
+pub(crate) struct Queue {
+    state: Mutex<State>,
+    filled: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    writes: Vec<Write>,
+    bytes: usize,
+    closed: bool,
+}
+
+enum Write {
+    Publish { group: Group, cost: usize, reply: oneshot::Sender<WriteResult> },
+    Trim { topic: Topic, reply: oneshot::Sender<TrimResult> },
+}
+
+impl Write {
+    const fn cost(&self) -> usize {
+        match self {
+            Self::Publish { cost, .. } => *cost,
+            Self::Trim { .. } => 64,
+        }
+    }
+}
+
+impl Queue {
+    pub(crate) fn publish(&self, group: Group) -> Result<oneshot::Receiver<WriteResult>, WriteError> {
+        let cost = group.drafts.iter().map(tailwire_model::Draft::cost).sum();
+        let (reply, result) = oneshot::channel();
+        self.push(Write::Publish { group, cost, reply })?;
+        Ok(result)
+    }
+
+    pub(crate) fn trim(&self, topic: Topic) -> Result<oneshot::Receiver<TrimResult>, WriteError> {
+        let (reply, result) = oneshot::channel();
+        self.push(Write::Trim { topic, reply })?;
+        Ok(result)
+    }
+
+    fn push(&self, write: Write) -> Result<(), WriteError> {
+        let mut state = self.state.lock();
+        if state.closed {
+            return Err(WriteError::Draining);
+        }
+        if state.bytes + write.cost() > QUEUE_BYTES_MAX || state.writes.len() >= QUEUE_COUNT_MAX {
+            return Err(WriteError::Overloaded);
+        }
+        state.bytes += write.cost();
+        state.writes.push(write);
+        let first = state.writes.len() == 1;
+        drop(state);
+        if first {
+            self.filled.notify_one();
+        }
+        Ok(())
+    }
+
+    /// How full it is, in 0..=1.
+    pub(crate) fn load(&self) -> f64 {
+        let state = self.state.lock();
+        (state.bytes as f64 / QUEUE_BYTES_MAX as f64).max(state.writes.len() as f64 / QUEUE_COUNT_MAX as f64)
+    }
+
+    /// Refuses writes from here on; what is queued is still committed.
+    pub(crate) fn close(&self) {
+        self.state.lock().closed = true;
+        self.filled.notify_all();
+    }
+
+    /// What one commit takes: all that waits, unless that is very much.
+    fn take(&self) -> Vec<Write> {
+        let mut state = self.state.lock();
+        let mut bytes = 0;
+        let mut fits = |write: &Write| {
+            bytes += write.cost();
+            bytes <= COMMIT_BYTES_MAX
+        };
+        let count = state.writes.iter().take_while(|write| fits(write)).count();
+        let count = count.max(1).min(state.writes.len());
+        let rest = state.writes.split_off(count);
+        let batch = mem::replace(&mut state.writes, rest);
+        state.bytes -= batch.iter().map(Write::cost).sum::<usize>();
+        batch
+    }
+
+    /// Waits for a write; false when there is none and never will be.
+    fn wait(&self) -> bool {
+        let mut state = self.state.lock();
+        while state.writes.is_empty() && !state.closed {
+            self.filled.wait(&mut state);
+        }
+        !state.writes.is_empty()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.state.lock().writes.is_empty()
+    }
+}
+
+/// The only writer of the log. `step` needs no thread of its own, so tests run it inline; `run` is the thread's loop.
+pub struct Committer {
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) log: Arc<dyn Log>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) clock: Clock,
+    pub(crate) untidy: bool,
+}
+
+impl Committer {
+    /// Commits what waits and answers it. False if nothing waited.
+    pub fn step(&mut self) -> bool {
+        let batch = self.queue.take();
+        if batch.is_empty() {
+            return false;
+        }
+        let started = Instant::now();
+        let pending = self.append(batch);
+        let committed = self.log.commit().map_err(|error| {
+            report(&error);
+            WriteError::Unknown
+        });
+        self.metrics.commits.inc();
+        self.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
+        for write in pending {
+            write.answer(committed.err());
+        }
+        true
+    }
+
+    /// Runs until the queue is closed and empty, then closes the log.
+    ///
+    /// # Errors
+    /// When the log can't be closed in good order.
+    pub fn run(mut self) -> Result<(), LogError> {
+        loop {
+            if self.untidy && self.queue.is_empty() {
+                self.tidy();
+            } else if !self.queue.wait() {
+                return self.log.close();
+            }
+            self.step();
+        }
+    }
+
+    fn tidy(&mut self) {
+        self.untidy = self.log.tidy().unwrap_or_else(|error| {
+            report(&error);
+            false
+        });
+    }
+
+    /// Hands the batch to the log, in order; publishes that stand together go in one call.
+    fn append(&mut self, batch: Vec<Write>) -> Vec<Pending> {
+        let now = (self.clock.now)();
+        let mut pending = Vec::with_capacity(batch.len());
+        let mut groups = Vec::with_capacity(batch.len());
+        let mut replies = Vec::with_capacity(batch.len());
+        for write in batch {
+            match write {
+                Write::Publish { group, reply, .. } => {
+                    groups.push(group);
+                    replies.push(reply);
+                }
+                Write::Trim { topic, reply } => {
+                    self.append_groups(&mut groups, &mut replies, now, &mut pending);
+                    self.untidy = true;
+                    let result =
+                        self.log.trim(&topic, TrimReason::Deleted).map_err(|error| report(&error));
+                    pending.push(Pending::Trim { result, reply });
+                }
+            }
+        }
+        self.append_groups(&mut groups, &mut replies, now, &mut pending);
+        pending
+    }
+
+    fn append_groups(
+        &self,
+        groups: &mut Vec<Group>,
+        replies: &mut Vec<oneshot::Sender<WriteResult>>,
+        now: Timestamp,
+        pending: &mut Vec<Pending>,
+    ) {
+        if groups.is_empty() {
+            return;
+        }
+        let sizes: Vec<usize> =
+            groups.iter().map(|group| group.drafts.iter().map(|draft| draft.body.len()).sum()).collect();
+        match self.log.append(mem::take(groups), now) {
+            Ok(results) => {
+                self.count(&results, &sizes);
+                let answered = replies.drain(..).zip(results);
+                pending.extend(
+                    answered.map(|(reply, result)| Pending::Publish { result: Ok(result), reply }),
+                );
+            }
+            Err(error) => {
+                let error = report(&error);
+                pending.extend(
+                    replies.drain(..).map(|reply| Pending::Publish { result: Err(error), reply }),
+                );
+            }
+        }
+    }
+
+    fn count(&self, results: &[Appended], sizes: &[usize]) {
+        let mut messages = 0;
+        for (result, &bytes) in results.iter().zip(sizes) {
+            match result {
+                Appended::Stored(stored) => {
+                    messages += u64::from(stored.count);
+                    self.metrics.bytes_in.inc_by(bytes as u64);
+                }
+                Appended::Replayed(_) => {
+                    self.metrics.replayed.inc();
+                }
+                Appended::KeyReused | Appended::ConditionFailed(_) => {}
+            }
+        }
+        self.metrics.messages_in.inc_by(messages);
+        self.metrics.commit_messages.observe(messages as f64);
+    }
+}
+
+/// Written and not yet committed.
+enum Pending {
+    Publish { result: WriteResult, reply: oneshot::Sender<WriteResult> },
+    Trim { result: TrimResult, reply: oneshot::Sender<TrimResult> },
+}
+
+impl Pending {
+    /// Answers after the commit. A client that went away meanwhile has its message in the log all the same.
+    fn answer(self, failed: Option<WriteError>) {
+        match self {
+            Self::Publish { result, reply } => {
+                let _ = reply.send(result.and_then(|done| outcome(done, failed)));
+            }
+            Self::Trim { result, reply } => {
+                let _ = reply.send(result.and_then(|()| failed.map_or(Ok(()), Err)));
+            }
+        }
+    }
+}
+
+/// A failed commit makes unknown what was written, also what a key found in the same commit; a refusal stays one.
+const fn outcome(done: Appended, failed: Option<WriteError>) -> WriteResult {
+    match (done, failed) {
+        (Appended::Stored(_) | Appended::Replayed(_), Some(error)) => Err(error),
+        (done, _) => Ok(done),
+    }
+}
+
+/// Says what happened in the log of the operator, and what it means to the client.
+fn report(error: &LogError) -> WriteError {
+    match error {
+        LogError::Closed => return WriteError::Draining,
+        _ => tracing::error!(%error, "the log could not be written"),
+    }
+    match error {
+        LogError::Full => WriteError::Full,
+        LogError::Unknown(_) => WriteError::Unknown,
+        LogError::Closed => WriteError::Draining,
+        LogError::Failed(_) | LogError::Corrupt(_) => WriteError::Failed,
+    }
+}

@@ -1,0 +1,86 @@
+//! What the broker counts. The names on `/metrics` are given here, once.
+
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+    },
+    registry::{Registry, Unit},
+};
+
+/// Why a gap was told.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ReasonLabel {
+    /// The word on the wire.
+    pub reason: &'static str,
+}
+
+/// Counters of the broker's core.
+#[derive(Debug)]
+pub struct Metrics {
+    /// Messages appended and committed.
+    pub messages_in: Counter,
+    /// Bytes of their bodies.
+    pub bytes_in: Counter,
+    /// Messages handed to transports.
+    pub messages_out: Counter,
+    /// Publishes that were answered from an idempotency key.
+    pub replayed: Counter,
+    /// Publishes refused because the queue was full.
+    pub refused: Counter,
+    /// Commits.
+    pub commits: Counter,
+    /// Time of an append and its commit.
+    pub commit_seconds: Histogram,
+    /// Messages of a commit.
+    pub commit_messages: Histogram,
+    /// Gaps told.
+    pub gaps: Family<ReasonLabel, Counter>,
+    /// Open readers.
+    pub readers: Gauge,
+    /// Pages read from the log by readers that were behind.
+    pub log_pages: Counter,
+    /// How many positions a reader was behind when it read such a page.
+    pub lag: Histogram,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self {
+            messages_in: Counter::default(),
+            bytes_in: Counter::default(),
+            messages_out: Counter::default(),
+            replayed: Counter::default(),
+            refused: Counter::default(),
+            commits: Counter::default(),
+            commit_seconds: Histogram::new(exponential_buckets(0.0001, 2.0, 14)),
+            commit_messages: Histogram::new(exponential_buckets(1.0, 4.0, 8)),
+            gaps: Family::default(),
+            readers: Gauge::default(),
+            log_pages: Counter::default(),
+            lag: Histogram::new(exponential_buckets(1.0, 8.0, 8)),
+        }
+    }
+}
+
+impl Metrics {
+    /// Names them all.
+    pub fn register(&self, registry: &mut Registry) {
+        let r = registry;
+        r.register("messages_in", "Messages appended and committed", self.messages_in.clone());
+        r.register_with_unit("in", "Bytes of published bodies", Unit::Bytes, self.bytes_in.clone());
+        r.register("messages_out", "Messages handed to subscribers", self.messages_out.clone());
+        r.register("publishes_replayed", "Publishes answered from their key", self.replayed.clone());
+        r.register("publishes_refused", "Publishes refused by a full queue", self.refused.clone());
+        r.register("commits", "Commits", self.commits.clone());
+        r.register_with_unit("commit", "Time to commit", Unit::Seconds, self.commit_seconds.clone());
+        r.register("commit_messages", "Messages of a commit", self.commit_messages.clone());
+        r.register("gaps", "Gaps told to clients", self.gaps.clone());
+        r.register("readers", "Open readers", self.readers.clone());
+        r.register("log_pages", "Pages read from the log", self.log_pages.clone());
+        r.register("lag_positions", "Positions a reader was behind at such a read", self.lag.clone());
+    }
+}

@@ -1,0 +1,113 @@
+//! Pages: a bounded look at a filter, at once or when there is something to see. A long-poll is a page that waits.
+
+use std::{future::poll_fn, task::Poll};
+
+use tailwire_model::{
+    Cursor, Gap,
+    limits::{PAGE_BYTES_MAX, PAGE_TURNS_MAX, SCAN_BYTES_MAX},
+};
+use tokio::time::Instant;
+
+use crate::{
+    log::Budget,
+    reader::{ReadError, Reader, Step},
+    segment::Slice,
+    tail::Slices,
+};
+
+/// What one look found.
+pub enum Page {
+    /// Messages, or none. With `more`, there may be others right behind them.
+    Messages {
+        /// The messages, oldest first.
+        slices: Slices,
+        /// Where to look next.
+        cursor: Cursor,
+        /// Whether a limit ended the page, and not the tail.
+        more: bool,
+    },
+    /// Messages are gone that the cursor has not seen.
+    Gap(Gap),
+}
+
+/// How long a page waits for its first message.
+#[derive(Debug, Clone, Copy)]
+pub struct Wait {
+    /// Until then.
+    pub deadline: Instant,
+    /// On this shard's tails.
+    pub shard: usize,
+}
+
+impl Reader {
+    /// Reads a page of at most `limit` messages.
+    ///
+    /// # Errors
+    /// When the log can't be read.
+    pub async fn page(&mut self, limit: usize, wait: Option<Wait>) -> Result<Page, ReadError> {
+        self.set_budget(Budget { messages: limit, bytes: PAGE_BYTES_MAX, scan_bytes: SCAN_BYTES_MAX });
+        let asked = self.cursor();
+        let mut turns = 0;
+        loop {
+            match poll_fn(|cx| self.poll_page_step(cx, wait)).await? {
+                Some(Step::Messages(slices)) => return Ok(self.full(slices, limit)),
+                Some(Step::Gap(gap)) => return Ok(Page::Gap(gap)),
+                Some(Step::Scanned) => {
+                    turns += 1;
+                    if turns >= PAGE_TURNS_MAX && self.position() < self.watermark() {
+                        // Nothing yet, and much to look at: the cursor has to move for the next page to get further.
+                        return Ok(Page::Messages { slices: Slices::new(), cursor: self.cursor(), more: true });
+                    }
+                }
+                Some(Step::AtTail) | None => {
+                    return Ok(Page::Messages { slices: Slices::new(), cursor: asked, more: false });
+                }
+            }
+        }
+    }
+
+    /// One step; `None` when the wait is over.
+    fn poll_page_step(
+        &mut self,
+        cx: &mut std::task::Context<'_>,
+        wait: Option<Wait>,
+    ) -> Poll<Result<Option<Step>, ReadError>> {
+        loop {
+            let step = std::task::ready!(self.poll_step(cx))?;
+            let (Step::AtTail, Some(wait)) = (&step, wait) else { return Poll::Ready(Ok(Some(step))) };
+            if self.is_following() {
+                return self.poll_wait(cx, wait.deadline).map(|()| Ok(None));
+            }
+            self.follow(wait.shard);
+        }
+    }
+
+    fn full(&self, slices: Slices, limit: usize) -> Page {
+        let (slices, cut) = cut_to_limit(slices, limit);
+        let last = slices.last().map_or(self.position(), Slice::last);
+        let more = cut || self.position() < self.watermark();
+        // One topic's tail is known for sure, so that its last page says so.
+        let more = more && (self.filter().only_topic().is_none() || self.bounds().tail > last);
+        Page::Messages { slices, cursor: self.shared().epochs.cursor_at(last), more }
+    }
+
+    fn bounds(&self) -> crate::log::Bounds {
+        self.shared().log.bounds(self.filter())
+    }
+}
+
+/// The first `limit` messages, and whether there were others.
+fn cut_to_limit(slices: Slices, limit: usize) -> (Slices, bool) {
+    let mut left = limit.max(1);
+    let total: usize = slices.iter().map(Slice::len).sum();
+    let mut kept = Slices::new();
+    for slice in slices {
+        if left == 0 {
+            break;
+        }
+        let slice = slice.first(left);
+        left -= slice.len();
+        kept.push(slice);
+    }
+    (kept, total > limit)
+}

@@ -1,0 +1,439 @@
+//! Readers: a filter and a position. A reader catches up from the log, then follows its terms' tails; it holds no
+//! message of its own. Every transport is a loop over one.
+//!
+//! The rule that leaves no seam: a reader loads the shard's watermark before it looks at any tail, gives every match up
+//! to it in log order, and then stands there.
+
+use std::{
+    future::poll_fn,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use smallvec::SmallVec;
+use tailwire_model::{
+    Bye, ByeReason, Cursor, Filter, Gap, Position, Term, gap,
+    limits::{BATCH_READ_BYTES_MAX, DRAIN_RETRY_MS, HEARTBEAT_MS, READ_BYTES_MAX, READ_MESSAGES_MAX, SCAN_BYTES_MAX},
+    retry,
+};
+use tokio::{sync::oneshot, time::Instant};
+
+use crate::{
+    broker::Shared,
+    log::{Budget, LogError},
+    metrics::ReasonLabel,
+    segment::{Segment, Slice},
+    shard::Shard,
+    tail::{Slices, Tail, Wake, merge},
+    timer::Timer,
+};
+
+/// What a reader has to say.
+pub enum Event {
+    /// Messages, in log order, at least one.
+    Messages(Slices),
+    /// Messages are gone that the cursor has not seen. Reading goes on.
+    Gap(Gap),
+    /// All that was stored has been given; what follows is live. Once.
+    CaughtUp(Cursor),
+    /// Still there: at once on opening, and whenever nothing was said for a while.
+    Heartbeat(Cursor),
+    /// The last event.
+    Bye(Bye),
+}
+
+/// The log could not be read. The cursor stays good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the log could not be read")]
+pub struct ReadError;
+
+/// See the module.
+pub struct Reader {
+    shared: Arc<Shared>,
+    filter: Arc<Filter>,
+    /// Every match up to here has been given.
+    position: Position,
+    /// How far the client knows that messages are gone.
+    known: Option<Cursor>,
+    /// To be told next.
+    gap: Option<Gap>,
+    budget: Budget,
+    format: usize,
+    following: Option<Box<Following>>,
+    read: Option<oneshot::Receiver<Result<Turn, LogError>>>,
+    told: Told,
+}
+
+#[derive(Default)]
+struct Told {
+    opened: bool,
+    caught_up: bool,
+}
+
+/// A reader's place on a shard, once it follows the tails.
+struct Following {
+    shard: Arc<Shard>,
+    wake: Arc<Wake>,
+    place: usize,
+    terms: Vec<Attached>,
+    timer: Timer,
+    spoke: Instant,
+}
+
+struct Attached {
+    term: Term,
+    tail: Arc<Tail>,
+    key: usize,
+    /// How many of the reader's subscriptions ask for this term.
+    count: usize,
+}
+
+/// One turn of a read, done by the pool.
+struct Turn {
+    segment: Option<Arc<Segment>>,
+    scanned: Position,
+    trimmed: Option<tailwire_model::Trim>,
+}
+
+/// One step of reading.
+pub(crate) enum Step {
+    Messages(Slices),
+    Gap(Gap),
+    /// A turn of the log gave nothing, and there is more to look at.
+    Scanned,
+    /// There is nothing up to the watermark.
+    AtTail,
+}
+
+impl Reader {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        filter: Filter,
+        start: gap::Resume,
+        known: Option<Cursor>,
+        format: usize,
+    ) -> Self {
+        shared.metrics.readers.inc();
+        Self {
+            shared,
+            filter: Arc::new(filter),
+            position: start.after,
+            known,
+            gap: start.gap,
+            budget: Budget { messages: READ_MESSAGES_MAX, bytes: READ_BYTES_MAX, scan_bytes: SCAN_BYTES_MAX },
+            format,
+            following: None,
+            read: None,
+            told: Told::default(),
+        }
+    }
+
+    /// The cursor of the reader's own position.
+    pub fn cursor(&self) -> Cursor {
+        self.shared.epochs.cursor_at(self.position)
+    }
+
+    /// The end of the gap that the client knows of, while the reader has not passed it.
+    pub fn known_gap(&self) -> Option<Cursor> {
+        self.known.filter(|known| *known > self.cursor())
+    }
+
+    pub(crate) const fn position(&self) -> Position {
+        self.position
+    }
+
+    pub(crate) const fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    pub(crate) fn filter(&self) -> &Filter {
+        &self.filter
+    }
+
+    pub(crate) fn set_budget(&mut self, budget: Budget) {
+        self.budget = budget;
+    }
+
+    /// Goes back to a message that was given but could not be written; the transport lets go of its slices.
+    pub fn rewind(&mut self, position: Position) {
+        debug_assert!(position <= self.position, "a reader only goes back to what it gave");
+        self.read = None;
+        self.position = position;
+    }
+
+    /// From here on the reader follows the tails of a shard, whose runtime should be the one that polls it.
+    pub fn follow(&mut self, shard: usize) {
+        let shard = self.shared.shards[shard % self.shared.shards.len()].clone();
+        let wake = Arc::new(Wake::default());
+        let place = shard.enter(wake.clone());
+        let mut following = Following {
+            shard,
+            wake,
+            place,
+            terms: Vec::with_capacity(self.filter.terms().len()),
+            timer: Timer::default(),
+            spoke: Instant::now(),
+        };
+        self.filter.terms().iter().for_each(|term| following.attach(term));
+        self.following = Some(Box::new(following));
+    }
+
+    /// Takes over the terms of a reader that stands at the same position on the same shard.
+    pub fn join(&mut self, other: &Self) {
+        debug_assert_eq!(self.position, other.position, "readers join at one position");
+        if let Some(following) = &mut self.following {
+            other.filter.terms().iter().for_each(|term| following.attach(term));
+            self.filter = Arc::new(following.filter());
+        }
+    }
+
+    /// Lets go of the terms of one of its subscriptions.
+    pub fn part(&mut self, filter: &Filter) {
+        if let Some(following) = &mut self.following {
+            filter.terms().iter().for_each(|term| following.detach(term));
+            self.filter = Arc::new(following.filter());
+        }
+    }
+
+    /// Whether `other` has given everything up to just where this reader stands.
+    pub fn stands_with(&self, other: &Self) -> bool {
+        self.position == other.position
+    }
+
+    /// Wakes the task that polls this reader after the shard's next round, whatever is in it.
+    pub fn wake_next_round(&self, cx: &Context<'_>) {
+        if let Some(following) = &self.following {
+            following.wake.register(cx);
+            following.shard.wake_next_round(following.wake.clone());
+        }
+    }
+
+    /// The reader's timer, for a transport that waits for its socket rather than for the reader.
+    pub fn timer(&mut self) -> Option<&mut Timer> {
+        self.following.as_mut().map(|following| &mut following.timer)
+    }
+
+    /// The next event of a stream. Waits for one.
+    ///
+    /// # Errors
+    /// When the log can't be read.
+    pub async fn next(&mut self) -> Result<Event, ReadError> {
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// See [`Reader::next`].
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event, ReadError>> {
+        if !self.told.opened {
+            self.told.opened = true;
+            return self.say(Event::Heartbeat(self.cursor()));
+        }
+        loop {
+            return match ready!(self.poll_step(cx))? {
+                Step::Messages(slices) => self.say(Event::Messages(slices)),
+                Step::Gap(gap) => self.say(Event::Gap(gap)),
+                Step::Scanned => continue,
+                Step::AtTail => {
+                    if !self.told.caught_up {
+                        self.told.caught_up = true;
+                        return self.say(Event::CaughtUp(self.cursor()));
+                    }
+                    self.poll_idle(cx)
+                }
+            };
+        }
+    }
+
+    /// Waits at the tail.
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event, ReadError>> {
+        let Some(following) = &mut self.following else { return Poll::Pending };
+        if following.shard.is_draining() {
+            let draw = self.shared.clock.draw();
+            let retry_after_ms = retry::spread(DRAIN_RETRY_MS, draw);
+            return self.say(Event::Bye(Bye { reason: ByeReason::Drain, retry_after_ms }));
+        }
+        let deadline = following.spoke + Duration::from_millis(HEARTBEAT_MS);
+        ready!(following.timer.poll_until(cx, deadline));
+        self.say(Event::Heartbeat(self.cursor()))
+    }
+
+    fn say(&mut self, event: Event) -> Poll<Result<Event, ReadError>> {
+        if let Some(following) = &mut self.following {
+            following.spoke = Instant::now();
+        }
+        Poll::Ready(Ok(event))
+    }
+
+    /// One step towards the watermark. At the tail it has registered to be woken.
+    pub(crate) fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Result<Step, ReadError>> {
+        if let Some(gap) = self.gap.take() {
+            return Poll::Ready(Ok(self.tell(gap)));
+        }
+        if self.read.is_some() {
+            return self.poll_read(cx);
+        }
+        if let Some(following) = &self.following {
+            following.wake.register(cx);
+        }
+        let upto = self.watermark();
+        if self.position >= upto {
+            return Poll::Ready(Ok(Step::AtTail));
+        }
+        if let Some(slices) = self.following.as_ref().and_then(|f| f.between(self.position, upto)) {
+            return Poll::Ready(Ok(self.give_live(slices, upto)));
+        }
+        if self.has_nothing_stored() {
+            self.position = upto;
+            return Poll::Ready(Ok(Step::AtTail));
+        }
+        self.start_read(upto);
+        self.poll_read(cx)
+    }
+
+    /// Ready when a reader at the tail need not wait any longer: the time is over, or the broker drains.
+    pub(crate) fn poll_wait(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
+        match &mut self.following {
+            Some(following) if !following.shard.is_draining() => following.timer.poll_until(cx, deadline),
+            _ => Poll::Ready(()),
+        }
+    }
+
+    pub(crate) const fn is_following(&self) -> bool {
+        self.following.is_some()
+    }
+
+    /// Up to where this reader may give messages now.
+    pub(crate) fn watermark(&self) -> Position {
+        match &self.following {
+            Some(following) => following.shard.dispatched(),
+            None => self.shared.log.committed(),
+        }
+    }
+
+    fn give_live(&mut self, mut slices: Slices, upto: Position) -> Step {
+        // A batch that was cut ends at its last message; else everything up to the watermark was looked at.
+        let cut = cut_to_batch(&mut slices);
+        self.position = slices.last().filter(|_| cut).map_or(upto, Slice::last);
+        if slices.is_empty() { Step::AtTail } else { self.give(slices) }
+    }
+
+    fn give(&self, slices: Slices) -> Step {
+        let count: usize = slices.iter().map(Slice::len).sum();
+        self.shared.metrics.messages_out.inc_by(count as u64);
+        Step::Messages(slices)
+    }
+
+    fn tell(&mut self, gap: Gap) -> Step {
+        let label = ReasonLabel { reason: gap.reason.as_str() };
+        self.shared.metrics.gaps.get_or_create(&label).inc();
+        self.known = Some(self.known.map_or(gap.to, |known| known.max(gap.to)));
+        Step::Gap(gap)
+    }
+
+    /// A look into memory that spares most polls a turn of the log.
+    fn has_nothing_stored(&self) -> bool {
+        self.filter.only_topic().is_some() && {
+            let bounds = self.shared.log.bounds(&self.filter);
+            bounds.tail <= self.position && bounds.trimmed.is_none_or(|trim| trim.upto <= self.position)
+        }
+    }
+
+    fn start_read(&mut self, upto: Position) {
+        let (filter, after, budget, format) = (self.filter.clone(), self.position, self.budget, self.format);
+        let encoders = self.shared.encoders;
+        self.shared.metrics.log_pages.inc();
+        self.shared.metrics.lag.observe((upto.0 - after.0) as f64);
+        self.read = Some(self.shared.pool.run(budget.bytes, move |log, lease| {
+            let page = log.read(&filter, after, upto, budget)?;
+            let segment = (!page.messages.is_empty()).then(|| Segment::new(page.messages, encoders, Some(lease)));
+            if let Some(segment) = &segment {
+                segment.prepare(format);
+            }
+            Ok(Turn { segment, scanned: page.scanned, trimmed: page.trimmed })
+        }));
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Step, ReadError>> {
+        let Some(read) = &mut self.read else { return Poll::Ready(Ok(Step::Scanned)) };
+        let result = ready!(std::pin::Pin::new(read).poll(cx));
+        self.read = None;
+        let turn = match result {
+            Ok(Ok(turn)) => turn,
+            Ok(Err(error)) => {
+                tracing::error!(%error, "a page of the log could not be read");
+                return Poll::Ready(Err(ReadError));
+            }
+            // The pool is closed: the broker is ending.
+            Err(_) => return Poll::Ready(Err(ReadError)),
+        };
+        let gap = gap::trimmed_gap(&self.shared.epochs, turn.trimmed, self.position, self.known);
+        if let Some(gap) = gap {
+            // The page is read again after the client has heard of the gap; that is rare.
+            return Poll::Ready(Ok(self.tell(gap)));
+        }
+        self.position = self.position.max(turn.scanned);
+        Poll::Ready(Ok(match turn.segment {
+            Some(segment) => self.give(SmallVec::from_iter([Slice::whole(segment)])),
+            None => Step::Scanned,
+        }))
+    }
+}
+
+/// Cuts slices to what one batch holds. Returns whether any were left out.
+fn cut_to_batch(slices: &mut Slices) -> bool {
+    let mut cost = 0;
+    let mut fits = |slice: &Slice| {
+        cost += slice.cost();
+        cost <= BATCH_READ_BYTES_MAX
+    };
+    let count = slices.iter().take_while(|slice| fits(slice)).count().max(1);
+    let cut = count < slices.len();
+    slices.truncate(count);
+    cut
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.shared.metrics.readers.dec();
+    }
+}
+
+impl Following {
+    fn attach(&mut self, term: &Term) {
+        if let Some(own) = self.terms.iter_mut().find(|own| own.term == *term) {
+            own.count += 1;
+            return;
+        }
+        let (tail, key) = self.shard.attach(term, &self.wake);
+        self.terms.push(Attached { term: term.clone(), tail, key, count: 1 });
+    }
+
+    fn detach(&mut self, term: &Term) {
+        let Some(index) = self.terms.iter().position(|own| own.term == *term) else { return };
+        self.terms[index].count -= 1;
+        if self.terms[index].count == 0 {
+            let own = self.terms.swap_remove(index);
+            self.shard.detach(&own.term, &own.tail, own.key);
+        }
+    }
+
+    fn filter(&self) -> Filter {
+        Filter::union(self.terms.iter().map(|own| &own.term))
+    }
+
+    /// What the tails hold, merged; `None` when one of them doesn't reach back that far.
+    fn between(&self, after: Position, upto: Position) -> Option<Slices> {
+        let slices: Option<SmallVec<[Slices; 2]>> =
+            self.terms.iter().map(|own| own.tail.between(after, upto)).collect();
+        slices.map(merge)
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        for own in self.terms.drain(..) {
+            self.shard.detach(&own.term, &own.tail, own.key);
+        }
+        self.shard.leave(self.place);
+    }
+}

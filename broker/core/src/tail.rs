@@ -1,0 +1,180 @@
+//! The hot tail of one term: its newest segments, shared by all of its readers.
+
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    task::{Context, Waker},
+};
+
+use parking_lot::Mutex;
+use slab::Slab;
+use smallvec::SmallVec;
+use tailwire_model::{Position, limits::TAIL_BYTES_MAX};
+
+use crate::segment::{Segment, Slice};
+
+/// How a reader is woken: one waker, whatever it waits for.
+#[derive(Default)]
+pub(crate) struct Wake(Mutex<Option<Waker>>);
+
+impl Wake {
+    /// The task to wake from here on.
+    pub(crate) fn register(&self, cx: &Context<'_>) {
+        let mut waker = self.0.lock();
+        if !waker.as_ref().is_some_and(|own| own.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+        }
+    }
+
+    pub(crate) fn wake(&self) {
+        if let Some(waker) = &*self.0.lock() {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+/// The newest messages of one term. Every match after `floor` and up to the shard's watermark is in the segments.
+pub(crate) struct Tail(Mutex<State>);
+
+struct State {
+    floor: Position,
+    segments: VecDeque<Arc<Segment>>,
+    cost: usize,
+    readers: Slab<Arc<Wake>>,
+}
+
+/// Slices of one tail, oldest first.
+pub type Slices = SmallVec<[Slice; 4]>;
+
+impl Tail {
+    /// An empty tail: it will hold all that comes after `floor`.
+    pub(crate) fn new(floor: Position) -> Self {
+        Self(Mutex::new(State { floor, segments: VecDeque::new(), cost: 0, readers: Slab::new() }))
+    }
+
+    pub(crate) fn join(&self, wake: Arc<Wake>) -> usize {
+        self.0.lock().readers.insert(wake)
+    }
+
+    /// Returns whether nobody is left.
+    pub(crate) fn leave(&self, key: usize) -> bool {
+        let mut state = self.0.lock();
+        state.readers.try_remove(key);
+        state.readers.is_empty()
+    }
+
+    pub(crate) fn append(&self, segment: Arc<Segment>) {
+        let mut state = self.0.lock();
+        state.cost += segment.cost();
+        state.segments.push_back(segment);
+        while state.cost > TAIL_BYTES_MAX && state.segments.len() > 1 {
+            state.drop_oldest();
+        }
+    }
+
+    /// Drops the segments up to `position`; who is behind reads from the log, and sees there what is gone.
+    pub(crate) fn evict(&self, position: Position) {
+        let mut state = self.0.lock();
+        while state.segments.front().is_some_and(|segment| segment.last() <= position) {
+            state.drop_oldest();
+        }
+    }
+
+    /// Like [`Tail::evict`], for messages that may no longer be read at all.
+    pub(crate) fn trim(&self, position: Position) {
+        self.evict(position);
+        let mut state = self.0.lock();
+        state.floor = state.floor.max(position);
+    }
+
+    pub(crate) fn wake_all(&self) {
+        for (_, wake) in &self.0.lock().readers {
+            wake.wake();
+        }
+    }
+
+    /// The matches after `after` and up to `upto`; `None` when the tail doesn't reach back that far.
+    pub(crate) fn between(&self, after: Position, upto: Position) -> Option<Slices> {
+        let state = self.0.lock();
+        if after < state.floor {
+            return None;
+        }
+        // Readers stand near the end: look from there.
+        let fresh = state.segments.iter().rev().take_while(|segment| segment.last() > after).count();
+        let mut slices = Slices::new();
+        for segment in state.segments.range(state.segments.len() - fresh..) {
+            let start = segment.index_after(after);
+            let end = if segment.last() <= upto { segment.messages().len() } else { segment.index_after(upto) };
+            if start < end {
+                slices.push(Slice::new(segment.clone(), start, end));
+            }
+        }
+        Some(slices)
+    }
+}
+
+impl State {
+    fn drop_oldest(&mut self) {
+        if let Some(segment) = self.segments.pop_front() {
+            self.cost -= segment.cost();
+            self.floor = self.floor.max(segment.last());
+        }
+    }
+}
+
+/// Merges the slices of several tails into log order; a message that several terms match comes once.
+pub(crate) fn merge(mut tails: SmallVec<[Slices; 2]>) -> Slices {
+    tails.retain(|slices| !slices.is_empty());
+    if tails.len() <= 1 {
+        return tails.pop().unwrap_or_default();
+    }
+    let mut runs: Vec<Run> = tails.into_iter().map(Run::new).collect();
+    let mut merged = Slices::new();
+    let mut given = Position::ZERO;
+    loop {
+        runs.retain_mut(|run| run.skip_to(given));
+        let Some(lowest) = (0..runs.len()).min_by_key(|&i| runs[i].next) else { return merged };
+        // The other runs' next position bounds how much of this one comes at once.
+        let bound = (0..runs.len()).filter(|&i| i != lowest).map(|i| runs[i].next).min();
+        let slice = runs[lowest].take_before(bound.unwrap_or(Position::MAX));
+        given = slice.last();
+        merged.push(slice);
+    }
+}
+
+/// What is left of one tail's slices while merging.
+struct Run {
+    slices: std::iter::Peekable<smallvec::IntoIter<[Slice; 4]>>,
+    index: usize,
+    next: Position,
+}
+
+impl Run {
+    fn new(slices: Slices) -> Self {
+        Self { slices: slices.into_iter().peekable(), index: 0, next: Position::ZERO }
+    }
+
+    /// Passes over what was given already; false when nothing is left.
+    fn skip_to(&mut self, given: Position) -> bool {
+        while let Some(slice) = self.slices.peek() {
+            let messages = slice.messages();
+            while self.index < messages.len() && messages[self.index].position() <= given {
+                self.index += 1;
+            }
+            if let Some(message) = messages.get(self.index) {
+                self.next = message.position();
+                return true;
+            }
+            self.slices.next();
+            self.index = 0;
+        }
+        false
+    }
+
+    /// The messages of the current slice before `bound`; the first is taken in any case.
+    fn take_before(&mut self, bound: Position) -> Slice {
+        let Some(slice) = self.slices.peek() else { unreachable!("skip_to said that there is a next one") };
+        let count = slice.messages()[self.index..].partition_point(|message| message.position() < bound).max(1);
+        slice.run(self.index, self.index + count)
+    }
+}
