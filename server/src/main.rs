@@ -1,1 +1,22 @@
-fn main() {}
+//! The `tailwire` binary: command line, settings, signals, and the wiring of the other crates. Nothing else reads the
+//! environment or ends the process, and nothing here knows a rule of the broker.
+
+mod bench;
+mod cli;
+mod config;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Publishing allocates and frees small buffers on several threads at once, where the system's allocator contends.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    match cli::Cli::parse().command {
+        cli::Command::Serve(args) => serve::run(&args),
+        cli::Command::Bench(args) => bench::run(args),
+    }
+}

@@ -1,1 +1,10 @@
-//! To be written.
+//! Implementations of the log: [`SledLog`] on disk, [`MemoryLog`] for tests. They share the index of topics and the
+//! batch of what is appended and not yet committed, and know nothing of clients, transports or threads.
+
+mod batch;
+mod index;
+pub mod memory;
+pub mod sled_log;
+
+pub use memory::MemoryLog;
+pub use sled_log::{OpenError, SledLog};

@@ -7,15 +7,17 @@ use std::{
 };
 
 use tailwire_model::{
-    Cursor, Epochs, Filter, Message, Position, Term, Timestamp, Topic,
+    Cursor, Epoch, Epochs, Filter, Message, Position, Term, Timestamp, Topic,
     epochs::Standing,
     gap::{self, Resume},
     limits::READ_BYTES_MAX,
     retry,
 };
 
+use tokio::sync::oneshot;
+
 use crate::{
-    committer::{Committer, Queue, WriteError},
+    committer::{Committer, Health, Queue, WriteError, WriteResult},
     log::{Appended, Bounds, Commit, Feed, Group, Log, LogStats, TopicInfo},
     metrics::Metrics,
     policy::{Policy, Principal},
@@ -141,6 +143,7 @@ pub(crate) struct Shared {
     pub(crate) encoders: Encoders,
     pub(crate) clock: Clock,
     queue: Arc<Queue>,
+    health: Arc<Health>,
     policy: Arc<dyn Policy>,
 }
 
@@ -168,6 +171,7 @@ impl Broker {
         let Parts { log, encoders, policy, clock, shards, read_threads } = parts;
         let metrics = Arc::new(Metrics::default());
         let queue = Arc::new(Queue::default());
+        let health = Arc::new(Health::default());
         let shards: Vec<_> = (0..shards.max(1)).map(|_| Shard::new(log.committed(), encoders)).collect();
         log.follow(Arc::new(Fanout(shards.clone())));
         let pool = Pool::start(&log, read_threads.max(1))?;
@@ -176,11 +180,12 @@ impl Broker {
             log: log.clone(),
             metrics: metrics.clone(),
             clock,
+            health: health.clone(),
             // What an earlier run left to tidy up.
             untidy: true,
         };
         let epochs = log.epochs();
-        let shared = Shared { log, epochs, pool, shards, metrics, encoders, clock, queue, policy };
+        let shared = Shared { log, epochs, pool, shards, metrics, encoders, clock, queue, health, policy };
         Ok((Self(Arc::new(shared)), committer))
     }
 
@@ -204,17 +209,30 @@ impl Broker {
         self.0.clock
     }
 
-    /// Publishes a group, and answers once it is durable.
+    /// Publishes a group. It has its place in the queue when this returns, so that publishes that are handed in one
+    /// after the other are appended so; the future answers once it is durable.
     ///
     /// # Errors
     /// A [`PublishError`]; of all but [`WriteError::Unknown`], nothing was published.
-    pub async fn publish(&self, principal: &Principal, group: Group) -> Result<Appended, PublishError> {
+    pub fn publish(
+        &self,
+        principal: &Principal,
+        group: Group,
+    ) -> impl Future<Output = Result<Appended, PublishError>> + Send + use<> {
+        let queued = self.enqueue(principal, group);
+        // The committer answers everything that it takes, unless its thread died over it.
+        async { Ok(queued?.await.unwrap_or(Err(WriteError::Unknown))?) }
+    }
+
+    fn enqueue(
+        &self,
+        principal: &Principal,
+        group: Group,
+    ) -> Result<oneshot::Receiver<WriteResult>, PublishError> {
         for draft in &group.drafts {
             self.permit_write(principal, &draft.topic)?;
         }
-        let answer = self.0.queue.publish(group).map_err(|error| self.refused(error))?;
-        // The committer answers everything that it takes, unless its thread died over it.
-        Ok(answer.await.unwrap_or(Err(WriteError::Unknown))?)
+        Ok(self.0.queue.publish(group).map_err(|error| self.refused(error))?)
     }
 
     /// Removes the messages of a topic, up to the newest as of its turn.
@@ -258,8 +276,10 @@ impl Broker {
             Start::Latest => (at(log.committed()), known),
             Start::Earliest => {
                 // Whoever asks for the oldest knows that there may have been older ones.
-                let trimmed = log.bounds(&filter).trimmed;
-                (at(Position::ZERO), trimmed.map(|trim| self.0.epochs.cursor_at(trim.upto)))
+                let bounds = log.bounds(&filter);
+                let trimmed = bounds.trimmed.map_or(Position::ZERO, |trim| trim.upto);
+                let before = bounds.head.map_or(trimmed, Position::previous);
+                (at(before), Some(self.0.epochs.cursor_at(trimmed)))
             }
             Start::Last(count) => {
                 let position = self.before_last(&filter, count).await?;
@@ -273,7 +293,7 @@ impl Broker {
     /// A reader of nothing yet, at the tail: the live side of a connection with many subscriptions.
     pub fn open_empty(&self, format: usize) -> Reader {
         let start = at(self.0.log.committed());
-        Reader::new(self.0.clone(), Filter::union([]), start, None, format)
+        Reader::new(self.0.clone(), Filter::union([]), start, None, format).already_caught_up()
     }
 
     fn permit_read(&self, principal: &Principal, filter: Filter) -> Result<Filter, OpenError> {
@@ -310,7 +330,13 @@ impl Broker {
     }
 
     /// A page of the topics that the principal may know of.
-    pub fn topics(&self, principal: &Principal, prefix: &str, from: Option<&str>, limit: usize) -> Vec<TopicInfo> {
+    pub fn topics(
+        &self,
+        principal: &Principal,
+        prefix: &str,
+        from: Option<&str>,
+        limit: usize,
+    ) -> Vec<TopicInfo> {
         let mut topics = self.0.log.topics(prefix, from, limit);
         topics.retain(|info| self.permit_read(principal, info.topic.clone().into()).is_ok());
         topics
@@ -324,6 +350,11 @@ impl Broker {
     /// The cursor of the newest committed message.
     pub fn tail(&self) -> Cursor {
         self.cursor_at(self.0.log.committed())
+    }
+
+    /// The epoch in which messages are written.
+    pub fn epoch(&self) -> Epoch {
+        self.0.epochs.current().epoch
     }
 
     /// When a poll that found nothing under a filter should come again.
@@ -340,6 +371,11 @@ impl Broker {
     /// Figures of the store.
     pub fn stats(&self) -> LogStats {
         self.0.log.stats()
+    }
+
+    /// Whether the log took the last commit.
+    pub fn is_writable(&self) -> bool {
+        self.0.health.is_good()
     }
 
     /// Whether the broker is going away.
@@ -365,7 +401,7 @@ fn at(after: Position) -> Resume {
 }
 
 fn readable<T>(
-    result: Result<Result<T, crate::log::LogError>, tokio::sync::oneshot::error::RecvError>,
+    result: Result<Result<T, crate::log::LogError>, oneshot::error::RecvError>,
 ) -> Result<T, ReadError> {
     match result {
         Ok(Ok(value)) => Ok(value),

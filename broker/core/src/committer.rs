@@ -1,7 +1,14 @@
 //! Publishing: a bounded queue, and the one committer that drains it. Many publishes share one flush; while it runs,
 //! the next batch fills. There is no timer.
 
-use std::{mem, sync::Arc, time::Instant};
+use std::{
+    mem,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
 
 use parking_lot::{Condvar, Mutex};
 use tailwire_model::{
@@ -147,7 +154,24 @@ pub struct Committer {
     pub(crate) log: Arc<dyn Log>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) clock: Clock,
+    pub(crate) health: Arc<Health>,
     pub(crate) untidy: bool,
+}
+
+/// Whether the last commit went through.
+#[derive(Debug)]
+pub(crate) struct Health(AtomicBool);
+
+impl Default for Health {
+    fn default() -> Self {
+        Self(AtomicBool::new(true))
+    }
+}
+
+impl Health {
+    pub(crate) fn is_good(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 impl Committer {
@@ -163,6 +187,8 @@ impl Committer {
             report(&error);
             WriteError::Unknown
         });
+        let refused = pending.iter().any(Pending::is_failed);
+        self.health.0.store(committed.is_ok() && !refused, Ordering::Relaxed);
         self.metrics.commits.inc();
         self.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
         for write in pending {
@@ -208,8 +234,7 @@ impl Committer {
                 Write::Trim { topic, reply } => {
                     self.append_groups(&mut groups, &mut replies, now, &mut pending);
                     self.untidy = true;
-                    let result =
-                        self.log.trim(&topic, TrimReason::Deleted).map_err(|error| report(&error));
+                    let result = self.log.trim(&topic, TrimReason::Deleted).map_err(|error| report(&error));
                     pending.push(Pending::Trim { result, reply });
                 }
             }
@@ -234,15 +259,12 @@ impl Committer {
             Ok(results) => {
                 self.count(&results, &sizes);
                 let answered = replies.drain(..).zip(results);
-                pending.extend(
-                    answered.map(|(reply, result)| Pending::Publish { result: Ok(result), reply }),
-                );
+                pending
+                    .extend(answered.map(|(reply, result)| Pending::Publish { result: Ok(result), reply }));
             }
             Err(error) => {
                 let error = report(&error);
-                pending.extend(
-                    replies.drain(..).map(|reply| Pending::Publish { result: Err(error), reply }),
-                );
+                pending.extend(replies.drain(..).map(|reply| Pending::Publish { result: Err(error), reply }));
             }
         }
     }
@@ -273,6 +295,10 @@ enum Pending {
 }
 
 impl Pending {
+    const fn is_failed(&self) -> bool {
+        matches!(self, Self::Publish { result: Err(_), .. } | Self::Trim { result: Err(_), .. })
+    }
+
     /// Answers after the commit. A client that went away meanwhile has its message in the log all the same.
     fn answer(self, failed: Option<WriteError>) {
         match self {

@@ -44,7 +44,13 @@ pub trait Log: Send + Sync + 'static {
     ///
     /// # Errors
     /// When the store can't be read.
-    fn read(&self, filter: &Filter, after: Position, upto: Position, budget: Budget) -> Result<Page, LogError>;
+    fn read(
+        &self,
+        filter: &Filter,
+        after: Position,
+        upto: Position,
+        budget: Budget,
+    ) -> Result<Page, LogError>;
 
     /// The position after which exactly the `count` newest messages of `filter` stand (fewer if it has fewer).
     ///

@@ -56,7 +56,11 @@ impl Reader {
                     turns += 1;
                     if turns >= PAGE_TURNS_MAX && self.position() < self.watermark() {
                         // Nothing yet, and much to look at: the cursor has to move for the next page to get further.
-                        return Ok(Page::Messages { slices: Slices::new(), cursor: self.cursor(), more: true });
+                        return Ok(Page::Messages {
+                            slices: Slices::new(),
+                            cursor: self.cursor(),
+                            more: true,
+                        });
                     }
                 }
                 Some(Step::AtTail) | None => {

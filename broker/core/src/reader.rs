@@ -14,7 +14,9 @@ use std::{
 use smallvec::SmallVec;
 use tailwire_model::{
     Bye, ByeReason, Cursor, Filter, Gap, Position, Term, gap,
-    limits::{BATCH_READ_BYTES_MAX, DRAIN_RETRY_MS, HEARTBEAT_MS, READ_BYTES_MAX, READ_MESSAGES_MAX, SCAN_BYTES_MAX},
+    limits::{
+        BATCH_READ_BYTES_MAX, DRAIN_RETRY_MS, HEARTBEAT_MS, READ_BYTES_MAX, READ_MESSAGES_MAX, SCAN_BYTES_MAX,
+    },
     retry,
 };
 use tokio::{sync::oneshot, time::Instant};
@@ -129,6 +131,12 @@ impl Reader {
         }
     }
 
+    /// A reader that has nothing to catch up with, and doesn't say so.
+    pub(crate) const fn already_caught_up(mut self) -> Self {
+        self.told.caught_up = true;
+        self
+    }
+
     /// The cursor of the reader's own position.
     pub fn cursor(&self) -> Cursor {
         self.shared.epochs.cursor_at(self.position)
@@ -147,7 +155,8 @@ impl Reader {
         &self.shared
     }
 
-    pub(crate) fn filter(&self) -> &Filter {
+    /// What it reads.
+    pub fn filter(&self) -> &Filter {
         &self.filter
     }
 
@@ -194,6 +203,11 @@ impl Reader {
             filter.terms().iter().for_each(|term| following.detach(term));
             self.filter = Arc::new(following.filter());
         }
+    }
+
+    /// Whether it has said so.
+    pub const fn is_caught_up(&self) -> bool {
+        self.told.caught_up
     }
 
     /// Whether `other` has given everything up to just where this reader stands.
@@ -345,7 +359,8 @@ impl Reader {
         self.shared.metrics.lag.observe((upto.0 - after.0) as f64);
         self.read = Some(self.shared.pool.run(budget.bytes, move |log, lease| {
             let page = log.read(&filter, after, upto, budget)?;
-            let segment = (!page.messages.is_empty()).then(|| Segment::new(page.messages, encoders, Some(lease)));
+            let segment =
+                (!page.messages.is_empty()).then(|| Segment::new(page.messages, encoders, Some(lease)));
             if let Some(segment) = &segment {
                 segment.prepare(format);
             }

@@ -104,7 +104,8 @@ impl Tail {
         let mut slices = Slices::new();
         for segment in state.segments.range(state.segments.len() - fresh..) {
             let start = segment.index_after(after);
-            let end = if segment.last() <= upto { segment.messages().len() } else { segment.index_after(upto) };
+            let end =
+                if segment.last() <= upto { segment.messages().len() } else { segment.index_after(upto) };
             if start < end {
                 slices.push(Slice::new(segment.clone(), start, end));
             }
@@ -174,7 +175,8 @@ impl Run {
     /// The messages of the current slice before `bound`; the first is taken in any case.
     fn take_before(&mut self, bound: Position) -> Slice {
         let Some(slice) = self.slices.peek() else { unreachable!("skip_to said that there is a next one") };
-        let count = slice.messages()[self.index..].partition_point(|message| message.position() < bound).max(1);
+        let count =
+            slice.messages()[self.index..].partition_point(|message| message.position() < bound).max(1);
         slice.run(self.index, self.index + count)
     }
 }

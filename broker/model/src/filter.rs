@@ -94,7 +94,11 @@ impl Term {
             "**" => index == last,
             other => !other.contains('*'),
         });
-        if well_formed { Ok(Self::Pattern(Pattern(Topic::unchecked(name)))) } else { Err(FilterError::Wildcard) }
+        if well_formed {
+            Ok(Self::Pattern(Pattern(Topic::unchecked(name))))
+        } else {
+            Err(FilterError::Wildcard)
+        }
     }
 
     /// The term as written.

@@ -87,6 +87,8 @@ pub const REQUEST_HEAD_BYTES_MAX: usize = 16 << 10;
 pub const REQUEST_HEADERS_MAX: usize = 100;
 /// Time for a connection to send a whole head.
 pub const REQUEST_HEAD_MS_MAX: u64 = 10_000;
+/// Time that a connection may be idle between two requests: longer than the pause between two polls.
+pub const KEEP_ALIVE_MS: u64 = 75_000;
 /// Time for a request to send its whole body.
 pub const REQUEST_BODY_MS_MAX: u64 = 30_000;
 
@@ -96,3 +98,5 @@ pub const SOCKET_PENDING_MAX: usize = 64;
 pub const SOCKET_SUBSCRIPTIONS_MAX: usize = 100;
 /// One line from a WebSocket client: a message as a JSON string, with room for escapes.
 pub const SOCKET_LINE_BYTES_MAX: usize = 2 << 20;
+/// How long a shared cache may keep a page that never changes: what it holds may be removed by a DELETE.
+pub const CACHE_MS_MAX: u64 = 3_600_000;

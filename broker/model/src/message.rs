@@ -128,7 +128,8 @@ impl Draft {
     /// What the message takes in queues and logs, roughly, in bytes.
     pub fn cost(&self) -> usize {
         let extras = self.extras.as_deref().map_or(0, |extras| {
-            let headers: usize = extras.headers.iter().map(|(name, value)| name.len() + value.len() + 8).sum();
+            let headers: usize =
+                extras.headers.iter().map(|(name, value)| name.len() + value.len() + 8).sum();
             extras.key.as_deref().map_or(0, str::len) + extras.event.as_deref().map_or(0, str::len) + headers
         });
         64 + self.topic.as_str().len() + self.body.len() + extras

@@ -1,1 +1,99 @@
-//! To be written.
+//! The transports: HTTP pages and long-polls, SSE, NDJSON and WebSocket, all of them thin loops over one `Reader`.
+//!
+//! Requests run on the runtime that calls [`Server::start`] (the front); streams and WebSockets own their sockets on the
+//! delivery runtimes. No storage engine is known here.
+
+mod accept;
+mod api;
+mod body;
+mod delivery;
+mod guard;
+mod metrics;
+mod outgoing;
+mod publish;
+mod read;
+mod reply;
+mod resources;
+mod router;
+mod stream;
+mod takeover;
+mod websocket;
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, atomic::AtomicUsize},
+    thread,
+    time::Duration,
+};
+
+use tailwire_core::Broker;
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+
+use crate::{accept::Acceptor, api::App, delivery::Delivery, metrics::Metrics};
+
+/// How long open connections may take to end after a drain began.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// What is set from outside.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// Origins whose pages may publish and see replies; `*` is any.
+    pub allow_origins: Vec<String>,
+    /// Answer only requests for a loopback host.
+    pub loopback: bool,
+}
+
+/// A running server.
+pub struct Server {
+    broker: Broker,
+    address: SocketAddr,
+    draining: watch::Sender<bool>,
+    accepting: JoinHandle<()>,
+    delivering: Vec<thread::JoinHandle<()>>,
+}
+
+impl Server {
+    /// Serves a broker on a listener, from within the front runtime.
+    ///
+    /// # Errors
+    /// When the system gives no threads.
+    pub fn start(broker: &Broker, settings: Settings, listener: TcpListener) -> io::Result<Self> {
+        let address = listener.local_addr()?;
+        let (delivery, delivering) = Delivery::start(broker)?;
+        let app = Arc::new(App {
+            broker: broker.clone(),
+            metrics: Metrics::new(broker),
+            settings,
+            next_shard: AtomicUsize::new(0),
+        });
+        let (draining, drained) = watch::channel(false);
+        let acceptor = Acceptor { router: router::router(app), delivery, draining: drained };
+        let accepting = tokio::spawn(accept::accept(listener, acceptor));
+        Ok(Self { broker: broker.clone(), address, draining, accepting, delivering })
+    }
+
+    /// Where it listens.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Refuses new work, finishes what was accepted, tells clients when to come back, and returns when their
+    /// connections are closed, or after a while.
+    pub async fn drain(self) {
+        let Self { broker, draining, mut accepting, delivering, .. } = self;
+        broker.drain();
+        let _ = draining.send(true);
+        let streams = tokio::task::spawn_blocking(move || {
+            delivering.into_iter().for_each(|thread| drop(thread.join()));
+        });
+        let all = async {
+            let _ = (&mut accepting).await;
+            let _ = streams.await;
+        };
+        if tokio::time::timeout(DRAIN, all).await.is_err() {
+            tracing::warn!("some connections did not end in time and were cut");
+            accepting.abort();
+        }
+    }
+}

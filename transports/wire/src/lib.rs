@@ -1,1 +1,27 @@
-//! To be written.
+//! Wire formats and negotiation: what goes over a transport, as pure functions of bytes and text.
+//!
+//! Nothing here opens a socket, reads a clock, draws a random number or knows an HTTP library: headers come in as pairs
+//! of a lower-case name and a value, encodings go out into a `Vec<u8>`. What a name, a cursor or a gap is, and the
+//! rules about them, stand in `tailwire-model`.
+
+mod accept;
+mod draft;
+pub mod format;
+pub mod framing;
+mod json;
+pub mod line;
+pub mod negotiate;
+pub mod page;
+pub mod path;
+pub mod problem;
+pub mod publish;
+pub mod query;
+pub mod request;
+pub mod sse;
+mod time;
+
+pub use format::{ENCODERS, Format};
+pub use negotiate::{ReadRequest, Representation, Resource};
+pub use problem::{Code, Problem};
+pub use publish::Publish;
+pub use query::Start;

@@ -1,0 +1,167 @@
+//! Where the server is, and the requests that are sent to it.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::time::Duration;
+
+use super::{Failure, Transport, http};
+
+/// The nonce of RFC 6455 §1.3 and the answer that proves a WebSocket server: a client that only measures needs no
+/// other, and so no SHA-1.
+const NONCE: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+const NONCE_ACCEPTED: &[u8] = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+const CONNECT_WAIT: Duration = Duration::from_secs(5);
+
+/// A server.
+#[derive(Debug, Clone)]
+pub(super) struct Target {
+    pub(super) address: SocketAddr,
+    authority: String,
+}
+
+impl Target {
+    pub(super) fn parse(url: &str) -> Result<Target, Failure> {
+        let Some(rest) = url.strip_prefix("http://") else {
+            return Err(Failure(format!("{url}: the load generator speaks http:// only")));
+        };
+        let authority = rest.trim_end_matches('/');
+        if authority.is_empty() || authority.contains(['/', '?', '#', '@', ' ']) {
+            return Err(Failure(format!("{url}: expected http://<host>:<port>")));
+        }
+        let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+        let with_port = if has_port { authority.to_owned() } else { format!("{authority}:80") };
+        let found = with_port.to_socket_addrs().map_err(Failure::during(url))?.next();
+        let address = found.ok_or_else(|| Failure(format!("{url}: no such host")))?;
+        Ok(Target { address, authority: authority.to_owned() })
+    }
+
+    /// The request that makes a connection a subscriber of the topic, from its latest message on.
+    pub(super) fn subscribe(&self, transport: Transport, topic: &str) -> Vec<u8> {
+        let path = topic_path(topic);
+        match transport {
+            Transport::Ws => self.upgrade(&path),
+            Transport::Sse => self.get(&path, "text/event-stream"),
+            Transport::Ndjson => self.get(&path, "application/x-ndjson"),
+            Transport::Longpoll => self.get(&format!("{path}?after=latest"), "application/json"),
+        }
+    }
+
+    /// The start of a long-poll's request, up to where its cursor belongs, and its end.
+    pub(super) fn poll(&self, topic: &str) -> (Vec<u8>, Vec<u8>) {
+        let whole = self.get(&format!("{}?after=^&wait=25", topic_path(topic)), "application/json");
+        let at = memchr::memchr(b'^', &whole).unwrap_or(whole.len());
+        (whole[..at].to_vec(), whole[at + 1..].to_vec())
+    }
+
+    /// The head of a publish whose body has this length.
+    pub(super) fn post(&self, topic: &str, content_type: &str, length: usize) -> Vec<u8> {
+        let (path, authority) = (topic_path(topic), &self.authority);
+        format!(
+            "POST {path} HTTP/1.1\r\nHost: {authority}\r\nContent-Type: {content_type}\r\n\
+             Content-Length: {length}\r\n\r\n"
+        )
+        .into_bytes()
+    }
+
+    /// A connection for publishing by HTTP.
+    pub(super) fn connect(&self) -> io::Result<TcpStream> {
+        let stream = TcpStream::connect_timeout(&self.address, CONNECT_WAIT)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(CONNECT_WAIT))?;
+        Ok(stream)
+    }
+
+    /// A WebSocket without a subscription; what came after its head is for the caller.
+    pub(super) fn connect_websocket(&self) -> io::Result<(TcpStream, Vec<u8>)> {
+        let mut stream = self.connect()?;
+        stream.write_all(&self.upgrade("/stream"))?;
+        let mut bytes = Vec::new();
+        let mut buffer = [0; 4096];
+        loop {
+            let n = stream.read(&mut buffer)?;
+            bytes.extend_from_slice(&buffer[..n]);
+            match http::head(&bytes) {
+                Ok(Some(head)) if upgraded(&head, &bytes) => {
+                    return Ok((stream, bytes.split_off(head.length)));
+                }
+                Ok(Some(head)) => {
+                    return Err(io::Error::other(format!("the WebSocket was answered {}", head.status)));
+                }
+                Ok(None) if n > 0 => {}
+                _ => return Err(io::Error::other("the WebSocket's answer is not HTTP")),
+            }
+        }
+    }
+
+    fn get(&self, path: &str, accept: &str) -> Vec<u8> {
+        let authority = &self.authority;
+        format!("GET {path} HTTP/1.1\r\nHost: {authority}\r\nAccept: {accept}\r\n\r\n").into_bytes()
+    }
+
+    fn upgrade(&self, path: &str) -> Vec<u8> {
+        let authority = &self.authority;
+        format!(
+            "GET {path} HTTP/1.1\r\nHost: {authority}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: tailwire.v1\r\nSec-WebSocket-Key: {NONCE}\r\n\r\n"
+        )
+        .into_bytes()
+    }
+}
+
+/// Whether a reply's head, the first of these bytes, opened a WebSocket.
+pub(super) fn upgraded(head: &http::Head, bytes: &[u8]) -> bool {
+    head.status == 101 && head.accept.clone().is_some_and(|at| &bytes[at] == NONCE_ACCEPTED)
+}
+
+/// A topic as the path of its URL.
+fn topic_path(topic: &str) -> String {
+    let mut path = String::from("/topics/");
+    for byte in topic.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => {
+                path.push(byte.into());
+            }
+            _ => path.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    path
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_a_host_and_a_port() {
+        let target = Target::parse("http://127.0.0.1:8245/").unwrap();
+        assert_eq!(
+            (target.address.to_string().as_str(), target.authority.as_str()),
+            ("127.0.0.1:8245", "127.0.0.1:8245")
+        );
+        assert_eq!(Target::parse("http://127.0.0.1").unwrap().address.port(), 80);
+        for url in ["https://127.0.0.1", "127.0.0.1:8245", "http://", "http://127.0.0.1/x", "http://a b"] {
+            assert!(Target::parse(url).is_err(), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_topic_keeps_its_slashes() {
+        assert_eq!(topic_path("bench/ä b"), "/topics/bench/%C3%A4%20b");
+    }
+
+    #[test]
+    fn a_poll_has_room_for_its_cursor() {
+        let (start, end) = Target::parse("http://127.0.0.1:1").unwrap().poll("a/b");
+        assert!(start.ends_with(b"GET /topics/a/b?after="));
+        assert!(end.starts_with(b"&wait=25 HTTP/1.1\r\n"));
+    }
+
+    #[test]
+    fn only_the_right_answer_opens_a_websocket() {
+        for (accept, good) in [("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", true), ("x", false)] {
+            let reply = format!("HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: {accept}\r\n\r\n");
+            let head = http::head(reply.as_bytes()).unwrap().unwrap();
+            assert_eq!(upgraded(&head, reply.as_bytes()), good);
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! `tailwire bench idle`: connections that hear nothing but heartbeats, and the memory that each takes.
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+
+use super::process::{self, Server};
+use super::report::{Progress, Report};
+use super::subscribers::{Plan, Subscribers};
+use super::{Clock, Common, Failure, Transport, count, payload};
+
+/// Time for the server to let go of what opening took, before its memory is read.
+const SETTLE: Duration = Duration::from_secs(1);
+const TURN: Duration = Duration::from_millis(250);
+
+#[derive(Debug, Args)]
+pub(super) struct IdleArgs {
+    #[command(flatten)]
+    common: Common,
+    /// How they listen.
+    #[arg(long, value_enum, default_value_t = Transport::Ws)]
+    transport: Transport,
+    /// How many to open.
+    #[arg(long, default_value_t = 5000, value_parser = count(100_000))]
+    connections: u64,
+}
+
+pub(super) fn run(args: &IdleArgs) -> Result<ExitCode, Failure> {
+    let server = args.common.server()?;
+    let resident = || server.as_ref().and_then(Server::resident);
+    let cpu = || server.as_ref().and_then(Server::cpu);
+    process::reserve_descriptors(args.connections as usize)?;
+    let mut progress = Progress::new();
+    let mut ready = 0;
+    let plan = Plan {
+        target: args.common.target()?,
+        topic: args.common.topic(),
+        transport: args.transport,
+        count: args.connections as usize,
+        publishers: 0,
+        size: payload::SIZE_MIN,
+        clock: Clock::start(),
+    };
+    let (before, start) = (resident(), Instant::now());
+    let mut subscribers = Subscribers::open(plan, |more| {
+        ready += more;
+        progress.show(|| format!("{ready} of {} open", args.connections));
+    })?;
+    let opening = start.elapsed();
+    hold(&mut subscribers, SETTLE)?;
+    let open = resident();
+    progress.show(|| format!("holding for {} s", args.common.seconds));
+    let cpu_before = cpu();
+    hold(&mut subscribers, args.common.duration())?;
+    let cpu_held = cpu_before.zip(cpu()).map(|(before, after)| after.saturating_sub(before));
+    let held = resident();
+    drop(progress);
+
+    let mb = |bytes: Option<u64>| bytes.map(|bytes| bytes as f64 / 1e6);
+    let each = |later: Option<u64>| {
+        let grown = later.zip(before).map(|(later, before)| later.saturating_sub(before));
+        grown.map(|bytes| bytes as f64 / args.connections as f64)
+    };
+    let mut report = Report::default();
+    report.text("transport", args.transport.name());
+    report.count("connections", args.connections);
+    report.figure("opening_s", Some(opening.as_secs_f64()));
+    report.figure("connections_per_s", Some(args.connections as f64 / opening.as_secs_f64()));
+    report.figure("server_memory_before_mb", mb(before));
+    report.figure("server_memory_open_mb", mb(open));
+    report.figure("server_memory_held_mb", mb(held));
+    report.figure("open_bytes_per_connection", each(open));
+    report.figure("held_bytes_per_connection", each(held));
+    report.figure("server_cpu_held_ms", cpu_held.map(|cpu| cpu.as_secs_f64() * 1e3));
+    let ended = &subscribers.incidents().ended;
+    report.counts("ended", ended);
+    report.print(args.common.json)?;
+    Ok(if ended.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Lets time pass, and takes what comes meanwhile.
+fn hold(subscribers: &mut Subscribers, time: Duration) -> Result<(), Failure> {
+    let start = Instant::now();
+    while let Some(left) = time.checked_sub(start.elapsed()).filter(|left| !left.is_zero()) {
+        subscribers.turn(left.min(TURN))?;
+    }
+    Ok(())
+}

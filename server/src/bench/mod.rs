@@ -1,0 +1,202 @@
+//! `tailwire bench`: a load generator that costs less than what it measures.
+//!
+//! It knows the broker from outside only: its URLs and its wire format, never its crates. Subscribers live in an
+//! epoll loop with one shared buffer and a scanner that looks for one pattern of bytes; nothing here parses JSON or
+//! allocates per delivery.
+
+mod answers;
+mod connect;
+mod encode;
+mod fanout;
+mod http;
+mod idle;
+mod incidents;
+mod payload;
+mod process;
+mod publish;
+mod publisher;
+mod report;
+mod scan;
+mod subscribers;
+mod tally;
+
+use std::io;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::{Args, Subcommand, ValueEnum};
+use hdrhistogram::Histogram;
+
+use connect::Target;
+use process::Server;
+
+/// Measure a broker: fan-out, publishing, or the memory of idle connections.
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// One topic, many subscribers: latency and cost of a delivery; every delivery is checked.
+    Fanout(fanout::FanoutArgs),
+    /// Acknowledged publishes: how many a second, at what latency and cost.
+    Publish(publish::PublishArgs),
+    /// Connections with nothing to say: the memory that each takes from the server.
+    Idle(idle::IdleArgs),
+}
+
+#[derive(Debug, Args)]
+struct Common {
+    /// The server.
+    #[arg(long, default_value = "http://127.0.0.1:8245")]
+    url: String,
+    /// The topic; by default one that nobody else has.
+    #[arg(long)]
+    topic: Option<String>,
+    /// How long to load it, or to hold idle connections.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    seconds: u64,
+    /// The server's process, on this machine, to report its CPU time and memory.
+    #[arg(long)]
+    pid: Option<u32>,
+    /// Print the report as one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Common {
+    fn target(&self) -> Result<Target, Failure> {
+        Target::parse(&self.url)
+    }
+
+    fn server(&self) -> Result<Option<Server>, Failure> {
+        self.pid.map(Server::new).transpose()
+    }
+
+    fn topic(&self) -> String {
+        self.topic.clone().unwrap_or_else(|| format!("bench/{}", uuid::Uuid::new_v4()))
+    }
+
+    fn duration(&self) -> Duration {
+        Duration::from_secs(self.seconds)
+    }
+}
+
+/// How a subscriber listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Transport {
+    Ws,
+    Sse,
+    Ndjson,
+    Longpoll,
+}
+
+impl Transport {
+    fn name(self) -> &'static str {
+        match self {
+            Transport::Ws => "ws",
+            Transport::Sse => "sse",
+            Transport::Ndjson => "ndjson",
+            Transport::Longpoll => "longpoll",
+        }
+    }
+}
+
+/// Why a run can't be done; it ends the command, so all that it holds is what to tell the user.
+#[derive(Debug)]
+struct Failure(String);
+
+impl Failure {
+    /// For `map_err`: what was being done when the system said no.
+    fn during(doing: &str) -> impl FnOnce(io::Error) -> Failure {
+        move |error| Failure(format!("{doing}: {error}"))
+    }
+}
+
+/// The clock that latencies are measured by: nanoseconds since the run began, so that they take few digits.
+#[derive(Debug, Clone, Copy)]
+struct Clock(Instant);
+
+impl Clock {
+    fn start() -> Clock {
+        Clock(Instant::now())
+    }
+
+    fn now_ns(self) -> u64 {
+        u64::try_from(self.0.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+}
+
+/// Latencies beyond this count as this; no run should wait longer for one message.
+const LATENCY_NS_MAX: u64 = 120_000_000_000;
+
+/// An empty histogram of latencies, in nanoseconds and to three digits.
+fn latencies() -> Histogram<u64> {
+    // The bounds are constants that satisfy what the constructor asks for; the other arm is never taken.
+    Histogram::new_with_bounds(1_000, LATENCY_NS_MAX, 3).unwrap_or_else(|_| unreachable!("constant bounds"))
+}
+
+/// A number of things, so many at most.
+fn count(most: u64) -> clap::builder::RangedU64ValueParser<u64> {
+    clap::value_parser!(u64).range(1..=most)
+}
+
+/// A message's size in bytes.
+fn size() -> clap::builder::RangedU64ValueParser<u64> {
+    clap::value_parser!(u64).range(payload::SIZE_MIN as u64..=payload::SIZE_MAX as u64)
+}
+
+/// Runs what was asked for, and prints its report.
+pub(crate) fn run(args: BenchArgs) -> ExitCode {
+    let done = match args.what {
+        What::Fanout(args) => fanout::run(&args),
+        What::Publish(args) => publish::run(&args),
+        What::Idle(args) => idle::run(&args),
+    };
+    match done {
+        Ok(code) => code,
+        Err(Failure(reason)) => {
+            eprintln!("tailwire bench: {reason}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_keep_three_digits_and_the_last_bucket_takes_the_rest() {
+        let mut all = latencies();
+        (1..=1000).for_each(|us| all.saturating_record(us * 1000));
+        all.saturating_record(u64::MAX);
+        let p50 = all.value_at_quantile(0.5) as f64;
+        assert!((p50 - 501_000.0).abs() < 1_000.0, "{p50}");
+        let p99 = all.value_at_quantile(0.99) as f64;
+        assert!((p99 - 991_000.0).abs() < 1_000.0, "{p99}");
+        assert!(all.max() >= LATENCY_NS_MAX);
+    }
+
+    #[test]
+    fn the_commands_parse() {
+        #[derive(clap::Parser)]
+        struct Cli {
+            #[command(flatten)]
+            bench: BenchArgs,
+        }
+        let parse = |line: &str| {
+            let words = std::iter::once("tailwire").chain(line.split_whitespace());
+            <Cli as clap::Parser>::try_parse_from(words).map(|cli| cli.bench)
+        };
+        assert!(parse("fanout --transport sse --subscribers 10 --rate 5 --seconds 2").is_ok());
+        assert!(parse("fanout --flat-out --in-flight 16 --json").is_ok());
+        assert!(parse("fanout --flat-out --rate 5").is_err());
+        assert!(parse("fanout --size 1").is_err());
+        assert!(parse("publish --connections 256 --batch 100 --pid 1").is_ok());
+        assert!(parse("publish --transport ws --in-flight 8").is_ok());
+        assert!(parse("idle --transport ndjson --connections 5000").is_ok());
+    }
+}

@@ -1,0 +1,89 @@
+//! The messages of a run: JSON of an exact size, which says who sent it, when, and as which of theirs.
+//!
+//! What the scanner reads comes first and without blanks, so that it never looks at the padding:
+//! `{"seq":17,"from":3,"at":1234567890,"pad":"xxxx"}`.
+
+/// Begins every payload, and nothing else that a server sends.
+pub(super) const MARKER: &[u8] = br#"{"seq":"#;
+pub(super) const FROM: &[u8] = br#","from":"#;
+pub(super) const AT: &[u8] = br#","at":"#;
+const PAD: &[u8] = br#","pad":""#;
+const END: &[u8] = br#""}"#;
+
+/// The least size: room for the longest numbers.
+pub(super) const SIZE_MIN: usize = 64;
+/// The largest: what the broker takes.
+pub(super) const SIZE_MAX: usize = 1 << 20;
+
+/// What a payload says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Mark {
+    /// Counts one publisher's messages from 0.
+    pub(super) seq: u32,
+    /// The publisher.
+    pub(super) from: u32,
+    /// When it was sent, by the run's clock, in nanoseconds.
+    pub(super) at: u64,
+}
+
+/// Appends a payload of exactly `size` bytes, if that is at least [`SIZE_MIN`].
+pub(super) fn append(out: &mut Vec<u8>, mark: Mark, size: usize) {
+    let start = out.len();
+    out.extend_from_slice(MARKER);
+    append_decimal(out, u64::from(mark.seq));
+    out.extend_from_slice(FROM);
+    append_decimal(out, u64::from(mark.from));
+    out.extend_from_slice(AT);
+    append_decimal(out, mark.at);
+    out.extend_from_slice(PAD);
+    let pad = size.saturating_sub(out.len() - start + END.len());
+    out.resize(out.len() + pad, b'x');
+    out.extend_from_slice(END);
+}
+
+/// Appends a number's digits.
+pub(super) fn append_decimal(out: &mut Vec<u8>, mut number: u64) {
+    // As many digits as a u64 can have.
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payload_is_json_of_exactly_its_size() {
+        for size in [SIZE_MIN + 20, 128, 1000] {
+            for mark in [
+                Mark { seq: 0, from: 0, at: 0 },
+                Mark { seq: 1234, from: 15, at: 98_765_432_101 },
+                Mark { seq: u32::MAX, from: 99_999, at: 3_600_000_000_000 },
+            ] {
+                let mut out = b"before".to_vec();
+                append(&mut out, mark, size);
+                assert_eq!(out.len(), 6 + size);
+                let json: serde_json::Value = serde_json::from_slice(&out[6..]).unwrap();
+                assert_eq!(json["seq"], mark.seq);
+                assert_eq!(json["from"], mark.from);
+                assert_eq!(json["at"], mark.at);
+            }
+        }
+    }
+
+    #[test]
+    fn the_least_size_has_room_for_the_longest_numbers_of_a_run() {
+        let mut out = Vec::new();
+        append(&mut out, Mark { seq: u32::MAX, from: 9_999, at: 9_999_999_999_999 }, SIZE_MIN);
+        assert_eq!(out.len(), SIZE_MIN, "{}", String::from_utf8_lossy(&out));
+    }
+}

@@ -1,0 +1,120 @@
+//! What a process has used: CPU time by its own clock, memory by `/proc`.
+
+#![allow(unsafe_code)] // Process clocks and descriptor limits are system calls that std has no name for.
+
+use std::fs;
+use std::time::Duration;
+
+use super::Failure;
+
+/// The measured server's process.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Server {
+    pid: u32,
+    clock: libc::clockid_t,
+}
+
+impl Server {
+    /// Fails if there is no such process, or no way to ask for its time.
+    pub(super) fn new(pid: u32) -> Result<Server, Failure> {
+        let unknown = || Failure(format!("--pid {pid}: no such process here"));
+        let clock = cpu_clock(pid).ok_or_else(unknown)?;
+        read_clock(clock).map(|_| Server { pid, clock }).ok_or_else(unknown)
+    }
+
+    /// CPU time of all its threads so far, also of those that have ended.
+    pub(super) fn cpu(&self) -> Option<Duration> {
+        read_clock(self.clock)
+    }
+
+    /// Its resident memory in bytes; what the kernel holds for its sockets is not in it.
+    pub(super) fn resident(&self) -> Option<u64> {
+        let rollup = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.pid));
+        let exact = rollup.ok().and_then(|text| kilobytes(&text, "Rss:"));
+        // Older kernels have only this, whose counters may lag behind by some pages a thread.
+        let status = || fs::read_to_string(format!("/proc/{}/status", self.pid)).ok();
+        exact.or_else(|| kilobytes(&status()?, "VmRSS:"))
+    }
+}
+
+/// CPU time of this process so far.
+pub(super) fn own_cpu() -> Duration {
+    read_clock(libc::CLOCK_PROCESS_CPUTIME_ID).unwrap_or_default()
+}
+
+/// Makes sure that so many more descriptors can be opened.
+pub(super) fn reserve_descriptors(needed: usize) -> Result<(), Failure> {
+    // Standard streams, the poll's own, and what a library may open.
+    const OTHERS: u64 = 32;
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: both calls take a pointer to a live struct of the right type and keep none.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 {
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
+            libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit);
+        }
+    }
+    if limit.rlim_cur < needed as u64 + OTHERS {
+        return Err(Failure(format!(
+            "{needed} connections need more file descriptors than the {} allowed here (ulimit -n)",
+            limit.rlim_cur
+        )));
+    }
+    Ok(())
+}
+
+#[cfg(target_os = "linux")]
+fn cpu_clock(pid: u32) -> Option<libc::clockid_t> {
+    let mut clock = 0;
+    // SAFETY: the pointer is to a live integer of the right type.
+    let failed = unsafe { libc::clock_getcpuclockid(libc::pid_t::try_from(pid).ok()?, &raw mut clock) };
+    (failed == 0).then_some(clock)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn cpu_clock(_pid: u32) -> Option<libc::clockid_t> {
+    None
+}
+
+fn read_clock(clock: libc::clockid_t) -> Option<Duration> {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer is to a live struct of the right type.
+    let failed = unsafe { libc::clock_gettime(clock, &raw mut time) };
+    (failed == 0).then(|| Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
+}
+
+/// A `/proc` file's `name   123 kB`, in bytes.
+fn kilobytes(text: &str, name: &str) -> Option<u64> {
+    let value = text.lines().find_map(|line| line.strip_prefix(name))?;
+    value.trim().strip_suffix("kB")?.trim_end().parse::<u64>().ok().map(|kb| kb * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_read_from_a_line_of_kilobytes() {
+        let text = "55d0-7ffc ---p 00000000 00:00 0 [rollup]\nRss:               10240 kB\nPss:  1 kB\n";
+        assert_eq!(kilobytes(text, "Rss:"), Some(10_485_760));
+        assert_eq!(kilobytes(text, "VmRSS:"), None);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_process_can_be_watched_and_a_missing_one_is_an_error() {
+        let own = Server::new(std::process::id()).unwrap();
+        let before = own.cpu().unwrap();
+        assert!((0..1_000_000_u64).fold(1, |sum: u64, n| std::hint::black_box(sum ^ n)) > 0);
+        assert!(own.cpu().unwrap() > before);
+        assert!(own.resident().unwrap() > 0);
+        assert!(Server::new(u32::MAX).is_err());
+    }
+
+    #[test]
+    fn more_descriptors_than_there_can_be_are_an_error() {
+        assert!(reserve_descriptors(10).is_ok());
+        assert!(reserve_descriptors(usize::MAX >> 2).is_err());
+    }
+}

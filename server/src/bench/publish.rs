@@ -1,0 +1,77 @@
+//! `tailwire bench publish`: how many publishes a second are acknowledged, how fast, and at what cost.
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::publisher::{Plan, Publisher, Wire};
+use super::report::{Progress, Report, us_per};
+use super::{Clock, Common, Failure, count, process, size};
+
+#[derive(Debug, Args)]
+pub(super) struct PublishArgs {
+    #[command(flatten)]
+    common: Common,
+    /// How publishes are sent.
+    #[arg(long, value_enum, default_value_t = Wire::Http)]
+    transport: Wire,
+    /// Connections that publish.
+    #[arg(long, default_value_t = 1, value_parser = count(10_000))]
+    connections: u64,
+    /// Publishes under way on each connection.
+    #[arg(long, default_value_t = 1, value_parser = count(4096))]
+    in_flight: u64,
+    /// Messages of one publish, sent as an NDJSON batch; HTTP only.
+    #[arg(long, default_value_t = 1, value_parser = count(10_000))]
+    batch: u64,
+    /// A message's size in bytes.
+    #[arg(long, default_value_t = 128, value_parser = size())]
+    size: u64,
+}
+
+pub(super) fn run(args: &PublishArgs) -> Result<ExitCode, Failure> {
+    if args.transport == Wire::Ws && args.batch > 1 {
+        return Err(Failure("--batch is for HTTP; on a WebSocket, --in-flight does the same".to_owned()));
+    }
+    let server = args.common.server()?;
+    process::reserve_descriptors(args.connections as usize)?;
+    let mut progress = Progress::new();
+    let publisher = Publisher::open(Plan {
+        target: args.common.target()?,
+        topic: args.common.topic(),
+        wire: args.transport,
+        connections: args.connections as usize,
+        in_flight: args.in_flight as usize,
+        batch: args.batch as usize,
+        size: args.size as usize,
+        rate: None,
+        duration: args.common.duration(),
+        clock: Clock::start(),
+    })?;
+    let server_cpu = || server.and_then(|server| server.cpu());
+    let (server_before, bench_before) = (server_cpu(), process::own_cpu());
+    let outcome = publisher.run(|now| progress.show(|| format!("{} messages published", now.messages)))?;
+    let server_used = server_before.zip(server_cpu()).map(|(before, after)| after.saturating_sub(before));
+    let bench_used = process::own_cpu().saturating_sub(bench_before);
+    drop(progress);
+
+    let seconds = outcome.elapsed.as_secs_f64();
+    let per_second = |work: u64| (seconds > 0.0).then(|| work as f64 / seconds);
+    let mut report = Report::default();
+    report.text("transport", if args.transport == Wire::Ws { "ws" } else { "http" });
+    report.count("connections", args.connections);
+    report.count("in_flight", args.in_flight);
+    report.count("batch", args.batch);
+    report.count("size_bytes", args.size);
+    report.count("messages", outcome.messages);
+    report.figure("messages_per_s", per_second(outcome.messages));
+    report.figure("publishes_per_s", per_second(outcome.publishes));
+    report.latency("latency_us", &outcome.latency);
+    report.counts("errors", &outcome.errors);
+    report.figure("server_cpu_us_per_message", us_per(server_used, outcome.messages));
+    report.figure("bench_cpu_us_per_message", us_per(Some(bench_used), outcome.messages));
+    report.figure("server_memory_mb", server.and_then(|one| one.resident()).map(|bytes| bytes as f64 / 1e6));
+    report.print(args.common.json)?;
+    let sound = outcome.messages > 0 && outcome.errors.is_empty();
+    Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

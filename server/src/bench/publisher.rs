@@ -1,0 +1,342 @@
+//! Publishers in one thread: connections that each have some publishes under way, flat out or at a rate.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{self, ErrorKind, Read, Write};
+use std::time::Duration;
+
+use clap::ValueEnum;
+use hdrhistogram::Histogram;
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token};
+
+use super::answers::{self, Heard, Verdict};
+use super::connect::Target;
+use super::encode::{Encoder, append_frame};
+use super::payload::Mark;
+use super::scan::Scanner;
+use super::{Clock, Failure, latencies};
+
+/// How long to wait, at the end, for answers that are still due.
+const DRAIN_NS: u64 = 10_000_000_000;
+const BUFFER_BYTES: usize = 64 << 10;
+/// How often the caller is told how it goes.
+const TICK: Duration = Duration::from_millis(100);
+/// `epoll` waits whole milliseconds; what is shorter is slept.
+const EPOLL_STEP: Duration = Duration::from_millis(1);
+
+/// How a publish is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Wire {
+    Http,
+    Ws,
+}
+
+/// What to publish.
+#[derive(Debug, Clone)]
+pub(super) struct Plan {
+    pub(super) target: Target,
+    pub(super) topic: String,
+    pub(super) wire: Wire,
+    pub(super) connections: usize,
+    /// Publishes under way on one connection.
+    pub(super) in_flight: usize,
+    /// Messages of one publish; more than one is a batch.
+    pub(super) batch: usize,
+    pub(super) size: usize,
+    /// Publishes a second over all connections; none is flat out.
+    pub(super) rate: Option<f64>,
+    pub(super) duration: Duration,
+    pub(super) clock: Clock,
+}
+
+/// How it went.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    /// Messages that were acknowledged.
+    pub(super) messages: u64,
+    /// Publishes that were acknowledged; fewer than messages if they were batches.
+    pub(super) publishes: u64,
+    /// Publishes that were not, by status or reason.
+    pub(super) errors: BTreeMap<String, u64>,
+    /// From the start of a publish to its acknowledgement.
+    pub(super) latency: Histogram<u64>,
+    /// From the start to the last acknowledgement.
+    pub(super) elapsed: Duration,
+}
+
+/// Open connections, ready to publish.
+#[derive(Debug)]
+pub(super) struct Publisher {
+    poll: Poll,
+    lines: Vec<Line>,
+    encoder: Encoder,
+    scanner: Scanner,
+    plan: Plan,
+    outcome: Outcome,
+    /// When to stop, by the run's clock.
+    end: u64,
+}
+
+#[derive(Debug)]
+struct Line {
+    stream: TcpStream,
+    /// Which publisher it is, and its next message.
+    mark: Mark,
+    input: Vec<u8>,
+    output: Vec<u8>,
+    written: usize,
+    /// When the publish in each slot was sent; its slot is its `id` on a WebSocket.
+    sent: Vec<u64>,
+    free: Vec<usize>,
+    /// The order in which HTTP answers.
+    order: VecDeque<usize>,
+}
+
+impl Publisher {
+    pub(super) fn open(plan: Plan) -> Result<Publisher, Failure> {
+        let poll = Poll::new().map_err(Failure::during("epoll"))?;
+        let mut this = Publisher {
+            poll,
+            lines: Vec::with_capacity(plan.connections),
+            encoder: Encoder::new(&plan),
+            scanner: Scanner::new(),
+            outcome: Outcome {
+                messages: 0,
+                publishes: 0,
+                errors: BTreeMap::new(),
+                latency: latencies(),
+                elapsed: Duration::ZERO,
+            },
+            end: 0,
+            plan,
+        };
+        for from in 0..this.plan.connections {
+            let line = this.connect(from, 0).map_err(Failure::during("connecting"))?;
+            this.lines.push(line);
+        }
+        Ok(this)
+    }
+
+    /// Publishes until the time is over, then waits for the answers that are due.
+    pub(super) fn run(mut self, mut tick: impl FnMut(&Outcome)) -> Result<Outcome, Failure> {
+        let start = self.plan.clock.now_ns();
+        self.end = start + self.plan.duration.as_nanos() as u64;
+        let mut pace =
+            self.plan.rate.map(|rate| Pace { due: start, interval: (1e9 / rate) as u64, late: false });
+        let mut events = Events::with_capacity(self.plan.connections.min(1024));
+        let mut buffer = vec![0; BUFFER_BYTES];
+        if pace.is_none() {
+            for at in 0..self.lines.len() {
+                self.fill(at)?;
+            }
+        }
+        loop {
+            let now = self.plan.clock.now_ns();
+            if now >= self.end && (self.lines.iter().all(Line::is_idle) || now > self.end + DRAIN_NS) {
+                break;
+            }
+            let wait = match &mut pace {
+                Some(pace) if now < self.end => self.publish_due(pace, now)?,
+                _ => TICK,
+            };
+            match self.poll.poll(&mut events, Some(wait)) {
+                Err(error) if error.kind() != ErrorKind::Interrupted => {
+                    return Err(Failure(format!("epoll: {error}")));
+                }
+                _ => {}
+            }
+            for event in &events {
+                self.event(event.token().0, &mut buffer)?;
+                if pace.is_none() {
+                    self.fill(event.token().0)?;
+                }
+            }
+            tick(&self.outcome);
+        }
+        let unanswered = self.lines.iter().map(Line::busy).sum();
+        self.outcome.count_errors("unanswered", unanswered);
+        let last = self.outcome.elapsed;
+        self.outcome.elapsed = last.saturating_sub(Duration::from_nanos(start));
+        Ok(self.outcome)
+    }
+
+    /// Publishes what is due, as far as connections are free; answers how long there is nothing to do.
+    fn publish_due(&mut self, pace: &mut Pace, now: u64) -> Result<Duration, Failure> {
+        if pace.due <= now {
+            let Some(at) = self.lines.iter().position(|line| !line.free.is_empty()) else {
+                pace.late = true;
+                return Ok(TICK);
+            };
+            // A publish that had to wait for the server began when it was due; one that is late because the
+            // operating system woke us late begins now.
+            let sent = if pace.late { pace.due } else { now };
+            pace.due += pace.interval;
+            pace.late &= pace.due <= now;
+            self.publish(at, sent);
+            self.flush(at)?;
+        }
+        let wait = Duration::from_nanos(pace.due.saturating_sub(self.plan.clock.now_ns()));
+        if wait >= EPOLL_STEP {
+            return Ok(wait.min(TICK) - EPOLL_STEP);
+        }
+        std::thread::sleep(wait);
+        Ok(Duration::ZERO)
+    }
+
+    /// Keeps the connection's publishes under way, until the time is over.
+    fn fill(&mut self, at: usize) -> Result<(), Failure> {
+        let now = self.plan.clock.now_ns();
+        while now < self.end && !self.lines[at].free.is_empty() {
+            self.publish(at, now);
+        }
+        self.flush(at)
+    }
+
+    fn publish(&mut self, at: usize, now: u64) {
+        let line = &mut self.lines[at];
+        if let Some(slot) = line.free.pop() {
+            line.sent[slot] = now;
+            if self.plan.wire == Wire::Http {
+                line.order.push_back(slot);
+            }
+            line.mark.at = now;
+            self.encoder.append(&mut line.output, &mut line.mark, slot);
+        }
+    }
+
+    fn flush(&mut self, at: usize) -> Result<(), Failure> {
+        let line = &mut self.lines[at];
+        while line.written < line.output.len() {
+            match line.stream.write(&line.output[line.written..]) {
+                Ok(n) => line.written += n,
+                // A writable event follows.
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return self.lost(at, &error.to_string()),
+            }
+        }
+        line.output.clear();
+        line.written = 0;
+        Ok(())
+    }
+
+    fn event(&mut self, at: usize, buffer: &mut [u8]) -> Result<(), Failure> {
+        self.flush(at)?;
+        loop {
+            let line = &mut self.lines[at];
+            match line.stream.read(buffer) {
+                Ok(0) => return self.lost(at, "closed"),
+                Ok(n) => {
+                    line.input.extend_from_slice(&buffer[..n]);
+                    if self.answers(at)? {
+                        return self.lost(at, "closed");
+                    }
+                    if n < buffer.len() {
+                        return Ok(());
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return self.lost(at, &error.to_string()),
+            }
+        }
+    }
+
+    /// Takes the whole answers that came; true if the connection ends with them.
+    fn answers(&mut self, at: usize) -> Result<bool, Failure> {
+        let now = self.plan.clock.now_ns();
+        let line = &mut self.lines[at];
+        let input = std::mem::take(&mut line.input);
+        let taken = match self.plan.wire {
+            Wire::Http => answers::of_http(&input, |verdict| {
+                if let Some(slot) = line.order.pop_front() {
+                    self.outcome.count(verdict, now, line.sent[slot], self.plan.batch);
+                    line.free.push(slot);
+                }
+            }),
+            Wire::Ws => answers::of_websocket(&self.scanner, &input, |heard| match heard {
+                Heard::Answer(slot, verdict) if slot < line.sent.len() && !line.free.contains(&slot) => {
+                    self.outcome.count(verdict, now, line.sent[slot], self.plan.batch);
+                    line.free.push(slot);
+                }
+                // To a request that nobody made.
+                Heard::Answer(..) => {}
+                Heard::Ping(payload) => {
+                    append_frame(&mut line.output, 0xa, |out| out.extend_from_slice(payload));
+                }
+            })
+            .map(|used| (used, false)),
+        };
+        let (used, ends) = taken.map_err(|why| Failure(why.to_owned()))?;
+        line.input = input;
+        line.input.drain(..used);
+        Ok(ends)
+    }
+
+    /// A connection ended: its publishes have no answer, and another takes its place.
+    fn lost(&mut self, at: usize, why: &str) -> Result<(), Failure> {
+        let Mark { seq, from, .. } = self.lines[at].mark;
+        self.outcome.count_errors(why, self.lines[at].busy());
+        self.lines[at] = self.connect(from as usize, seq).map_err(Failure::during("connecting again"))?;
+        Ok(())
+    }
+
+    fn connect(&self, from: usize, seq: u32) -> io::Result<Line> {
+        let (stream, input) = match self.plan.wire {
+            Wire::Http => (self.plan.target.connect()?, Vec::new()),
+            Wire::Ws => self.plan.target.connect_websocket()?,
+        };
+        stream.set_nonblocking(true)?;
+        let mut stream = TcpStream::from_std(stream);
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        self.poll.registry().register(&mut stream, Token(from), interest)?;
+        Ok(Line {
+            stream,
+            mark: Mark { seq, from: from as u32, at: 0 },
+            input,
+            output: Vec::new(),
+            written: 0,
+            sent: vec![0; self.plan.in_flight],
+            free: (0..self.plan.in_flight).collect(),
+            order: VecDeque::new(),
+        })
+    }
+}
+
+impl Outcome {
+    fn count(&mut self, verdict: Verdict, now: u64, sent: u64, batch: usize) {
+        match verdict {
+            Ok(()) => {
+                self.publishes += 1;
+                self.messages += batch as u64;
+                self.latency.saturating_record(now.saturating_sub(sent));
+                self.elapsed = Duration::from_nanos(now);
+            }
+            Err(status) => self.count_errors(&status, 1),
+        }
+    }
+
+    fn count_errors(&mut self, why: &str, count: usize) {
+        if count > 0 {
+            *self.errors.entry(why.to_owned()).or_default() += count as u64;
+        }
+    }
+}
+
+/// When publishes are due.
+struct Pace {
+    due: u64,
+    interval: u64,
+    /// The next one is due and waits for a connection.
+    late: bool,
+}
+
+impl Line {
+    fn busy(&self) -> usize {
+        self.sent.len() - self.free.len()
+    }
+
+    fn is_idle(&self) -> bool {
+        self.free.len() == self.sent.len()
+    }
+}

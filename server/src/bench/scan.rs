@@ -1,0 +1,273 @@
+//! Finding the payloads in what a server sends, as cheaply as can be: no JSON, no copy, no allocation.
+//!
+//! A WebSocket is walked from frame header to frame header. The other transports have a text framing (chunks,
+//! events, lines, a page) that needn't be understood, since a payload's marker stands nowhere else. Both take any cut
+//! of the bytes and say how many they have used; what is left comes again, with more after it.
+
+use memchr::memmem::Finder;
+
+use super::payload::{AT, FROM, MARKER, Mark, SIZE_MIN};
+
+/// A server's frame is never longer than its largest page.
+const FRAME_BYTES_MAX: u64 = 16 << 20;
+
+/// What was found.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Found<'a> {
+    /// A message of this run.
+    Message(Mark),
+    /// Something else: a welcome, a heartbeat, a gap.
+    Other(&'a [u8]),
+    /// A ping, to be answered with the same bytes.
+    Ping(&'a [u8]),
+    /// The server closes.
+    Close,
+}
+
+/// Bytes that no server may send.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Malformed;
+
+/// Looks for payloads; made once, used for every read.
+#[derive(Debug, Clone)]
+pub(super) struct Scanner(Finder<'static>);
+
+impl Scanner {
+    pub(super) fn new() -> Scanner {
+        Scanner(Finder::new(MARKER))
+    }
+
+    /// Walks the whole frames (RFC 6455 §5.2) at the start of `bytes`; answers how many bytes they take.
+    pub(super) fn frames(&self, bytes: &[u8], mut found: impl FnMut(Found<'_>)) -> Result<usize, Malformed> {
+        let mut at = 0;
+        while let Some((opcode, payload, next)) = frame(bytes, at)? {
+            match opcode {
+                // A control frame has a bit of its own.
+                0x8 => found(Found::Close),
+                0x9 => found(Found::Ping(payload)),
+                0xa => {}
+                _ => match self.0.find(payload).map(|start| mark(&payload[start..])) {
+                    None => found(Found::Other(payload)),
+                    Some(Some((mark, _))) => found(Found::Message(mark)),
+                    Some(None) => return Err(Malformed),
+                },
+            }
+            at = next;
+        }
+        Ok(at)
+    }
+
+    /// Finds the payloads in `bytes`, whatever stands between them; answers how many bytes can be forgotten.
+    pub(super) fn marks(&self, bytes: &[u8], mut found: impl FnMut(Found<'_>)) -> usize {
+        let mut at = 0;
+        while let Some(start) = self.0.find(&bytes[at..]).map(|start| at + start) {
+            match mark(&bytes[start..]) {
+                Some((mark, length)) => {
+                    found(Found::Message(mark));
+                    at = start + length;
+                }
+                // A payload's numbers fit its least size: this is somebody else's message.
+                None if bytes.len() - start >= SIZE_MIN => at = start + MARKER.len(),
+                None => return start,
+            }
+        }
+        let rest = &bytes[at..];
+        let begun = (1..MARKER.len()).rev().find(|&length| rest.ends_with(&MARKER[..length])).unwrap_or(0);
+        // Only a read without any message is worth a second look, so a busy stream pays nothing for it.
+        if at == 0 && !rest.is_empty() {
+            found(Found::Other(rest));
+        }
+        bytes.len() - begun
+    }
+}
+
+/// A frame's opcode, its payload, and where the next one begins.
+type Frame<'a> = (u8, &'a [u8], usize);
+
+/// The frame at `at`, if it is all there.
+fn frame(bytes: &[u8], at: usize) -> Result<Option<Frame<'_>>, Malformed> {
+    let rest = &bytes[at..];
+    let &[first, second, ..] = rest else {
+        return Ok(None);
+    };
+    // A server never masks (§5.1), and negotiated no extension that could use the reserved bits.
+    if second & 0x80 != 0 || first & 0x70 != 0 {
+        return Err(Malformed);
+    }
+    let (header, length) = match second {
+        126 => match rest.get(2..4) {
+            Some(length) => (4, u64::from(length[0]) << 8 | u64::from(length[1])),
+            None => return Ok(None),
+        },
+        127 => match rest.get(2..10) {
+            Some(length) => (10, length.iter().fold(0, |sum, &byte| sum << 8 | u64::from(byte))),
+            None => return Ok(None),
+        },
+        short => (2, u64::from(short)),
+    };
+    if length > FRAME_BYTES_MAX {
+        return Err(Malformed);
+    }
+    let end = header + length as usize;
+    Ok(rest.get(header..end).map(|payload| (first & 0x0f, payload, at + end)))
+}
+
+/// Reads a payload's numbers and how far they reach, if all of them are there.
+fn mark(bytes: &[u8]) -> Option<(Mark, usize)> {
+    let mut at = MARKER.len();
+    let seq = decimal(bytes, &mut at)?;
+    skip(bytes, &mut at, FROM)?;
+    let from = decimal(bytes, &mut at)?;
+    skip(bytes, &mut at, AT)?;
+    let sent = decimal(bytes, &mut at)?;
+    Some((Mark { seq: seq as u32, from: from as u32, at: sent }, at))
+}
+
+/// A number, if what ends it is there too.
+fn decimal(bytes: &[u8], at: &mut usize) -> Option<u64> {
+    let mut number: u64 = 0;
+    loop {
+        let digit = bytes.get(*at)?.wrapping_sub(b'0');
+        if digit > 9 {
+            return Some(number);
+        }
+        number = number.wrapping_mul(10).wrapping_add(u64::from(digit));
+        *at += 1;
+    }
+}
+
+fn skip(bytes: &[u8], at: &mut usize, what: &[u8]) -> Option<()> {
+    let end = *at + what.len();
+    (bytes.get(*at..end)? == what).then(|| *at = end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::payload;
+
+    const MARKS: [Mark; 3] = [
+        Mark { seq: 0, from: 0, at: 7 },
+        Mark { seq: 9, from: 12, at: 1_234_567_890 },
+        Mark { seq: 4_000_000_000, from: 3, at: 60_000_000_000 },
+    ];
+
+    fn line(mark: Mark, size: usize) -> Vec<u8> {
+        let mut line =
+            br#"{"kind":"message","cursor":"000abc-0000000000017","topic":"bench/x","data":"#.to_vec();
+        payload::append(&mut line, mark, size);
+        line.push(b'}');
+        line
+    }
+
+    fn frame_of(opcode: u8, payload: &[u8]) -> Vec<u8> {
+        let mut frame = vec![0x80 | opcode];
+        match payload.len() {
+            short @ 0..126 => frame.push(short as u8),
+            middle @ 126..0x1_0000 => {
+                frame.push(126);
+                frame.extend_from_slice(&(middle as u16).to_be_bytes());
+            }
+            long => {
+                frame.push(127);
+                frame.extend_from_slice(&(long as u64).to_be_bytes());
+            }
+        }
+        frame.extend_from_slice(payload);
+        frame
+    }
+
+    /// Feeds `bytes` in two parts, as a socket may give them, and collects the messages.
+    fn feed(bytes: &[u8], cut: usize, mut scan: impl FnMut(&[u8], &mut Vec<Mark>) -> usize) -> Vec<Mark> {
+        let mut marks = Vec::new();
+        let used = scan(&bytes[..cut], &mut marks);
+        assert!(used <= cut);
+        let used = used + scan(&bytes[used..], &mut marks);
+        assert!(used <= bytes.len());
+        marks
+    }
+
+    fn collect(marks: &mut Vec<Mark>) -> impl FnMut(Found<'_>) {
+        |found| {
+            if let Found::Message(mark) = found {
+                marks.push(mark);
+            }
+        }
+    }
+
+    #[test]
+    fn frames_are_found_whatever_the_cut() {
+        let scanner = Scanner::new();
+        let mut bytes = frame_of(1, br#"{"kind":"welcome"}"#);
+        bytes.extend(frame_of(1, &line(MARKS[0], 100)));
+        bytes.extend(frame_of(9, b"are you there"));
+        bytes.extend(frame_of(1, &line(MARKS[1], 300)));
+        bytes.extend(frame_of(1, br#"{"kind":"heartbeat"}"#));
+        bytes.extend(frame_of(1, &line(MARKS[2], 70_000)));
+        for cut in (0..1000).chain(bytes.len() - 100..=bytes.len()) {
+            let found = feed(&bytes, cut, |part, marks| scanner.frames(part, collect(marks)).unwrap());
+            assert_eq!(found, MARKS, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn marks_are_found_whatever_the_cut_and_the_framing() {
+        let scanner = Scanner::new();
+        let mut bytes = b"retry: 1000\n\nid: 000abc-0000000000000\n\n".to_vec();
+        for mark in MARKS {
+            bytes.extend(b"e4\r\nid: 000abc-0000000000017\ndata: ");
+            payload::append(&mut bytes, mark, 128);
+            bytes.extend(b"\n\n\r\n");
+        }
+        for cut in 0..=bytes.len() {
+            let found = feed(&bytes, cut, |part, marks| scanner.marks(part, collect(marks)));
+            assert_eq!(found, MARKS, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn marks_keep_only_what_may_begin_a_payload() {
+        let scanner = Scanner::new();
+        assert_eq!(scanner.marks(b"{\"kind\":\"heartbeat\"}\n", |_| ()), 21);
+        assert_eq!(scanner.marks(b"abc{\"se", |_| ()), 3);
+        assert_eq!(scanner.marks(b"abc{\"seq\":12", |_| ()), 3);
+        assert_eq!(scanner.marks(b"abc{", |_| ()), 3);
+        assert_eq!(scanner.marks(b"", |_| ()), 0);
+        let foreign = format!("{{\"seq\":1,\"of\":\"another program\"}}{}", " ".repeat(60));
+        assert_eq!(scanner.marks(foreign.as_bytes(), |_| ()), foreign.len());
+    }
+
+    #[test]
+    fn what_is_no_message_is_shown() {
+        let scanner = Scanner::new();
+        let mut bytes = frame_of(1, b"hello");
+        bytes.extend(frame_of(9, b"ping"));
+        bytes.extend(frame_of(8, b""));
+        let mut count = 0;
+        scanner
+            .frames(&bytes, |found| {
+                let expected = [Found::Other(b"hello"), Found::Ping(b"ping"), Found::Close];
+                assert_eq!(found, expected[count]);
+                count += 1;
+            })
+            .unwrap();
+        assert_eq!(count, 3);
+        let mut seen = false;
+        scanner.marks(b"{\"kind\":\"gap\"}\n", |found| {
+            assert_eq!(found, Found::Other(b"{\"kind\":\"gap\"}\n"));
+            seen = true;
+        });
+        assert!(seen);
+    }
+
+    #[test]
+    fn what_no_server_may_send_is_refused() {
+        let scanner = Scanner::new();
+        let masked = [0x81, 0x81, 0, 0, 0, 0, b'x'];
+        let reserved = [0xc1, 0x01, b'x'];
+        let huge = [0x81, 127, 1, 0, 0, 0, 0, 0, 0, 0];
+        for bytes in [&masked[..], &reserved, &huge, &frame_of(1, br#"{"seq":1,"other":2}"#)] {
+            assert_eq!(scanner.frames(bytes, |_| ()), Err(Malformed));
+        }
+    }
+}

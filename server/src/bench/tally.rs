@@ -1,0 +1,110 @@
+//! Whether a subscriber got every message, once and in order.
+
+use super::payload::Mark;
+
+/// One subscriber's count. Each publisher sends one message at a time and numbers them from 0, so a subscriber must
+/// see each publisher's numbers without a hole; how publishers interleave is the server's to say, but the same for
+/// all subscribers, which [`Tally::order`] tells.
+#[derive(Debug, Clone)]
+pub(super) struct Tally {
+    /// For each publisher, the number that should come next.
+    next: Box<[u32]>,
+    /// Messages that came, each counted once.
+    pub(super) distinct: u64,
+    pub(super) doubled: u64,
+    /// Messages that came after a later one.
+    pub(super) reordered: u64,
+    /// Messages of other runs on the same topic.
+    pub(super) foreign: u64,
+    /// Numbers that were skipped and have not come since.
+    pub(super) missing: u64,
+    /// A digest of all that came, in the order in which it came.
+    pub(super) order: u64,
+}
+
+impl Tally {
+    pub(super) fn new(publishers: usize) -> Tally {
+        Tally {
+            next: vec![0; publishers].into_boxed_slice(),
+            distinct: 0,
+            doubled: 0,
+            reordered: 0,
+            foreign: 0,
+            missing: 0,
+            order: 0,
+        }
+    }
+
+    /// Takes note of a message; false if it doesn't belong to this run.
+    pub(super) fn record(&mut self, mark: Mark) -> bool {
+        let Some(next) = self.next.get_mut(mark.from as usize) else {
+            self.foreign += 1;
+            return false;
+        };
+        if mark.seq >= *next {
+            self.missing += u64::from(mark.seq - *next);
+            self.distinct += 1;
+            *next = mark.seq.saturating_add(1);
+        } else if self.missing > 0 && mark.seq + 1 != *next {
+            // Late or doubled, which only a record of all numbers could tell apart; as long as some are missing,
+            // this is taken for one of them.
+            self.missing -= 1;
+            self.distinct += 1;
+            self.reordered += 1;
+        } else {
+            self.doubled += 1;
+        }
+        // The multiplier is the 64-bit FNV prime.
+        let id = u64::from(mark.from) << 32 | u64::from(mark.seq);
+        self.order = (self.order ^ id).wrapping_mul(0x0100_0000_01b3);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tally(marks: &[(u32, u32)]) -> Tally {
+        let mut tally = Tally::new(2);
+        for &(from, seq) in marks {
+            tally.record(Mark { seq, from, at: 0 });
+        }
+        tally
+    }
+
+    fn counts(marks: &[(u32, u32)]) -> (u64, u64, u64) {
+        let tally = tally(marks);
+        (tally.distinct, tally.doubled, tally.reordered)
+    }
+
+    #[test]
+    fn publishers_are_counted_apart() {
+        assert_eq!(counts(&[(0, 0), (1, 0), (1, 1), (0, 1)]), (4, 0, 0));
+    }
+
+    #[test]
+    fn a_hole_is_missing_until_it_is_filled() {
+        assert_eq!(counts(&[(0, 0), (0, 2)]), (2, 0, 0));
+        assert_eq!(counts(&[(0, 0), (0, 2), (0, 1)]), (3, 0, 1));
+    }
+
+    #[test]
+    fn a_repeat_is_doubled() {
+        assert_eq!(counts(&[(0, 0), (0, 0)]), (1, 1, 0));
+        assert_eq!(counts(&[(0, 0), (0, 2), (0, 2), (0, 1), (0, 1)]), (3, 2, 1));
+    }
+
+    #[test]
+    fn other_runs_do_not_count() {
+        let tally = tally(&[(2, 0), (0, 0)]);
+        assert_eq!((tally.foreign, tally.distinct), (1, 1));
+    }
+
+    #[test]
+    fn the_order_tells_different_interleavings_apart() {
+        let one = tally(&[(0, 0), (1, 0), (0, 1)]).order;
+        assert_eq!(one, tally(&[(0, 0), (1, 0), (0, 1)]).order);
+        assert_ne!(one, tally(&[(1, 0), (0, 0), (0, 1)]).order);
+    }
+}

@@ -1,0 +1,96 @@
+//! The command line: its words, and what `--help` says about them. Values are read in [`crate::config`], which knows
+//! their other sources too.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::bench::BenchArgs;
+
+/// A pub/sub message broker whose topics are URLs.
+#[derive(Debug, Parser)]
+#[command(name = "tailwire", version, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the broker.
+    #[command(after_help = SERVE_NOTES, next_line_help = true)]
+    Serve(ServeArgs),
+    /// Measure a broker.
+    Bench(BenchArgs),
+}
+
+const SERVE_NOTES: &str = "\
+A flag wins over its variable, a variable over the file, and the file over the default. The file is TOML:
+
+    listen = \"127.0.0.1:8245\"
+    data = \"./tailwire-data\"
+    log_level = \"info\"
+    allow_origins = [\"https://app.example\"]
+    threads.front = 0       # accept, parse, publish, answer; 0 is automatic
+    threads.delivery = 0    # write to streams; 0 is automatic
+
+SIGTERM or Ctrl+C drains and stops; a second one stops at once.";
+
+/// What `tailwire serve` may be told. Text here, so that each value can be blamed on its source.
+#[derive(Debug, Default, Args)]
+pub(crate) struct ServeArgs {
+    /// Where to listen: HOST:PORT, a PORT of 127.0.0.1, or :PORT for every interface
+    /// [env: TAILWIRE_LISTEN] [default: 127.0.0.1:8245]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: Option<String>,
+
+    /// The folder that holds the messages; it is made if there is none
+    /// [env: TAILWIRE_DATA] [default: ./tailwire-data]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+
+    /// What to log to stderr: off, error, warn, info, debug or trace, also by part: info,tailwire_http=debug
+    /// [env: TAILWIRE_LOG_LEVEL] [default: info]
+    #[arg(long, value_name = "LEVEL")]
+    pub(crate) log_level: Option<String>,
+
+    /// An origin whose pages may use the broker from a browser; repeat it for more
+    /// [env: TAILWIRE_ALLOW_ORIGIN, separated by commas] [default: only the broker's own]
+    #[arg(long = "allow-origin", value_name = "ORIGIN")]
+    pub(crate) allow_origins: Vec<String>,
+
+    /// A TOML file with these settings
+    /// [env: TAILWIRE_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_are_taken_as_text() {
+        let cli = Cli::try_parse_from([
+            "tailwire",
+            "serve",
+            "--listen",
+            ":1",
+            "--allow-origin",
+            "a",
+            "--allow-origin",
+            "b",
+        ])
+        .unwrap();
+        let Command::Serve(args) = cli.command else { panic!("another command") };
+        assert_eq!(args.listen.as_deref(), Some(":1"));
+        assert_eq!(args.allow_origins, ["a", "b"]);
+    }
+}

@@ -1,0 +1,228 @@
+//! Settings: what the broker may be told, by flag, variable or file, in this order of precedence. Pure: what the
+//! sources hold is passed in, and every refusal says which source it blames.
+
+mod file;
+mod values;
+
+use std::{
+    collections::BTreeMap,
+    ffi::{OsStr, OsString},
+    fmt,
+    path::{Path, PathBuf},
+};
+
+pub(crate) use values::Listen;
+
+use crate::cli::ServeArgs;
+
+/// Everything that `tailwire serve` may be told, settled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Settings {
+    /// Where to listen.
+    pub(crate) listen: Listen,
+    /// The folder of the log.
+    pub(crate) data: PathBuf,
+    /// Directives for the log on stderr.
+    pub(crate) log_level: String,
+    /// Origins whose pages may use the broker; `*` is any.
+    pub(crate) allow_origins: Vec<String>,
+    /// How the machine's threads are shared.
+    pub(crate) threads: Threads,
+}
+
+/// Threads of the two runtimes; 0 leaves the number to the broker.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Threads {
+    /// Accept, parse, publish, answer.
+    pub(crate) front: usize,
+    /// Write to streams: the number of shards.
+    pub(crate) delivery: usize,
+}
+
+const DATA_DEFAULT: &str = "./tailwire-data";
+const LOG_LEVEL_DEFAULT: &str = "info";
+
+const LISTEN_VARIABLE: &str = "TAILWIRE_LISTEN";
+const DATA_VARIABLE: &str = "TAILWIRE_DATA";
+const LOG_LEVEL_VARIABLE: &str = "TAILWIRE_LOG_LEVEL";
+const ALLOW_ORIGIN_VARIABLE: &str = "TAILWIRE_ALLOW_ORIGIN";
+const CONFIG_VARIABLE: &str = "TAILWIRE_CONFIG";
+const VARIABLES: [&str; 5] =
+    [LISTEN_VARIABLE, DATA_VARIABLE, LOG_LEVEL_VARIABLE, ALLOW_ORIGIN_VARIABLE, CONFIG_VARIABLE];
+const VARIABLE_PREFIX: &str = "TAILWIRE_";
+
+/// The settings file, read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FileText<'a> {
+    /// Where it stands, for errors.
+    pub(crate) path: &'a Path,
+    /// What it says.
+    pub(crate) text: &'a str,
+}
+
+/// The variables that concern the broker. An empty one counts as not set, as container tools can't unset one.
+#[derive(Debug, Default)]
+pub(crate) struct Environment(BTreeMap<String, OsString>);
+
+impl Environment {
+    /// Takes the broker's variables out of all of the process's.
+    pub(crate) fn new(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
+        let ours = variables
+            .into_iter()
+            .map(|(name, value)| (name.to_string_lossy().into_owned(), value))
+            .filter(|(name, value)| name.starts_with(VARIABLE_PREFIX) && !value.is_empty())
+            .filter(|(name, value)| !is_service_link(name, value));
+        Self(ours.collect())
+    }
+
+    fn get(&self, name: &'static str) -> Option<Given<&OsStr>> {
+        let value = self.0.get(name)?;
+        Some(Given { value, origin: Origin::Variable(name) })
+    }
+
+    fn text(&self, name: &'static str) -> Result<Option<Given<String>>, ConfigError> {
+        let Some(Given { value, origin }) = self.get(name) else {
+            return Ok(None);
+        };
+        match value.to_str() {
+            Some(text) => Ok(Some(Given { value: text.to_owned(), origin })),
+            None => Err(ConfigError::Value { origin, problem: "is not UTF-8".to_owned() }),
+        }
+    }
+
+    fn check_names(&self) -> Result<(), ConfigError> {
+        match self.0.keys().find(|name| !VARIABLES.contains(&name.as_str())) {
+            None => Ok(()),
+            Some(name) => {
+                Err(ConfigError::UnknownVariable { name: name.clone(), hint: hint(name, &VARIABLES) })
+            }
+        }
+    }
+}
+
+/// Kubernetes and Docker links set such variables by themselves beside a service that is named `tailwire`.
+fn is_service_link(name: &str, value: &OsStr) -> bool {
+    let after_port =
+        name.split_once("_PORT_").is_some_and(|(_, rest)| rest.starts_with(|c: char| c.is_ascii_digit()));
+    let is_url = value.to_string_lossy().contains("://");
+    name.contains("_SERVICE_HOST")
+        || name.contains("_SERVICE_PORT")
+        || after_port
+        || name.ends_with("_PORT") && is_url
+}
+
+/// Who said it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// A flag of the command line.
+    Flag(&'static str),
+    /// A variable of the environment.
+    Variable(&'static str),
+    /// A key of the settings file.
+    File { path: PathBuf, line: usize, key: String },
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag(name) | Self::Variable(name) => f.write_str(name),
+            Self::File { path, line, key } => write!(f, "{}:{line}: {key}", path.display()),
+        }
+    }
+}
+
+/// A value, and who said it.
+#[derive(Debug, Clone)]
+struct Given<T> {
+    value: T,
+    origin: Origin,
+}
+
+impl<T> Given<T> {
+    /// Reads the value; what is wrong with it is blamed on who said it.
+    fn read<U>(self, parse: impl FnOnce(T) -> Result<U, String>) -> Result<U, ConfigError> {
+        let Self { value, origin } = self;
+        parse(value).map_err(|problem| ConfigError::Value { origin, problem })
+    }
+}
+
+/// Why there are no settings. Each is a sentence for the person who wrote them.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ConfigError {
+    #[error("unknown variable {name}; {hint}")]
+    UnknownVariable { name: String, hint: String },
+    #[error("{}:{line}: unknown key `{key}`; {hint}", path.display())]
+    UnknownKey { path: PathBuf, line: usize, key: String, hint: String },
+    #[error("{origin} {problem}")]
+    Value { origin: Origin, problem: String },
+    #[error("{}:{line}: {problem}", path.display())]
+    Syntax { path: PathBuf, line: usize, problem: String },
+    #[error("{origin}: can't read {}: {problem}", path.display())]
+    Unreadable { origin: Origin, path: PathBuf, problem: String },
+}
+
+/// The settings file that was named, and by whom.
+pub(crate) fn file_path(args: &ServeArgs, env: &Environment) -> Option<(PathBuf, Origin)> {
+    let flag = args.config.clone().map(|path| (path, Origin::Flag("--config")));
+    flag.or_else(|| env.get(CONFIG_VARIABLE).map(|given| (PathBuf::from(given.value), given.origin)))
+}
+
+/// Settles every setting from its sources.
+///
+/// # Errors
+/// The first thing that is wrong in any of them.
+pub(crate) fn settle(
+    args: &ServeArgs,
+    env: &Environment,
+    file: Option<FileText<'_>>,
+) -> Result<Settings, ConfigError> {
+    env.check_names()?;
+    let file = file.map(file::parse).transpose()?.unwrap_or_default();
+
+    let listen = flag("--listen", args.listen.clone()).or(env.text(LISTEN_VARIABLE)?).or(file.listen);
+    let data = flag("--data", args.data.clone())
+        .or(env.get(DATA_VARIABLE).map(|given| Given { value: given.value.into(), origin: given.origin }))
+        .or(file.data);
+    let log_level =
+        flag("--log-level", args.log_level.clone()).or(env.text(LOG_LEVEL_VARIABLE)?).or(file.log_level);
+    let flag_origins = (!args.allow_origins.is_empty()).then(|| args.allow_origins.clone());
+    let env_origins = env
+        .text(ALLOW_ORIGIN_VARIABLE)?
+        .map(|given| Given { value: values::split_list(&given.value), origin: given.origin });
+    let allow_origins = flag("--allow-origin", flag_origins).or(env_origins).or(file.allow_origins);
+
+    let threads = |given: Option<Given<i64>>| given.map_or(Ok(0), |given| given.read(values::threads));
+    Ok(Settings {
+        listen: listen
+            .map_or_else(|| Ok(Listen::default()), |given| given.read(|text| values::listen(&text)))?,
+        data: data.map_or_else(|| Ok(DATA_DEFAULT.into()), |given| given.read(values::folder))?,
+        log_level: log_level.map_or_else(
+            || Ok(LOG_LEVEL_DEFAULT.to_owned()),
+            |given| given.read(|text| values::log_level(&text)),
+        )?,
+        allow_origins: allow_origins.map_or_else(
+            || Ok(Vec::new()),
+            |given| given.read(|list| list.iter().map(|one| values::origin(one)).collect()),
+        )?,
+        threads: Threads { front: threads(file.threads_front)?, delivery: threads(file.threads_delivery)? },
+    })
+}
+
+fn flag<T>(name: &'static str, value: Option<T>) -> Option<Given<T>> {
+    value.map(|value| Given { value, origin: Origin::Flag(name) })
+}
+
+/// Names the nearest of the known words, or all of them where none comes near.
+fn hint(unknown: &str, known: &[&str]) -> String {
+    /// Below this, a likeness is chance.
+    const NEAR: f64 = 0.75;
+    let likeness = |word: &str| strsim::jaro_winkler(&unknown.to_lowercase(), &word.to_lowercase());
+    let nearest = known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+    match nearest {
+        Some(nearest) if likeness(nearest) >= NEAR => format!("did you mean {nearest}?"),
+        _ => format!("known are {}", known.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,195 @@
+//! Which source wins, and what a wrong one is told.
+
+use super::*;
+
+fn env(variables: &[(&str, &str)]) -> Environment {
+    Environment::new(variables.iter().map(|&(name, value)| (name.into(), value.into())))
+}
+
+fn settle_from(args: &ServeArgs, variables: &[(&str, &str)], file: Option<&str>) -> Result<Settings, String> {
+    let file = file.map(|text| FileText { path: Path::new("tailwire.toml"), text });
+    settle(args, &env(variables), file).map_err(|error| error.to_string())
+}
+
+fn check_error(variables: &[(&str, &str)], file: &str, expect: &str) {
+    let error = settle_from(&ServeArgs::default(), variables, Some(file)).unwrap_err();
+    assert_eq!(error, expect);
+}
+
+const FILE: &str = "\
+# A whole file.
+listen = \":1\"
+data = \"/from/file\"
+log_level = \"error\"
+allow_origins = [\"https://file.example\"]
+
+[threads]
+front = 2
+delivery = 3
+";
+const VARIABLES_GIVEN: [(&str, &str); 4] = [
+    ("TAILWIRE_LISTEN", ":2"),
+    ("TAILWIRE_DATA", "/from/env"),
+    ("TAILWIRE_LOG_LEVEL", "warn"),
+    ("TAILWIRE_ALLOW_ORIGIN", "https://env.example, https://other.example"),
+];
+
+#[test]
+fn defaults_stand_where_nobody_says_anything() {
+    let settings = settle_from(&ServeArgs::default(), &[("PATH", "/bin")], None).unwrap();
+    assert_eq!(settings.listen.to_string(), "127.0.0.1:8245");
+    assert_eq!(settings.data, Path::new("./tailwire-data"));
+    assert_eq!(settings.log_level, "info");
+    assert!(settings.allow_origins.is_empty());
+    assert_eq!(settings.threads, Threads::default());
+}
+
+#[test]
+fn the_file_wins_over_defaults() {
+    let settings = settle_from(&ServeArgs::default(), &[], Some(FILE)).unwrap();
+    assert_eq!(settings.listen.to_string(), "0.0.0.0:1");
+    assert_eq!(settings.data, Path::new("/from/file"));
+    assert_eq!(settings.log_level, "error");
+    assert_eq!(settings.allow_origins, ["https://file.example"]);
+    assert_eq!(settings.threads, Threads { front: 2, delivery: 3 });
+}
+
+#[test]
+fn variables_win_over_the_file() {
+    let settings = settle_from(&ServeArgs::default(), &VARIABLES_GIVEN, Some(FILE)).unwrap();
+    assert_eq!(settings.listen.to_string(), "0.0.0.0:2");
+    assert_eq!(settings.data, Path::new("/from/env"));
+    assert_eq!(settings.log_level, "warn");
+    assert_eq!(settings.allow_origins, ["https://env.example", "https://other.example"]);
+    assert_eq!(settings.threads, Threads { front: 2, delivery: 3 });
+}
+
+#[test]
+fn flags_win_over_variables() {
+    let args = ServeArgs {
+        listen: Some("3".to_owned()),
+        data: Some("/from/flag".into()),
+        log_level: Some("debug".to_owned()),
+        allow_origins: vec!["https://flag.example".to_owned()],
+        config: None,
+    };
+    let settings = settle_from(&args, &VARIABLES_GIVEN, Some(FILE)).unwrap();
+    assert_eq!(settings.listen.to_string(), "127.0.0.1:3");
+    assert_eq!(settings.data, Path::new("/from/flag"));
+    assert_eq!(settings.log_level, "debug");
+    assert_eq!(settings.allow_origins, ["https://flag.example"]);
+}
+
+#[test]
+fn a_source_may_say_one_thing_only() {
+    let args = ServeArgs { listen: Some("9".to_owned()), ..ServeArgs::default() };
+    let settings =
+        settle_from(&args, &[("TAILWIRE_LOG_LEVEL", "trace")], Some("data = 'd'\nlisten = 8")).unwrap();
+    assert_eq!(settings.listen.to_string(), "127.0.0.1:9");
+    assert_eq!(settings.data, Path::new("d"));
+    assert_eq!(settings.log_level, "trace");
+}
+
+#[test]
+fn a_port_in_the_file_needs_no_quotes() {
+    let settings = settle_from(&ServeArgs::default(), &[], Some("listen = 8080")).unwrap();
+    assert_eq!(settings.listen.to_string(), "127.0.0.1:8080");
+}
+
+#[test]
+fn an_empty_variable_is_not_set() {
+    let settings =
+        settle_from(&ServeArgs::default(), &[("TAILWIRE_DATA", ""), ("TAILWIRE_X", "")], Some(FILE));
+    assert_eq!(settings.unwrap().data, Path::new("/from/file"));
+}
+
+#[test]
+fn the_flag_names_the_file_before_the_variable() {
+    let args = ServeArgs { config: Some("a.toml".into()), ..ServeArgs::default() };
+    let variables = env(&[("TAILWIRE_CONFIG", "b.toml")]);
+    assert_eq!(file_path(&args, &variables), Some(("a.toml".into(), Origin::Flag("--config"))));
+    let by_variable = Some(("b.toml".into(), Origin::Variable("TAILWIRE_CONFIG")));
+    assert_eq!(file_path(&ServeArgs::default(), &variables), by_variable);
+    assert_eq!(file_path(&ServeArgs::default(), &env(&[])), None);
+}
+
+#[test]
+fn an_unknown_name_is_answered_with_the_nearest() {
+    check_error(
+        &[("TAILWIRE_LISTN", "1")],
+        "",
+        "unknown variable TAILWIRE_LISTN; did you mean TAILWIRE_LISTEN?",
+    );
+    check_error(
+        &[],
+        "data = 'd'\n\nallow_origin = []",
+        "tailwire.toml:3: unknown key `allow_origin`; did you mean allow_origins?",
+    );
+    check_error(
+        &[],
+        "[threads]\nfornt = 1",
+        "tailwire.toml:2: unknown key `threads.fornt`; did you mean threads.front?",
+    );
+    check_error(
+        &[],
+        "zzz = 1",
+        "tailwire.toml:1: unknown key `zzz`; known are listen, data, log_level, allow_origins, threads",
+    );
+}
+
+#[test]
+fn variables_that_kubernetes_sets_are_not_ours() {
+    let variables = [
+        ("TAILWIRE_SERVICE_HOST", "10.0.0.1"),
+        ("TAILWIRE_SERVICE_PORT_HTTP", "8245"),
+        ("TAILWIRE_PORT", "tcp://10.0.0.1:8245"),
+        ("TAILWIRE_PORT_8245_TCP_ADDR", "10.0.0.1"),
+    ];
+    assert!(settle_from(&ServeArgs::default(), &variables, None).is_ok());
+    assert!(settle_from(&ServeArgs::default(), &[("TAILWIRE_PORT", "8245")], None).is_err());
+}
+
+#[test]
+fn a_wrong_value_is_blamed_on_its_source() {
+    let args = ServeArgs { listen: Some("x:y".to_owned()), ..ServeArgs::default() };
+    let error = settle_from(&args, &[], None).unwrap_err();
+    assert!(error.starts_with("--listen can't be `x:y`"), "{error}");
+
+    check_error(
+        &[("TAILWIRE_LOG_LEVEL", "loud")],
+        "",
+        "TAILWIRE_LOG_LEVEL can't be `loud`; known are off, error, warn, info, debug, trace",
+    );
+    check_error(&[], "\ndata = 5", "tailwire.toml:2: data is of type integer; it should be a string");
+    check_error(
+        &[],
+        "threads.front = -1",
+        "tailwire.toml:1: threads.front can't be -1: it is 0 (automatic) to 1024",
+    );
+    check_error(
+        &[],
+        "allow_origins = ['app.example']",
+        "tailwire.toml:1: allow_origins can't be `app.example`: an origin begins with a scheme, as in \
+         https://app.example",
+    );
+}
+
+#[test]
+fn a_file_that_is_not_toml_is_told_its_line() {
+    let error = settle_from(&ServeArgs::default(), &[], Some("data = 'd'\nlisten = ")).unwrap_err();
+    assert!(error.starts_with("tailwire.toml:2: "), "{error}");
+    assert!(!error.contains('\n'), "{error}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_folder_need_not_be_utf8_but_all_else_must() {
+    use std::os::unix::ffi::OsStringExt;
+
+    let odd = OsString::from_vec(vec![0xff]);
+    let with = |name: &str| Environment::new([(name.into(), odd.clone())]);
+    let settings = settle(&ServeArgs::default(), &with("TAILWIRE_DATA"), None).unwrap();
+    assert_eq!(settings.data.as_os_str(), odd);
+    let error = settle(&ServeArgs::default(), &with("TAILWIRE_LISTEN"), None).unwrap_err();
+    assert_eq!(error.to_string(), "TAILWIRE_LISTEN is not UTF-8");
+}

@@ -1,0 +1,198 @@
+//! One reader for each kind of value, whatever its source. A refusal completes the sentence that begins with the source.
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
+
+const PORT_DEFAULT: u16 = 8245;
+/// More threads than any machine has cores is a slip of the keyboard.
+const THREADS_MAX: i64 = 1024;
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+/// Where to listen. A name stays a name here: looking it up is not a matter of settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Listen {
+    /// A name or an address, without brackets.
+    pub(crate) host: String,
+    /// 0 lets the system choose one.
+    pub(crate) port: u16,
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        Self { host: Ipv4Addr::LOCALHOST.to_string(), port: PORT_DEFAULT }
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, port } = self;
+        if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
+    }
+}
+
+/// `8080` is a port of this machine alone; `:8080` is one of every interface, as other servers have it.
+pub(super) fn listen(text: &str) -> Result<Listen, String> {
+    let text = text.trim();
+    let wrong = || format!("can't be `{text}`: it is a port, :port or host:port, as in 127.0.0.1:8080");
+    let at = |host: &dyn fmt::Display, port| Listen { host: host.to_string(), port };
+
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return text.parse().map(|port| at(&Ipv4Addr::LOCALHOST, port)).map_err(|_| wrong());
+    }
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return Ok(at(&address.ip(), address.port()));
+    }
+    if let Ok(ip) = text.trim_matches(['[', ']']).parse::<IpAddr>() {
+        return Ok(at(&ip, PORT_DEFAULT));
+    }
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) => (host, port.parse().map_err(|_| wrong())?),
+        None => (text, PORT_DEFAULT),
+    };
+    if host.is_empty() && text.starts_with(':') {
+        return Ok(at(&Ipv4Addr::UNSPECIFIED, port));
+    }
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.' || byte == b'_';
+    // Only digits and dots, and yet no address: a mistyped one, which would otherwise be looked up as a name.
+    let is_digits = host.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    if host.is_empty() || is_digits || !host.bytes().all(is_name) {
+        return Err(wrong());
+    }
+    Ok(at(&host, port))
+}
+
+pub(super) fn folder(path: PathBuf) -> Result<PathBuf, String> {
+    if path.as_os_str().is_empty() { Err("can't be empty: it is a folder".to_owned()) } else { Ok(path) }
+}
+
+/// Directives of the log. Checked here, as the subscriber takes a mistyped level for the name of a part.
+pub(super) fn log_level(text: &str) -> Result<String, String> {
+    let directives = split_list(text);
+    if directives.is_empty() {
+        return Err(format!("can't be empty: it is one of {}", LEVELS.join(", ")));
+    }
+    for directive in &directives {
+        let (target, level) = directive.split_once('=').unwrap_or(("", directive));
+        if !LEVELS.contains(&level.to_ascii_lowercase().as_str()) {
+            return Err(format!("can't be `{level}`; {}", super::hint(level, &LEVELS)));
+        }
+        let is_target =
+            |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b':' || byte == b'-';
+        if !target.bytes().all(is_target) || directive.starts_with('=') {
+            return Err(format!(
+                "can't be `{directive}`: a part and its level are written as in tailwire_http=debug"
+            ));
+        }
+    }
+    Ok(directives.join(","))
+}
+
+/// An origin as browsers send it (RFC 6454 §6.2): scheme, host and, unless it is the scheme's own, port.
+pub(super) fn origin(text: &str) -> Result<String, String> {
+    if text == "*" {
+        return Ok(text.to_owned());
+    }
+    let wrong = |why: &str| format!("can't be `{text}`: {why}, as in https://app.example");
+    let (scheme, host) = text.split_once("://").ok_or_else(|| wrong("an origin begins with a scheme"))?;
+    let is_scheme = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.');
+    if !scheme.starts_with(|c: char| c.is_ascii_alphabetic()) || !scheme.chars().all(is_scheme) {
+        return Err(wrong("an origin begins with a scheme"));
+    }
+    let is_host = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | ':' | '[' | ']');
+    if host.is_empty() || !host.chars().all(is_host) {
+        return Err(wrong("an origin is a scheme, a host and perhaps a port"));
+    }
+    let origin = text.to_ascii_lowercase();
+    // Browsers leave the scheme's own port out; one that is written here would never match.
+    let own_port = match scheme.to_ascii_lowercase().as_str() {
+        "http" => ":80",
+        "https" => ":443",
+        _ => "",
+    };
+    Ok(origin.strip_suffix(own_port).unwrap_or(&origin).to_owned())
+}
+
+pub(super) fn threads(count: i64) -> Result<usize, String> {
+    usize::try_from(count)
+        .ok()
+        .filter(|_| count <= THREADS_MAX)
+        .ok_or_else(|| format!("can't be {count}: it is 0 (automatic) to {THREADS_MAX}"))
+}
+
+/// The parts between commas, without the empty ones.
+pub(super) fn split_list(text: &str) -> Vec<String> {
+    text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check_listen(text: &str, expect: &str) {
+        assert_eq!(listen(text).map(|listen| listen.to_string()).as_deref(), Ok(expect), "{text}");
+    }
+
+    #[test]
+    fn an_address_may_leave_out_what_is_obvious() {
+        check_listen("8080", "127.0.0.1:8080");
+        check_listen(":8080", "0.0.0.0:8080");
+        check_listen("0.0.0.0:8080", "0.0.0.0:8080");
+        check_listen("[::1]:8245", "[::1]:8245");
+        check_listen("localhost:8245", "localhost:8245");
+        check_listen("localhost", "localhost:8245");
+        check_listen("::1", "[::1]:8245");
+        check_listen("[::1]", "[::1]:8245");
+        check_listen("10.0.0.1", "10.0.0.1:8245");
+        check_listen(" 127.0.0.1:0 ", "127.0.0.1:0");
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused() {
+        for text in [
+            "",
+            ":",
+            "65536",
+            ":65536",
+            "a:",
+            "a:b",
+            "http://localhost:1",
+            "256.0.0.1:80",
+            "::1:x",
+            "a b:1",
+            "-1:2:3",
+        ] {
+            assert!(listen(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn log_levels_are_levels() {
+        assert_eq!(log_level("info").as_deref(), Ok("info"));
+        assert_eq!(log_level("WARN, tailwire_http=debug").as_deref(), Ok("WARN,tailwire_http=debug"));
+        assert_eq!(log_level("inof").unwrap_err(), "can't be `inof`; did you mean info?");
+        for text in ["", ",", "=info", "a b=info", "tailwire_http=loud"] {
+            assert!(log_level(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn origins_are_as_browsers_send_them() {
+        for (text, expect) in [
+            ("https://App.Example", "https://app.example"),
+            ("http://localhost:3000", "http://localhost:3000"),
+            ("https://app.example:443", "https://app.example"),
+            ("http://app.example:8080", "http://app.example:8080"),
+            ("http://[::1]:3000", "http://[::1]:3000"),
+            ("tauri://localhost", "tauri://localhost"),
+            ("*", "*"),
+        ] {
+            assert_eq!(origin(text).as_deref(), Ok(expect));
+        }
+        for text in ["", "app.example", "https://", "https://app.example/", "https://a@b", "://a", "null"] {
+            assert!(origin(text).is_err(), "{text}");
+        }
+    }
+}

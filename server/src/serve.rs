@@ -1,0 +1,113 @@
+//! `tailwire serve`: from settings to a running broker, and from a signal to its end. What goes wrong before it runs is
+//! one sentence on stderr: 2 is the exit code for what was said wrong, 1 for what can't be done.
+
+mod machine;
+mod screen;
+mod start;
+
+use std::{fs, io, process::ExitCode};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::{debug, info, warn};
+
+use crate::{
+    cli::ServeArgs,
+    config::{self, ConfigError, Environment, FileText, Settings},
+};
+
+const EXIT_FAILED: u8 = 1;
+const EXIT_USAGE: u8 = 2;
+/// Shells report the end by a signal as this and the signal's number.
+const EXIT_SIGNAL: i32 = 128;
+
+/// Runs the broker until a signal ends it.
+pub(crate) fn run(args: &ServeArgs) -> ExitCode {
+    let settings = match read_settings(args) {
+        Ok(settings) => settings,
+        Err(error) => return refuse(EXIT_USAGE, &error),
+    };
+    machine::log_to_stderr(&settings.log_level);
+    match machine::raise_open_files() {
+        Ok(files) => debug!(files, "open files allowed"),
+        Err(error) => warn!(%error, "can't raise the limit of open files"),
+    }
+    let runtime = match machine::front_runtime(settings.threads) {
+        Ok(runtime) => runtime,
+        Err(error) => return refuse(EXIT_FAILED, &format!("can't start threads: {error}")),
+    };
+    match runtime.block_on(serve(&settings)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => refuse(EXIT_FAILED, &*error),
+    }
+}
+
+fn refuse(code: u8, error: &(impl std::fmt::Display + ?Sized)) -> ExitCode {
+    eprintln!("tailwire: {error}");
+    ExitCode::from(code)
+}
+
+#[allow(
+    clippy::disallowed_methods,
+    reason = "this is where the environment is read, for everything behind it"
+)]
+fn read_settings(args: &ServeArgs) -> Result<Settings, ConfigError> {
+    let env = Environment::new(std::env::vars_os());
+    let Some((path, origin)) = config::file_path(args, &env) else {
+        return config::settle(args, &env, None);
+    };
+    let text = fs::read_to_string(&path).map_err(|error| {
+        let problem = machine::describe(&error);
+        ConfigError::Unreadable { origin, path: path.clone(), problem }
+    })?;
+    config::settle(args, &env, Some(FileText { path: &path, text: &text }))
+}
+
+async fn serve(settings: &Settings) -> Result<(), Box<dyn std::error::Error>> {
+    let mut signals = Signals::new()?;
+    let mut running = tokio::select! {
+        started = start::start(settings) => started?,
+        number = signals.next() => {
+            // Nothing was promised to anybody yet, so there is nothing to finish.
+            info!(number, "stopped while starting");
+            return Ok(());
+        }
+    };
+    screen::show(settings, running.address());
+
+    tokio::select! {
+        number = signals.next() => info!(number, "draining"),
+        failure = running.failed() => return Err(failure.into()),
+    }
+    tokio::select! {
+        drained = running.drain() => drained?,
+        number = signals.next() => end_at_once(number),
+    }
+    info!("stopped");
+    Ok(())
+}
+
+/// The second signal's way out: the log is safe at any moment, so only what is unanswered is lost.
+#[allow(clippy::disallowed_methods, reason = "a drain that hangs must not keep the process from ending")]
+fn end_at_once(number: i32) -> ! {
+    std::process::exit(EXIT_SIGNAL + number)
+}
+
+/// The two ways in which a person or a supervisor asks for the end.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        let (interrupt, terminate) = (SignalKind::interrupt(), SignalKind::terminate());
+        Ok(Self { interrupt: signal(interrupt)?, terminate: signal(terminate)? })
+    }
+
+    async fn next(&mut self) -> i32 {
+        tokio::select! {
+            _ = self.interrupt.recv() => SignalKind::interrupt().as_raw_value(),
+            _ = self.terminate.recv() => SignalKind::terminate().as_raw_value(),
+        }
+    }
+}

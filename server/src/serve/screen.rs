@@ -1,0 +1,119 @@
+//! The one screen that a person sees when the broker is up: where it is, what it promises, and what to type first.
+
+use std::{
+    fmt::Write as _,
+    io::{self, IsTerminal, Write as _},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::Path,
+};
+
+use crate::config::Settings;
+
+/// Prints it. That nobody reads stdout is no reason to stop.
+pub(super) fn show(settings: &Settings, address: SocketAddr) {
+    let mut stdout = io::stdout().lock();
+    let paint = Paint { on: stdout.is_terminal() && super::machine::colour_is_welcome() };
+    let data = settings.data.canonicalize().unwrap_or_else(|_| settings.data.clone());
+    let _ = stdout.write_all(screen(&data, address, paint).as_bytes());
+    let _ = stdout.flush();
+}
+
+fn screen(data: &Path, address: SocketAddr, paint: Paint) -> String {
+    let base = format!("http://{}", reachable(address));
+    let everywhere =
+        if address.ip().is_unspecified() { " (every interface: reachable from other machines)" } else { "" };
+    let lines = [
+        ("address", format!("{}{everywhere}", paint.strong(&format!("http://{address}")))),
+        ("data", data.display().to_string()),
+        ("durability", "every acknowledged message is on disk".to_owned()),
+        ("", String::new()),
+        ("listen", format!("curl -N '{base}/topics/hello?format=sse'")),
+        ("publish", format!("curl -d 'hi there' {base}/topics/hello")),
+        ("browser", paint.strong(&format!("{base}/"))),
+    ];
+
+    let mut out = format!("\n  {} {}\n\n", paint.strong("Tailwire"), env!("CARGO_PKG_VERSION"));
+    for (label, value) in lines {
+        let line = format!("  {} {value}", paint.faint(&format!("{label:<11}")));
+        let _ = writeln!(out, "{}", if label.is_empty() { "" } else { &line });
+    }
+    out.push_str("\n  Ctrl+C drains and stops.\n\n");
+    out
+}
+
+/// The address to give to a client on this machine.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+/// Colour, where it is wanted. The screen reads the same without.
+#[derive(Clone, Copy)]
+struct Paint {
+    on: bool,
+}
+
+impl Paint {
+    fn strong(self, text: &str) -> String {
+        self.with("1", text)
+    }
+
+    fn faint(self, text: &str) -> String {
+        self.with("2", text)
+    }
+
+    fn with(self, code: &str, text: &str) -> String {
+        if self.on { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_screen_is_plain_without_colour() {
+        let address = "127.0.0.1:8245".parse().unwrap();
+        let plain = screen(Path::new("/data"), address, Paint { on: false });
+        assert_eq!(
+            plain,
+            "
+  Tailwire 0.1.0
+
+  address     http://127.0.0.1:8245
+  data        /data
+  durability  every acknowledged message is on disk
+
+  listen      curl -N 'http://127.0.0.1:8245/topics/hello?format=sse'
+  publish     curl -d 'hi there' http://127.0.0.1:8245/topics/hello
+  browser     http://127.0.0.1:8245/topics/hello
+
+  Ctrl+C drains and stops.
+
+"
+            .replace("0.1.0", env!("CARGO_PKG_VERSION"))
+        );
+    }
+
+    #[test]
+    fn colour_changes_no_word() {
+        let address = "127.0.0.1:8245".parse().unwrap();
+        let plain = screen(Path::new("/data"), address, Paint { on: false });
+        let coloured = screen(Path::new("/data"), address, Paint { on: true });
+        let stripped =
+            ["\x1b[1m", "\x1b[2m", "\x1b[0m"].iter().fold(coloured, |text, code| text.replace(code, ""));
+        assert_eq!(stripped, plain);
+    }
+
+    #[test]
+    fn commands_never_name_every_interface() {
+        let text = screen(Path::new("/data"), "0.0.0.0:80".parse().unwrap(), Paint { on: false });
+        assert!(text.contains("curl -d 'hi there' http://127.0.0.1:80/"));
+        let text = screen(Path::new("/data"), "[::]:80".parse().unwrap(), Paint { on: false });
+        assert!(text.contains("curl -d 'hi there' http://[::1]:80/"));
+    }
+}

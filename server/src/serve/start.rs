@@ -1,0 +1,153 @@
+//! The wiring: the one place where the log, the broker and the HTTP server meet.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    thread,
+};
+
+use tailwire_core::{AllowAll, Broker, Clock, Committer, Parts, log::LogError};
+use tailwire_http::Server;
+use tailwire_storage::SledLog;
+use tokio::sync::oneshot;
+
+use super::machine;
+use crate::config::{Listen, Settings};
+
+/// Threads that read the log. They wait for the disk more than they work, so two keep even a single core busy.
+const READ_THREADS: usize = 2;
+
+/// A broker that accepts connections.
+pub(super) struct Running {
+    address: SocketAddr,
+    broker: Broker,
+    server: Server,
+    committer: oneshot::Receiver<Result<(), LogError>>,
+}
+
+/// Why the broker can't run, or no longer. Each is one sentence, and says what to do where that is known.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StartError {
+    #[error("{}", listen_problem(listen, error))]
+    Listen { listen: Listen, error: io::Error },
+    #[error("data folder {folder}: {error}")]
+    Open { folder: String, error: tailwire_storage::OpenError },
+    #[error("can't start threads: {0}")]
+    Threads(io::Error),
+    #[error("the log could not be closed in good order: {0}")]
+    Close(LogError),
+    #[error("the log's writer stopped unexpectedly; what was acknowledged is on disk")]
+    Committer,
+}
+
+/// Starts everything. The socket comes first: a mistaken second start then leaves the log alone.
+pub(super) async fn start(settings: &Settings) -> Result<Running, StartError> {
+    let listener = listen(settings)?;
+    let address = listener
+        .local_addr()
+        .map_err(|error| StartError::Listen { listen: settings.listen.clone(), error })?;
+    let log = open_log(settings).await?;
+    let parts = Parts {
+        log: Arc::new(log),
+        encoders: &tailwire_wire::ENCODERS,
+        policy: Arc::new(AllowAll),
+        clock: Clock { now: Clock::system_now, random: rand::random },
+        shards: machine::delivery_shards(settings.threads),
+        read_threads: READ_THREADS,
+    };
+    let (broker, committer) = Broker::start(parts).map_err(StartError::Threads)?;
+    let committer = start_committer(committer)?;
+    let server = serve(&broker, settings, listener, address).map_err(StartError::Threads)?;
+    Ok(Running { address, broker, server, committer })
+}
+
+impl Running {
+    /// Where it listens, with the port that the system chose.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Waits for the end that nobody asked for: without a committer every publish would wait forever.
+    pub(super) async fn failed(&mut self) -> StartError {
+        match (&mut self.committer).await {
+            Ok(Err(error)) => StartError::Close(error),
+            Ok(Ok(())) | Err(_) => StartError::Committer,
+        }
+    }
+
+    /// Refuses new work, finishes what was accepted, tells clients when to come back, and closes the log.
+    pub(super) async fn drain(self) -> Result<(), StartError> {
+        self.server.drain().await;
+        let closed = self.committer.await.map_err(|_| StartError::Committer)?;
+        self.broker.close();
+        closed.map_err(StartError::Close)
+    }
+}
+
+/// Serves from the runtime that this runs on.
+fn serve(
+    broker: &Broker,
+    settings: &Settings,
+    listener: TcpListener,
+    address: SocketAddr,
+) -> io::Result<Server> {
+    let http = tailwire_http::Settings {
+        allow_origins: settings.allow_origins.clone(),
+        loopback: address.ip().is_loopback(),
+    };
+    Server::start(broker, http, tokio::net::TcpListener::from_std(listener)?)
+}
+
+fn listen(settings: &Settings) -> Result<TcpListener, StartError> {
+    machine::listen(&settings.listen)
+        .map_err(|error| StartError::Listen { listen: settings.listen.clone(), error })
+}
+
+/// Opening reads the whole index from disk, so it has a thread that may wait.
+async fn open_log(settings: &Settings) -> Result<SledLog, StartError> {
+    let data = settings.data.clone();
+    let opened = tokio::task::spawn_blocking(move || SledLog::open(&data, Clock::system_now())).await;
+    let opened = opened.map_err(|error| StartError::Threads(io::Error::other(error)))?;
+    opened.map_err(|error| StartError::Open { folder: settings.data.display().to_string(), error })
+}
+
+/// Gives the committer its thread. The receiver ends with it, also when it panics.
+fn start_committer(committer: Committer) -> Result<oneshot::Receiver<Result<(), LogError>>, StartError> {
+    let (ended, receiver) = oneshot::channel();
+    let run = move || {
+        let _ = ended.send(committer.run());
+    };
+    thread::Builder::new().name("committer".to_owned()).spawn(run).map_err(StartError::Threads)?;
+    Ok(receiver)
+}
+
+fn listen_problem(listen: &Listen, error: &io::Error) -> String {
+    let Listen { host, port } = listen;
+    match error.kind() {
+        io::ErrorKind::AddrInUse => format!("port {port} of {host} is in use; choose another with --listen"),
+        io::ErrorKind::PermissionDenied => {
+            format!("this user may not listen on port {port}; choose one above 1023 with --listen")
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            format!("this machine has no address {host}; choose another with --listen")
+        }
+        _ => format!("can't listen on {listen}: {}", machine::describe(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_in_use_is_one_sentence() {
+        let listen = Listen { host: "127.0.0.1".to_owned(), port: 80 };
+        let text = |kind: io::ErrorKind| listen_problem(&listen, &kind.into());
+        assert_eq!(
+            text(io::ErrorKind::AddrInUse),
+            "port 80 of 127.0.0.1 is in use; choose another with --listen"
+        );
+        assert!(text(io::ErrorKind::PermissionDenied).contains("above 1023"));
+    }
+}

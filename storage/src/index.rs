@@ -1,0 +1,321 @@
+//! The index of topics: what the log holds of each, in memory, of committed messages only. It knows positions and
+//! times, no bodies and no store, and is rebuilt from the store at opening. A `BTreeMap` keeps the names sorted, so
+//! that a pattern walks only the names under its prefix and the list of topics pages cheaply.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap, VecDeque},
+    ops::Bound::{Excluded, Included, Unbounded},
+};
+
+use tailwire_core::log::{Bounds, TopicInfo};
+use tailwire_model::{Filter, Position, Term, Timestamp, Topic, Trim, TrimReason};
+
+/// Names that planning a read may visit. Beyond, scanning the log costs less than merging so many topics.
+const PLAN_NAMES_MAX: usize = 256;
+
+/// Everything the log knows of its topics without asking the store.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Index {
+    topics: BTreeMap<Topic, Entry>,
+    /// Every topic's trim by its position, which no two topics share: the farthest trim of a pattern is the last
+    /// one here that matches.
+    trims: BTreeMap<Position, (Topic, TrimReason)>,
+    messages: u64,
+    trimmings: u64,
+}
+
+/// What is known of one topic.
+#[derive(Debug, Default, Clone)]
+struct Entry {
+    /// Its retained messages, oldest first.
+    positions: VecDeque<Position>,
+    tail: Position,
+    tail_time: Timestamp,
+    interval_ms: Option<u64>,
+    trim: Option<Trim>,
+}
+
+impl Entry {
+    /// Moves the tail. The interval is a moving mean in which the latest eight messages weigh most.
+    fn advance(&mut self, position: Position, time: Timestamp) {
+        if self.tail > Position::ZERO {
+            let latest = time.since(self.tail_time);
+            self.interval_ms = Some(self.interval_ms.map_or(latest, |mean| (mean * 7 + latest + 4) / 8));
+        }
+        self.tail = position;
+        self.tail_time = time;
+    }
+}
+
+impl Index {
+    /// Adds a message, newer than all before it.
+    pub(crate) fn add(&mut self, topic: &Topic, position: Position, time: Timestamp) {
+        let entry = match self.topics.get_mut(topic) {
+            Some(entry) => entry,
+            None => self.topics.entry(topic.clone()).or_default(),
+        };
+        entry.advance(position, time);
+        entry.positions.push_back(position);
+        self.messages += 1;
+    }
+
+    /// Takes a topic's messages up to `trim.upto`, whose newest came at `time`, and returns them.
+    pub(crate) fn trim(&mut self, topic: &Topic, trim: Trim, time: Timestamp) -> Vec<Position> {
+        let entry = self.topics.entry(topic.clone()).or_default();
+        if let Some(before) = entry.trim.replace(trim) {
+            self.trims.remove(&before.upto);
+        }
+        if entry.tail < trim.upto {
+            // Only at opening, when the store no longer holds what was trimmed.
+            entry.tail = trim.upto;
+            entry.tail_time = time;
+        }
+        let dead = entry.positions.partition_point(|&position| position <= trim.upto);
+        let kept = entry.positions.split_off(dead);
+        let taken = std::mem::replace(&mut entry.positions, kept);
+        self.messages -= taken.len() as u64;
+        self.trims.insert(trim.upto, (topic.clone(), trim.reason));
+        self.trimmings += 1;
+        taken.into()
+    }
+
+    /// Changes with every trim, so that a reader can tell whether one happened meanwhile.
+    pub(crate) fn trimmings(&self) -> u64 {
+        self.trimmings
+    }
+
+    /// A topic's newest position ever and its time; zero if none.
+    pub(crate) fn tail(&self, topic: &Topic) -> (Position, Timestamp) {
+        self.topics.get(topic).map_or_else(Default::default, |entry| (entry.tail, entry.tail_time))
+    }
+
+    /// How far a topic was trimmed.
+    pub(crate) fn trimmed(&self, topic: &str) -> Option<Trim> {
+        self.topics.get(topic).and_then(|entry| entry.trim)
+    }
+
+    /// Whether a message of this topic was taken.
+    pub(crate) fn is_dead(&self, topic: &str, position: Position) -> bool {
+        self.trimmed(topic).is_some_and(|trim| position <= trim.upto)
+    }
+
+    /// Whether the index holds a message at this position in some topic of a filter.
+    pub(crate) fn is_alive(&self, filter: &Filter, position: Position) -> bool {
+        let holds = |entry: &&Entry| entry.positions.binary_search(&position).is_ok();
+        self.entries(filter, usize::MAX).unwrap_or_default().iter().any(holds)
+    }
+
+    /// A topic that the index knows, by its name.
+    pub(crate) fn name(&self, name: &str) -> Option<Topic> {
+        self.topics.get_key_value(name).map(|(topic, _)| topic.clone())
+    }
+
+    /// The farthest trim of any topic.
+    pub(crate) fn farthest_trim(&self) -> Position {
+        self.trims.last_key_value().map_or(Position::ZERO, |(&upto, _)| upto)
+    }
+
+    /// When the newest message of all came.
+    pub(crate) fn newest_time(&self) -> Timestamp {
+        self.topics.values().map(|entry| entry.tail_time).max().unwrap_or_default()
+    }
+
+    /// How many topics were ever written to, and how many messages are retained.
+    pub(crate) fn totals(&self) -> (u64, u64) {
+        (self.topics.len() as u64, self.messages)
+    }
+
+    /// What the log holds of a filter.
+    pub(crate) fn bounds(&self, filter: &Filter) -> Bounds {
+        let mut bounds = Bounds::default();
+        let entries = self.entries(filter, usize::MAX).unwrap_or_default();
+        for entry in &entries {
+            bounds.head = match (bounds.head, entry.positions.front().copied()) {
+                (Some(a), Some(b)) => Some(a.min(b)),
+                (a, b) => a.or(b),
+            };
+            if entry.tail > bounds.tail {
+                bounds.tail = entry.tail;
+                bounds.tail_time = Some(entry.tail_time);
+            }
+            bounds.trimmed = Trim::farther(bounds.trimmed, entry.trim);
+        }
+        if let (Some(_), [entry]) = (filter.only_topic(), entries.as_slice()) {
+            bounds.interval_ms = entry.interval_ms;
+        }
+        bounds
+    }
+
+    /// How far any topic of a filter was trimmed, as far as a reader at `after` needs to know: `None` may also mean
+    /// that nothing beyond `after` was.
+    pub(crate) fn trimmed_after(&self, filter: &Filter, after: Position) -> Option<Trim> {
+        if let Some(topic) = filter.only_topic() {
+            return self.trimmed(topic.as_str());
+        }
+        let beyond = self.trims.range((Excluded(after), Unbounded)).rev();
+        let (&upto, &(_, reason)) = beyond.into_iter().find(|(_, (topic, _))| filter.matches(topic))?;
+        Some(Trim { upto, reason })
+    }
+
+    /// Topics that begin with `prefix`, from after `from`, in byte order of their names.
+    pub(crate) fn list(&self, prefix: &str, from: Option<&str>, limit: usize) -> Vec<TopicInfo> {
+        let start = match from {
+            Some(from) if from >= prefix => Excluded(from),
+            _ => Included(prefix),
+        };
+        let names = self.topics.range::<str, _>((start, Unbounded));
+        let matching = names.take_while(|(topic, _)| topic.as_str().starts_with(prefix));
+        let info = |(topic, entry): (&Topic, &Entry)| TopicInfo {
+            topic: topic.clone(),
+            head: entry.positions.front().copied(),
+            tail: entry.tail,
+            messages: entry.positions.len() as u64,
+            tail_time: entry.tail_time,
+        };
+        matching.take(limit).map(info).collect()
+    }
+
+    /// The oldest `count` messages of a filter after `after` and up to `upto`. `None` when the filter spans so many
+    /// topics that a scan of the log is the better way.
+    pub(crate) fn plan(
+        &self,
+        filter: &Filter,
+        after: Position,
+        upto: Position,
+        count: usize,
+    ) -> Option<Vec<Position>> {
+        let entries = self.entries(filter, PLAN_NAMES_MAX)?;
+        let mut nearest = BinaryHeap::with_capacity(entries.len());
+        for (slot, entry) in entries.iter().enumerate() {
+            let at = entry.positions.partition_point(|&position| position <= after);
+            nearest.extend(entry.positions.get(at).map(|&position| Reverse((position, slot, at))));
+        }
+        let mut plan = Vec::new();
+        while plan.len() < count
+            && let Some(Reverse((position, slot, at))) = nearest.pop()
+            && position <= upto
+        {
+            // Overlapping terms name a topic twice, and its messages then come twice in a row.
+            if plan.last() != Some(&position) {
+                plan.push(position);
+            }
+            let next = entries[slot].positions.get(at + 1);
+            nearest.extend(next.map(|&position| Reverse((position, slot, at + 1))));
+        }
+        Some(plan)
+    }
+
+    /// The place before the `count` newest messages of a filter, or before its oldest if it has fewer; `None` if
+    /// there is none.
+    pub(crate) fn before_last(&self, filter: &Filter, count: usize) -> Option<Position> {
+        let entries = self.entries(filter, usize::MAX)?;
+        let newest = |(slot, entry): (usize, &&Entry)| {
+            entry.positions.back().map(|&position| (position, slot, entry.positions.len() - 1))
+        };
+        let mut newest: BinaryHeap<_> = entries.iter().enumerate().filter_map(newest).collect();
+        let (mut found, mut oldest) = (0, None);
+        while found < count
+            && let Some((position, slot, at)) = newest.pop()
+        {
+            if oldest != Some(position) {
+                oldest = Some(position);
+                found += 1;
+            }
+            if at > 0 {
+                newest.extend(entries[slot].positions.get(at - 1).map(|&position| (position, slot, at - 1)));
+            }
+        }
+        oldest.map(Position::previous)
+    }
+
+    /// The topics that a filter asks for, some twice if its terms overlap; `None` if that takes a visit to more than
+    /// `names_max` names.
+    fn entries(&self, filter: &Filter, names_max: usize) -> Option<Vec<&Entry>> {
+        let mut entries = Vec::new();
+        let mut visited = 0;
+        for term in filter.terms() {
+            let pattern = match term {
+                Term::Topic(topic) => {
+                    entries.extend(self.topics.get(topic));
+                    continue;
+                }
+                Term::Pattern(pattern) => pattern,
+            };
+            let prefix = pattern.prefix();
+            for (topic, entry) in self.topics.range::<str, _>((Included(prefix), Unbounded)) {
+                if !topic.as_str().starts_with(prefix) {
+                    break;
+                }
+                visited += 1;
+                if visited > names_max {
+                    return None;
+                }
+                if pattern.matches(topic) {
+                    entries.push(entry);
+                }
+            }
+        }
+        Some(entries)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn filter(terms: &[&str]) -> Filter {
+        Filter::new(terms.iter().map(|term| Term::parse(term).unwrap()).collect()).unwrap()
+    }
+
+    fn index(topics: &[&str]) -> Index {
+        let mut index = Index::default();
+        for (at, topic) in topics.iter().enumerate() {
+            let at = at as u64 + 1;
+            index.add(&Topic::parse(topic).unwrap(), Position(at), Timestamp(at * 1000));
+        }
+        index
+    }
+
+    #[test]
+    fn a_plan_merges_topics_and_ignores_overlap() {
+        let index = index(&["a/x", "b", "a/y", "a/x", "b", "a/y"]);
+        let plan = |terms: &[&str], after, upto| {
+            index
+                .plan(&filter(terms), Position(after), Position(upto), 10)
+                .unwrap()
+                .iter()
+                .map(|p| p.0)
+                .collect()
+        };
+        let all: Vec<u64> = plan(&["a/x", "a/*", "**"], 0, 9);
+        assert_eq!(all, [1, 2, 3, 4, 5, 6]);
+        let some: Vec<u64> = plan(&["a/**", "a/y"], 1, 5);
+        assert_eq!(some, [3, 4]);
+        assert_eq!(index.before_last(&filter(&["a/x", "a/*"]), 3), Some(Position(2)));
+    }
+
+    #[test]
+    fn a_filter_over_many_topics_has_no_plan() {
+        let names: Vec<String> = (0..=PLAN_NAMES_MAX).map(|n| format!("t/{n}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let index = index(&names);
+        assert!(index.plan(&filter(&["t/*"]), Position::ZERO, Position::MAX, 1).is_none());
+        assert_eq!(index.bounds(&filter(&["t/*"])).tail, Position(names.len() as u64));
+    }
+
+    #[test]
+    fn trims_are_found_by_pattern() {
+        let mut index = index(&["a/x", "b", "a/y", "a/x"]);
+        let trim = |upto| Trim { upto: Position(upto), reason: TrimReason::Deleted };
+        assert_eq!(
+            index.trim(&Topic::parse("a/x").unwrap(), trim(4), Timestamp(4)),
+            [Position(1), Position(4)]
+        );
+        assert_eq!(index.trimmed_after(&filter(&["a/*"]), Position(3)), Some(trim(4)));
+        assert_eq!(index.trimmed_after(&filter(&["b", "c"]), Position(0)), None);
+        assert_eq!(index.totals(), (3, 2));
+    }
+}

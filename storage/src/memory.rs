@@ -1,0 +1,224 @@
+//! A log in memory: the reference that other logs are compared with, and the log of tests. It reads by looking at
+//! every message, on purpose: nothing clever, so little to be wrong. It is as durable as a disk: what is appended
+//! is gone after [`MemoryLog::reopen`] unless it was committed.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    ops::Bound::{Excluded, Included},
+    sync::Arc,
+};
+
+use parking_lot::{Mutex, RwLock};
+use tailwire_core::log::{
+    Appended, Bounds, Budget, Commit, Feed, Group, Log, LogError, LogStats, Page, TopicInfo,
+};
+use tailwire_model::{
+    Epoch, EpochStart, Epochs, Filter, Message, Opening, Position, Timestamp, Topic, Trim, TrimReason,
+    admission::{self, KeyRecord},
+    limits::IDEMPOTENCY_WINDOW_MS,
+};
+
+use crate::{batch::Batch, index::Index};
+
+/// Dead messages that one call of `tidy` removes.
+const TIDY_MESSAGES: usize = 256;
+
+/// A log that lives as long as its process.
+pub struct MemoryLog {
+    epochs: Arc<Epochs>,
+    writer: Mutex<Writer>,
+    store: RwLock<Store>,
+    followers: Mutex<Vec<Arc<dyn Feed>>>,
+}
+
+struct Writer {
+    batch: Batch,
+    closed: bool,
+}
+
+/// What is committed.
+#[derive(Default, Clone)]
+struct Store {
+    committed: Position,
+    messages: BTreeMap<Position, Message>,
+    keys: HashMap<String, KeyRecord>,
+    index: Index,
+    dead: Vec<Position>,
+    time: Timestamp,
+}
+
+impl MemoryLog {
+    /// A new, empty log.
+    pub fn new(now: Timestamp) -> Self {
+        let epoch = Epoch::opening(now.0, None);
+        let first = EpochStart { epoch, first: Position::ZERO.next(), opening: Opening::Created };
+        Self::with(vec![first], Store::default())
+    }
+
+    /// The log as its next opening finds it: with all that is committed, and nothing else.
+    #[must_use]
+    pub fn reopen(&self, now: Timestamp) -> Self {
+        let opening = if self.writer.lock().closed { Opening::Clean } else { Opening::Unclean };
+        let store = self.store.read().clone();
+        let epoch = Epoch::opening(now.0, Some(self.epochs.current().epoch));
+        let mut starts = self.epochs.starts().to_vec();
+        starts.push(EpochStart { epoch, first: store.committed.next(), opening });
+        Self::with(starts, store)
+    }
+
+    fn with(starts: Vec<EpochStart>, store: Store) -> Self {
+        let epochs = Epochs::new(starts).unwrap_or_else(|| unreachable!("epochs increase until 2060"));
+        let epochs = Arc::new(epochs);
+        let batch = Batch::new(store.committed, store.time);
+        let writer = Mutex::new(Writer { batch, closed: false });
+        Self { epochs, writer, store: RwLock::new(store), followers: Mutex::default() }
+    }
+
+    fn commit_batch(&self, writer: &mut Writer) -> Position {
+        let changes = writer.batch.take();
+        let mut store = self.store.write();
+        if changes.is_empty() {
+            return store.committed;
+        }
+        for message in &changes.messages {
+            store.index.add(message.topic(), message.position(), message.time);
+            store.messages.insert(message.position(), message.clone());
+            store.time = message.time;
+        }
+        for (topic, &(trim, time)) in &changes.trims {
+            let dead = store.index.trim(topic, trim, time);
+            store.dead.extend(dead);
+        }
+        store.keys.extend(changes.keys);
+        store.committed = writer.batch.newest();
+        let watermark = store.committed;
+        drop(store);
+        let trims: Vec<(Topic, Trim)> =
+            changes.trims.into_iter().map(|(topic, (trim, _))| (topic, trim)).collect();
+        let commit = Arc::new(Commit { watermark, messages: changes.messages, trims });
+        for feed in self.followers.lock().iter() {
+            feed.committed(commit.clone());
+        }
+        watermark
+    }
+}
+
+impl Store {
+    fn is_alive(&self, message: &Message) -> bool {
+        !self.index.is_dead(message.topic().as_str(), message.position())
+    }
+}
+
+impl Log for MemoryLog {
+    fn epochs(&self) -> Arc<Epochs> {
+        self.epochs.clone()
+    }
+
+    fn committed(&self) -> Position {
+        self.store.read().committed
+    }
+
+    fn append(&self, groups: Vec<Group>, now: Timestamp) -> Result<Vec<Appended>, LogError> {
+        let mut writer = self.writer.lock();
+        if writer.closed {
+            return Err(LogError::Closed);
+        }
+        let store = self.store.read();
+        let stored = |scoped: &str, _| Ok(store.keys.get(scoped).copied());
+        writer.batch.append(groups, now, &self.epochs, &store.index, stored)
+    }
+
+    fn trim(&self, topic: &Topic, reason: TrimReason) -> Result<(), LogError> {
+        let mut writer = self.writer.lock();
+        if writer.closed {
+            return Err(LogError::Closed);
+        }
+        writer.batch.trim(topic, reason, &self.store.read().index);
+        Ok(())
+    }
+
+    fn commit(&self) -> Result<Position, LogError> {
+        Ok(self.commit_batch(&mut self.writer.lock()))
+    }
+
+    fn follow(&self, feed: Arc<dyn Feed>) {
+        self.followers.lock().push(feed);
+    }
+
+    fn read(
+        &self,
+        filter: &Filter,
+        after: Position,
+        upto: Position,
+        budget: Budget,
+    ) -> Result<Page, LogError> {
+        let store = self.store.read();
+        let upto = upto.min(store.committed).max(after);
+        let trimmed = store.index.trimmed_after(filter, after);
+        let mut page = Page { messages: Vec::new(), scanned: upto, trimmed };
+        let (mut bytes, mut looked) = (0, 0);
+        for (&position, message) in store.messages.range((Excluded(after), Included(upto))) {
+            let cost = message.draft.cost();
+            if looked > 0 && looked >= budget.scan_bytes {
+                page.scanned = position.previous();
+                break;
+            }
+            looked += cost;
+            if !filter.matches(message.topic()) || !store.is_alive(message) {
+                continue;
+            }
+            let full = page.messages.len() >= budget.messages || bytes + cost > budget.bytes;
+            if full && !page.messages.is_empty() {
+                page.scanned = position.previous();
+                break;
+            }
+            bytes += cost;
+            page.messages.push(message.clone());
+        }
+        Ok(page)
+    }
+
+    fn before_last(&self, filter: &Filter, count: usize) -> Result<Position, LogError> {
+        let store = self.store.read();
+        let matching = |message: &&Message| filter.matches(message.topic()) && store.is_alive(message);
+        let newest = store.messages.values().rev().filter(matching).take(count);
+        Ok(newest.last().map_or(store.committed, |message| message.position().previous()))
+    }
+
+    fn get(&self, position: Position) -> Result<Option<Message>, LogError> {
+        let store = self.store.read();
+        Ok(store.messages.get(&position).filter(|message| store.is_alive(message)).cloned())
+    }
+
+    fn bounds(&self, filter: &Filter) -> Bounds {
+        self.store.read().index.bounds(filter)
+    }
+
+    fn topics(&self, prefix: &str, from: Option<&str>, limit: usize) -> Vec<TopicInfo> {
+        self.store.read().index.list(prefix, from, limit)
+    }
+
+    fn stats(&self) -> LogStats {
+        let store = self.store.read();
+        let (topics, messages) = store.index.totals();
+        LogStats { topics, messages, disk_bytes: 0 }
+    }
+
+    fn tidy(&self) -> Result<bool, LogError> {
+        let mut store = self.store.write();
+        let kept = store.dead.len().saturating_sub(TIDY_MESSAGES);
+        for position in store.dead.split_off(kept) {
+            store.messages.remove(&position);
+        }
+        let time = store.time;
+        store.keys.retain(|_, record| admission::is_kept(record, time, IDEMPOTENCY_WINDOW_MS));
+        Ok(!store.dead.is_empty())
+    }
+
+    fn close(&self) -> Result<(), LogError> {
+        let mut writer = self.writer.lock();
+        self.commit_batch(&mut writer);
+        writer.closed = true;
+        Ok(())
+    }
+}

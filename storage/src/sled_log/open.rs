@@ -1,0 +1,270 @@
+//! Opening: takes the lock, finds what the last process left, drops what a crash left unfinished, rebuilds the index,
+//! and begins an epoch. After it returns everything found is as durable as if it had been committed.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
+
+use sled::{Config, Db};
+use tailwire_core::log::LogError;
+use tailwire_model::{Epoch, EpochStart, Epochs, Opening, Position, Timestamp, Topic};
+use uuid::Uuid;
+
+use super::{
+    codec::Damage,
+    store::Store,
+    values::{epoch_key, put_epoch, take_epoch, take_trim},
+};
+use crate::index::Index;
+
+/// The version of everything stored. Another one is not guessed at.
+const FORMAT: u32 = 1;
+/// The engine's cache of pages. The newest messages are in the broker's tails; this is for the catch-up behind them.
+const CACHE_BYTES: u64 = 64 << 20;
+/// A process that is just ending, or this one's last log, may hold the lock for a moment longer; the engine can't
+/// wait for it, so it is tried again.
+const LOCK_TRIES: usize = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(25);
+
+const META_FORMAT: &str = "format";
+const META_ID: &str = "id";
+/// Holds the newest position as of the close, so that a mark that outlived its log's end doesn't count.
+const META_CLEAN: &str = "clean";
+
+/// Why a log can't be opened.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it open.
+    #[error("another process has this log open: stop it first, or choose another directory")]
+    Locked,
+    /// The directory can't be created or written to.
+    #[error("{0} can't be written to: {1}")]
+    NotWritable(PathBuf, String),
+    /// What is stored is not what was written.
+    #[error("the log is damaged, and opening it would hide what is lost: {0}")]
+    Corrupt(String),
+    /// It was written by a version that stores things otherwise.
+    #[error("the log is of format {0}, which this version does not read (it reads format 1)")]
+    Version(u32),
+    /// The disk or the store failed.
+    #[error("the log can't be opened: {0}")]
+    Io(String),
+}
+
+/// What opening found.
+pub(super) struct Opened {
+    pub(super) store: Store,
+    pub(super) id: Uuid,
+    pub(super) epochs: Epochs,
+    pub(super) index: Index,
+    pub(super) newest: Position,
+    pub(super) time: Timestamp,
+    /// Messages that were trimmed and are still stored.
+    pub(super) dead: Vec<Position>,
+}
+
+pub(super) fn open(dir: &Path, now: Timestamp) -> Result<Opened, OpenError> {
+    let existed = dir.is_dir();
+    fs::create_dir_all(dir).map_err(|error| not_writable(dir, &error))?;
+    let db = open_db(dir)?;
+    let file = OpenOptions::new().read(true).write(true).open(dir.join("db"));
+    let file = file.map_err(|error| not_writable(&dir.join("db"), &error))?;
+    let store = Store::new(db, Box::new(file), dir).map_err(failed)?;
+
+    let id = identify(&store)?;
+    let mut index = Index::default();
+    for entry in &store.trims {
+        let (key, value) = entry.map_err(failed)?;
+        let (trim, time) = take_trim(&key, &value).map_err(|damage| corrupt("a trim", damage))?;
+        index.trim(&topic(&key)?, trim, time);
+    }
+    let proven = index.farthest_trim();
+    drop_unfinished(&store, proven)?;
+    let (stored, dead) = scan(&store, &mut index)?;
+    let newest = stored.max(proven);
+    drop_fragments_after(&store, newest)?;
+    let time = index.newest_time();
+
+    let epochs = begin_epoch(&store, newest, now)?;
+    store.sync().map_err(failed)?;
+    sync_names(dir, existed).map_err(|error| OpenError::Io(error.to_string()))?;
+    Ok(Opened { store, id, epochs, index, newest, time, dead })
+}
+
+/// Writes the mark of a clean close, not yet durably.
+pub(super) fn mark_clean(store: &Store, newest: Position) -> sled::Result<()> {
+    store.meta.insert(META_CLEAN, &newest.0.to_le_bytes()).map(drop)
+}
+
+fn open_db(dir: &Path) -> Result<Db, OpenError> {
+    for _ in 0..LOCK_TRIES {
+        match try_open_db(dir) {
+            Err(OpenError::Locked) => thread::sleep(LOCK_PAUSE),
+            other => return other,
+        }
+    }
+    Err(OpenError::Locked)
+}
+
+fn try_open_db(dir: &Path) -> Result<Db, OpenError> {
+    let config = Config::new().path(dir).cache_capacity(CACHE_BYTES).flush_every_ms(None);
+    // The engine asserts what it reads; damage that trips it is damage all the same, not a reason to abort.
+    let opened = catch_unwind(AssertUnwindSafe(|| config.open()));
+    match opened {
+        Ok(Ok(db)) => Ok(db),
+        Ok(Err(sled::Error::Io(error))) if error.to_string().contains("could not acquire lock") => {
+            Err(OpenError::Locked)
+        }
+        Ok(Err(sled::Error::Io(error))) => Err(not_writable(dir, &error)),
+        Ok(Err(error)) => Err(failed(error)),
+        Err(_) => Err(OpenError::Corrupt("the store's files are not what was written".into())),
+    }
+}
+
+/// Checks the format and finds the id; a new log gets both.
+fn identify(store: &Store) -> Result<Uuid, OpenError> {
+    match store.meta.get(META_FORMAT).map_err(failed)? {
+        Some(value) => {
+            let found = value.as_ref().try_into().map_or(0, u32::from_le_bytes);
+            if found != FORMAT {
+                return Err(OpenError::Version(found));
+            }
+        }
+        None if store.chunks.is_empty() => {
+            store.meta.insert(META_FORMAT, &FORMAT.to_le_bytes()).map_err(failed)?;
+        }
+        None => return Err(OpenError::Corrupt("its format is not recorded".into())),
+    }
+    let id = store.meta.get(META_ID).map_err(failed)?;
+    if let Some(id) = id.and_then(|value| Uuid::from_slice(&value).ok()) {
+        return Ok(id);
+    }
+    let id = Uuid::new_v4();
+    store.meta.insert(META_ID, id.as_bytes()).map_err(failed)?;
+    Ok(id)
+}
+
+/// Drops the group at the log's end whose last chunk is missing. What lies up to `proven` was whole: a trim is
+/// written after the messages that it trims, so it proves that they all got there; their last chunk may have been
+/// tidied away since.
+fn drop_unfinished(store: &Store, proven: Position) -> Result<(), OpenError> {
+    while let Some(last) = store.last_chunk().map_err(unreadable)? {
+        if last.ends || last.first <= proven {
+            break;
+        }
+        tracing::warn!(from = last.first.0, "dropped the beginning of a publish that a crash cut off");
+        store.chunks.remove(last.first.0.to_be_bytes()).map_err(failed)?;
+    }
+    Ok(())
+}
+
+fn drop_fragments_after(store: &Store, newest: Position) -> Result<(), OpenError> {
+    for key in store.fragments.range(newest.next().0.to_be_bytes()..).keys() {
+        store.fragments.remove(key.map_err(failed)?).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// Adds every live message to the index. Answers the newest position stored, and the dead messages.
+fn scan(store: &Store, index: &mut Index) -> Result<(Position, Vec<Position>), OpenError> {
+    let mut newest = Position::ZERO;
+    let mut dead = Vec::new();
+    // Topics come in runs, and parsing a name costs more than all the rest.
+    let mut names: Option<Topic> = None;
+    for chunk in store.chunks_after(Position::ZERO) {
+        let chunk = chunk.map_err(unreadable)?;
+        newest = chunk.last;
+        for record in chunk.records() {
+            let record = record.map_err(|damage| corrupt("a message", damage))?;
+            if index.is_dead(record.topic, record.position) {
+                dead.push(record.position);
+                continue;
+            }
+            let known = names.take().filter(|last| last.as_str() == record.topic);
+            let name = known
+                .or_else(|| index.name(record.topic))
+                .map_or_else(|| topic(record.topic.as_bytes()), Ok)?;
+            index.add(&name, record.position, record.time);
+            names = Some(name);
+        }
+    }
+    Ok((newest, dead))
+}
+
+/// Lists the epochs and adds this opening's.
+fn begin_epoch(store: &Store, newest: Position, now: Timestamp) -> Result<Epochs, OpenError> {
+    let mut starts = Vec::new();
+    for entry in &store.epochs {
+        let (key, value) = entry.map_err(failed)?;
+        starts.push(take_epoch(&key, &value).map_err(|damage| corrupt("an epoch", damage))?);
+    }
+    // Before the epoch: a crash between the two must not leave a mark that was used.
+    let mark = store.meta.remove(META_CLEAN).map_err(failed)?;
+    let clean = mark.is_some_and(|value| *value == newest.0.to_le_bytes());
+    let opening = match (starts.last(), clean) {
+        (None, _) => Opening::Created,
+        (Some(_), true) => Opening::Clean,
+        (Some(_), false) => Opening::Unclean,
+    };
+    if opening == Opening::Unclean {
+        tracing::warn!(newest = newest.0, "the log was not closed in good order; what it holds was kept");
+    }
+    let epoch = Epoch::opening(now.0, starts.last().map(|start| start.epoch));
+    let start = EpochStart { epoch, first: newest.next(), opening };
+    starts.push(start);
+    let epochs =
+        Epochs::new(starts).ok_or_else(|| OpenError::Corrupt("its epochs are not in order".into()))?;
+    store.epochs.insert(epoch_key(epoch), put_epoch(&start)).map_err(failed)?;
+    Ok(epochs)
+}
+
+/// Makes the names of the files durable, and that of the directory if it is new.
+fn sync_names(dir: &Path, existed: bool) -> io::Result<()> {
+    if cfg!(unix) {
+        File::open(dir)?.sync_all()?;
+        if let (false, Some(parent)) = (existed, dir.canonicalize()?.parent()) {
+            File::open(parent)?.sync_all()?;
+        }
+    }
+    Ok(())
+}
+
+fn topic(name: &[u8]) -> Result<Topic, OpenError> {
+    let name = std::str::from_utf8(name).ok().and_then(|name| Topic::parse(name).ok());
+    name.ok_or_else(|| corrupt("a message", Damage("its topic is not a topic")))
+}
+
+fn corrupt(what: &str, Damage(damage): Damage) -> OpenError {
+    OpenError::Corrupt(format!("{what}: {damage}"))
+}
+
+// By value, as `map_err` wants it; so the next one.
+#[allow(clippy::needless_pass_by_value)]
+fn failed(error: sled::Error) -> OpenError {
+    match error {
+        sled::Error::Io(error) => OpenError::Io(error.to_string()),
+        other => OpenError::Corrupt(other.to_string()),
+    }
+}
+
+fn unreadable(error: LogError) -> OpenError {
+    match error {
+        LogError::Corrupt(what) => OpenError::Corrupt(what),
+        other => OpenError::Io(other.to_string()),
+    }
+}
+
+fn not_writable(path: &Path, error: &io::Error) -> OpenError {
+    use io::ErrorKind::{AlreadyExists, NotADirectory, PermissionDenied, ReadOnlyFilesystem};
+    match error.kind() {
+        PermissionDenied | ReadOnlyFilesystem | NotADirectory | AlreadyExists => {
+            OpenError::NotWritable(path.into(), error.to_string())
+        }
+        _ => OpenError::Io(error.to_string()),
+    }
+}

@@ -1,0 +1,223 @@
+//! The engine's trees and files: which tree holds what, what a commit writes and how it becomes durable. Knows no
+//! index, no filter and no reader.
+//!
+//! | tree | key | value |
+//! | --- | --- | --- |
+//! | `chunks` | first position | a chunk of messages |
+//! | `fragments` | position, number | a part of a large message's content |
+//! | `trims` | topic | how far it was trimmed |
+//! | `keys` | span of time, idempotency key | what it was used for |
+//! | `epochs` | epoch | first position, how it was opened |
+//! | `meta` | `format`, `id`, `clean` | the format's version, the log's id, the mark of a clean close |
+
+use std::{fs::File, io, path::Path};
+
+use bytes::Bytes;
+use sled::{Db, Tree};
+use tailwire_core::log::LogError;
+use tailwire_model::{Epochs, Position, Timestamp, admission::KeyRecord};
+
+use super::{
+    chunk::{Chunk, Entry, pack},
+    codec::Damage,
+    record::Fragmented,
+    values::{fragment_key, key_key, key_span, put_key, put_trim, take_key},
+};
+use crate::batch::Changes;
+
+/// Room that the disk must have beyond what a commit brings. The engine does not recover from a full disk without
+/// being opened again, so the log stops first, with enough left to trim, tidy and close.
+const RESERVE_BYTES: u64 = 32 << 20;
+/// The engine writes a message more than once: as it comes, and again with its page.
+const WRITE_FACTOR: u64 = 4;
+
+/// Whatever makes written bytes durable; a failing one stands in for a failing disk in tests.
+pub(crate) trait Disk: Send + Sync {
+    /// Returns once everything written before is on the medium.
+    fn sync(&self) -> io::Result<()>;
+}
+
+impl Disk for File {
+    fn sync(&self) -> io::Result<()> {
+        self.sync_data()
+    }
+}
+
+/// The open store.
+pub(crate) struct Store {
+    pub(crate) db: Db,
+    pub(crate) meta: Tree,
+    pub(crate) epochs: Tree,
+    pub(crate) trims: Tree,
+    pub(crate) keys: Tree,
+    pub(crate) chunks: Tree,
+    pub(crate) fragments: Tree,
+    pub(crate) disk: Box<dyn Disk>,
+    pub(crate) dir: Box<Path>,
+}
+
+impl Store {
+    /// The trees of an open database in `dir`.
+    pub(crate) fn new(db: Db, disk: Box<dyn Disk>, dir: &Path) -> sled::Result<Self> {
+        Ok(Self {
+            meta: db.open_tree("meta")?,
+            epochs: db.open_tree("epochs")?,
+            trims: db.open_tree("trims")?,
+            keys: db.open_tree("keys")?,
+            chunks: db.open_tree("chunks")?,
+            fragments: db.open_tree("fragments")?,
+            db,
+            disk,
+            dir: dir.into(),
+        })
+    }
+
+    /// Whether the disk has room for `bytes` more of messages. An unknown answer is yes: then the commit will tell.
+    pub(crate) fn has_room(&self, bytes: usize) -> bool {
+        fs2::available_space(&self.dir).map_or(true, |available| suffices(available, bytes as u64))
+    }
+
+    /// Writes what was appended and trimmed; durable only after [`Store::sync`]. The engine recovers its writes in
+    /// order, up to where a crash cut them off. So keys go first, since one without its messages is ignored; then
+    /// messages, of which an unfinished group is dropped; then trims, so that a trim proves that what it trims was
+    /// whole.
+    pub(crate) fn write(&self, changes: &Changes) -> sled::Result<()> {
+        for (scoped, record) in &changes.keys {
+            let key = key_key(key_span(record.time), scoped);
+            self.keys.insert(&key, put_key(&key, record))?;
+        }
+        for entry in pack(&changes.messages, &changes.groups) {
+            match entry {
+                Entry::Fragment(position, number, value) => {
+                    self.fragments.insert(fragment_key(position, number), value)?;
+                }
+                Entry::Chunk(first, value) => {
+                    self.chunks.insert(first.0.to_be_bytes(), value)?;
+                }
+            }
+        }
+        for (topic, &(trim, time)) in &changes.trims {
+            let topic = topic.as_str().as_bytes();
+            self.trims.insert(topic, put_trim(topic, trim, time))?;
+        }
+        Ok(())
+    }
+
+    /// Makes durable what was written. The engine's flush alone leaves it in the disk's cache.
+    pub(crate) fn sync(&self) -> sled::Result<()> {
+        self.db.flush()?;
+        Ok(self.disk.sync()?)
+    }
+
+    /// The chunk in whose span a position lies, if the store has one.
+    pub(crate) fn chunk_at(&self, position: Position) -> Result<Option<Chunk>, LogError> {
+        let found = self.chunks.range(..=position.0.to_be_bytes()).next_back();
+        let chunk = found.map(open_chunk).transpose()?;
+        Ok(chunk.filter(|chunk| position <= chunk.last))
+    }
+
+    /// The newest chunk.
+    pub(crate) fn last_chunk(&self) -> Result<Option<Chunk>, LogError> {
+        self.chunks.iter().next_back().map(open_chunk).transpose()
+    }
+
+    /// The chunks that may hold messages after a position, oldest first.
+    pub(crate) fn chunks_after(&self, after: Position) -> impl Iterator<Item = Result<Chunk, LogError>> {
+        let before = self.chunks.range(..=after.0.to_be_bytes()).next_back();
+        let start = match &before {
+            Some(Ok((key, _))) => key.to_vec(),
+            _ => after.0.to_be_bytes().to_vec(),
+        };
+        self.chunks.range(start..).map(open_chunk).skip_while(move |chunk| match chunk {
+            Ok(chunk) => chunk.last <= after,
+            Err(_) => false,
+        })
+    }
+
+    /// The content of a large message; `None` if fragments are gone.
+    pub(crate) fn content(&self, position: Position, is: &Fragmented) -> Result<Option<Bytes>, LogError> {
+        let mut content = Vec::with_capacity(is.length);
+        for (number, entry) in (0..).zip(self.fragments.scan_prefix(position.0.to_be_bytes())) {
+            let (key, value) = entry.map_err(failed)?;
+            if *key != fragment_key(position, number) {
+                return Ok(None);
+            }
+            content.extend_from_slice(&value);
+        }
+        if content.len() < is.length {
+            return Ok(None);
+        }
+        is.check(position, &content).map_err(|damage| corrupt("message", position, damage))?;
+        Ok(Some(content.into()))
+    }
+
+    /// Removes the fragments of a message.
+    pub(crate) fn remove_content(&self, position: Position) -> sled::Result<()> {
+        for key in self.fragments.scan_prefix(position.0.to_be_bytes()).keys() {
+            self.fragments.remove(key?)?;
+        }
+        Ok(())
+    }
+
+    /// The record of an idempotency key, as of `time`. One whose messages did not survive a crash is none: the
+    /// epoch that began after it took their positions.
+    pub(crate) fn key(
+        &self,
+        scoped: &str,
+        time: Timestamp,
+        epochs: &Epochs,
+    ) -> Result<Option<KeyRecord>, LogError> {
+        let span = key_span(time);
+        for span in [span, span.saturating_sub(1)] {
+            let key = key_key(span, scoped);
+            let Some(value) = self.keys.get(&key).map_err(failed)? else {
+                continue;
+            };
+            let record = take_key(&key, &value)
+                .map_err(|Damage(what)| LogError::Corrupt(format!("an idempotency key's record: {what}")))?;
+            let first = record.first;
+            if epochs.cursor_at(first.position) == first {
+                return Ok(Some(record));
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn suffices(available: u64, bytes: u64) -> bool {
+    available >= RESERVE_BYTES.saturating_add(bytes.saturating_mul(WRITE_FACTOR))
+}
+
+fn open_chunk(entry: sled::Result<(sled::IVec, sled::IVec)>) -> Result<Chunk, LogError> {
+    let (key, value) = entry.map_err(failed)?;
+    let first = key.as_ref().try_into().map(u64::from_be_bytes);
+    let first = Position(first.map_err(|_| LogError::Corrupt("a chunk's key is not a position".into()))?);
+    Chunk::open(first, &value).map_err(|damage| corrupt("chunk", first, damage))
+}
+
+/// The error for damage in what stands at a position.
+pub(crate) fn corrupt(what: &str, position: Position, Damage(damage): Damage) -> LogError {
+    LogError::Corrupt(format!("the {what} at position {position}: {damage}"))
+}
+
+/// The error for a failed call that changed nothing.
+// By value, as `map_err` wants it.
+#[allow(clippy::needless_pass_by_value)]
+pub(crate) fn failed(error: sled::Error) -> LogError {
+    match error {
+        sled::Error::Corruption { .. } => LogError::Corrupt(error.to_string()),
+        other => LogError::Failed(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_is_full_before_the_engine_finds_out() {
+        assert!(suffices(RESERVE_BYTES + 400, 100));
+        assert!(!suffices(RESERVE_BYTES + 399, 100));
+        assert!(!suffices(u64::MAX - 1, u64::MAX));
+    }
+}

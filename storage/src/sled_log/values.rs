@@ -1,0 +1,128 @@
+//! The small stored values: epochs, trims, idempotency keys, and the mark of a clean close. Each is sealed with its
+//! key. Numbers in keys are big-endian, so that the engine's order is theirs; in values they are little-endian.
+
+use tailwire_model::{
+    Cursor, Epoch, EpochStart, Fingerprint, Opening, Position, Timestamp, Trim, TrimReason,
+    admission::KeyRecord, limits::IDEMPOTENCY_WINDOW_MS,
+};
+
+use super::codec::{Damage, Reader, seal, unseal};
+
+/// Key of an epoch.
+pub(crate) fn epoch_key(epoch: Epoch) -> [u8; 4] {
+    epoch.number().to_be_bytes()
+}
+
+/// Value of an epoch.
+pub(crate) fn put_epoch(start: &EpochStart) -> Vec<u8> {
+    let mut value = start.first.0.to_le_bytes().to_vec();
+    value.push(match start.opening {
+        Opening::Created => 0,
+        Opening::Clean => 1,
+        Opening::Unclean => 2,
+    });
+    seal(&epoch_key(start.epoch), &mut value);
+    value
+}
+
+/// An epoch from its key and value.
+pub(crate) fn take_epoch(key: &[u8], sealed: &[u8]) -> Result<EpochStart, Damage> {
+    let mut reader = Reader(unseal(key, sealed)?);
+    let number = u32::from_be_bytes(Reader(key).array()?);
+    let epoch = Epoch::new(number).ok_or(Damage("an epoch is too large"))?;
+    let first = Position(reader.u64()?);
+    let opening = match reader.byte()? {
+        0 => Opening::Created,
+        1 => Opening::Clean,
+        2 => Opening::Unclean,
+        _ => return Err(Damage("an epoch has an unknown opening")),
+    };
+    Ok(EpochStart { epoch, first, opening })
+}
+
+/// Value of a trim: beside it the time of the topic's newest message, which the store may not hold much longer.
+pub(crate) fn put_trim(topic: &[u8], trim: Trim, tail_time: Timestamp) -> Vec<u8> {
+    let mut value = trim.upto.0.to_le_bytes().to_vec();
+    value.extend_from_slice(&tail_time.0.to_le_bytes());
+    value.push(match trim.reason {
+        TrimReason::Retention => 0,
+        TrimReason::Deleted => 1,
+    });
+    seal(topic, &mut value);
+    value
+}
+
+/// A trim from its topic and value.
+pub(crate) fn take_trim(topic: &[u8], sealed: &[u8]) -> Result<(Trim, Timestamp), Damage> {
+    let mut reader = Reader(unseal(topic, sealed)?);
+    let (upto, time) = (Position(reader.u64()?), Timestamp(reader.u64()?));
+    let reason = match reader.byte()? {
+        0 => TrimReason::Retention,
+        1 => TrimReason::Deleted,
+        _ => return Err(Damage("a trim has an unknown reason")),
+    };
+    Ok((Trim { upto, reason }, time))
+}
+
+/// The span of time by which keys are sorted in the store. A span is as long as a key is kept, so a key that counts
+/// is in the current span or the one before, and all older spans go as a whole.
+pub(crate) fn key_span(time: Timestamp) -> u32 {
+    u32::try_from(time.0 / IDEMPOTENCY_WINDOW_MS).unwrap_or(u32::MAX)
+}
+
+/// Key of an idempotency key's record.
+pub(crate) fn key_key(span: u32, scoped: &str) -> Vec<u8> {
+    [&span.to_be_bytes(), scoped.as_bytes()].concat()
+}
+
+/// Value of an idempotency key's record.
+pub(crate) fn put_key(key: &[u8], record: &KeyRecord) -> Vec<u8> {
+    let mut value = record.request.0.to_vec();
+    value.extend_from_slice(&record.first.epoch.number().to_le_bytes());
+    value.extend_from_slice(&record.first.position.0.to_le_bytes());
+    value.extend_from_slice(&record.count.to_le_bytes());
+    value.extend_from_slice(&record.time.0.to_le_bytes());
+    seal(key, &mut value);
+    value
+}
+
+/// An idempotency key's record from its key and value.
+pub(crate) fn take_key(key: &[u8], sealed: &[u8]) -> Result<KeyRecord, Damage> {
+    let mut reader = Reader(unseal(key, sealed)?);
+    let request = Fingerprint(reader.array()?);
+    let epoch = Epoch::new(reader.u32()?).ok_or(Damage("an epoch is too large"))?;
+    let first = Cursor { epoch, position: Position(reader.u64()?) };
+    Ok(KeyRecord { request, first, count: reader.u32()?, time: Timestamp(reader.u64()?) })
+}
+
+/// Key of a fragment.
+pub(crate) fn fragment_key(position: Position, number: u32) -> [u8; 12] {
+    let mut key = [0; 12];
+    key[..8].copy_from_slice(&position.0.to_be_bytes());
+    key[8..].copy_from_slice(&number.to_be_bytes());
+    key
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_round_trip() {
+        let epoch = Epoch::opening(1_800_000_000_000, None);
+        for opening in [Opening::Created, Opening::Clean, Opening::Unclean] {
+            let start = EpochStart { epoch, first: Position(9), opening };
+            assert_eq!(take_epoch(&epoch_key(epoch), &put_epoch(&start)), Ok(start));
+        }
+        for reason in [TrimReason::Retention, TrimReason::Deleted] {
+            let trim = Trim { upto: Position(77), reason };
+            let value = put_trim(b"a/b", trim, Timestamp(5));
+            assert_eq!(take_trim(b"a/b", &value), Ok((trim, Timestamp(5))));
+            assert!(take_trim(b"a/c", &value).is_err());
+        }
+        let key = key_key(key_span(Timestamp(1)), "caller key");
+        let first = Cursor { epoch, position: Position(3) };
+        let record = KeyRecord { request: Fingerprint([7; 16]), first, count: 4, time: Timestamp(1) };
+        assert_eq!(take_key(&key, &put_key(&key, &record)), Ok(record));
+    }
+}

@@ -1,0 +1,8 @@
+//! The cases of the conformance suite.
+
+#![allow(clippy::unwrap_used)]
+
+pub(crate) mod append;
+pub(crate) mod opening;
+pub(crate) mod read;
+pub(crate) mod trim;

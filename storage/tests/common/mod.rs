@@ -1,0 +1,173 @@
+//! What the suites share: a log that can be opened again, and short ways to say what to append and read.
+
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::{path::Path, sync::Arc};
+
+use parking_lot::Mutex;
+use tailwire_core::log::{Appended, Budget, Commit, Feed, Group, Log, Stored};
+use tailwire_model::{
+    Condition, Draft, Filter, Fingerprint, IdempotencyKey, MediaType, Message, Position, Term, Timestamp,
+    Topic,
+};
+use tailwire_storage::{MemoryLog, SledLog};
+use tempfile::TempDir;
+
+/// 2026-11-21, in milliseconds.
+pub(crate) const START: u64 = 1_795_000_000_000;
+
+/// A log under test.
+pub(crate) trait Harness {
+    type Log: Log;
+    fn new() -> Self;
+    fn log(&self) -> &Self::Log;
+    /// Opens it again, after closing it or as after a crash.
+    fn reopen(&mut self, close: bool, now: u64);
+}
+
+pub(crate) struct Memory(MemoryLog);
+
+impl Harness for Memory {
+    type Log = MemoryLog;
+
+    fn new() -> Self {
+        Self(MemoryLog::new(Timestamp(START)))
+    }
+
+    fn log(&self) -> &MemoryLog {
+        &self.0
+    }
+
+    fn reopen(&mut self, close: bool, now: u64) {
+        if close {
+            self.0.close().unwrap();
+        }
+        self.0 = self.0.reopen(Timestamp(now));
+    }
+}
+
+pub(crate) struct OnDisk {
+    log: Option<SledLog>,
+    dir: TempDir,
+}
+
+impl OnDisk {
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Ends the log without closing it, and lets `change` do to its files what it wants.
+    pub(crate) fn crash(&mut self, change: impl FnOnce(&Path)) {
+        self.log = None;
+        change(self.dir.path());
+    }
+
+    pub(crate) fn open(&mut self, now: u64) -> Result<&SledLog, tailwire_storage::OpenError> {
+        Ok(self.log.insert(SledLog::open(self.dir.path(), Timestamp(now))?))
+    }
+}
+
+impl Harness for OnDisk {
+    type Log = SledLog;
+
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let log = SledLog::open(dir.path(), Timestamp(START)).unwrap();
+        Self { log: Some(log), dir }
+    }
+
+    fn log(&self) -> &SledLog {
+        self.log.as_ref().unwrap()
+    }
+
+    fn reopen(&mut self, close: bool, now: u64) {
+        if close {
+            self.log().close().unwrap();
+        }
+        self.crash(|_| {});
+        self.open(now).unwrap();
+    }
+}
+
+pub(crate) fn topic(name: &str) -> Topic {
+    Topic::parse(name).unwrap()
+}
+
+pub(crate) fn filter(terms: &[&str]) -> Filter {
+    Filter::new(terms.iter().map(|term| Term::parse(term).unwrap()).collect()).unwrap()
+}
+
+pub(crate) fn draft(name: &str, body: &str) -> Draft {
+    Draft::new(topic(name), MediaType::JSON, body.to_owned().into())
+}
+
+/// A group of messages, each a topic and a body.
+pub(crate) fn group(messages: &[(&str, &str)]) -> Group {
+    let drafts = messages.iter().map(|(name, body)| draft(name, body)).collect();
+    Group { drafts, key: None, condition: Condition::None }
+}
+
+pub(crate) fn keyed(mut group: Group, key: &str, request: u8) -> Group {
+    group.key = Some(IdempotencyKey { scoped: key.into(), request: Fingerprint([request; 16]) });
+    group
+}
+
+pub(crate) fn given(mut group: Group, condition: Condition) -> Group {
+    group.condition = condition;
+    group
+}
+
+pub(crate) fn append_at(log: &impl Log, group: Group, now: u64) -> Appended {
+    log.append(vec![group], Timestamp(now)).unwrap().remove(0)
+}
+
+pub(crate) fn append(log: &impl Log, group: Group) -> Appended {
+    append_at(log, group, START)
+}
+
+/// The first position that a group was given.
+pub(crate) fn stored(appended: Appended) -> Stored {
+    match appended {
+        Appended::Stored(stored) => stored,
+        other => panic!("not stored: {other:?}"),
+    }
+}
+
+/// Appends messages, each a group of its own, and commits them.
+pub(crate) fn publish(log: &impl Log, messages: &[(&str, &str)]) {
+    let groups = messages.iter().map(|message| group(&[*message])).collect();
+    log.append(groups, Timestamp(START)).unwrap();
+    log.commit().unwrap();
+}
+
+pub(crate) const UNBOUNDED: Budget =
+    Budget { messages: usize::MAX, bytes: usize::MAX, scan_bytes: usize::MAX };
+
+pub(crate) fn positions(messages: &[Message]) -> Vec<u64> {
+    messages.iter().map(|message| message.position().0).collect()
+}
+
+/// Positions of all the messages of a filter.
+pub(crate) fn all(log: &impl Log, terms: &[&str]) -> Vec<u64> {
+    positions(&log.read(&filter(terms), Position::ZERO, Position::MAX, UNBOUNDED).unwrap().messages)
+}
+
+/// Bodies of all the messages of a filter.
+pub(crate) fn bodies(log: &impl Log, terms: &[&str]) -> Vec<String> {
+    let page = log.read(&filter(terms), Position::ZERO, Position::MAX, UNBOUNDED).unwrap();
+    page.messages.iter().map(|message| String::from_utf8(message.draft.body.to_vec()).unwrap()).collect()
+}
+
+pub(crate) fn tidy_all(log: &impl Log) {
+    while log.tidy().unwrap() {}
+}
+
+/// A feed that keeps what it gets.
+#[derive(Default)]
+pub(crate) struct Recorder(pub(crate) Mutex<Vec<Arc<Commit>>>);
+
+impl Feed for Recorder {
+    fn committed(&self, commit: Arc<Commit>) {
+        self.0.lock().push(commit);
+    }
+}

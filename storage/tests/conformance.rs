@@ -1,0 +1,57 @@
+//! What every log does, whatever it stores to: the same cases run against each implementation.
+
+mod cases;
+mod common;
+
+macro_rules! conformance {
+    ($($module:ident: $($case:ident),* ;)*) => {
+        mod memory {
+            $($(#[test] fn $case() { crate::cases::$module::$case::<crate::common::Memory>(); })*)*
+        }
+        mod on_disk {
+            $($(#[test] fn $case() { crate::cases::$module::$case::<crate::common::OnDisk>(); })*)*
+        }
+    };
+}
+
+conformance! {
+    append:
+        a_new_log_is_empty,
+        messages_come_in_order_as_published,
+        nothing_shows_before_commit,
+        an_empty_commit_does_nothing,
+        groups_are_contiguous,
+        times_never_run_backwards,
+        a_condition_holds_or_not,
+        a_condition_sees_earlier_groups,
+        a_key_replays,
+        a_key_of_another_request_is_refused,
+        a_key_works_within_one_call,
+        a_key_expires,
+        a_key_survives_reopening_only_with_its_messages,
+        a_key_comes_before_a_condition;
+    read:
+        a_budget_of_messages,
+        a_budget_of_bytes_gives_one_at_least,
+        a_budget_of_the_scan,
+        upto_is_honoured,
+        patterns_match,
+        many_topics_are_merged,
+        bounds_of_filters,
+        the_interval_of_a_topic,
+        before_last_counts_backwards,
+        get_finds_one_message,
+        topics_are_paged;
+    trim:
+        a_trim_takes_effect_at_commit,
+        a_trim_spares_what_is_newer,
+        a_trim_of_nothing_is_nothing,
+        the_farthest_trim_of_a_filter,
+        tidying_changes_nothing_that_is_read;
+    opening:
+        the_feed_is_in_order,
+        epochs_follow_openings,
+        what_is_committed_survives_and_nothing_else,
+        closing_commits_and_refuses,
+        readers_see_groups_whole_while_others_write;
+}

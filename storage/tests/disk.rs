@@ -1,0 +1,242 @@
+//! What only a log on disk does: what its files, damaged or cut off, turn into at the next opening.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod common;
+
+use std::{fs, panic, path::Path};
+
+use common::{
+    Harness, OnDisk, START, UNBOUNDED, all, append, bodies, filter, group, keyed, publish, stored, tidy_all,
+    topic,
+};
+use tailwire_core::log::{Appended, Log};
+use tailwire_model::{
+    Opening, Position, Timestamp, TrimReason,
+    limits::{IDEMPOTENCY_WINDOW_MS, MESSAGE_BYTES_MAX},
+};
+use tailwire_storage::{OpenError, SledLog};
+
+/// Opens a tree of a log that is not open.
+fn with_tree<T>(dir: &Path, name: &str, change: impl FnOnce(&sled::Tree) -> T) -> T {
+    let open = || sled::Config::new().path(dir).flush_every_ms(None).open();
+    // The log before may still be letting go of the lock.
+    let db = std::iter::repeat_with(open).take(1000).find_map(Result::ok).unwrap();
+    let tree = db.open_tree(name).unwrap();
+    let result = change(&tree);
+    tree.flush().unwrap();
+    result
+}
+
+/// Whether any value of a tree holds these bytes.
+fn holds(dir: &Path, name: &str, text: &str) -> bool {
+    with_tree(dir, name, |tree| {
+        tree.iter()
+            .values()
+            .any(|value| value.unwrap().windows(text.len()).any(|part| part == text.as_bytes()))
+    })
+}
+
+#[test]
+fn a_second_opener_is_told_so() {
+    let h = OnDisk::new();
+    let error = SledLog::open(h.dir(), Timestamp(START)).err().unwrap();
+    assert_eq!(error, OpenError::Locked);
+    assert!(error.to_string().starts_with("another process has this log open"));
+}
+
+#[test]
+fn a_directory_that_is_a_file_is_told_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    fs::write(&file, "x").unwrap();
+    for path in [file.clone(), file.join("below")] {
+        let error = SledLog::open(&path, Timestamp(START)).err().unwrap();
+        assert!(matches!(error, OpenError::NotWritable(..)), "{error:?}");
+    }
+}
+
+#[test]
+fn another_format_is_told_so() {
+    let mut h = OnDisk::new();
+    h.crash(|dir| {
+        with_tree(dir, "meta", |meta| meta.insert("format", &7u32.to_le_bytes()).unwrap());
+    });
+    assert_eq!(h.open(START).err(), Some(OpenError::Version(7)));
+}
+
+#[test]
+fn the_id_stays() {
+    let mut h = OnDisk::new();
+    let id = h.log().id();
+    h.reopen(true, START);
+    assert_eq!(h.log().id(), id);
+}
+
+#[test]
+fn large_messages_come_back_whole() {
+    let mut h = OnDisk::new();
+    let body: String = (0..MESSAGE_BYTES_MAX).map(|n| char::from(b'a' + (n % 23) as u8)).collect();
+    publish(h.log(), &[("a", "1"), ("a", &body), ("b", &body[..5000]), ("a", "4")]);
+    h.reopen(false, START);
+    assert_eq!(bodies(h.log(), &["a"]), ["1", &body, "4"]);
+    assert_eq!(bodies(h.log(), &["**"]), ["1", &body, &body[..5000], "4"]);
+    let blobs = fs::read_dir(h.dir().join("blobs")).unwrap().count();
+    assert_eq!(blobs, 0, "the engine never syncs its blobs");
+}
+
+#[test]
+fn many_entries_never_become_blobs() {
+    let h = OnDisk::new();
+    let body = "x".repeat(3500);
+    for _ in 0..4 {
+        publish(h.log(), &vec![("a", body.as_str()); 40]);
+    }
+    assert_eq!(fs::read_dir(h.dir().join("blobs")).unwrap().count(), 0);
+}
+
+#[test]
+fn an_unfinished_group_is_dropped() {
+    let mut h = OnDisk::new();
+    publish(h.log(), &[("a", "1"), ("b", "2")]);
+    let large = "x".repeat(9000);
+    let cut = group(&[("a", &"y".repeat(3000)), ("b", &"z".repeat(3000)), ("a", &large)]);
+    let lost = stored(append(h.log(), keyed(cut.clone(), "k", 1)));
+    assert_eq!(lost.first.position, Position(3));
+    h.log().commit().unwrap();
+    h.crash(|dir| with_tree(dir, "chunks", |chunks| drop(chunks.pop_max().unwrap().unwrap())));
+    h.open(START + 1).unwrap();
+    assert_eq!(bodies(h.log(), &["**"]), ["1", "2"]);
+    assert_eq!((h.log().committed(), h.log().stats().messages), (Position(2), 2));
+    assert_eq!(h.log().epochs().current().first, Position(3));
+    assert_eq!(h.log().epochs().current().opening, Opening::Unclean);
+    // Its key died with it, and its place goes to another.
+    stored(append(h.log(), group(&[("a", "3")])));
+    let again = stored(append(h.log(), keyed(cut, "k", 1)));
+    assert_eq!(again.first.position, Position(4));
+    h.log().commit().unwrap();
+    assert_eq!(bodies(h.log(), &["a"]), ["1", "3", &"y".repeat(3000), &large]);
+    h.crash(|_| {});
+    assert_eq!(with_tree(h.dir(), "fragments", sled::Tree::len), 2);
+}
+
+#[test]
+fn what_a_trim_proves_is_not_dropped() {
+    let mut h = OnDisk::new();
+    let (early, late) = ("y".repeat(3000), "z".repeat(3000));
+    append(h.log(), group(&[("a", &early), ("b", &late)]));
+    h.log().trim(&topic("b"), TrimReason::Deleted).unwrap();
+    h.log().commit().unwrap();
+    tidy_all(h.log());
+    // The group's last chunk, which ends it, was all dead and is gone.
+    h.reopen(false, START + 1);
+    assert_eq!(bodies(h.log(), &["**"]), [early]);
+    assert_eq!(h.log().committed(), Position(2));
+}
+
+#[test]
+fn a_delete_removes_the_bytes() {
+    let mut h = OnDisk::new();
+    let large = "large secret ".repeat(1000);
+    for _ in 0..3 {
+        publish(h.log(), &[("a", "small secret"), ("b", "kept"), ("a", &large)]);
+        publish(h.log(), &[("a", "small secret")]);
+    }
+    h.log().trim(&topic("a"), TrimReason::Deleted).unwrap();
+    h.log().commit().unwrap();
+    // Tidying may as well happen after the next opening.
+    h.reopen(true, START);
+    tidy_all(h.log());
+    h.crash(|dir| {
+        assert!(!holds(dir, "chunks", "small secret"));
+        assert!(!holds(dir, "fragments", "large secret"));
+        assert!(holds(dir, "chunks", "kept"));
+        assert_eq!(with_tree(dir, "chunks", sled::Tree::len), 3);
+    });
+}
+
+#[test]
+fn expired_keys_are_removed() {
+    let mut h = OnDisk::new();
+    for n in 0..600 {
+        append(h.log(), keyed(group(&[("a", "1")]), &format!("key {n}"), 1));
+    }
+    h.log().commit().unwrap();
+    h.log().append(vec![group(&[("a", "2")])], Timestamp(START + 3 * IDEMPOTENCY_WINDOW_MS)).unwrap();
+    assert_eq!(h.log().tidy(), Ok(true));
+    tidy_all(h.log());
+    h.crash(|dir| assert_eq!(with_tree(dir, "keys", sled::Tree::len), 0));
+}
+
+#[test]
+fn a_key_survives_a_crash() {
+    let mut h = OnDisk::new();
+    let first = stored(append(h.log(), keyed(group(&[("a", "1")]), "k", 1)));
+    h.log().commit().unwrap();
+    for close in [false, true] {
+        h.reopen(close, START + 1);
+        assert_eq!(append(h.log(), keyed(group(&[("a", "1")]), "k", 1)), Appended::Replayed(first));
+    }
+}
+
+#[test]
+fn a_flipped_bit_in_a_chunk_is_told() {
+    for at in [0, 5, 21, 60] {
+        let mut h = OnDisk::new();
+        publish(h.log(), &[("a", "one"), ("a", "two"), ("a", "three"), ("b", "four")]);
+        h.crash(|dir| {
+            with_tree(dir, "chunks", |chunks| {
+                let (key, value) = chunks.first().unwrap().unwrap();
+                let mut value = value.to_vec();
+                value[at] ^= 4;
+                chunks.insert(key, value).unwrap();
+            });
+        });
+        assert!(matches!(h.open(START), Err(OpenError::Corrupt(_))));
+    }
+}
+
+#[test]
+fn a_flipped_bit_in_the_file_is_never_delivered() {
+    for part in [10, 1500, 2990] {
+        let mut h = OnDisk::new();
+        let body = "0123456789".repeat(300);
+        publish(h.log(), &[("a", &body), ("b", &body)]);
+        h.crash(|dir| {
+            // Waits for the engine to let go of the file.
+            with_tree(dir, "chunks", |_| ());
+            let path = dir.join("db");
+            let mut file = fs::read(&path).unwrap();
+            let starts: Vec<usize> = file
+                .windows(body.len())
+                .enumerate()
+                .filter(|(_, w)| *w == body.as_bytes())
+                .map(|(at, _)| at)
+                .collect();
+            assert!(!starts.is_empty());
+            starts.iter().for_each(|start| file[start + part] ^= 1);
+            fs::write(&path, file).unwrap();
+        });
+        let opened = panic::catch_unwind(panic::AssertUnwindSafe(|| h.open(START).is_ok()));
+        if opened.unwrap()
+            && let Ok(page) = h.log().read(&filter(&["**"]), Position::ZERO, Position::MAX, UNBOUNDED)
+        {
+            assert!(page.messages.iter().all(|message| message.draft.body == body.as_bytes()));
+        }
+    }
+}
+
+#[test]
+fn positions_go_on_after_everything_was_deleted() {
+    let mut h = OnDisk::new();
+    publish(h.log(), &[("a", "1"), ("a", "2")]);
+    h.log().trim(&topic("a"), TrimReason::Retention).unwrap();
+    h.log().commit().unwrap();
+    tidy_all(h.log());
+    h.reopen(true, START + 1);
+    assert_eq!(h.log().epochs().current().opening, Opening::Clean);
+    assert_eq!(stored(append(h.log(), group(&[("a", "3")]))).first.position, Position(3));
+    h.log().commit().unwrap();
+    assert_eq!(all(h.log(), &["a"]), [3]);
+    assert!(h.log().stats().disk_bytes > 0);
+}

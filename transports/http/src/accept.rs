@@ -1,0 +1,192 @@
+//! The accept loop and the driver of one connection. Ours rather than `axum::serve`, for its time limits, and because a
+//! connection whose handler hands it off ([`takeover`](crate::takeover)) leaves hyper.
+
+use std::{
+    convert::Infallible,
+    future::{Future, poll_fn},
+    net::SocketAddr,
+    pin::{Pin, pin},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use axum::{Router, body::Body, http::Response};
+use bytes::Bytes;
+use hyper::{body::Incoming, server::conn::http1, server::conn::http2, service::service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tailwire_core::Timer;
+use tailwire_model::limits::{
+    REQUEST_HEAD_BYTES_MAX, REQUEST_HEAD_MS_MAX, REQUEST_HEADERS_MAX, STALL_CLOSE_MS,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::JoinSet,
+};
+use tower::Service;
+
+use crate::{
+    delivery::Delivery,
+    takeover::{Handoff, Slot, Socket, Taken},
+};
+
+/// How an HTTP/2 connection begins (RFC 9113 §3.4); no method of HTTP/1.1 does.
+const HTTP2_PREFACE: &[u8] = b"PRI";
+/// How long to wait when the system has no more sockets for us.
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
+
+/// What every connection needs.
+#[derive(Clone)]
+pub(crate) struct Acceptor {
+    pub(crate) router: Router,
+    pub(crate) delivery: Delivery,
+    /// True once the server drains.
+    pub(crate) draining: watch::Receiver<bool>,
+}
+
+/// Accepts until the server drains, then sees the open connections out.
+pub(crate) async fn accept(listener: TcpListener, acceptor: Acceptor) {
+    let mut connections = JoinSet::new();
+    let mut drained = pin!(drained(acceptor.draining.clone()));
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut drained => break,
+            Some(_) = connections.join_next(), if !connections.is_empty() => {}
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) => {
+                    connections.spawn(serve(stream, peer, acceptor.clone()));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(ACCEPT_BACKOFF).await;
+                }
+            },
+        }
+    }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+}
+
+/// Ends when the server drains, or is gone.
+async fn drained(mut draining: watch::Receiver<bool>) {
+    drop(draining.wait_for(|draining| *draining).await);
+}
+
+async fn serve(stream: TcpStream, peer: SocketAddr, acceptor: Acceptor) {
+    if let Err(error) = prepare(&stream) {
+        return tracing::debug!(%peer, %error, "a connection was lost");
+    }
+    let mut start = [0; HTTP2_PREFACE.len()];
+    let head_time = Duration::from_millis(REQUEST_HEAD_MS_MAX);
+    match tokio::time::timeout(head_time, stream.peek(&mut start)).await {
+        Ok(Ok(count)) if start[..count] == *HTTP2_PREFACE => serve_http2(stream, acceptor).await,
+        Ok(Ok(count)) if count > 0 => serve_http1(stream, acceptor).await,
+        // It closed, or sent nothing in time.
+        _ => {}
+    }
+}
+
+fn prepare(stream: &TcpStream) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    // A peer that is gone without a word is noticed when it doesn't acknowledge a heartbeat.
+    let socket = socket2::SockRef::from(stream);
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(Duration::from_millis(STALL_CLOSE_MS)))?;
+    #[cfg(not(target_os = "linux"))]
+    let _ = socket;
+    Ok(())
+}
+
+/// Streams over HTTP/2 share a connection, so they are written by hyper.
+async fn serve_http2(stream: TcpStream, acceptor: Acceptor) {
+    let Acceptor { router, draining, .. } = acceptor;
+    let service = service_fn(move |request| respond(router.clone(), request, None));
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder.timer(TokioTimer::new()).max_header_list_size(REQUEST_HEAD_BYTES_MAX as u32);
+    builder.keep_alive_interval(Some(Duration::from_millis(STALL_CLOSE_MS)));
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    tokio::select! {
+        result = &mut connection => return log_end(result),
+        () = drained(draining) => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    log_end(connection.await);
+}
+
+async fn serve_http1(stream: TcpStream, acceptor: Acceptor) {
+    let Acceptor { router, delivery, draining } = acceptor;
+    let slot = Slot::default();
+    let own = slot.clone();
+    let service = service_fn(move |request| {
+        let slot = own.clone();
+        let busy = slot.begin();
+        let response = respond(router.clone(), request, Some(slot));
+        // Boxed, because a connection whose future can be moved can be taken apart.
+        Box::pin(async {
+            let response = response.await;
+            drop(busy);
+            response
+        })
+    });
+    let mut builder = http1::Builder::new();
+    builder.max_headers(REQUEST_HEADERS_MAX).max_header_size(REQUEST_HEAD_BYTES_MAX);
+    builder.header_read_timeout(None);
+    let mut connection = builder.serve_connection(Socket::new(stream, slot.clone()), service);
+    let mut timer = Timer::default();
+    let mut drained = pin!(drained(draining));
+    let mut is_drained = false;
+    let end = poll_fn(|cx| {
+        if !is_drained && drained.as_mut().poll(cx).is_ready() {
+            is_drained = true;
+            Pin::new(&mut connection).graceful_shutdown();
+        }
+        if let Poll::Ready(result) = Pin::new(&mut connection).poll(cx) {
+            log_end(result);
+            return Poll::Ready(None);
+        }
+        if let Some(handoff) = slot.take_flushed() {
+            return Poll::Ready(Some(handoff));
+        }
+        poll_patience(&slot, &mut timer, cx).map(|()| None)
+    })
+    .await;
+    if let Some(handoff) = end {
+        let parts = connection.into_parts();
+        hand_over(parts.io, parts.read_buf, handoff, &delivery);
+    }
+}
+
+/// Ready when the client has taken too long over a request's head, or over having nothing to say.
+fn poll_patience(slot: &Slot, timer: &mut Timer, cx: &mut Context<'_>) -> Poll<()> {
+    match slot.deadline() {
+        Some(deadline) => timer.poll_until(cx, deadline),
+        None => Poll::Pending,
+    }
+}
+
+fn hand_over(socket: Socket, received: Bytes, handoff: Handoff, delivery: &Delivery) {
+    // From this runtime's poll to the other's.
+    match socket.into_stream().into_std() {
+        Ok(socket) => delivery.hand_over(handoff.shard, Taken { socket, received, job: handoff.job }),
+        Err(error) => tracing::warn!(%error, "a socket could not be handed over"),
+    }
+}
+
+async fn respond(
+    mut router: Router,
+    request: hyper::Request<Incoming>,
+    slot: Option<Slot>,
+) -> Result<Response<Body>, Infallible> {
+    let mut request = request.map(Body::new);
+    if let Some(slot) = slot {
+        request.extensions_mut().insert(slot);
+    }
+    router.call(request).await
+}
+
+fn log_end(result: Result<(), hyper::Error>) {
+    if let Err(error) = result {
+        tracing::debug!(%error, "a connection ended");
+    }
+}

@@ -1,0 +1,131 @@
+//! Who may ask at all, before anything is looked at: hosts (against DNS rebinding) and origins (against pages from
+//! elsewhere), and what a browser is told of it (CORS, as in the Fetch standard).
+
+use std::{net::IpAddr, sync::Arc};
+
+use axum::{
+    body::Body,
+    extract::{Request, State},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, header},
+    middleware::Next,
+};
+use tailwire_wire::{Code, Problem};
+
+use crate::{
+    api::App,
+    reply::{empty, refuse},
+};
+
+/// Response headers that scripts of other origins may see.
+const EXPOSED: &str = "tailwire-cursor, tailwire-type, link, location, retry-after, preference-applied, idempotency-replayed, etag";
+
+/// The headers that a reply owes to the request's origin; handlers that write their own head add them too.
+#[derive(Clone, Default)]
+pub(crate) struct Cors(Option<HeaderValue>);
+
+impl Cors {
+    pub(crate) fn apply(&self, headers: &mut HeaderMap, any_origin_configured: bool) {
+        if let Some(origin) = &self.0 {
+            headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+            headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
+        }
+        if any_origin_configured {
+            headers.append(header::VARY, HeaderValue::from_static("origin"));
+        }
+    }
+}
+
+/// Lets a request through, or refuses it.
+pub(crate) async fn guard(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response<Body> {
+    let response = match check(&app, &request) {
+        Ok(cors) => {
+            let any_origin_configured = !app.settings.allow_origins.is_empty();
+            let mut response = if is_preflight(&request) {
+                preflight(&request, &cors)
+            } else {
+                request.extensions_mut().insert(cors.clone());
+                next.run(request).await
+            };
+            cors.apply(response.headers_mut(), any_origin_configured);
+            response
+        }
+        Err(problem) => refuse(&problem),
+    };
+    app.metrics.responded(response.status().as_u16());
+    response
+}
+
+fn check(app: &App, request: &Request) -> Result<Cors, Problem> {
+    let headers = request.headers();
+    let host = request
+        .uri()
+        .authority()
+        .map(|authority| authority.as_str())
+        .or_else(|| text(headers, &header::HOST));
+    if app.settings.loopback && !host.is_some_and(is_loopback_host) {
+        return Err(Problem::detailed(
+            Code::ForeignHost,
+            "This broker listens on loopback only, and answers only requests for a loopback host. \
+             If it stands behind a proxy, let the proxy send Host: localhost.",
+        ));
+    }
+    let Some(origin) = headers.get(header::ORIGIN) else { return Ok(Cors::default()) };
+    let own = host.is_some_and(|host| is_same_origin(origin, host));
+    let allowed = own || app.settings.allow_origins.iter().any(|allowed| allowed == "*" || origin == allowed);
+    if allowed {
+        return Ok(Cors(Some(origin.clone()).filter(|_| !own)));
+    }
+    let upgrade = headers.contains_key(header::UPGRADE);
+    if request.method().is_safe() && !upgrade && !is_preflight(request) {
+        // The browser keeps the reply from the page, because nothing says that it may see it.
+        return Ok(Cors::default());
+    }
+    let origin = origin.to_str().unwrap_or("?").to_owned();
+    Err(Problem::detailed(
+        Code::ForeignOrigin,
+        format!(
+            "The origin {origin} is not this broker's own. To let its pages in, start the broker with --allow-origin {origin}."
+        ),
+    ))
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+fn is_loopback_host(host: &str) -> bool {
+    let Ok(uri) = Uri::try_from(host) else { return false };
+    let name = uri.host().unwrap_or("").trim_start_matches('[').trim_end_matches(']');
+    name.eq_ignore_ascii_case("localhost")
+        || name.to_ascii_lowercase().ends_with(".localhost")
+        || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// Whether an origin names the host that the request was made to. The scheme may differ: a proxy may have taken TLS off.
+fn is_same_origin(origin: &HeaderValue, host: &str) -> bool {
+    let Ok(origin) = origin.to_str() else { return false };
+    let Some((scheme, authority)) = origin.split_once("://") else { return false };
+    let default = if scheme == "https" { ":443" } else { ":80" };
+    let strip = |text: &str| text.to_ascii_lowercase().trim_end_matches(default).to_owned();
+    strip(authority) == strip(host)
+}
+
+fn is_preflight(request: &Request) -> bool {
+    request.method() == Method::OPTIONS
+        && request.headers().contains_key(header::ORIGIN)
+        && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+}
+
+fn preflight(request: &Request, _: &Cors) -> Response<Body> {
+    let mut response = empty(StatusCode::NO_CONTENT);
+    let headers = response.headers_mut();
+    headers.insert(
+        header::ACCESS_CONTROL_ALLOW_METHODS,
+        HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE"),
+    );
+    if let Some(asked) = request.headers().get(header::ACCESS_CONTROL_REQUEST_HEADERS) {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, asked.clone());
+    }
+    headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
+    response
+}

@@ -1,0 +1,246 @@
+//! What a connection has yet to write: prebuilt bytes, shared with every other connection that gets them. Everything
+//! that is pending goes out in one vectored write; nothing is copied, and nothing is allocated by a message.
+
+use std::{
+    io::{self, IoSlice},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+use tailwire_core::{Slice, Timer};
+use tailwire_model::{
+    Position,
+    limits::{BATCH_READ_BYTES_MAX, STALL_CLOSE_MS, STALL_RELEASE_MS},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::Instant,
+};
+
+/// How many pieces one call writes, at most; the kernel takes 1,024.
+const PIECES_PER_WRITE: usize = 64;
+
+/// How long a client may take to close its side.
+const HANG_UP: Duration = Duration::from_secs(2);
+
+/// See the module.
+#[derive(Default)]
+pub(crate) struct Outgoing {
+    pieces: SmallVec<[Piece; 2]>,
+    /// How many pieces are written whole.
+    done: usize,
+    /// How much of the next one is.
+    offset: usize,
+    bytes: usize,
+    stall: Option<Stall>,
+}
+
+struct Piece {
+    bytes: Bytes,
+    content: Content,
+}
+
+/// What a piece is, for when the connection has to let go of what it holds.
+enum Content {
+    /// Messages of the connection's reader, in this format: they can be had again.
+    Messages(Slice, usize),
+    /// A sign of life, which may be left out.
+    Heartbeat,
+    /// Anything else: it is kept, and what stands before it too.
+    Kept,
+}
+
+/// Since when the socket has taken nothing, and since when the pending pieces have been held.
+struct Stall {
+    held: Instant,
+    stuck: Instant,
+}
+
+/// The client has not taken anything for too long.
+#[derive(Debug)]
+pub(crate) enum WriteError {
+    /// See [`STALL_CLOSE_MS`].
+    Stalled,
+    /// The connection is broken.
+    Closed,
+}
+
+impl Outgoing {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.pieces.is_empty()
+    }
+
+    /// Whether enough is pending for one write.
+    pub(crate) fn is_full(&self) -> bool {
+        self.bytes >= BATCH_READ_BYTES_MAX || self.pieces.len() >= PIECES_PER_WRITE
+    }
+
+    pub(crate) fn push(&mut self, bytes: impl Into<Bytes>) {
+        self.push_piece(Piece { bytes: bytes.into(), content: Content::Kept });
+    }
+
+    pub(crate) fn push_heartbeat(&mut self, bytes: impl Into<Bytes>) {
+        self.push_piece(Piece { bytes: bytes.into(), content: Content::Heartbeat });
+    }
+
+    pub(crate) fn push_messages(&mut self, slice: Slice, format: usize) {
+        let bytes = slice.encoded(format);
+        self.push_piece(Piece { bytes, content: Content::Messages(slice, format) });
+    }
+
+    fn push_piece(&mut self, piece: Piece) {
+        if !piece.bytes.is_empty() {
+            self.bytes += piece.bytes.len();
+            self.pieces.push(piece);
+        }
+    }
+
+    /// Writes until nothing is pending or the socket is full. `written` is told how many bytes went out.
+    pub(crate) fn poll_write(
+        &mut self,
+        socket: &TcpStream,
+        cx: &mut Context<'_>,
+        mut written: impl FnMut(usize),
+    ) -> Poll<Result<(), WriteError>> {
+        while !self.pieces.is_empty() {
+            match self.try_write(socket) {
+                Ok(0) => return Poll::Ready(Err(WriteError::Closed)),
+                Ok(count) => {
+                    written(count);
+                    self.advance(count);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    // `try_write` has cleared the readiness, so this registers, unless it came back meanwhile.
+                    match socket.poll_write_ready(cx) {
+                        Poll::Ready(Ok(())) => {}
+                        Poll::Ready(Err(_)) => return Poll::Ready(Err(WriteError::Closed)),
+                        Poll::Pending => return Poll::Pending,
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return Poll::Ready(Err(WriteError::Closed)),
+            }
+        }
+        self.stall = None;
+        Poll::Ready(Ok(()))
+    }
+
+    fn try_write(&self, socket: &TcpStream) -> io::Result<usize> {
+        let first = &self.pieces[self.done].bytes[self.offset..];
+        let rest = &self.pieces[self.done + 1..];
+        if rest.is_empty() {
+            return socket.try_write(first);
+        }
+        let mut slices: SmallVec<[IoSlice<'_>; 8]> = SmallVec::new();
+        slices.push(IoSlice::new(first));
+        slices.extend(rest.iter().take(PIECES_PER_WRITE - 1).map(|piece| IoSlice::new(&piece.bytes)));
+        socket.try_write_vectored(&slices)
+    }
+
+    fn advance(&mut self, mut count: usize) {
+        self.bytes -= count;
+        if let Some(stall) = &mut self.stall {
+            stall.stuck = Instant::now();
+        }
+        while let Some(piece) = self.pieces.get(self.done) {
+            let left = piece.bytes.len() - self.offset;
+            if count < left {
+                self.offset += count;
+                return;
+            }
+            count -= left;
+            self.done += 1;
+            self.offset = 0;
+        }
+        self.clear();
+    }
+
+    /// Forgets all pieces, and gives back what an idle connection needs not hold.
+    fn clear(&mut self) {
+        self.pieces = SmallVec::new();
+        (self.done, self.offset, self.bytes) = (0, 0, 0);
+    }
+
+    /// For a connection whose socket is full: sees to it that it holds no page for long, and gives up in the end.
+    ///
+    /// Ready with a position when the messages behind it were let go of: the reader goes back there.
+    pub(crate) fn poll_stall(
+        &mut self,
+        timer: &mut Timer,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Position, WriteError>> {
+        let now = Instant::now();
+        let stall = self.stall.get_or_insert(Stall { held: now, stuck: now });
+        let close = stall.stuck + Duration::from_millis(STALL_CLOSE_MS);
+        if now >= close {
+            return Poll::Ready(Err(WriteError::Stalled));
+        }
+        let release = stall.held + Duration::from_millis(STALL_RELEASE_MS);
+        if now >= release
+            && let Some(position) = self.release()
+        {
+            return Poll::Ready(Ok(position));
+        }
+        let deadline = if now >= release { close } else { release };
+        match timer.poll_until(cx, deadline) {
+            // Time has passed since `now`: look again.
+            Poll::Ready(()) => self.poll_stall(timer, cx),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Lets go of the messages behind the last piece that must be kept, all but the one that is being written, of which
+    /// it keeps a copy. Returns where the reader goes back to; `None` when there is nothing to let go of.
+    fn release(&mut self) -> Option<Position> {
+        let kept = self.pieces.iter().rposition(|piece| matches!(piece.content, Content::Kept));
+        let from = kept.map_or(self.done, |index| (index + 1).max(self.done));
+        let dropped = self.pieces.get(from..)?;
+        let (slice, format) = dropped.iter().find_map(|piece| match &piece.content {
+            Content::Messages(slice, format) => Some((slice, *format)),
+            Content::Heartbeat | Content::Kept => None,
+        })?;
+        let first = &dropped[0];
+        let partly_written = from == self.done && self.offset > 0;
+        let (rest, position) = match &first.content {
+            Content::Messages(..) if partly_written => {
+                let (end, last) = slice.message_end(format, self.offset);
+                (Some(&first.bytes[self.offset..end]), last)
+            }
+            _ if partly_written => (Some(&first.bytes[self.offset..]), before(slice)),
+            _ => (None, before(slice)),
+        };
+        let rest = rest.map(Bytes::copy_from_slice);
+        self.pieces.truncate(from);
+        if partly_written {
+            self.clear();
+        }
+        if let Some(bytes) = rest {
+            self.pieces.push(Piece { bytes, content: Content::Kept });
+        }
+        let pending: usize = self.pieces[self.done..].iter().map(|piece| piece.bytes.len()).sum();
+        self.bytes = pending - self.offset;
+        if self.pieces.len() == self.done {
+            self.clear();
+        }
+        Some(position)
+    }
+}
+
+fn before(slice: &Slice) -> Position {
+    slice.messages().first().map_or(Position::ZERO, |message| message.position().previous())
+}
+
+/// Closes a socket so that the client gets what was written: a close with unread input would take it back.
+pub(crate) async fn hang_up(mut socket: TcpStream) {
+    let goodbye = async {
+        socket.shutdown().await?;
+        let mut waste = [0; 512];
+        while socket.read(&mut waste).await? > 0 {}
+        io::Result::Ok(())
+    };
+    // The client may be gone, or never close; either way the socket is closed here.
+    let _ = tokio::time::timeout(HANG_UP, goodbye).await;
+}

@@ -1,0 +1,259 @@
+//! `GET` and `HEAD` on a topic, a pattern or `/stream`: one resource, and the request says over which transport.
+
+use std::sync::Arc;
+
+use axum::{
+    body::Body,
+    extract::Request,
+    http::{
+        HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, header, request::Parts,
+    },
+};
+use tailwire_core::Principal;
+use tailwire_model::{Cursor, Message, limits::CACHE_MS_MAX, retry};
+use tailwire_wire::{
+    Code, Problem, ReadRequest, Representation, Resource, Start,
+    negotiate::{self, SUBPROTOCOL},
+    page,
+    request::PageRequest,
+};
+use tokio_tungstenite::tungstenite::handshake::server::create_response;
+
+use crate::{
+    api::{App, PageReply},
+    body,
+    delivery::Job,
+    guard::Cors,
+    metrics::Transport,
+    publish::pairs,
+    reply::{
+        JSON, NO_CACHE, NO_STORE, TAILWIRE_TYPE, ascii, empty, head, refuse, reply, seconds, set_cursor,
+    },
+    stream::{self, Codec, Dialect},
+    takeover::{Handoff, Slot},
+    websocket,
+};
+
+const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
+const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+/// What `EventSource` waits before it reconnects, before jitter.
+const RETRY_MS: u64 = 2000;
+
+/// Answers a `GET` or `HEAD`.
+pub(crate) async fn read(app: &Arc<App>, resource: Resource, request: Request) -> Response<Body> {
+    let (request, _) = request.into_parts();
+    let is_head = request.method == Method::HEAD;
+    let ask = negotiate::read_request(resource, request.uri.query(), is_head, pairs(&request.headers));
+    let ask = match ask {
+        Ok(ask) => ask,
+        Err(problem) => return refused(&problem, &request),
+    };
+    let varies = ask.varies_by_accept;
+    let result = match ask.representation {
+        Representation::WebSocket { subprotocol } => websocket(app, ask, subprotocol, &request).await,
+        Representation::Sse { envelope: false } => stream(app, ask, Dialect::Sse, &request).await,
+        Representation::Sse { envelope: true } => stream(app, ask, Dialect::SseEnvelope, &request).await,
+        Representation::Ndjson => stream(app, ask, Dialect::Ndjson, &request).await,
+        Representation::Page | Representation::LongPoll { .. } => page(app, ask, &request).await,
+        Representation::Raw { wait_ms } => raw(app, ask, wait_ms).await,
+    };
+    let mut response = result.unwrap_or_else(|problem| refused(&problem, &request));
+    if varies {
+        response.headers_mut().append(header::VARY, HeaderValue::from_static("accept"));
+    }
+    response
+}
+
+/// A problem; a gap says where to go on.
+fn refused(problem: &Problem, request: &Parts) -> Response<Body> {
+    let mut response = refuse(problem);
+    if let Some(gap) = problem.members.as_ref().and_then(|members| members.gap) {
+        let target = page::link_next(request.uri.query(), gap.from, Some(gap.to));
+        response.headers_mut().insert(header::LINK, ascii(page::link_header(&target).as_bytes()));
+        set_cursor(response.headers_mut(), gap.from);
+    }
+    if problem.code == Code::UpgradeRequired {
+        let headers = response.headers_mut();
+        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    }
+    response
+}
+
+async fn page(app: &Arc<App>, ask: ReadRequest, request: &Parts) -> Result<Response<Body>, Problem> {
+    let ReadRequest { filter, representation, start, gap, limit, limit_in_url, if_none_match, .. } = ask;
+    let wait_ms = representation.wait_ms();
+    let connected = app.metrics.connected(if wait_ms > 0 { Transport::LongPoll } else { Transport::Page });
+    let one_topic = filter.only_topic().is_some();
+    let ask = PageRequest { filter, start, gap, limit, wait_ms };
+    let PageReply { body, cursor, more, retry_after_ms, gap } = app.page(&Principal::ANONYMOUS, ask).await?;
+    connected.wrote(body.len());
+    let mut response = match retry_after_ms {
+        None if if_none_match.is_some_and(|tags| tags.matches(cursor)) => empty(StatusCode::NOT_MODIFIED),
+        None => reply(StatusCode::OK, JSON, body),
+        Some(_) => reply(StatusCode::ACCEPTED, JSON, body),
+    };
+    let headers = response.headers_mut();
+    set_cursor(headers, cursor);
+    let next = page::link_next(request.uri.query(), cursor, gap);
+    headers.insert(header::LINK, ascii(page::link_header(&next).as_bytes()));
+    let cacheable = more && one_topic && limit_in_url && matches!(start, Start::After(_));
+    headers.insert(header::CACHE_CONTROL, cache_control(cacheable, retry_after_ms));
+    match retry_after_ms {
+        Some(retry_after_ms) => headers.insert(header::RETRY_AFTER, seconds(retry_after_ms)),
+        None => headers.insert(header::ETAG, ascii(format!("W/\"{cursor}\"").as_bytes())),
+    };
+    if wait_ms > 0 {
+        headers.insert(PREFERENCE_APPLIED, ascii(format!("wait={}", wait_ms / 1000).as_bytes()));
+    }
+    Ok(response)
+}
+
+/// What caches may do (RFC 9111 §5.2, RFC 8246): a full page never changes, but what it holds may be removed.
+fn cache_control(cacheable: bool, retry_after_ms: Option<u64>) -> HeaderValue {
+    match (cacheable, retry_after_ms) {
+        (_, Some(_)) => NO_STORE,
+        (true, None) => ascii(format!("public, max-age={}, immutable", CACHE_MS_MAX / 1000).as_bytes()),
+        (false, None) => NO_CACHE,
+    }
+}
+
+/// The newest message as itself; a hanging GET where `If-None-Match` names the one that the client has.
+async fn raw(app: &Arc<App>, ask: ReadRequest, wait_ms: u64) -> Result<Response<Body>, Problem> {
+    let seen = |cursor: Cursor| ask.if_none_match.as_ref().is_some_and(|tags| tags.matches(cursor));
+    let message = app.newest(&Principal::ANONYMOUS, ask.filter.clone(), seen, wait_ms).await?;
+    let Some(message) = message else {
+        let known = wait_ms > 0 && ask.if_none_match.is_some();
+        let mut response = empty(if known { StatusCode::NOT_MODIFIED } else { StatusCode::ACCEPTED });
+        response
+            .headers_mut()
+            .insert(header::RETRY_AFTER, seconds(retry::spread(RETRY_MS, app.broker.clock().draw())));
+        response.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
+        return Ok(response);
+    };
+    if seen(message.cursor) {
+        return Ok(empty(StatusCode::NOT_MODIFIED));
+    }
+    let mut response = as_itself(&message);
+    response.headers_mut().insert(header::CACHE_CONTROL, NO_CACHE);
+    Ok(response)
+}
+
+/// A message as its own body. It comes from whoever published it: a browser must not run it in the broker's origin.
+pub(crate) fn as_itself(message: &Message) -> Response<Body> {
+    let draft = &message.draft;
+    let declared = draft.media_type.as_str().unwrap_or("application/octet-stream");
+    let served = if is_active(draft.media_type.essence()) { "application/octet-stream" } else { declared };
+    let mut response = reply(StatusCode::OK, ascii(served.as_bytes()), draft.body.clone());
+    let headers = response.headers_mut();
+    set_cursor(headers, message.cursor);
+    headers.insert(header::ETAG, ascii(format!("\"{}\"", message.cursor).as_bytes()));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static("sandbox; default-src 'none'; frame-ancestors 'none'"),
+    );
+    if served != declared {
+        headers.insert(TAILWIRE_TYPE, ascii(declared.as_bytes()));
+    }
+    for (name, value) in draft.extras.iter().flat_map(|extras| &extras.headers) {
+        if let Ok(name) = HeaderName::try_from(format!("tailwire-header-{name}")) {
+            headers.append(name, ascii(value.as_bytes()));
+        }
+    }
+    response
+}
+
+/// Types that a browser runs, or that carry what it runs.
+fn is_active(essence: Option<&str>) -> bool {
+    let essence = essence.unwrap_or("").to_ascii_lowercase();
+    let subtype = essence.split_once('/').map_or("", |(_, subtype)| subtype);
+    let families = ["html", "xml", "svg", "javascript", "ecmascript", "css", "wasm", "pdf", "xslt", "mathml"];
+    families.iter().any(|family| subtype.contains(family))
+}
+
+async fn stream(
+    app: &Arc<App>,
+    ask: ReadRequest,
+    dialect: Dialect,
+    request: &Parts,
+) -> Result<Response<Body>, Problem> {
+    let slot = request.extensions.get::<Slot>();
+    let codec = Codec { dialect, chunked: slot.is_some() && request.version == Version::HTTP_11 };
+    let principal = Principal::ANONYMOUS;
+    let reader = app.open(&principal, ask.filter, ask.start, ask.gap, codec.format()).await?;
+    let mut response = Response::new(());
+    *response.version_mut() = request.version;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type(dialect)));
+    headers.insert(header::CACHE_CONTROL, NO_STORE);
+    headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
+    set_cursor(headers, reader.cursor());
+    if request.method == Method::HEAD {
+        return Ok(response.map(|()| Body::empty()));
+    }
+    let retry_ms = retry::spread(RETRY_MS, app.broker.clock().draw());
+    let shard = app.pick_shard();
+    let Some(slot) = slot.cloned() else {
+        let body = body::endless(reader, shard, codec, retry_ms, app.metrics.clone());
+        return Ok(response.map(|()| Body::from_stream(body)));
+    };
+    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    if codec.chunked {
+        headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+    if ask.varies_by_accept {
+        headers.append(header::VARY, HeaderValue::from_static("accept"));
+    }
+    apply_cors(app, request, headers);
+    let start =
+        stream::Start { head: head(&response), reader, codec, retry_ms, metrics: app.metrics.clone() };
+    app.metrics.responded(response.status().as_u16());
+    match slot.hand_off(Handoff { job: Job::Stream(Box::new(start)), shard }).await {}
+}
+
+const fn content_type(dialect: Dialect) -> &'static str {
+    match dialect {
+        Dialect::Ndjson => "application/x-ndjson",
+        Dialect::Sse | Dialect::SseEnvelope => "text/event-stream",
+    }
+}
+
+/// A head that is written by hand doesn't pass the guard on its way out.
+fn apply_cors(app: &App, request: &Parts, headers: &mut HeaderMap) {
+    if let Some(cors) = request.extensions.get::<Cors>() {
+        cors.apply(headers, !app.settings.allow_origins.is_empty());
+    }
+}
+
+async fn websocket(
+    app: &Arc<App>,
+    ask: ReadRequest,
+    subprotocol: bool,
+    request: &Parts,
+) -> Result<Response<Body>, Problem> {
+    let Some(slot) = request.extensions.get::<Slot>().cloned() else {
+        return Err(Problem::detailed(Code::HandshakeInvalid, "A WebSocket needs HTTP/1.1."));
+    };
+    let mut handshake = axum::http::Request::new(());
+    *handshake.headers_mut() = request.headers.clone();
+    *handshake.version_mut() = request.version;
+    let mut response = create_response(&handshake)
+        .map_err(|error| Problem::detailed(Code::HandshakeInvalid, error.to_string()))?;
+    if subprotocol {
+        let headers = response.headers_mut();
+        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+    }
+    let principal = Principal::ANONYMOUS;
+    let subscription = if ask.filter.is_empty() {
+        None
+    } else {
+        let format = tailwire_wire::Format::Frame;
+        Some(app.open(&principal, ask.filter, ask.start, ask.gap, format).await?)
+    };
+    apply_cors(app, request, response.headers_mut());
+    app.metrics.responded(response.status().as_u16());
+    let shard = app.pick_shard();
+    let start = websocket::Start { app: app.clone(), principal, head: head(&response), subscription };
+    match slot.hand_off(Handoff { job: Job::WebSocket(Box::new(start)), shard }).await {}
+}

@@ -1,0 +1,86 @@
+//! Responses: bodies, problems, cursors, and the head of a response that is written by hand.
+
+use std::time::SystemTime;
+
+use axum::{
+    body::Body,
+    http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version, header},
+};
+use tailwire_model::Cursor;
+use tailwire_wire::{Problem, problem};
+
+/// On every reply that has a cursor.
+pub(crate) const TAILWIRE_CURSOR: HeaderName = HeaderName::from_static("tailwire-cursor");
+/// The type of a message whose body is served as something else.
+pub(crate) const TAILWIRE_TYPE: HeaderName = HeaderName::from_static("tailwire-type");
+/// On the answer to a retry.
+pub(crate) const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+
+pub(crate) const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+pub(crate) const NO_CACHE: HeaderValue = HeaderValue::from_static("private, no-cache");
+pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// A response with a body of this type.
+pub(crate) fn reply(status: StatusCode, content_type: HeaderValue, body: impl Into<Body>) -> Response<Body> {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+    response
+}
+
+/// A response without a body.
+pub(crate) fn empty(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response
+}
+
+/// A problem as a response (RFC 9457 §3).
+pub(crate) fn refuse(problem: &Problem) -> Response<Body> {
+    let status = StatusCode::from_u16(problem.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = reply(status, HeaderValue::from_static(problem::MEDIA_TYPE), problem.body());
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, NO_STORE);
+    if let Some(retry_after_ms) = problem.retry_after_ms() {
+        headers.insert(header::RETRY_AFTER, seconds(retry_after_ms));
+    }
+    if let Some(cursor) = problem.members.as_ref().and_then(|members| members.cursor) {
+        set_cursor(headers, cursor);
+    }
+    response
+}
+
+pub(crate) fn set_cursor(headers: &mut HeaderMap, cursor: Cursor) {
+    headers.insert(TAILWIRE_CURSOR, ascii(&cursor.to_ascii()));
+}
+
+/// A time in whole seconds, rounded up, at least one (RFC 9110 §10.2.3).
+pub(crate) fn seconds(ms: u64) -> HeaderValue {
+    HeaderValue::from(ms.div_ceil(1000).max(1))
+}
+
+/// A value that is known to be visible ASCII.
+pub(crate) fn ascii(text: &[u8]) -> HeaderValue {
+    HeaderValue::from_bytes(text).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+/// The head of a response as on the wire (RFC 9112 §4), for a socket that hyper no longer has.
+pub(crate) fn head(response: &Response<()>) -> Vec<u8> {
+    let mut out = Vec::with_capacity(512);
+    out.extend_from_slice(if response.version() == Version::HTTP_10 { b"HTTP/1.0 " } else { b"HTTP/1.1 " });
+    out.extend_from_slice(response.status().as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(response.status().canonical_reason().unwrap_or("").as_bytes());
+    out.extend_from_slice(b"\r\n");
+    for (name, value) in response.headers() {
+        out.extend_from_slice(name.as_str().as_bytes());
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(value.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+    let date = httpdate::fmt_http_date(SystemTime::now());
+    out.extend_from_slice(b"date: ");
+    out.extend_from_slice(date.as_bytes());
+    out.extend_from_slice(b"\r\n\r\n");
+    out
+}

@@ -1,0 +1,76 @@
+//! Which resource a request is for. Methods are told apart here, so that a wrong one is answered with those that there
+//! are; names in paths are decoded by the pure rules, not by the router.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{Request, State},
+    http::{HeaderValue, Method, Response, header},
+    middleware,
+    routing::{any, get},
+};
+use tailwire_wire::{Code, Problem, Resource, path, publish::Target};
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::{api::App, guard, publish, read, reply::refuse, resources};
+
+/// The whole API.
+pub(crate) fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/topics/{*name}", any(topic))
+        .route("/topics/", any(topic))
+        .route("/stream", any(stream))
+        .route("/topics", get(resources::topics).fallback(only_get))
+        .route("/messages/{cursor}", get(resources::message).fallback(only_get))
+        .route("/healthz", get(resources::healthz).fallback(only_get))
+        .route("/readyz", get(resources::readyz).fallback(only_get))
+        .route("/metrics", get(resources::metrics).fallback(only_get))
+        .route("/", get(resources::index).fallback(only_get))
+        .fallback(nothing)
+        .layer(middleware::from_fn_with_state(app.clone(), guard::guard))
+        .layer(CatchPanicLayer::custom(|_| refuse(&Problem::new(Code::Internal))))
+        .with_state(app)
+}
+
+async fn topic(State(app): State<Arc<App>>, request: Request) -> Response<Body> {
+    let raw = request.uri().path().strip_prefix("/topics/").unwrap_or("").to_owned();
+    match *request.method() {
+        Method::GET | Method::HEAD => match path::term(&raw) {
+            Ok(term) => read::read(&app, Resource::Term(term), request).await,
+            Err(problem) => refuse(&problem),
+        },
+        Method::POST => match path::topic(&raw) {
+            Ok(topic) => publish::post(&app, Target::Topic(topic), request).await,
+            Err(problem) => refuse(&problem),
+        },
+        Method::DELETE => match path::topic(&raw) {
+            Ok(topic) => publish::delete(&app, topic).await,
+            Err(problem) => refuse(&problem),
+        },
+        _ => not_allowed("GET, HEAD, POST, DELETE"),
+    }
+}
+
+async fn stream(State(app): State<Arc<App>>, request: Request) -> Response<Body> {
+    match *request.method() {
+        Method::GET | Method::HEAD => read::read(&app, Resource::Stream, request).await,
+        Method::POST => publish::post(&app, Target::Stream, request).await,
+        _ => not_allowed("GET, HEAD, POST"),
+    }
+}
+
+async fn only_get() -> Response<Body> {
+    not_allowed("GET, HEAD")
+}
+
+fn not_allowed(methods: &'static str) -> Response<Body> {
+    let mut response = refuse(&Problem::new(Code::MethodNotAllowed));
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(methods));
+    response
+}
+
+async fn nothing() -> Response<Body> {
+    refuse(&Problem::new(Code::NotFound))
+}

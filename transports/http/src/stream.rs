@@ -1,0 +1,220 @@
+//! SSE and NDJSON on a taken-over socket: one loop over a reader, with the format as its only variant.
+//!
+//! Each message is an HTTP chunk of its own, prebuilt with its encoding, so that what is pending for a socket is a list
+//! of shared bytes whatever its framing.
+
+use std::{
+    future::poll_fn,
+    io,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use tailwire_core::{Event, Reader};
+use tailwire_model::ByeReason;
+use tailwire_wire::{Format, framing, line, sse};
+use tokio::net::TcpStream;
+
+use crate::{
+    metrics::{Connected, Metrics, Transport},
+    outgoing::{Outgoing, WriteError, hang_up},
+};
+
+/// How a stream speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Codec {
+    /// Lines, events, or events with the line in their data.
+    pub(crate) dialect: Dialect,
+    /// Whether the body is in chunks (HTTP/1.1 on our own socket), or bare (HTTP/1.0, and where hyper frames it).
+    pub(crate) chunked: bool,
+}
+
+/// See [`Codec`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    Ndjson,
+    Sse,
+    SseEnvelope,
+}
+
+impl Codec {
+    /// The slot of a message's encoding.
+    pub(crate) const fn format(self) -> Format {
+        match (self.dialect, self.chunked) {
+            (Dialect::Ndjson, true) => Format::LineChunk,
+            (Dialect::Ndjson, false) => Format::Line,
+            (Dialect::Sse, true) => Format::SseChunk,
+            (Dialect::Sse, false) => Format::Sse,
+            (Dialect::SseEnvelope, true) => Format::SseEnvelopeChunk,
+            (Dialect::SseEnvelope, false) => Format::SseEnvelope,
+        }
+    }
+
+    pub(crate) const fn transport(self) -> Transport {
+        match self.dialect {
+            Dialect::Ndjson => Transport::Ndjson,
+            Dialect::Sse | Dialect::SseEnvelope => Transport::Sse,
+        }
+    }
+
+    /// An event that is not messages. `opening`: the stream's first.
+    pub(crate) fn control(self, event: &Event, opening: Option<u64>) -> Bytes {
+        let mut out = Vec::with_capacity(96);
+        match self.dialect {
+            Dialect::Ndjson => {
+                match event {
+                    Event::Messages(_) => return Bytes::new(),
+                    Event::Gap(gap) => line::gap(gap, None, &mut out),
+                    Event::CaughtUp(cursor) => line::caught_up(*cursor, None, &mut out),
+                    Event::Heartbeat(cursor) => line::heartbeat(*cursor, &mut out),
+                    Event::Bye(bye) => line::bye(bye.reason, bye.retry_after_ms, &mut out),
+                }
+                out.push(b'\n');
+            }
+            Dialect::Sse | Dialect::SseEnvelope => match (event, opening) {
+                (Event::Messages(_), _) => return Bytes::new(),
+                (Event::Heartbeat(cursor), Some(retry_ms)) => sse::open(retry_ms, *cursor, &mut out),
+                (Event::Heartbeat(cursor), None) => sse::heartbeat(*cursor, &mut out),
+                (Event::Gap(gap), _) => sse::gap(gap, &mut out),
+                (Event::CaughtUp(cursor), _) => sse::caught_up(*cursor, &mut out),
+                (Event::Bye(bye), _) => sse::bye(bye.reason, bye.retry_after_ms, &mut out),
+            },
+        }
+        self.framed(out)
+    }
+
+    fn framed(self, data: Vec<u8>) -> Bytes {
+        if !self.chunked {
+            return data.into();
+        }
+        let mut out = Vec::with_capacity(data.len() + 8);
+        framing::chunk(&data, &mut out);
+        out.into()
+    }
+}
+
+/// What a stream begins with.
+pub(crate) struct Start {
+    /// The response's head, as on the wire.
+    pub(crate) head: Vec<u8>,
+    pub(crate) reader: Reader,
+    pub(crate) codec: Codec,
+    /// What `EventSource` is told to wait before it reconnects.
+    pub(crate) retry_ms: u64,
+    pub(crate) metrics: Metrics,
+}
+
+struct Connection {
+    socket: TcpStream,
+    reader: Reader,
+    codec: Codec,
+    out: Outgoing,
+    /// Told with the first event.
+    retry_ms: Option<u64>,
+    connected: Connected,
+    /// Nothing comes behind what is pending.
+    ending: bool,
+}
+
+/// Runs a stream until one side ends it.
+pub(crate) async fn run(socket: TcpStream, shard: usize, start: Start) {
+    let Start { head, mut reader, codec, retry_ms, metrics } = start;
+    reader.follow(shard);
+    let mut out = Outgoing::default();
+    out.push(head);
+    let connected = metrics.connected(codec.transport());
+    let retry_ms = Some(retry_ms);
+    let mut connection = Connection { socket, reader, codec, out, retry_ms, connected, ending: false };
+    poll_fn(|cx| connection.poll(cx)).await;
+    hang_up(connection.socket).await;
+}
+
+impl Connection {
+    /// Ready when the connection is over.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let connected = &self.connected;
+            match self.out.poll_write(&self.socket, cx, |bytes| connected.wrote(bytes)) {
+                Poll::Ready(Ok(())) if self.ending => return Poll::Ready(()),
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => return Poll::Ready(()),
+                Poll::Pending => match ready!(self.poll_stalled(cx)) {
+                    Ok(()) => continue,
+                    Err(_) => return Poll::Ready(()),
+                },
+            }
+            self.gather(cx);
+            if self.out.is_empty() {
+                return self.poll_hung_up(cx);
+            }
+        }
+    }
+
+    /// Takes from the reader what makes up one write.
+    fn gather(&mut self, cx: &mut Context<'_>) {
+        while !self.ending && !self.out.is_full() {
+            match self.reader.poll_next(cx) {
+                Poll::Pending => return,
+                Poll::Ready(Ok(event)) => self.take(event),
+                // The cursor stays good: the client comes back with it.
+                Poll::Ready(Err(_)) => self.end(),
+            }
+        }
+    }
+
+    fn take(&mut self, event: Event) {
+        match event {
+            Event::Messages(slices) => {
+                let format = self.codec.format() as usize;
+                slices.into_iter().for_each(|slice| self.out.push_messages(slice, format));
+            }
+            Event::Heartbeat(_) => match self.retry_ms.take() {
+                Some(retry_ms) => self.out.push(self.codec.control(&event, Some(retry_ms))),
+                None => self.out.push_heartbeat(self.codec.control(&event, None)),
+            },
+            Event::Gap(_) | Event::CaughtUp(_) => self.out.push(self.codec.control(&event, None)),
+            Event::Bye(bye) => {
+                self.out.push(self.codec.control(&event, None));
+                self.connected.ended(bye.reason);
+                self.end();
+            }
+        }
+    }
+
+    fn end(&mut self) {
+        if self.codec.chunked {
+            self.out.push(Bytes::from_static(framing::LAST_CHUNK));
+        }
+        self.ending = true;
+    }
+
+    fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WriteError>> {
+        let Some(timer) = self.reader.timer() else { return Poll::Pending };
+        match ready!(self.out.poll_stall(timer, cx)) {
+            Ok(position) => {
+                self.reader.rewind(position);
+                Poll::Ready(Ok(()))
+            }
+            Err(error) => {
+                self.connected.ended(ByeReason::Slow);
+                Poll::Ready(Err(error))
+            }
+        }
+    }
+
+    /// Ready when the client has closed. What it may send is thrown away: it has asked for an endless response.
+    fn poll_hung_up(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut waste = [0; 512];
+        loop {
+            if ready!(self.socket.poll_read_ready(cx)).is_err() {
+                return Poll::Ready(());
+            }
+            match self.socket.try_read(&mut waste) {
+                Ok(0) => return Poll::Ready(()),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return Poll::Ready(()),
+            }
+        }
+    }
+}

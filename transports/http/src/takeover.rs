@@ -1,0 +1,189 @@
+//! Taking a TCP socket over from hyper, so that an endless response is written with prebuilt bytes and an idle stream
+//! costs no HTTP machinery.
+//!
+//! A handler that wants its connection puts a [`Handoff`] into the connection's [`Slot`] and never answers; the
+//! connection's driver sees it, takes hyper apart, and gives the socket to a delivery runtime. Plain HTTP/1.1 only: a
+//! request on anything else has no slot among its extensions, and its response goes through hyper's body.
+
+use std::{
+    convert::Infallible,
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use hyper::rt::ReadBufCursor;
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use tailwire_model::limits::{KEEP_ALIVE_MS, REQUEST_HEAD_MS_MAX};
+use tokio::{net::TcpStream, time::Instant};
+
+use crate::delivery::Job;
+
+/// A socket for whom a handler has other plans.
+pub(crate) struct Handoff {
+    /// What the delivery runtime is to do with it.
+    pub(crate) job: Job,
+    /// On which shard.
+    pub(crate) shard: usize,
+}
+
+/// What a connection's handlers, its socket and its driver know of each other.
+#[derive(Clone)]
+pub(crate) struct Slot(Arc<Mutex<State>>);
+
+struct State {
+    handoff: Option<Handoff>,
+    /// Whether everything that hyper wrote has reached the kernel. A client that pipelines can send the request for a
+    /// stream before it has read the answer to the last one; that answer must not be cut.
+    flushed: bool,
+    /// Requests that are being answered.
+    busy: usize,
+    /// Whether there ever was one.
+    used: bool,
+    /// Since when the client has nothing to say, or is saying the next head.
+    since: Instant,
+    /// Whether a part of that head has come.
+    head_begun: bool,
+}
+
+impl Default for Slot {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(State {
+            handoff: None,
+            flushed: true,
+            busy: 0,
+            used: false,
+            since: Instant::now(),
+            head_begun: false,
+        })))
+    }
+}
+
+/// Held while a request is being answered.
+pub(crate) struct Busy(Slot);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let mut state = self.0.0.lock();
+        state.busy -= 1;
+        state.since = Instant::now();
+    }
+}
+
+impl Slot {
+    /// Hands the connection off. The future never ends: the driver drops it, with the rest of hyper.
+    pub(crate) async fn hand_off(self, handoff: Handoff) -> Infallible {
+        self.0.lock().handoff = Some(handoff);
+        std::future::pending().await
+    }
+
+    /// The handoff, once nothing of an earlier response is left to write.
+    pub(crate) fn take_flushed(&self) -> Option<Handoff> {
+        let mut state = self.0.lock();
+        if state.flushed { state.handoff.take() } else { None }
+    }
+
+    /// A request has come.
+    pub(crate) fn begin(&self) -> Busy {
+        let mut state = self.0.lock();
+        state.busy += 1;
+        state.used = true;
+        state.head_begun = false;
+        Busy(self.clone())
+    }
+
+    /// When the driver's patience with the client ends; never while a request is being answered.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let state = self.0.lock();
+        let idle = state.used && !state.head_begun;
+        let patience = if idle { KEEP_ALIVE_MS } else { REQUEST_HEAD_MS_MAX };
+        (state.busy == 0).then(|| state.since + Duration::from_millis(patience))
+    }
+
+    fn received(&self) {
+        let mut state = self.0.lock();
+        if state.busy == 0 && !state.head_begun {
+            state.head_begun = true;
+            state.since = Instant::now();
+        }
+    }
+
+    fn set_flushed(&self, flushed: bool) {
+        self.0.lock().flushed = flushed;
+    }
+}
+
+/// A socket as hyper sees it, which tells the driver what passes.
+pub(crate) struct Socket {
+    inner: TokioIo<TcpStream>,
+    slot: Slot,
+}
+
+impl Socket {
+    pub(crate) fn new(stream: TcpStream, slot: Slot) -> Self {
+        Self { inner: TokioIo::new(stream), slot }
+    }
+
+    pub(crate) fn into_stream(self) -> TcpStream {
+        self.inner.into_inner()
+    }
+
+    fn inner(&mut self) -> Pin<&mut TokioIo<TcpStream>> {
+        Pin::new(&mut self.inner)
+    }
+}
+
+impl hyper::rt::Read for Socket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let result = self.inner().poll_read(cx, buf);
+        if result.is_ready() {
+            self.slot.received();
+        }
+        result
+    }
+}
+
+impl hyper::rt::Write for Socket {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.slot.set_flushed(false);
+        self.inner().poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // hyper flushes the socket only when its own buffer is empty.
+        self.slot.set_flushed(true);
+        self.inner().poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.inner().poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.slot.set_flushed(false);
+        self.inner().poll_write_vectored(cx, bufs)
+    }
+}
+
+/// A socket on its way to a delivery runtime, with what the client has sent beyond its request.
+pub(crate) struct Taken {
+    pub(crate) socket: std::net::TcpStream,
+    pub(crate) received: Bytes,
+    pub(crate) job: Job,
+}

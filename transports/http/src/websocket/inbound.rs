@@ -1,0 +1,258 @@
+//! What a WebSocket client sends: frames to messages by tungstenite, over a buffer that all connections of a thread
+//! share. An idle connection holds nothing: the protocol state lives only while a message is incomplete.
+
+use std::{
+    cell::RefCell,
+    io::{self, Read, Write},
+};
+
+use bytes::{Buf, Bytes};
+use tailwire_model::limits::SOCKET_LINE_BYTES_MAX;
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::{
+    Error, Message, Utf8Bytes,
+    error::CapacityError,
+    protocol::{Role, WebSocketConfig, WebSocketContext, frame::FrameHeader},
+};
+
+/// What one read takes from the socket.
+const READ_BYTES: usize = 64 << 10;
+
+thread_local! {
+    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES].into());
+}
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Inbound {
+    state: Option<Box<State>>,
+}
+
+struct State {
+    context: WebSocketContext,
+    boundary: Boundary,
+    /// Received and not yet looked at: the session has enough to do.
+    unread: Bytes,
+}
+
+/// What came.
+pub(super) enum Received {
+    /// A line.
+    Line(Utf8Bytes),
+    /// A message that is not text.
+    Binary,
+    /// The client closes.
+    Close,
+    /// Nothing more for now.
+    Nothing,
+}
+
+/// Why the connection can't go on, as a close code (RFC 6455 §7.4.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Broken(pub(super) u16);
+
+/// The socket has nothing more: closed, or broken.
+pub(super) struct Ended;
+
+impl Inbound {
+    /// What the client sent right behind its handshake.
+    pub(super) fn new(received: Bytes) -> Self {
+        let mut inbound = Self::default();
+        if !received.is_empty() {
+            inbound.state().unread = received;
+        }
+        inbound
+    }
+
+    fn state(&mut self) -> &mut State {
+        self.state.get_or_insert_with(|| {
+            let config = WebSocketConfig::default()
+                .read_buffer_size(8 << 10)
+                .write_buffer_size(0)
+                .max_message_size(Some(SOCKET_LINE_BYTES_MAX))
+                .max_frame_size(Some(SOCKET_LINE_BYTES_MAX));
+            let context = WebSocketContext::new(Role::Server, Some(config));
+            Box::new(State { context, boundary: Boundary::default(), unread: Bytes::new() })
+        })
+    }
+
+    /// Whether something was received that has not been looked at.
+    pub(super) fn has_unread(&self) -> bool {
+        self.state.is_some()
+    }
+
+    /// Reads once from the socket, which said that it is readable. False when it has nothing after all.
+    pub(super) fn read(&mut self, socket: &TcpStream) -> Result<bool, Ended> {
+        BUFFER.with_borrow_mut(|buffer| match socket.try_read(buffer) {
+            Ok(0) => Err(Ended),
+            Ok(count) => {
+                self.state().unread = Bytes::copy_from_slice(&buffer[..count]);
+                Ok(true)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Err(_) => Err(Ended),
+        })
+    }
+
+    /// The next message of what was received. `answer` is given what the protocol itself has to say: pongs, and the
+    /// reply to a close.
+    pub(super) fn next(&mut self, answer: &mut Vec<u8>) -> Result<Received, Broken> {
+        let Some(state) = &mut self.state else { return Ok(Received::Nothing) };
+        let mut wire = Wire { unread: &mut state.unread, boundary: &mut state.boundary, answer };
+        let result = state.context.read(&mut wire);
+        // A pong is written with the next read or flush; this is the flush.
+        let _ = state.context.flush(&mut wire);
+        match result {
+            Ok(Message::Text(line)) => Ok(Received::Line(line)),
+            Ok(Message::Binary(_)) => Ok(Received::Binary),
+            Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => self.next(answer),
+            Ok(Message::Close(_)) => Ok(Received::Close),
+            Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                if state.unread.is_empty() && state.boundary.is_clean() {
+                    self.state = None;
+                }
+                Ok(Received::Nothing)
+            }
+            Err(Error::ConnectionClosed | Error::AlreadyClosed) => Ok(Received::Close),
+            Err(Error::Capacity(CapacityError::MessageTooLong { .. })) => Err(Broken(1009)),
+            Err(Error::Utf8(_)) => Err(Broken(1007)),
+            Err(_) => Err(Broken(1002)),
+        }
+    }
+}
+
+/// The received bytes as a stream, and the answer as its other side.
+struct Wire<'a> {
+    unread: &'a mut Bytes,
+    boundary: &'a mut Boundary,
+    answer: &'a mut Vec<u8>,
+}
+
+impl Read for Wire<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if self.unread.is_empty() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let count = buf.len().min(self.unread.len());
+        self.unread.copy_to_slice(&mut buf[..count]);
+        self.boundary.pass(&buf[..count]);
+        Ok(count)
+    }
+}
+
+impl Write for Wire<'_> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.answer.extend_from_slice(buf);
+        Ok(buf.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Follows the frames that pass, to know when the protocol state holds nothing worth keeping: between messages.
+#[derive(Default)]
+struct Boundary {
+    /// The part of a frame's header that has come.
+    header: Vec<u8>,
+    /// What is missing of the frame's payload.
+    payload_left: u64,
+    /// Between the fragments of a message.
+    in_message: bool,
+}
+
+impl Boundary {
+    fn is_clean(&self) -> bool {
+        self.header.is_empty() && self.payload_left == 0 && !self.in_message
+    }
+
+    fn pass(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let skip = bytes.len().min(usize::try_from(self.payload_left).unwrap_or(usize::MAX));
+            self.payload_left -= skip as u64;
+            bytes = &bytes[skip..];
+            let Some(&byte) = bytes.first() else { return };
+            self.header.push(byte);
+            bytes = &bytes[1..];
+            let mut cursor = io::Cursor::new(&self.header);
+            // A header that tungstenite refuses ends the connection anyway.
+            if let Ok(Some((header, length))) = FrameHeader::parse(&mut cursor) {
+                self.payload_left = length;
+                if u8::from(header.opcode) < 8 {
+                    self.in_message = !header.is_final;
+                }
+                self.header.clear();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+    use tokio_tungstenite::tungstenite::protocol::frame::{
+        Frame,
+        coding::{Data, OpCode},
+    };
+
+    use super::*;
+
+    fn masked(payload: &[u8], opcode: Data, last: bool) -> Vec<u8> {
+        let mut frame = Frame::message(payload.to_vec(), OpCode::Data(opcode), last);
+        frame.header_mut().mask = Some([1, 2, 3, 4]);
+        let mut out = Vec::new();
+        frame.format(&mut out).unwrap();
+        out
+    }
+
+    fn lines(parts: impl Iterator<Item = Vec<u8>>) -> (Vec<String>, bool) {
+        let mut inbound = Inbound::default();
+        let mut lines = Vec::new();
+        for part in parts {
+            inbound.state().unread = part.into();
+            loop {
+                match inbound.next(&mut Vec::new()).unwrap() {
+                    Received::Line(line) => lines.push(line.to_string()),
+                    Received::Nothing => break,
+                    Received::Binary | Received::Close => panic!("not sent"),
+                }
+            }
+        }
+        (lines, inbound.has_unread())
+    }
+
+    #[test]
+    fn holds_nothing_between_messages_however_they_are_split() {
+        let long = "x".repeat(70_000);
+        let mut bytes = masked(b"one", Data::Text, true);
+        bytes.extend(masked(b"tw", Data::Text, false));
+        bytes.extend(masked(b"o", Data::Continue, true));
+        bytes.extend(masked(long.as_bytes(), Data::Text, true));
+        for size in [1, 2, 3, 7, 1000, 100_000] {
+            let (lines, unread) = lines(bytes.chunks(size).map(<[u8]>::to_vec));
+            assert_eq!(lines, ["one", "two", &long], "in parts of {size}");
+            assert!(!unread, "in parts of {size}");
+        }
+    }
+
+    #[test]
+    fn keeps_an_incomplete_message() {
+        let bytes = masked(b"one", Data::Text, false);
+        let (lines, unread) = lines(std::iter::once(bytes));
+        assert!(lines.is_empty() && unread);
+    }
+
+    #[test]
+    fn says_what_is_wrong() {
+        let mut inbound = Inbound::new(masked(&[0xff, 0xfe], Data::Text, true).into());
+        assert_eq!(inbound.next(&mut Vec::new()).err(), Some(Broken(1007)));
+        let mut inbound = Inbound::new(Bytes::from_static(b"\x81\x03abc"));
+        assert_eq!(inbound.next(&mut Vec::new()).err(), Some(Broken(1002)));
+        let mut head = vec![0x81, 0xff];
+        head.extend((SOCKET_LINE_BYTES_MAX as u64 + 1).to_be_bytes());
+        head.extend([0; 4]);
+        let mut inbound = Inbound::new(head.into());
+        assert_eq!(inbound.next(&mut Vec::new()).err(), Some(Broken(1009)));
+    }
+}

@@ -1,0 +1,390 @@
+//! One WebSocket connection, as one task: its subscriptions, its requests, its socket.
+//!
+//! A subscription begins with a reader of its own, whose lines are tagged. Once that has caught up and stands where the
+//! connection's live reader stands, the live reader takes its terms over, and its lines are the shared encoding, sent
+//! once however many subscriptions they are for.
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use futures_util::Stream;
+use tailwire_core::{Event, Principal, Reader};
+use tailwire_model::{
+    ByeReason, Filter,
+    limits::{HEARTBEAT_MS, SOCKET_PENDING_MAX, SOCKET_SUBSCRIPTIONS_MAX},
+};
+use tailwire_wire::{
+    Code, Format, Problem, framing, line,
+    line::Welcome,
+    request::{self, ClientLine, Id, LineError, Request, Subscribe},
+};
+use tokio::net::TcpStream;
+
+use super::{
+    Start,
+    inbound::{Broken, Inbound, Received},
+    requests::{self, Outcome, Requests},
+};
+use crate::{
+    api::App,
+    metrics::{Connected, Transport},
+    outgoing::{Outgoing, WriteError},
+};
+
+/// Close codes (RFC 6455 §7.4.1, and the registry of §11.7).
+const CLOSE_UNSUPPORTED: u16 = 1003;
+const CLOSE_INTERNAL: u16 = 1011;
+const CLOSE_RESTART: u16 = 1012;
+
+const FORMAT: usize = Format::Frame as usize;
+
+/// See the module.
+pub(super) struct Session {
+    app: Arc<App>,
+    principal: Principal,
+    socket: TcpStream,
+    shard: usize,
+    out: Outgoing,
+    inbound: Inbound,
+    /// Gives what is for all subscriptions that have caught up.
+    live: Reader,
+    subscriptions: Vec<Subscription>,
+    /// Most connections never ask for anything.
+    requests: Option<Box<Requests>>,
+    connected: Connected,
+    /// Nothing comes behind what is pending.
+    ending: bool,
+}
+
+struct Subscription {
+    id: Id,
+    stage: Stage,
+}
+
+enum Stage {
+    /// Its reader is being opened.
+    Opening,
+    /// Its own reader gives it what is stored.
+    CatchingUp(Box<Reader>),
+    /// The live reader does, for this filter among others.
+    Live(Filter),
+}
+
+/// The connection is over.
+struct Over;
+
+impl Session {
+    pub(super) fn new(socket: TcpStream, received: Bytes, shard: usize, start: Start) -> Self {
+        let Start { app, principal, head, subscription } = start;
+        let mut live = app.broker.open_empty(FORMAT);
+        live.follow(shard);
+        let mut session = Self {
+            connected: app.metrics.connected(Transport::WebSocket),
+            app,
+            principal,
+            socket,
+            shard,
+            out: Outgoing::default(),
+            inbound: Inbound::new(received),
+            live,
+            subscriptions: Vec::new(),
+            requests: None,
+            ending: false,
+        };
+        session.out.push(head);
+        session.welcome();
+        if let Some(reader) = subscription {
+            session.subscriptions.push(Subscription { id: Id::url(), stage: Stage::Opening });
+            session.opened(&Id::url(), Box::new(reader));
+        }
+        session
+    }
+
+    fn welcome(&mut self) {
+        let welcome = Welcome {
+            epoch: self.app.broker.epoch(),
+            heartbeat_ms: HEARTBEAT_MS,
+            limits: line::WelcomeLimits::default(),
+            authenticate: false,
+        };
+        let mut out = Vec::with_capacity(256);
+        line::welcome(&welcome, &mut out);
+        self.say(&out);
+    }
+
+    /// The socket of a connection that is over.
+    pub(super) fn into_socket(self) -> TcpStream {
+        self.socket
+    }
+
+    /// Ready when the connection is over.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while ready!(self.poll_turn(cx)).is_ok() {}
+        Poll::Ready(())
+    }
+
+    /// One turn: write what is pending, then take more from readers, requests and the client.
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Over>> {
+        let connected = &self.connected;
+        match self.out.poll_write(&self.socket, cx, |bytes| connected.wrote(bytes)) {
+            Poll::Ready(Ok(())) if self.ending => return Poll::Ready(Err(Over)),
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(_)) => return Poll::Ready(Err(Over)),
+            Poll::Pending => return self.poll_stalled(cx),
+        }
+        self.gather_live(cx);
+        self.gather_catching_up(cx);
+        self.gather_answers(cx);
+        let received = self.poll_receive(cx);
+        match received {
+            Poll::Ready(Err(over)) => Poll::Ready(Err(over)),
+            _ if !self.out.is_empty() => Poll::Ready(Ok(())),
+            other => other,
+        }
+    }
+
+    fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Over>> {
+        let Some(timer) = self.live.timer() else { return Poll::Pending };
+        match ready!(self.out.poll_stall(timer, cx)) {
+            Ok(position) => {
+                self.live.rewind(position);
+                Poll::Ready(Ok(()))
+            }
+            Err(WriteError::Stalled) => {
+                self.connected.ended(ByeReason::Slow);
+                Poll::Ready(Err(Over))
+            }
+            Err(WriteError::Closed) => Poll::Ready(Err(Over)),
+        }
+    }
+
+    /// Takes from the live reader what makes up one write.
+    fn gather_live(&mut self, cx: &mut Context<'_>) {
+        while !self.ending && !self.out.is_full() {
+            match self.live.poll_next(cx) {
+                Poll::Pending => return,
+                Poll::Ready(Ok(event)) => self.take_live(event),
+                Poll::Ready(Err(_)) => self.close(CLOSE_INTERNAL, "the log could not be read"),
+            }
+        }
+    }
+
+    fn take_live(&mut self, event: Event) {
+        let mut out = Vec::new();
+        match event {
+            Event::Messages(slices) => {
+                slices.into_iter().for_each(|slice| self.out.push_messages(slice, FORMAT));
+            }
+            Event::Heartbeat(cursor) => {
+                line::heartbeat(cursor, &mut out);
+                let mut frame = Vec::with_capacity(out.len() + 4);
+                framing::frame_text(&out, &mut frame);
+                self.out.push_heartbeat(frame);
+            }
+            Event::Gap(gap) => {
+                line::gap(&gap, None, &mut out);
+                self.say(&out);
+            }
+            // Each subscription says so for itself.
+            Event::CaughtUp(_) => {}
+            Event::Bye(bye) => {
+                line::bye(bye.reason, bye.retry_after_ms, &mut out);
+                self.say(&out);
+                self.connected.ended(bye.reason);
+                self.close(CLOSE_RESTART, bye.reason.as_str());
+            }
+        }
+    }
+
+    /// Lets each subscription that is catching up go one write further, and joins those that have.
+    fn gather_catching_up(&mut self, cx: &mut Context<'_>) {
+        for index in 0..self.subscriptions.len() {
+            while !self.ending && !self.out.is_full() {
+                let subscription = &mut self.subscriptions[index];
+                let Stage::CatchingUp(reader) = &mut subscription.stage else { break };
+                match reader.poll_next(cx) {
+                    Poll::Ready(Ok(event)) => self.take_catching_up(index, event, cx),
+                    Poll::Ready(Err(_)) => self.close(CLOSE_INTERNAL, "the log could not be read"),
+                    Poll::Pending => {
+                        self.try_join(index, cx);
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    fn take_catching_up(&mut self, index: usize, event: Event, cx: &Context<'_>) {
+        let id = &self.subscriptions[index].id;
+        let mut out = Vec::new();
+        match event {
+            Event::Messages(slices) => {
+                let mut frames = Vec::new();
+                for slice in slices {
+                    framing::tag_line(id.as_str(), &slice.encoded(FORMAT), &mut frames);
+                }
+                self.out.push(frames);
+            }
+            Event::Gap(gap) => {
+                line::gap(&gap, Some(id), &mut out);
+                self.say(&out);
+            }
+            // It says so when the live reader takes over.
+            Event::CaughtUp(_) => self.try_join(index, cx),
+            // The live reader has these for the whole connection.
+            Event::Heartbeat(_) | Event::Bye(_) => {}
+        }
+    }
+
+    /// Hands a subscription that is at the tail to the live reader, where that stands at the same place.
+    fn try_join(&mut self, index: usize, cx: &Context<'_>) {
+        let subscription = &mut self.subscriptions[index];
+        let Stage::CatchingUp(reader) = &mut subscription.stage else { return };
+        if !reader.is_caught_up() {
+            return;
+        }
+        if !self.live.stands_with(reader) {
+            // One of them has seen a round that the other has not; the next round brings them together.
+            self.live.wake_next_round(cx);
+            return;
+        }
+        self.live.join(reader);
+        let mut out = Vec::new();
+        line::caught_up(reader.cursor(), Some(&subscription.id), &mut out);
+        subscription.stage = Stage::Live(reader.filter().clone());
+        self.say(&out);
+    }
+
+    fn gather_answers(&mut self, cx: &mut Context<'_>) {
+        while let Some(requests) = &mut self.requests {
+            match std::pin::Pin::new(&mut **requests).poll_next(cx) {
+                Poll::Ready(Some(outcome)) => self.take_outcome(outcome),
+                Poll::Ready(None) => self.requests = None,
+                Poll::Pending => return,
+            }
+        }
+    }
+
+    fn take_outcome(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Answer(answer) => self.say(&answer),
+            Outcome::Opened(id, reader) => self.opened(&id, reader),
+            Outcome::Refused(id, problem) => {
+                self.subscriptions.retain(|own| own.id != id);
+                self.refuse(Some(&id), &problem);
+            }
+        }
+    }
+
+    /// A subscription's reader is open: its `ok` comes before its lines.
+    fn opened(&mut self, id: &Id, mut reader: Box<Reader>) {
+        let mut out = Vec::new();
+        line::ok_cursor(id, reader.cursor(), &mut out);
+        self.say(&out);
+        // It may have been ended again meanwhile.
+        if let Some(own) = self.subscriptions.iter_mut().find(|own| own.id == *id) {
+            reader.follow(self.shard);
+            own.stage = Stage::CatchingUp(reader);
+        }
+    }
+
+    /// Takes what the client sends. Ready when there is something to write, or the connection is over.
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Over>> {
+        loop {
+            if self.ending {
+                return Poll::Ready(Ok(()));
+            }
+            // A client that asks faster than it can be answered, or doesn't take its answers, is not read from.
+            if self.requests.as_ref().is_some_and(|requests| requests.len() >= SOCKET_PENDING_MAX)
+                || self.out.is_full()
+            {
+                return Poll::Pending;
+            }
+            if self.inbound.has_unread() && self.take_received() {
+                self.gather_answers(cx);
+                continue;
+            }
+            if !self.out.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            if ready!(self.socket.poll_read_ready(cx)).is_err() || self.inbound.read(&self.socket).is_err() {
+                return Poll::Ready(Err(Over));
+            }
+        }
+    }
+
+    /// Takes one message of what was received. False when it needs more.
+    fn take_received(&mut self) -> bool {
+        let mut answer = Vec::new();
+        let received = self.inbound.next(&mut answer);
+        self.out.push(answer);
+        match received {
+            Ok(Received::Line(line)) => self.take_line(&line),
+            Ok(Received::Nothing) => return false,
+            Ok(Received::Binary) => self.close(CLOSE_UNSUPPORTED, "lines are text"),
+            // The protocol has written the reply already.
+            Ok(Received::Close) => self.ending = true,
+            Err(Broken(code)) => self.close(code, ""),
+        }
+        true
+    }
+
+    fn take_line(&mut self, text: &str) {
+        match request::parse(text) {
+            Ok(ClientLine { id, request: Request::Subscribe(ask) }) => self.subscribe(id, ask),
+            Ok(ClientLine { id, request: Request::Unsubscribe { sub } }) => self.unsubscribe(&id, &sub),
+            Ok(other) => {
+                let requests = self.requests.get_or_insert_default();
+                requests::start(&self.app, &self.principal, other, requests);
+            }
+            Err(LineError { id, problem }) => self.refuse(id.as_ref(), &problem),
+        }
+    }
+
+    fn subscribe(&mut self, id: Id, ask: Subscribe) {
+        if self.subscriptions.iter().any(|own| own.id == id) {
+            return self.refuse(Some(&id), &Problem::new(Code::SubscriptionExists));
+        }
+        if self.subscriptions.len() >= SOCKET_SUBSCRIPTIONS_MAX {
+            return self.refuse(Some(&id), &Problem::new(Code::SubscriptionsTooMany));
+        }
+        self.subscriptions.push(Subscription { id: id.clone(), stage: Stage::Opening });
+        let requests = self.requests.get_or_insert_default();
+        requests::subscribe(&self.app, &self.principal, id, ask, requests);
+    }
+
+    fn unsubscribe(&mut self, id: &Id, sub: &Id) {
+        let Some(index) = self.subscriptions.iter().position(|own| own.id == *sub) else {
+            return self.refuse(Some(id), &Problem::new(Code::SubscriptionUnknown));
+        };
+        let subscription = self.subscriptions.swap_remove(index);
+        if let Stage::Live(filter) = subscription.stage {
+            self.live.part(&filter);
+        }
+        let mut out = Vec::new();
+        line::ok(id, b"", &mut out);
+        self.say(&out);
+    }
+
+    fn refuse(&mut self, id: Option<&Id>, problem: &Problem) {
+        let mut out = Vec::new();
+        line::error(id, problem, &mut out);
+        self.say(&out);
+    }
+
+    fn say(&mut self, line: &[u8]) {
+        let mut frame = Vec::with_capacity(line.len() + 10);
+        framing::frame_text(line, &mut frame);
+        self.out.push(frame);
+    }
+
+    fn close(&mut self, code: u16, reason: &str) {
+        let mut frame = Vec::new();
+        framing::frame_close(code, reason, &mut frame);
+        self.out.push(frame);
+        self.ending = true;
+    }
+}

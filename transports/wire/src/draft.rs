@@ -1,0 +1,286 @@
+//! What a draft is made of, checked member by member: shared by POST, batches and WebSocket lines.
+
+use base64::{
+    Engine,
+    alphabet::STANDARD,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
+use bytes::Bytes;
+use memchr::memchr2_iter;
+use serde::{Deserialize, Deserializer, de::IgnoredAny};
+use serde_json::value::RawValue;
+use tailwire_model::{
+    DataKind, Draft, MediaType, Topic,
+    limits::{
+        EVENT_BYTES_MAX, HEADERS_BYTES_MAX, HEADERS_MAX, MEDIA_TYPE_BYTES_MAX, MESSAGE_BYTES_MAX,
+        MESSAGE_KEY_BYTES_MAX,
+    },
+    message::Extras,
+};
+
+use crate::problem::{Code, Problem};
+
+/// How deep a message's JSON may nest. Common parsers give up at 128 levels; a message stands some levels deep in a
+/// page, and one that a reader can't parse would stop that reader for good.
+pub(crate) const JSON_DEPTH_MAX: usize = 100;
+
+/// Decodes with and without padding: clients have both.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// A message as an object of a client's: a line of a batch, or what a `publish` line has of it. Members stay raw until
+/// they are checked, so that an error can name the one that is wrong.
+#[derive(Default, Deserialize)]
+pub(crate) struct Object<'a> {
+    #[serde(borrow)]
+    pub(crate) topic: Option<&'a RawValue>,
+    /// `null` is data too.
+    #[serde(borrow, default, deserialize_with = "present")]
+    pub(crate) data: Option<&'a RawValue>,
+    #[serde(borrow, rename = "type")]
+    pub(crate) media_type: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(crate) encoding: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(crate) key: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(crate) event: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(crate) headers: Option<&'a RawValue>,
+}
+
+pub(crate) fn present<'de: 'a, 'a, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<&'a RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
+}
+
+impl<'a> Object<'a> {
+    /// Reads an object. An array is refused: it would be taken for the members in their order.
+    pub(crate) fn read(json: &'a str) -> Result<Self, Problem> {
+        let invalid = |detail: String| Problem::detailed(Code::BatchInvalid, detail);
+        if !json.trim_start().starts_with('{') {
+            return Err(invalid("a message of the batch is an object".to_owned()));
+        }
+        serde_json::from_str(json).map_err(|error| invalid(error.to_string()))
+    }
+
+    /// The draft that the object describes.
+    pub(crate) fn into_draft(self) -> Result<Draft, Problem> {
+        let topic = self.topic.ok_or_else(|| missing("topic"))?;
+        let topic = writable(Topic::parse(&string("topic", topic)?)?)?;
+        let media_type = match self.media_type {
+            None => MediaType::JSON,
+            Some(raw) => media_type(&string("type", raw)?)?,
+        };
+        let body = self.body(&media_type)?;
+        let mut extras = Extras::default();
+        if let Some(raw) = self.key {
+            extras.key = Some(key(string("key", raw)?)?);
+        }
+        if let Some(raw) = self.event {
+            extras.event = Some(event(string("event", raw)?)?);
+        }
+        if let Some(raw) = self.headers {
+            let pairs: Pairs = serde_json::from_str(raw.get())
+                .map_err(|_| header_invalid("`headers` is an object of strings"))?;
+            for (name, value) in pairs.0 {
+                push_header(&mut extras, &name, &value)?;
+            }
+        }
+        draft(topic, media_type, extras, body)
+    }
+
+    /// The body: `data` as written for JSON, its content where it is a string.
+    fn body(&self, media_type: &MediaType) -> Result<Bytes, Problem> {
+        let data = self.data.ok_or_else(|| missing("data"))?;
+        let invalid = |detail: &'static str| Problem::parameter(Code::DataInvalid, "data", detail);
+        let content = |detail| serde_json::from_str::<String>(data.get()).map_err(|_| invalid(detail));
+        let encoding = self.encoding.map(|raw| string("encoding", raw)).transpose()?;
+        let kind = media_type.data_kind();
+        match encoding.as_deref() {
+            Some("base64") => {
+                let text = content("`data` is a string, as `encoding` is base64")?;
+                let body = BASE64.decode(text).map_err(|_| invalid("`data` is not base64"))?;
+                if kind == DataKind::Json {
+                    check_json(&body)?;
+                }
+                Ok(body.into())
+            }
+            Some(_) => {
+                let detail = "`encoding` is `base64`, or left out";
+                Err(Problem::parameter(Code::ParameterInvalid, "encoding", detail))
+            }
+            None if kind == DataKind::Json => {
+                check_depth(data.get().as_bytes())?;
+                Ok(Bytes::copy_from_slice(data.get().as_bytes()))
+            }
+            None if kind == DataKind::Text => Ok(content("`data` of this type is a string")?.into()),
+            None => Err(invalid("`data` of this type is base64, and `encoding` says so")),
+        }
+    }
+}
+
+/// Puts a draft together.
+pub(crate) fn draft(
+    topic: Topic,
+    media_type: MediaType,
+    extras: Extras,
+    body: Bytes,
+) -> Result<Draft, Problem> {
+    if body.len() > MESSAGE_BYTES_MAX {
+        let detail = format!("a message has at most {MESSAGE_BYTES_MAX} bytes");
+        return Err(Problem::detailed(Code::MessageTooLarge, detail));
+    }
+    let extras = (extras != Extras::default()).then(|| Box::new(extras));
+    Ok(Draft { topic, media_type, extras, body })
+}
+
+/// A topic that clients may publish to, or delete.
+pub(crate) fn writable(topic: Topic) -> Result<Topic, Problem> {
+    if topic.is_reserved() { Err(Problem::new(Code::TopicReserved)) } else { Ok(topic) }
+}
+
+/// A media type (RFC 9110 §8.3.1); none at all if the text is empty.
+pub(crate) fn media_type(text: &str) -> Result<MediaType, Problem> {
+    if text == "application/json" || text.is_empty() {
+        return Ok(MediaType::new(text));
+    }
+    let legal = text.len() <= MEDIA_TYPE_BYTES_MAX && text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+    let essence = text.split(';').next().unwrap_or_default().trim_end();
+    match essence.split_once('/') {
+        Some((main, sub)) if legal && is_token(main) && is_token(sub) => Ok(MediaType::new(text)),
+        _ => Err(Problem::detailed(
+            Code::MediaTypeInvalid,
+            format!("a type is `type/subtype`, ASCII, of at most {MEDIA_TYPE_BYTES_MAX} bytes"),
+        )),
+    }
+}
+
+/// A message's key.
+pub(crate) fn key(text: String) -> Result<String, Problem> {
+    if text.is_empty() || text.len() > MESSAGE_KEY_BYTES_MAX || text.chars().any(char::is_control) {
+        let detail = format!("a key has 1 to {MESSAGE_KEY_BYTES_MAX} bytes of UTF-8, no control character");
+        return Err(Problem::parameter(Code::KeyInvalid, "key", detail));
+    }
+    Ok(text)
+}
+
+/// An event's name. `open` and `error` are `EventSource`'s own, `tailwire.…` the broker's.
+pub(crate) fn event(text: String) -> Result<String, Problem> {
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"_.:-".contains(&byte);
+    let own = matches!(&*text, "open" | "error") || text.starts_with("tailwire.");
+    if text.is_empty() || text.len() > EVENT_BYTES_MAX || own || !text.bytes().all(legal) {
+        let detail = "an event is 1 to 64 of `A-Za-z0-9_.:-`, not `open`, `error` or `tailwire.…`";
+        return Err(Problem::parameter(Code::EventInvalid, "event", detail));
+    }
+    Ok(text)
+}
+
+/// Adds one of the message's own headers. One that stands again is joined to the first by a comma (RFC 9110 §5.3).
+pub(crate) fn push_header(extras: &mut Extras, name: &str, value: &str) -> Result<(), Problem> {
+    let name = name.to_ascii_lowercase();
+    if !is_token(&name) {
+        return Err(header_invalid("a header's name is a token"));
+    }
+    if value.chars().any(|c| c.is_control() && c != '\t') {
+        return Err(header_invalid("a header's value has no control character"));
+    }
+    match extras.headers.iter_mut().find(|(have, _)| *have == name) {
+        None => extras.headers.push((name, value.to_owned())),
+        Some((_, joined)) => {
+            joined.push_str(", ");
+            joined.push_str(value);
+        }
+    }
+    let bytes: usize = extras.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if extras.headers.len() > HEADERS_MAX || bytes > HEADERS_BYTES_MAX {
+        let detail =
+            format!("a message has at most {HEADERS_MAX} headers of {HEADERS_BYTES_MAX} bytes in all");
+        return Err(Problem::detailed(Code::HeadersTooLarge, detail));
+    }
+    Ok(())
+}
+
+/// Checks that a body is JSON (RFC 8259), in UTF-8, that readers can parse.
+pub(crate) fn check_json(body: &[u8]) -> Result<(), Problem> {
+    let text = std::str::from_utf8(body)
+        .map_err(|error| Problem::detailed(Code::JsonInvalid, format!("not UTF-8: {error}")))?;
+    // Reads without a stack, so depth can't exhaust it.
+    serde_json::from_str::<IgnoredAny>(text)
+        .map_err(|error| Problem::detailed(Code::JsonInvalid, error.to_string()))?;
+    check_depth(body)
+}
+
+/// Checks that valid JSON nests no deeper than [`JSON_DEPTH_MAX`].
+pub(crate) fn check_depth(json: &[u8]) -> Result<(), Problem> {
+    // Without so many brackets it can't be too deep, whatever stands in strings.
+    if memchr2_iter(b'[', b'{', json).nth(JSON_DEPTH_MAX).is_none() {
+        return Ok(());
+    }
+    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
+    for &byte in json {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = in_string,
+            b'"' => in_string = !in_string,
+            _ if in_string => {}
+            b'[' | b'{' => depth += 1,
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > JSON_DEPTH_MAX {
+            let detail = format!("the data nests deeper than {JSON_DEPTH_MAX} levels");
+            return Err(Problem::detailed(Code::JsonInvalid, detail));
+        }
+    }
+    Ok(())
+}
+
+/// A member that is a string.
+pub(crate) fn string(name: &'static str, raw: &RawValue) -> Result<String, Problem> {
+    serde_json::from_str(raw.get())
+        .map_err(|_| Problem::parameter(Code::ParameterInvalid, name, format!("`{name}` is a string")))
+}
+
+/// A member that must be there.
+pub(crate) fn missing(name: &'static str) -> Problem {
+    Problem::parameter(Code::ParameterMissing, name, format!("`{name}` is missing"))
+}
+
+fn header_invalid(detail: &'static str) -> Problem {
+    Problem::parameter(Code::HeaderInvalid, "headers", detail)
+}
+
+/// A token (RFC 9110 §5.6.2).
+pub(crate) fn is_token(text: &str) -> bool {
+    !text.is_empty()
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+}
+
+/// An object of strings, in its order.
+struct Pairs(Vec<(String, String)>);
+
+impl<'de> Deserialize<'de> for Pairs {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> serde::de::Visitor<'de> for Visitor {
+            type Value = Pairs;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object of strings")
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Pairs, A::Error> {
+                let mut pairs = Vec::new();
+                while let Some(pair) = map.next_entry()? {
+                    pairs.push(pair);
+                }
+                Ok(Pairs(pairs))
+            }
+        }
+        deserializer.deserialize_map(Visitor)
+    }
+}

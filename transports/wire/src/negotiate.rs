@@ -1,0 +1,300 @@
+//! What a GET asks for: the transport, where to start and how much, from the query and the headers.
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use tailwire_model::{
+    Cursor, Filter, Term,
+    limits::{PAGE_MESSAGES_DEFAULT, WAIT_MS_MAX},
+};
+
+pub use crate::accept::{JSON_TYPE, NDJSON_TYPE, SSE_TYPE};
+use crate::{
+    accept::{Accept, Choice, not_acceptable},
+    problem::{Code, Problem},
+    query::{self, FormatName, ReadQuery, Start},
+};
+
+/// The native WebSocket subprotocol.
+pub const SUBPROTOCOL: &str = "tailwire.v1";
+
+/// What the path names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Resource {
+    /// `/topics/{topic or pattern}`
+    Term(Term),
+    /// `/stream`, whose topics stand in the query.
+    Stream,
+}
+
+/// How the reply is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Representation {
+    /// A WebSocket (RFC 6455), already subscribed to the URL's filter.
+    WebSocket {
+        /// Whether the client offered [`SUBPROTOCOL`]: the reply's `Sec-WebSocket-Protocol` names it then, and only
+        /// then (RFC 6455 §4.2.2).
+        subprotocol: bool,
+    },
+    /// An endless event stream.
+    Sse {
+        /// Whether `data:` is the line rather than the body.
+        envelope: bool,
+    },
+    /// An endless stream of lines.
+    Ndjson,
+    /// A page of what is there.
+    Page,
+    /// A page that waits for a message.
+    LongPoll {
+        /// How long, as granted; never zero.
+        wait_ms: u64,
+    },
+    /// The newest message as itself.
+    Raw {
+        /// How long to wait for one that `If-None-Match` does not name, as granted; zero: not at all.
+        wait_ms: u64,
+    },
+}
+
+impl Representation {
+    /// Whether the reply is endless: the default start is the tail, then.
+    pub const fn is_stream(self) -> bool {
+        matches!(self, Self::WebSocket { .. } | Self::Sse { .. } | Self::Ndjson)
+    }
+
+    /// The time to wait, as granted; zero where there is none.
+    pub const fn wait_ms(self) -> u64 {
+        match self {
+            Self::LongPoll { wait_ms } | Self::Raw { wait_ms } => wait_ms,
+            _ => 0,
+        }
+    }
+}
+
+/// What `If-None-Match` (RFC 9110 §13.1.2) names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IfNoneMatch {
+    /// `*`
+    Any,
+    /// The cursors among the tags; other tags match nothing.
+    Cursors(Vec<Cursor>),
+}
+
+impl IfNoneMatch {
+    /// Parses the header's value; tags that are no cursors are left out.
+    pub fn parse(value: &str) -> Self {
+        if value.trim() == "*" {
+            return Self::Any;
+        }
+        // A cursor has no comma and no quote, so a list splits at every comma.
+        Self::Cursors(value.split(',').filter_map(|tag| tag_cursor(tag.trim())).collect())
+    }
+
+    /// Whether it names the representation whose tag is `cursor`, by weak comparison (RFC 9110 §8.8.3.2).
+    pub fn matches(&self, cursor: Cursor) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Cursors(cursors) => cursors.contains(&cursor),
+        }
+    }
+
+    fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Cursors(mut own), Self::Cursors(more)) => {
+                own.extend(more);
+                Self::Cursors(own)
+            }
+            _ => Self::Any,
+        }
+    }
+}
+
+/// The cursor of an entity tag, weak or strong (RFC 9110 §8.8.3).
+pub(crate) fn tag_cursor(tag: &str) -> Option<Cursor> {
+    let opaque = tag.strip_prefix("W/").unwrap_or(tag);
+    opaque.strip_prefix('"')?.strip_suffix('"')?.parse().ok()
+}
+
+/// What a GET or HEAD asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadRequest {
+    /// The topics; empty only for a WebSocket on `/stream`.
+    pub filter: Filter,
+    /// How the reply is given.
+    pub representation: Representation,
+    /// From where, with defaults resolved: never [`Start::Default`].
+    pub start: Start,
+    /// The end of a gap that the client knows of.
+    pub gap: Option<Cursor>,
+    /// Messages of a page, within the bounds.
+    pub limit: usize,
+    /// Whether the URL says `limit` itself: only then may a shared cache keep the page.
+    pub limit_in_url: bool,
+    /// Whether `Accept` had a say: the reply needs `Vary: Accept` (RFC 9110 §12.5.5).
+    pub varies_by_accept: bool,
+    /// What the client holds already.
+    pub if_none_match: Option<IfNoneMatch>,
+}
+
+/// Decides what a GET, or with `head` a HEAD, asks for. `headers` are pairs of a lower-case name and a value; only
+/// those with a say are looked at.
+///
+/// # Errors
+/// `parameter-invalid`, `cursor-invalid`, `topic-invalid`, `filter-too-large`, `not-acceptable`, `upgrade-required`,
+/// `subprotocol-unknown`, `handshake-invalid`.
+pub fn read_request<'a>(
+    resource: Resource,
+    query: Option<&str>,
+    head: bool,
+    headers: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+) -> Result<ReadRequest, Problem> {
+    let query = ReadQuery::parse(query, resource == Resource::Stream)?;
+    let headers = Headers::collect(headers);
+    let filter = match resource {
+        Resource::Term(term) => Filter::from(term),
+        Resource::Stream => Filter::new(query.topics.clone())?,
+    };
+    let representation = representation(&query, &headers, head)?;
+    let websocket = matches!(representation, Representation::WebSocket { .. });
+    if filter.is_empty() && !websocket {
+        let detail = "without a `topic` parameter there is only a WebSocket here";
+        return Err(Problem::parameter(Code::UpgradeRequired, "topic", detail));
+    }
+    let default = match representation {
+        Representation::Page | Representation::LongPoll { .. } => Start::Earliest,
+        _ => Start::Latest,
+    };
+    let mut start = query.start.or(default);
+    if let (Representation::Sse { .. }, Some(id)) = (representation, headers.last_event_id) {
+        start = Start::After(query::parse_cursor("Last-Event-ID", id)?);
+    }
+    Ok(ReadRequest {
+        filter,
+        representation,
+        start,
+        gap: query.gap,
+        limit: query.limit.unwrap_or(PAGE_MESSAGES_DEFAULT),
+        limit_in_url: query.limit.is_some(),
+        varies_by_accept: query.format.is_none() && !websocket,
+        if_none_match: headers.if_none_match,
+    })
+}
+
+/// How the reply is given: an upgrade goes before `format`, which goes before `Accept`.
+fn representation(query: &ReadQuery, headers: &Headers<'_>, head: bool) -> Result<Representation, Problem> {
+    if !head && let Some(subprotocol) = headers.handshake.negotiate()? {
+        return Ok(Representation::WebSocket { subprotocol });
+    }
+    let wait_s = if head { 0 } else { query.wait_s.or(headers.prefer_wait_s).unwrap_or(0) };
+    let wait_ms = wait_s.saturating_mul(1000).min(WAIT_MS_MAX);
+    let choice = match query.format {
+        Some(FormatName::Raw) => return Ok(Representation::Raw { wait_ms }),
+        Some(FormatName::Atom | FormatName::JsonFeed) => return Err(not_acceptable()),
+        Some(FormatName::Sse) => Choice::Sse,
+        Some(FormatName::Ndjson) => Choice::Ndjson,
+        Some(FormatName::Json) => Choice::Json,
+        None => headers.accept.choose()?,
+    };
+    Ok(match choice {
+        Choice::Sse => Representation::Sse { envelope: query.envelope },
+        Choice::Ndjson => Representation::Ndjson,
+        Choice::Json if wait_ms > 0 => Representation::LongPoll { wait_ms },
+        Choice::Json => Representation::Page,
+    })
+}
+
+/// The headers with a say.
+#[derive(Default)]
+struct Headers<'a> {
+    accept: Accept,
+    prefer_wait_s: Option<u64>,
+    last_event_id: Option<&'a str>,
+    if_none_match: Option<IfNoneMatch>,
+    handshake: Handshake<'a>,
+}
+
+impl<'a> Headers<'a> {
+    fn collect(headers: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Self {
+        let mut collected = Self::default();
+        for (name, value) in headers {
+            // A value that is not UTF-8 is none that these headers have, and no cursor.
+            let text = std::str::from_utf8(value).unwrap_or("\u{fffd}").trim();
+            match name {
+                "accept" => collected.accept.hear(text),
+                "prefer" => collected.prefer_wait_s = collected.prefer_wait_s.or(prefer_wait_s(text)),
+                "last-event-id" if !text.is_empty() => collected.last_event_id = Some(text),
+                "if-none-match" => {
+                    let tags = IfNoneMatch::parse(text);
+                    collected.if_none_match = Some(match collected.if_none_match.take() {
+                        None => tags,
+                        Some(before) => before.and(tags),
+                    });
+                }
+                _ => collected.handshake.hear(name, text),
+            }
+        }
+        collected
+    }
+}
+
+/// The seconds of a `wait` preference (RFC 7240 §4.3), if there is a sound one; any other is ignored (§2).
+fn prefer_wait_s(value: &str) -> Option<u64> {
+    value.split(',').find_map(|preference| {
+        let (name, value) = preference.split(';').next()?.split_once('=')?;
+        let value = value.trim();
+        let value = value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value);
+        name.trim().eq_ignore_ascii_case("wait").then(|| query::whole(value)).flatten()
+    })
+}
+
+/// A WebSocket client's opening handshake (RFC 6455 §4.2.1).
+#[derive(Default)]
+struct Handshake<'a> {
+    upgrade: bool,
+    connection: bool,
+    version: Option<&'a str>,
+    key: Option<&'a str>,
+    protocols_offered: bool,
+    native_offered: bool,
+}
+
+impl<'a> Handshake<'a> {
+    fn hear(&mut self, name: &str, value: &'a str) {
+        let mut tokens = value.split(',').map(str::trim);
+        match name {
+            "upgrade" => self.upgrade |= tokens.any(|token| token.eq_ignore_ascii_case("websocket")),
+            "connection" => self.connection |= tokens.any(|token| token.eq_ignore_ascii_case("upgrade")),
+            "sec-websocket-version" => self.version = Some(value),
+            "sec-websocket-key" => self.key = Some(value),
+            "sec-websocket-protocol" => {
+                self.protocols_offered = true;
+                self.native_offered |= tokens.any(|token| token == SUBPROTOCOL);
+            }
+            _ => {}
+        }
+    }
+
+    /// `None` where no WebSocket is asked for; else whether the native subprotocol was offered.
+    fn negotiate(&self) -> Result<Option<bool>, Problem> {
+        if !self.upgrade {
+            // Some intermediary took the upgrade away: the client can't use another reply.
+            let meant = self.key.is_some() || self.protocols_offered;
+            let detail = "the request has a WebSocket's headers, but no `Upgrade: websocket`";
+            return if meant { Err(Problem::detailed(Code::UpgradeRequired, detail)) } else { Ok(None) };
+        }
+        if !self.connection {
+            let detail = "`Upgrade` comes with `Connection: Upgrade`";
+            return Err(Problem::detailed(Code::HandshakeInvalid, detail));
+        }
+        if self.version != Some("13") {
+            return Err(Problem::detailed(Code::UpgradeRequired, "Sec-WebSocket-Version is 13"));
+        }
+        let nonce = self.key.and_then(|key| STANDARD.decode(key).ok());
+        if nonce.is_none_or(|nonce| nonce.len() != 16) {
+            return Err(Problem::detailed(Code::HandshakeInvalid, "Sec-WebSocket-Key is 16 bytes in base64"));
+        }
+        if self.protocols_offered && !self.native_offered {
+            return Err(Problem::detailed(Code::SubprotocolUnknown, "the subprotocol here is tailwire.v1"));
+        }
+        Ok(Some(self.native_offered))
+    }
+}

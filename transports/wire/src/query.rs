@@ -1,0 +1,265 @@
+//! Query parameters: decoded as forms write them (WHATWG URL §5.1), checked, and named in the error when they are wrong.
+//! Unknown ones are ignored, since proxies and analytics add their own.
+
+use std::borrow::Cow;
+
+use percent_encoding::percent_decode_str;
+use tailwire_model::{
+    Cursor, Term,
+    limits::{LAST_MAX, PAGE_MESSAGES_MAX, TOPICS_PAGE_DEFAULT, TOPICS_PAGE_MAX},
+};
+
+use crate::{
+    problem::{Code, Problem},
+    request::TopicsRequest,
+};
+
+/// From where a read starts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Start {
+    /// The client doesn't say: the earliest for pages and polls, the latest for streams.
+    #[default]
+    Default,
+    /// After this cursor.
+    After(Cursor),
+    /// Before the oldest retained message.
+    Earliest,
+    /// At the tail.
+    Latest,
+    /// Before the n newest.
+    Last(usize),
+}
+
+impl Start {
+    /// What the client said, or else `default`.
+    #[must_use]
+    pub const fn or(self, default: Self) -> Self {
+        match self {
+            Self::Default => default,
+            said => said,
+        }
+    }
+
+    /// Reads the value of `after`: a cursor or a word.
+    ///
+    /// # Errors
+    /// `cursor-invalid`.
+    pub(crate) fn after(value: &str) -> Result<Self, Problem> {
+        match value {
+            "earliest" => Ok(Self::Earliest),
+            "latest" => Ok(Self::Latest),
+            cursor => parse_cursor("after", cursor).map(Self::After),
+        }
+    }
+}
+
+/// A representation named by `format`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FormatName {
+    /// `sse`
+    Sse,
+    /// `ndjson`
+    Ndjson,
+    /// `json`
+    Json,
+    /// `raw`
+    Raw,
+    /// `atom`
+    Atom,
+    /// `jsonfeed`
+    JsonFeed,
+}
+
+/// The query of a GET on a topic, a pattern or `/stream`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ReadQuery {
+    /// `topic`, as often as it stands; only `/stream` has it.
+    pub topics: Vec<Term>,
+    /// `after` or `last`.
+    pub start: Start,
+    /// `gap`: the end of a gap that the client knows of.
+    pub gap: Option<Cursor>,
+    /// `limit`.
+    pub limit: Option<usize>,
+    /// `format`.
+    pub format: Option<FormatName>,
+    /// `wait` in seconds, as asked.
+    pub wait_s: Option<u64>,
+    /// `envelope=true`.
+    pub envelope: bool,
+}
+
+impl ReadQuery {
+    /// Parses the query, raw and without its `?`. `stream` says that the resource is `/stream`.
+    ///
+    /// # Errors
+    /// A problem that names the parameter.
+    pub fn parse(query: Option<&str>, stream: bool) -> Result<Self, Problem> {
+        let mut parsed = Self::default();
+        let mut seen = Seen::default();
+        for (name, value) in pairs(query) {
+            match &*name {
+                "topic" if stream => {
+                    let value = text("topic", value)?;
+                    let term = Term::parse(&value).map_err(|error| named(error.into(), "topic"))?;
+                    parsed.topics.push(term);
+                }
+                "after" => {
+                    seen.once("after")?;
+                    parsed.start = Start::after(&text("after", value)?)?;
+                }
+                "last" => {
+                    seen.once("last")?;
+                    parsed.start = Start::Last(bounded("last", &text("last", value)?, LAST_MAX)?);
+                }
+                "gap" => {
+                    seen.once("gap")?;
+                    parsed.gap = Some(parse_cursor("gap", &text("gap", value)?)?);
+                }
+                "limit" => {
+                    seen.once("limit")?;
+                    parsed.limit = Some(bounded("limit", &text("limit", value)?, PAGE_MESSAGES_MAX)?);
+                }
+                "format" => {
+                    seen.once("format")?;
+                    parsed.format = Some(format_name(&text("format", value)?)?);
+                }
+                "wait" => {
+                    seen.once("wait")?;
+                    parsed.wait_s = Some(wait_s(&text("wait", value)?)?);
+                }
+                "envelope" => {
+                    seen.once("envelope")?;
+                    parsed.envelope = boolean("envelope", &text("envelope", value)?)?;
+                }
+                _ => {}
+            }
+        }
+        if seen.has("after") && seen.has("last") {
+            return Err(invalid("last", "`after` and `last` exclude each other"));
+        }
+        Ok(parsed)
+    }
+}
+
+/// Parses the query of GET `/topics`.
+///
+/// # Errors
+/// A problem that names the parameter.
+pub fn topics(query: Option<&str>) -> Result<TopicsRequest, Problem> {
+    let mut parsed = TopicsRequest { prefix: String::new(), from: None, limit: TOPICS_PAGE_DEFAULT };
+    let mut seen = Seen::default();
+    for (name, value) in pairs(query) {
+        match &*name {
+            "prefix" => {
+                seen.once("prefix")?;
+                parsed.prefix = text("prefix", value)?.into_owned();
+            }
+            "from" => {
+                seen.once("from")?;
+                parsed.from = Some(text("from", value)?.into_owned());
+            }
+            "limit" => {
+                seen.once("limit")?;
+                parsed.limit = bounded("limit", &text("limit", value)?, TOPICS_PAGE_MAX)?;
+            }
+            _ => {}
+        }
+    }
+    Ok(parsed)
+}
+
+/// The parameters that have come, each of which stands once.
+#[derive(Default)]
+pub(crate) struct Seen(Vec<&'static str>);
+
+impl Seen {
+    pub(crate) fn once(&mut self, name: &'static str) -> Result<(), Problem> {
+        if self.has(name) {
+            return Err(invalid(name, format!("`{name}` stands more than once")));
+        }
+        self.0.push(name);
+        Ok(())
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.0.contains(&name)
+    }
+}
+
+/// The parameters of a query: names decoded, values still raw. A name that is not UTF-8 is nobody's.
+pub(crate) fn pairs(query: Option<&str>) -> impl Iterator<Item = (Cow<'_, str>, &str)> {
+    query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()).filter_map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        Some((decode(name)?, value))
+    })
+}
+
+/// A name or value decoded: `+` is a space, `%xx` a byte. `None` if the bytes are not UTF-8.
+pub(crate) fn decode(raw: &str) -> Option<Cow<'_, str>> {
+    if !raw.bytes().any(|byte| matches!(byte, b'+' | b'%')) {
+        return Some(Cow::Borrowed(raw));
+    }
+    let spaced = raw.replace('+', " ");
+    percent_decode_str(&spaced).decode_utf8().ok().map(|text| Cow::Owned(text.into_owned()))
+}
+
+/// A known parameter's value.
+pub(crate) fn text<'a>(name: &'static str, raw: &'a str) -> Result<Cow<'a, str>, Problem> {
+    decode(raw).ok_or_else(|| invalid(name, format!("`{name}` is not UTF-8")))
+}
+
+/// A parameter that breaks its rule.
+pub(crate) fn invalid(name: &'static str, detail: impl Into<Cow<'static, str>>) -> Problem {
+    Problem::parameter(Code::ParameterInvalid, name, detail)
+}
+
+/// The same problem, naming the parameter.
+pub(crate) fn named(mut problem: Problem, name: &'static str) -> Problem {
+    problem.members_mut().parameter = Some(name.into());
+    problem
+}
+
+/// A cursor.
+pub(crate) fn parse_cursor(name: &'static str, value: &str) -> Result<Cursor, Problem> {
+    value.parse().map_err(|error| Problem::parameter(Code::CursorInvalid, name, format!("{error}")))
+}
+
+/// A whole number from 1 to `max`.
+pub(crate) fn bounded(name: &'static str, value: &str, max: usize) -> Result<usize, Problem> {
+    whole(value)
+        .and_then(|number| usize::try_from(number).ok())
+        .filter(|number| (1..=max).contains(number))
+        .ok_or_else(|| invalid(name, format!("`{name}` is a whole number from 1 to {max}")))
+}
+
+/// A time to wait in whole seconds; what is beyond the bound is granted up to it.
+pub(crate) fn wait_s(value: &str) -> Result<u64, Problem> {
+    whole(value).ok_or_else(|| invalid("wait", "`wait` is a whole number of seconds"))
+}
+
+/// Digits only: no sign, no space. A number beyond `u64` is as good as its greatest.
+pub(crate) fn whole(value: &str) -> Option<u64> {
+    let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
+    digits.then(|| value.parse().unwrap_or(u64::MAX))
+}
+
+fn boolean(name: &'static str, value: &str) -> Result<bool, Problem> {
+    match value {
+        "true" | "1" | "" => Ok(true),
+        "false" | "0" => Ok(false),
+        _ => Err(invalid(name, format!("`{name}` is `true` or `false`"))),
+    }
+}
+
+fn format_name(value: &str) -> Result<FormatName, Problem> {
+    Ok(match value {
+        "sse" => FormatName::Sse,
+        "ndjson" => FormatName::Ndjson,
+        "json" => FormatName::Json,
+        "raw" => FormatName::Raw,
+        "atom" => FormatName::Atom,
+        "jsonfeed" => FormatName::JsonFeed,
+        _ => return Err(invalid("format", "`format` is `sse`, `ndjson`, `json` or `raw`")),
+    })
+}

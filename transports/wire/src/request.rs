@@ -1,0 +1,358 @@
+//! A WebSocket client's lines: every request that HTTP can make, with the same fields and the same codes.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use tailwire_model::{
+    Condition, Cursor, Draft, Filter, Term, Topic,
+    limits::{
+        BATCH_MESSAGES_MAX, LAST_MAX, PAGE_MESSAGES_DEFAULT, PAGE_MESSAGES_MAX, TOPICS_PAGE_DEFAULT,
+        TOPICS_PAGE_MAX, WAIT_MS_MAX,
+    },
+};
+
+use crate::{
+    draft::{self, Object, missing, present, string},
+    problem::{Code, Problem},
+    publish::{self, Publish},
+    query::{self, Start},
+};
+
+/// The longest id: what a client counts, or a UUID, and then some.
+const ID_BYTES_MAX: usize = 128;
+
+/// A request's id, which is also its subscription's name: a JSON number or string, kept, compared and echoed as the raw
+/// JSON that the client wrote.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Id(Box<str>);
+
+impl Id {
+    /// The name of the URL's subscription: `0`.
+    pub fn url() -> Self {
+        Self("0".into())
+    }
+
+    /// The raw JSON.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// A number or string of fair length; nothing else names a request.
+    fn read(raw: &RawValue) -> Option<Self> {
+        let text = raw.get();
+        let kind = text.as_bytes().first()?;
+        let legal = matches!(kind, b'"' | b'-' | b'0'..=b'9') && text.len() <= ID_BYTES_MAX;
+        legal.then(|| Self(text.into()))
+    }
+}
+
+/// One line of a client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientLine {
+    /// Which request; its answer carries it.
+    pub id: Id,
+    /// What is asked.
+    pub request: Request,
+}
+
+/// What a client's line asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    /// `subscribe`: a standing interest, named by the line's id.
+    Subscribe(Subscribe),
+    /// `unsubscribe`: end the subscription `sub`.
+    Unsubscribe {
+        /// The subscription's name.
+        sub: Id,
+    },
+    /// `publish`: one message (`topic`, `data`, …) or a batch (`messages`, an array of such objects).
+    Publish(Publish),
+    /// `page`: messages that are there.
+    Page(PageRequest),
+    /// `authenticate`
+    Authenticate {
+        /// The credential, as the client holds it.
+        token: String,
+    },
+    /// `delete`: trim a topic's messages.
+    Delete {
+        /// Which.
+        topic: Topic,
+    },
+    /// `topics`: the list of topics.
+    Topics(TopicsRequest),
+    /// `message`: one stored message.
+    Message {
+        /// Which.
+        cursor: Cursor,
+    },
+}
+
+/// What a `subscribe` asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subscribe {
+    /// The topics: `topic`, a string or an array of them; at least one.
+    pub filter: Filter,
+    /// From where: `after` or `last`, else the latest.
+    pub start: Start,
+    /// The end of a gap that the client knows of: `gap`.
+    pub gap: Option<Cursor>,
+}
+
+/// What a `page` asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PageRequest {
+    /// The topics, as in [`Subscribe`].
+    pub filter: Filter,
+    /// From where: `after` or `last`, else the earliest.
+    pub start: Start,
+    /// The end of a gap that the client knows of.
+    pub gap: Option<Cursor>,
+    /// How many messages at most, within the bounds.
+    pub limit: usize,
+    /// How long to wait for a message: `wait` in seconds, as granted. Zero: not at all.
+    pub wait_ms: u64,
+}
+
+/// What a `topics`, or GET `/topics`, asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicsRequest {
+    /// The topics whose names begin so.
+    pub prefix: String,
+    /// The topics after this name.
+    pub from: Option<String>,
+    /// How many at most, within the bounds.
+    pub limit: usize,
+}
+
+/// Why a line is not a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LineError {
+    /// The line's id, if it could be read.
+    pub id: Option<Id>,
+    /// What is wrong.
+    pub problem: Problem,
+}
+
+/// Parses one text line of a client. Members that a kind does not have are ignored.
+///
+/// # Errors
+/// What is wrong with it, with its id if that could be read.
+pub fn parse(line: &str) -> Result<ClientLine, LineError> {
+    if !line.trim_start().starts_with('{') {
+        // An array would be taken for the members in their order.
+        let problem = Problem::detailed(Code::LineInvalid, "a line is a JSON object");
+        return Err(LineError { id: None, problem });
+    }
+    let members: Members<'_> = serde_json::from_str(line).map_err(|error| LineError {
+        id: serde_json::from_str::<OnlyId<'_>>(line).ok().and_then(|line| Id::read(line.id)),
+        problem: Problem::detailed(Code::LineInvalid, error.to_string()),
+    })?;
+    let Some(id) = members.id.and_then(Id::read) else {
+        let detail = format!("`id` is a number or string of at most {ID_BYTES_MAX} bytes");
+        return Err(LineError { id: None, problem: Problem::parameter(Code::LineInvalid, "id", detail) });
+    };
+    match members.into_request() {
+        Ok(request) => Ok(ClientLine { id, request }),
+        Err(problem) => Err(LineError { id: Some(id), problem }),
+    }
+}
+
+/// What can be read of a line whose members don't fit, such as a repeated one.
+#[derive(Deserialize)]
+struct OnlyId<'a> {
+    #[serde(borrow)]
+    id: &'a RawValue,
+}
+
+/// Every member that a line may have, raw until its kind is known. `null` is as good as none, but for `data`.
+#[derive(Deserialize)]
+struct Members<'a> {
+    #[serde(borrow)]
+    id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    kind: Option<&'a RawValue>,
+    #[serde(borrow)]
+    sub: Option<&'a RawValue>,
+    #[serde(borrow)]
+    token: Option<&'a RawValue>,
+    #[serde(borrow)]
+    topic: Option<&'a RawValue>,
+    #[serde(borrow)]
+    after: Option<&'a RawValue>,
+    #[serde(borrow)]
+    last: Option<&'a RawValue>,
+    #[serde(borrow)]
+    limit: Option<&'a RawValue>,
+    #[serde(borrow)]
+    gap: Option<&'a RawValue>,
+    #[serde(borrow)]
+    wait: Option<&'a RawValue>,
+    #[serde(borrow)]
+    prefix: Option<&'a RawValue>,
+    #[serde(borrow)]
+    from: Option<&'a RawValue>,
+    #[serde(borrow)]
+    cursor: Option<&'a RawValue>,
+    #[serde(borrow)]
+    messages: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    data: Option<&'a RawValue>,
+    #[serde(borrow, rename = "type")]
+    media_type: Option<&'a RawValue>,
+    #[serde(borrow)]
+    encoding: Option<&'a RawValue>,
+    #[serde(borrow)]
+    key: Option<&'a RawValue>,
+    #[serde(borrow)]
+    event: Option<&'a RawValue>,
+    #[serde(borrow)]
+    headers: Option<&'a RawValue>,
+    #[serde(borrow)]
+    idempotency_key: Option<&'a RawValue>,
+    #[serde(borrow)]
+    if_match: Option<&'a RawValue>,
+    #[serde(borrow)]
+    if_none_match: Option<&'a RawValue>,
+}
+
+impl Members<'_> {
+    fn into_request(self) -> Result<Request, Problem> {
+        let kind = text("kind", self.kind)?.ok_or_else(|| Problem::new(Code::LineInvalid))?;
+        Ok(match &*kind {
+            "subscribe" => Request::Subscribe(Subscribe {
+                filter: self.filter()?,
+                start: self.start()?.or(Start::Latest),
+                gap: self.cursor("gap", self.gap)?,
+            }),
+            "unsubscribe" => {
+                let raw = self.sub.ok_or_else(|| missing("sub"))?;
+                let sub =
+                    Id::read(raw).ok_or_else(|| query::invalid("sub", "`sub` is a subscription's id"))?;
+                Request::Unsubscribe { sub }
+            }
+            "publish" => Request::Publish(self.publish()?),
+            "page" => Request::Page(PageRequest {
+                filter: self.filter()?,
+                start: self.start()?.or(Start::Earliest),
+                gap: self.cursor("gap", self.gap)?,
+                limit: bounded("limit", self.limit, PAGE_MESSAGES_MAX)?.unwrap_or(PAGE_MESSAGES_DEFAULT),
+                wait_ms: self.wait_ms()?,
+            }),
+            "authenticate" => Request::Authenticate { token: required("token", self.token)? },
+            "delete" => {
+                let topic = required("topic", self.topic)?;
+                let topic = match Term::parse(&topic)? {
+                    Term::Topic(topic) => topic,
+                    Term::Pattern(_) => return Err(Problem::new(Code::PatternNotAllowed)),
+                };
+                Request::Delete { topic: draft::writable(topic)? }
+            }
+            "topics" => Request::Topics(TopicsRequest {
+                prefix: text("prefix", self.prefix)?.unwrap_or_default(),
+                from: text("from", self.from)?,
+                limit: bounded("limit", self.limit, TOPICS_PAGE_MAX)?.unwrap_or(TOPICS_PAGE_DEFAULT),
+            }),
+            "message" => {
+                let cursor = self.cursor("cursor", self.cursor)?.ok_or_else(|| missing("cursor"))?;
+                Request::Message { cursor }
+            }
+            _ => return Err(Problem::new(Code::LineUnknown)),
+        })
+    }
+
+    fn filter(&self) -> Result<Filter, Problem> {
+        let raw = self.topic.ok_or_else(|| missing("topic"))?;
+        let names = if raw.get().starts_with('[') {
+            serde_json::from_str(raw.get())
+                .map_err(|_| query::invalid("topic", "`topic` is a string or an array of strings"))?
+        } else {
+            vec![string("topic", raw)?]
+        };
+        if names.is_empty() {
+            return Err(query::invalid("topic", "`topic` is at least one"));
+        }
+        let terms = names.iter().map(|name: &String| Term::parse(name)).collect::<Result<_, _>>();
+        terms.and_then(Filter::new).map_err(|error| query::named(error.into(), "topic"))
+    }
+
+    fn start(&self) -> Result<Start, Problem> {
+        let last = bounded("last", self.last, LAST_MAX)?;
+        match (text("after", self.after)?, last) {
+            (None, None) => Ok(Start::Default),
+            (Some(after), None) => Start::after(&after),
+            (None, Some(last)) => Ok(Start::Last(last)),
+            (Some(_), Some(_)) => Err(query::invalid("last", "`after` and `last` exclude each other")),
+        }
+    }
+
+    fn cursor(&self, name: &'static str, raw: Option<&RawValue>) -> Result<Option<Cursor>, Problem> {
+        text(name, raw)?.map(|text| query::parse_cursor(name, &text)).transpose()
+    }
+
+    fn wait_ms(&self) -> Result<u64, Problem> {
+        let Some(raw) = self.wait else { return Ok(0) };
+        let seconds = query::wait_s(raw.get())?;
+        Ok(seconds.saturating_mul(1000).min(WAIT_MS_MAX))
+    }
+
+    fn publish(self) -> Result<Publish, Problem> {
+        let if_match = text("if_match", self.if_match)?;
+        let if_none_match = text("if_none_match", self.if_none_match)?;
+        let condition = publish::condition(if_match.as_deref(), if_none_match.as_deref())?;
+        let idempotency_key =
+            text("idempotency_key", self.idempotency_key)?.map(publish::idempotency_key).transpose()?;
+        let batch = self.messages.is_some();
+        let drafts = match self.messages {
+            None => vec![self.into_object().into_draft()?],
+            Some(_) if condition != Condition::None => {
+                return Err(Problem::detailed(Code::ConditionInvalid, "a condition asks about one topic"));
+            }
+            Some(messages) => batch_drafts(messages)?,
+        };
+        Ok(Publish { drafts, batch, idempotency_key, condition })
+    }
+}
+
+impl<'a> Members<'a> {
+    fn into_object(self) -> Object<'a> {
+        Object {
+            topic: self.topic,
+            data: self.data,
+            media_type: self.media_type,
+            encoding: self.encoding,
+            key: self.key,
+            event: self.event,
+            headers: self.headers,
+        }
+    }
+}
+
+/// The drafts of a batch, whose errors name the message by its number, as those of an NDJSON batch name the line.
+fn batch_drafts(messages: &RawValue) -> Result<Vec<Draft>, Problem> {
+    let invalid = |error: serde_json::Error| Problem::detailed(Code::BatchInvalid, error.to_string());
+    let objects: Vec<&RawValue> = serde_json::from_str(messages.get()).map_err(invalid)?;
+    if objects.is_empty() {
+        return Err(Problem::detailed(Code::BatchInvalid, "the batch has no message"));
+    }
+    if objects.len() > BATCH_MESSAGES_MAX {
+        return Err(publish::batch_too_large());
+    }
+    let read = |object: &RawValue| Object::read(object.get())?.into_draft();
+    let numbered = objects.into_iter().enumerate();
+    numbered.map(|(index, object)| read(object).map_err(|problem| problem.with_line(index + 1))).collect()
+}
+
+/// A member that may be there and is a string.
+fn text(name: &'static str, raw: Option<&RawValue>) -> Result<Option<String>, Problem> {
+    raw.map(|raw| string(name, raw)).transpose()
+}
+
+/// A member that must be there and is a string.
+fn required(name: &'static str, raw: Option<&RawValue>) -> Result<String, Problem> {
+    string(name, raw.ok_or_else(|| missing(name))?)
+}
+
+/// A member that may be there and is a whole number from 1 to `max`.
+fn bounded(name: &'static str, raw: Option<&RawValue>, max: usize) -> Result<Option<usize>, Problem> {
+    raw.map(|raw| query::bounded(name, raw.get(), max)).transpose()
+}

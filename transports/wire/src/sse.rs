@@ -1,0 +1,58 @@
+//! The broker's own blocks of a Server-Sent Events stream (WHATWG HTML §9.2), appended to `out`. Wrap them by
+//! [`chunk`](crate::format::chunk) for a chunked socket.
+
+use tailwire_model::{Cursor, Gap};
+
+use crate::{
+    json,
+    line::{self, ByeReason},
+};
+
+/// The start of a stream: `retry:`, and a block of only `id:`, which sets the last event id and dispatches nothing.
+pub fn open(retry_ms: u64, cursor: Cursor, out: &mut Vec<u8>) {
+    retry(retry_ms, out);
+    heartbeat(cursor, out);
+}
+
+/// A sign of life: a block of only `id:`.
+pub fn heartbeat(cursor: Cursor, out: &mut Vec<u8>) {
+    id(cursor, out);
+    out.push(b'\n');
+}
+
+/// The event `tailwire.gap`, whose data is the line. It has no id, so a client that drops right here is told again.
+pub fn gap(gap: &Gap, out: &mut Vec<u8>) {
+    event("gap", out, |out| line::gap(gap, None, out));
+}
+
+/// The event `tailwire.caught_up`, whose data is the line.
+pub fn caught_up(cursor: Cursor, out: &mut Vec<u8>) {
+    id(cursor, out);
+    event("caught_up", out, |out| line::caught_up(cursor, None, out));
+}
+
+/// `retry:` and the event `tailwire.bye`, whose data is the line. The stream ends after it.
+pub fn bye(reason: ByeReason, retry_after_ms: u64, out: &mut Vec<u8>) {
+    retry(retry_after_ms, out);
+    event("bye", out, |out| line::bye(reason, retry_after_ms, out));
+}
+
+fn retry(retry_ms: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"retry: ");
+    json::number(retry_ms, out);
+    out.push(b'\n');
+}
+
+fn id(cursor: Cursor, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"id: ");
+    out.extend_from_slice(&cursor.to_ascii());
+    out.push(b'\n');
+}
+
+fn event(name: &str, out: &mut Vec<u8>, write_line: impl FnOnce(&mut Vec<u8>)) {
+    out.extend_from_slice(b"event: tailwire.");
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\ndata: ");
+    write_line(out);
+    out.extend_from_slice(b"\n\n");
+}

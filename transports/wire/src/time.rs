@@ -1,0 +1,92 @@
+//! Timestamps as text: RFC 3339 §5.6 in UTC with milliseconds, by integer arithmetic.
+
+use tailwire_model::Timestamp;
+
+/// The length of every timestamp.
+pub(crate) const TIME_CHARS: usize = 24;
+/// 9999-12-31T23:59:59.999Z: RFC 3339 has four digits for a year.
+const MAX_MS: u64 = 253_402_300_799_999;
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// `2026-11-21T10:00:00.123Z`
+pub(crate) fn rfc3339(time: Timestamp) -> [u8; TIME_CHARS] {
+    let ms = time.0.min(MAX_MS);
+    let (year, month, day) = civil(ms / DAY_MS);
+    let in_day = ms % DAY_MS;
+    let mut out = *b"0000-00-00T00:00:00.000Z";
+    digits(&mut out[0..4], year);
+    digits(&mut out[5..7], month);
+    digits(&mut out[8..10], day);
+    digits(&mut out[11..13], in_day / 3_600_000);
+    digits(&mut out[14..16], in_day / 60_000 % 60);
+    digits(&mut out[17..19], in_day / 1000 % 60);
+    digits(&mut out[20..23], in_day % 1000);
+    out
+}
+
+/// Year, month and day of a day counted from 1970-01-01, in the Gregorian calendar. Years are taken to begin in March,
+/// so that the leap day is the last of its year and months follow a straight line.
+const fn civil(days: u64) -> (u64, u64, u64) {
+    const ERA_DAYS: u64 = 146_097;
+    let shifted = days + 719_468;
+    let day_of_era = shifted % ERA_DAYS;
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * from_march + 2) / 5 + 1;
+    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+    let year = shifted / ERA_DAYS * 400 + year_of_era + (month <= 2) as u64;
+    (year, month, day)
+}
+
+fn digits(out: &mut [u8], mut value: u64) {
+    for byte in out.iter_mut().rev() {
+        *byte = b'0' + (value % 10) as u8;
+        value /= 10;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(ms: u64, expect: &str) {
+        assert_eq!(std::str::from_utf8(&rfc3339(Timestamp(ms))), Ok(expect));
+    }
+
+    #[test]
+    fn known_times() {
+        check(0, "1970-01-01T00:00:00.000Z");
+        check(951_782_400_000, "2000-02-29T00:00:00.000Z");
+        check(951_868_799_999, "2000-02-29T23:59:59.999Z");
+        check(951_868_800_000, "2000-03-01T00:00:00.000Z");
+        check(1_709_164_800_001, "2024-02-29T00:00:00.001Z");
+        check(1_767_225_599_999, "2025-12-31T23:59:59.999Z");
+        check(1_795_255_200_123, "2026-11-21T10:00:00.123Z");
+        check(4_107_542_399_000, "2100-02-28T23:59:59.000Z");
+        check(4_107_542_400_000, "2100-03-01T00:00:00.000Z");
+        check(MAX_MS, "9999-12-31T23:59:59.999Z");
+        check(u64::MAX, "9999-12-31T23:59:59.999Z");
+    }
+
+    #[test]
+    fn every_day_follows_the_one_before() {
+        let leap = |year| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+        let mut expect = (1970, 1, 1);
+        for day in 0..500 * 366 {
+            assert_eq!(civil(day), expect);
+            let (year, month, day) = expect;
+            let length = match month {
+                2 if leap(year) => 29,
+                2 => 28,
+                4 | 6 | 9 | 11 => 30,
+                _ => 31,
+            };
+            expect = match (month, day) {
+                (12, 31) => (year + 1, 1, 1),
+                (_, last) if last == length => (year, month + 1, 1),
+                _ => (year, month, day + 1),
+            };
+        }
+    }
+}
