@@ -89,7 +89,8 @@ pub trait Log: Send + Sync + 'static {
 
 /// Where committed messages go.
 pub trait Feed: Send + Sync {
-    /// Called once a commit, in order. Returns at once: it runs on the committing thread.
+    /// Called once a commit, in order. Returns at once: it runs on the committing thread, and must not call back into
+    /// the writing side of the log.
     fn committed(&self, commit: Arc<Commit>);
 }
 
@@ -98,7 +99,7 @@ pub trait Feed: Send + Sync {
 pub struct Commit {
     /// The committed watermark from here on.
     pub watermark: Position,
-    /// The new messages, oldest first.
+    /// The new messages, oldest first; also those that a trim of the same commit took again.
     pub messages: Vec<Message>,
     /// The topics that lost messages.
     pub trims: Vec<(Topic, Trim)>,
@@ -145,12 +146,13 @@ impl From<KeyRecord> for Stored {
     }
 }
 
-/// How much one call of [`Log::read`] may do. At least one message is given, whatever its size.
+/// How much one call of [`Log::read`] may do. Where the first match is in reach, it is given whatever its size; where the
+/// scan ends before, the page is empty, and has got further all the same.
 #[derive(Debug, Clone, Copy)]
 pub struct Budget {
     /// Messages given.
     pub messages: usize,
-    /// Bytes of the messages given.
+    /// Bytes of the messages given, as [`Draft::cost`] counts them.
     pub bytes: usize,
     /// Stored bytes looked at.
     pub scan_bytes: usize,
@@ -163,7 +165,7 @@ pub struct Page {
     pub messages: Vec<Message>,
     /// Every match up to here is in the page: the end asked for, unless the budget ended the call before.
     pub scanned: Position,
-    /// How far any topic of the filter was trimmed, as of this read.
+    /// How far any topic of the filter was trimmed as of this read, where that lies beyond its start.
     pub trimmed: Option<Trim>,
 }
 

@@ -75,16 +75,22 @@ impl MediaType {
 
     /// How a line carries a body of this type.
     pub fn data_kind(&self) -> DataKind {
-        let text = match &self.0 {
+        match &self.0 {
             Repr::Json => return DataKind::Json,
             Repr::None => return DataKind::Text,
-            Repr::Other(_) => self.essence().unwrap_or("").to_ascii_lowercase(),
+            Repr::Other(_) => {}
+        }
+        let Some((kind, subtype)) = self.essence().and_then(|essence| essence.split_once('/')) else {
+            return DataKind::Binary;
         };
-        match text.split_once('/') {
-            Some(("application", "json")) => DataKind::Json,
-            Some((_, subtype)) if subtype.ends_with("+json") => DataKind::Json,
-            Some(("text", _) | ("application", "x-www-form-urlencoded")) => DataKind::Text,
-            _ => DataKind::Binary,
+        let is = |own: &str, name: &str| own.eq_ignore_ascii_case(name);
+        let suffix = subtype.rsplit_once('+').map_or("", |(_, suffix)| suffix);
+        if is(suffix, "json") || is(kind, "application") && is(subtype, "json") {
+            DataKind::Json
+        } else if is(kind, "text") || is(kind, "application") && is(subtype, "x-www-form-urlencoded") {
+            DataKind::Text
+        } else {
+            DataKind::Binary
         }
     }
 }

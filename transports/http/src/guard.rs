@@ -60,7 +60,7 @@ fn check(app: &App, request: &Request) -> Result<Cors, Problem> {
     let host = request
         .uri()
         .authority()
-        .map(|authority| authority.as_str())
+        .map(axum::http::uri::Authority::as_str)
         .or_else(|| text(headers, &header::HOST));
     if app.settings.loopback && !host.is_some_and(is_loopback_host) {
         return Err(Problem::detailed(

@@ -99,24 +99,26 @@ impl Inbound {
     pub(super) fn next(&mut self, answer: &mut Vec<u8>) -> Result<Received, Broken> {
         let Some(state) = &mut self.state else { return Ok(Received::Nothing) };
         let mut wire = Wire { unread: &mut state.unread, boundary: &mut state.boundary, answer };
-        let result = state.context.read(&mut wire);
-        // A pong is written with the next read or flush; this is the flush.
-        let _ = state.context.flush(&mut wire);
-        match result {
-            Ok(Message::Text(line)) => Ok(Received::Line(line)),
-            Ok(Message::Binary(_)) => Ok(Received::Binary),
-            Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => self.next(answer),
-            Ok(Message::Close(_)) => Ok(Received::Close),
-            Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
-                if state.unread.is_empty() && state.boundary.is_clean() {
-                    self.state = None;
+        loop {
+            let result = state.context.read(&mut wire);
+            // A pong is written with the next read or flush; this is the flush.
+            let _ = state.context.flush(&mut wire);
+            return match result {
+                Ok(Message::Text(line)) => Ok(Received::Line(line)),
+                Ok(Message::Binary(_)) => Ok(Received::Binary),
+                Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => continue,
+                Ok(Message::Close(_)) => Ok(Received::Close),
+                Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if state.unread.is_empty() && state.boundary.is_clean() {
+                        self.state = None;
+                    }
+                    Ok(Received::Nothing)
                 }
-                Ok(Received::Nothing)
-            }
-            Err(Error::ConnectionClosed | Error::AlreadyClosed) => Ok(Received::Close),
-            Err(Error::Capacity(CapacityError::MessageTooLong { .. })) => Err(Broken(1009)),
-            Err(Error::Utf8(_)) => Err(Broken(1007)),
-            Err(_) => Err(Broken(1002)),
+                Err(Error::ConnectionClosed | Error::AlreadyClosed) => Ok(Received::Close),
+                Err(Error::Capacity(CapacityError::MessageTooLong { .. })) => Err(Broken(1009)),
+                Err(Error::Utf8(_)) => Err(Broken(1007)),
+                Err(_) => Err(Broken(1002)),
+            };
         }
     }
 }
