@@ -78,7 +78,7 @@ struct Following {
     shard: Arc<Shard>,
     wake: Arc<Wake>,
     place: usize,
-    terms: Vec<Attached>,
+    terms: SmallVec<[Attached; 1]>,
     timer: Timer,
     spoke: Instant,
 }
@@ -180,7 +180,7 @@ impl Reader {
             shard,
             wake,
             place,
-            terms: Vec::with_capacity(self.filter.terms().len()),
+            terms: SmallVec::new(),
             timer: Timer::default(),
             spoke: Instant::now(),
         };

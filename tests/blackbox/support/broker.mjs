@@ -49,15 +49,15 @@ export class Broker {
   }
 
   async spawn() {
-    const child = spawn(BINARY, this.command, { env: environment(this.env), stdio: ['ignore', 'ignore', 'pipe'] });
+    const child = spawn(BINARY, this.command, { env: environment(this.env), stdio: ['ignore', 'pipe', 'pipe'] });
     this.child = child;
     this.ended = once(child, 'close').then(([code, signal]) => ({ code, signal }));
     const seen = this.stderr.length;
+    let stdout = '';
+    child.stderr.setEncoding('utf8').on('data', (chunk) => (this.stderr += chunk));
     const address = new Promise((resolve) => {
-      child.stderr.setEncoding('utf8');
-      child.stderr.on('data', (chunk) => {
-        this.stderr += chunk;
-        const found = /address\s+http:\/\/(\S+):(\d+)/.exec(this.stderr.slice(seen));
+      child.stdout.setEncoding('utf8').on('data', (chunk) => {
+        const found = /address\s+http:\/\/(\S+):(\d+)/.exec((stdout += chunk));
         if (found) resolve(found);
       });
     });
@@ -84,9 +84,10 @@ export class Broker {
     return { ...how, ms: performance.now() - began };
   }
 
-  /** Ends the broker in good order, and starts it on the same data. */
-  async restart() {
+  /** Ends the broker in good order, and starts it on the same data; where it was, if clients are to find it again. */
+  async restart({ samePort = false } = {}) {
     await this.end('SIGTERM');
+    if (samePort) this.command = this.command.map((word) => (word === '127.0.0.1:0' ? `127.0.0.1:${this.port}` : word));
     await this.spawn();
   }
 

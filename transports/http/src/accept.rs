@@ -80,7 +80,10 @@ async fn serve(stream: TcpStream, peer: SocketAddr, acceptor: Acceptor) {
     let mut start = [0; HTTP2_PREFACE.len()];
     let head_time = Duration::from_millis(REQUEST_HEAD_MS_MAX);
     match tokio::time::timeout(head_time, stream.peek(&mut start)).await {
-        Ok(Ok(count)) if start[..count] == *HTTP2_PREFACE => serve_http2(stream, acceptor).await,
+        Ok(Ok(count)) if start[..count] == *HTTP2_PREFACE => {
+            // Boxed, because it is large and rare.
+            Box::pin(serve_http2(stream, acceptor)).await;
+        }
         Ok(Ok(count)) if count > 0 => serve_http1(stream, acceptor).await,
         // It closed, or sent nothing in time.
         _ => {}

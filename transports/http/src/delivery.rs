@@ -69,7 +69,7 @@ fn start(taken: Taken, shard: usize, connections: &mut tokio::task::JoinSet<()>)
         Err(error) => return tracing::warn!(%error, "a socket could not be taken over"),
     };
     match job {
-        Job::Stream(start) => connections.spawn(stream::run(socket, shard, *start)),
-        Job::WebSocket(start) => connections.spawn(websocket::run(socket, received, shard, *start)),
+        Job::Stream(start) => connections.spawn(stream::Connection::new(socket, shard, *start)),
+        Job::WebSocket(start) => connections.spawn(websocket::Session::new(socket, received, shard, *start)),
     };
 }

@@ -6,7 +6,7 @@ use std::{net::IpAddr, sync::Arc};
 use axum::{
     body::Body,
     extract::{Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, Version, header},
     middleware::Next,
 };
 use tailwire_wire::{Code, Problem};
@@ -62,7 +62,11 @@ fn check(app: &App, request: &Request) -> Result<Cors, Problem> {
         .authority()
         .map(axum::http::uri::Authority::as_str)
         .or_else(|| text(headers, &header::HOST));
-    if app.settings.loopback && !host.is_some_and(is_loopback_host) {
+    if host.is_none() && request.version() == Version::HTTP_11 {
+        return Err(Problem::detailed(Code::RequestInvalid, "A request of HTTP/1.1 has a Host header."));
+    }
+    // A browser always says where it believes to be; only other clients, of HTTP/1.0, may not.
+    if app.settings.loopback && !host.is_none_or(is_loopback_host) {
         return Err(Problem::detailed(
             Code::ForeignHost,
             "This broker listens on loopback only, and answers only requests for a loopback host. \

@@ -3,22 +3,20 @@
 
 use std::{
     io::{self, IoSlice},
-    task::{Context, Poll},
+    net::Shutdown,
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use bytes::Bytes;
 use smallvec::SmallVec;
+use socket2::SockRef;
 use tailwire_core::{Slice, Timer};
 use tailwire_model::{
     Position,
     limits::{BATCH_READ_BYTES_MAX, STALL_CLOSE_MS, STALL_RELEASE_MS},
 };
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-    time::Instant,
-};
+use tokio::{net::TcpStream, time::Instant};
 
 /// How many pieces one call writes, at most; the kernel takes 1,024.
 const PIECES_PER_WRITE: usize = 64;
@@ -233,14 +231,43 @@ fn before(slice: &Slice) -> Position {
     slice.messages().first().map_or(Position::ZERO, |message| message.position().previous())
 }
 
-/// Closes a socket so that the client gets what was written: a close with unread input would take it back.
-pub(crate) async fn hang_up(mut socket: TcpStream) {
-    let goodbye = async {
-        socket.shutdown().await?;
-        let mut waste = [0; 512];
-        while socket.read(&mut waste).await? > 0 {}
-        io::Result::Ok(())
-    };
-    // The client may be gone, or never close; either way the socket is closed here.
-    let _ = tokio::time::timeout(HANG_UP, goodbye).await;
+/// Ready when the client has closed its side. What it may send until then is thrown away.
+pub(crate) fn poll_closed(socket: &TcpStream, cx: &mut Context<'_>) -> Poll<()> {
+    let mut waste = [0; 512];
+    loop {
+        if ready!(socket.poll_read_ready(cx)).is_err() {
+            return Poll::Ready(());
+        }
+        match socket.try_read(&mut waste) {
+            Ok(0) => return Poll::Ready(()),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => return Poll::Ready(()),
+        }
+    }
+}
+
+/// The end of a connection in good order: the client is told that nothing comes any more, and has a moment to close. A
+/// socket that is closed with unread input would take back what was written last.
+#[derive(Default)]
+pub(crate) struct HangUp {
+    deadline: Option<Instant>,
+}
+
+impl HangUp {
+    pub(crate) fn poll(
+        &mut self,
+        socket: &TcpStream,
+        timer: Option<&mut Timer>,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
+        if self.deadline.is_none() && SockRef::from(socket).shutdown(Shutdown::Write).is_err() {
+            return Poll::Ready(());
+        }
+        let deadline = *self.deadline.get_or_insert_with(|| Instant::now() + HANG_UP);
+        match timer.map(|timer| timer.poll_until(cx, deadline)) {
+            Some(Poll::Pending) => poll_closed(socket, cx),
+            Some(Poll::Ready(())) | None => Poll::Ready(()),
+        }
+    }
 }

@@ -4,8 +4,7 @@
 //! of shared bytes whatever its framing.
 
 use std::{
-    future::poll_fn,
-    io,
+    pin::Pin,
     task::{Context, Poll, ready},
 };
 
@@ -17,7 +16,7 @@ use tokio::net::TcpStream;
 
 use crate::{
     metrics::{Connected, Metrics, Transport},
-    outgoing::{Outgoing, WriteError, hang_up},
+    outgoing::{HangUp, Outgoing, WriteError, poll_closed},
 };
 
 /// How a stream speaks.
@@ -104,7 +103,8 @@ pub(crate) struct Start {
     pub(crate) metrics: Metrics,
 }
 
-struct Connection {
+/// A stream, as a task of the delivery runtime. It is its own future, so that it takes no more than it holds.
+pub(crate) struct Connection {
     socket: TcpStream,
     reader: Reader,
     codec: Codec,
@@ -113,46 +113,53 @@ struct Connection {
     retry_ms: Option<u64>,
     connected: Connected,
     /// Nothing comes behind what is pending.
-    ending: bool,
+    ending: Option<HangUp>,
 }
 
-/// Runs a stream until one side ends it.
-pub(crate) async fn run(socket: TcpStream, shard: usize, start: Start) {
-    let Start { head, mut reader, codec, retry_ms, metrics } = start;
-    reader.follow(shard);
-    let mut out = Outgoing::default();
-    out.push(head);
-    let connected = metrics.connected(codec.transport());
-    let retry_ms = Some(retry_ms);
-    let mut connection = Connection { socket, reader, codec, out, retry_ms, connected, ending: false };
-    poll_fn(|cx| connection.poll(cx)).await;
-    hang_up(connection.socket).await;
+impl Future for Connection {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.get_mut().poll_stream(cx)
+    }
 }
 
 impl Connection {
+    pub(crate) fn new(socket: TcpStream, shard: usize, start: Start) -> Self {
+        let Start { head, mut reader, codec, retry_ms, metrics } = start;
+        reader.follow(shard);
+        let mut out = Outgoing::default();
+        out.push(head);
+        let connected = metrics.connected(codec.transport());
+        Self { socket, reader, codec, out, retry_ms: Some(retry_ms), connected, ending: None }
+    }
+
     /// Ready when the connection is over.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_stream(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             let connected = &self.connected;
-            match self.out.poll_write(&self.socket, cx, |bytes| connected.wrote(bytes)) {
-                Poll::Ready(Ok(())) if self.ending => return Poll::Ready(()),
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(_)) => return Poll::Ready(()),
-                Poll::Pending => match ready!(self.poll_stalled(cx)) {
+            match (self.out.poll_write(&self.socket, cx, |bytes| connected.wrote(bytes)), &mut self.ending) {
+                (Poll::Ready(Ok(())), Some(ending)) => {
+                    return ending.poll(&self.socket, self.reader.timer(), cx);
+                }
+                (Poll::Ready(Ok(())), None) => {}
+                (Poll::Ready(Err(_)), _) => return Poll::Ready(()),
+                (Poll::Pending, _) => match ready!(self.poll_stalled(cx)) {
                     Ok(()) => continue,
                     Err(_) => return Poll::Ready(()),
                 },
             }
             self.gather(cx);
             if self.out.is_empty() {
-                return self.poll_hung_up(cx);
+                // It has asked for an endless response, and has nothing more to say.
+                return poll_closed(&self.socket, cx);
             }
         }
     }
 
     /// Takes from the reader what makes up one write.
     fn gather(&mut self, cx: &mut Context<'_>) {
-        while !self.ending && !self.out.is_full() {
+        while self.ending.is_none() && !self.out.is_full() {
             match self.reader.poll_next(cx) {
                 Poll::Pending => return,
                 Poll::Ready(Ok(event)) => self.take(event),
@@ -185,7 +192,7 @@ impl Connection {
         if self.codec.chunked {
             self.out.push(Bytes::from_static(framing::LAST_CHUNK));
         }
-        self.ending = true;
+        self.ending = Some(HangUp::default());
     }
 
     fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WriteError>> {
@@ -198,22 +205,6 @@ impl Connection {
             Err(error) => {
                 self.connected.ended(ByeReason::Slow);
                 Poll::Ready(Err(error))
-            }
-        }
-    }
-
-    /// Ready when the client has closed. What it may send is thrown away: it has asked for an endless response.
-    fn poll_hung_up(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut waste = [0; 512];
-        loop {
-            if ready!(self.socket.poll_read_ready(cx)).is_err() {
-                return Poll::Ready(());
-            }
-            match self.socket.try_read(&mut waste) {
-                Ok(0) => return Poll::Ready(()),
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(_) => return Poll::Ready(()),
             }
         }
     }

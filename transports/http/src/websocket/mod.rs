@@ -6,13 +6,12 @@ mod inbound;
 mod requests;
 mod session;
 
-use std::{future::poll_fn, sync::Arc};
+use std::sync::Arc;
 
-use bytes::Bytes;
 use tailwire_core::{Principal, Reader};
-use tokio::net::TcpStream;
 
-use crate::{api::App, outgoing::hang_up};
+pub(crate) use self::session::Session;
+use crate::api::App;
 
 /// What a WebSocket begins with.
 pub(crate) struct Start {
@@ -22,11 +21,4 @@ pub(crate) struct Start {
     pub(crate) head: Vec<u8>,
     /// The URL's subscription, if it names topics.
     pub(crate) subscription: Option<Reader>,
-}
-
-/// Runs a WebSocket until one side ends it.
-pub(crate) async fn run(socket: TcpStream, received: Bytes, shard: usize, start: Start) {
-    let mut session = session::Session::new(socket, received, shard, start);
-    poll_fn(|cx| session.poll(cx)).await;
-    hang_up(session.into_socket()).await;
 }

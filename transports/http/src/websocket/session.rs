@@ -5,12 +5,14 @@
 //! once however many subscriptions they are for.
 
 use std::{
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
 use futures_util::Stream;
+use smallvec::SmallVec;
 use tailwire_core::{Event, Principal, Reader};
 use tailwire_model::{
     ByeReason, Filter,
@@ -31,7 +33,7 @@ use super::{
 use crate::{
     api::App,
     metrics::{Connected, Transport},
-    outgoing::{Outgoing, WriteError},
+    outgoing::{HangUp, Outgoing, WriteError},
 };
 
 /// Close codes (RFC 6455 §7.4.1, and the registry of §11.7).
@@ -42,7 +44,7 @@ const CLOSE_RESTART: u16 = 1012;
 const FORMAT: usize = Format::Frame as usize;
 
 /// See the module.
-pub(super) struct Session {
+pub(crate) struct Session {
     app: Arc<App>,
     principal: Principal,
     socket: TcpStream,
@@ -51,12 +53,12 @@ pub(super) struct Session {
     inbound: Inbound,
     /// Gives what is for all subscriptions that have caught up.
     live: Reader,
-    subscriptions: Vec<Subscription>,
+    subscriptions: SmallVec<[Subscription; 1]>,
     /// Most connections never ask for anything.
     requests: Option<Box<Requests>>,
     connected: Connected,
     /// Nothing comes behind what is pending.
-    ending: bool,
+    ending: Option<HangUp>,
 }
 
 struct Subscription {
@@ -76,8 +78,18 @@ enum Stage {
 /// The connection is over.
 struct Over;
 
+impl Future for Session {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let session = self.get_mut();
+        while ready!(session.poll_turn(cx)).is_ok() {}
+        Poll::Ready(())
+    }
+}
+
 impl Session {
-    pub(super) fn new(socket: TcpStream, received: Bytes, shard: usize, start: Start) -> Self {
+    pub(crate) fn new(socket: TcpStream, received: Bytes, shard: usize, start: Start) -> Self {
         let Start { app, principal, head, subscription } = start;
         let mut live = app.broker.open_empty(FORMAT);
         live.follow(shard);
@@ -90,9 +102,9 @@ impl Session {
             out: Outgoing::default(),
             inbound: Inbound::new(received),
             live,
-            subscriptions: Vec::new(),
+            subscriptions: SmallVec::new(),
             requests: None,
-            ending: false,
+            ending: None,
         };
         session.out.push(head);
         session.welcome();
@@ -115,25 +127,16 @@ impl Session {
         self.say(&out);
     }
 
-    /// The socket of a connection that is over.
-    pub(super) fn into_socket(self) -> TcpStream {
-        self.socket
-    }
-
-    /// Ready when the connection is over.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        while ready!(self.poll_turn(cx)).is_ok() {}
-        Poll::Ready(())
-    }
-
     /// One turn: write what is pending, then take more from readers, requests and the client.
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Over>> {
         let connected = &self.connected;
-        match self.out.poll_write(&self.socket, cx, |bytes| connected.wrote(bytes)) {
-            Poll::Ready(Ok(())) if self.ending => return Poll::Ready(Err(Over)),
-            Poll::Ready(Ok(())) => {}
-            Poll::Ready(Err(_)) => return Poll::Ready(Err(Over)),
-            Poll::Pending => return self.poll_stalled(cx),
+        match (self.out.poll_write(&self.socket, cx, |bytes| connected.wrote(bytes)), &mut self.ending) {
+            (Poll::Ready(Ok(())), Some(ending)) => {
+                return ending.poll(&self.socket, self.live.timer(), cx).map(|()| Err(Over));
+            }
+            (Poll::Ready(Ok(())), None) => {}
+            (Poll::Ready(Err(_)), _) => return Poll::Ready(Err(Over)),
+            (Poll::Pending, _) => return self.poll_stalled(cx),
         }
         self.gather_live(cx);
         self.gather_catching_up(cx);
@@ -163,7 +166,7 @@ impl Session {
 
     /// Takes from the live reader what makes up one write.
     fn gather_live(&mut self, cx: &mut Context<'_>) {
-        while !self.ending && !self.out.is_full() {
+        while self.ending.is_none() && !self.out.is_full() {
             match self.live.poll_next(cx) {
                 Poll::Pending => return,
                 Poll::Ready(Ok(event)) => self.take_live(event),
@@ -202,7 +205,7 @@ impl Session {
     /// Lets each subscription that is catching up go one write further, and joins those that have.
     fn gather_catching_up(&mut self, cx: &mut Context<'_>) {
         for index in 0..self.subscriptions.len() {
-            while !self.ending && !self.out.is_full() {
+            while self.ending.is_none() && !self.out.is_full() {
                 let subscription = &mut self.subscriptions[index];
                 let Stage::CatchingUp(reader) = &mut subscription.stage else { break };
                 match reader.poll_next(cx) {
@@ -260,7 +263,7 @@ impl Session {
 
     fn gather_answers(&mut self, cx: &mut Context<'_>) {
         while let Some(requests) = &mut self.requests {
-            match std::pin::Pin::new(&mut **requests).poll_next(cx) {
+            match Pin::new(&mut **requests).poll_next(cx) {
                 Poll::Ready(Some(outcome)) => self.take_outcome(outcome),
                 Poll::Ready(None) => self.requests = None,
                 Poll::Pending => return,
@@ -294,7 +297,7 @@ impl Session {
     /// Takes what the client sends. Ready when there is something to write, or the connection is over.
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Over>> {
         loop {
-            if self.ending {
+            if self.ending.is_some() {
                 return Poll::Ready(Ok(()));
             }
             // A client that asks faster than it can be answered, or doesn't take its answers, is not read from.
@@ -326,7 +329,7 @@ impl Session {
             Ok(Received::Nothing) => return false,
             Ok(Received::Binary) => self.close(CLOSE_UNSUPPORTED, "lines are text"),
             // The protocol has written the reply already.
-            Ok(Received::Close) => self.ending = true,
+            Ok(Received::Close) => self.ending = Some(HangUp::default()),
             Err(Broken(code)) => self.close(code, ""),
         }
         true
@@ -385,6 +388,6 @@ impl Session {
         let mut frame = Vec::new();
         framing::frame_close(code, reason, &mut frame);
         self.out.push(frame);
-        self.ending = true;
+        self.ending = Some(HangUp::default());
     }
 }
