@@ -1,13 +1,9 @@
 //! The broker: one log, one committer, some shards of readers. Every transport and every protocol asks here.
 
-use std::{
-    io,
-    sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{io, sync::Arc};
 
 use tailwire_model::{
-    Cursor, Epoch, Epochs, Filter, Message, Position, Term, Timestamp, Topic,
+    Cursor, Epoch, Filter, Message, Position, Term, Topic,
     epochs::Standing,
     gap::{self, Resume},
     limits::READ_BYTES_MAX,
@@ -17,6 +13,7 @@ use tailwire_model::{
 use tokio::sync::oneshot;
 
 use crate::{
+    clock::Clock,
     committer::{Committer, Health, Queue, WriteError, WriteResult},
     log::{Appended, Bounds, Commit, Feed, Group, Log, LogStats, TopicInfo},
     metrics::Metrics,
@@ -25,29 +22,8 @@ use crate::{
     reader::{ReadError, Reader},
     segment::Encoders,
     shard::Shard,
+    shared::Shared,
 };
-
-/// Time and chance, given from outside.
-#[derive(Debug, Clone, Copy)]
-pub struct Clock {
-    /// The wall clock.
-    pub now: fn() -> Timestamp,
-    /// A random number, uniform over all of `u64`.
-    pub random: fn() -> u64,
-}
-
-impl Clock {
-    /// The system's wall clock.
-    pub fn system_now() -> Timestamp {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-    }
-
-    /// A draw, uniform over 0..1.
-    pub fn draw(&self) -> f64 {
-        ((self.random)() >> 11) as f64 / (1u64 << 53) as f64
-    }
-}
 
 /// What a broker is made of.
 pub struct Parts {
@@ -131,20 +107,6 @@ pub enum MessageError {
     /// See [`ReadError`].
     #[error(transparent)]
     Read(#[from] ReadError),
-}
-
-/// What all handles of a broker share.
-pub(crate) struct Shared {
-    pub(crate) log: Arc<dyn Log>,
-    pub(crate) epochs: Arc<Epochs>,
-    pub(crate) pool: Arc<Pool>,
-    pub(crate) shards: Vec<Arc<Shard>>,
-    pub(crate) metrics: Arc<Metrics>,
-    pub(crate) encoders: Encoders,
-    pub(crate) clock: Clock,
-    queue: Arc<Queue>,
-    health: Arc<Health>,
-    policy: Arc<dyn Policy>,
 }
 
 /// A handle; cloning is cheap.

@@ -18,7 +18,7 @@ use tailwire_model::{
 use tokio::sync::oneshot;
 
 use crate::{
-    Clock,
+    clock::Clock,
     log::{Appended, Group, Log, LogError},
     metrics::Metrics,
 };

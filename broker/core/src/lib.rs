@@ -4,7 +4,9 @@
 //! else supplies ([`segment::Encoder`]); time and chance come from outside ([`Clock`]).
 
 mod broker;
+mod clock;
 mod committer;
+mod following;
 pub mod log;
 mod metrics;
 mod page;
@@ -14,10 +16,12 @@ mod reader;
 mod routes;
 mod segment;
 mod shard;
+mod shared;
 mod tail;
 mod timer;
 
-pub use broker::{Broker, Clock, Interest, MessageError, OpenError, Parts, PublishError, Start};
+pub use broker::{Broker, Interest, MessageError, OpenError, Parts, PublishError, Start};
+pub use clock::Clock;
 pub use committer::{Committer, WriteError};
 pub use log::Log;
 pub use metrics::Metrics;

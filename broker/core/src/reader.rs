@@ -13,7 +13,7 @@ use std::{
 
 use smallvec::SmallVec;
 use tailwire_model::{
-    Bye, ByeReason, Cursor, Filter, Gap, Position, Term, gap,
+    Bye, ByeReason, Cursor, Filter, Gap, Position, gap,
     limits::{
         BATCH_READ_BYTES_MAX, DRAIN_RETRY_MS, HEARTBEAT_MS, READ_BYTES_MAX, READ_MESSAGES_MAX, SCAN_BYTES_MAX,
     },
@@ -22,12 +22,12 @@ use tailwire_model::{
 use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
-    broker::Shared,
+    following::Following,
     log::{Budget, LogError},
     metrics::ReasonLabel,
     segment::{Segment, Slice},
-    shard::Shard,
-    tail::{Slices, Tail, Wake, merge},
+    shared::Shared,
+    tail::Slices,
     timer::Timer,
 };
 
@@ -71,24 +71,6 @@ pub struct Reader {
 struct Told {
     opened: bool,
     caught_up: bool,
-}
-
-/// A reader's place on a shard, once it follows the tails.
-struct Following {
-    shard: Arc<Shard>,
-    wake: Arc<Wake>,
-    place: usize,
-    terms: SmallVec<[Attached; 1]>,
-    timer: Timer,
-    spoke: Instant,
-}
-
-struct Attached {
-    term: Term,
-    tail: Arc<Tail>,
-    key: usize,
-    /// How many of the reader's subscriptions ask for this term.
-    count: usize,
 }
 
 /// One turn of a read, done by the pool.
@@ -174,16 +156,7 @@ impl Reader {
     /// From here on the reader follows the tails of a shard, whose runtime should be the one that polls it.
     pub fn follow(&mut self, shard: usize) {
         let shard = self.shared.shards[shard % self.shared.shards.len()].clone();
-        let wake = Arc::new(Wake::default());
-        let place = shard.enter(wake.clone());
-        let mut following = Following {
-            shard,
-            wake,
-            place,
-            terms: SmallVec::new(),
-            timer: Timer::default(),
-            spoke: Instant::now(),
-        };
+        let mut following = Following::new(shard);
         self.filter.terms().iter().for_each(|term| following.attach(term));
         self.following = Some(Box::new(following));
     }
@@ -410,45 +383,5 @@ fn cut_to_batch(slices: &mut Slices) -> bool {
 impl Drop for Reader {
     fn drop(&mut self) {
         self.shared.metrics.readers.dec();
-    }
-}
-
-impl Following {
-    fn attach(&mut self, term: &Term) {
-        if let Some(own) = self.terms.iter_mut().find(|own| own.term == *term) {
-            own.count += 1;
-            return;
-        }
-        let (tail, key) = self.shard.attach(term, &self.wake);
-        self.terms.push(Attached { term: term.clone(), tail, key, count: 1 });
-    }
-
-    fn detach(&mut self, term: &Term) {
-        let Some(index) = self.terms.iter().position(|own| own.term == *term) else { return };
-        self.terms[index].count -= 1;
-        if self.terms[index].count == 0 {
-            let own = self.terms.swap_remove(index);
-            self.shard.detach(&own.term, &own.tail, own.key);
-        }
-    }
-
-    fn filter(&self) -> Filter {
-        Filter::union(self.terms.iter().map(|own| &own.term))
-    }
-
-    /// What the tails hold, merged; `None` when one of them doesn't reach back that far.
-    fn between(&self, after: Position, upto: Position) -> Option<Slices> {
-        let slices: Option<SmallVec<[Slices; 2]>> =
-            self.terms.iter().map(|own| own.tail.between(after, upto)).collect();
-        slices.map(merge)
-    }
-}
-
-impl Drop for Following {
-    fn drop(&mut self) {
-        for own in self.terms.drain(..) {
-            self.shard.detach(&own.term, &own.tail, own.key);
-        }
-        self.shard.leave(self.place);
     }
 }

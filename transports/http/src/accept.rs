@@ -26,8 +26,8 @@ use tokio::{
 use tower::Service;
 
 use crate::{
-    delivery::Delivery,
-    takeover::{Handoff, Slot, Socket, Taken},
+    delivery::{Delivery, Taken},
+    takeover::{Handoff, Slot, Socket},
 };
 
 /// How an HTTP/2 connection begins (RFC 9113 §3.4); no method of HTTP/1.1 does.

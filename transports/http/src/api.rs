@@ -18,8 +18,8 @@ use tailwire_model::{Cursor, Filter, IdempotencyKey, Message, Topic, limits::DRA
 use tailwire_wire::{
     Code, Format, Problem, Publish, page,
     page::TopicEntry,
-    query,
-    request::{PageRequest, TopicsRequest},
+    query::{self, TopicsRequest},
+    request::PageRequest,
 };
 use tokio::time::Instant;
 

@@ -3,10 +3,11 @@
 
 use std::{io, thread};
 
+use bytes::Bytes;
 use tailwire_core::Broker;
 use tokio::{net::TcpStream, runtime, sync::mpsc};
 
-use crate::{stream, takeover::Taken, websocket};
+use crate::{stream, websocket};
 
 /// What a delivery runtime does with a socket.
 pub(crate) enum Job {
@@ -14,6 +15,13 @@ pub(crate) enum Job {
     Stream(Box<stream::Start>),
     /// A WebSocket.
     WebSocket(Box<websocket::Start>),
+}
+
+/// A socket on its way to a delivery runtime, with what the client has sent beyond its request.
+pub(crate) struct Taken {
+    pub(crate) socket: std::net::TcpStream,
+    pub(crate) received: Bytes,
+    pub(crate) job: Job,
 }
 
 /// The way to the delivery runtimes. They end when the last handle is gone and their connections are closed.

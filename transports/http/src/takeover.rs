@@ -14,7 +14,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use hyper::rt::ReadBufCursor;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
@@ -179,11 +178,4 @@ impl hyper::rt::Write for Socket {
         self.slot.set_flushed(false);
         self.inner().poll_write_vectored(cx, bufs)
     }
-}
-
-/// A socket on its way to a delivery runtime, with what the client has sent beyond its request.
-pub(crate) struct Taken {
-    pub(crate) socket: std::net::TcpStream,
-    pub(crate) received: Bytes,
-    pub(crate) job: Job,
 }

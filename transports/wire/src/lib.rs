@@ -6,6 +6,7 @@
 
 mod accept;
 mod draft;
+pub mod etag;
 pub mod format;
 pub mod framing;
 mod json;

@@ -10,7 +10,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::{
     draft::{self, Object},
-    negotiate::tag_cursor,
+    etag::tag_cursor,
     problem::{Code, Problem},
     query::{self, Seen},
 };

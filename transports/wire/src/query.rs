@@ -9,10 +9,7 @@ use tailwire_model::{
     limits::{LAST_MAX, PAGE_MESSAGES_MAX, TOPICS_PAGE_DEFAULT, TOPICS_PAGE_MAX},
 };
 
-use crate::{
-    problem::{Code, Problem},
-    request::TopicsRequest,
-};
+use crate::problem::{Code, Problem};
 
 /// From where a read starts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -87,6 +84,17 @@ pub struct ReadQuery {
     pub wait_s: Option<u64>,
     /// `envelope=true`.
     pub envelope: bool,
+}
+
+/// What a `topics`, or GET `/topics`, asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicsRequest {
+    /// The topics whose names begin so.
+    pub prefix: String,
+    /// The topics after this name.
+    pub from: Option<String>,
+    /// How many at most, within the bounds.
+    pub limit: usize,
 }
 
 impl ReadQuery {

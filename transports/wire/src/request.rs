@@ -14,7 +14,7 @@ use crate::{
     draft::{self, Object, missing, present, string},
     problem::{Code, Problem},
     publish::{self, Publish},
-    query::{self, Start},
+    query::{self, Start, TopicsRequest},
 };
 
 /// The longest id: what a client counts, or a UUID, and then some.
@@ -111,17 +111,6 @@ pub struct PageRequest {
     pub limit: usize,
     /// How long to wait for a message: `wait` in seconds, as granted. Zero: not at all.
     pub wait_ms: u64,
-}
-
-/// What a `topics`, or GET `/topics`, asks for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TopicsRequest {
-    /// The topics whose names begin so.
-    pub prefix: String,
-    /// The topics after this name.
-    pub from: Option<String>,
-    /// How many at most, within the bounds.
-    pub limit: usize,
 }
 
 /// Why a line is not a request.

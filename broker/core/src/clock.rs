@@ -1,0 +1,27 @@
+//! Time and chance, which the broker is given and never reaches for.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tailwire_model::Timestamp;
+
+/// Time and chance, given from outside.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock {
+    /// The wall clock.
+    pub now: fn() -> Timestamp,
+    /// A random number, uniform over all of `u64`.
+    pub random: fn() -> u64,
+}
+
+impl Clock {
+    /// The system's wall clock.
+    pub fn system_now() -> Timestamp {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// A draw, uniform over 0..1.
+    pub fn draw(&self) -> f64 {
+        ((self.random)() >> 11) as f64 / (1u64 << 53) as f64
+    }
+}

@@ -1,0 +1,79 @@
+//! A reader's place on a shard: its terms' tails, its waker, its timer.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+use tailwire_model::{Filter, Position, Term};
+use tokio::time::Instant;
+
+use crate::{
+    shard::Shard,
+    tail::{Slices, Tail, Wake, merge},
+    timer::Timer,
+};
+
+/// A reader's place on a shard, once it follows the tails.
+pub(crate) struct Following {
+    pub(crate) shard: Arc<Shard>,
+    pub(crate) wake: Arc<Wake>,
+    place: usize,
+    terms: SmallVec<[Attached; 1]>,
+    pub(crate) timer: Timer,
+    pub(crate) spoke: Instant,
+}
+
+struct Attached {
+    term: Term,
+    tail: Arc<Tail>,
+    key: usize,
+    /// How many of the reader's subscriptions ask for this term.
+    count: usize,
+}
+
+impl Following {
+    /// A place without terms.
+    pub(crate) fn new(shard: Arc<Shard>) -> Self {
+        let wake = Arc::new(Wake::default());
+        let place = shard.enter(wake.clone());
+        let (terms, timer, spoke) = (SmallVec::new(), Timer::default(), Instant::now());
+        Self { shard, wake, place, terms, timer, spoke }
+    }
+
+    pub(crate) fn attach(&mut self, term: &Term) {
+        if let Some(own) = self.terms.iter_mut().find(|own| own.term == *term) {
+            own.count += 1;
+            return;
+        }
+        let (tail, key) = self.shard.attach(term, &self.wake);
+        self.terms.push(Attached { term: term.clone(), tail, key, count: 1 });
+    }
+
+    pub(crate) fn detach(&mut self, term: &Term) {
+        let Some(index) = self.terms.iter().position(|own| own.term == *term) else { return };
+        self.terms[index].count -= 1;
+        if self.terms[index].count == 0 {
+            let own = self.terms.swap_remove(index);
+            self.shard.detach(&own.term, &own.tail, own.key);
+        }
+    }
+
+    pub(crate) fn filter(&self) -> Filter {
+        Filter::union(self.terms.iter().map(|own| &own.term))
+    }
+
+    /// What the tails hold, merged; `None` when one of them doesn't reach back that far.
+    pub(crate) fn between(&self, after: Position, upto: Position) -> Option<Slices> {
+        let slices: Option<SmallVec<[Slices; 2]>> =
+            self.terms.iter().map(|own| own.tail.between(after, upto)).collect();
+        slices.map(merge)
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        for own in self.terms.drain(..) {
+            self.shard.detach(&own.term, &own.tail, own.key);
+        }
+        self.shard.leave(self.place);
+    }
+}

@@ -1,0 +1,351 @@
+//! A broker without threads of its own that matter: the committer is stepped, the dispatcher is polled, and the log's
+//! reads stand before a gate, so that a test says what happens when. Time is tokio's paused clock.
+
+use std::{
+    cell::Cell,
+    future::Future,
+    pin::{Pin, pin},
+    sync::{
+        Arc, Condvar, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
+    thread::{self, Thread},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tailwire_core::{
+    AllowAll, Broker, Clock, Committer, Encoder, Interest, Log, Parts, Principal, PublishError, Reader, Start,
+    log::{Appended, Bounds, Budget, Feed, Group, LogError, LogStats, Page, TopicInfo},
+};
+use tailwire_model::{
+    Condition, Cursor, Draft, Epochs, Filter, MediaType, Message, Position, Term, Timestamp, Topic,
+    TrimReason,
+};
+use tailwire_storage::MemoryLog;
+use tokio::runtime::Runtime;
+
+/// 2026-11-21, in milliseconds.
+pub(crate) const START: u64 = 1_795_000_000_000;
+
+/// One format: a message's position. It shows which message an encoding is of, and that encodings don't run together.
+pub(crate) static ENCODERS: [Encoder; 1] = [encode_position];
+
+fn encode_position(message: &Message, out: &mut Vec<u8>) {
+    out.extend_from_slice(&message.position().0.to_be_bytes());
+}
+
+/// Bodies are slices of this: a large message costs a test nothing.
+static ZEROS: [u8; 2 << 20] = [0; 2 << 20];
+
+thread_local! {
+    static DRAWS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Draws differ from each other, and come in the same order in every run.
+fn draw() -> u64 {
+    DRAWS.with(|draws| {
+        draws.set(draws.get() + 1);
+        draws.get().wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    })
+}
+
+fn now() -> Timestamp {
+    Timestamp(START)
+}
+
+/// A paused runtime, to be entered. Polls by hand are not part of any task, so that tokio's budget of a task's polls
+/// doesn't get between the test and what it polls.
+pub(crate) fn paused() -> Runtime {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_time().start_paused(true).build().expect("a runtime")
+}
+
+/// Moves the paused clock.
+pub(crate) fn advance(runtime: &Runtime, ms: u64) {
+    runtime.block_on(tokio::time::advance(Duration::from_millis(ms)));
+}
+
+/// See the module.
+pub(crate) struct Rig {
+    pub(crate) broker: Broker,
+    pub(crate) committer: Committer,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) log: Arc<Gated>,
+    dispatcher: Task<()>,
+}
+
+impl Rig {
+    pub(crate) fn new() -> Self {
+        Self::over(MemoryLog::new(now()))
+    }
+
+    pub(crate) fn over(log: MemoryLog) -> Self {
+        DRAWS.with(|draws| draws.set(0));
+        let gate = Arc::new(Gate::default());
+        let log = Arc::new(Gated { log, gate: gate.clone() });
+        let parts = Parts {
+            log: log.clone(),
+            encoders: &ENCODERS,
+            policy: Arc::new(AllowAll),
+            clock: Clock { now, random: draw },
+            shards: 1,
+            // One thread, so that a read is done when a later one is.
+            read_threads: 1,
+        };
+        let (broker, committer) = Broker::start(parts).expect("threads");
+        let dispatcher = Task::new(broker.dispatcher(0));
+        let mut rig = Self { broker, committer, gate, log, dispatcher };
+        // Its first poll only waits for the first commit.
+        rig.dispatch_round();
+        rig
+    }
+
+    /// One round of the dispatcher, if it was woken. Returns whether it was.
+    pub(crate) fn dispatch_round(&mut self) -> bool {
+        let woken = self.dispatcher.flag.is_set();
+        let _ = self.dispatcher.poll_if_woken();
+        woken
+    }
+
+    pub(crate) fn dispatch(&mut self) {
+        while self.dispatch_round() {}
+    }
+
+    /// Commits and dispatches all that waits.
+    pub(crate) fn settle(&mut self) {
+        while self.committer.step() {}
+        self.dispatch();
+    }
+
+    pub(crate) fn publish(&self, drafts: Vec<Draft>) -> Task<Result<Appended, PublishError>> {
+        let group = Group { drafts, key: None, condition: Condition::None };
+        Task::new(self.broker.publish(&Principal::ANONYMOUS, group))
+    }
+
+    /// Queues a DELETE: its future does so when it is first polled.
+    pub(crate) fn delete(&self, name: &str) -> Task<Result<(), PublishError>> {
+        let (broker, topic) = (self.broker.clone(), topic(name));
+        let mut task = Task::new(async move { broker.delete(&Principal::ANONYMOUS, topic).await });
+        let _ = task.poll_if_woken();
+        task
+    }
+
+    /// Publishes small messages, commits and dispatches them.
+    pub(crate) fn publish_now(&mut self, names: &[&str]) {
+        let mut answer = self.publish(names.iter().map(|name| draft(name, 1)).collect());
+        self.settle();
+        assert!(matches!(answer.poll(), Poll::Ready(Ok(Appended::Stored(_)))), "a publish is answered");
+    }
+
+    pub(crate) fn delete_now(&mut self, name: &str) {
+        let mut answer = self.delete(name);
+        self.settle();
+        assert_eq!(answer.poll(), Poll::Ready(Ok(())), "a delete is answered");
+    }
+
+    /// Opens a reader; what it takes to read for that is let through.
+    pub(crate) fn open(&self, terms: &[&str], start: Start, known: Option<Cursor>) -> Reader {
+        let interest = Interest { filter: filter(terms), start, known, format: 0 };
+        self.through(self.broker.open(&Principal::ANONYMOUS, interest)).expect("a reader")
+    }
+
+    pub(crate) fn open_following(&self, terms: &[&str], start: Start) -> Reader {
+        let mut reader = self.open(terms, start, None);
+        reader.follow(0);
+        reader
+    }
+
+    /// Lets through every read that waits, and returns when all of them are done.
+    pub(crate) fn flush_reads(&self) {
+        drop(self.open(&["a"], Start::Last(1), None));
+    }
+
+    /// Waits for something that needs reads.
+    pub(crate) fn through<T>(&self, future: impl Future<Output = T>) -> T {
+        self.gate.set(true);
+        let value = wait(future);
+        self.gate.set(false);
+        value
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        self.gate.set(true);
+        self.broker.close();
+    }
+}
+
+pub(crate) fn topic(name: &str) -> Topic {
+    Topic::parse(name).expect("a topic")
+}
+
+pub(crate) fn filter(terms: &[&str]) -> Filter {
+    Filter::new(terms.iter().map(|term| Term::parse(term).expect("a term")).collect()).expect("a filter")
+}
+
+pub(crate) fn draft(name: &str, size: usize) -> Draft {
+    Draft::new(topic(name), MediaType::JSON, Bytes::from_static(&ZEROS[..size]))
+}
+
+/// A log whose reads wait until they are let through.
+pub(crate) struct Gated {
+    pub(crate) log: MemoryLog,
+    gate: Arc<Gate>,
+}
+
+#[derive(Default)]
+pub(crate) struct Gate {
+    open: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Gate {
+    pub(crate) fn set(&self, open: bool) {
+        *self.open.lock().unwrap() = open;
+        self.changed.notify_all();
+    }
+
+    fn pass(&self) {
+        let _open = self.changed.wait_while(self.open.lock().unwrap(), |open| !*open).unwrap();
+    }
+}
+
+impl Log for Gated {
+    fn epochs(&self) -> Arc<Epochs> {
+        self.log.epochs()
+    }
+
+    fn committed(&self) -> Position {
+        self.log.committed()
+    }
+
+    fn append(&self, groups: Vec<Group>, now: Timestamp) -> Result<Vec<Appended>, LogError> {
+        self.log.append(groups, now)
+    }
+
+    fn trim(&self, topic: &Topic, reason: TrimReason) -> Result<(), LogError> {
+        self.log.trim(topic, reason)
+    }
+
+    fn commit(&self) -> Result<Position, LogError> {
+        self.log.commit()
+    }
+
+    fn follow(&self, feed: Arc<dyn Feed>) {
+        self.log.follow(feed);
+    }
+
+    fn read(
+        &self,
+        filter: &Filter,
+        after: Position,
+        upto: Position,
+        budget: Budget,
+    ) -> Result<Page, LogError> {
+        self.gate.pass();
+        self.log.read(filter, after, upto, budget)
+    }
+
+    fn before_last(&self, filter: &Filter, count: usize) -> Result<Position, LogError> {
+        self.gate.pass();
+        self.log.before_last(filter, count)
+    }
+
+    fn get(&self, position: Position) -> Result<Option<Message>, LogError> {
+        self.gate.pass();
+        self.log.get(position)
+    }
+
+    fn bounds(&self, filter: &Filter) -> Bounds {
+        self.log.bounds(filter)
+    }
+
+    fn topics(&self, prefix: &str, from: Option<&str>, limit: usize) -> Vec<TopicInfo> {
+        self.log.topics(prefix, from, limit)
+    }
+
+    fn stats(&self) -> LogStats {
+        self.log.stats()
+    }
+
+    fn tidy(&self) -> Result<bool, LogError> {
+        self.log.tidy()
+    }
+
+    fn close(&self) -> Result<(), LogError> {
+        self.log.close()
+    }
+}
+
+/// A waker that only remembers.
+#[derive(Default)]
+pub(crate) struct Flag(AtomicBool);
+
+impl Flag {
+    pub(crate) fn raised() -> Arc<Self> {
+        let flag = Self::default();
+        flag.set();
+        Arc::new(flag)
+    }
+
+    pub(crate) fn set(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn take(&self) -> bool {
+        self.0.swap(false, Ordering::SeqCst)
+    }
+
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+impl Wake for Flag {
+    fn wake(self: Arc<Self>) {
+        self.set();
+    }
+}
+
+/// A future that is polled by hand.
+pub(crate) struct Task<T> {
+    future: Pin<Box<dyn Future<Output = T>>>,
+    pub(crate) flag: Arc<Flag>,
+}
+
+impl<T> Task<T> {
+    pub(crate) fn new(future: impl Future<Output = T> + 'static) -> Self {
+        Self { future: Box::pin(future), flag: Flag::raised() }
+    }
+
+    pub(crate) fn poll(&mut self) -> Poll<T> {
+        self.flag.take();
+        self.future.as_mut().poll(&mut Context::from_waker(&Waker::from(self.flag.clone())))
+    }
+
+    /// As a runtime would: only if something woke it.
+    pub(crate) fn poll_if_woken(&mut self) -> Poll<T> {
+        if self.flag.is_set() { self.poll() } else { Poll::Pending }
+    }
+}
+
+/// Blocks this thread until a future is ready. A runtime's `block_on` would move the paused clock meanwhile.
+pub(crate) fn wait<T>(future: impl Future<Output = T>) -> T {
+    struct Unpark(Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut future = pin!(future);
+    loop {
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(value) => return value,
+            Poll::Pending => thread::park(),
+        }
+    }
+}
