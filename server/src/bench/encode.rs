@@ -1,7 +1,7 @@
 //! Publishes as bytes: one request of HTTP, or one masked frame of a WebSocket.
 
 use super::payload::{self, Mark, append_decimal};
-use super::publisher::{Plan, Wire};
+use super::plan::{Plan, Wire};
 
 /// Any mask will do (RFC 6455 §5.3 wants it unpredictable for browsers' sake), but not zero: undoing that might cost
 /// the server less than usual.

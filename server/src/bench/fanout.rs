@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use clap::Args;
 
 use super::incidents::Incidents;
-use super::publisher::{self, Publisher, Wire};
+use super::plan::{Plan, Wire};
+use super::publisher::{self, Publisher};
 use super::report::{Progress, Report, us_per};
 use super::subscribers::{self, Subscribers};
 use super::{Clock, Common, Failure, Transport, count, latencies, process, size};
@@ -84,7 +85,7 @@ pub(super) fn run(args: &FanoutArgs) -> Result<ExitCode, Failure> {
         size,
         clock,
     };
-    let writers = publisher::Plan {
+    let writers = Plan {
         target,
         topic,
         wire: Wire::Http,
@@ -115,7 +116,7 @@ pub(super) fn run(args: &FanoutArgs) -> Result<ExitCode, Failure> {
 /// Opens the subscribers, publishes, and waits until all is delivered.
 fn measure(
     readers: &subscribers::Plan,
-    writers: publisher::Plan,
+    writers: Plan,
     threads: usize,
     server_cpu: impl Fn() -> Option<Duration>,
 ) -> Result<Run, Failure> {

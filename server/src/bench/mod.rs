@@ -12,6 +12,7 @@ mod http;
 mod idle;
 mod incidents;
 mod payload;
+mod plan;
 mod process;
 mod publish;
 mod publisher;

@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::publisher::{Plan, Publisher, Wire};
+use super::plan::{Plan, Wire};
+use super::publisher::Publisher;
 use super::report::{Progress, Report, us_per};
 use super::{Clock, Common, Failure, count, process, size};
 

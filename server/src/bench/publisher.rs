@@ -4,15 +4,14 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, ErrorKind, Read, Write};
 use std::time::Duration;
 
-use clap::ValueEnum;
 use hdrhistogram::Histogram;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
 use super::answers::{self, Heard, Verdict};
-use super::connect::Target;
 use super::encode::{Encoder, append_frame};
 use super::payload::Mark;
+use super::plan::{Plan, Wire};
 use super::scan::Scanner;
 use super::{Clock, Failure, latencies};
 
@@ -23,31 +22,6 @@ const BUFFER_BYTES: usize = 64 << 10;
 const TICK: Duration = Duration::from_millis(100);
 /// `epoll` waits whole milliseconds; what is shorter is slept.
 const EPOLL_STEP: Duration = Duration::from_millis(1);
-
-/// How a publish is sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Wire {
-    Http,
-    Ws,
-}
-
-/// What to publish.
-#[derive(Debug, Clone)]
-pub(super) struct Plan {
-    pub(super) target: Target,
-    pub(super) topic: String,
-    pub(super) wire: Wire,
-    pub(super) connections: usize,
-    /// Publishes under way on one connection.
-    pub(super) in_flight: usize,
-    /// Messages of one publish; more than one is a batch.
-    pub(super) batch: usize,
-    pub(super) size: usize,
-    /// Publishes a second over all connections; none is flat out.
-    pub(super) rate: Option<f64>,
-    pub(super) duration: Duration,
-    pub(super) clock: Clock,
-}
 
 /// How it went.
 #[derive(Debug)]

@@ -90,7 +90,7 @@ mod tests {
 
   listen      curl -N 'http://127.0.0.1:8245/topics/hello?format=sse'
   publish     curl -d 'hi there' http://127.0.0.1:8245/topics/hello
-  browser     http://127.0.0.1:8245/topics/hello
+  browser     http://127.0.0.1:8245/
 
   Ctrl+C drains and stops.
 
