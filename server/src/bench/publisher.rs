@@ -13,7 +13,7 @@ use super::encode::{Encoder, append_frame};
 use super::payload::Mark;
 use super::plan::{Plan, Wire};
 use super::scan::Scanner;
-use super::{Clock, Failure, latencies};
+use super::{Failure, latencies};
 
 /// How long to wait, at the end, for answers that are still due.
 const DRAIN_NS: u64 = 10_000_000_000;
