@@ -140,7 +140,7 @@ pub(crate) struct Told {
     pub(crate) position: u64,
     pub(crate) known: Option<Cursor>,
     gap: Option<Gap>,
-    opened: bool,
+    pub(crate) opened: bool,
     pub(crate) caught_up: bool,
     /// What was given since the last event that a slow transport would keep.
     pub(crate) given: VecDeque<u64>,
@@ -170,7 +170,7 @@ impl Told {
         told
     }
 
-    fn terms(&self) -> Vec<&'static str> {
+    pub(crate) fn terms(&self) -> Vec<&'static str> {
         self.subs.iter().flat_map(|sub| sub.terms.iter().copied()).collect()
     }
 

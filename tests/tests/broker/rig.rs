@@ -16,7 +16,8 @@ use std::{
 
 use bytes::Bytes;
 use tailwire_core::{
-    AllowAll, Broker, Clock, Committer, Encoder, Interest, Log, Parts, Principal, PublishError, Reader, Start,
+    AllowAll, Broker, Clock, Committer, Encoder, Interest, Log, Parts, Principal, PublishError, Reader,
+    Start,
     log::{Appended, Bounds, Budget, Feed, Group, LogError, LogStats, Page, TopicInfo},
 };
 use tailwire_model::{

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use tailwire_core::{
     Broker, Interest, MessageError, OpenError, Page, Principal, PublishError, ReadError, Reader, Slice,
     Start, Wait, WriteError,
@@ -23,7 +24,11 @@ use tailwire_wire::{
 };
 use tokio::time::Instant;
 
-use crate::{Settings, metrics::Metrics};
+use crate::{
+    Settings,
+    metrics::Metrics,
+    replies::{Key, Replies},
+};
 
 /// What all requests share.
 pub(crate) struct App {
@@ -31,6 +36,7 @@ pub(crate) struct App {
     pub(crate) metrics: Metrics,
     pub(crate) settings: Settings,
     pub(crate) next_shard: AtomicUsize,
+    pub(crate) replies: Replies,
 }
 
 /// A publish that is durable.
@@ -47,7 +53,7 @@ pub(crate) struct Published {
 
 /// A page, encoded.
 pub(crate) struct PageReply {
-    pub(crate) body: Vec<u8>,
+    pub(crate) body: Bytes,
     pub(crate) cursor: Cursor,
     pub(crate) more: bool,
     /// When to come back, if it found nothing.
@@ -124,9 +130,16 @@ impl App {
         };
         let retry_after_ms =
             if slices.is_empty() && !more { Some(self.retry_after_ms(principal, filter)?) } else { None };
-        let items: Vec<_> = slices.iter().map(|slice| slice.encoded(Format::Item as usize)).collect();
-        let mut body = Vec::with_capacity(128 + items.iter().map(bytes::Bytes::len).sum::<usize>());
-        page::page(items.iter().map(|item| &item[..]), cursor, more, retry_after_ms, &mut body);
+        let encode = || {
+            let items: Vec<_> = slices.iter().map(|slice| slice.encoded(Format::Item as usize)).collect();
+            let mut body = Vec::with_capacity(128 + items.iter().map(Bytes::len).sum::<usize>());
+            page::page(items.iter().map(|item| &item[..]), cursor, more, retry_after_ms, &mut body);
+            Bytes::from(body)
+        };
+        let body = match shared_key(&reader, &slices, cursor, more) {
+            Some(key) if wait_ms > 0 => self.replies.get_or_make(key, encode),
+            _ => encode(),
+        };
         let gap = reader.known_gap().filter(|gap| *gap > cursor);
         Ok(PageReply { body, cursor, more, retry_after_ms, gap })
     }
@@ -232,6 +245,13 @@ fn published(stored: Stored, topics: &[Topic], batch: bool, replayed: bool) -> P
     }
     let last = cursor_of(topics.len().saturating_sub(1));
     Published { first: stored.first, last, body, batch, replayed }
+}
+
+/// What other polls with the same answer have in common; `None` for an answer without messages.
+fn shared_key(reader: &Reader, slices: &[Slice], last: Cursor, more: bool) -> Option<Key> {
+    let first = slices.first()?.messages().first()?.cursor;
+    let messages = slices.iter().map(Slice::len).sum();
+    Some(Key { filter: reader.filter().clone(), first, last, messages, more })
 }
 
 fn start_of(start: query::Start) -> Start {

@@ -12,6 +12,7 @@ mod metrics;
 mod outgoing;
 mod publish;
 mod read;
+mod replies;
 mod reply;
 mod resources;
 mod router;
@@ -66,6 +67,7 @@ impl Server {
             metrics: Metrics::new(broker),
             settings,
             next_shard: AtomicUsize::new(0),
+            replies: replies::Replies::default(),
         });
         let (draining, drained) = watch::channel(false);
         let acceptor = Acceptor { router: router::router(app), delivery, draining: drained };

@@ -55,7 +55,7 @@ pub(super) fn start(app: &Arc<App>, principal: &Principal, client_line: ClientLi
             });
         }
         Request::Page(ask) => {
-            push(requests, id, async move { app.page(&principal, ask).await.map(|reply| reply.body) });
+            push(requests, id, async move { app.page(&principal, ask).await.map(|reply| reply.body.into()) });
         }
         Request::Delete { topic } => {
             push(requests, id, async move { app.delete(&principal, topic).await.map(|()| Vec::new()) });

@@ -1,0 +1,12 @@
+//! The broker's core over a log in memory: a seeded simulation against a naive oracle, and the cases that need a
+//! certain order of things.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+#[path = "broker/clients.rs"]
+mod clients;
+#[path = "broker/oracle.rs"]
+mod oracle;
+#[path = "broker/rig.rs"]
+mod rig;
+#[path = "broker/simulation.rs"]
+mod simulation;
