@@ -281,7 +281,8 @@ impl Broker {
     /// # Errors
     /// See [`MessageError`].
     pub async fn message(&self, principal: &Principal, cursor: Cursor) -> Result<Message, MessageError> {
-        if self.0.epochs.standing(cursor, self.0.log.committed()) != Standing::Good {
+        let standing = self.0.epochs.standing(cursor, self.0.log.committed());
+        if standing != Standing::Good || cursor.position == Position::ZERO {
             return Err(MessageError::Unknown);
         }
         let read = self.0.pool.run(READ_BYTES_MAX, move |log, _| log.get(cursor.position)).await;

@@ -124,9 +124,9 @@ impl Reader {
         self.shared.epochs.cursor_at(self.position)
     }
 
-    /// The end of the gap that the client knows of, while the reader has not passed it.
-    pub fn known_gap(&self) -> Option<Cursor> {
-        self.known.filter(|known| *known > self.cursor())
+    /// The end of the gap that the client knows of, for as long as it goes on from a `cursor` before that.
+    pub fn known_gap(&self, cursor: Cursor) -> Option<Cursor> {
+        self.known.filter(|known| *known > cursor)
     }
 
     pub(crate) const fn position(&self) -> Position {

@@ -58,6 +58,8 @@ pub const STALL_RELEASE_MS: u64 = 1_000;
 pub const STALL_CLOSE_MS: u64 = 30_000;
 /// The time over which clients are told to come back after a drain, so that they don't come all at once.
 pub const DRAIN_RETRY_MS: u64 = 4_000;
+/// When a client should try again after the store failed: a person may have to look.
+pub const STORAGE_RETRY_MS: u64 = 5_000;
 
 /// Messages of one segment, in bytes of bodies: a few socket buffers' worth, cheap to keep alive for one slow reader.
 pub const SEGMENT_BYTES_MAX: usize = 32 << 10;

@@ -15,7 +15,11 @@ use tailwire_core::{
     Start, Wait, WriteError,
     log::{Appended, Group, Stored},
 };
-use tailwire_model::{Cursor, Filter, IdempotencyKey, Message, Topic, limits::DRAIN_RETRY_MS, retry};
+use tailwire_model::{
+    Cursor, Filter, IdempotencyKey, Message, Topic,
+    limits::{DRAIN_RETRY_MS, STORAGE_RETRY_MS},
+    retry,
+};
 use tailwire_wire::{
     Code, Format, Problem, Publish, page,
     page::TopicEntry,
@@ -140,7 +144,7 @@ impl App {
             Some(key) if wait_ms > 0 => self.replies.get_or_make(key, encode),
             _ => encode(),
         };
-        let gap = reader.known_gap().filter(|gap| *gap > cursor);
+        let gap = reader.known_gap(cursor);
         Ok(PageReply { body, cursor, more, retry_after_ms, gap })
     }
 
@@ -158,7 +162,7 @@ impl App {
         retry::spread(DRAIN_RETRY_MS, self.broker.clock().draw())
     }
 
-    /// The newest message of a filter behind `seen`, or the newest there is; waits for one as long as asked.
+    /// The newest message of a filter. Where the client has `seen` that, waits for another one as long as asked.
     pub(crate) async fn newest(
         &self,
         principal: &Principal,
@@ -168,18 +172,19 @@ impl App {
     ) -> Result<Option<Message>, Problem> {
         let deadline = Instant::now() + Duration::from_millis(wait_ms);
         let mut start = query::Start::Last(1);
+        let mut newest = None;
         loop {
             let mut reader = self.open(principal, filter.clone(), start, None, Format::Item).await?;
             let wait = (wait_ms > 0).then(|| Wait { deadline, shard: self.pick_shard() });
-            let Page::Messages { slices, .. } = reader.page(1, wait).await.map_err(read_problem)? else {
-                return Ok(None);
-            };
-            let newest = slices.last().and_then(|slice| Slice::messages(slice).last());
-            match newest {
+            let page = reader.page(1, wait).await.map_err(read_problem)?;
+            let Page::Messages { slices, .. } = page else { return Ok(newest) };
+            match slices.last().and_then(|slice| slice.messages().last()) {
                 Some(message) if wait_ms > 0 && seen(message.cursor) => {
                     start = query::Start::After(message.cursor);
+                    newest = Some(message.clone());
                 }
-                other => return Ok(other.cloned()),
+                Some(message) => return Ok(Some(message.clone())),
+                None => return Ok(newest),
             }
         }
     }
@@ -197,9 +202,11 @@ impl App {
     /// The list of topics as JSON, and the name after which the next page begins.
     pub(crate) fn topics(&self, principal: &Principal, request: &TopicsRequest) -> (Vec<u8>, Option<String>) {
         let TopicsRequest { prefix, from, limit } = request;
-        let topics = self.broker.topics(principal, prefix, from.as_deref(), *limit);
-        let next =
-            topics.last().filter(|_| topics.len() == *limit).map(|last| last.topic.as_str().to_owned());
+        // One more than asked tells whether there is a next page.
+        let mut topics = self.broker.topics(principal, prefix, from.as_deref(), limit + 1);
+        let is_last = topics.len() <= *limit;
+        topics.truncate(*limit);
+        let next = topics.last().filter(|_| !is_last).map(|last| last.topic.as_str().to_owned());
         let entries = topics.iter().map(|info| TopicEntry {
             topic: &info.topic,
             head: info.head.map(|head| self.broker.cursor_at(head)),
@@ -227,7 +234,11 @@ impl App {
             PublishError::Write(WriteError::Failed) => Code::StorageFailed,
             PublishError::Write(WriteError::Unknown) => Code::OutcomeUnknown,
         };
-        Problem::new(code)
+        let problem = Problem::new(code);
+        if problem.status() < 500 {
+            return problem;
+        }
+        problem.with_retry_after_ms(retry::spread(STORAGE_RETRY_MS, self.broker.clock().draw()))
     }
 }
 

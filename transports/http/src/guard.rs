@@ -16,8 +16,8 @@ use crate::{
     reply::{empty, refuse},
 };
 
-/// Response headers that scripts of other origins may see.
-const EXPOSED: &str = "tailwire-cursor, tailwire-type, link, location, retry-after, preference-applied, idempotency-replayed, etag";
+/// Response headers that scripts of other origins may see: all of them, because no request carries cookies.
+const EXPOSED: &str = "*";
 
 /// The headers that a reply owes to the request's origin; handlers that write their own head add them too.
 #[derive(Clone, Default)]
@@ -70,7 +70,8 @@ fn check(app: &App, request: &Request) -> Result<Cors, Problem> {
         return Err(Problem::detailed(
             Code::ForeignHost,
             "This broker listens on loopback only, and answers only requests for a loopback host. \
-             If it stands behind a proxy, let the proxy send Host: localhost.",
+             If it stands behind a proxy, let the proxy send Host: localhost, \
+             and start the broker with --allow-origin for the site.",
         ));
     }
     let Some(origin) = headers.get(header::ORIGIN) else { return Ok(Cors::default()) };
@@ -123,10 +124,7 @@ fn is_preflight(request: &Request) -> bool {
 fn preflight(request: &Request, _: &Cors) -> Response<Body> {
     let mut response = empty(StatusCode::NO_CONTENT);
     let headers = response.headers_mut();
-    headers.insert(
-        header::ACCESS_CONTROL_ALLOW_METHODS,
-        HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE"),
-    );
+    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, HEAD, POST, DELETE"));
     if let Some(asked) = request.headers().get(header::ACCESS_CONTROL_REQUEST_HEADERS) {
         headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, asked.clone());
     }

@@ -77,7 +77,7 @@ impl Metrics {
         let (topics, messages, disk_bytes) = (Gauge::default(), Gauge::default(), Gauge::default());
         registry.register("connections", "Open connections", connections.clone());
         registry.register("connections_opened", "Connections ever opened", opened.clone());
-        registry.register_with_unit("out", "Bytes written to streams", Unit::Bytes, bytes_out.clone());
+        registry.register_with_unit("sent", "Bytes written to streams", Unit::Bytes, bytes_out.clone());
         registry.register("byes", "Streams that the broker ended", byes.clone());
         registry.register("responses", "Responses to requests", responses.clone());
         registry.register("topics", "Topics ever written to", topics.clone());

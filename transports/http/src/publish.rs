@@ -76,7 +76,11 @@ fn created(published: Published) -> Response<Body> {
 /// `DELETE` of a topic.
 pub(crate) async fn delete(app: &App, topic: Topic) -> Response<Body> {
     match app.delete(&Principal::ANONYMOUS, topic).await {
-        Ok(()) => empty(StatusCode::NO_CONTENT),
+        Ok(()) => {
+            let mut response = empty(StatusCode::NO_CONTENT);
+            response.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
+            response
+        }
         Err(problem) => refuse(&problem),
     }
 }

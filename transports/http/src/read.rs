@@ -14,8 +14,9 @@ use tailwire_model::{Cursor, Message, limits::CACHE_MS_MAX, retry};
 use tailwire_wire::{
     Code, Problem, ReadRequest, Representation, Resource, Start,
     negotiate::{self, SUBPROTOCOL},
-    page,
+    page, path,
     request::PageRequest,
+    time,
 };
 use tokio_tungstenite::tungstenite::handshake::server::create_response;
 
@@ -27,7 +28,8 @@ use crate::{
     metrics::Transport,
     publish::pairs,
     reply::{
-        JSON, NO_CACHE, NO_STORE, TAILWIRE_TYPE, ascii, empty, head, refuse, reply, seconds, set_cursor,
+        JSON, NO_CACHE, NO_STORE, TAILWIRE_EVENT, TAILWIRE_KEY, TAILWIRE_TIME, TAILWIRE_TOPIC, TAILWIRE_TYPE,
+        ascii, empty, head, refuse, reply, seconds, set_cursor,
     },
     stream::{self, Codec, Dialect},
     takeover::{Handoff, Slot},
@@ -104,9 +106,7 @@ async fn page(app: &Arc<App>, ask: ReadRequest, request: &Parts) -> Result<Respo
         Some(retry_after_ms) => headers.insert(header::RETRY_AFTER, seconds(retry_after_ms)),
         None => headers.insert(header::ETAG, ascii(format!("W/\"{cursor}\"").as_bytes())),
     };
-    if wait_ms > 0 {
-        headers.insert(PREFERENCE_APPLIED, ascii(format!("wait={}", wait_ms / 1000).as_bytes()));
-    }
+    apply_preference(headers, wait_ms);
     Ok(response)
 }
 
@@ -123,21 +123,36 @@ fn cache_control(cacheable: bool, retry_after_ms: Option<u64>) -> HeaderValue {
 async fn raw(app: &Arc<App>, ask: ReadRequest, wait_ms: u64) -> Result<Response<Body>, Problem> {
     let seen = |cursor: Cursor| ask.if_none_match.as_ref().is_some_and(|tags| tags.matches(cursor));
     let message = app.newest(&Principal::ANONYMOUS, ask.filter.clone(), seen, wait_ms).await?;
-    let Some(message) = message else {
-        let known = wait_ms > 0 && ask.if_none_match.is_some();
-        let mut response = empty(if known { StatusCode::NOT_MODIFIED } else { StatusCode::ACCEPTED });
-        response
-            .headers_mut()
-            .insert(header::RETRY_AFTER, seconds(retry::spread(RETRY_MS, app.broker.clock().draw())));
-        response.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
-        return Ok(response);
+    let mut response = match &message {
+        Some(message) if seen(message.cursor) => {
+            let mut response = empty(StatusCode::NOT_MODIFIED);
+            tag(response.headers_mut(), message.cursor);
+            response
+        }
+        Some(message) => as_itself(message),
+        None => empty(StatusCode::ACCEPTED),
     };
-    if seen(message.cursor) {
-        return Ok(empty(StatusCode::NOT_MODIFIED));
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, if message.is_some() { NO_CACHE } else { NO_STORE });
+    if message.is_none() {
+        let retry_after_ms = retry::spread(RETRY_MS, app.broker.clock().draw());
+        headers.insert(header::RETRY_AFTER, seconds(retry_after_ms));
     }
-    let mut response = as_itself(&message);
-    response.headers_mut().insert(header::CACHE_CONTROL, NO_CACHE);
+    apply_preference(headers, wait_ms);
     Ok(response)
+}
+
+/// Says how long a wait was granted (RFC 7240 §3).
+fn apply_preference(headers: &mut HeaderMap, wait_ms: u64) {
+    if wait_ms > 0 {
+        headers.insert(PREFERENCE_APPLIED, ascii(format!("wait={}", wait_ms / 1000).as_bytes()));
+    }
+}
+
+/// A message never changes: its cursor is its tag, a strong one.
+fn tag(headers: &mut HeaderMap, cursor: Cursor) {
+    set_cursor(headers, cursor);
+    headers.insert(header::ETAG, ascii(format!("\"{cursor}\"").as_bytes()));
 }
 
 /// A message as its own body. It comes from whoever published it: a browser must not run it in the broker's origin.
@@ -147,8 +162,9 @@ pub(crate) fn as_itself(message: &Message) -> Response<Body> {
     let served = if is_active(draft.media_type.essence()) { "application/octet-stream" } else { declared };
     let mut response = reply(StatusCode::OK, ascii(served.as_bytes()), draft.body.clone());
     let headers = response.headers_mut();
-    set_cursor(headers, message.cursor);
-    headers.insert(header::ETAG, ascii(format!("\"{}\"", message.cursor).as_bytes()));
+    tag(headers, message.cursor);
+    headers.insert(TAILWIRE_TOPIC, ascii(encoded(message).as_bytes()));
+    headers.insert(TAILWIRE_TIME, ascii(&time::rfc3339(message.time)));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(
         header::CONTENT_SECURITY_POLICY,
@@ -157,12 +173,25 @@ pub(crate) fn as_itself(message: &Message) -> Response<Body> {
     if served != declared {
         headers.insert(TAILWIRE_TYPE, ascii(declared.as_bytes()));
     }
-    for (name, value) in draft.extras.iter().flat_map(|extras| &extras.headers) {
+    let Some(extras) = &draft.extras else { return response };
+    for (name, value) in [(TAILWIRE_EVENT, &extras.event), (TAILWIRE_KEY, &extras.key)] {
+        if let Some(value) = value {
+            headers.insert(name, ascii(value.as_bytes()));
+        }
+    }
+    for (name, value) in &extras.headers {
         if let Ok(name) = HeaderName::try_from(format!("tailwire-header-{name}")) {
             headers.append(name, ascii(value.as_bytes()));
         }
     }
     response
+}
+
+/// A message's topic as it stands in a path: a name may have characters that a header can't.
+fn encoded(message: &Message) -> String {
+    let mut out = String::new();
+    path::encode(message.topic().as_str(), &mut out);
+    out
 }
 
 /// Types that a browser runs, or that carry what it runs.
@@ -252,6 +281,9 @@ async fn websocket(
         let format = tailwire_wire::Format::Frame;
         Some(app.open(&principal, ask.filter, ask.start, ask.gap, format).await?)
     };
+    if let Some(reader) = &subscription {
+        set_cursor(response.headers_mut(), reader.cursor());
+    }
     apply_cors(app, request, response.headers_mut());
     app.metrics.responded(response.status().as_u16());
     let shard = app.pick_shard();

@@ -13,6 +13,14 @@ use tailwire_wire::{Problem, problem};
 pub(crate) const TAILWIRE_CURSOR: HeaderName = HeaderName::from_static("tailwire-cursor");
 /// The type of a message whose body is served as something else.
 pub(crate) const TAILWIRE_TYPE: HeaderName = HeaderName::from_static("tailwire-type");
+/// What a message was, beside its body.
+pub(crate) const TAILWIRE_TOPIC: HeaderName = HeaderName::from_static("tailwire-topic");
+/// See [`TAILWIRE_TOPIC`].
+pub(crate) const TAILWIRE_TIME: HeaderName = HeaderName::from_static("tailwire-time");
+/// See [`TAILWIRE_TOPIC`].
+pub(crate) const TAILWIRE_EVENT: HeaderName = HeaderName::from_static("tailwire-event");
+/// See [`TAILWIRE_TOPIC`].
+pub(crate) const TAILWIRE_KEY: HeaderName = HeaderName::from_static("tailwire-key");
 /// On the answer to a retry.
 pub(crate) const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 

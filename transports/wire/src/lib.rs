@@ -19,7 +19,7 @@ pub mod publish;
 pub mod query;
 pub mod request;
 pub mod sse;
-mod time;
+pub mod time;
 
 pub use format::{ENCODERS, Format};
 pub use negotiate::{ReadRequest, Representation, Resource};

@@ -62,7 +62,7 @@ codes! {
     /// The request's body is too large.
     BodyTooLarge = "body-too-large", 413, "The body is too large";
     /// The type is not a media type, or too long.
-    MediaTypeInvalid = "media-type-invalid", 415, "The content type is not a media type";
+    MediaTypeInvalid = "media-type-invalid", 415, "The content type is not one that is taken here";
     /// The event's name breaks its rule.
     EventInvalid = "event-invalid", 400, "The event's name is not valid";
     /// The message's key breaks its rule.
@@ -71,8 +71,6 @@ codes! {
     HeaderInvalid = "header-invalid", 400, "A header of the message is not valid";
     /// The message's own headers are too many or too large.
     HeadersTooLarge = "headers-too-large", 400, "The message's headers are too large";
-    /// The request's head is too large.
-    HeadTooLarge = "head-too-large", 431, "The request's head is too large";
     /// The idempotency key breaks its rule.
     IdempotencyKeyInvalid = "idempotency-key-invalid", 400, "The idempotency key is not valid";
     /// The idempotency key was used for another request.
@@ -80,15 +78,13 @@ codes! {
     /// A precondition is malformed, or stands where there is none.
     ConditionInvalid = "condition-invalid", 400, "The precondition is not valid";
     /// The precondition does not hold.
-    ConditionFailed = "condition-failed", 412, "The topic has newer messages";
+    ConditionFailed = "condition-failed", 412, "The precondition does not hold";
     /// The request is malformed as HTTP.
     RequestInvalid = "request-invalid", 400, "The request is malformed";
     /// A client's line is not one of the protocol's.
     LineInvalid = "line-invalid", 400, "The line is not a request";
     /// A client's line has a `kind` that the broker does not know.
     LineUnknown = "line-unknown", 400, "The kind of request is unknown";
-    /// A client's line is too long.
-    LineTooLong = "line-too-long", 413, "The line is too long";
     /// The `id` names a subscription already.
     SubscriptionExists = "subscription-exists", 409, "The connection has a subscription of this id";
     /// No subscription of this name.
@@ -125,8 +121,6 @@ codes! {
     Timeout = "timeout", 408, "The request took too long";
     /// Messages that the cursor has not seen no longer exist.
     Gap = "gap", 410, "Messages after the cursor no longer exist";
-    /// More requests than the client may make.
-    RateLimited = "rate-limited", 429, "Too many requests";
     /// The broker has more to do than it can.
     Overloaded = "overloaded", 503, "The broker is overloaded";
     /// The broker is going down.

@@ -3,13 +3,13 @@
 use tailwire_model::Timestamp;
 
 /// The length of every timestamp.
-pub(crate) const TIME_CHARS: usize = 24;
+pub const TIME_CHARS: usize = 24;
 /// 9999-12-31T23:59:59.999Z: RFC 3339 has four digits for a year.
 const MAX_MS: u64 = 253_402_300_799_999;
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// `2026-11-21T10:00:00.123Z`
-pub(crate) fn rfc3339(time: Timestamp) -> [u8; TIME_CHARS] {
+pub fn rfc3339(time: Timestamp) -> [u8; TIME_CHARS] {
     let ms = time.0.min(MAX_MS);
     let (year, month, day) = civil(ms / DAY_MS);
     let in_day = ms % DAY_MS;

@@ -15,7 +15,7 @@ use futures_util::Stream;
 use smallvec::SmallVec;
 use tailwire_core::{Event, Principal, Reader};
 use tailwire_model::{
-    ByeReason, Filter,
+    ByeReason, Cursor, Filter,
     limits::{HEARTBEAT_MS, SOCKET_PENDING_MAX, SOCKET_SUBSCRIPTIONS_MAX},
 };
 use tailwire_wire::{
@@ -57,6 +57,8 @@ pub(crate) struct Session {
     /// Most connections never ask for anything.
     requests: Option<Box<Requests>>,
     connected: Connected,
+    /// A heartbeat was due while a subscription was catching up.
+    heartbeat_owed: bool,
     /// Nothing comes behind what is pending.
     ending: Option<HangUp>,
 }
@@ -104,6 +106,7 @@ impl Session {
             live,
             subscriptions: SmallVec::new(),
             requests: None,
+            heartbeat_owed: false,
             ending: None,
         };
         session.out.push(head);
@@ -181,12 +184,9 @@ impl Session {
             Event::Messages(slices) => {
                 slices.into_iter().for_each(|slice| self.out.push_messages(slice, FORMAT));
             }
-            Event::Heartbeat(cursor) => {
-                line::heartbeat(cursor, &mut out);
-                let mut frame = Vec::with_capacity(out.len() + 4);
-                framing::frame_text(&out, &mut frame);
-                self.out.push_heartbeat(frame);
-            }
+            // A client that keeps the connection's cursor must not skip what a subscription has yet to catch up with.
+            Event::Heartbeat(_) if !self.is_all_live() => self.heartbeat_owed = true,
+            Event::Heartbeat(cursor) => self.heartbeat(cursor),
             Event::Gap(gap) => {
                 line::gap(&gap, None, &mut out);
                 self.say(&out);
@@ -259,6 +259,22 @@ impl Session {
         line::caught_up(reader.cursor(), Some(&subscription.id), &mut out);
         subscription.stage = Stage::Live(reader.filter().clone());
         self.say(&out);
+        if self.heartbeat_owed && self.is_all_live() {
+            self.heartbeat(self.live.cursor());
+        }
+    }
+
+    fn is_all_live(&self) -> bool {
+        self.subscriptions.iter().all(|own| matches!(own.stage, Stage::Live(_)))
+    }
+
+    fn heartbeat(&mut self, cursor: Cursor) {
+        self.heartbeat_owed = false;
+        let mut out = Vec::new();
+        line::heartbeat(cursor, &mut out);
+        let mut frame = Vec::with_capacity(out.len() + 4);
+        framing::frame_text(&out, &mut frame);
+        self.out.push_heartbeat(frame);
     }
 
     fn gather_answers(&mut self, cx: &mut Context<'_>) {
