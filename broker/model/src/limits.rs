@@ -50,6 +50,11 @@ pub const RETRY_MS_MIN: u64 = 1_000;
 /// Retry-After, at most, before load stretches it.
 pub const RETRY_MS_MAX: u64 = 30_000;
 
+/// Retry-After of a poll that has waited in vain, at most: when the committer's queue is full.
+pub const RETRY_WAITED_MS_MAX: u64 = 8_000;
+/// How full the committer's queue is before such a poll is told to stay away at all.
+pub const RETRY_LOAD_MIN: f64 = 0.1;
+
 /// Silence on a stream before the broker gives a sign of life: proxies cut at 30 s or more.
 pub const HEARTBEAT_MS: u64 = 15_000;
 /// A reader that can't write for this long lets go of the page that it holds.

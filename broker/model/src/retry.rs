@@ -1,6 +1,6 @@
 //! When a client should come back: pure arithmetic, with the random draw passed in.
 
-use crate::limits::{RETRY_MS_MAX, RETRY_MS_MIN};
+use crate::limits::{RETRY_LOAD_MIN, RETRY_MS_MAX, RETRY_MS_MIN, RETRY_WAITED_MS_MAX};
 
 /// What is known of a topic's pace.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -24,6 +24,13 @@ pub fn retry_after_ms(pace: Pace, load: f64, draw: f64) -> u64 {
     };
     let base = (expected / 2).clamp(RETRY_MS_MIN, RETRY_MS_MAX);
     spread(base.saturating_mul(1 + (7.0 * load.clamp(0.0, 1.0)) as u64), draw)
+}
+
+/// The time after which a poll that has waited in vain should come again: at once, unless the broker is busy. It would
+/// be deaf meanwhile.
+pub fn retry_waited_ms(load: f64, draw: f64) -> u64 {
+    let busy = load.clamp(0.0, 1.0);
+    if busy < RETRY_LOAD_MIN { 0 } else { spread((busy * RETRY_WAITED_MS_MAX as f64) as u64, draw) }
 }
 
 /// A time spread over ± 25 % by `draw` in 0..=1.

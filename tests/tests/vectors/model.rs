@@ -6,7 +6,7 @@ use tailwire_model::{
     Opening, Position, Term, Timestamp, Topic, TopicError, Trim, TrimReason,
     admission::{KeyRecord, admit},
     gap::{Extent, resume},
-    retry::{Pace, retry_after_ms},
+    retry::{Pace, retry_after_ms, retry_waited_ms},
 };
 
 use crate::{number, text};
@@ -145,6 +145,10 @@ pub(crate) fn admission(case: &Value) -> Value {
 }
 
 pub(crate) fn retry(case: &Value) -> Value {
+    let (load, draw) = (case["load"].as_f64().unwrap(), case["draw"].as_f64().unwrap());
+    if case["waited"] == true {
+        return json!(retry_waited_ms(load, draw));
+    }
     let pace = Pace { interval_ms: case["interval_ms"].as_u64(), age_ms: case["age_ms"].as_u64() };
-    json!(retry_after_ms(pace, case["load"].as_f64().unwrap(), case["draw"].as_f64().unwrap()))
+    json!(retry_after_ms(pace, load, draw))
 }

@@ -62,9 +62,9 @@ pub(crate) fn set_cursor(headers: &mut HeaderMap, cursor: Cursor) {
     headers.insert(TAILWIRE_CURSOR, ascii(&cursor.to_ascii()));
 }
 
-/// A time in whole seconds, rounded up, at least one (RFC 9110 §10.2.3).
+/// A time in whole seconds, rounded up (RFC 9110 §10.2.3).
 pub(crate) fn seconds(ms: u64) -> HeaderValue {
-    HeaderValue::from(ms.div_ceil(1000).max(1))
+    HeaderValue::from(ms.div_ceil(1000))
 }
 
 /// A value that is known to be visible ASCII.

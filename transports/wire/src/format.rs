@@ -149,17 +149,22 @@ fn sse(message: &Message, out: &mut Vec<u8>) {
     out.push(b'\n');
 }
 
+/// The line says the event's name, and the block doesn't: so that one listener gets every message.
 fn sse_envelope(message: &Message, out: &mut Vec<u8>) {
-    sse_head(message, out);
+    sse_id(message, out);
     out.extend_from_slice(b"data: ");
     line(message, out);
     out.extend_from_slice(b"\n\n");
 }
 
-fn sse_head(message: &Message, out: &mut Vec<u8>) {
+fn sse_id(message: &Message, out: &mut Vec<u8>) {
     out.extend_from_slice(b"id: ");
     out.extend_from_slice(&message.cursor.to_ascii());
     out.push(b'\n');
+}
+
+fn sse_head(message: &Message, out: &mut Vec<u8>) {
+    sse_id(message, out);
     if let Some(event) = message.draft.extras.as_ref().and_then(|extras| extras.event.as_deref()) {
         out.extend_from_slice(b"event: ");
         out.extend_from_slice(event.as_bytes());
