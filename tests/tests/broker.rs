@@ -2,11 +2,17 @@
 //! certain order of things.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+#[path = "broker/cases.rs"]
+mod cases;
 #[path = "broker/clients.rs"]
 mod clients;
 #[path = "broker/oracle.rs"]
 mod oracle;
+#[path = "broker/pages.rs"]
+mod pages;
 #[path = "broker/rig.rs"]
 mod rig;
 #[path = "broker/simulation.rs"]
 mod simulation;
+#[path = "broker/timer.rs"]
+mod timer;

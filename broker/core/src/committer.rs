@@ -45,6 +45,7 @@ pub enum WriteError {
 
 pub(crate) type WriteResult = Result<Appended, WriteError>;
 type TrimResult = Result<(), WriteError>;
+type PublishReply = oneshot::Sender<WriteResult>;
 
 /// Writes that wait for the committer.
 #[derive(Default)]
@@ -61,7 +62,7 @@ struct State {
 }
 
 enum Write {
-    Publish { group: Group, cost: usize, reply: oneshot::Sender<WriteResult> },
+    Publish { group: Group, cost: usize, reply: PublishReply },
     Trim { topic: Topic, reply: oneshot::Sender<TrimResult> },
 }
 
@@ -187,10 +188,13 @@ impl Committer {
             report(&error);
             WriteError::Unknown
         });
-        let refused = pending.iter().any(Pending::is_failed);
-        self.health.0.store(committed.is_ok() && !refused, Ordering::Relaxed);
         self.metrics.commits.inc();
         self.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
+        if committed.is_ok() {
+            self.count(&pending);
+        }
+        let refused = pending.iter().any(Pending::is_refused);
+        self.health.0.store(committed.is_ok() && !refused, Ordering::Relaxed);
         for write in pending {
             write.answer(committed.err());
         }
@@ -223,64 +227,53 @@ impl Committer {
     fn append(&mut self, batch: Vec<Write>) -> Vec<Pending> {
         let now = (self.clock.now)();
         let mut pending = Vec::with_capacity(batch.len());
-        let mut groups = Vec::with_capacity(batch.len());
-        let mut replies = Vec::with_capacity(batch.len());
+        let mut publishes = Vec::with_capacity(batch.len());
         for write in batch {
             match write {
-                Write::Publish { group, reply, .. } => {
-                    groups.push(group);
-                    replies.push(reply);
-                }
+                Write::Publish { group, reply, .. } => publishes.push((group, reply)),
                 Write::Trim { topic, reply } => {
-                    self.append_groups(&mut groups, &mut replies, now, &mut pending);
+                    self.append_groups(mem::take(&mut publishes), now, &mut pending);
                     self.untidy = true;
                     let result = self.log.trim(&topic, TrimReason::Deleted).map_err(|error| report(&error));
                     pending.push(Pending::Trim { result, reply });
                 }
             }
         }
-        self.append_groups(&mut groups, &mut replies, now, &mut pending);
+        self.append_groups(publishes, now, &mut pending);
         pending
     }
 
     fn append_groups(
         &self,
-        groups: &mut Vec<Group>,
-        replies: &mut Vec<oneshot::Sender<WriteResult>>,
+        publishes: Vec<(Group, PublishReply)>,
         now: Timestamp,
         pending: &mut Vec<Pending>,
     ) {
-        if groups.is_empty() {
+        if publishes.is_empty() {
             return;
         }
-        let sizes: Vec<usize> =
-            groups.iter().map(|group| group.drafts.iter().map(|draft| draft.body.len()).sum()).collect();
-        match self.log.append(mem::take(groups), now) {
-            Ok(results) => {
-                self.count(&results, &sizes);
-                let answered = replies.drain(..).zip(results);
-                pending
-                    .extend(answered.map(|(reply, result)| Pending::Publish { result: Ok(result), reply }));
-            }
-            Err(error) => {
-                let error = report(&error);
-                pending.extend(replies.drain(..).map(|reply| Pending::Publish { result: Err(error), reply }));
-            }
-        }
+        let bytes: Vec<usize> = publishes.iter().map(|(group, _)| body_bytes(group)).collect();
+        let (groups, replies): (Vec<Group>, Vec<PublishReply>) = publishes.into_iter().unzip();
+        let results: Vec<WriteResult> = match self.log.append(groups, now) {
+            Ok(results) => results.into_iter().map(Ok).collect(),
+            Err(error) => vec![Err(report(&error)); replies.len()],
+        };
+        let answers = results.into_iter().zip(bytes).zip(replies);
+        pending.extend(answers.map(|((result, bytes), reply)| Pending::Publish { result, bytes, reply }));
     }
 
-    fn count(&self, results: &[Appended], sizes: &[usize]) {
+    fn count(&self, pending: &[Pending]) {
         let mut messages = 0;
-        for (result, &bytes) in results.iter().zip(sizes) {
-            match result {
-                Appended::Stored(stored) => {
+        for write in pending {
+            match write {
+                Pending::Publish { result: Ok(Appended::Stored(stored)), bytes, .. } => {
                     messages += u64::from(stored.count);
-                    self.metrics.bytes_in.inc_by(bytes as u64);
+                    self.metrics.bytes_in.inc_by(*bytes as u64);
                 }
-                Appended::Replayed(_) => {
+                Pending::Publish { result: Ok(Appended::Replayed(_)), .. } => {
                     self.metrics.replayed.inc();
                 }
-                Appended::KeyReused | Appended::ConditionFailed(_) => {}
+                _ => {}
             }
         }
         self.metrics.messages_in.inc_by(messages);
@@ -288,21 +281,26 @@ impl Committer {
     }
 }
 
+fn body_bytes(group: &Group) -> usize {
+    group.drafts.iter().map(|draft| draft.body.len()).sum()
+}
+
 /// Written and not yet committed.
 enum Pending {
-    Publish { result: WriteResult, reply: oneshot::Sender<WriteResult> },
+    Publish { result: WriteResult, bytes: usize, reply: PublishReply },
     Trim { result: TrimResult, reply: oneshot::Sender<TrimResult> },
 }
 
 impl Pending {
-    const fn is_failed(&self) -> bool {
+    /// Whether the log would not take it.
+    const fn is_refused(&self) -> bool {
         matches!(self, Self::Publish { result: Err(_), .. } | Self::Trim { result: Err(_), .. })
     }
 
     /// Answers after the commit. A client that went away meanwhile has its message in the log all the same.
     fn answer(self, failed: Option<WriteError>) {
         match self {
-            Self::Publish { result, reply } => {
+            Self::Publish { result, reply, .. } => {
                 let _ = reply.send(result.and_then(|done| outcome(done, failed)));
             }
             Self::Trim { result, reply } => {
@@ -333,3 +331,6 @@ fn report(error: &LogError) -> WriteError {
         LogError::Failed(_) | LogError::Corrupt(_) => WriteError::Failed,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,6 +18,8 @@ mod segment;
 mod shard;
 mod shared;
 mod tail;
+#[cfg(test)]
+mod testing;
 mod timer;
 
 pub use broker::{Broker, Interest, MessageError, OpenError, Parts, PublishError, Start};

@@ -3,7 +3,12 @@
 //!
 //! Pages that are read and not yet written count against one budget of bytes; while it is spent, jobs wait.
 
-use std::{collections::VecDeque, sync::Arc, thread};
+use std::{
+    collections::VecDeque,
+    panic::{self, AssertUnwindSafe},
+    sync::Arc,
+    thread,
+};
 
 use parking_lot::{Condvar, Mutex};
 use tailwire_model::limits::READ_BYTES_IN_FLIGHT_MAX;
@@ -99,7 +104,14 @@ impl Pool {
                 self.changed.wait(&mut state);
             };
             drop(state);
-            job(log, Lease { pool: self.clone(), bytes });
+            let lease = Lease { pool: self.clone(), bytes };
+            // An engine may panic over a damaged store: that read fails, and the thread goes on.
+            if panic::catch_unwind(AssertUnwindSafe(|| job(log, lease))).is_err() {
+                tracing::error!("a read of the log panicked");
+            }
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

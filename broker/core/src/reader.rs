@@ -71,6 +71,7 @@ pub struct Reader {
 struct Told {
     opened: bool,
     caught_up: bool,
+    bye: bool,
 }
 
 /// One turn of a read, done by the pool.
@@ -166,16 +167,26 @@ impl Reader {
         debug_assert_eq!(self.position, other.position, "readers join at one position");
         if let Some(following) = &mut self.following {
             other.filter.terms().iter().for_each(|term| following.attach(term));
-            self.filter = Arc::new(following.filter());
         }
+        // What the other has not been told of must not be silenced; that it may be told twice does no harm.
+        self.known = self.known.min(other.known);
+        self.refilter();
     }
 
     /// Lets go of the terms of one of its subscriptions.
     pub fn part(&mut self, filter: &Filter) {
         if let Some(following) = &mut self.following {
             filter.terms().iter().for_each(|term| following.detach(term));
+        }
+        self.refilter();
+    }
+
+    /// The terms have changed. A turn of the log that was asked with the old ones is asked again.
+    fn refilter(&mut self) {
+        if let Some(following) = &self.following {
             self.filter = Arc::new(following.filter());
         }
+        self.read = None;
     }
 
     /// Whether it has said so.
@@ -211,34 +222,43 @@ impl Reader {
 
     /// See [`Reader::next`].
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event, ReadError>> {
-        if !self.told.opened {
+        if self.told.bye {
+            return Poll::Pending;
+        }
+        // A gap comes before the first cursor: whoever loses the connection between the two hears of it again.
+        if self.gap.is_none() && !self.told.opened {
             self.told.opened = true;
             return self.say(Event::Heartbeat(self.cursor()));
         }
         loop {
-            return match ready!(self.poll_step(cx))? {
-                Step::Messages(slices) => self.say(Event::Messages(slices)),
-                Step::Gap(gap) => self.say(Event::Gap(gap)),
-                Step::Scanned => continue,
-                Step::AtTail => {
-                    if !self.told.caught_up {
-                        self.told.caught_up = true;
-                        return self.say(Event::CaughtUp(self.cursor()));
-                    }
-                    self.poll_idle(cx)
+            return match self.poll_step(cx) {
+                Poll::Ready(Ok(Step::Messages(slices))) => self.say(Event::Messages(slices)),
+                Poll::Ready(Ok(Step::Gap(gap))) => self.say(Event::Gap(gap)),
+                Poll::Ready(Ok(Step::Scanned)) => continue,
+                Poll::Ready(Ok(Step::AtTail)) if !self.told.caught_up => {
+                    self.told.caught_up = true;
+                    self.say(Event::CaughtUp(self.cursor()))
                 }
+                Poll::Ready(Ok(Step::AtTail)) => self.poll_idle(cx),
+                Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+                // Reading a long log for few messages is silence, too.
+                Poll::Pending => self.poll_heartbeat(cx),
             };
         }
     }
 
     /// Waits at the tail.
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event, ReadError>> {
-        let Some(following) = &mut self.following else { return Poll::Pending };
-        if following.shard.is_draining() {
-            let draw = self.shared.clock.draw();
-            let retry_after_ms = retry::spread(DRAIN_RETRY_MS, draw);
+        if self.following.as_ref().is_some_and(|following| following.shard.is_draining()) {
+            self.told.bye = true;
+            let retry_after_ms = retry::spread(DRAIN_RETRY_MS, self.shared.clock.draw());
             return self.say(Event::Bye(Bye { reason: ByeReason::Drain, retry_after_ms }));
         }
+        self.poll_heartbeat(cx)
+    }
+
+    fn poll_heartbeat(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event, ReadError>> {
+        let Some(following) = &mut self.following else { return Poll::Pending };
         let deadline = following.spoke + Duration::from_millis(HEARTBEAT_MS);
         ready!(following.timer.poll_until(cx, deadline));
         self.say(Event::Heartbeat(self.cursor()))

@@ -170,3 +170,6 @@ impl Slice {
         if index == 0 { 0 } else { encoding.ends[index - 1] as usize }
     }
 }
+
+#[cfg(test)]
+mod tests;

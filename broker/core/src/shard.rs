@@ -98,7 +98,10 @@ impl Shard {
 
     /// Wakes once after the next round.
     pub(crate) fn wake_next_round(&self, wake: Arc<Wake>) {
-        self.next_round.lock().push(wake);
+        let mut waiting = self.next_round.lock();
+        if !waiting.iter().any(|own| Arc::ptr_eq(own, &wake)) {
+            waiting.push(wake);
+        }
     }
 
     pub(crate) fn is_draining(&self) -> bool {
@@ -215,3 +218,6 @@ fn segments(messages: &[&Message], picked: &[u32], encoders: Encoders) -> Vec<Ar
     segments.push(Segment::new(part, encoders, None));
     segments
 }
+
+#[cfg(test)]
+mod tests;

@@ -180,3 +180,6 @@ impl Run {
         slice.run(self.index, self.index + count)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,7 @@ use tailwire_model::Cursor;
 use tokio::time::{Duration, Instant};
 
 use crate::{
-    oracle::{Sub, Told},
+    oracle::Told,
     rig::{Flag, Task, filter},
     simulation::{World, poll_with},
 };
@@ -85,7 +85,7 @@ impl Stream {
             self.following = true;
         }
         let spurious = world.random.percent(10);
-        if self.over || !(self.flag.take() || spurious) {
+        if !(self.flag.take() || spurious) || self.over {
             return;
         }
         if world.random.percent(8) && rewind(world, &mut self.reader, &mut self.told) {
@@ -148,7 +148,6 @@ fn complete(world: &World, reader: &Reader, told: &mut Told) {
 pub(crate) struct Session {
     live: Reader,
     told: Told,
-    joined: Vec<Sub>,
     catching_up: Vec<Catching>,
     pub(crate) flag: Arc<Flag>,
     pub(crate) over: bool,
@@ -164,14 +163,7 @@ impl Session {
         let mut live = world.rig.broker.open_empty(0);
         live.follow(0);
         let told = Told::empty(&world.oracle);
-        let mut session = Self {
-            live,
-            told,
-            joined: Vec::new(),
-            catching_up: Vec::new(),
-            flag: Flag::raised(),
-            over: false,
-        };
+        let mut session = Self { live, told, catching_up: Vec::new(), flag: Flag::raised(), over: false };
         session.subscribe(world);
         session
     }
@@ -189,11 +181,10 @@ impl Session {
     }
 
     pub(crate) fn unsubscribe(&mut self, world: &mut World) {
-        if !self.joined.is_empty() && !self.over {
-            let sub = self.joined.swap_remove(world.random.below(self.joined.len()));
+        if !self.told.subs.is_empty() && !self.over {
+            let sub = self.told.subs.swap_remove(world.random.below(self.told.subs.len()));
             self.live.part(&filter(&sub.terms));
             world.trace.push(format!("part {:?}", sub.terms));
-            self.told.subs.clone_from(&self.joined);
             // Its answer stands behind what was given, and is kept.
             self.told.given.clear();
             self.flag.set();
@@ -202,7 +193,7 @@ impl Session {
 
     pub(crate) fn turn(&mut self, world: &mut World) {
         let spurious = world.random.percent(10);
-        if self.over || !(self.flag.take() || spurious) {
+        if !(self.flag.take() || spurious) || self.over {
             return;
         }
         if world.random.percent(8) && rewind(world, &mut self.live, &mut self.told) {
@@ -273,8 +264,9 @@ impl Session {
         own.told.stands(&world.oracle, cursor);
         self.live.join(&own.reader);
         world.trace.push(format!("join {:?} at {cursor}", own.told.subs[0].terms));
-        self.joined.push(Sub { known: own.told.known, ..own.told.subs[0].clone() });
-        self.told.subs.clone_from(&self.joined);
+        // What only one of them has heard of may be told to both again.
+        self.told.known = self.told.known.min(own.told.known);
+        self.told.subs.append(&mut own.told.subs);
         self.told.given.clear();
         self.flag.set();
         true
@@ -349,6 +341,10 @@ impl Poller {
         let wait = Some(Wait { deadline, shard: 0 });
         let page = Task::new(async move { reader.page(limit, wait).await });
         Self { terms, told, limit, deadline, page }
+    }
+
+    pub(crate) fn is_woken(&self) -> bool {
+        self.page.flag.is_set()
     }
 
     /// Returns whether it is over.

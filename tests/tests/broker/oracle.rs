@@ -126,7 +126,7 @@ fn wants(terms: &[&str], topic: usize) -> bool {
     })
 }
 
-/// What a subscription asked for, and the end of the gaps that it was told of before it was joined to others.
+/// What a subscription asked for, and the end of the gaps that it was told of, alone or with others.
 #[derive(Clone)]
 pub(crate) struct Sub {
     pub(crate) terms: Vec<&'static str>,
@@ -145,13 +145,15 @@ pub(crate) struct Told {
     /// What was given since the last event that a slow transport would keep.
     pub(crate) given: VecDeque<u64>,
     spoke: Instant,
+    /// What the oracle's was when the reader last said something.
+    trims_read: usize,
 }
 
 impl Told {
     pub(crate) fn new(oracle: &Oracle, terms: &[&'static str], start: Start, known: Option<Cursor>) -> Self {
         let (position, known, gap) = oracle.begin(terms, start, known);
         Self {
-            subs: vec![Sub { terms: terms.to_vec(), known: None }],
+            subs: vec![Sub { terms: terms.to_vec(), known }],
             position,
             known,
             gap,
@@ -159,6 +161,7 @@ impl Told {
             caught_up: false,
             given: VecDeque::new(),
             spoke: Instant::now(),
+            trims_read: oracle.trims_read,
         }
     }
 
@@ -175,7 +178,7 @@ impl Told {
     }
 
     pub(crate) fn messages<'a>(&mut self, oracle: &Oracle, messages: impl Iterator<Item = &'a Message>) {
-        self.speaks();
+        self.speaks(oracle);
         let before = self.given.len();
         for message in messages {
             let position = message.position().0;
@@ -197,15 +200,16 @@ impl Told {
             let silence = Instant::now() - self.spoke;
             assert!(silence.as_millis() >= 15_000, "a heartbeat after {silence:?}");
         } else {
+            assert!(self.gap.is_none(), "the gap that the start has comes first");
             assert_eq!(cursor, oracle.cursor_at(self.position), "the starting cursor");
             self.opened = true;
         }
-        self.speaks();
+        self.speaks(oracle);
         self.stands(oracle, cursor);
     }
 
     pub(crate) fn caught_up(&mut self, oracle: &Oracle, cursor: Cursor, dispatched: u64) {
-        self.speaks();
+        self.speaks(oracle);
         assert!(!self.caught_up, "caught up twice");
         self.caught_up = true;
         assert!(
@@ -218,24 +222,34 @@ impl Told {
     }
 
     pub(crate) fn gap(&mut self, oracle: &Oracle, gap: Gap) {
-        self.speaks();
         match self.gap.take() {
             Some(expected) => assert_eq!(gap, expected, "the gap that the start has"),
             None => {
-                let trimmed = oracle.trimmed(&self.terms(), oracle.trims_read);
-                let to = trimmed.map(|upto| oracle.cursor_at(upto));
-                assert_eq!((Some(gap.to), gap.reason), (to, GapReason::Deleted), "the farthest trim");
+                assert!(self.opened, "a heartbeat comes before whatever is read");
+                // It was read some time after the last event.
+                let terms = self.terms();
+                let mut trims = self.trims_read..=oracle.trims_read;
+                let farthest = trims.any(|trims| oracle.trimmed(&terms, trims) == Some(gap.to.position.0));
+                assert!(
+                    farthest && gap.reason == GapReason::Deleted,
+                    "{gap:?} is not up to the farthest trim"
+                );
+                assert_eq!(gap.to, oracle.cursor_at(gap.to.position.0));
                 assert!(gap.to > gap.from && Some(gap.to) > self.known, "{gap:?}: known {:?}", self.known);
             }
         }
+        self.spoke = Instant::now();
+        self.trims_read = oracle.trims_read;
         self.stands(oracle, gap.from);
         self.known = self.known.max(Some(gap.to));
+        self.subs.iter_mut().for_each(|sub| sub.known = sub.known.max(Some(gap.to)));
         self.given.clear();
     }
 
-    fn speaks(&mut self) {
-        assert!(self.opened, "the first event is a heartbeat");
+    fn speaks(&mut self, oracle: &Oracle) {
+        assert!(self.opened, "the first event but a gap is a heartbeat");
         self.spoke = Instant::now();
+        self.trims_read = oracle.trims_read;
     }
 
     /// The reader says that its client has everything up to here.
@@ -254,9 +268,8 @@ impl Told {
             let (topic, alive) = oracle.messages[position as usize - 1];
             for sub in self.subs.iter().filter(|sub| wants(&sub.terms, topic)) {
                 assert!(!alive, "{position} in {} was left out", TOPICS[topic]);
-                let known = self.known.max(sub.known);
                 assert!(
-                    Some(oracle.cursor_at(position)) <= known,
+                    Some(oracle.cursor_at(position)) <= sub.known,
                     "{position} in {} is gone, and nobody said so",
                     TOPICS[topic]
                 );

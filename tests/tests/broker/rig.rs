@@ -72,8 +72,7 @@ pub(crate) fn advance(runtime: &Runtime, ms: u64) {
 pub(crate) struct Rig {
     pub(crate) broker: Broker,
     pub(crate) committer: Committer,
-    pub(crate) gate: Arc<Gate>,
-    pub(crate) log: Arc<Gated>,
+    gate: Arc<Gate>,
     dispatcher: Task<()>,
 }
 
@@ -85,9 +84,9 @@ impl Rig {
     pub(crate) fn over(log: MemoryLog) -> Self {
         DRAWS.with(|draws| draws.set(0));
         let gate = Arc::new(Gate::default());
-        let log = Arc::new(Gated { log, gate: gate.clone() });
+        let log: Arc<dyn Log> = Arc::new(Gated { log, gate: gate.clone() });
         let parts = Parts {
-            log: log.clone(),
+            log,
             encoders: &ENCODERS,
             policy: Arc::new(AllowAll),
             clock: Clock { now, random: draw },
@@ -97,7 +96,7 @@ impl Rig {
         };
         let (broker, committer) = Broker::start(parts).expect("threads");
         let dispatcher = Task::new(broker.dispatcher(0));
-        let mut rig = Self { broker, committer, gate, log, dispatcher };
+        let mut rig = Self { broker, committer, gate, dispatcher };
         // Its first poll only waits for the first commit.
         rig.dispatch_round();
         rig
@@ -149,7 +148,9 @@ impl Rig {
     /// Opens a reader; what it takes to read for that is let through.
     pub(crate) fn open(&self, terms: &[&str], start: Start, known: Option<Cursor>) -> Reader {
         let interest = Interest { filter: filter(terms), start, known, format: 0 };
-        self.through(self.broker.open(&Principal::ANONYMOUS, interest)).expect("a reader")
+        let opening = self.broker.open(&Principal::ANONYMOUS, interest);
+        let reader = if matches!(start, Start::Last(_)) { self.through(opening) } else { wait(opening) };
+        reader.expect("a reader")
     }
 
     pub(crate) fn open_following(&self, terms: &[&str], start: Start) -> Reader {
@@ -160,13 +161,21 @@ impl Rig {
 
     /// Lets through every read that waits, and returns when all of them are done.
     pub(crate) fn flush_reads(&self) {
-        drop(self.open(&["a"], Start::Last(1), None));
+        self.through(async {});
     }
 
-    /// Waits for something that needs reads.
+    /// From here on commits fail, or work again.
+    pub(crate) fn fail_commits(&self, fail: bool) {
+        self.gate.fails.store(fail, Ordering::SeqCst);
+    }
+
+    /// Waits for something that needs reads, and lets through those that wait too.
     pub(crate) fn through<T>(&self, future: impl Future<Output = T>) -> T {
         self.gate.set(true);
         let value = wait(future);
+        // Reads are done in turn: when this one is, so are all before it.
+        let interest = Interest { filter: filter(&["a"]), start: Start::Last(1), known: None, format: 0 };
+        drop(wait(self.broker.open(&Principal::ANONYMOUS, interest)));
         self.gate.set(false);
         value
     }
@@ -192,19 +201,21 @@ pub(crate) fn draft(name: &str, size: usize) -> Draft {
 }
 
 /// A log whose reads wait until they are let through.
-pub(crate) struct Gated {
-    pub(crate) log: MemoryLog,
+struct Gated {
+    log: MemoryLog,
     gate: Arc<Gate>,
 }
 
 #[derive(Default)]
-pub(crate) struct Gate {
+struct Gate {
     open: Mutex<bool>,
     changed: Condvar,
+    /// Whether commits fail.
+    fails: AtomicBool,
 }
 
 impl Gate {
-    pub(crate) fn set(&self, open: bool) {
+    fn set(&self, open: bool) {
         *self.open.lock().unwrap() = open;
         self.changed.notify_all();
     }
@@ -232,6 +243,9 @@ impl Log for Gated {
     }
 
     fn commit(&self) -> Result<Position, LogError> {
+        if self.gate.fails.load(Ordering::SeqCst) {
+            return Err(LogError::Unknown("as asked".into()));
+        }
         self.log.commit()
     }
 
@@ -247,7 +261,12 @@ impl Log for Gated {
         budget: Budget,
     ) -> Result<Page, LogError> {
         self.gate.pass();
-        self.log.read(filter, after, upto, budget)
+        let mut page = self.log.read(filter, after, upto, budget)?;
+        // A log need not look beyond the last message that it may give: the one on disk doesn't.
+        if let Some(last) = page.messages.last().filter(|_| page.messages.len() >= budget.messages) {
+            page.scanned = last.position();
+        }
+        Ok(page)
     }
 
     fn before_last(&self, filter: &Filter, count: usize) -> Result<Position, LogError> {

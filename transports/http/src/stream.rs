@@ -74,7 +74,10 @@ impl Codec {
                 (Event::Messages(_), _) => return Bytes::new(),
                 (Event::Heartbeat(cursor), Some(retry_ms)) => sse::open(retry_ms, *cursor, &mut out),
                 (Event::Heartbeat(cursor), None) => sse::heartbeat(*cursor, &mut out),
-                (Event::Gap(gap), _) => sse::gap(gap, &mut out),
+                (Event::Gap(gap), _) => {
+                    opening.into_iter().for_each(|retry_ms| sse::retry(retry_ms, &mut out));
+                    sse::gap(gap, &mut out);
+                }
                 (Event::CaughtUp(cursor), _) => sse::caught_up(*cursor, &mut out),
                 (Event::Bye(bye), _) => sse::bye(bye.reason, bye.retry_after_ms, &mut out),
             },
@@ -179,7 +182,9 @@ impl Connection {
                 Some(retry_ms) => self.out.push(self.codec.control(&event, Some(retry_ms))),
                 None => self.out.push_heartbeat(self.codec.control(&event, None)),
             },
-            Event::Gap(_) | Event::CaughtUp(_) => self.out.push(self.codec.control(&event, None)),
+            Event::Gap(_) | Event::CaughtUp(_) => {
+                self.out.push(self.codec.control(&event, self.retry_ms.take()));
+            }
             Event::Bye(bye) => {
                 self.out.push(self.codec.control(&event, None));
                 self.connected.ended(bye.reason);

@@ -37,7 +37,8 @@ pub fn bye(reason: ByeReason, retry_after_ms: u64, out: &mut Vec<u8>) {
     event("bye", out, |out| line::bye(reason, retry_after_ms, out));
 }
 
-fn retry(retry_ms: u64, out: &mut Vec<u8>) {
+/// How long a client waits before it reconnects. Stands before the first block of a stream, whichever that is.
+pub fn retry(retry_ms: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(b"retry: ");
     json::number(retry_ms, out);
     out.push(b'\n');

@@ -1,0 +1,117 @@
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::*;
+use crate::testing::Script;
+
+fn pool(threads: usize) -> Arc<Pool> {
+    let log: Arc<dyn Log> = Arc::new(Script::default());
+    Pool::start(&log, threads).unwrap()
+}
+
+fn bytes_free(pool: &Pool) -> usize {
+    pool.state.lock().bytes_free
+}
+
+/// Takes the whole budget, and keeps it as long as the lease is held.
+fn spend(pool: &Pool) -> Lease {
+    pool.run(READ_BYTES_IN_FLIGHT_MAX, |_, lease| lease).blocking_recv().unwrap()
+}
+
+/// Returns when a thread has looked at a job that can't run yet, and waits again.
+fn looked_at<T>(pool: &Pool, waiting: &mut oneshot::Receiver<T>) {
+    // A notification finds a thread only while that waits; the job's own one has been used up by then.
+    while !pool.changed.notify_one() {
+        let state = waiting.try_recv().err();
+        assert_eq!(state, Some(oneshot::error::TryRecvError::Empty), "it ran, or its thread is gone");
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn a_job_waits_while_the_budget_is_spent() {
+    let pool = pool(1);
+    let lease = spend(&pool);
+    assert_eq!(bytes_free(&pool), 0);
+    // What it sees is what is left after its own share: all else was given back before it ran.
+    let mut seen = pool.run(10, {
+        let pool = pool.clone();
+        move |_, _lease| bytes_free(&pool)
+    });
+    looked_at(&pool, &mut seen);
+    drop(lease);
+    assert_eq!(seen.blocking_recv(), Ok(READ_BYTES_IN_FLIGHT_MAX - 10));
+    pool.close();
+}
+
+#[test]
+fn jobs_run_in_their_order_also_when_a_later_one_would_fit() {
+    let pool = pool(1);
+    let half = pool.run(READ_BYTES_IN_FLIGHT_MAX / 2, |_, lease| lease).blocking_recv().unwrap();
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let note = |name: &'static str| {
+        let order = order.clone();
+        move |_: &dyn Log, _: Lease| order.lock().push(name)
+    };
+    let mut large = pool.run(READ_BYTES_IN_FLIGHT_MAX, note("large"));
+    let small = pool.run(1, note("small"));
+    looked_at(&pool, &mut large);
+    drop(half);
+    assert_eq!((large.blocking_recv(), small.blocking_recv()), (Ok(()), Ok(())));
+    assert_eq!(*order.lock(), ["large", "small"]);
+    pool.close();
+}
+
+#[test]
+fn a_job_that_asks_for_more_than_there_is_gets_all_of_it() {
+    let pool = pool(1);
+    assert_eq!(pool.run(usize::MAX, |_, lease| lease.bytes).blocking_recv(), Ok(READ_BYTES_IN_FLIGHT_MAX));
+    pool.close();
+}
+
+#[test]
+fn a_reader_that_goes_away_before_its_job_costs_nothing() {
+    let pool = pool(1);
+    let lease = spend(&pool);
+    let ran = Arc::new(AtomicBool::new(false));
+    let abandoned = pool.run(10, {
+        let ran = ran.clone();
+        move |_, _| ran.store(true, Ordering::SeqCst)
+    });
+    drop(abandoned);
+    drop(lease);
+    // Jobs run in their order: the one before this is over.
+    pool.run(1, |_, _| ()).blocking_recv().unwrap();
+    assert!(!ran.load(Ordering::SeqCst));
+    // The last job's lease is given back before the next one can have all.
+    drop(spend(&pool));
+    assert_eq!(bytes_free(&pool), READ_BYTES_IN_FLIGHT_MAX);
+    pool.close();
+}
+
+#[test]
+fn a_page_that_nobody_takes_gives_its_share_back() {
+    let pool = pool(1);
+    let (started, start) = oneshot::channel();
+    let (go_on, wait) = oneshot::channel::<()>();
+    let abandoned = pool.run(10, move |_, lease| {
+        let _ = started.send(());
+        let _ = wait.blocking_recv();
+        lease
+    });
+    start.blocking_recv().unwrap();
+    drop(abandoned);
+    let _ = go_on.send(());
+    drop(spend(&pool));
+    pool.close();
+}
+
+#[test]
+fn a_closed_pool_fails_what_waits_and_what_comes() {
+    let pool = pool(1);
+    let lease = spend(&pool);
+    let waiting = pool.run(1, |_, _| ());
+    pool.close();
+    assert!(waiting.blocking_recv().is_err());
+    assert!(pool.run(1, |_, _| ()).blocking_recv().is_err());
+    drop(lease);
+}
