@@ -295,3 +295,19 @@ everywhere('no seam between stored and live: nothing is lost or doubled under lo
     }
   }
 });
+
+everywhere('no seam where stored messages end in the middle of a batch', async ({ listen }) => {
+  const topic = freshTopic();
+  const opening = [];
+  const cursors = [];
+  for (const round of numbers(0, 10)) {
+    const publishing = publishBatch(broker.base, topic, numbers(0, 3000).map((n) => `${round}:${n}`));
+    opening.push(listen({ path: `/topics/${topic}`, after: cursors.at(-1500) ?? 'earliest', query: { limit: 700 } }));
+    cursors.push(...cursorsOf(await publishing));
+  }
+  for (const [index, opened] of opening.entries()) {
+    const expected = cursors.slice(Math.max(index * 3000 - 1499, 0));
+    const heard = await (await opened).messages(expected.length);
+    assert.ok(expected.every((cursor, n) => heard[n].cursor === cursor), `listener ${index}`);
+  }
+});

@@ -117,21 +117,23 @@ test('publishes that were accepted are stored, the others are refused as such', 
   t.diagnostic(`${acknowledged.length} acknowledged, ${refused} refused, ${stored.length} stored`);
 });
 
-test('a connection that is idle, and one that does not read, keep nobody waiting', async (t) => {
-  const broker = await start(t);
-  const idle = await Raw.open(t, broker.port);
-  await idle.send('GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n');
-  await idle.until(/200 OK/);
-  const half = await Raw.open(t, broker.port);
-  await half.send('GET /healthz HTTP/1.1\r\nHo');
-  const deaf = await Raw.open(t, broker.port, { paused: true });
-  await deaf.send('GET /topics/a?format=sse HTTP/1.1\r\nHost: localhost\r\n\r\n');
-  for (const _ of numbers(12)) await publish(broker.base, 'a', 'x'.repeat(1 << 20));
-  const { code, ms } = await broker.end('SIGTERM');
-  assert.equal(code, 0);
-  assert.ok(ms < 12_000, `it took ${ms} ms`);
-  t.diagnostic(`${Math.round(ms)} ms`);
-});
+const KEEPERS = [
+  { name: 'idle between two requests', bytes: 'GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n', mayTake: 3000 },
+  { name: 'in the middle of a head', bytes: 'GET /healthz HTTP/1.1\r\nHo', mayTake: 5000 },
+  // The broker gives those that read slowly a while to read the rest.
+  { name: 'a stream that nobody reads', bytes: 'GET /topics/a?format=sse HTTP/1.1\r\nHost: localhost\r\n\r\n', mayTake: 15_000 },
+];
+for (const { name, bytes, mayTake } of KEEPERS) {
+  test(`a connection that is ${name} keeps nobody waiting`, async (t) => {
+    const broker = await start(t);
+    const keeper = await Raw.open(t, broker.port, { paused: true });
+    await keeper.send(bytes);
+    for (const _ of numbers(12)) await publish(broker.base, 'a', 'x'.repeat(1 << 20));
+    const { code, ms } = await broker.end('SIGTERM');
+    assert.equal(code, 0);
+    assert.ok(ms < mayTake, `it took ${ms} ms`);
+  });
+}
 
 test('a second signal ends it at once', async (t) => {
   const broker = await start(t);

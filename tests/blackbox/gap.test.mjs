@@ -12,11 +12,7 @@ import { TRANSPORTS, open, textOf } from './support/transports.mjs';
 const numbers = (count) => Array.from({ length: count }, (_, index) => index);
 const cursorsOf = (messages) => messages.map(({ cursor }) => cursor);
 
-/** The next item that is a message or a gap. */
-async function nextEvent(listener) {
-  for await (const item of listener) if (item.kind === 'message' || item.kind === 'gap') return item;
-  throw new Error('the stream ended');
-}
+const nextEvent = (listener) => listener.until('message', 'gap');
 
 /** An epoch is a second: waits until the clock has passed that of a cursor, as it has when people restore or wipe. */
 const clockPasses = (cursor) => {

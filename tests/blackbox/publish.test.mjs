@@ -258,7 +258,9 @@ describe('idempotency', () => {
 describe('concurrent and sequential publishes', () => {
   test('pipelined requests of one connection are stored in order', async (t) => {
     const topic = freshTopic();
-    const head = (n) => `POST /topics/${topic} HTTP/1.1\r\nHost: localhost\r\nContent-Length: ${`${n}`.length}\r\n${n === 199 ? 'Connection: close\r\n' : ''}\r\n${n}`;
+    const head = (n) =>
+      `POST /topics/${topic} HTTP/1.1\r\nHost: localhost\r\nContent-Length: ${`${n}`.length}\r\n` +
+      `${n === 199 ? 'Connection: close\r\n' : ''}\r\n${n}`;
     const text = await exchange(t, broker.port, numbers(200).map(head).join(''));
     assert.equal(text.match(/HTTP\/1\.1 201 /g).length, 200);
     assert.deepEqual((await stored(topic)).map(({ data }) => data), numbers(200).map(String));
@@ -277,7 +279,12 @@ describe('concurrent and sequential publishes', () => {
 
   test('Expect: 100-continue is answered', async (t) => {
     const topic = freshTopic();
-    const text = await exchange(t, broker.port, `POST /topics/${topic} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\nhi`);
+    const text = await exchange(
+      t,
+      broker.port,
+      `POST /topics/${topic} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n` +
+        'Expect: 100-continue\r\nContent-Length: 2\r\n\r\nhi',
+    );
     assert.match(text, /HTTP\/1\.1 201 /);
   });
 

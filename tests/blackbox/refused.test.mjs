@@ -92,8 +92,26 @@ describe('names', () => {
 
 describe('parameters', () => {
   const BAD = {
-    'cursor-invalid': ['after=', 'after=x', 'after=000000-000000000000', 'after=000000-000000000000w', 'after=000000_0000000000000', 'after=00000A-0000000000000', 'after=000000-00000000000000'],
-    'parameter-invalid': ['limit=0', 'limit=x', 'limit=-1', 'last=x', 'last=-1', 'wait=x', 'format=nonsense', 'after=latest&last=2', 'after=latest&after=earliest'],
+    'cursor-invalid': [
+      'after=',
+      'after=x',
+      'after=000000-000000000000',
+      'after=000000-00000000000000',
+      'after=000000-000000000000w',
+      'after=000000_0000000000000',
+      'after=00000A-0000000000000',
+    ],
+    'parameter-invalid': [
+      'limit=0',
+      'limit=x',
+      'limit=-1',
+      'last=x',
+      'last=-1',
+      'wait=x',
+      'format=nonsense',
+      'after=latest&last=2',
+      'after=latest&after=earliest',
+    ],
   };
   for (const [code, queries] of Object.entries(BAD)) {
     for (const query of queries) {
@@ -182,7 +200,9 @@ describe('methods and resources', () => {
       const head = await request(broker.base + path, { method: 'HEAD' });
       const get = await request(broker.base + path.replace('&wait=20', ''));
       assert.deepEqual([head.status, head.text], [get.status, ''], path);
-      for (const name of ['content-type', 'tailwire-cursor', 'etag', 'cache-control']) assert.equal(head.headers.get(name), get.headers.get(name), `${path} ${name}`);
+      for (const name of ['content-type', 'tailwire-cursor', 'etag', 'cache-control']) {
+        assert.equal(head.headers.get(name), get.headers.get(name), `${path} ${name}`);
+      }
       assert.ok(performance.now() - began < 10_000, 'it waited');
     }
   });
@@ -212,7 +232,19 @@ describe('stored messages', () => {
 
   test('active types are served as bytes', async () => {
     const topic = freshTopic();
-    const active = ['text/html', 'TEXT/HTML; charset=utf-8', 'application/xhtml+xml', 'image/svg+xml', 'text/xml', 'application/xml', 'text/javascript', 'application/javascript', 'text/css', 'application/wasm', 'application/pdf'];
+    const active = [
+      'text/html',
+      'TEXT/HTML; charset=utf-8',
+      'application/xhtml+xml',
+      'image/svg+xml',
+      'text/xml',
+      'application/xml',
+      'text/javascript',
+      'application/javascript',
+      'text/css',
+      'application/wasm',
+      'application/pdf',
+    ];
     for (const type of active) {
       const { cursor } = await publish(broker.base, topic, '<script>alert(1)</script>', { 'content-type': type });
       const { headers } = await request(`${broker.base}/messages/${cursor}`);

@@ -5,7 +5,7 @@ import { after, before, describe, test } from 'node:test';
 
 import { EventSource } from 'eventsource';
 
-import { Broker, deadline } from './support/broker.mjs';
+import { Broker, deadline, eventually } from './support/broker.mjs';
 import { CURSOR, curl, freshTopic, publish, publishBatch, request } from './support/http.mjs';
 import { Raw } from './support/raw.mjs';
 
@@ -23,13 +23,9 @@ async function stream(t, path, headers, own = broker) {
   const raw = await Raw.open(t, own.port);
   await raw.send(get(path, headers, '1.0'));
   const [head] = await raw.until(/^[\s\S]*?\r\n\r\n/);
-  return Object.assign(raw, {
-    head: head.toLowerCase(),
-    get body() {
-      return raw.text.slice(head.length);
-    },
-    untilBody: (text) => raw.until(() => raw.text.slice(head.length).includes(text)),
-  });
+  Object.defineProperty(raw, 'body', { get: () => raw.text.slice(head.length) });
+  const untilBody = (text) => raw.until(() => raw.body.includes(text));
+  return Object.assign(raw, { head: head.toLowerCase(), untilBody });
 }
 
 describe('server-sent events', () => {
@@ -232,7 +228,6 @@ describe('streams over every version of HTTP', () => {
     assert.ok((await own.descriptors()) >= before + 50);
     for (const one of streams) one.close();
     await publish(own.base, 'a', 'x');
-    const { eventually } = await import('./support/broker.mjs');
     await eventually(async () => (await own.descriptors()) < before + 10, 'descriptors are kept');
   });
 });

@@ -99,6 +99,11 @@ pub const KEEP_ALIVE_MS: u64 = 75_000;
 /// Time for a request to send its whole body.
 pub const REQUEST_BODY_MS_MAX: u64 = 30_000;
 
+/// What is read and thrown away of a body that is too large, so that its sender sees the answer.
+pub const DISCARD_BYTES_MAX: usize = 32 << 20;
+/// See [`DISCARD_BYTES_MAX`].
+pub const DISCARD_MS_MAX: u64 = 5_000;
+
 /// Unanswered requests of one WebSocket; beyond, the broker stops reading from it.
 pub const SOCKET_PENDING_MAX: usize = 64;
 /// Subscriptions of one WebSocket.

@@ -23,6 +23,11 @@ const environment = (more) => {
   return env;
 };
 
+/** Brokers that run: none outlives its tests, however these end. */
+const running = new Set();
+process.once('exit', () => running.forEach((child) => child.kill('SIGKILL')));
+for (const signal of ['SIGTERM', 'SIGINT']) process.once(signal, () => process.exit(1));
+
 /** Runs the binary to its end, for command lines that are not to serve. */
 export async function run(args, { env = {}, cwd } = {}) {
   const child = spawn(BINARY, args, { env: environment(env), cwd, stdio: ['ignore', 'pipe', 'pipe'] });
@@ -51,6 +56,8 @@ export class Broker {
   async spawn() {
     const child = spawn(BINARY, this.command, { env: environment(this.env), stdio: ['ignore', 'pipe', 'pipe'] });
     this.child = child;
+    running.add(child);
+    child.once('exit', () => running.delete(child));
     this.ended = once(child, 'close').then(([code, signal]) => ({ code, signal }));
     const seen = this.stderr.length;
     let stdout = '';

@@ -5,13 +5,16 @@ import { execFile } from 'node:child_process';
 
 export const CURSOR = /^[0-9a-v]{6}-[0-9a-v]{13}$/;
 
+/** How long an answer may take, also that of a poll which waits. A bound for failure, not a wait. */
+const PATIENCE_MS = 30_000;
+
 let counter = 0;
 /** A topic that no other test uses. */
 export const freshTopic = (name = 't') => `${name}/${process.pid}-${(counter += 1)}`;
 
 /** Makes a request and reads the whole answer. `json` is the parsed body, if it is JSON. */
 export async function request(url, options = {}) {
-  const response = await fetch(url, options);
+  const response = await fetch(url, { signal: AbortSignal.timeout(PATIENCE_MS), ...options });
   const bytes = Buffer.from(await response.arrayBuffer());
   const text = bytes.toString('utf8');
   const isJson = /^application\/(problem\+)?json/.test(response.headers.get('content-type') ?? '');

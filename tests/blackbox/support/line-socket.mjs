@@ -74,8 +74,10 @@ export class LineSocket {
 
   /** The next line that answers nothing, other than a heartbeat. */
   async line() {
+    // Signs of life don't put off the end of the wait.
+    const end = performance.now() + 20_000;
     for (;;) {
-      const line = await this.lines.next();
+      const line = await this.lines.next(Math.max(end - performance.now(), 0));
       if (line?.kind !== 'heartbeat') return line;
     }
   }

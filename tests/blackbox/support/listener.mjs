@@ -59,20 +59,28 @@ export class Listener {
     for (let item = await this.next(); item; item = await this.next()) yield item;
   }
 
-  /** The next item of a kind; what comes before it is dropped. */
-  async until(kind) {
-    for await (const item of this) if (item.kind === kind) return item;
-    throw new Error(`the stream ended before a ${kind}`);
+  /** The next item of one of these kinds; what comes before it is dropped. */
+  async until(...kinds) {
+    const end = performance.now() + PATIENCE_MS;
+    for (;;) {
+      const item = await this.next(Math.max(end - performance.now(), 0));
+      if (!item) throw new Error(`the stream ended before a ${kinds.join(' or ')}`);
+      if (kinds.includes(item.kind)) return item;
+    }
   }
 
   /** The next `count` messages. A gap or a bye among them is a failure. */
   async messages(count) {
     const messages = [];
+    // Signs of life don't put off the end of the wait.
+    let end = performance.now() + PATIENCE_MS;
     while (messages.length < count) {
-      const item = await this.next();
+      const item = await this.next(Math.max(end - performance.now(), 0));
       if (!item) throw new Error(`the stream ended after ${messages.length} of ${count} messages`);
-      if (item.kind === 'message') messages.push(item);
-      else if (item.kind === 'gap' || item.kind === 'bye') throw new Error(`not a message: ${JSON.stringify(item)}`);
+      if (item.kind === 'message') {
+        messages.push(item);
+        end = performance.now() + PATIENCE_MS;
+      } else if (item.kind === 'gap' || item.kind === 'bye') throw new Error(`not a message: ${JSON.stringify(item)}`);
     }
     return messages;
   }

@@ -106,7 +106,8 @@ export function frame(opcode, payload, { fin = true, rsv = 0, masked = true, len
     head.push(mask | 127, ...eight);
   }
   const key = [1, 2, 3, 4];
-  return Buffer.concat([Buffer.from(head), masked ? Buffer.from(key) : Buffer.alloc(0), masked ? body.map((byte, index) => byte ^ key[index % 4]) : body]);
+  if (!masked) return Buffer.concat([Buffer.from(head), body]);
+  return Buffer.concat([Buffer.from([...head, ...key]), body.map((byte, index) => byte ^ key[index % 4])]);
 }
 
 /** The code of the close frame that came, if one did. */

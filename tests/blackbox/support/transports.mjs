@@ -7,6 +7,7 @@
 import { EventSource } from 'eventsource';
 import { WebSocket } from 'ws';
 
+import { deadline } from './broker.mjs';
 import { nextLink } from './http.mjs';
 import { Listener } from './listener.mjs';
 
@@ -163,6 +164,7 @@ export function textOf(message) {
 export async function open(t, transport, where) {
   const listener = transport.listen(where);
   t.after(() => listener.close());
-  await listener.ready;
+  const late = deadline(`${transport.name} does not open`);
+  await Promise.race([listener.ready, late]).finally(late.cancel);
   return listener;
 }

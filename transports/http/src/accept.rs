@@ -26,6 +26,7 @@ use tokio::{
 use tower::Service;
 
 use crate::{
+    Phase,
     delivery::{Delivery, Taken},
     takeover::{Handoff, Slot, Socket},
 };
@@ -40,18 +41,18 @@ const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 pub(crate) struct Acceptor {
     pub(crate) router: Router,
     pub(crate) delivery: Delivery,
-    /// True once the server drains.
-    pub(crate) draining: watch::Receiver<bool>,
+    /// How far the server is.
+    pub(crate) phase: watch::Receiver<Phase>,
 }
 
 /// Accepts until the server drains, then sees the open connections out.
 pub(crate) async fn accept(listener: TcpListener, acceptor: Acceptor) {
     let mut connections = JoinSet::new();
-    let mut drained = pin!(drained(acceptor.draining.clone()));
+    let mut draining = pin!(draining(acceptor.phase.clone()));
     loop {
         tokio::select! {
             biased;
-            () = &mut drained => break,
+            () = &mut draining => break,
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
@@ -69,8 +70,8 @@ pub(crate) async fn accept(listener: TcpListener, acceptor: Acceptor) {
 }
 
 /// Ends when the server drains, or is gone.
-async fn drained(mut draining: watch::Receiver<bool>) {
-    drop(draining.wait_for(|draining| *draining).await);
+async fn draining(mut phase: watch::Receiver<Phase>) {
+    drop(phase.wait_for(|phase| *phase >= Phase::Draining).await);
 }
 
 async fn serve(stream: TcpStream, peer: SocketAddr, acceptor: Acceptor) {
@@ -79,7 +80,11 @@ async fn serve(stream: TcpStream, peer: SocketAddr, acceptor: Acceptor) {
     }
     let mut start = [0; HTTP2_PREFACE.len()];
     let head_time = Duration::from_millis(REQUEST_HEAD_MS_MAX);
-    match tokio::time::timeout(head_time, stream.peek(&mut start)).await {
+    let first = tokio::select! {
+        first = tokio::time::timeout(head_time, stream.peek(&mut start)) => first,
+        () = draining(acceptor.phase.clone()) => return,
+    };
+    match first {
         Ok(Ok(count)) if start[..count] == *HTTP2_PREFACE => {
             // Boxed, because it is large and rare.
             Box::pin(serve_http2(stream, acceptor)).await;
@@ -103,7 +108,7 @@ fn prepare(stream: &TcpStream) -> std::io::Result<()> {
 
 /// Streams over HTTP/2 share a connection, so they are written by hyper.
 async fn serve_http2(stream: TcpStream, acceptor: Acceptor) {
-    let Acceptor { router, draining, .. } = acceptor;
+    let Acceptor { router, phase, .. } = acceptor;
     let service = service_fn(move |request| respond(router.clone(), request, None));
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder.timer(TokioTimer::new()).max_header_list_size(REQUEST_HEAD_BYTES_MAX as u32);
@@ -111,14 +116,14 @@ async fn serve_http2(stream: TcpStream, acceptor: Acceptor) {
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     tokio::select! {
         result = &mut connection => return log_end(result),
-        () = drained(draining) => {}
+        () = draining(phase) => {}
     }
     connection.as_mut().graceful_shutdown();
     log_end(connection.await);
 }
 
 async fn serve_http1(stream: TcpStream, acceptor: Acceptor) {
-    let Acceptor { router, delivery, draining } = acceptor;
+    let Acceptor { router, delivery, phase } = acceptor;
     let slot = Slot::default();
     let own = slot.clone();
     let service = service_fn(move |request| {
@@ -137,11 +142,11 @@ async fn serve_http1(stream: TcpStream, acceptor: Acceptor) {
     builder.header_read_timeout(None);
     let mut connection = builder.serve_connection(Socket::new(stream, slot.clone()), service);
     let mut timer = Timer::default();
-    let mut drained = pin!(drained(draining));
-    let mut is_drained = false;
+    let mut draining = pin!(draining(phase));
+    let mut is_draining = false;
     let end = poll_fn(|cx| {
-        if !is_drained && drained.as_mut().poll(cx).is_ready() {
-            is_drained = true;
+        if !is_draining && draining.as_mut().poll(cx).is_ready() {
+            is_draining = true;
             Pin::new(&mut connection).graceful_shutdown();
         }
         if let Poll::Ready(result) = Pin::new(&mut connection).poll(cx) {
@@ -150,6 +155,9 @@ async fn serve_http1(stream: TcpStream, acceptor: Acceptor) {
         }
         if let Some(handoff) = slot.take_flushed() {
             return Poll::Ready(Some(handoff));
+        }
+        if is_draining && slot.is_idle() {
+            return Poll::Ready(None);
         }
         poll_patience(&slot, &mut timer, cx).map(|()| None)
     })

@@ -5,9 +5,13 @@ use std::{io, thread};
 
 use bytes::Bytes;
 use tailwire_core::Broker;
-use tokio::{net::TcpStream, runtime, sync::mpsc};
+use tokio::{
+    net::TcpStream,
+    runtime,
+    sync::{mpsc, oneshot, watch},
+};
 
-use crate::{stream, websocket};
+use crate::{Phase, stream, websocket};
 
 /// What a delivery runtime does with a socket.
 pub(crate) enum Job {
@@ -29,22 +33,37 @@ pub(crate) struct Taken {
 pub(crate) struct Delivery(Vec<mpsc::UnboundedSender<Taken>>);
 
 impl Delivery {
-    /// Starts one thread per shard of the broker.
+    /// Starts one thread per shard of the broker. The receivers hear when each has ended.
     ///
     /// # Errors
     /// When the system gives no thread or no poll.
-    pub(crate) fn start(broker: &Broker) -> io::Result<(Self, Vec<thread::JoinHandle<()>>)> {
+    pub(crate) fn start(
+        broker: &Broker,
+        phase: &watch::Receiver<Phase>,
+    ) -> io::Result<(Self, Vec<oneshot::Receiver<()>>)> {
         let mut senders = Vec::new();
-        let mut threads = Vec::new();
+        let mut ends = Vec::new();
         for shard in 0..broker.shards() {
             let (sender, receiver) = mpsc::unbounded_channel();
             let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-            let broker = broker.clone();
-            let run = move || runtime.block_on(run(&broker, shard, receiver));
-            threads.push(thread::Builder::new().name(format!("delivery-{shard}")).spawn(run)?);
+            let (broker, mut phase) = (broker.clone(), phase.clone());
+            let (ended, end) = oneshot::channel();
+            let work = move || {
+                runtime.block_on(async {
+                    tokio::select! {
+                        () = run(&broker, shard, receiver) => {}
+                        _ = phase.wait_for(|phase| *phase == Phase::Cut) => {}
+                    }
+                });
+                // With the runtime go the connections that are left.
+                drop(runtime);
+                let _ = ended.send(());
+            };
+            thread::Builder::new().name(format!("delivery-{shard}")).spawn(work)?;
             senders.push(sender);
+            ends.push(end);
         }
-        Ok((Self(senders), threads))
+        Ok((Self(senders), ends))
     }
 
     /// Gives a socket to a shard's runtime.

@@ -24,17 +24,21 @@ use std::{
     io,
     net::SocketAddr,
     sync::{Arc, atomic::AtomicUsize},
-    thread,
     time::Duration,
 };
 
+use futures_util::future::join_all;
 use tailwire_core::Broker;
-use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+use tokio::{
+    net::TcpListener,
+    sync::{oneshot, watch},
+    task::JoinHandle,
+};
 
-use crate::{accept::Acceptor, api::App, delivery::Delivery, metrics::Metrics};
+use crate::{accept::Acceptor, api::App, delivery::Delivery, metrics::Metrics, replies::Replies};
 
 /// How long open connections may take to end after a drain began.
-const DRAIN: Duration = Duration::from_secs(10);
+const DRAIN: Duration = Duration::from_secs(5);
 
 /// What is set from outside.
 #[derive(Debug, Clone, Default)]
@@ -45,13 +49,25 @@ pub struct Settings {
     pub loopback: bool,
 }
 
+/// How far a server is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
+enum Phase {
+    /// It takes connections.
+    Serving,
+    /// It takes no more, and sees out those that there are.
+    Draining,
+    /// It closes those that are left.
+    Cut,
+}
+
 /// A running server.
 pub struct Server {
     broker: Broker,
     address: SocketAddr,
-    draining: watch::Sender<bool>,
+    phase: watch::Sender<Phase>,
     accepting: JoinHandle<()>,
-    delivering: Vec<thread::JoinHandle<()>>,
+    /// The ends of the delivery runtimes.
+    delivering: Vec<oneshot::Receiver<()>>,
 }
 
 impl Server {
@@ -61,18 +77,18 @@ impl Server {
     /// When the system gives no threads.
     pub fn start(broker: &Broker, settings: Settings, listener: TcpListener) -> io::Result<Self> {
         let address = listener.local_addr()?;
-        let (delivery, delivering) = Delivery::start(broker)?;
+        let (phase, phases) = watch::channel(Phase::Serving);
+        let (delivery, delivering) = Delivery::start(broker, &phases)?;
         let app = Arc::new(App {
             broker: broker.clone(),
             metrics: Metrics::new(broker),
             settings,
             next_shard: AtomicUsize::new(0),
-            replies: replies::Replies::default(),
+            replies: Replies::default(),
         });
-        let (draining, drained) = watch::channel(false);
-        let acceptor = Acceptor { router: router::router(app), delivery, draining: drained };
+        let acceptor = Acceptor { router: router::router(app), delivery, phase: phases };
         let accepting = tokio::spawn(accept::accept(listener, acceptor));
-        Ok(Self { broker: broker.clone(), address, draining, accepting, delivering })
+        Ok(Self { broker: broker.clone(), address, phase, accepting, delivering })
     }
 
     /// Where it listens.
@@ -83,19 +99,17 @@ impl Server {
     /// Refuses new work, finishes what was accepted, tells clients when to come back, and returns when their
     /// connections are closed, or after a while.
     pub async fn drain(self) {
-        let Self { broker, draining, mut accepting, delivering, .. } = self;
+        let Self { broker, phase, mut accepting, mut delivering, .. } = self;
         broker.drain();
-        let _ = draining.send(true);
-        let streams = tokio::task::spawn_blocking(move || {
-            delivering.into_iter().for_each(|thread| drop(thread.join()));
-        });
-        let all = async {
+        let _ = phase.send(Phase::Draining);
+        let seen_out = async {
             let _ = (&mut accepting).await;
-            let _ = streams.await;
+            join_all(&mut delivering).await;
         };
-        if tokio::time::timeout(DRAIN, all).await.is_err() {
+        if tokio::time::timeout(DRAIN, seen_out).await.is_err() {
             tracing::warn!("some connections did not end in time and were cut");
             accepting.abort();
+            let _ = phase.send(Phase::Cut);
         }
     }
 }

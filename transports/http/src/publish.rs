@@ -9,7 +9,10 @@ use axum::{
 };
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tailwire_core::Principal;
-use tailwire_model::{Topic, limits::REQUEST_BODY_MS_MAX};
+use tailwire_model::{
+    Topic,
+    limits::{DISCARD_BYTES_MAX, DISCARD_MS_MAX, REQUEST_BODY_MS_MAX},
+};
 use tailwire_wire::{
     Code, Problem,
     publish::{self, Target},
@@ -42,15 +45,39 @@ async fn receive(headers: &HeaderMap, body: Body, bytes_max: usize) -> Result<By
         || Problem::detailed(Code::BodyTooLarge, format!("The body has more than {bytes_max} bytes."));
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
     if announced.and_then(|length| length.parse().ok()).is_some_and(|length: usize| length > bytes_max) {
+        // A client that asks before it sends has its answer at once.
+        if !headers.contains_key(header::EXPECT) {
+            discard(body).await;
+        }
         return Err(too_large());
     }
-    let received = Limited::new(body, bytes_max).collect();
+    let mut body = body;
+    let received = Limited::new(&mut body, bytes_max).collect();
     match tokio::time::timeout(Duration::from_millis(REQUEST_BODY_MS_MAX), received).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            discard(body).await;
+            Err(too_large())
+        }
         Ok(Err(_)) => Err(Problem::detailed(Code::RequestInvalid, "The body ended early.")),
         Err(_) => Err(Problem::new(Code::Timeout)),
     }
+}
+
+/// Takes the rest of a body that is refused, within bounds, so that a client that sends before it reads gets to see why:
+/// a close over unread input would take the answer back (RFC 9112 §9.6).
+async fn discard(mut body: Body) {
+    let mut left = DISCARD_BYTES_MAX;
+    let taken = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            let bytes = frame.data_ref().map_or(0, Bytes::len);
+            left = left.saturating_sub(bytes);
+            if left == 0 {
+                return;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(Duration::from_millis(DISCARD_MS_MAX), taken).await;
 }
 
 /// Headers as the pure functions take them.

@@ -49,7 +49,9 @@ async fn topic(State(app): State<Arc<App>>, request: Request) -> Response<Body> 
             Ok(topic) => publish::delete(&app, topic).await,
             Err(problem) => refuse(&problem),
         },
-        _ => not_allowed("GET, HEAD, POST, DELETE"),
+        _ if path::topic(&raw).is_ok() => not_allowed("GET, HEAD, POST, DELETE"),
+        // A pattern can be read, and nothing else.
+        _ => not_allowed("GET, HEAD"),
     }
 }
 

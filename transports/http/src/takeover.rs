@@ -95,6 +95,12 @@ impl Slot {
         Busy(self.clone())
     }
 
+    /// Whether nothing is being answered, and no answer is left to write.
+    pub(crate) fn is_idle(&self) -> bool {
+        let state = self.0.lock();
+        state.busy == 0 && state.flushed
+    }
+
     /// When the driver's patience with the client ends; never while a request is being answered.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let state = self.0.lock();

@@ -273,7 +273,9 @@ impl Problem {
 
 impl From<TopicError> for Problem {
     fn from(error: TopicError) -> Self {
-        Self::detailed(Code::TopicInvalid, error.to_string())
+        // Where a pattern could stand, a name is parsed as a term, and never gets here for its wildcard.
+        let code = if error == TopicError::Wildcard { Code::PatternNotAllowed } else { Code::TopicInvalid };
+        Self::detailed(code, error.to_string())
     }
 }
 
