@@ -27,6 +27,7 @@ pub(crate) fn run(args: &ServeArgs) -> ExitCode {
         Err(error) => return refuse(EXIT_USAGE, &error),
     };
     machine::log_to_stderr(&settings.log_level);
+    machine::quiet_the_engine();
     match machine::raise_open_files() {
         Ok(files) => debug!(files, "open files allowed"),
         Err(error) => warn!(%error, "can't raise the limit of open files"),

@@ -77,7 +77,7 @@ describe('server-sent events', () => {
     await sse.untilBody(`id: ${receipt.cursor}\n`);
     const line = { kind: 'message', ...receipt, type: 'text/plain', event: 'e', data: 'a\nb' };
     await sse.untilBody(`"data":"a\\nb"}`);
-    const [, data] = new RegExp(`id: ${receipt.cursor}\nevent: e\ndata: (.*)\n`).exec(sse.body);
+    const [, data] = new RegExp(`id: ${receipt.cursor}\ndata: (.*)\n`).exec(sse.body);
     assert.deepEqual(JSON.parse(data), line);
   });
 

@@ -3,6 +3,7 @@
 use std::{
     io::{self, IsTerminal},
     net::{SocketAddr, TcpListener, ToSocketAddrs},
+    panic,
 };
 
 use socket2::{Domain, Socket, Type};
@@ -20,8 +21,24 @@ pub(super) fn log_to_stderr(directives: &str) {
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(directives))
         .with_writer(io::stderr)
+        // It would panic where stderr can't be written, as on a full disk.
+        .log_internal_errors(false)
         .with_ansi(io::stderr().is_terminal() && colour_is_welcome())
         .init();
+}
+
+/// Leaves out what the storage engine prints when it panics over a damaged store: the panic is caught, and told in a
+/// sentence. Every other panic is a fault of ours, and shown in full.
+pub(super) fn quiet_the_engine() {
+    let show = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        let of_engine = info.location().is_some_and(|location| location.file().contains("/sled-"));
+        if of_engine {
+            tracing::debug!(panic = %info, "the storage engine panicked");
+        } else {
+            show(info);
+        }
+    }));
 }
 
 /// Whether colour may be used where there is a terminal: `NO_COLOR` by its convention, and terminals that have none.

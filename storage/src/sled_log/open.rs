@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use fs2::FileExt;
 use sled::{Config, Db};
 use tailwire_core::log::LogError;
 use tailwire_model::{Epoch, EpochStart, Epochs, Opening, Position, Timestamp, Topic};
@@ -17,7 +18,7 @@ use uuid::Uuid;
 
 use super::{
     codec::Damage,
-    store::Store,
+    store::{NOT_AS_WRITTEN, Store},
     values::{epoch_key, put_epoch, take_epoch, take_trim},
 };
 use crate::index::Index;
@@ -112,6 +113,7 @@ fn open_db(dir: &Path) -> Result<Db, OpenError> {
 }
 
 fn try_open_db(dir: &Path) -> Result<Db, OpenError> {
+    remove_unfinished_snapshots(dir)?;
     let config = Config::new().path(dir).cache_capacity(CACHE_BYTES).flush_every_ms(None);
     // The engine asserts what it reads; damage that trips it is damage all the same, not a reason to abort.
     let opened = catch_unwind(AssertUnwindSafe(|| config.open()));
@@ -122,8 +124,26 @@ fn try_open_db(dir: &Path) -> Result<Db, OpenError> {
         }
         Ok(Err(sled::Error::Io(error))) => Err(not_writable(dir, &error)),
         Ok(Err(error)) => Err(failed(error)),
-        Err(_) => Err(OpenError::Corrupt("the store's files are not what was written".into())),
+        Err(_) => Err(OpenError::Corrupt(NOT_AS_WRITTEN.into())),
     }
+}
+
+/// The engine takes the newest file that is named like a snapshot for one, also the torn beginning of one that a crash
+/// left, and then can't be opened any more. It can always do without.
+fn remove_unfinished_snapshots(dir: &Path) -> Result<(), OpenError> {
+    let unreadable = |error: io::Error| not_writable(dir, &error);
+    // Under the engine's own lock: another process may be at writing one.
+    let Ok(file) = File::open(dir.join("db")) else { return Ok(()) };
+    if FileExt::try_lock_exclusive(&file).is_err() {
+        return Err(OpenError::Locked);
+    }
+    for entry in fs::read_dir(dir).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        if path.extension().is_some_and(|extension| extension == "generating") {
+            fs::remove_file(&path).map_err(unreadable)?;
+        }
+    }
+    FileExt::unlock(&file).map_err(unreadable)
 }
 
 /// Checks the format and finds the id; a new log gets both.
@@ -223,8 +243,10 @@ fn begin_epoch(store: &Store, newest: Position, now: Timestamp) -> Result<Epochs
     Ok(epochs)
 }
 
-/// Makes the names of the files durable, and that of the directory if it is new.
+/// Makes durable what the engine leaves to chance: its settings, the names of its files, and that of the directory if it
+/// is new.
 fn sync_names(dir: &Path, existed: bool) -> io::Result<()> {
+    File::open(dir.join("conf"))?.sync_all()?;
     if cfg!(unix) {
         File::open(dir)?.sync_all()?;
         if let (false, Some(parent)) = (existed, dir.canonicalize()?.parent()) {
@@ -248,7 +270,7 @@ fn corrupt(what: &str, Damage(damage): Damage) -> OpenError {
 fn failed(error: sled::Error) -> OpenError {
     match error {
         sled::Error::Io(error) => OpenError::Io(error.to_string()),
-        other => OpenError::Corrupt(other.to_string()),
+        _ => OpenError::Corrupt(NOT_AS_WRITTEN.into()),
     }
 }
 

@@ -31,6 +31,9 @@ const RESERVE_BYTES: u64 = 32 << 20;
 /// The engine writes a message more than once: as it comes, and again with its page.
 const WRITE_FACTOR: u64 = 4;
 
+/// What the engine says of damage names its own insides, which help nobody.
+pub(crate) const NOT_AS_WRITTEN: &str = "its files are not what was written";
+
 /// Whatever makes written bytes durable; a failing one stands in for a failing disk in tests.
 pub(crate) trait Disk: Send + Sync {
     /// Returns once everything written before is on the medium.
@@ -205,7 +208,7 @@ pub(crate) fn corrupt(what: &str, position: Position, Damage(damage): Damage) ->
 #[allow(clippy::needless_pass_by_value)]
 pub(crate) fn failed(error: sled::Error) -> LogError {
     match error {
-        sled::Error::Corruption { .. } => LogError::Corrupt(error.to_string()),
+        sled::Error::Corruption { .. } => LogError::Corrupt(NOT_AS_WRITTEN.into()),
         other => LogError::Failed(other.to_string()),
     }
 }

@@ -16,8 +16,10 @@ use crate::{
     reply::{empty, refuse},
 };
 
-/// Response headers that scripts of other origins may see: all of them, because no request carries cookies.
-const EXPOSED: &str = "*";
+/// Response headers that scripts of other origins may see: by name for requests with credentials, to which `*` is only a
+/// name, and all of them for others.
+const EXPOSED: &str = "tailwire-cursor, tailwire-type, tailwire-topic, tailwire-time, tailwire-event, tailwire-key, \
+     link, location, retry-after, preference-applied, idempotency-replayed, etag, *";
 
 /// The headers that a reply owes to the request's origin; handlers that write their own head add them too.
 #[derive(Clone, Default)]

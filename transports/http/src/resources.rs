@@ -19,6 +19,8 @@ use crate::{
 
 /// The page, built into the binary.
 const PAGE: &str = include_str!("page/index.html");
+/// The API's description, built in too.
+const OPENAPI: &str = include_str!("openapi.json");
 /// It loads nothing but itself, and talks to nobody but its own broker.
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; \
      connect-src 'self' ws: wss:; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
@@ -90,6 +92,13 @@ pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Response<Body> {
         }
         Err(_) => refuse(&Problem::new(Code::Internal)),
     }
+}
+
+/// `GET /openapi.json`: this API, for programs.
+pub(crate) async fn openapi() -> Response<Body> {
+    let mut response = reply(StatusCode::OK, JSON, OPENAPI);
+    response.headers_mut().insert(header::CACHE_CONTROL, NO_CACHE);
+    response
 }
 
 /// `GET /`: the broker alive, for people.

@@ -27,6 +27,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/healthz", get(resources::healthz).fallback(only_get))
         .route("/readyz", get(resources::readyz).fallback(only_get))
         .route("/metrics", get(resources::metrics).fallback(only_get))
+        .route("/openapi.json", get(resources::openapi).fallback(only_get))
         .route("/", get(resources::index).fallback(only_get))
         .fallback(nothing)
         .layer(middleware::from_fn_with_state(app.clone(), guard::guard))

@@ -75,7 +75,10 @@ impl Codec {
                 (Event::Heartbeat(cursor), Some(retry_ms)) => sse::open(retry_ms, *cursor, &mut out),
                 (Event::Heartbeat(cursor), None) => sse::heartbeat(*cursor, &mut out),
                 (Event::Gap(gap), _) => {
-                    opening.into_iter().for_each(|retry_ms| sse::retry(retry_ms, &mut out));
+                    if let Some(retry_ms) = opening {
+                        sse::retry(retry_ms, &mut out);
+                        out.push(b'\n');
+                    }
                     sse::gap(gap, &mut out);
                 }
                 (Event::CaughtUp(cursor), _) => sse::caught_up(*cursor, &mut out),

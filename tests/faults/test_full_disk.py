@@ -1,0 +1,125 @@
+"""A small file system is filled to its end: publishes are refused before anything breaks, reads go on, and once there
+is room again so do publishes, without a restart."""
+
+import os
+import shutil
+import subprocess
+import time
+
+from broker import Broker, Refused
+from ledger import Ledger
+from settings import FaultTest
+from test_failing_disk import assert_clear
+from verify import publish, read_all, verify
+
+SIZE_MB = 80
+# Bytes of a message's body; large, so that it doesn't take long.
+MESSAGE_BYTES = 500_000
+# How long after room comes back publishes may still be refused.
+RESUME_S_MAX = 5
+
+
+class FullDisk(FaultTest):
+    def setUp(self) -> None:
+        super().setUp()
+        self.disk = self.folder / "disk"
+        self.disk.mkdir()
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={SIZE_MB}m", "tmpfs", str(self.disk)]
+        mounted = os.geteuid() == 0 and subprocess.run(mount, capture_output=True, check=False).returncode == 0
+        if not mounted:
+            self.skipTest("mounting a small file system takes root, and a kernel that allows it")
+        self.addCleanup(lambda: subprocess.run(["umount", "--lazy", str(self.disk)], check=True))
+        self.data = self.disk / "data"
+        self.filler = self.disk / "filler"
+        self.ledger = Ledger()
+
+    def test_publishes_are_refused_and_reads_go_on(self) -> None:
+        with Broker(self.data) as broker:
+            self._fill(broker)
+            self.assertEqual(self.ledger.faults(read_all(broker.http)), [])
+            self.assertEqual(broker.http.get("/healthz").status, 200)
+            self.assertGreater(shutil.disk_usage(self.disk).free, 1 << 20, "nothing was kept in reserve")
+            broker.stop()
+        with Broker(self.data) as broker:
+            self.assertEqual(self.ledger.faults(read_all(broker.http)), [])
+            self.assertEqual(self._try(broker, MESSAGE_BYTES), "507 storage-full")
+
+    def test_publishes_go_on_when_there_is_room(self) -> None:
+        with Broker(self.data) as broker:
+            publish(self, broker.http, self.ledger, "kept/first")
+            self._take_rest()
+            self.assertEqual(self._try(broker), "507 storage-full")
+            self.filler.unlink()
+            end = time.monotonic() + RESUME_S_MAX
+            while (answer := self._try(broker)) != "201":
+                self.assertLess(time.monotonic(), end, answer)
+                time.sleep(0.05)
+            self.assertEqual(broker.http.get("/readyz").status, 200)
+            broker.kill()
+        with Broker(self.data) as broker:
+            verify(self, broker, self.ledger, "", self.dice)
+
+    def test_a_broker_whose_own_log_is_on_the_full_disk(self) -> None:
+        """It can't say what is wrong there; that is no reason to end."""
+        with Broker(self.data, log=self.disk / "stderr") as broker:
+            publish(self, broker.http, self.ledger, "kept/first")
+            self._take_rest()
+            self.assertEqual(self._try(broker), "507 storage-full")
+            self.filler.unlink()
+            self.assertEqual(self._try(broker), "201")
+
+    def test_a_delete_makes_room_for_other_messages(self) -> None:
+        with Broker(self.data) as broker:
+            self._fill(broker)
+            answer = broker.http.request("DELETE", "/topics/kept/large")
+            self.assertEqual(answer.status, 204, answer.body)
+
+    def test_a_start_on_a_disk_without_any_room(self) -> None:
+        """It starts, to read; or it says why not. It loses nothing either way."""
+        for ends_well in (True, False):
+            self.note = f"ended well: {ends_well}"
+            with Broker(self.data) as broker:
+                for _ in range(5):
+                    publish(self, broker.http, self.ledger, "kept/large", MESSAGE_BYTES)
+                broker.stop() if ends_well else broker.kill()
+            self._take_rest()
+            self._start_without_room()
+            self.filler.unlink()
+            with Broker(self.data) as broker:
+                verify(self, broker, self.ledger, "", self.dice)
+
+    def _start_without_room(self) -> None:
+        try:
+            broker = Broker(self.data)
+        except Refused as refused:
+            assert_clear(self, refused)
+            return
+        with broker:
+            self.assertEqual(self.ledger.faults(read_all(broker.http)), [])
+            self.assertIn(self._try(broker), ("507 storage-full", "503 storage-failed"))
+
+    def _fill(self, broker: Broker) -> None:
+        for _ in range(2 * SIZE_MB):
+            answer = self._try(broker, MESSAGE_BYTES)
+            if answer != "201":
+                break
+        self.assertEqual(answer, "507 storage-full")
+
+    def _try(self, broker: Broker, size: int = 60) -> str:
+        name, [body] = self.ledger.begin(["kept/large"], [size])
+        answer = broker.http.request("POST", "/topics/kept/large", body.encode(), {"content-type": "text/plain"})
+        if answer.status == 201:
+            self.ledger.acknowledge(name, [answer.json["cursor"]])
+            return "201"
+        if answer.code != "outcome-unknown":
+            self.ledger.refuse(name)
+        return f"{answer.status} {answer.code}"
+
+    def _take_rest(self) -> None:
+        with self.filler.open("wb", buffering=0) as file:
+            for size in (1 << 20, 4096):
+                try:
+                    while file.write(bytes(size)) == size:
+                        pass
+                except OSError:
+                    pass
