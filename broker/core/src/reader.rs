@@ -189,7 +189,12 @@ impl Reader {
         self.read = None;
     }
 
-    /// Whether it has said so.
+    /// Whether it has given its first cursor, and before that the gap that its start has.
+    pub const fn is_open(&self) -> bool {
+        self.told.opened
+    }
+
+    /// Whether it has said that it has caught up.
     pub const fn is_caught_up(&self) -> bool {
         self.told.caught_up
     }

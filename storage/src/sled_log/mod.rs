@@ -31,7 +31,10 @@ use tailwire_model::{Draft, Epochs, Filter, Message, Position, Timestamp, Topic,
 use uuid::Uuid;
 
 pub use self::open::OpenError;
-use self::{open::Opened, store::Store};
+use self::{
+    open::Opened,
+    store::{Store, guarded},
+};
 use crate::{
     batch::{Batch, Changes},
     index::Index,
@@ -111,7 +114,9 @@ impl SledLog {
         }
         writer.check()?;
         let changes = writer.batch.take();
-        if let Err(error) = self.store.write(&changes).and_then(|()| self.store.sync()) {
+        let written =
+            guarded(|| self.store.write(&changes).and_then(|()| self.store.sync()).map_err(store::failed));
+        if let Err(error) = written {
             tracing::error!(%error, "a commit failed; the log takes no more messages until it is opened again");
             writer.state = State::Failed(error.to_string());
             return Err(LogError::Unknown(error.to_string()));
@@ -172,7 +177,7 @@ impl Log for SledLog {
             return Err(LogError::Full);
         }
         let stored = |scoped: &str, time| self.store.key(scoped, time, &self.epochs);
-        batch.append(groups, now, &self.epochs, &self.index.read(), stored)
+        guarded(|| batch.append(groups, now, &self.epochs, &self.index.read(), stored))
     }
 
     fn trim(&self, topic: &Topic, reason: TrimReason) -> Result<(), LogError> {
@@ -197,7 +202,7 @@ impl Log for SledLog {
         upto: Position,
         budget: Budget,
     ) -> Result<Page, LogError> {
-        self.read_page(filter, after, upto, budget)
+        guarded(|| self.read_page(filter, after, upto, budget))
     }
 
     fn before_last(&self, filter: &Filter, count: usize) -> Result<Position, LogError> {
@@ -206,7 +211,7 @@ impl Log for SledLog {
     }
 
     fn get(&self, position: Position) -> Result<Option<Message>, LogError> {
-        self.read_one(position)
+        guarded(|| self.read_one(position))
     }
 
     fn bounds(&self, filter: &Filter) -> Bounds {
@@ -232,7 +237,7 @@ impl Log for SledLog {
                 State::Failed(why) => return Err(LogError::Failed(why.clone())),
             }
         };
-        self.tidy_step(time)
+        guarded(|| self.tidy_step(time))
     }
 
     fn close(&self) -> Result<(), LogError> {
@@ -243,11 +248,14 @@ impl Log for SledLog {
             Err(error) => return Err(error),
         }
         self.commit_batch(&mut writer)?;
-        let marked = open::mark_clean(&self.store, writer.batch.newest()).and_then(|()| self.store.sync());
+        let newest = writer.batch.newest();
+        let marked = guarded(|| {
+            open::mark_clean(&self.store, newest).and_then(|()| self.store.sync()).map_err(store::failed)
+        });
         writer.state = match &marked {
             Ok(()) => State::Closed,
             Err(error) => State::Failed(error.to_string()),
         };
-        marked.map_err(store::failed)
+        marked
     }
 }

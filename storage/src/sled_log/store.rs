@@ -10,7 +10,12 @@
 //! | `epochs` | epoch | first position, how it was opened |
 //! | `meta` | `format`, `id`, `clean` | the format's version, the log's id, the mark of a clean close |
 
-use std::{fs::File, io, path::Path};
+use std::{
+    fs::File,
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+};
 
 use bytes::Bytes;
 use sled::{Db, Tree};
@@ -33,6 +38,12 @@ const WRITE_FACTOR: u64 = 4;
 
 /// What the engine says of damage names its own insides, which help nobody.
 pub(crate) const NOT_AS_WRITTEN: &str = "its files are not what was written";
+
+/// Runs something that asks the engine. The engine asserts what it reads and writes: what trips it is damage, or a disk
+/// that failed, and not a reason to lose the thread.
+pub(crate) fn guarded<T>(ask: impl FnOnce() -> Result<T, LogError>) -> Result<T, LogError> {
+    catch_unwind(AssertUnwindSafe(ask)).unwrap_or_else(|_| Err(LogError::Corrupt(NOT_AS_WRITTEN.into())))
+}
 
 /// Whatever makes written bytes durable; a failing one stands in for a failing disk in tests.
 pub(crate) trait Disk: Send + Sync {

@@ -289,5 +289,5 @@ pub(crate) fn open_problem(error: OpenError) -> Problem {
 }
 
 fn read_problem(_: ReadError) -> Problem {
-    Problem::new(Code::StorageFailed)
+    Problem::new(Code::StorageFailed).with_retry_after_ms(STORAGE_RETRY_MS)
 }

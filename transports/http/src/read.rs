@@ -135,7 +135,11 @@ async fn raw(app: &Arc<App>, ask: ReadRequest, wait_ms: u64) -> Result<Response<
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, if message.is_some() { NO_CACHE } else { NO_STORE });
     if message.is_none() {
-        let retry_after_ms = retry::spread(RETRY_MS, app.broker.clock().draw());
+        let draw = app.broker.clock().draw();
+        let retry_after_ms = match wait_ms {
+            0 => retry::spread(RETRY_MS, draw),
+            _ => retry::retry_waited_ms(app.broker.load(), draw),
+        };
         headers.insert(header::RETRY_AFTER, seconds(retry_after_ms));
     }
     apply_preference(headers, wait_ms);

@@ -10,7 +10,7 @@ use memchr::memchr2_iter;
 use serde::{Deserialize, Deserializer, de::IgnoredAny};
 use serde_json::value::RawValue;
 use tailwire_model::{
-    DataKind, Draft, MediaType, Topic,
+    DataKind, Draft, MediaType, Term, Topic,
     limits::{
         EVENT_BYTES_MAX, HEADERS_BYTES_MAX, HEADERS_MAX, MEDIA_TYPE_BYTES_MAX, MESSAGE_BYTES_MAX,
         MESSAGE_KEY_BYTES_MAX,
@@ -57,6 +57,14 @@ pub(crate) fn present<'de: 'a, 'a, D: Deserializer<'de>>(
     <&RawValue>::deserialize(deserializer).map(Some)
 }
 
+/// The topic of a name that may not be a pattern.
+pub(crate) fn one_topic(name: &str) -> Result<Topic, Problem> {
+    match Term::parse(name)? {
+        Term::Topic(topic) => Ok(topic),
+        Term::Pattern(_) => Err(Problem::new(Code::PatternNotAllowed)),
+    }
+}
+
 impl<'a> Object<'a> {
     /// Reads an object. An array is refused: it would be taken for the members in their order.
     pub(crate) fn read(json: &'a str) -> Result<Self, Problem> {
@@ -70,7 +78,7 @@ impl<'a> Object<'a> {
     /// The draft that the object describes.
     pub(crate) fn into_draft(self) -> Result<Draft, Problem> {
         let topic = self.topic.ok_or_else(|| missing("topic"))?;
-        let topic = writable(Topic::parse(&string("topic", topic)?)?)?;
+        let topic = writable(one_topic(&string("topic", topic)?)?)?;
         let media_type = match self.media_type {
             None => MediaType::JSON,
             Some(raw) => media_type(&string("type", raw)?)?,

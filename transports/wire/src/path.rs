@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use tailwire_model::{Cursor, Filter, Term, Topic, limits::TOPIC_BYTES_MAX};
 
+use crate::draft::one_topic;
 use crate::problem::{Code, Problem};
 
 /// What a path segment can't have as it is (RFC 3986 §3.3), with the slash kept as separator. `+` and `&` are encoded
@@ -42,10 +43,7 @@ pub fn term(raw: &str) -> Result<Term, Problem> {
 /// # Errors
 /// `topic-invalid`, or `pattern-not-allowed`.
 pub fn topic(raw: &str) -> Result<Topic, Problem> {
-    match term(raw)? {
-        Term::Topic(topic) => Ok(topic),
-        Term::Pattern(_) => Err(Problem::new(Code::PatternNotAllowed)),
-    }
+    one_topic(&decode(raw)?)
 }
 
 /// The same as a filter of one term.

@@ -273,9 +273,7 @@ impl Problem {
 
 impl From<TopicError> for Problem {
     fn from(error: TopicError) -> Self {
-        // Where a pattern could stand, a name is parsed as a term, and never gets here for its wildcard.
-        let code = if error == TopicError::Wildcard { Code::PatternNotAllowed } else { Code::TopicInvalid };
-        Self::detailed(code, error.to_string())
+        Self::detailed(Code::TopicInvalid, error.to_string())
     }
 }
 

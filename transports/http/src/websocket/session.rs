@@ -57,7 +57,7 @@ pub(crate) struct Session {
     /// Most connections never ask for anything.
     requests: Option<Box<Requests>>,
     connected: Connected,
-    /// A heartbeat was due while a subscription was catching up.
+    /// A heartbeat was due while a subscription had yet to begin.
     heartbeat_owed: bool,
     /// Nothing comes behind what is pending.
     ending: Option<HangUp>,
@@ -184,9 +184,7 @@ impl Session {
             Event::Messages(slices) => {
                 slices.into_iter().for_each(|slice| self.out.push_messages(slice, FORMAT));
             }
-            // A client that keeps the connection's cursor must not skip what a subscription has yet to catch up with.
-            Event::Heartbeat(_) if !self.is_all_live() => self.heartbeat_owed = true,
-            Event::Heartbeat(cursor) => self.heartbeat(cursor),
+            Event::Heartbeat(_) => self.heartbeat(),
             Event::Gap(gap) => {
                 line::gap(&gap, None, &mut out);
                 self.say(&out);
@@ -218,6 +216,9 @@ impl Session {
                 }
             }
         }
+        if self.heartbeat_owed {
+            self.heartbeat();
+        }
     }
 
     fn take_catching_up(&mut self, index: usize, event: Event, cx: &Context<'_>) {
@@ -237,8 +238,9 @@ impl Session {
             }
             // It says so when the live reader takes over.
             Event::CaughtUp(_) => self.try_join(index, cx),
-            // The live reader has these for the whole connection.
-            Event::Heartbeat(_) | Event::Bye(_) => {}
+            Event::Heartbeat(_) => self.heartbeat(),
+            // The live reader has it for the whole connection.
+            Event::Bye(_) => {}
         }
     }
 
@@ -259,16 +261,24 @@ impl Session {
         line::caught_up(reader.cursor(), Some(&subscription.id), &mut out);
         subscription.stage = Stage::Live(reader.filter().clone());
         self.say(&out);
-        if self.heartbeat_owed && self.is_all_live() {
-            self.heartbeat(self.live.cursor());
-        }
     }
 
-    fn is_all_live(&self) -> bool {
-        self.subscriptions.iter().all(|own| matches!(own.stage, Stage::Live(_)))
+    /// The place up to which every subscription has been given everything; `None` while one has yet to begin.
+    fn lowest_cursor(&self) -> Option<Cursor> {
+        self.subscriptions.iter().try_fold(self.live.cursor(), |lowest, own| match &own.stage {
+            Stage::Live(_) => Some(lowest),
+            Stage::CatchingUp(reader) if reader.is_open() => Some(lowest.min(reader.cursor())),
+            Stage::CatchingUp(_) | Stage::Opening => None,
+        })
     }
 
-    fn heartbeat(&mut self, cursor: Cursor) {
+    /// A sign of life. A client that keeps its cursor as the connection's must not skip what a subscription has yet to
+    /// catch up with.
+    fn heartbeat(&mut self) {
+        let Some(cursor) = self.lowest_cursor() else {
+            self.heartbeat_owed = true;
+            return;
+        };
         self.heartbeat_owed = false;
         let mut out = Vec::new();
         line::heartbeat(cursor, &mut out);
