@@ -194,6 +194,10 @@ impl Log for MemoryLog {
         self.store.read().index.bounds(filter)
     }
 
+    fn trimmed(&self, filter: &Filter, after: Position) -> Option<Trim> {
+        self.store.read().index.trimmed_after(filter, after)
+    }
+
     fn topics(&self, prefix: &str, from: Option<&str>, limit: usize) -> Vec<TopicInfo> {
         self.store.read().index.list(prefix, from, limit)
     }

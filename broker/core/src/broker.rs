@@ -1,13 +1,19 @@
 //! The broker: one log, one committer, some shards of readers. Every transport and every protocol asks here.
 
-use std::{io, sync::Arc};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use tailwire_model::{
-    Cursor, Epoch, Filter, Message, Position, Term, Topic,
+    Cursor, Epoch, Filter, Message, Position, Term, Timestamp, Topic,
     epochs::Standing,
-    gap::{self, Resume},
+    gap::{self, Extent, Resume},
     limits::READ_BYTES_MAX,
-    retry,
+    retry::{self, Pace},
 };
 
 use tokio::sync::oneshot;
@@ -15,7 +21,7 @@ use tokio::sync::oneshot;
 use crate::{
     clock::Clock,
     committer::{Committer, Health, Queue, WriteError, WriteResult},
-    log::{Appended, Bounds, Commit, Feed, Group, Log, LogStats, TopicInfo},
+    log::{Appended, Commit, Feed, Group, Log, LogStats, TopicInfo},
     metrics::Metrics,
     policy::{Policy, Principal},
     pool::Pool,
@@ -114,11 +120,17 @@ pub enum MessageError {
 pub struct Broker(Arc<Shared>);
 
 /// The log's feed goes to every shard.
-struct Fanout(Vec<Arc<Shard>>);
+struct Fanout {
+    shards: Vec<Arc<Shard>>,
+    newest_ms: Arc<AtomicU64>,
+}
 
 impl Feed for Fanout {
     fn committed(&self, commit: Arc<Commit>) {
-        for shard in &self.0 {
+        if let Some(message) = commit.messages.last() {
+            self.newest_ms.store(message.time.0, Ordering::Relaxed);
+        }
+        for shard in &self.shards {
             shard.push(&commit);
         }
     }
@@ -135,7 +147,8 @@ impl Broker {
         let queue = Arc::new(Queue::default());
         let health = Arc::new(Health::default());
         let shards: Vec<_> = (0..shards.max(1)).map(|_| Shard::new(log.committed(), encoders)).collect();
-        log.follow(Arc::new(Fanout(shards.clone())));
+        let newest_ms = Arc::new(AtomicU64::new(0));
+        log.follow(Arc::new(Fanout { shards: shards.clone(), newest_ms: newest_ms.clone() }));
         let pool = Pool::start(&log, read_threads.max(1))?;
         let committer = Committer {
             queue: queue.clone(),
@@ -145,9 +158,11 @@ impl Broker {
             health: health.clone(),
             // What an earlier run left to tidy up.
             untidy: true,
+            commits_untidied: 0,
         };
         let epochs = log.epochs();
-        let shared = Shared { log, epochs, pool, shards, metrics, encoders, clock, queue, health, policy };
+        let shared =
+            Shared { log, epochs, pool, shards, metrics, encoders, clock, queue, health, policy, newest_ms };
         Ok((Self(Arc::new(shared)), committer))
     }
 
@@ -221,7 +236,7 @@ impl Broker {
         error
     }
 
-    /// Opens a reader. What its cursor has missed is its first event after the heartbeat, or its first page.
+    /// Opens a reader. What its cursor has missed is the first that it says.
     ///
     /// # Errors
     /// See [`OpenError`].
@@ -232,7 +247,11 @@ impl Broker {
         let (resume, known) = match start {
             Start::After(cursor) => {
                 let committed = log.committed();
-                let extent = log.bounds(&filter).extent(committed);
+                let extent = if self.0.epochs.standing(cursor, committed) == Standing::Good {
+                    Extent { committed, head: None, trimmed: log.trimmed(&filter, cursor.position) }
+                } else {
+                    log.bounds(&filter).extent(committed)
+                };
                 (gap::resume(&self.0.epochs, &extent, cursor, known), known)
             }
             Start::Latest => (at(log.committed()), known),
@@ -245,7 +264,7 @@ impl Broker {
             }
             Start::Last(count) => {
                 let position = self.before_last(&filter, count).await?;
-                let trimmed = log.bounds(&filter).trimmed;
+                let trimmed = log.trimmed(&filter, Position::ZERO);
                 (at(position), trimmed.map(|trim| self.0.epochs.cursor_at(trim.upto)))
             }
         };
@@ -266,14 +285,6 @@ impl Broker {
         let filter = filter.clone();
         let result = self.0.pool.run(READ_BYTES_MAX, move |log, _| log.before_last(&filter, count)).await;
         readable(result)
-    }
-
-    /// What the log holds of a filter, as far as the principal may know.
-    ///
-    /// # Errors
-    /// [`OpenError::Forbidden`].
-    pub fn bounds(&self, principal: &Principal, filter: Filter) -> Result<Bounds, OpenError> {
-        Ok(self.0.log.bounds(&self.permit_read(principal, filter)?))
     }
 
     /// The message that a cursor names.
@@ -320,10 +331,19 @@ impl Broker {
         self.0.epochs.current().epoch
     }
 
-    /// When a poll that found nothing under a filter should come again.
-    pub fn retry_after_ms(&self, bounds: &Bounds) -> u64 {
+    /// When a poll that found nothing under a filter should come again: by the topic's own pace, or the whole log's where
+    /// there are several.
+    pub fn retry_after_ms(&self, filter: &Filter) -> u64 {
         let clock = self.0.clock;
-        retry::retry_after_ms(bounds.pace((clock.now)()), self.load(), clock.draw())
+        let now = (clock.now)();
+        let pace = match filter.only_topic() {
+            Some(_) => self.0.log.bounds(filter).pace(now),
+            None => {
+                let newest = self.0.newest_ms.load(Ordering::Relaxed);
+                Pace { interval_ms: None, age_ms: (newest > 0).then(|| now.since(Timestamp(newest))) }
+            }
+        };
+        retry::retry_after_ms(pace, self.load(), clock.draw())
     }
 
     /// How busy the committer is, in 0..=1.

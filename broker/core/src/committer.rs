@@ -157,7 +157,11 @@ pub struct Committer {
     pub(crate) clock: Clock,
     pub(crate) health: Arc<Health>,
     pub(crate) untidy: bool,
+    pub(crate) commits_untidied: usize,
 }
+
+/// Under steady load the store is tidied a step every so many commits.
+const COMMITS_PER_TIDY: usize = 64;
 
 /// Whether the last commit went through.
 #[derive(Debug)]
@@ -207,7 +211,8 @@ impl Committer {
     /// When the log can't be closed in good order.
     pub fn run(mut self) -> Result<(), LogError> {
         loop {
-            if self.untidy && self.queue.is_empty() {
+            self.commits_untidied += 1;
+            if self.untidy && (self.queue.is_empty() || self.commits_untidied >= COMMITS_PER_TIDY) {
                 self.tidy();
             } else if !self.queue.wait() {
                 return self.log.close();
@@ -217,6 +222,7 @@ impl Committer {
     }
 
     fn tidy(&mut self) {
+        self.commits_untidied = 0;
         self.untidy = self.log.tidy().unwrap_or_else(|error| {
             report(&error);
             false

@@ -67,6 +67,10 @@ pub trait Log: Send + Sync + 'static {
     /// What the log holds of a filter. In memory: cheap for topics, a walk over the matching names for patterns.
     fn bounds(&self, filter: &Filter) -> Bounds;
 
+    /// How far any topic of a filter was trimmed, where that lies beyond `after`. In memory, and cheap for patterns too
+    /// while few topics were trimmed since.
+    fn trimmed(&self, filter: &Filter, after: Position) -> Option<Trim>;
+
     /// Topics in byte order of their names, from after `from`, that begin with `prefix`; at most `limit`. A topic that
     /// was ever written to is listed, also when it is empty again.
     fn topics(&self, prefix: &str, from: Option<&str>, limit: usize) -> Vec<TopicInfo>;

@@ -154,6 +154,11 @@ impl Reader {
         self.position = position;
     }
 
+    /// Lets go of a page that was read, or is about to be: it is read again when there is use for it.
+    pub fn release(&mut self) {
+        self.read = None;
+    }
+
     /// From here on the reader follows the tails of a shard, whose runtime should be the one that polls it.
     pub fn follow(&mut self, shard: usize) {
         let shard = self.shared.shards[shard % self.shared.shards.len()].clone();

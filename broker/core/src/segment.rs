@@ -138,6 +138,11 @@ impl Slice {
         Self { segment: self.segment.clone(), start: self.start, end: self.start + count as u32 }
     }
 
+    /// Whether both are the same run of the same segment.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.segment, &other.segment) && self.start == other.start && self.end == other.end
+    }
+
     /// The messages from index `start` to before `end`, counted in this slice.
     pub(crate) fn run(&self, start: usize, end: usize) -> Self {
         Self::new(self.segment.clone(), self.start as usize + start, self.start as usize + end)

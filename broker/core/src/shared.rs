@@ -1,6 +1,6 @@
 //! What a broker's handles and its readers have in common.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicU64};
 
 use tailwire_model::Epochs;
 
@@ -24,6 +24,8 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) encoders: Encoders,
     pub(crate) clock: Clock,
+    /// When the newest message was committed, in this run.
+    pub(crate) newest_ms: Arc<AtomicU64>,
     pub(crate) queue: Arc<Queue>,
     pub(crate) health: Arc<Health>,
     pub(crate) policy: Arc<dyn Policy>,

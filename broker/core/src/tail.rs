@@ -135,11 +135,15 @@ pub(crate) fn merge(mut tails: SmallVec<[Slices; 2]>) -> Slices {
     loop {
         runs.retain_mut(|run| run.skip_to(given));
         let Some(lowest) = (0..runs.len()).min_by_key(|&i| runs[i].next) else { return merged };
+        let mut run = runs.swap_remove(lowest);
+        // Terms that match the same messages share their segments: those are told apart at once, not by message.
+        runs.retain_mut(|other| !other.shares_front(&mut run) || other.skip_front());
         // The other runs' next position bounds how much of this one comes at once.
-        let bound = (0..runs.len()).filter(|&i| i != lowest).map(|i| runs[i].next).min();
-        let slice = runs[lowest].take_before(bound.unwrap_or(Position::MAX));
+        let bound = runs.iter().map(|other| other.next).min();
+        let slice = run.take_before(bound.unwrap_or(Position::MAX));
         given = slice.last();
         merged.push(slice);
+        runs.push(run);
     }
 }
 
@@ -170,6 +174,19 @@ impl Run {
             self.index = 0;
         }
         false
+    }
+
+    /// Whether both stand at the same message of the same slice.
+    fn shares_front(&mut self, other: &mut Self) -> bool {
+        let same = self.slices.peek().zip(other.slices.peek()).is_some_and(|(own, other)| own.is_same(other));
+        same && self.index == other.index
+    }
+
+    /// Passes over the current slice; false when nothing is left.
+    fn skip_front(&mut self) -> bool {
+        self.slices.next();
+        self.index = 0;
+        self.skip_to(Position::ZERO)
     }
 
     /// The messages of the current slice before `bound`; the first is taken in any case.

@@ -129,6 +129,10 @@ impl Log for Script {
         Bounds::default()
     }
 
+    fn trimmed(&self, _: &Filter, _: Position) -> Option<tailwire_model::Trim> {
+        None
+    }
+
     fn topics(&self, _: &str, _: Option<&str>, _: usize) -> Vec<TopicInfo> {
         Vec::new()
     }

@@ -73,7 +73,10 @@ pub fn admit(
     let newest = epochs.cursor_at(tail);
     let holds = match condition {
         Condition::None => true,
-        Condition::NothingAfter(cursor) => tail == Position::ZERO || newest <= cursor,
+        // A cursor of another log says nothing about this one.
+        Condition::NothingAfter(cursor) => {
+            epochs.lists(cursor.epoch) && (tail == Position::ZERO || newest <= cursor)
+        }
         Condition::NeverWritten => tail == Position::ZERO,
     };
     if holds { Admission::Append } else { Admission::ConditionFailed(newest) }

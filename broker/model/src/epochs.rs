@@ -51,6 +51,11 @@ impl Epochs {
         &self.0
     }
 
+    /// Whether it is one of them.
+    pub fn lists(&self, epoch: Epoch) -> bool {
+        self.0.binary_search_by_key(&epoch, |start| start.epoch).is_ok()
+    }
+
     /// The newest epoch, in which messages are written.
     pub fn current(&self) -> EpochStart {
         self.0[self.0.len() - 1]

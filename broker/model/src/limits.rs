@@ -66,6 +66,9 @@ pub const DRAIN_RETRY_MS: u64 = 4_000;
 /// When a client should try again after the store failed: a person may have to look.
 pub const STORAGE_RETRY_MS: u64 = 5_000;
 
+/// How long a peer may leave what was sent to it unacknowledged: longer than a slow one keeps its window shut.
+pub const PEER_GONE_MS: u64 = 90_000;
+
 /// Messages of one segment, in bytes of bodies: a few socket buffers' worth, cheap to keep alive for one slow reader.
 pub const SEGMENT_BYTES_MAX: usize = 32 << 10;
 /// One term's hot tail: what a reader can be behind without asking the log.
@@ -108,6 +111,8 @@ pub const DISCARD_MS_MAX: u64 = 5_000;
 pub const SOCKET_PENDING_MAX: usize = 64;
 /// Subscriptions of one WebSocket.
 pub const SOCKET_SUBSCRIPTIONS_MAX: usize = 100;
+/// Terms of all subscriptions of one WebSocket: each message is merged from as many tails.
+pub const SOCKET_TERMS_MAX: usize = 1000;
 /// One line from a WebSocket client: a message as a JSON string, with room for escapes.
 pub const SOCKET_LINE_BYTES_MAX: usize = 2 << 20;
 /// How long a shared cache may keep a page that never changes: what it holds may be removed by a DELETE.

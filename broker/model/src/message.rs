@@ -112,6 +112,14 @@ pub struct Extras {
     pub headers: Vec<(String, String)>,
 }
 
+impl Extras {
+    /// What they take, roughly, in bytes.
+    pub fn cost(&self) -> usize {
+        let headers: usize = self.headers.iter().map(|(name, value)| name.len() + value.len() + 8).sum();
+        self.key.as_deref().map_or(0, str::len) + self.event.as_deref().map_or(0, str::len) + headers
+    }
+}
+
 /// A message that is not in the log yet: no position, no time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Draft {
@@ -133,11 +141,7 @@ impl Draft {
 
     /// What the message takes in queues and logs, roughly, in bytes.
     pub fn cost(&self) -> usize {
-        let extras = self.extras.as_deref().map_or(0, |extras| {
-            let headers: usize =
-                extras.headers.iter().map(|(name, value)| name.len() + value.len() + 8).sum();
-            extras.key.as_deref().map_or(0, str::len) + extras.event.as_deref().map_or(0, str::len) + headers
-        });
+        let extras = self.extras.as_deref().map_or(0, Extras::cost);
         64 + self.topic.as_str().len() + self.body.len() + extras
     }
 

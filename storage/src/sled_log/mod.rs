@@ -218,6 +218,10 @@ impl Log for SledLog {
         self.index.read().bounds(filter)
     }
 
+    fn trimmed(&self, filter: &Filter, after: Position) -> Option<Trim> {
+        self.index.read().trimmed_after(filter, after)
+    }
+
     fn topics(&self, prefix: &str, from: Option<&str>, limit: usize) -> Vec<TopicInfo> {
         self.index.read().list(prefix, from, limit)
     }

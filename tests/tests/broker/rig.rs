@@ -283,6 +283,10 @@ impl Log for Gated {
         self.log.bounds(filter)
     }
 
+    fn trimmed(&self, filter: &Filter, after: Position) -> Option<tailwire_model::Trim> {
+        self.log.trimmed(filter, after)
+    }
+
     fn topics(&self, prefix: &str, from: Option<&str>, limit: usize) -> Vec<TopicInfo> {
         self.log.topics(prefix, from, limit)
     }

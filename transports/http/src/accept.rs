@@ -16,7 +16,7 @@ use hyper::{body::Incoming, server::conn::http1, server::conn::http2, service::s
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tailwire_core::Timer;
 use tailwire_model::limits::{
-    REQUEST_HEAD_BYTES_MAX, REQUEST_HEAD_MS_MAX, REQUEST_HEADERS_MAX, STALL_CLOSE_MS,
+    PEER_GONE_MS, REQUEST_HEAD_BYTES_MAX, REQUEST_HEAD_MS_MAX, REQUEST_HEADERS_MAX, STALL_CLOSE_MS,
 };
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -100,7 +100,7 @@ fn prepare(stream: &TcpStream) -> std::io::Result<()> {
     // A peer that is gone without a word is noticed when it doesn't acknowledge a heartbeat.
     let socket = socket2::SockRef::from(stream);
     #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(Duration::from_millis(STALL_CLOSE_MS)))?;
+    socket.set_tcp_user_timeout(Some(Duration::from_millis(PEER_GONE_MS)))?;
     #[cfg(not(target_os = "linux"))]
     let _ = socket;
     Ok(())

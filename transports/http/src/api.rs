@@ -132,11 +132,8 @@ impl App {
             Page::Messages { slices, cursor, more } => (slices, cursor, more),
             Page::Gap(gap) => return Err(Problem::gap(gap)),
         };
-        let retry_after_ms = if slices.is_empty() && !more {
-            Some(self.retry_after_ms(principal, filter, wait_ms)?)
-        } else {
-            None
-        };
+        let retry_after_ms =
+            if slices.is_empty() && !more { Some(self.retry_after_ms(&filter, wait_ms)) } else { None };
         let encode = || {
             let items: Vec<_> = slices.iter().map(|slice| slice.encoded(Format::Item as usize)).collect();
             let mut body = Vec::with_capacity(128 + items.iter().map(Bytes::len).sum::<usize>());
@@ -152,15 +149,14 @@ impl App {
     }
 
     /// When a poll that found nothing should come again.
-    fn retry_after_ms(&self, principal: &Principal, filter: Filter, waited_ms: u64) -> Result<u64, Problem> {
+    fn retry_after_ms(&self, filter: &Filter, waited_ms: u64) -> u64 {
         if self.broker.is_draining() {
-            return Ok(self.drain_retry_ms());
+            return self.drain_retry_ms();
         }
-        if waited_ms > 0 {
-            return Ok(retry::retry_waited_ms(self.broker.load(), self.broker.clock().draw()));
+        match waited_ms {
+            0 => self.broker.retry_after_ms(filter),
+            _ => retry::retry_waited_ms(self.broker.load(), self.broker.clock().draw()),
         }
-        let bounds = self.broker.bounds(principal, filter).map_err(open_problem)?;
-        Ok(self.broker.retry_after_ms(&bounds))
     }
 
     /// When a client that is sent away by a drain should come back: each has a time of its own.

@@ -43,7 +43,7 @@ pub(crate) async fn guard(State(app): State<Arc<App>>, mut request: Request, nex
         Ok(cors) => {
             let any_origin_configured = !app.settings.allow_origins.is_empty();
             let mut response = if is_preflight(&request) {
-                preflight(&request, &cors)
+                preflight(&request)
             } else {
                 request.extensions_mut().insert(cors.clone());
                 next.run(request).await
@@ -59,6 +59,14 @@ pub(crate) async fn guard(State(app): State<Arc<App>>, mut request: Request, nex
 
 fn check(app: &App, request: &Request) -> Result<Cors, Problem> {
     let headers = request.headers();
+    for name in [header::HOST, header::ORIGIN] {
+        if headers.get_all(&name).iter().nth(1).is_some() {
+            return Err(Problem::detailed(
+                Code::RequestInvalid,
+                format!("The header {name} stands more than once."),
+            ));
+        }
+    }
     let host = request
         .uri()
         .authority()
@@ -123,7 +131,7 @@ fn is_preflight(request: &Request) -> bool {
         && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
 }
 
-fn preflight(request: &Request, _: &Cors) -> Response<Body> {
+fn preflight(request: &Request) -> Response<Body> {
     let mut response = empty(StatusCode::NO_CONTENT);
     let headers = response.headers_mut();
     headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, HEAD, POST, DELETE"));

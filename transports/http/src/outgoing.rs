@@ -21,6 +21,8 @@ use tokio::{net::TcpStream, time::Instant};
 /// How many pieces one call writes, at most; the kernel takes 1,024.
 const PIECES_PER_WRITE: usize = 64;
 
+/// The rest of a message that is copied rather than shared.
+const COPY_BYTES_MAX: usize = 16 << 10;
 /// How long a client may take to close its side.
 const HANG_UP: Duration = Duration::from_secs(2);
 
@@ -210,7 +212,7 @@ impl Outgoing {
             _ if partly_written => (Some(&first.bytes[self.offset..]), before(slice)),
             _ => (None, before(slice)),
         };
-        let rest = rest.map(Bytes::copy_from_slice);
+        let rest = rest.map(|rest| keep(&first.bytes, rest));
         self.pieces.truncate(from);
         if partly_written {
             self.clear();
@@ -225,6 +227,11 @@ impl Outgoing {
         }
         Some(position)
     }
+}
+
+/// The rest of a message: a copy if that is small, so that it doesn't keep a whole page alive; else shared.
+fn keep(bytes: &Bytes, rest: &[u8]) -> Bytes {
+    if rest.len() <= COPY_BYTES_MAX { Bytes::copy_from_slice(rest) } else { bytes.slice_ref(rest) }
 }
 
 fn before(slice: &Slice) -> Position {

@@ -233,7 +233,15 @@ fn single(topic: Topic, content_type: Option<&str>, extras: Extras, body: Bytes)
 
 /// A batch on a topic: each line is one JSON message. The options are every message's.
 fn batch_of_topic(topic: &Topic, extras: &Extras, body: &Bytes) -> Result<Vec<Draft>, Problem> {
+    // What the request says once and every message gets counts as often as it is stored.
+    let mut repeated = 0;
+    let each = extras.cost();
     batch(body, |line| {
+        repeated += each;
+        if repeated > BATCH_BYTES_MAX {
+            let detail = format!("the options of all messages have more than {BATCH_BYTES_MAX} bytes");
+            return Err(Problem::detailed(Code::BodyTooLarge, detail));
+        }
         draft::check_json(line)?;
         draft::draft(topic.clone(), MediaType::JSON, extras.clone(), body.slice_ref(line))
     })

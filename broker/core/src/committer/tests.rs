@@ -14,6 +14,7 @@ fn committer() -> (Committer, Arc<Script>) {
         clock: clock(),
         health: Arc::default(),
         untidy: false,
+        commits_untidied: 0,
     };
     (committer, script)
 }

@@ -17,22 +17,34 @@ pub(super) enum Outcome {
     /// A line for the client, without its frame.
     Answer(Vec<u8>),
     /// A subscription that the session takes over; its `ok` is the session's to say.
-    Opened(Id, Box<Reader>),
+    Opened(Opening, Box<Reader>),
     /// A subscription that could not be opened.
-    Refused(Id, Problem),
+    Refused(Opening, Problem),
+}
+
+/// Which subscribe an outcome is of: its id may be free again, and taken by another, before it has opened.
+pub(super) struct Opening {
+    pub(super) id: Id,
+    pub(super) generation: u64,
 }
 
 /// Requests that are not answered yet.
 pub(super) type Requests = FuturesUnordered<Pin<Box<dyn Future<Output = Outcome> + Send>>>;
 
 /// Opens a subscription.
-pub(super) fn subscribe(app: &Arc<App>, principal: &Principal, id: Id, ask: Subscribe, requests: &Requests) {
+pub(super) fn subscribe(
+    app: &Arc<App>,
+    principal: &Principal,
+    opening: Opening,
+    ask: Subscribe,
+    requests: &Requests,
+) {
     let (app, principal) = (app.clone(), principal.clone());
     requests.push(Box::pin(async move {
         let Subscribe { filter, start, gap } = ask;
         match app.open(&principal, filter, start, gap, Format::Frame).await {
-            Ok(reader) => Outcome::Opened(id, Box::new(reader)),
-            Err(problem) => Outcome::Refused(id, problem),
+            Ok(reader) => Outcome::Opened(opening, Box::new(reader)),
+            Err(problem) => Outcome::Refused(opening, problem),
         }
     }));
 }

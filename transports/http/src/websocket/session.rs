@@ -16,7 +16,7 @@ use smallvec::SmallVec;
 use tailwire_core::{Event, Principal, Reader};
 use tailwire_model::{
     ByeReason, Cursor, Filter,
-    limits::{HEARTBEAT_MS, SOCKET_PENDING_MAX, SOCKET_SUBSCRIPTIONS_MAX},
+    limits::{HEARTBEAT_MS, SOCKET_PENDING_MAX, SOCKET_SUBSCRIPTIONS_MAX, SOCKET_TERMS_MAX},
 };
 use tailwire_wire::{
     Code, Format, Problem, framing, line,
@@ -28,7 +28,7 @@ use tokio::net::TcpStream;
 use super::{
     Start,
     inbound::{Broken, Inbound, Received},
-    requests::{self, Outcome, Requests},
+    requests::{self, Opening, Outcome, Requests},
 };
 use crate::{
     api::App,
@@ -54,6 +54,8 @@ pub(crate) struct Session {
     /// Gives what is for all subscriptions that have caught up.
     live: Reader,
     subscriptions: SmallVec<[Subscription; 1]>,
+    /// How many subscriptions there ever were.
+    generations: u64,
     /// Most connections never ask for anything.
     requests: Option<Box<Requests>>,
     connected: Connected,
@@ -65,6 +67,10 @@ pub(crate) struct Session {
 
 struct Subscription {
     id: Id,
+    /// Tells it from others that had the id before.
+    generation: u64,
+    /// How many terms it asks for.
+    terms: usize,
     stage: Stage,
 }
 
@@ -105,6 +111,7 @@ impl Session {
             inbound: Inbound::new(received),
             live,
             subscriptions: SmallVec::new(),
+            generations: 0,
             requests: None,
             heartbeat_owed: false,
             ending: None,
@@ -112,8 +119,8 @@ impl Session {
         session.out.push(head);
         session.welcome();
         if let Some(reader) = subscription {
-            session.subscriptions.push(Subscription { id: Id::url(), stage: Stage::Opening });
-            session.opened(&Id::url(), Box::new(reader));
+            let opening = session.begin(Id::url(), reader.filter().terms().len());
+            session.opened(&opening, Box::new(reader));
         }
         session
     }
@@ -153,6 +160,12 @@ impl Session {
     }
 
     fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Over>> {
+        // Pages that can't be written must not keep others from reading.
+        for own in &mut self.subscriptions {
+            if let Stage::CatchingUp(reader) = &mut own.stage {
+                reader.release();
+            }
+        }
         let Some(timer) = self.live.timer() else { return Poll::Pending };
         match ready!(self.out.poll_stall(timer, cx)) {
             Ok(position) => {
@@ -300,21 +313,29 @@ impl Session {
     fn take_outcome(&mut self, outcome: Outcome) {
         match outcome {
             Outcome::Answer(answer) => self.say(&answer),
-            Outcome::Opened(id, reader) => self.opened(&id, reader),
-            Outcome::Refused(id, problem) => {
-                self.subscriptions.retain(|own| own.id != id);
-                self.refuse(Some(&id), &problem);
+            Outcome::Opened(opening, reader) => self.opened(&opening, reader),
+            Outcome::Refused(opening, problem) => {
+                self.subscriptions.retain(|own| own.generation != opening.generation);
+                self.refuse(Some(&opening.id), &problem);
             }
         }
     }
 
+    /// A subscription that has yet to open takes its id.
+    fn begin(&mut self, id: Id, terms: usize) -> Opening {
+        self.generations += 1;
+        let generation = self.generations;
+        self.subscriptions.push(Subscription { id: id.clone(), generation, terms, stage: Stage::Opening });
+        Opening { id, generation }
+    }
+
     /// A subscription's reader is open: its `ok` comes before its lines.
-    fn opened(&mut self, id: &Id, mut reader: Box<Reader>) {
+    fn opened(&mut self, opening: &Opening, mut reader: Box<Reader>) {
         let mut out = Vec::new();
-        line::ok_cursor(id, reader.cursor(), &mut out);
+        line::ok_cursor(&opening.id, reader.cursor(), &mut out);
         self.say(&out);
         // It may have been ended again meanwhile.
-        if let Some(own) = self.subscriptions.iter_mut().find(|own| own.id == *id) {
+        if let Some(own) = self.subscriptions.iter_mut().find(|own| own.generation == opening.generation) {
             reader.follow(self.shard);
             own.stage = Stage::CatchingUp(reader);
         }
@@ -380,9 +401,13 @@ impl Session {
         if self.subscriptions.len() >= SOCKET_SUBSCRIPTIONS_MAX {
             return self.refuse(Some(&id), &Problem::new(Code::SubscriptionsTooMany));
         }
-        self.subscriptions.push(Subscription { id: id.clone(), stage: Stage::Opening });
+        let terms = self.subscriptions.iter().map(|own| own.terms).sum::<usize>() + ask.filter.terms().len();
+        if terms > SOCKET_TERMS_MAX {
+            return self.refuse(Some(&id), &Problem::new(Code::FilterTooLarge));
+        }
+        let opening = self.begin(id, ask.filter.terms().len());
         let requests = self.requests.get_or_insert_default();
-        requests::subscribe(&self.app, &self.principal, id, ask, requests);
+        requests::subscribe(&self.app, &self.principal, opening, ask, requests);
     }
 
     fn unsubscribe(&mut self, id: &Id, sub: &Id) {
