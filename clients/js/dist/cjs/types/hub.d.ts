@@ -1,0 +1,51 @@
+import { type Rung, type State } from "./ladder.js";
+import { type Platform } from "./platform.js";
+import { type Probe } from "./probe.js";
+import { type PublishOptions, type Receipt } from "./publish.js";
+import { type Start, type SubscribeOptions, type Subscription } from "./subscription.js";
+import { type TokenSource } from "./token.js";
+import { type Message } from "./wire.js";
+export interface ConnectOptions extends Partial<Platform> {
+    token?: TokenSource;
+    /** The transports that may be used. */
+    transports?: readonly Rung[];
+    /** Closes the hub. */
+    signal?: AbortSignal;
+}
+export interface TransportChange {
+    /** Undefined at first. */
+    from: Rung | undefined;
+    to: Rung;
+    why: string;
+}
+export interface HubEvents {
+    state: State;
+    transport: TransportChange;
+}
+export interface PageOptions extends Start {
+    limit?: number;
+    /** The `to` of a gap that is known. */
+    gap?: string;
+    signal?: AbortSignal;
+}
+export interface Page<T = unknown> {
+    messages: Message<T>[];
+    /** What to give as `after` for the next page. */
+    cursor: string;
+    /** Whether there is a next page now. */
+    more: boolean;
+}
+export declare class Hub {
+    #private;
+    constructor(url: string | URL, options: ConnectOptions);
+    /** `connecting`, also while there is no subscription; `live` on the best transport there is, `degraded` on another. */
+    get state(): State;
+    on<Name extends keyof HubEvents>(name: Name, run: (value: HubEvents[Name]) => void): () => void;
+    subscribe<T = unknown>(topic: string | readonly string[], options?: SubscribeOptions): Subscription<T>;
+    publish(topic: string, data: unknown, options?: PublishOptions): Promise<Receipt>;
+    page<T = unknown>(topic: string | readonly string[], options?: PageOptions): Promise<Page<T>>;
+    /** Tries every transport by itself, beside what runs. */
+    probe(): Promise<Probe>;
+    close(): void;
+    [Symbol.asyncDispose]: () => Promise<void>;
+}

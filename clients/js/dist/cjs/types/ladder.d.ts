@@ -1,0 +1,52 @@
+export type Rung = "websocket" | "stream" | "long-poll" | "poll";
+export type State = "connecting" | "live" | "degraded" | "offline" | "closed";
+export type LadderEvent = 
+/** There is something to carry, or there is nothing. */
+{
+    kind: "start" | "stop";
+}
+/** The carrier can't carry what there is to carry; open another beside it. */
+ | {
+    kind: "renew";
+}
+/** The network is gone; it is back, or is another one, or the machine slept. */
+ | {
+    kind: "offline" | "network";
+} | {
+    kind: "tick";
+}
+/** Of one attempt: the head of the answer came; a sign of life, with a message in it or not, and whether it delivers by now. */
+ | {
+    kind: "opened";
+    id: number;
+} | {
+    kind: "alive";
+    id: number;
+    message: boolean;
+    up: boolean;
+}
+/** It ended. `retry_after` is the broker's word on when to come back; then the transport isn't to blame. */
+ | {
+    kind: "ended";
+    id: number;
+    why: string;
+    retry_after?: number | undefined;
+};
+/** What the ladder has done. */
+export interface Orders {
+    open(id: number, rung: Rung): void;
+    close(id: number): void;
+    /** From now on this attempt is the carrier. */
+    carry(id: number, rung: Rung, why: string): void;
+    /** Ask by a plain page whether the carrier holds lines back. */
+    audit(id: number): void;
+}
+export interface Ladder {
+    readonly state: State;
+    /** When the next `tick` is due. */
+    readonly next_at: number;
+    handle(event: LadderEvent, now: number): void;
+}
+export declare function ladderOf(rungs: readonly Rung[], base: number, random: () => number, orders: Orders): Ladder;
+/** Why something is given up that has been in its phase for so long. */
+export declare function lateness(phase: number, ms: number): string;

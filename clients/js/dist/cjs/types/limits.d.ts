@@ -1,0 +1,49 @@
+/** Every bound of the client, in milliseconds unless the name says otherwise, each with its reason. */
+/** A handshake on a good network takes well under a second. After this the next rung starts beside it. */
+export declare const race = 1000;
+/** Five seconds cover a lost packet and its retries. Without an answer by then the rung is given up. */
+export declare const open = 5000;
+/** The broker sends its first line at once. If only the head has come by then, something holds the lines back. */
+export declare const first_line = 3000;
+/** Two heartbeats of the broker (15 s each) and 10 s for the way. */
+export declare const silence = 40000;
+/** A connection that lasted this long works: the wait before the next try begins anew. */
+export declare const stable = 10000;
+/** One that is cut within this time after a climb was not worth the climb. */
+export declare const probation = 60000;
+/** This many cuts within the window, and the rung is left. Long enough to see a proxy that cuts every few minutes. */
+export declare const strikes = 3;
+export declare const strike_window = 600000;
+/** The first climb, doubled after each that failed. The last value keeps idle clients from costing the broker anything. */
+export declare const climb_first = 30000;
+export declare const climb_max = 900000;
+/** The first wait before trying again, doubled after each round that failed; the wait itself is anywhere from 0 to it. */
+export declare const backoff_first = 1000;
+export declare const backoff_max = 30000;
+/** When lines flowed and then stopped for this long, a page is asked whether some are held back; doubled each time none were. */
+export declare const audit_first = 3000;
+/** A page may be faster than a stream by a little; what has not come by then is held back. */
+export declare const audit_grace = 1000;
+/** How long a long-poll is asked to wait. Most proxies cut a silent response at 30 s or later. */
+export declare const wait_seconds = 25;
+/** An answer to one plain request; a long-poll gets its wait on top. */
+export declare const request = 10000;
+/** A publish is tried again for this long. The broker knows its key for ten minutes; more than that would not be safe. */
+export declare const publish = 60000;
+export declare const publish_max = 540000;
+/** Messages that wait for a reader of one subscription. */
+export declare const buffer_messages = 1000;
+/** Messages of one page while catching up: the broker's own bound. */
+export declare const page_messages = 1000;
+/** Terms that all subscriptions of a hub ask for together: the broker's own bound for one filter. */
+export declare const terms = 100;
+/** The terms' bytes in a URL. Many proxies refuse a request line beyond 8 KiB. */
+export declare const query_bytes = 7000;
+/** A token that ends within this time is replaced before it is used. */
+export declare const token_early = 30000;
+/** What worked an hour ago may not be true of the network of now. */
+export declare const memory = 3600000;
+/** A timer that fires this late means that the machine slept. Browsers let timers of pages in the background wait up to a minute. */
+export declare const slept = 120000;
+/** Between being told of a gap and asking for what comes after it. */
+export declare const gap_pause = 100;

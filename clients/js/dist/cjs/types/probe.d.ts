@@ -1,0 +1,15 @@
+/** Tries each transport by itself, and says what is in the way. */
+import { type Rung } from "./ladder.js";
+import type { Surroundings } from "./transports/link.js";
+export interface ProbeResult {
+    ok: boolean;
+    /** Until it delivered, or failed. */
+    ms: number;
+    /** What is in the way. */
+    why: string | undefined;
+}
+export type Probe = {
+    [rung in Rung]?: ProbeResult;
+};
+/** All at once: together they take no longer than the slowest. */
+export declare function probe(rungs: readonly Rung[], topics: readonly string[], around: Surroundings): Promise<Probe>;

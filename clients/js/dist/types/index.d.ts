@@ -1,0 +1,13 @@
+/** Tailwire for JavaScript. */
+import { Hub, type ConnectOptions } from "./hub.js";
+/** A hub for the broker at this address. It connects when something is subscribed to. */
+export declare function connect(url: string | URL, options?: ConnectOptions): Hub;
+export { AccessError, ClosedError, GapError, NetworkError, ProblemError, TailwireError, type Problem } from "./errors.js";
+export type { ConnectOptions, Hub, HubEvents, Page, PageOptions, TransportChange } from "./hub.js";
+export type { Rung, State } from "./ladder.js";
+export type { Clock, Network, Platform, Store } from "./platform.js";
+export type { Probe, ProbeResult } from "./probe.js";
+export type { PublishOptions, Receipt } from "./publish.js";
+export type { Start, SubscribeOptions, Subscription, SubscriptionEvents } from "./subscription.js";
+export type { TokenRequest, TokenSource } from "./token.js";
+export type { Gap, Message } from "./wire.js";

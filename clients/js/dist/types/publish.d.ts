@@ -1,0 +1,26 @@
+import type { Link, Surroundings } from "./transports/link.js";
+export interface PublishOptions {
+    /** Makes the publish once, however often it is sent; the client makes one up if it is left out. Good for ten minutes. */
+    key?: string;
+    /** The message's media type. The default is JSON, or `application/octet-stream` for bytes. */
+    type?: string;
+    /** The event's name, for `EventSource`. */
+    event?: string;
+    /** What the message is about; stored and delivered as its `key`. */
+    messageKey?: string;
+    /** The message's own headers. */
+    headers?: Record<string, string>;
+    /** How long to try, in milliseconds; a minute by default, nine at most. */
+    timeout?: number;
+    signal?: AbortSignal;
+}
+export interface Receipt {
+    cursor: string;
+    topic: string;
+    time: string;
+}
+/**
+ * `live` gives the link that takes requests, if one does at the moment. Both ways send the message as a batch of one:
+ * that is the form which WebSocket and `POST` have in common, so that the broker knows either as a retry of the other.
+ */
+export declare function publish(topic: string, data: unknown, { key, timeout, signal, messageKey, ...own }: PublishOptions, { http, clock, random, unique }: Surroundings, live: () => Link | undefined): Promise<Receipt>;

@@ -1,0 +1,80 @@
+/**
+ * One subscription: what it asks for, how far it got, and how its messages reach the application. It doesn't know how
+ * messages come; several connections may deliver to it at once, and what it has it drops.
+ *
+ * Nothing is ever thrown away for want of room. The log is the queue: a subscription whose buffer is full stops taking,
+ * and goes on from its place in the log when half of the buffer was read.
+ */
+import type { TailwireError } from "./errors.js";
+import { type Gap, type Line, type Message } from "./wire.js";
+/** Where to begin: after a cursor, at `"earliest"`, at `"latest"` (the default), or with the `last` n messages. */
+export interface Start {
+    after?: string;
+    last?: number;
+}
+export interface SubscribeOptions extends Start {
+    /** Messages that may wait to be read before the subscription pauses. */
+    buffer?: number;
+    /** Closes the subscription. */
+    signal?: AbortSignal;
+}
+export interface SubscriptionEvents<T> {
+    message: Message<T>;
+    /** Messages were lost to this subscription. Told in its place among the messages. */
+    gap: Gap;
+    /** Everything stored has been delivered; what follows is live. Told again after an interruption. */
+    caught_up: {
+        cursor: string;
+    };
+    /** The subscription can't go on, and is closed. */
+    error: TailwireError;
+}
+export interface Subscription<T = unknown> extends AsyncIterable<Message<T>> {
+    readonly topics: readonly string[];
+    /** The place up to which everything was handed to the application: what to store, to go on from another time. */
+    readonly cursor: string | undefined;
+    readonly closed: boolean;
+    on<Name extends keyof SubscriptionEvents<T>>(name: Name, run: (value: SubscriptionEvents<T>[Name]) => void): () => void;
+    close(): void;
+    [Symbol.asyncDispose](): Promise<void>;
+}
+export declare class Feed implements Subscription<unknown> {
+    #private;
+    /** Everything up to here was taken, or was not for us. Empty until the start is known. */
+    position: string;
+    /** Up to here a gap was told already, or was found to be none. */
+    known: string;
+    /** A gap of a shared connection that may be ours; asking alone will tell. */
+    doubt: string;
+    /** Raised whenever `position` stops being one that connections may build on; what they deliver of an older lap is dropped. */
+    lap: number;
+    /** The next connection has to ask for it alone first, by its own place. */
+    alone: boolean;
+    paused: boolean;
+    closed: boolean;
+    readonly topics: readonly string[];
+    constructor(topics: readonly string[], start: Start, room: number, changed: () => void);
+    matches(topic: string): boolean;
+    /** What to ask for, to go on. */
+    ask(): {
+        after?: string | undefined;
+        last?: number | undefined;
+        gap?: string | undefined;
+    };
+    /**
+     * A line of a connection, which is shared with others or is for this one alone. Returns the lap in which that
+     * connection goes on delivering.
+     */
+    line(lap: number, line: Line, shared?: boolean): number;
+    /** Everything up to this cursor has been delivered. */
+    move(cursor: string): void;
+    /** No connection delivers at the moment. */
+    interrupted(): void;
+    fail(error: TailwireError): void;
+    get cursor(): string | undefined;
+    on<Name extends keyof SubscriptionEvents<unknown>>(name: Name, run: (value: SubscriptionEvents<unknown>[Name]) => void): () => void;
+    close(): void;
+    [Symbol.asyncDispose]: () => Promise<void>;
+    /** Ends when the subscription is closed, throws when it failed. Leaving the loop closes it. */
+    [Symbol.asyncIterator](): AsyncGenerator<Message, void, void>;
+}

@@ -1,0 +1,49 @@
+/**
+ * The wire format, read: bytes of a stream become lines, lines become messages. Pure, and without any idea of
+ * where bytes come from.
+ */
+/** A message as the application gets it. */
+export interface Message<T = unknown> {
+    /** Its place in the log. Store it to go on from here another time. */
+    cursor: string;
+    topic: string;
+    /** When the broker accepted it, RFC 3339 in UTC. */
+    time: string;
+    /** JSON as published; a string for text; bytes for anything else. */
+    data: T;
+    type?: string;
+    key?: string;
+    event?: string;
+    headers?: Record<string, string>;
+}
+/** Messages that a cursor has not seen and that no longer exist. */
+export interface Gap {
+    from: string;
+    to: string;
+    reason: string;
+}
+/** One line of the broker, told apart by `kind`. Unknown kinds and members pass, and mean nothing. */
+export interface Line {
+    kind: string;
+    id?: number;
+    sub?: number;
+    cursor?: string;
+    topic?: string;
+    [member: string]: unknown;
+}
+/** Whether a text is a cursor. Cursors compare as strings; that is log order. */
+export declare function isCursor(text: string): boolean;
+/** A JSON object as a line, or undefined if the text is none. */
+export declare function parseLine(text: string): Line | undefined;
+/** A message line, or a page's member, as the application gets it. */
+export declare function toMessage(line: object): Message;
+/**
+ * Reads an SSE response that was asked for with `envelope=true`: each block's data is one line, and a block of only
+ * an id is a heartbeat. Feed it decoded text, cut anywhere. SSE rather than NDJSON, as it is the endless response
+ * that proxies know, and mostly let through.
+ */
+export declare class BlockReader {
+    #private;
+    /** The lines that this piece of text completes. */
+    push(text: string): Line[];
+}

@@ -1,0 +1,78 @@
+/** Errors that a caller can branch on: by class, and by `code`, which is the broker's wherever the broker answered. */
+
+/** Any error of the client. `code` is stable; `message` is for people. */
+export class TailwireError extends Error {
+  override name = "TailwireError";
+  constructor(
+    readonly code: string,
+    message: string,
+    cause?: unknown,
+  ) {
+    super(message, { cause });
+  }
+}
+
+/** Nothing came back: no connection, a broken one, or no answer in time. */
+export class NetworkError extends TailwireError {
+  override name = "NetworkError";
+  constructor(message: string, cause?: unknown) {
+    super("network", message, cause);
+  }
+}
+
+/** The hub or the subscription was closed. */
+export class ClosedError extends TailwireError {
+  override name = "ClosedError";
+  constructor(what: string) {
+    super("closed", `The ${what} was closed`);
+  }
+}
+
+/** A problem as the broker or something before it told it (RFC 9457). */
+export interface Problem {
+  status: number;
+  code: string;
+  title?: string;
+  detail?: string;
+  parameter?: string;
+  line?: number;
+  cursor?: string;
+  from?: string;
+  to?: string;
+  reason?: string;
+  retry_after_ms?: number;
+}
+
+/** The broker answered, and the answer is no. */
+export class ProblemError extends TailwireError {
+  override name = "ProblemError";
+  readonly status: number;
+  constructor(readonly problem: Problem) {
+    super(problem.code, [problem.title ?? `The answer was ${problem.status}`, problem.detail].filter(Boolean).join(": "));
+    this.status = problem.status;
+  }
+
+  /** Whether the same request can succeed later (RFC 9110: 408, 429 and 5xx). */
+  get temporary(): boolean {
+    return this.status === 408 || this.status === 429 || this.status >= 500;
+  }
+}
+
+/** 401 and 403: the token is missing, wrong, or not good for this. */
+export class AccessError extends ProblemError {
+  override name = "AccessError";
+}
+
+/** 410 on a page: messages after the cursor no longer exist. Go on after `from`, with `gap` set to `to`. */
+export class GapError extends ProblemError {
+  override name = "GapError";
+  readonly from = this.problem.from!;
+  readonly to = this.problem.to!;
+  readonly reason = this.problem.reason!;
+}
+
+export function problemError(problem: Problem): ProblemError {
+  const { status, code } = problem;
+  if (code === "gap" && problem.from && problem.to) return new GapError(problem);
+  return status === 401 || status === 403 ? new AccessError(problem) : new ProblemError(problem);
+}

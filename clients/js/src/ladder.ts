@@ -1,0 +1,307 @@
+/**
+ * The ladder: which transport to open, to race, to leave and to climb back to. Events and the time go in, orders come
+ * out; it knows no sockets, timers, topics or cursors. Rungs are numbered from the best, 0, down.
+ *
+ * There is at most one *carrier*, the attempt that delivers. Others may be open beside it: that is how every switch is
+ * made before the old connection is broken.
+ */
+import { fullJitter } from "./backoff.js";
+import * as limits from "./limits.js";
+
+export type Rung = "websocket" | "stream" | "long-poll" | "poll";
+export type State = "connecting" | "live" | "degraded" | "offline" | "closed";
+
+export type LadderEvent =
+  /** There is something to carry, or there is nothing. */
+  | { kind: "start" | "stop" }
+  /** The carrier can't carry what there is to carry; open another beside it. */
+  | { kind: "renew" }
+  /** The network is gone; it is back, or is another one, or the machine slept. */
+  | { kind: "offline" | "network" }
+  | { kind: "tick" }
+  /** Of one attempt: the head of the answer came; a sign of life, with a message in it or not, and whether it delivers by now. */
+  | { kind: "opened"; id: number }
+  | { kind: "alive"; id: number; message: boolean; up: boolean }
+  /** It ended. `retry_after` is the broker's word on when to come back; then the transport isn't to blame. */
+  | { kind: "ended"; id: number; why: string; retry_after?: number | undefined };
+
+/** What the ladder has done. */
+export interface Orders {
+  open(id: number, rung: Rung): void;
+  close(id: number): void;
+  /** From now on this attempt is the carrier. */
+  carry(id: number, rung: Rung, why: string): void;
+  /** Ask by a plain page whether the carrier holds lines back. */
+  audit(id: number): void;
+}
+
+type Purpose = "search" | "climb" | "renew";
+
+interface Attempt {
+  id: number;
+  rung: number;
+  purpose: Purpose;
+  /** 0: opening, 1: the head of the answer is there, 2: it delivers. */
+  phase: 0 | 1 | 2;
+  /** When this phase began. */
+  since: number;
+  /** When it is given up, unless it shows life. */
+  deadline: number;
+  race_at: number;
+  /** Where to go when it fails for good: where it came from, or the next rung. */
+  below: number;
+  /** Messages came since the last audit, the last line at this time. */
+  heard: boolean;
+  line_at: number;
+  audit_after: number;
+}
+
+export interface Ladder {
+  readonly state: State;
+  /** When the next `tick` is due. */
+  readonly next_at: number;
+  handle(event: LadderEvent, now: number): void;
+}
+
+export function ladderOf(rungs: readonly Rung[], base: number, random: () => number, orders: Orders): Ladder {
+  let ids = 0;
+  let wanted = false;
+  let offline = false;
+  /** All that is open, the carrier among them. */
+  const attempts = new Map<number, Attempt>();
+  let carrier: Attempt | undefined;
+  /** Why a search begins at `base`, and not further up. */
+  let blame = base ? "it worked last time" : "it is the first choice";
+  /** The rung that carried last. */
+  let carried = -1;
+  let search_at = Infinity;
+  let renew_at = Infinity;
+  let climb_at = Infinity;
+  let climb_step: number = limits.climb_first;
+  let failures = 0;
+  /** When each rung was cut. */
+  const strikes: number[][] = rungs.map(() => []);
+
+  return {
+    get state() {
+      if (offline) return "offline";
+      if (!carrier) return "connecting";
+      return carrier.rung ? "degraded" : "live";
+    },
+    get next_at() {
+      return nextAt();
+    },
+    handle,
+  };
+
+  function nextAt(): number {
+    const idle = wanted && !offline && !beside();
+    let at = Infinity;
+    if (idle) at = carrier ? Math.min(renew_at, climb_at) : search_at;
+    for (const attempt of attempts.values()) at = Math.min(at, attempt.deadline, attempt.race_at, auditAt(attempt));
+    return at;
+  }
+
+  function handle(event: LadderEvent, now: number): void {
+    if ("id" in event) {
+      const attempt = attempts.get(event.id);
+      if (attempt) of(attempt, event, now);
+    } else if (event.kind === "start") {
+      wanted = true;
+      if (!attempts.size && search_at === Infinity) search_at = now;
+    } else if (event.kind === "stop") {
+      wanted = false;
+      for (const attempt of attempts.values()) close(attempt);
+      search_at = renew_at = climb_at = Infinity;
+    } else if (event.kind === "renew") {
+      renew_at = now;
+    } else if (event.kind !== "tick") {
+      network(event.kind === "offline", now);
+    }
+    due(now);
+  }
+
+  function of(attempt: Attempt, event: Extract<LadderEvent, { id: number }>, now: number): void {
+    if (event.kind === "opened") {
+      enter(attempt, 1, now);
+    } else if (event.kind === "alive") {
+      // A line is better evidence than what the system says of the network.
+      offline = false;
+      attempt.heard ||= event.message;
+      attempt.line_at = now;
+      extend(attempt, now);
+      if (event.up && attempt.phase < 2) up(attempt, now);
+    } else {
+      ended(attempt, now, event.why, event.retry_after);
+    }
+  }
+
+  /** Everything that is due by now. */
+  function due(now: number): void {
+    for (const attempt of [...attempts.values()]) {
+      if (now >= attempt.deadline) {
+        ended(attempt, now, lateness(attempt.phase, now - attempt.since));
+      } else if (now >= attempt.race_at) {
+        attempt.race_at = Infinity;
+        blame = `${rungs[attempt.rung]} took more than ${limits.race / 1000} s to open`;
+        below(attempt, now);
+      } else if (now >= auditAt(attempt)) {
+        attempt.heard = false;
+        attempt.audit_after *= 2;
+        orders.audit(attempt.id);
+      }
+    }
+    if (!wanted || offline || beside()) return;
+    if (!carrier) {
+      if (now >= search_at) open(base, "search", now);
+    } else if (now >= renew_at) {
+      open(carrier.rung, "renew", now);
+    } else if (now >= climb_at) {
+      open(0, "climb", now);
+    }
+  }
+
+  function open(rung: number, purpose: Purpose, now: number): void {
+    search_at = Infinity;
+    if (purpose === "renew") renew_at = Infinity;
+    if (purpose === "climb") climb_at = Infinity;
+    const id = ++ids;
+    attempts.set(id, {
+      id, rung, purpose, phase: 0, since: now, line_at: now, heard: false, audit_after: limits.audit_first, below: rung + 1,
+      deadline: now + limits.open,
+      race_at: purpose === "search" ? now + limits.race : Infinity,
+    });
+    orders.open(id, rungs[rung]!);
+  }
+
+  function enter(attempt: Attempt, phase: 1 | 2, now: number): void {
+    attempt.phase = phase;
+    attempt.since = attempt.line_at = now;
+    attempt.race_at = Infinity;
+    extend(attempt, now);
+  }
+
+  function up(attempt: Attempt, now: number): void {
+    const before = carrier;
+    const { id, rung } = attempt;
+    enter(attempt, 2, now);
+    offline = false;
+    carrier = attempt;
+    orders.carry(id, rungs[rung]!, rung < carried ? "it answers again" : blame);
+    // What is still opening further up may yet win; the rest has lost.
+    for (const other of attempts.values()) if (other !== attempt && (other === before || other.rung >= rung)) close(other);
+    if (!rung) climb_at = Infinity;
+    else if (climb_at === Infinity) climbLater(now);
+    if (before && before.rung > rung) attempt.below = before.rung;
+    base = carried = rung;
+  }
+
+  /** `retry_after` are words of the broker, so the way is fine, and another transport would hear the same. */
+  function ended(attempt: Attempt, now: number, why: string, retry_after?: number): void {
+    const { rung, purpose } = attempt;
+    const blamed = retry_after === undefined;
+    const carried = attempt === carrier;
+    close(attempt);
+    if (carried) {
+      renew_at = Infinity;
+      for (const other of attempts.values()) other.purpose = "search";
+      if (blamed) lost(attempt, now, why);
+      else search_at = now + retry_after;
+    } else if (purpose === "climb" && carrier) {
+      if (blamed && rung + 1 < carrier.rung) open(rung + 1, purpose, now);
+      else climbLater(now, retry_after);
+    } else {
+      if (blamed) {
+        blame = `${rungs[rung]}: ${why}`;
+        below(attempt, now);
+      }
+      if (!beside()) roundFailed(now, retry_after);
+    }
+  }
+
+  /** Opens the rung below, unless one there is open already. */
+  function below({ rung, purpose }: Attempt, now: number): void {
+    const taken = [...attempts.values()].some((other) => other !== carrier && other.rung > rung);
+    if (rung + 1 < rungs.length && !taken) open(rung + 1, purpose, now);
+  }
+
+  function roundFailed(now: number, retry_after: number | undefined): void {
+    // Many clients may have heard the same time to come back.
+    const at = now + (retry_after === undefined ? backoff() : retry_after * (1 + random() / 4));
+    if (carrier) renew_at = at;
+    else search_at = at;
+    // Nothing worked, so no rung is to blame. Where it goes on like that, what worked last is no guide either.
+    if (failures > 2) base = 0;
+  }
+
+  /** The carrier ended: come back to the same rung, or after too many of these, to the one below. */
+  function lost({ rung, since, purpose, below }: Attempt, now: number, why: string): void {
+    const lived = now - since;
+    if (lived >= limits.stable) failures = 0;
+    // Climbs that failed don't count any more once a rung has carried for so long.
+    if (lived >= limits.strike_window) climb_step = limits.climb_first;
+    const cuts = strikes[rung]!.filter((at) => now - at < limits.strike_window);
+    strikes[rung] = cuts;
+    const often = cuts.push(now) >= limits.strikes;
+    const climbed = purpose === "climb" && lived < limits.probation;
+    search_at = now + (climbed ? 0 : backoff());
+    blame = `${rungs[rung]} was lost${often ? ` ${limits.strikes} times in ${limits.strike_window / 60_000} minutes` : ""}: ${why}`;
+    if (below < rungs.length && (climbed || often)) {
+      cuts.length = 0;
+      base = below;
+    }
+  }
+
+  /** The network is gone, or another one: what stood in the way of a better transport may be gone too. */
+  function network(gone: boolean, now: number): void {
+    offline = gone;
+    for (const attempt of attempts.values()) if (attempt !== carrier) close(attempt);
+    if (gone) return;
+    failures = base = 0;
+    climb_step = limits.climb_first;
+    if (carrier) open(0, "renew", now);
+    else if (wanted) search_at = now;
+  }
+
+  function close(attempt: Attempt): void {
+    attempts.delete(attempt.id);
+    if (attempt === carrier) carrier = undefined;
+    orders.close(attempt.id);
+  }
+
+  /** A quarter sooner or later, so that clients which began together don't stay together. */
+  function climbLater(now: number, retry_after = 0): void {
+    climb_at = now + Math.max(retry_after, climb_step * (0.75 + random() / 2));
+    climb_step = Math.min(limits.climb_max, climb_step * 2);
+  }
+
+  function backoff(): number {
+    return fullJitter(failures++, random);
+  }
+
+  /** Whether something is open beside the carrier, or without one. */
+  function beside(): boolean {
+    return attempts.size > (carrier ? 1 : 0);
+  }
+
+  /** Between polls nothing is heard, so only connections are given up for their silence. */
+  function isConnection({ rung }: Attempt): boolean {
+    return !rungs[rung]!.endsWith("poll");
+  }
+
+  function extend(attempt: Attempt, now: number): void {
+    attempt.deadline = now + [limits.open, limits.first_line, isConnection(attempt) ? limits.silence : Infinity][attempt.phase]!;
+  }
+
+  function auditAt(attempt: Attempt): number {
+    const { heard, line_at, audit_after } = attempt;
+    const audited = attempt === carrier && heard && isConnection(attempt) && audit_after < limits.silence;
+    return audited ? line_at + audit_after : Infinity;
+  }
+}
+
+/** Why something is given up that has been in its phase for so long. */
+export function lateness(phase: number, ms: number): string {
+  const why = ["no answer", "it opened, but its lines are held back: none", "no sign of life"];
+  return `${why[phase]} came within ${Math.round(ms / 1000)} s`;
+}

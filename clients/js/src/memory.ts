@@ -1,0 +1,26 @@
+/** Remembers, for the next page load, which rung worked for an origin on a network. */
+import type { Rung } from "./ladder.js";
+import * as limits from "./limits.js";
+import type { Surroundings } from "./transports/link.js";
+
+export function recall(around: Surroundings): Rung | undefined {
+  try {
+    const { rung, at } = JSON.parse(around.storage!.getItem(name(around))!) as { rung: Rung; at: number };
+    return around.clock.now() - at < limits.memory ? rung : undefined;
+  } catch {
+    // No storage, nothing in it, or something else.
+    return undefined;
+  }
+}
+
+export function remember(rung: Rung, around: Surroundings): void {
+  try {
+    around.storage!.setItem(name(around), JSON.stringify({ rung, at: around.clock.now() }));
+  } catch {
+    // None, full or forbidden: the next page starts from the top.
+  }
+}
+
+function name({ http, network }: Surroundings): string {
+  return `tailwire ${http.url("/")} ${network.id()}`;
+}

@@ -1,0 +1,90 @@
+/** What the client needs of its surroundings, each part replaceable; the only file that touches globals. */
+
+export interface Clock {
+  /** Milliseconds; only differences and storage use it. */
+  now(): number;
+  setTimeout(run: () => void, ms: number): unknown;
+  clearTimeout(timer: unknown): void;
+}
+
+/** `localStorage`, or anything like it. */
+export interface Store {
+  getItem(key: string): string | null;
+  setItem(key: string, value: string): void;
+}
+
+/** What the system says of the network. */
+export interface Network {
+  /** Tells networks apart where the system can, so that what worked on one isn't assumed of another. */
+  id(): string;
+  /** Calls back on changes, until the returned function is called. `shown`: the page came back to the front. */
+  listen(tell: (event: "offline" | "network" | "shown") => void): () => void;
+}
+
+export interface Platform {
+  fetch: typeof fetch;
+  /** Left out where there is none; then the ladder begins with the stream. */
+  WebSocket?: typeof WebSocket | undefined;
+  clock: Clock;
+  storage?: Store | undefined;
+  network: Network;
+  /** From 0 to 1. */
+  random: () => number;
+  /** A key that nobody else makes. */
+  unique: () => string;
+}
+
+export function defaultPlatform(): Platform {
+  return {
+    fetch: (input, init) => globalThis.fetch(input, init),
+    WebSocket: globalThis.WebSocket,
+    clock: {
+      now: () => Date.now(),
+      setTimeout: (run, ms) => setTimeout(run, ms),
+      clearTimeout: (timer) => clearTimeout(timer as number),
+    },
+    storage: storage(),
+    network: { id: networkId, listen },
+    random: Math.random,
+    unique: () => globalThis.crypto?.randomUUID?.() ?? `${Date.now()}-${Math.random()}-${Math.random()}`,
+  };
+}
+
+function storage(): Store | undefined {
+  try {
+    return globalThis.localStorage;
+  } catch {
+    // A page whose storage is blocked throws at the mere look.
+    return undefined;
+  }
+}
+
+interface Connection extends EventTarget {
+  type?: string;
+}
+
+function connection(): Connection | undefined {
+  return (globalThis.navigator as { connection?: Connection } | undefined)?.connection;
+}
+
+function networkId(): string {
+  return connection()?.type ?? "";
+}
+
+function listen(tell: (event: "offline" | "network" | "shown") => void): () => void {
+  const stops: (() => void)[] = [];
+  const add = (target: EventTarget | undefined, name: string, run: (event: Event) => void): void => {
+    // React Native has a window that is no event target.
+    if (!target?.addEventListener) return;
+    target.addEventListener(name, run);
+    stops.push(() => target.removeEventListener(name, run));
+  };
+  const { window, document } = globalThis as { window?: EventTarget; document?: Document };
+  add(window, "offline", () => tell("offline"));
+  add(window, "online", () => tell("network"));
+  // A page from the back-forward cache has lost its connections, and may not have been told.
+  add(window, "pageshow", (event) => (event as PageTransitionEvent).persisted && tell("network"));
+  add(document, "visibilitychange", () => document!.visibilityState === "visible" && tell("shown"));
+  add(connection(), "change", () => tell("network"));
+  return () => stops.forEach((stop) => stop());
+}

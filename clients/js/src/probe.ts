@@ -1,0 +1,43 @@
+/** Tries each transport by itself, and says what is in the way. */
+import { lateness, type Rung } from "./ladder.js";
+import * as limits from "./limits.js";
+import { Feed } from "./subscription.js";
+import type { Surroundings } from "./transports/link.js";
+import { openLink } from "./transports/open.js";
+
+export interface ProbeResult {
+  ok: boolean;
+  /** Until it delivered, or failed. */
+  ms: number;
+  /** What is in the way. */
+  why: string | undefined;
+}
+
+export type Probe = { [rung in Rung]?: ProbeResult };
+
+/** All at once: together they take no longer than the slowest. */
+export async function probe(rungs: readonly Rung[], topics: readonly string[], around: Surroundings): Promise<Probe> {
+  return Object.fromEntries(await Promise.all(rungs.map(async (rung) => [rung, await probeOne(rung, topics, around)]))) as Probe;
+}
+
+function probeOne(rung: Rung, topics: readonly string[], around: Surroundings): Promise<ProbeResult> {
+  const { clock } = around;
+  const since = clock.now();
+  return new Promise((resolve) => {
+    let phase = 0;
+    const done = (why?: string): void => {
+      clock.clearTimeout(timer);
+      link.close();
+      resolve({ ok: !why, ms: clock.now() - since, why });
+    };
+    const late = limits.open + limits.first_line;
+    const timer = clock.setTimeout(() => done(lateness(phase, late)), late);
+    const feed = new Feed(topics, {}, 1, () => {});
+    feed.on("error", ({ message }) => done(message));
+    const link = openLink(rung, [feed], around, (event) => {
+      if (event.kind === "opened") phase = 1;
+      else if (event.kind === "alive" && event.up) done();
+      else if (event.kind === "ended") done(event.why);
+    });
+  });
+}

@@ -1,0 +1,77 @@
+/** Publishing: the same message under the same key, over whatever works, until the broker says yes or no. */
+import { fullJitter, sleep } from "./backoff.js";
+import { ProblemError } from "./errors.js";
+import { retryAfter, toError } from "./http.js";
+import * as limits from "./limits.js";
+import type { Link, Surroundings } from "./transports/link.js";
+
+export interface PublishOptions {
+  /** Makes the publish once, however often it is sent; the client makes one up if it is left out. Good for ten minutes. */
+  key?: string;
+  /** The message's media type. The default is JSON, or `application/octet-stream` for bytes. */
+  type?: string;
+  /** The event's name, for `EventSource`. */
+  event?: string;
+  /** What the message is about; stored and delivered as its `key`. */
+  messageKey?: string;
+  /** The message's own headers. */
+  headers?: Record<string, string>;
+  /** How long to try, in milliseconds; a minute by default, nine at most. */
+  timeout?: number;
+  signal?: AbortSignal;
+}
+
+export interface Receipt {
+  cursor: string;
+  topic: string;
+  time: string;
+}
+
+/**
+ * `live` gives the link that takes requests, if one does at the moment. Both ways send the message as a batch of one:
+ * that is the form which WebSocket and `POST` have in common, so that the broker knows either as a retry of the other.
+ */
+export async function publish(
+  topic: string,
+  data: unknown,
+  { key, timeout, signal, messageKey, ...own }: PublishOptions,
+  { http, clock, random, unique }: Surroundings,
+  live: () => Link | undefined,
+): Promise<Receipt> {
+  const message = { topic, key: messageKey, ...own, ...encode(data, own.type) };
+  const idempotency_key = key ?? unique();
+  const until = clock.now() + Math.min(timeout ?? limits.publish, limits.publish_max);
+  for (let failures = 0; ; failures++) {
+    signal?.throwIfAborted();
+    try {
+      // After a failure the other way is tried, if there are two.
+      const link = failures % 2 ? undefined : live();
+      const { receipts } = (await (link
+        ? link.request!({ kind: "publish", messages: [message], idempotency_key })
+        : http.json("stream", {
+            method: "POST",
+            headers: { "content-type": "application/x-ndjson", "idempotency-key": JSON.stringify(idempotency_key) },
+            body: JSON.stringify(message),
+            signal: signal!,
+          }))) as unknown as { receipts: Receipt[] };
+      return receipts[0]!;
+    } catch (reason) {
+      signal?.throwIfAborted();
+      const error = toError(reason);
+      const wait = Math.max(retryAfter(error) ?? 0, fullJitter(failures, random));
+      if ((error instanceof ProblemError && !error.temporary) || error.code === "closed" || clock.now() + wait > until) throw error;
+      await sleep(clock, wait, signal);
+    }
+  }
+}
+
+/** As a line carries it: JSON as it is, text in a string, bytes in base64. */
+function encode(data: unknown, type?: string): object {
+  if (data instanceof ArrayBuffer) data = new Uint8Array(data);
+  if (ArrayBuffer.isView(data)) {
+    const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+    const text = Array.from(bytes, (byte) => String.fromCharCode(byte)).join("");
+    return { type: type ?? "application/octet-stream", encoding: "base64", data: btoa(text) };
+  }
+  return { type: type ?? "application/json", data };
+}

@@ -1,0 +1,42 @@
+/** The token: fetched when needed, shared by all requests, replaced shortly before it ends and once after a 401. */
+import * as limits from "./limits.js";
+import type { Clock } from "./platform.js";
+
+export interface TokenRequest {
+  /** Why a token is asked for: the first one, the last one is about to end, or the broker refused it. */
+  reason: "first" | "expires" | "unauthorized";
+  /** Aborted when the hub is closed. */
+  signal: AbortSignal;
+}
+
+/** If the token is a JWT, it is replaced before it ends. Any other is replaced when the broker refuses it. */
+export type TokenSource = (request: TokenRequest) => string | Promise<string>;
+
+/** Gives a token to use; given one that was refused, another one. */
+export type Tokens = (refused?: string) => Promise<string>;
+
+export function tokensOf(source: TokenSource, clock: Clock, signal: AbortSignal): Tokens {
+  let token: string | undefined;
+  let fetching: Promise<string> | undefined;
+
+  const ask = async (reason: TokenRequest["reason"]): Promise<string> => (token = await source({ reason, signal }));
+  // However many ask, it is fetched once.
+  const fetch = (reason: TokenRequest["reason"]): Promise<string> => (fetching ??= ask(reason).finally(() => (fetching = undefined)));
+
+  return async (refused) => {
+    if (token === undefined) return fetch("first");
+    // Whoever brings a token that was replaced meanwhile gets the one that replaced it.
+    if (token === refused) return fetch("unauthorized");
+    return endOf(token) - limits.token_early < clock.now() ? fetch("expires") : token;
+  };
+}
+
+/** Milliseconds since 1970. */
+function endOf(token: string): number {
+  try {
+    const claims = JSON.parse(atob(token.split(".")[1]!.replace(/-/g, "+").replace(/_/g, "/"))) as { exp: number };
+    return claims.exp * 1000 || Infinity;
+  } catch {
+    return Infinity;
+  }
+}

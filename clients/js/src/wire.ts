@@ -1,0 +1,92 @@
+/**
+ * The wire format, read: bytes of a stream become lines, lines become messages. Pure, and without any idea of
+ * where bytes come from.
+ */
+
+/** A message as the application gets it. */
+export interface Message<T = unknown> {
+  /** Its place in the log. Store it to go on from here another time. */
+  cursor: string;
+  topic: string;
+  /** When the broker accepted it, RFC 3339 in UTC. */
+  time: string;
+  /** JSON as published; a string for text; bytes for anything else. */
+  data: T;
+  type?: string;
+  key?: string;
+  event?: string;
+  headers?: Record<string, string>;
+}
+
+/** Messages that a cursor has not seen and that no longer exist. */
+export interface Gap {
+  from: string;
+  to: string;
+  reason: string;
+}
+
+/** One line of the broker, told apart by `kind`. Unknown kinds and members pass, and mean nothing. */
+export interface Line {
+  kind: string;
+  id?: number;
+  sub?: number;
+  cursor?: string;
+  topic?: string;
+  [member: string]: unknown;
+}
+
+const CURSOR = /^[0-9a-v]{6}-[0-9a-f][0-9a-v]{12}$/;
+
+/** Whether a text is a cursor. Cursors compare as strings; that is log order. */
+export function isCursor(text: string): boolean {
+  return CURSOR.test(text);
+}
+
+/** A JSON object as a line, or undefined if the text is none. */
+export function parseLine(text: string): Line | undefined {
+  try {
+    const line = JSON.parse(text) as unknown;
+    return typeof (line as Line).kind === "string" ? (line as Line) : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** A message line, or a page's member, as the application gets it. */
+export function toMessage(line: object): Message {
+  const { kind: _kind, sub: _sub, encoding, ...message } = line as Message & { kind?: string; sub?: number; encoding?: string };
+  if (encoding === "base64") {
+    message.data = Uint8Array.from(atob(message.data as string), (character) => character.charCodeAt(0));
+  }
+  return message;
+}
+
+/**
+ * Reads an SSE response that was asked for with `envelope=true`: each block's data is one line, and a block of only
+ * an id is a heartbeat. Feed it decoded text, cut anywhere. SSE rather than NDJSON, as it is the endless response
+ * that proxies know, and mostly let through.
+ */
+export class BlockReader {
+  #rest = "";
+  #id = "";
+  #data = "";
+
+  /** The lines that this piece of text completes. */
+  push(text: string): Line[] {
+    const lines: Line[] = [];
+    const fields = (this.#rest + text).split(/\r?\n/);
+    this.#rest = fields.pop()!;
+    for (const field of fields) {
+      if (!field) this.#end(lines);
+      else if (field.startsWith("data: ")) this.#data += field.slice(6);
+      else if (field.startsWith("id: ")) this.#id = field.slice(4);
+    }
+    return lines;
+  }
+
+  #end(lines: Line[]): void {
+    const line = this.#data ? parseLine(this.#data) : this.#id ? { kind: "heartbeat", cursor: this.#id } : undefined;
+    if (line) lines.push(line);
+    this.#id = this.#data = "";
+  }
+}

@@ -1,0 +1,236 @@
+/** The ladder alone: events and times in, orders out. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { ladderOf } from "../.build/ladder.js";
+
+const RUNGS = ["websocket", "stream", "long-poll", "poll"];
+
+/** A ladder with a clock, whose orders read as text. */
+class Rig {
+  now = 0;
+  ids = {};
+
+  constructor(base = 0, random = () => 0.5) {
+    const told = (text) => this.told.push(text);
+    const rungOf = (id) => Object.keys(this.ids).find((rung) => this.ids[rung] === id) ?? id;
+    this.ladder = ladderOf(RUNGS, base, random, {
+      open: (id, rung) => ((this.ids[rung] = id), told(`open ${rung}`)),
+      // That what has ended is closed goes without saying.
+      close: (id) => id !== this.ending && told(`close ${rungOf(id)}`),
+      carry: (id, rung, why) => told(`carry ${rung}: ${why}`),
+      audit: (id) => told(`audit ${rungOf(id)}`),
+    });
+  }
+
+  send(event) {
+    this.told = [];
+    this.ending = event.kind === "ended" ? event.id : undefined;
+    this.ladder.handle(event, this.now);
+    return this.told;
+  }
+
+  of(rung, kind, more) {
+    return this.send({ kind, id: this.ids[rung], ...more });
+  }
+
+  /** Lets time pass, tick by tick as the ladder asks, until it says something. */
+  pass(ms) {
+    const until = this.now + ms;
+    for (let ticks = 0; this.ladder.next_at <= until; ticks++) {
+      assert.ok(ticks < 100, "the ladder ticks without end");
+      this.now = Math.max(this.now, this.ladder.next_at);
+      const told = this.send({ kind: "tick" });
+      if (told.length) return told;
+    }
+    this.now = until;
+    return [];
+  }
+
+  up(rung) {
+    return this.of(rung, "alive", { message: false, up: true });
+  }
+
+  live(rung) {
+    this.of(rung, "opened");
+    return this.up(rung);
+  }
+}
+
+test("starts at the top, and carries what delivers", () => {
+  const rig = new Rig();
+  assert.equal(rig.ladder.next_at, Infinity);
+  assert.deepEqual(rig.send({ kind: "start" }), ["open websocket"]);
+  assert.equal(rig.ladder.state, "connecting");
+  assert.deepEqual(rig.live("websocket"), ["carry websocket: it is the first choice"]);
+  assert.equal(rig.ladder.state, "live");
+});
+
+test("races: a slow handshake gets the stream beside it, and may still win", () => {
+  const rig = new Rig();
+  rig.send({ kind: "start" });
+  assert.deepEqual(rig.pass(5000), ["open stream"]);
+  assert.equal(rig.now, 1000);
+  assert.deepEqual(rig.live("stream"), ["carry stream: websocket took more than 1 s to open"]);
+  assert.equal(rig.ladder.state, "degraded");
+  assert.deepEqual(rig.live("websocket"), ["carry websocket: it answers again", "close stream"]);
+});
+
+test("a WebSocket that opens and stays silent is left after three seconds", () => {
+  const rig = new Rig();
+  rig.send({ kind: "start" });
+  rig.of("websocket", "opened");
+  assert.deepEqual(rig.pass(5000), ["close websocket", "open stream"]);
+  assert.equal(rig.now, 3000);
+  assert.match(rig.live("stream")[0], /none came within 3 s/);
+});
+
+test("a carrier that falls silent is opened again", () => {
+  const rig = new Rig();
+  rig.send({ kind: "start" });
+  rig.live("websocket");
+  rig.now += 15_000;
+  rig.of("websocket", "alive", { message: false, up: true });
+  assert.deepEqual(rig.pass(39_000), []);
+  assert.deepEqual(rig.pass(2000), ["close websocket"]);
+  assert.equal(rig.ladder.state, "connecting");
+  assert.deepEqual(rig.pass(1000), ["open websocket"]);
+});
+
+test("three cuts within ten minutes, and the rung is left", () => {
+  const rig = new Rig();
+  rig.send({ kind: "start" });
+  for (let cut = 1; cut <= 3; cut++) {
+    rig.live("websocket");
+    rig.now += 150_000;
+    rig.of("websocket", "alive", { message: false, up: true });
+    rig.of("websocket", "ended", { why: "1006" });
+    assert.deepEqual(rig.pass(2000), [cut < 3 ? "open websocket" : "open stream"]);
+  }
+  assert.deepEqual(rig.live("stream"), ["carry stream: websocket was lost 3 times in 10 minutes: 1006"]);
+});
+
+test("climbs after 30 s, then ever more rarely, and falls back at once where the climb doesn't hold", () => {
+  const rig = new Rig();
+  rig.send({ kind: "start" });
+  rig.of("websocket", "ended", { why: "refused" });
+  rig.live("stream");
+  const waits = [];
+  for (let climb = 0; climb < 7; climb++) {
+    const since = rig.now;
+    assert.deepEqual(beating(rig, 2_000_000), ["open websocket"]);
+    waits.push((rig.now - since) / 1000);
+    rig.of("websocket", "ended", { why: "refused" });
+  }
+  assert.deepEqual(waits, [30, 60, 120, 240, 480, 900, 900]);
+  beating(rig, 2_000_000);
+  assert.deepEqual(rig.live("websocket"), ["carry websocket: it answers again", "close stream"]);
+  rig.now += 5000;
+  // The lower rung opens in the same breath.
+  assert.deepEqual(rig.of("websocket", "ended", { why: "cut" }), ["open stream"]);
+  assert.equal(rig.ladder.state, "connecting");
+});
+
+/** Lets time pass with a sign of life of the stream now and then. */
+function beating(rig, ms) {
+  for (const until = rig.now + ms; rig.now < until; ) {
+    const told = rig.pass(15_000);
+    if (told.length) return told;
+    rig.of("stream", "alive", { message: false, up: true });
+  }
+  return [];
+}
+
+test("a climb that fails on one rung tries the next one below it", () => {
+  const rig = new Rig(3);
+  assert.deepEqual(rig.send({ kind: "start" }), ["open poll"]);
+  assert.deepEqual(rig.live("poll"), ["carry poll: it worked last time"]);
+  assert.deepEqual(rig.pass(60_000), ["open websocket"]);
+  assert.deepEqual(rig.of("websocket", "ended", { why: "refused" }), ["open stream"]);
+  assert.deepEqual(rig.pass(60_000), ["close stream", "open long-poll"]);
+  assert.deepEqual(rig.live("long-poll"), ["carry long-poll: it answers again", "close poll"]);
+});
+
+test("bye and Retry-After: come back when told, to the same rung", () => {
+  const rig = new Rig();
+  rig.send({ kind: "start" });
+  rig.live("websocket");
+  rig.of("websocket", "ended", { why: "bye", retry_after: 4000 });
+  assert.deepEqual(rig.pass(3999), []);
+  assert.deepEqual(rig.pass(1), ["open websocket"]);
+  rig.of("websocket", "ended", { why: "503", retry_after: 8000 });
+  const since = rig.now;
+  assert.deepEqual(rig.pass(20_000), ["open websocket"]);
+  assert.ok(rig.now - since >= 8000 && rig.now - since <= 10_000);
+});
+
+test("where nothing works, rounds are further and further apart", () => {
+  const rig = new Rig(0, () => 1);
+  rig.send({ kind: "start" });
+  const waits = [];
+  for (let round = 0; round < 8; round++) {
+    for (const rung of RUNGS) rig.of(rung, "ended", { why: "refused" });
+    const since = rig.now;
+    assert.deepEqual(rig.pass(60_000), ["open websocket"]);
+    waits.push((rig.now - since) / 1000);
+  }
+  assert.deepEqual(waits, [1, 2, 4, 8, 16, 30, 30, 30]);
+});
+
+test("a change of network opens the best beside what there is", () => {
+  const rig = new Rig();
+  rig.send({ kind: "start" });
+  rig.of("websocket", "ended", { why: "refused" });
+  rig.live("stream");
+  assert.deepEqual(rig.send({ kind: "network" }), ["open websocket"]);
+  assert.deepEqual(rig.live("websocket"), ["carry websocket: it answers again", "close stream"]);
+});
+
+test("offline: nothing is tried until the network is back, or a line comes all the same", () => {
+  const rig = new Rig();
+  rig.send({ kind: "start" });
+  rig.live("websocket");
+  rig.send({ kind: "offline" });
+  assert.equal(rig.ladder.state, "offline");
+  rig.of("websocket", "alive", { message: false, up: true });
+  assert.equal(rig.ladder.state, "live");
+  rig.send({ kind: "offline" });
+  rig.of("websocket", "ended", { why: "gone" });
+  assert.deepEqual(rig.pass(600_000), []);
+  assert.equal(rig.ladder.state, "offline");
+  assert.deepEqual(rig.send({ kind: "network" }), ["open websocket"]);
+});
+
+test("lines that stop are audited, ever more rarely while nothing is held back", () => {
+  const rig = new Rig();
+  rig.send({ kind: "start" });
+  rig.live("websocket");
+  for (const after of [3000, 6000, 12_000, 24_000]) {
+    rig.of("websocket", "alive", { message: true, up: true });
+    const since = rig.now;
+    assert.deepEqual(rig.pass(30_000), ["audit websocket"]);
+    assert.equal(rig.now - since, after);
+  }
+  rig.of("websocket", "alive", { message: true, up: true });
+  assert.deepEqual(rig.pass(39_000), []);
+});
+
+test("a renewal carries on the same rung, and goes down where that fails", () => {
+  const rig = new Rig(1);
+  rig.send({ kind: "start" });
+  rig.live("stream");
+  const first = rig.ids.stream;
+  assert.deepEqual(rig.send({ kind: "renew" }), ["open stream"]);
+  assert.ok(rig.up("stream").includes(`close ${first}`));
+  rig.send({ kind: "renew" });
+  rig.of("stream", "ended", { why: "502" });
+  assert.equal(rig.live("long-poll")[0], "carry long-poll: stream: 502");
+});
+
+test("stop closes everything and asks for no more time", () => {
+  const rig = new Rig();
+  rig.send({ kind: "start" });
+  rig.pass(1000);
+  assert.deepEqual(rig.send({ kind: "stop" }).sort(), ["close stream", "close websocket"]);
+  assert.equal(rig.ladder.next_at, Infinity);
+  assert.deepEqual(rig.send({ kind: "start" }), ["open websocket"]);
+});

@@ -1,0 +1,58 @@
+/** The real broker as a child process. It is found in $BROKER, or where cargo puts it. */
+import { spawn } from "node:child_process";
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const binary = process.env.BROKER ?? fileURLToPath(new URL("../../../../target/release/tailwire", import.meta.url));
+export const missing = existsSync(binary) ? false : "no broker: build it, or say where it is in $BROKER";
+
+export async function freePort() {
+  const server = createServer().listen(0, "127.0.0.1");
+  await new Promise((resolve) => server.once("listening", resolve));
+  const { port } = server.address();
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
+
+export class Broker {
+  #child;
+  #args;
+
+  static async start(...args) {
+    const broker = new Broker();
+    broker.port = await freePort();
+    broker.url = `http://127.0.0.1:${broker.port}/`;
+    broker.data = mkdtempSync(join(tmpdir(), "tailwire-js-"));
+    broker.#args = args;
+    await broker.start();
+    return broker;
+  }
+
+  async start() {
+    this.#child = spawn(binary, ["serve", "--listen", `127.0.0.1:${this.port}`, "--data", this.data, "--log-level", "error", ...this.#args], { stdio: ["ignore", "ignore", "inherit"] });
+    for (;;) {
+      try {
+        const response = await fetch(`${this.url}readyz`);
+        if (response.ok) return;
+      } catch {
+        // Not listening yet.
+      }
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+  }
+
+  /** SIGTERM drains, SIGKILL doesn't. Resolves when the process is gone. */
+  async kill(signal) {
+    const gone = new Promise((resolve) => this.#child.once("exit", resolve));
+    this.#child.kill(signal);
+    await gone;
+  }
+
+  async stop() {
+    if (this.#child.exitCode === null && this.#child.signalCode === null) await this.kill("SIGKILL");
+    rmSync(this.data, { recursive: true, force: true });
+  }
+}

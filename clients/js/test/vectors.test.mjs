@@ -1,0 +1,82 @@
+/** The vectors that this client shares with the broker: what it reads and writes itself. */
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { test } from "node:test";
+import { matches, streamPath } from "../.build/topics.js";
+import { BlockReader, isCursor, parseLine, toMessage } from "../.build/wire.js";
+
+const vectors = (name) => JSON.parse(readFileSync(new URL(`../../../tests/vectors/${name}.json`, import.meta.url), "utf8"));
+
+test("patterns match the same topics", () => {
+  for (const { term, topics, expect } of vectors("patterns")) {
+    if (typeof expect !== "string") assert.deepEqual(topics.filter((topic) => matches(term, topic)), expect.matches, term);
+  }
+});
+
+test("cursors are told from other texts, and sort as strings", () => {
+  for (const { text, sort, expect } of vectors("cursors")) {
+    if (sort) assert.deepEqual([...sort].sort(), expect);
+    else assert.equal(isCursor(text), expect !== "error", JSON.stringify(text));
+  }
+});
+
+test("names are encoded for a query as forms do it", () => {
+  for (const { encode, expect } of vectors("paths")) {
+    const name = encode ?? expect.term;
+    if (name) assert.deepEqual(new URLSearchParams(streamPath([name, "b"], { limit: 1, gap: undefined }).split("?")[1]).getAll("topic"), [name, "b"]);
+  }
+  assert.equal(streamPath(["a/*"], { after: "latest", gap: undefined }), "stream?topic=a%2F*&after=latest");
+});
+
+test("lines are read as they were meant", () => {
+  for (const { message, control, expect, sub } of vectors("lines")) {
+    const line = parseLine(expect);
+    assert.equal(line.kind, control ?? "message");
+    if (sub !== undefined) assert.deepEqual(line.sub, JSON.parse(sub));
+    if (!message) continue;
+    const read = toMessage(line);
+    assert.equal(read.cursor, message.cursor);
+    assert.equal(read.topic, message.topic);
+    // The format ends with the year 9999.
+    assert.equal(Date.parse(read.time), Math.min(message.time_ms, 253_402_300_799_999));
+    assert.equal(read.type, message.type);
+    assert.deepEqual(read.data, dataOf(message, line));
+    assert.ok(!("kind" in read) && !("sub" in read) && !("encoding" in read));
+  }
+});
+
+/** What the body should have become, by its type. */
+function dataOf({ type, body, body_hex, times }, line) {
+  const bytes = body_hex === undefined ? Buffer.from(body.repeat(times ?? 1)) : Buffer.from(body_hex, "hex");
+  if (line.encoding) return new Uint8Array(bytes);
+  return /json/i.test(type ?? "") ? JSON.parse(bytes.toString()) : bytes.toString();
+}
+
+test("blocks of SSE with envelopes are read alike, however they are cut", () => {
+  const cases = vectors("sse").filter(({ envelope, control }) => envelope || control);
+  const text = cases.map(({ expect }) => expect).join("");
+  const bytes = Buffer.from(text);
+  const whole = new BlockReader().push(text);
+  assert.deepEqual(whole.map(({ kind }) => kind), cases.map(({ control }) => (control === "open" ? "heartbeat" : (control ?? "message"))));
+  for (let cut = 0; cut <= bytes.length; cut++) assert.deepEqual(read([bytes.subarray(0, cut), bytes.subarray(cut)]), whole);
+  assert.deepEqual(read([...bytes].map((byte) => Buffer.of(byte))), whole);
+});
+
+test("all lines in SSE envelopes, split at every byte", () => {
+  for (const { expect } of vectors("lines")) {
+    const line = parseLine(expect);
+    const bytes = Buffer.from(`id: ${line.cursor}\r\ndata: ${expect}\r\n\r\n`);
+    for (let cut = 0; cut <= Math.min(bytes.length, 2000); cut++) assert.deepEqual(read([bytes.subarray(0, cut), bytes.subarray(cut)]), [line]);
+  }
+});
+
+test("rubbish is no line, and does no harm", () => {
+  for (const text of ["", "null", "1", "[]", "{}", '{"kind":1}', "{", '"kind"']) assert.equal(parseLine(text), undefined);
+  assert.deepEqual(new BlockReader().push("<html>\n\ndata: {\n\n: comment\n\nid: x\n\n"), [{ kind: "heartbeat", cursor: "x" }]);
+});
+
+function read(pieces) {
+  const reader = new BlockReader();
+  const decoder = new TextDecoder();
+  return pieces.flatMap((piece) => reader.push(decoder.decode(piece, { stream: true })));
+}
