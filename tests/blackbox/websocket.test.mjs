@@ -197,6 +197,27 @@ describe('subscriptions', () => {
     assert.equal((await socket.ask({ kind: 'subscribe', id: '1', topic: freshTopic() })).kind, 'ok');
   });
 
+  test('an id that is used again is another subscription, also before the first has opened', async (t) => {
+    const [first, second] = [freshTopic(), freshTopic()];
+    await publishBatch(broker.base, first, numbers(100));
+    const socket = await connect(t);
+    const lines = [
+      { kind: 'subscribe', id: 1, topic: first, last: 100 },
+      { kind: 'unsubscribe', id: 2, sub: 1 },
+      { kind: 'subscribe', id: 1, topic: second },
+    ];
+    // In one segment, so that all are there before the first has opened.
+    socket.socket._socket.cork();
+    for (const line of lines) socket.socket.send(JSON.stringify(line));
+    socket.socket._socket.uncork();
+    await socket.linesUntil(isCaughtUp(1));
+    await publish(broker.base, first, 'x');
+    const { cursor } = await publish(broker.base, second, 'y');
+    await socket.linesUntil((line) => line.cursor === cursor);
+    const topics = socket.all.filter(({ kind }) => kind === 'message').map(({ topic }) => topic);
+    assert.deepEqual(topics, [second]);
+  });
+
   test('there is a bound on subscriptions, and one that ended makes room', async (t) => {
     const socket = await connect(t);
     const max = socket.welcome.limits.subscriptions;

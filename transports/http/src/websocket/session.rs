@@ -219,7 +219,10 @@ impl Session {
             while self.ending.is_none() && !self.out.is_full() {
                 let subscription = &mut self.subscriptions[index];
                 let Stage::CatchingUp(reader) = &mut subscription.stage else { break };
+                let is_opening = !reader.is_open();
                 match reader.poll_next(cx) {
+                    // Its `ok` was that.
+                    Poll::Ready(Ok(Event::Heartbeat(_))) if is_opening => {}
                     Poll::Ready(Ok(event)) => self.take_catching_up(index, event, cx),
                     Poll::Ready(Err(_)) => self.close(CLOSE_INTERNAL, "the log could not be read"),
                     Poll::Pending => {
