@@ -150,7 +150,7 @@ impl Reader {
     /// Goes back to a message that was given but could not be written; the transport lets go of its slices.
     pub fn rewind(&mut self, position: Position) {
         debug_assert!(position <= self.position, "a reader only goes back to what it gave");
-        self.read = None;
+        self.release();
         self.position = position;
     }
 
@@ -191,7 +191,7 @@ impl Reader {
         if let Some(following) = &self.following {
             self.filter = Arc::new(following.filter());
         }
-        self.read = None;
+        self.release();
     }
 
     /// Whether it has given its first cursor, and before that the gap that its start has.

@@ -155,13 +155,6 @@ impl Slice {
         encoding.bytes.slice(start..self.offset(encoding, self.end as usize))
     }
 
-    /// Each message in one format.
-    pub fn each_encoded(&self, format: usize) -> impl Iterator<Item = &[u8]> {
-        let encoding = self.segment.encoding(format);
-        (self.start as usize..self.end as usize)
-            .map(move |i| &encoding.bytes[self.offset(encoding, i)..self.offset(encoding, i + 1)])
-    }
-
     /// The end of the message in which byte `offset` of [`Slice::encoded`] lies, and that message's position.
     pub fn message_end(&self, format: usize, offset: usize) -> (usize, Position) {
         let encoding = self.segment.encoding(format);

@@ -298,9 +298,7 @@ impl Session {
         self.heartbeat_owed = false;
         let mut out = Vec::new();
         line::heartbeat(cursor, &mut out);
-        let mut frame = Vec::with_capacity(out.len() + 4);
-        framing::frame_text(&out, &mut frame);
-        self.out.push_heartbeat(frame);
+        self.out.push_heartbeat(framed(&out));
     }
 
     fn gather_answers(&mut self, cx: &mut Context<'_>) {
@@ -433,9 +431,7 @@ impl Session {
     }
 
     fn say(&mut self, line: &[u8]) {
-        let mut frame = Vec::with_capacity(line.len() + 10);
-        framing::frame_text(line, &mut frame);
-        self.out.push(frame);
+        self.out.push(framed(line));
     }
 
     fn close(&mut self, code: u16, reason: &str) {
@@ -444,4 +440,10 @@ impl Session {
         self.out.push(frame);
         self.ending = Some(HangUp::default());
     }
+}
+
+fn framed(line: &[u8]) -> Vec<u8> {
+    let mut frame = Vec::with_capacity(line.len() + 10);
+    framing::frame_text(line, &mut frame);
+    frame
 }
