@@ -2,8 +2,8 @@
 //
 // Calls that change files below $SHIM_ROOT are carried out, and written down in the file $SHIM_JOURNAL, from which
 // disk.py works out what a disk could hold after a power cut. The journal survives the process, because the kernel
-// doesn't die with it. The file $SHIM_CONTROL is shared memory: counts of calls, and one rule that lets a call fail
-// or kills the process at it. With $SHIM_IGNORE_FSYNC=1 fdatasync answers "done" and does nothing for the journal:
+// doesn't die with it. The file $SHIM_CONTROL is shared memory: one rule that lets a call fail or kills the process at
+// it, counted from when the rule was given. With $SHIM_IGNORE_FSYNC=1 fdatasync answers "done" and does nothing for the journal:
 // that is what a program gets that trusts sync_file_range.
 //
 // Knows no file format, and nothing of the broker. System calls are made directly, so nothing here depends on the
@@ -32,11 +32,11 @@ enum { CREATED = 1, DIRECTORY = 2, APPENDS = 4 };
 
 // shim.py has the same layout.
 struct control {
-    uint64_t counts[ANY + 1];
     uint64_t kind, from, until, action, error;
     // The failing write leaves its first half behind.
     uint64_t torn;
-    uint64_t fired;
+    // Calls that were of the rule's kind since it was given, and those that it was carried out on.
+    uint64_t seen, fired;
 };
 
 // disk.py has the same layout.
@@ -96,12 +96,11 @@ static void note(enum record record, uint32_t handle, uint64_t offset, const voi
     if (syscall(SYS_writev, journal, parts, data ? 2 : 1) < 0) give_up("the journal can't be written");
 }
 
-// Counts a call, and carries out the rule if it is meant: the errno with which the call is to fail, or 0.
+// Carries out the rule if a call is meant by it: the errno with which the call is to fail, or 0.
 static int judge(enum kind kind) {
-    uint64_t any = __atomic_add_fetch(&control->counts[ANY], 1, __ATOMIC_SEQ_CST);
-    uint64_t own = __atomic_add_fetch(&control->counts[kind], 1, __ATOMIC_SEQ_CST);
-    if (control->action == NOTHING || (control->kind != ANY && control->kind != kind)) return 0;
-    uint64_t count = control->kind == ANY ? any : own;
+    if (__atomic_load_n(&control->action, __ATOMIC_SEQ_CST) == NOTHING) return 0;
+    if (control->kind != ANY && control->kind != kind) return 0;
+    uint64_t count = __atomic_add_fetch(&control->seen, 1, __ATOMIC_SEQ_CST);
     if (count < control->from || count >= control->until) return 0;
     __atomic_add_fetch(&control->fired, 1, __ATOMIC_SEQ_CST);
     if (control->action == KILL) {

@@ -11,8 +11,8 @@ from pathlib import Path
 
 WRITE, SYNC, RANGE, NAMES, ANY = range(5)
 _NOTHING, _FAIL, _KILL = range(3)
-_RULE = struct.Struct("=7Q")
-_COUNTS = struct.Struct("=5Q")
+_RULE = struct.Struct("=8Q")
+_ACTION_AT = 24
 _FOREVER = 2**63
 
 
@@ -51,30 +51,25 @@ class Shim:
             "SHIM_IGNORE_FSYNC": "1" if self._lies else "0",
         }
 
-    def count(self, kind: int) -> int:
-        return _COUNTS.unpack_from(self._page)[kind]
-
     @property
     def fired(self) -> int:
         """How many calls the rule was carried out on."""
-        return _RULE.unpack_from(self._page, _COUNTS.size)[6]
+        return _RULE.unpack_from(self._page)[7]
 
     def fail(self, kind: int, nth: int, error: int, times: int | None = None, torn: bool = False) -> None:
         """Lets the nth call of a kind from here on fail, and those after it; `times` in all, or until `heal`."""
-        start = self.count(kind) + nth
-        until = start + times if times else _FOREVER
-        self._set(kind, start, until, _FAIL, error, torn)
+        until = nth + times if times else _FOREVER
+        self._set(kind, nth, until, _FAIL, error, torn)
 
     def kill(self, kind: int, nth: int) -> None:
         """Lets the process die at the nth call of a kind from here on."""
-        start = self.count(kind) + nth
-        self._set(kind, start, _FOREVER, _KILL, 0, False)
+        self._set(kind, nth, _FOREVER, _KILL, 0, False)
 
     def heal(self) -> None:
         self._set(ANY, 0, 0, _NOTHING, 0, False)
 
     def _set(self, kind: int, start: int, until: int, action: int, error: int, torn: bool) -> None:
         # The action last: the rule counts from there.
-        struct.pack_into("=Q", self._page, _COUNTS.size + 24, _NOTHING)
-        _RULE.pack_into(self._page, _COUNTS.size, kind, start, until, _NOTHING, error, int(torn), 0)
-        struct.pack_into("=Q", self._page, _COUNTS.size + 24, action)
+        struct.pack_into("=Q", self._page, _ACTION_AT, _NOTHING)
+        _RULE.pack_into(self._page, 0, kind, start, until, _NOTHING, error, int(torn), 0, 0)
+        struct.pack_into("=Q", self._page, _ACTION_AT, action)
