@@ -5,11 +5,12 @@
 use std::{
     collections::{BTreeMap, HashMap},
     ops::Range,
+    sync::Arc,
 };
 
 use tailwire_core::log::{Appended, Group, LogError, Stored};
 use tailwire_model::{
-    Admission, Epochs, Message, Position, Timestamp, Topic, Trim, TrimReason,
+    Admission, Epochs, Message, Options, Position, Rules, Term, Timestamp, Topic, Trim, TrimReason,
     admission::{self, KeyRecord},
     limits::IDEMPOTENCY_WINDOW_MS,
 };
@@ -22,6 +23,8 @@ pub(crate) struct Batch {
     newest: Position,
     time: Timestamp,
     tails: HashMap<Topic, (Position, Timestamp)>,
+    /// The options that hold for the next message.
+    rules: Arc<Rules>,
     changes: Changes,
 }
 
@@ -36,6 +39,10 @@ pub(crate) struct Changes {
     pub(crate) keys: HashMap<String, KeyRecord>,
     /// Each trimmed topic, with the time of its newest message.
     pub(crate) trims: BTreeMap<Topic, (Trim, Timestamp)>,
+    /// The terms whose options were set, with what is set for them.
+    pub(crate) options: BTreeMap<Term, Options>,
+    /// The options that hold from here on, if any were set.
+    pub(crate) rules: Option<Arc<Rules>>,
     /// What the messages take, roughly.
     pub(crate) bytes: usize,
 }
@@ -43,14 +50,14 @@ pub(crate) struct Changes {
 impl Changes {
     /// Whether there is nothing to commit.
     pub(crate) fn is_empty(&self) -> bool {
-        self.messages.is_empty() && self.trims.is_empty()
+        self.messages.is_empty() && self.trims.is_empty() && self.options.is_empty()
     }
 }
 
 impl Batch {
     /// A batch that goes on after the message at `newest`, which came at `time`.
-    pub(crate) fn new(newest: Position, time: Timestamp) -> Self {
-        Self { newest, time, tails: HashMap::new(), changes: Changes::default() }
+    pub(crate) fn new(newest: Position, time: Timestamp, rules: Arc<Rules>) -> Self {
+        Self { newest, time, tails: HashMap::new(), rules, changes: Changes::default() }
     }
 
     /// The newest appended position.
@@ -149,6 +156,17 @@ impl Batch {
         if tail > before {
             self.changes.trims.insert(topic.clone(), (Trim { upto: tail, reason }, time));
         }
+    }
+
+    /// Sets the options of a term.
+    ///
+    /// # Errors
+    /// [`LogError::TooManyOptions`].
+    pub(crate) fn set_options(&mut self, term: &Term, options: Options) -> Result<(), LogError> {
+        Arc::make_mut(&mut self.rules).change(term, options)?;
+        self.changes.options.insert(term.clone(), options);
+        self.changes.rules = Some(self.rules.clone());
+        Ok(())
     }
 
     fn tail(&self, topic: &Topic, index: &Index) -> (Position, Timestamp) {

@@ -7,4 +7,4 @@ pub mod memory;
 pub mod sled_log;
 
 pub use memory::MemoryLog;
-pub use sled_log::{OpenError, SledLog};
+pub use sled_log::{LogSettings, OpenError, SledLog};

@@ -13,7 +13,8 @@ use tailwire_core::log::{
     Appended, Bounds, Budget, Commit, Feed, Group, Log, LogError, LogStats, Page, TopicInfo,
 };
 use tailwire_model::{
-    Epoch, EpochStart, Epochs, Filter, Message, Opening, Position, Timestamp, Topic, Trim, TrimReason,
+    Epoch, EpochStart, Epochs, Filter, Message, Opening, Options, Position, Rules, Term, Timestamp, Topic,
+    Trim, TrimReason,
     admission::{self, KeyRecord},
     limits::IDEMPOTENCY_WINDOW_MS,
 };
@@ -43,6 +44,7 @@ struct Store {
     messages: BTreeMap<Position, Message>,
     keys: HashMap<String, KeyRecord>,
     index: Index,
+    rules: Arc<Rules>,
     dead: Vec<Position>,
     time: Timestamp,
 }
@@ -69,7 +71,7 @@ impl MemoryLog {
     fn with(starts: Vec<EpochStart>, store: Store) -> Self {
         let epochs = Epochs::new(starts).unwrap_or_else(|| unreachable!("epochs increase until 2060"));
         let epochs = Arc::new(epochs);
-        let batch = Batch::new(store.committed, store.time);
+        let batch = Batch::new(store.committed, store.time, store.rules.clone());
         let writer = Mutex::new(Writer { batch, closed: false });
         Self { epochs, writer, store: RwLock::new(store), followers: Mutex::default() }
     }
@@ -90,6 +92,9 @@ impl MemoryLog {
             store.dead.extend(dead);
         }
         store.keys.extend(changes.keys);
+        if let Some(rules) = changes.rules {
+            store.rules = rules;
+        }
         store.committed = writer.batch.newest();
         let watermark = store.committed;
         drop(store);
@@ -135,6 +140,18 @@ impl Log for MemoryLog {
         }
         writer.batch.trim(topic, reason, &self.store.read().index);
         Ok(())
+    }
+
+    fn rules(&self) -> Arc<Rules> {
+        self.store.read().rules.clone()
+    }
+
+    fn set_options(&self, term: &Term, options: Options) -> Result<(), LogError> {
+        let mut writer = self.writer.lock();
+        if writer.closed {
+            return Err(LogError::Closed);
+        }
+        writer.batch.set_options(term, options)
     }
 
     fn commit(&self) -> Result<Position, LogError> {
@@ -205,10 +222,10 @@ impl Log for MemoryLog {
     fn stats(&self) -> LogStats {
         let store = self.store.read();
         let (topics, messages) = store.index.totals();
-        LogStats { topics, messages, disk_bytes: 0 }
+        LogStats { topics, messages, bytes: 0, disk_bytes: 0 }
     }
 
-    fn tidy(&self) -> Result<bool, LogError> {
+    fn tidy(&self, _now: Timestamp) -> Result<Option<u64>, LogError> {
         let mut store = self.store.write();
         let kept = store.dead.len().saturating_sub(TIDY_MESSAGES);
         for position in store.dead.split_off(kept) {
@@ -216,7 +233,7 @@ impl Log for MemoryLog {
         }
         let time = store.time;
         store.keys.retain(|_, record| admission::is_kept(record, time, IDEMPOTENCY_WINDOW_MS));
-        Ok(!store.dead.is_empty())
+        Ok((!store.dead.is_empty()).then_some(0))
     }
 
     fn close(&self) -> Result<(), LogError> {

@@ -128,8 +128,8 @@ proptest! {
                     same(memory.log(), disk.log());
                 }
                 Step::Tidy => {
-                    memory.log().tidy().unwrap();
-                    disk.log().tidy().unwrap();
+                    memory.log().tidy(Timestamp(now)).unwrap();
+                    disk.log().tidy(Timestamp(now)).unwrap();
                     same(memory.log(), disk.log());
                 }
                 Step::Reopen(close) => {

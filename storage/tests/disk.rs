@@ -15,7 +15,7 @@ use tailwire_model::{
     Opening, Position, Timestamp, TrimReason,
     limits::{IDEMPOTENCY_WINDOW_MS, MESSAGE_BYTES_MAX},
 };
-use tailwire_storage::{OpenError, SledLog};
+use tailwire_storage::{LogSettings, OpenError, SledLog};
 
 /// Opens a tree of a log that is not open.
 fn with_tree<T>(dir: &Path, name: &str, change: impl FnOnce(&sled::Tree) -> T) -> T {
@@ -40,7 +40,7 @@ fn holds(dir: &Path, name: &str, text: &str) -> bool {
 #[test]
 fn a_second_opener_is_told_so() {
     let h = OnDisk::new();
-    let error = SledLog::open(h.dir(), Timestamp(START)).err().unwrap();
+    let error = SledLog::open(h.dir(), Timestamp(START), &LogSettings::default()).err().unwrap();
     assert_eq!(error, OpenError::Locked);
     assert!(error.to_string().starts_with("another process has this log open"));
 }
@@ -51,7 +51,7 @@ fn a_directory_that_is_a_file_is_told_so() {
     let file = dir.path().join("file");
     fs::write(&file, "x").unwrap();
     for path in [file.clone(), file.join("below")] {
-        let error = SledLog::open(&path, Timestamp(START)).err().unwrap();
+        let error = SledLog::open(&path, Timestamp(START), &LogSettings::default()).err().unwrap();
         assert!(matches!(error, OpenError::NotWritable(..)), "{error:?}");
     }
 }
@@ -163,7 +163,7 @@ fn expired_keys_are_removed() {
     }
     h.log().commit().unwrap();
     h.log().append(vec![group(&[("a", "2")])], Timestamp(START + 3 * IDEMPOTENCY_WINDOW_MS)).unwrap();
-    assert_eq!(h.log().tidy(), Ok(true));
+    assert_eq!(h.log().tidy(Timestamp(START)), Ok(Some(0)));
     tidy_all(h.log());
     h.crash(|dir| assert_eq!(with_tree(dir, "keys", sled::Tree::len), 0));
 }

@@ -6,10 +6,11 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Instant,
 };
 
 use tailwire_model::{
-    Cursor, Epoch, Filter, Message, Position, Term, Timestamp, Topic,
+    Cursor, Epoch, Filter, Message, Options, Position, Rule, Term, Timestamp, Topic,
     epochs::Standing,
     gap::{self, Extent, Resume},
     limits::READ_BYTES_MAX,
@@ -20,10 +21,10 @@ use tokio::sync::oneshot;
 
 use crate::{
     clock::Clock,
-    committer::{Committer, Health, Queue, WriteError, WriteResult},
+    committer::{Change, Committer, Health, Queue, WriteError, WriteResult},
     log::{Appended, Commit, Feed, Group, Log, LogStats, TopicInfo},
     metrics::Metrics,
-    policy::{Policy, Principal},
+    policy::{Forbidden, Policy, Principal},
     pool::Pool,
     reader::{ReadError, Reader},
     segment::Encoders,
@@ -157,7 +158,7 @@ impl Broker {
             clock,
             health: health.clone(),
             // What an earlier run left to tidy up.
-            untidy: true,
+            tidy_at: Some(Instant::now()),
             commits_untidied: 0,
         };
         let epochs = log.epochs();
@@ -218,7 +219,39 @@ impl Broker {
     /// As for [`Broker::publish`].
     pub async fn delete(&self, principal: &Principal, topic: Topic) -> Result<(), PublishError> {
         self.permit_write(principal, &topic)?;
-        let answer = self.0.queue.trim(topic).map_err(|error| self.refused(error))?;
+        self.change(Change::Delete(topic)).await
+    }
+
+    /// The options that are set for a term itself.
+    ///
+    /// # Errors
+    /// [`Forbidden`].
+    pub fn options(&self, principal: &Principal, term: &Term) -> Result<Options, Forbidden> {
+        self.0.policy.permit_options(principal, term)?;
+        Ok(self.0.log.rules().own(term))
+    }
+
+    /// Sets the options of a term; empty ones take back what was set.
+    ///
+    /// # Errors
+    /// As for [`Broker::publish`].
+    pub async fn set_options(
+        &self,
+        principal: &Principal,
+        term: Term,
+        options: Options,
+    ) -> Result<(), PublishError> {
+        self.0.policy.permit_options(principal, &term).map_err(|_| PublishError::Forbidden)?;
+        self.change(Change::Options(term, options)).await
+    }
+
+    /// What holds for a topic, by all options that name it.
+    pub fn rule(&self, topic: &Topic) -> Rule {
+        self.0.log.rules().of(topic)
+    }
+
+    async fn change(&self, change: Change) -> Result<(), PublishError> {
+        let answer = self.0.queue.change(change).map_err(|error| self.refused(error))?;
         Ok(answer.await.unwrap_or(Err(WriteError::Unknown))?)
     }
 

@@ -7,13 +7,13 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use parking_lot::{Condvar, Mutex};
 use tailwire_model::{
-    Timestamp, Topic, TrimReason,
-    limits::{COMMIT_BYTES_MAX, QUEUE_BYTES_MAX, QUEUE_COUNT_MAX},
+    Options, Term, Timestamp, Topic, TrimReason,
+    limits::{COMMIT_BYTES_MAX, QUEUE_BYTES_MAX, QUEUE_COUNT_MAX, RETENTION_EVERY_MS},
 };
 use tokio::sync::oneshot;
 
@@ -23,7 +23,7 @@ use crate::{
     metrics::Metrics,
 };
 
-/// Why a publish or a DELETE was not done, or may not have been.
+/// Why a write was not done, or may not have been.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum WriteError {
     /// The queue is full; nothing was done.
@@ -41,10 +41,13 @@ pub enum WriteError {
     /// The store failed while committing.
     #[error("the outcome is unknown")]
     Unknown,
+    /// There are as many options as there may be; nothing was done.
+    #[error("options are set for as many topics and patterns as there may be")]
+    TooManyOptions,
 }
 
 pub(crate) type WriteResult = Result<Appended, WriteError>;
-type TrimResult = Result<(), WriteError>;
+type ChangeResult = Result<(), WriteError>;
 type PublishReply = oneshot::Sender<WriteResult>;
 
 /// Writes that wait for the committer.
@@ -63,14 +66,34 @@ struct State {
 
 enum Write {
     Publish { group: Group, cost: usize, reply: PublishReply },
-    Trim { topic: Topic, reply: oneshot::Sender<TrimResult> },
+    Change { change: Change, reply: oneshot::Sender<ChangeResult> },
+}
+
+/// A write that is no publish.
+#[derive(Debug)]
+pub(crate) enum Change {
+    /// Remove the messages of a topic.
+    Delete(Topic),
+    /// Set the options of a term.
+    Options(Term, Options),
+}
+
+/// What a wait for the queue ended with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Waited {
+    /// There is something to commit.
+    Filled,
+    /// There is nothing yet.
+    InVain,
+    /// There is nothing, and never will be.
+    Closed,
 }
 
 impl Write {
     const fn cost(&self) -> usize {
         match self {
             Self::Publish { cost, .. } => *cost,
-            Self::Trim { .. } => 64,
+            Self::Change { .. } => 64,
         }
     }
 }
@@ -83,9 +106,9 @@ impl Queue {
         Ok(result)
     }
 
-    pub(crate) fn trim(&self, topic: Topic) -> Result<oneshot::Receiver<TrimResult>, WriteError> {
+    pub(crate) fn change(&self, change: Change) -> Result<oneshot::Receiver<ChangeResult>, WriteError> {
         let (reply, result) = oneshot::channel();
-        self.push(Write::Trim { topic, reply })?;
+        self.push(Write::Change { change, reply })?;
         Ok(result)
     }
 
@@ -135,17 +158,27 @@ impl Queue {
         batch
     }
 
-    /// Waits for a write; false when there is none and never will be.
-    fn wait(&self) -> bool {
+    /// Waits for a write, or until a time.
+    fn wait(&self, until: Option<Instant>) -> Waited {
         let mut state = self.state.lock();
         while state.writes.is_empty() && !state.closed {
-            self.filled.wait(&mut state);
+            match until {
+                None => self.filled.wait(&mut state),
+                Some(until) if self.filled.wait_until(&mut state, until).timed_out() => break,
+                Some(_) => {}
+            }
         }
-        !state.writes.is_empty()
+        match (state.writes.is_empty(), state.closed) {
+            (false, _) => Waited::Filled,
+            (true, true) => Waited::Closed,
+            (true, false) => Waited::InVain,
+        }
     }
 
-    fn is_empty(&self) -> bool {
-        self.state.lock().writes.is_empty()
+    /// Whether there is time for something else. Who is about to close has none.
+    fn is_idle(&self) -> bool {
+        let state = self.state.lock();
+        state.writes.is_empty() && !state.closed
     }
 }
 
@@ -156,11 +189,12 @@ pub struct Committer {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) clock: Clock,
     pub(crate) health: Arc<Health>,
-    pub(crate) untidy: bool,
+    /// When the log wants to be tidied next.
+    pub(crate) tidy_at: Option<Instant>,
     pub(crate) commits_untidied: usize,
 }
 
-/// Under steady load the store is tidied a step every so many commits.
+/// Under steady load the log is tidied a step every so many commits.
 const COMMITS_PER_TIDY: usize = 64;
 
 /// Whether the last commit went through.
@@ -202,6 +236,8 @@ impl Committer {
         for write in pending {
             write.answer(committed.err());
         }
+        self.commits_untidied += 1;
+        self.tidy_at = Some(Instant::now());
         true
     }
 
@@ -211,22 +247,28 @@ impl Committer {
     /// When the log can't be closed in good order.
     pub fn run(mut self) -> Result<(), LogError> {
         loop {
-            self.commits_untidied += 1;
-            if self.untidy && (self.queue.is_empty() || self.commits_untidied >= COMMITS_PER_TIDY) {
+            if self.is_tidy_due() {
                 self.tidy();
-            } else if !self.queue.wait() {
+            } else if self.queue.wait(self.tidy_at) == Waited::Closed {
                 return self.log.close();
             }
             self.step();
         }
     }
 
-    fn tidy(&mut self) {
+    fn is_tidy_due(&self) -> bool {
+        let due = self.tidy_at.is_some_and(|at| at <= Instant::now());
+        due && (self.queue.is_idle() || self.commits_untidied >= COMMITS_PER_TIDY)
+    }
+
+    /// Has the log do a step of its own.
+    pub(crate) fn tidy(&mut self) {
         self.commits_untidied = 0;
-        self.untidy = self.log.tidy().unwrap_or_else(|error| {
+        let again_ms = self.log.tidy((self.clock.now)()).unwrap_or_else(|error| {
             report(&error);
-            false
+            Some(RETENTION_EVERY_MS)
         });
+        self.tidy_at = again_ms.map(|ms| Instant::now() + Duration::from_millis(ms));
     }
 
     /// Hands the batch to the log, in order; publishes that stand together go in one call.
@@ -237,11 +279,14 @@ impl Committer {
         for write in batch {
             match write {
                 Write::Publish { group, reply, .. } => publishes.push((group, reply)),
-                Write::Trim { topic, reply } => {
+                Write::Change { change, reply } => {
                     self.append_groups(mem::take(&mut publishes), now, &mut pending);
-                    self.untidy = true;
-                    let result = self.log.trim(&topic, TrimReason::Deleted).map_err(|error| report(&error));
-                    pending.push(Pending::Trim { result, reply });
+                    let result = match change {
+                        Change::Delete(topic) => self.log.trim(&topic, TrimReason::Deleted),
+                        Change::Options(term, options) => self.log.set_options(&term, options),
+                    };
+                    let result = result.map_err(|error| report(&error));
+                    pending.push(Pending::Change { result, reply });
                 }
             }
         }
@@ -294,13 +339,17 @@ fn body_bytes(group: &Group) -> usize {
 /// Written and not yet committed.
 enum Pending {
     Publish { result: WriteResult, bytes: usize, reply: PublishReply },
-    Trim { result: TrimResult, reply: oneshot::Sender<TrimResult> },
+    Change { result: ChangeResult, reply: oneshot::Sender<ChangeResult> },
 }
 
 impl Pending {
     /// Whether the log would not take it.
-    const fn is_refused(&self) -> bool {
-        matches!(self, Self::Publish { result: Err(_), .. } | Self::Trim { result: Err(_), .. })
+    fn is_refused(&self) -> bool {
+        let error = match self {
+            Self::Publish { result, .. } => result.as_ref().err(),
+            Self::Change { result, .. } => result.as_ref().err(),
+        };
+        error.is_some_and(|error| *error != WriteError::TooManyOptions)
     }
 
     /// Answers after the commit. A client that went away meanwhile has its message in the log all the same.
@@ -309,7 +358,7 @@ impl Pending {
             Self::Publish { result, reply, .. } => {
                 let _ = reply.send(result.and_then(|done| outcome(done, failed)));
             }
-            Self::Trim { result, reply } => {
+            Self::Change { result, reply } => {
                 let _ = reply.send(result.and_then(|()| failed.map_or(Ok(()), Err)));
             }
         }
@@ -326,14 +375,14 @@ const fn outcome(done: Appended, failed: Option<WriteError>) -> WriteResult {
 
 /// Says what happened in the log of the operator, and what it means to the client.
 fn report(error: &LogError) -> WriteError {
-    match error {
-        LogError::Closed => return WriteError::Draining,
-        _ => tracing::error!(%error, "the log could not be written"),
+    if !matches!(error, LogError::Closed | LogError::TooManyOptions(_)) {
+        tracing::error!(%error, "the log could not be written");
     }
     match error {
         LogError::Full => WriteError::Full,
         LogError::Unknown(_) => WriteError::Unknown,
         LogError::Closed => WriteError::Draining,
+        LogError::TooManyOptions(_) => WriteError::TooManyOptions,
         LogError::Failed(_) | LogError::Corrupt(_) => WriteError::Failed,
     }
 }

@@ -6,8 +6,9 @@
 use std::sync::Arc;
 
 use tailwire_model::{
-    Condition, Cursor, Draft, Epochs, Filter, IdempotencyKey, Message, Position, Timestamp, Topic, Trim,
-    TrimReason, admission::KeyRecord, gap::Extent, retry::Pace,
+    Condition, Cursor, Draft, Epochs, Filter, IdempotencyKey, Message, Options, Position, Rules, Term,
+    Timestamp, Topic, Trim, TrimReason, admission::KeyRecord, gap::Extent, options::TooManyOptions,
+    retry::Pace,
 };
 
 /// One persistent sequence of messages, in total order.
@@ -30,8 +31,17 @@ pub trait Log: Send + Sync + 'static {
     /// Nothing was taken, unless it is [`LogError::Unknown`].
     fn trim(&self, topic: &Topic, reason: TrimReason) -> Result<(), LogError>;
 
-    /// Makes durable what was appended and trimmed, moves the committed watermark, and feeds the followers, in this
-    /// order. Without anything to commit it does nothing.
+    /// The options that hold, as of the last commit.
+    fn rules(&self) -> Arc<Rules>;
+
+    /// Sets the options of a term; empty ones take them back. Takes effect at the next commit.
+    ///
+    /// # Errors
+    /// Nothing was changed, unless it is [`LogError::Unknown`].
+    fn set_options(&self, term: &Term, options: Options) -> Result<(), LogError>;
+
+    /// Makes durable what was appended, trimmed and set, as its topics' durability asks, moves the committed watermark,
+    /// and feeds the followers, in this order. Without anything to commit it does nothing.
     ///
     /// # Errors
     /// It is unknown what became durable; after that the log refuses every append.
@@ -78,11 +88,13 @@ pub trait Log: Send + Sync + 'static {
     /// Figures of the store.
     fn stats(&self) -> LogStats;
 
-    /// Removes from the store, within a bounded step, what trims have made dead. Returns whether more is left.
+    /// Does a bounded step of what need not be done within a commit: carries out retention, removes what is dead, makes
+    /// durable what was committed as relaxed. Returns after how many milliseconds it wants to be called again, even if
+    /// nothing is committed until then: 0 when more is left to do, `None` when nothing is due.
     ///
     /// # Errors
     /// When the store fails; nothing that is alive is touched.
-    fn tidy(&self) -> Result<bool, LogError>;
+    fn tidy(&self, now: Timestamp) -> Result<Option<u64>, LogError>;
 
     /// Commits, and closes in good order: the next opening is a clean one. Appends fail from here on.
     ///
@@ -222,6 +234,8 @@ pub struct LogStats {
     pub topics: u64,
     /// Retained messages.
     pub messages: u64,
+    /// What they take, as [`Draft::cost`] counts it.
+    pub bytes: u64,
     /// Bytes on disk.
     pub disk_bytes: u64,
 }
@@ -244,4 +258,7 @@ pub enum LogError {
     /// The log was closed.
     #[error("the log is closed")]
     Closed,
+    /// There are as many options as there may be; nothing changed.
+    #[error(transparent)]
+    TooManyOptions(#[from] TooManyOptions),
 }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use tailwire_model::{Filter, Topic};
+use tailwire_model::{Filter, Term, Topic};
 
 /// Who makes a request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -37,6 +37,12 @@ pub trait Policy: Send + Sync + 'static {
     /// # Errors
     /// [`Forbidden`] when it may not.
     fn permit_write(&self, principal: &Principal, topic: &Topic) -> Result<(), Forbidden>;
+
+    /// Whether the options of a topic or pattern may be set.
+    ///
+    /// # Errors
+    /// [`Forbidden`] when they may not.
+    fn permit_options(&self, principal: &Principal, term: &Term) -> Result<(), Forbidden>;
 }
 
 /// Everybody may do everything.
@@ -49,6 +55,10 @@ impl Policy for AllowAll {
     }
 
     fn permit_write(&self, _: &Principal, _: &Topic) -> Result<(), Forbidden> {
+        Ok(())
+    }
+
+    fn permit_options(&self, _: &Principal, _: &Term) -> Result<(), Forbidden> {
         Ok(())
     }
 }

@@ -10,8 +10,8 @@ use std::sync::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tailwire_model::{
-    Condition, Cursor, Draft, Epoch, EpochStart, Epochs, Filter, MediaType, Message, Opening, Position, Term,
-    Timestamp, Topic, TrimReason,
+    Condition, Cursor, Draft, Epoch, EpochStart, Epochs, Filter, MediaType, Message, Opening, Options,
+    Position, Rules, Term, Timestamp, Topic, TrimReason,
 };
 
 use crate::log::{
@@ -141,9 +141,18 @@ impl Log for Script {
         LogStats::default()
     }
 
-    fn tidy(&self) -> Result<bool, LogError> {
+    fn rules(&self) -> Arc<Rules> {
+        Arc::default()
+    }
+
+    fn set_options(&self, term: &Term, _: Options) -> Result<(), LogError> {
+        self.note(format!("options {}", term.as_str()));
+        Ok(())
+    }
+
+    fn tidy(&self, _: Timestamp) -> Result<Option<u64>, LogError> {
         self.note("tidy".into());
-        Ok(false)
+        Ok(None)
     }
 
     fn close(&self) -> Result<(), LogError> {

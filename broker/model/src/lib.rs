@@ -11,6 +11,7 @@ pub mod filter;
 pub mod gap;
 pub mod limits;
 pub mod message;
+pub mod options;
 pub mod retry;
 pub mod topic;
 
@@ -21,4 +22,5 @@ pub use epochs::{EpochStart, Epochs, Opening};
 pub use filter::{Filter, FilterError, Pattern, Term};
 pub use gap::{Gap, GapReason, Trim, TrimReason};
 pub use message::{DataKind, Draft, MediaType, Message, Timestamp};
+pub use options::{Bound, Durability, Keep, Options, Rule, Rules};
 pub use topic::{Topic, TopicError};

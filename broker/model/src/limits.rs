@@ -26,6 +26,16 @@ pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 /// How long an idempotency key is remembered: longer than any sane client retries.
 pub const IDEMPOTENCY_WINDOW_MS: u64 = 10 * 60 * 1000;
 
+/// Topics and patterns that clients can set options for: a publish to a topic that no option names looks at each
+/// pattern once.
+pub const OPTIONS_MAX: usize = 1000;
+/// How long a message that was published as `relaxed` may be acknowledged and not yet on the disk.
+pub const RELAXED_FLUSH_MS: u64 = 100;
+/// Messages that are published as `memory`, of all topics together: the newest stay.
+pub const RING_BYTES_MAX: usize = 32 << 20;
+/// How often the bounds on age are looked after.
+pub const RETENTION_EVERY_MS: u64 = 1_000;
+
 /// Messages of a page when the client doesn't say.
 pub const PAGE_MESSAGES_DEFAULT: usize = 100;
 /// Messages of a page, at most.

@@ -9,7 +9,7 @@ use std::{
 
 use tailwire_core::{AllowAll, Broker, Clock, Committer, Parts, log::LogError};
 use tailwire_http::Server;
-use tailwire_storage::SledLog;
+use tailwire_storage::{LogSettings, SledLog};
 use tokio::sync::oneshot;
 
 use super::machine;
@@ -107,7 +107,10 @@ fn listen(settings: &Settings) -> Result<TcpListener, StartError> {
 /// Opening reads the whole index from disk, so it has a thread that may wait.
 async fn open_log(settings: &Settings) -> Result<SledLog, StartError> {
     let data = settings.data.clone();
-    let opened = tokio::task::spawn_blocking(move || SledLog::open(&data, Clock::system_now())).await;
+    let opened = tokio::task::spawn_blocking(move || {
+        SledLog::open(&data, Clock::system_now(), &LogSettings::default())
+    })
+    .await;
     let opened = opened.map_err(|error| StartError::Threads(io::Error::other(error)))?;
     opened.map_err(|error| StartError::Open { folder: settings.data.display().to_string(), error })
 }

@@ -27,10 +27,12 @@ use parking_lot::{Mutex, RwLock};
 use tailwire_core::log::{
     Appended, Bounds, Budget, Commit, Feed, Group, Log, LogError, LogStats, Page, TopicInfo,
 };
-use tailwire_model::{Draft, Epochs, Filter, Message, Position, Timestamp, Topic, Trim, TrimReason};
+use tailwire_model::{
+    Draft, Epochs, Filter, Message, Options, Position, Rules, Term, Timestamp, Topic, Trim, TrimReason,
+};
 use uuid::Uuid;
 
-pub use self::open::OpenError;
+pub use self::open::{LogSettings, OpenError};
 use self::{
     open::Opened,
     store::{Store, guarded},
@@ -48,6 +50,7 @@ pub struct SledLog {
     writer: Mutex<Writer>,
     /// What is committed. Locked for writing only between a sync and the next append, never during one.
     index: RwLock<Index>,
+    rules: RwLock<Arc<Rules>>,
     /// Changes only while `index` is locked for writing.
     committed: AtomicU64,
     followers: Mutex<Vec<Arc<dyn Feed>>>,
@@ -83,15 +86,16 @@ impl SledLog {
     ///
     /// # Errors
     /// An [`OpenError`]; then no epoch was begun, unless it is [`OpenError::Io`], where that is unknown.
-    pub fn open(dir: &Path, now: Timestamp) -> Result<Self, OpenError> {
-        let Opened { store, id, epochs, index, newest, time, dead } = open::open(dir, now)?;
-        let writer = Writer { batch: Batch::new(newest, time), state: State::Open };
+    pub fn open(dir: &Path, now: Timestamp, settings: &LogSettings) -> Result<Self, OpenError> {
+        let Opened { store, id, epochs, index, rules, newest, time, dead } = open::open(dir, now, settings)?;
+        let writer = Writer { batch: Batch::new(newest, time, rules.clone()), state: State::Open };
         Ok(Self {
             store,
             id,
             epochs: Arc::new(epochs),
             writer: Mutex::new(writer),
             index: RwLock::new(index),
+            rules: RwLock::new(rules),
             committed: AtomicU64::new(newest.0),
             followers: Mutex::default(),
             graveyard: Mutex::new(dead.into()),
@@ -142,6 +146,9 @@ impl SledLog {
         for (topic, &(trim, time)) in &changes.trims {
             dead.append(&mut index.trim(topic, trim, time));
         }
+        if let Some(rules) = &changes.rules {
+            *self.rules.write() = rules.clone();
+        }
         self.committed.store(watermark.0, Ordering::Release);
         drop(index);
         if !dead.is_empty() {
@@ -187,6 +194,16 @@ impl Log for SledLog {
         Ok(())
     }
 
+    fn rules(&self) -> Arc<Rules> {
+        self.rules.read().clone()
+    }
+
+    fn set_options(&self, term: &Term, options: Options) -> Result<(), LogError> {
+        let mut writer = self.writer.lock();
+        writer.check()?;
+        writer.batch.set_options(term, options)
+    }
+
     fn commit(&self) -> Result<Position, LogError> {
         self.commit_batch(&mut self.writer.lock())
     }
@@ -228,20 +245,21 @@ impl Log for SledLog {
 
     fn stats(&self) -> LogStats {
         let (topics, messages) = self.index.read().totals();
-        LogStats { topics, messages, disk_bytes: self.store.db.size_on_disk().unwrap_or(0) }
+        LogStats { topics, messages, bytes: 0, disk_bytes: self.store.db.size_on_disk().unwrap_or(0) }
     }
 
-    fn tidy(&self) -> Result<bool, LogError> {
+    fn tidy(&self, now: Timestamp) -> Result<Option<u64>, LogError> {
         let time = {
             let writer = self.writer.lock();
             match &writer.state {
-                State::Open => writer.batch.time(Timestamp::default()),
+                State::Open => writer.batch.time(now),
                 // A closed log stays as it was closed.
-                State::Closed => return Ok(false),
+                State::Closed => return Ok(None),
                 State::Failed(why) => return Err(LogError::Failed(why.clone())),
             }
         };
-        guarded(|| self.tidy_step(time))
+        let more = guarded(|| self.tidy_step(time))?;
+        Ok(more.then_some(0))
     }
 
     fn close(&self) -> Result<(), LogError> {

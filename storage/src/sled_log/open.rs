@@ -6,6 +6,7 @@ use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
+    sync::Arc,
     thread,
     time::Duration,
 };
@@ -13,13 +14,13 @@ use std::{
 use fs2::FileExt;
 use sled::{Config, Db};
 use tailwire_core::log::LogError;
-use tailwire_model::{Epoch, EpochStart, Epochs, Opening, Position, Timestamp, Topic};
+use tailwire_model::{Epoch, EpochStart, Epochs, Opening, Options, Position, Rules, Term, Timestamp, Topic};
 use uuid::Uuid;
 
 use super::{
     codec::Damage,
     store::{NOT_AS_WRITTEN, Store},
-    values::{epoch_key, put_epoch, take_epoch, take_trim},
+    values::{epoch_key, put_epoch, take_epoch, take_options, take_trim},
 };
 use crate::index::Index;
 
@@ -57,19 +58,31 @@ pub enum OpenError {
     Io(String),
 }
 
+/// What the operator says of a log.
+#[derive(Debug, Clone, Default)]
+pub struct LogSettings {
+    /// Options that hold where clients set no others.
+    pub options: Vec<(Term, Options)>,
+    /// How many bytes all messages may take, as [`Draft::cost`](tailwire_model::Draft::cost) counts them; the oldest go.
+    pub max_bytes: Option<u64>,
+    /// Open the log even if it has less than what was acknowledged. What is lost is then a gap.
+    pub accepts_loss: bool,
+}
+
 /// What opening found.
 pub(super) struct Opened {
     pub(super) store: Store,
     pub(super) id: Uuid,
     pub(super) epochs: Epochs,
     pub(super) index: Index,
+    pub(super) rules: Arc<Rules>,
     pub(super) newest: Position,
     pub(super) time: Timestamp,
     /// Messages that were trimmed and are still stored.
     pub(super) dead: Vec<Position>,
 }
 
-pub(super) fn open(dir: &Path, now: Timestamp) -> Result<Opened, OpenError> {
+pub(super) fn open(dir: &Path, now: Timestamp, settings: &LogSettings) -> Result<Opened, OpenError> {
     let existed = dir.is_dir();
     fs::create_dir_all(dir).map_err(|error| not_writable(dir, &error))?;
     let db = open_db(dir)?;
@@ -90,11 +103,12 @@ pub(super) fn open(dir: &Path, now: Timestamp) -> Result<Opened, OpenError> {
     let newest = stored.max(proven);
     drop_fragments_after(&store, newest)?;
     let time = index.newest_time();
+    let rules = Arc::new(Rules::new(settings.options.clone(), stored_options(&store)?));
 
     let epochs = begin_epoch(&store, newest, now)?;
     store.sync().map_err(failed)?;
     sync_names(dir, existed).map_err(|error| OpenError::Io(error.to_string()))?;
-    Ok(Opened { store, id, epochs, index, newest, time, dead })
+    Ok(Opened { store, id, epochs, index, rules, newest, time, dead })
 }
 
 /// Writes the mark of a clean close, not yet durably.
@@ -214,6 +228,18 @@ fn scan(store: &Store, index: &mut Index) -> Result<(Position, Vec<Position>), O
         }
     }
     Ok((newest, dead))
+}
+
+fn stored_options(store: &Store) -> Result<Vec<(Term, Options)>, OpenError> {
+    let mut stored = Vec::new();
+    for entry in &store.options {
+        let (key, value) = entry.map_err(failed)?;
+        let options = take_options(&key, &value).map_err(|damage| corrupt("options", damage))?;
+        let term = std::str::from_utf8(&key).ok().and_then(|name| Term::parse(name).ok());
+        let term = term.ok_or_else(|| corrupt("options", Damage("their term is none")))?;
+        stored.push((term, options));
+    }
+    Ok(stored)
 }
 
 /// Lists the epochs and adds this opening's.

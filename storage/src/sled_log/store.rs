@@ -7,6 +7,7 @@
 //! | `fragments` | position, number | a part of a large message's content |
 //! | `trims` | topic | how far it was trimmed |
 //! | `keys` | span of time, idempotency key | what it was used for |
+//! | `options` | topic or pattern | what is set for it |
 //! | `epochs` | epoch | first position, how it was opened |
 //! | `meta` | `format`, `id`, `clean` | the format's version, the log's id, the mark of a clean close |
 
@@ -26,7 +27,7 @@ use super::{
     chunk::{Chunk, Entry, pack},
     codec::Damage,
     record::Fragmented,
-    values::{fragment_key, key_key, key_span, put_key, put_trim, take_key},
+    values::{fragment_key, key_key, key_span, put_key, put_options, put_trim, take_key},
 };
 use crate::batch::Changes;
 
@@ -64,6 +65,7 @@ pub(crate) struct Store {
     pub(crate) epochs: Tree,
     pub(crate) trims: Tree,
     pub(crate) keys: Tree,
+    pub(crate) options: Tree,
     pub(crate) chunks: Tree,
     pub(crate) fragments: Tree,
     pub(crate) disk: Box<dyn Disk>,
@@ -78,6 +80,7 @@ impl Store {
             epochs: db.open_tree("epochs")?,
             trims: db.open_tree("trims")?,
             keys: db.open_tree("keys")?,
+            options: db.open_tree("options")?,
             chunks: db.open_tree("chunks")?,
             fragments: db.open_tree("fragments")?,
             db,
@@ -113,6 +116,14 @@ impl Store {
         for (topic, &(trim, time)) in &changes.trims {
             let topic = topic.as_str().as_bytes();
             self.trims.insert(topic, put_trim(topic, trim, time))?;
+        }
+        for (term, options) in &changes.options {
+            let term = term.as_str().as_bytes();
+            if options.is_empty() {
+                self.options.remove(term)?;
+            } else {
+                self.options.insert(term, put_options(term, options))?;
+            }
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tailwire_core::log::{Budget, Group, Log, LogError};
 use tailwire_model::{Condition, Draft, Filter, MediaType, Position, Timestamp, Topic, TrimReason};
 
-use super::{SledLog, store::Disk};
+use super::{LogSettings, SledLog, store::Disk};
 
 struct BrokenDisk;
 
@@ -26,7 +26,7 @@ fn group(topic: &Topic, body: &'static str) -> Group {
 #[test]
 fn after_a_failed_sync_the_log_reads_and_refuses() {
     let dir = tempfile::tempdir().unwrap();
-    let mut log = SledLog::open(dir.path(), Timestamp(0)).unwrap();
+    let mut log = SledLog::open(dir.path(), Timestamp(0), &LogSettings::default()).unwrap();
     let topic = Topic::parse("a").unwrap();
     log.append(vec![group(&topic, "1")], Timestamp(1)).unwrap();
     log.commit().unwrap();
@@ -36,7 +36,7 @@ fn after_a_failed_sync_the_log_reads_and_refuses() {
     assert!(matches!(log.commit(), Err(LogError::Unknown(_))));
     assert!(matches!(log.append(vec![group(&topic, "3")], Timestamp(1)), Err(LogError::Failed(_))));
     assert!(matches!(log.trim(&topic, TrimReason::Deleted), Err(LogError::Failed(_))));
-    assert!(matches!(log.tidy(), Err(LogError::Failed(_))));
+    assert!(matches!(log.tidy(Timestamp(0)), Err(LogError::Failed(_))));
     assert!(matches!(log.close(), Err(LogError::Failed(_))));
     assert_eq!(log.commit(), Ok(Position(1)));
     let budget = Budget { messages: 9, bytes: 999, scan_bytes: 9999 };

@@ -1,9 +1,9 @@
-//! The small stored values: epochs, trims, idempotency keys, and the mark of a clean close. Each is sealed with its
+//! The small stored values: epochs, trims, options, idempotency keys, and the mark of a clean close. Each is sealed with its
 //! key. Numbers in keys are big-endian, so that the engine's order is theirs; in values they are little-endian.
 
 use tailwire_model::{
-    Cursor, Epoch, EpochStart, Fingerprint, Opening, Position, Timestamp, Trim, TrimReason,
-    admission::KeyRecord, limits::IDEMPOTENCY_WINDOW_MS,
+    Bound, Cursor, Durability, Epoch, EpochStart, Fingerprint, Keep, Opening, Options, Position, Timestamp,
+    Trim, TrimReason, admission::KeyRecord, limits::IDEMPOTENCY_WINDOW_MS,
 };
 
 use super::codec::{Damage, Reader, seal, unseal};
@@ -64,6 +64,54 @@ pub(crate) fn take_trim(topic: &[u8], sealed: &[u8]) -> Result<(Trim, Timestamp)
     Ok((Trim { upto, reason }, time))
 }
 
+/// Value of the options of a term: a byte each for durability and what stays, zero if not set; then the bounds on age,
+/// messages and bytes, each after a byte that says whether it is set.
+pub(crate) fn put_options(term: &[u8], options: &Options) -> Vec<u8> {
+    let durability = match options.durability {
+        None => 0,
+        Some(Durability::Sync) => 1,
+        Some(Durability::Relaxed) => 2,
+        Some(Durability::Memory) => 3,
+    };
+    let keep = match options.keep {
+        None => 0,
+        Some(Keep::All) => 1,
+        Some(Keep::Compact) => 2,
+        Some(Keep::Last) => 3,
+    };
+    let mut value = vec![durability, keep];
+    for bound in [options.max_age_ms, options.max_messages, options.max_bytes] {
+        value.push(u8::from(bound.is_some()));
+        value.extend_from_slice(&bound.map_or(0, |bound| bound.0).to_le_bytes());
+    }
+    seal(term, &mut value);
+    value
+}
+
+/// The options of a term from its key and value.
+pub(crate) fn take_options(term: &[u8], sealed: &[u8]) -> Result<Options, Damage> {
+    let mut reader = Reader(unseal(term, sealed)?);
+    let durability = match reader.byte()? {
+        0 => None,
+        1 => Some(Durability::Sync),
+        2 => Some(Durability::Relaxed),
+        3 => Some(Durability::Memory),
+        _ => return Err(Damage("options have an unknown durability")),
+    };
+    let keep = match reader.byte()? {
+        0 => None,
+        1 => Some(Keep::All),
+        2 => Some(Keep::Compact),
+        3 => Some(Keep::Last),
+        _ => return Err(Damage("options keep messages by an unknown rule")),
+    };
+    let mut bound = || {
+        let is_set = reader.byte()? != 0;
+        Ok(Some(Bound(reader.u64()?)).filter(|_| is_set))
+    };
+    Ok(Options { durability, keep, max_age_ms: bound()?, max_messages: bound()?, max_bytes: bound()? })
+}
+
 /// The span of time by which keys are sorted in the store. A span is as long as a key is kept, so a key that counts
 /// is in the current span or the one before, and all older spans go as a whole.
 pub(crate) fn key_span(time: Timestamp) -> u32 {
@@ -119,6 +167,15 @@ mod tests {
             let value = put_trim(b"a/b", trim, Timestamp(5));
             assert_eq!(take_trim(b"a/b", &value), Ok((trim, Timestamp(5))));
             assert!(take_trim(b"a/c", &value).is_err());
+        }
+        let bounds =
+            Options { max_age_ms: Some(Bound(7)), max_bytes: Some(Bound::NONE), ..Options::default() };
+        for durability in [None, Some(Durability::Sync), Some(Durability::Relaxed), Some(Durability::Memory)]
+        {
+            for keep in [None, Some(Keep::All), Some(Keep::Compact), Some(Keep::Last)] {
+                let options = Options { durability, keep, ..bounds };
+                assert_eq!(take_options(b"a/*", &put_options(b"a/*", &options)), Ok(options));
+            }
         }
         let key = key_key(key_span(Timestamp(1)), "caller key");
         let first = Cursor { epoch, position: Position(3) };

@@ -10,7 +10,7 @@ use tailwire_model::{
     Condition, Draft, Filter, Fingerprint, IdempotencyKey, MediaType, Message, Position, Term, Timestamp,
     Topic,
 };
-use tailwire_storage::{MemoryLog, SledLog};
+use tailwire_storage::{LogSettings, MemoryLog, SledLog};
 use tempfile::TempDir;
 
 /// 2026-11-21, in milliseconds.
@@ -63,7 +63,7 @@ impl OnDisk {
     }
 
     pub(crate) fn open(&mut self, now: u64) -> Result<&SledLog, tailwire_storage::OpenError> {
-        Ok(self.log.insert(SledLog::open(self.dir.path(), Timestamp(now))?))
+        Ok(self.log.insert(SledLog::open(self.dir.path(), Timestamp(now), &LogSettings::default())?))
     }
 }
 
@@ -72,7 +72,7 @@ impl Harness for OnDisk {
 
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let log = SledLog::open(dir.path(), Timestamp(START)).unwrap();
+        let log = SledLog::open(dir.path(), Timestamp(START), &LogSettings::default()).unwrap();
         Self { log: Some(log), dir }
     }
 
@@ -159,7 +159,7 @@ pub(crate) fn bodies(log: &impl Log, terms: &[&str]) -> Vec<String> {
 }
 
 pub(crate) fn tidy_all(log: &impl Log) {
-    while log.tidy().unwrap() {}
+    while log.tidy(Timestamp(START)).unwrap() == Some(0) {}
 }
 
 /// A feed that keeps what it gets.

@@ -21,8 +21,8 @@ use tailwire_core::{
     log::{Appended, Bounds, Budget, Feed, Group, LogError, LogStats, Page, TopicInfo},
 };
 use tailwire_model::{
-    Condition, Cursor, Draft, Epochs, Filter, MediaType, Message, Position, Term, Timestamp, Topic,
-    TrimReason,
+    Condition, Cursor, Draft, Epochs, Filter, MediaType, Message, Options, Position, Rules, Term, Timestamp,
+    Topic, TrimReason,
 };
 use tailwire_storage::MemoryLog;
 use tokio::runtime::Runtime;
@@ -295,8 +295,16 @@ impl Log for Gated {
         self.log.stats()
     }
 
-    fn tidy(&self) -> Result<bool, LogError> {
-        self.log.tidy()
+    fn rules(&self) -> Arc<Rules> {
+        self.log.rules()
+    }
+
+    fn set_options(&self, term: &Term, options: Options) -> Result<(), LogError> {
+        self.log.set_options(term, options)
+    }
+
+    fn tidy(&self, now: Timestamp) -> Result<Option<u64>, LogError> {
+        self.log.tidy(now)
     }
 
     fn close(&self) -> Result<(), LogError> {

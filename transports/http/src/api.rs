@@ -232,6 +232,7 @@ impl App {
             PublishError::Write(WriteError::Draining) => {
                 return Problem::new(Code::Draining).with_retry_after_ms(self.drain_retry_ms());
             }
+            PublishError::Write(WriteError::TooManyOptions) => Code::OptionsTooMany,
             PublishError::Write(WriteError::Full) => Code::StorageFull,
             PublishError::Write(WriteError::Failed) => Code::StorageFailed,
             PublishError::Write(WriteError::Unknown) => Code::OutcomeUnknown,

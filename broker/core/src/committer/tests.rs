@@ -13,7 +13,7 @@ fn committer() -> (Committer, Arc<Script>) {
         metrics: Arc::default(),
         clock: clock(),
         health: Arc::default(),
-        untidy: false,
+        tidy_at: None,
         commits_untidied: 0,
     };
     (committer, script)
@@ -21,6 +21,10 @@ fn committer() -> (Committer, Arc<Script>) {
 
 fn of_size(size: usize) -> Group {
     Group { drafts: vec![draft("a", size)], ..group(&["a"]) }
+}
+
+fn delete(name: &str) -> Change {
+    Change::Delete(Topic::parse(name).unwrap())
 }
 
 /// Where a publish was stored.
@@ -48,12 +52,12 @@ fn publishes_share_a_commit_and_are_answered_behind_it() {
 fn writes_keep_their_order() {
     let (mut committer, script) = committer();
     let _publishes = [(); 2].map(|()| committer.queue.publish(group(&["a"])).unwrap());
-    let mut trim = committer.queue.trim(Topic::parse("a").unwrap()).unwrap();
+    let mut trim = committer.queue.change(delete("a")).unwrap();
     let _publish = committer.queue.publish(group(&["a"])).unwrap();
     committer.step();
     assert_eq!(*script.calls.lock(), ["append 2", "trim a", "append 1", "commit"]);
     assert_eq!(trim.try_recv().unwrap(), Ok(()));
-    assert!(committer.untidy, "what was trimmed is still in the store");
+    assert!(committer.tidy_at.is_some(), "what was trimmed is still in the store");
 }
 
 #[test]
@@ -69,7 +73,7 @@ fn an_append_that_fails_is_answered_as_not_done() {
         let (mut committer, script) = committer();
         *script.append_error.lock() = Some(error);
         let failed = committer.queue.publish(group(&["a"])).unwrap();
-        let _trim = committer.queue.trim(Topic::parse("b").unwrap()).unwrap();
+        let _trim = committer.queue.change(delete("b")).unwrap();
         let good = committer.queue.publish(group(&["a"])).unwrap();
         committer.step();
         assert_eq!(position(failed), Err(want));
@@ -85,7 +89,7 @@ fn an_append_that_fails_is_answered_as_not_done() {
 fn a_trim_that_fails_is_answered_so() {
     let (mut committer, script) = committer();
     *script.trim_error.lock() = Some(LogError::Full);
-    let mut trim = committer.queue.trim(Topic::parse("a").unwrap()).unwrap();
+    let mut trim = committer.queue.change(delete("a")).unwrap();
     let publish = committer.queue.publish(group(&["a"])).unwrap();
     committer.step();
     assert_eq!(trim.try_recv().unwrap(), Err(WriteError::Full));
@@ -99,7 +103,7 @@ fn a_commit_that_fails_leaves_the_outcome_unknown() {
         let (mut committer, script) = committer();
         *script.commit_error.lock() = Some(error);
         let publish = committer.queue.publish(group(&["a"])).unwrap();
-        let mut trim = committer.queue.trim(Topic::parse("a").unwrap()).unwrap();
+        let mut trim = committer.queue.change(delete("a")).unwrap();
         committer.step();
         assert_eq!(position(publish), Err(WriteError::Unknown));
         assert_eq!(trim.try_recv().unwrap(), Err(WriteError::Unknown));
@@ -142,9 +146,9 @@ fn the_queue_is_bounded_by_bytes() {
 fn the_queue_is_bounded_by_count() {
     let queue = Queue::default();
     for _ in 0..QUEUE_COUNT_MAX {
-        queue.trim(Topic::parse("a").unwrap()).unwrap();
+        queue.change(delete("a")).unwrap();
     }
-    assert_eq!(queue.trim(Topic::parse("a").unwrap()).unwrap_err(), WriteError::Overloaded);
+    assert_eq!(queue.change(delete("a")).unwrap_err(), WriteError::Overloaded);
     assert_eq!(queue.load(), 1.0);
 }
 
@@ -187,7 +191,7 @@ fn a_closed_queue_is_emptied_and_then_the_log_is_closed() {
 #[test]
 fn an_untidy_store_is_tidied_when_nothing_waits() {
     let (mut committer, script) = committer();
-    committer.untidy = true;
+    committer.tidy_at = Some(Instant::now());
     let _publish = committer.queue.publish(group(&["a"])).unwrap();
     committer.queue.close();
     committer.run().unwrap();

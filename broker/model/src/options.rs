@@ -1,0 +1,275 @@
+//! What is kept of a topic, for how long, and how surely: options per topic or pattern, and the rule by which several of
+//! them make one. Pure: who stores them and who carries them out is not known here.
+
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, HashMap},
+};
+
+use crate::{
+    filter::{Pattern, Term},
+    limits::OPTIONS_MAX,
+    topic::Topic,
+};
+
+/// What a receipt stands for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Durability {
+    /// The message is on the disk before it is acknowledged or delivered.
+    #[default]
+    Sync,
+    /// It is acknowledged and delivered once written, and on the disk within
+    /// [`RELAXED_FLUSH_MS`](crate::limits::RELAXED_FLUSH_MS): a power cut may take back that much.
+    Relaxed,
+    /// It is never stored: a bounded ring in memory holds the newest.
+    Memory,
+}
+
+/// Which messages of a topic stay, apart from its bounds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Keep {
+    /// All.
+    #[default]
+    All,
+    /// Of each `key` the newest, and all that have none.
+    Compact,
+    /// The newest.
+    Last,
+}
+
+/// An upper bound; [`Bound::NONE`] says that there is none, where a less special option would set one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Bound(pub u64);
+
+impl Bound {
+    /// No bound.
+    pub const NONE: Self = Self(u64::MAX);
+
+    /// The bound, if it is one.
+    pub const fn get(self) -> Option<u64> {
+        if self.0 == u64::MAX { None } else { Some(self.0) }
+    }
+}
+
+/// What is set for one term. What is not set is left to a less special term, and in the end to the default.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Options {
+    /// What a receipt stands for.
+    pub durability: Option<Durability>,
+    /// How old a message may get, in milliseconds.
+    pub max_age_ms: Option<Bound>,
+    /// How many messages a topic may hold.
+    pub max_messages: Option<Bound>,
+    /// How many bytes a topic's messages may take, as [`Draft::cost`](crate::Draft::cost) counts them.
+    pub max_bytes: Option<Bound>,
+    /// Which messages stay.
+    pub keep: Option<Keep>,
+}
+
+impl Options {
+    /// Whether nothing is set.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// These, and from `other` what they leave open.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            durability: self.durability.or(other.durability),
+            max_age_ms: self.max_age_ms.or(other.max_age_ms),
+            max_messages: self.max_messages.or(other.max_messages),
+            max_bytes: self.max_bytes.or(other.max_bytes),
+            keep: self.keep.or(other.keep),
+        }
+    }
+}
+
+/// What holds for a topic.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Rule {
+    /// What a receipt stands for.
+    pub durability: Durability,
+    /// How old a message may get, in milliseconds.
+    pub max_age_ms: Option<u64>,
+    /// How many messages the topic may hold.
+    pub max_messages: Option<u64>,
+    /// How many bytes they may take.
+    pub max_bytes: Option<u64>,
+    /// Which messages stay.
+    pub keep: Keep,
+}
+
+impl From<Options> for Rule {
+    fn from(options: Options) -> Self {
+        Self {
+            durability: options.durability.unwrap_or_default(),
+            max_age_ms: options.max_age_ms.and_then(Bound::get),
+            max_messages: options.max_messages.and_then(Bound::get),
+            max_bytes: options.max_bytes.and_then(Bound::get),
+            keep: options.keep.unwrap_or_default(),
+        }
+    }
+}
+
+/// The options of all terms: those that clients set, over those of the configuration.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rules {
+    topics: HashMap<Topic, Options>,
+    /// The most special one first.
+    patterns: Vec<(Pattern, Options)>,
+    set: BTreeMap<Term, Options>,
+    configured: BTreeMap<Term, Options>,
+}
+
+/// There are as many options as there may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("options can be set for at most {OPTIONS_MAX} topics and patterns")]
+pub struct TooManyOptions;
+
+impl Rules {
+    /// Rules of a configuration, and what clients have set over it.
+    pub fn new(
+        configured: impl IntoIterator<Item = (Term, Options)>,
+        set: impl IntoIterator<Item = (Term, Options)>,
+    ) -> Self {
+        let (configured, set) = (configured.into_iter().collect(), set.into_iter().collect());
+        let mut rules = Self { configured, set, ..Self::default() };
+        rules.arrange();
+        rules
+    }
+
+    /// Sets what holds for a term, or with empty options takes it back.
+    ///
+    /// # Errors
+    /// [`TooManyOptions`].
+    pub fn change(&mut self, term: &Term, options: Options) -> Result<(), TooManyOptions> {
+        if options.is_empty() {
+            self.set.remove(term);
+        } else if self.set.len() < OPTIONS_MAX || self.set.contains_key(term) {
+            self.set.insert(term.clone(), options);
+        } else {
+            return Err(TooManyOptions);
+        }
+        self.arrange();
+        Ok(())
+    }
+
+    /// What is set for just this term, by clients and by the configuration.
+    pub fn own(&self, term: &Term) -> Options {
+        let find = |list: &BTreeMap<Term, Options>| list.get(term).copied().unwrap_or_default();
+        find(&self.set).or(find(&self.configured))
+    }
+
+    /// What holds for a topic: of each option the one that the most special term sets. A topic is more special than a
+    /// pattern; of two patterns, at the first segment in which they differ, a name is more special than `*`, and that
+    /// more than `**`.
+    pub fn of(&self, topic: &Topic) -> Rule {
+        if self.is_empty() {
+            return Rule::default();
+        }
+        let own = self.topics.get(topic).copied().unwrap_or_default();
+        let matching = self.patterns.iter().filter(|(pattern, _)| pattern.matches(topic));
+        matching.fold(own, |options, (_, more)| options.or(*more)).into()
+    }
+
+    /// Whether every topic has the default.
+    pub fn is_empty(&self) -> bool {
+        self.topics.is_empty() && self.patterns.is_empty()
+    }
+
+    /// Every bound on age that holds anywhere, each once, in milliseconds.
+    pub fn ages_ms(&self) -> Vec<u64> {
+        let options = self.topics.values().chain(self.patterns.iter().map(|(_, options)| options));
+        let mut ages: Vec<u64> =
+            options.filter_map(|options| options.max_age_ms.and_then(Bound::get)).collect();
+        ages.sort_unstable();
+        ages.dedup();
+        ages
+    }
+
+    fn arrange(&mut self) {
+        self.topics.clear();
+        self.patterns.clear();
+        for term in self.set.iter().chain(&self.configured).map(|(term, _)| term.clone()).collect::<Vec<_>>()
+        {
+            let options = self.own(&term);
+            match term {
+                Term::Topic(topic) => drop(self.topics.insert(topic, options)),
+                Term::Pattern(pattern) => self.patterns.push((pattern, options)),
+            }
+        }
+        self.patterns.sort_by(|(a, _), (b, _)| by_specialty(a, b));
+        self.patterns.dedup_by(|(a, _), (b, _)| a == b);
+    }
+}
+
+/// The more special pattern first.
+fn by_specialty(a: &Pattern, b: &Pattern) -> Ordering {
+    let width = |segment: &str| match segment {
+        "*" => 1,
+        "**" => 2,
+        _ => 0_u8,
+    };
+    let widths = a.segments().map(width).cmp(b.segments().map(width));
+    widths.then_with(|| a.as_str().cmp(b.as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn term(text: &str) -> Term {
+        Term::parse(text).unwrap()
+    }
+
+    fn messages(count: u64) -> Options {
+        Options { max_messages: Some(Bound(count)), ..Options::default() }
+    }
+
+    fn rule(rules: &Rules, topic: &str) -> Rule {
+        rules.of(&Topic::parse(topic).unwrap())
+    }
+
+    #[test]
+    fn the_most_special_term_wins_option_by_option() {
+        let aged = Options { max_age_ms: Some(Bound(9)), keep: Some(Keep::Last), ..messages(1) };
+        let configured = vec![
+            (term("**"), aged),
+            (term("a/**"), messages(2)),
+            (term("a/*"), messages(3)),
+            (term("*/b"), messages(4)),
+        ];
+        let mut rules = Rules::new(configured, vec![]);
+        let max = |rules: &Rules, topic| rule(rules, topic).max_messages;
+        assert_eq!(max(&rules, "a/b"), Some(3));
+        assert_eq!(max(&rules, "a/b/c"), Some(2));
+        assert_eq!(max(&rules, "x/b"), Some(4));
+        assert_eq!(max(&rules, "x"), Some(1));
+        assert_eq!(rule(&rules, "a/b").max_age_ms, Some(9));
+        assert_eq!(rule(&rules, "$sys/a"), Rule::default());
+        rules
+            .change(&term("a/b"), Options { max_messages: Some(Bound::NONE), ..Options::default() })
+            .unwrap();
+        assert_eq!((max(&rules, "a/b"), rule(&rules, "a/b").keep), (None, Keep::Last));
+        rules.change(&term("a/**"), messages(7)).unwrap();
+        assert_eq!(max(&rules, "a/x/y"), Some(7));
+        rules.change(&term("a/**"), Options::default()).unwrap();
+        rules.change(&term("a/b"), Options::default()).unwrap();
+        assert_eq!((max(&rules, "a/b"), max(&rules, "a/x/y")), (Some(3), Some(2)));
+        assert_eq!(rules.ages_ms(), [9]);
+    }
+
+    #[test]
+    fn there_is_an_end_to_options() {
+        let mut rules = Rules::default();
+        for n in 0..OPTIONS_MAX {
+            rules.change(&term(&format!("t/{n}")), messages(1)).unwrap();
+        }
+        assert_eq!(rules.change(&term("one/more"), messages(1)), Err(TooManyOptions));
+        assert_eq!(rules.change(&term("t/0"), messages(2)), Ok(()));
+        assert_eq!(rules.change(&term("one/more"), Options::default()), Ok(()));
+    }
+}
