@@ -1,8 +1,9 @@
-//! What was appended and trimmed since the last commit: it gives positions and times, admits groups by their keys
-//! and conditions, and keeps the result until it is committed. It knows no store: what the store remembers is handed
-//! in.
+//! What was appended, trimmed and set since the last commit: it gives positions and times, admits groups by their keys
+//! and conditions, says which message takes another's place, and keeps the result until it is committed. It knows no
+//! store: what the store remembers is asked through [`Memory`].
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, HashMap},
     ops::Range,
     sync::Arc,
@@ -10,12 +11,55 @@ use std::{
 
 use tailwire_core::log::{Appended, Group, LogError, Stored};
 use tailwire_model::{
-    Admission, Epochs, Message, Options, Position, Rules, Term, Timestamp, Topic, Trim, TrimReason,
+    Admission, Draft, Durability, Epochs, Keep, Message, Options, Position, Rules, Term, Timestamp, Topic,
+    Trim, TrimReason,
     admission::{self, KeyRecord},
     limits::IDEMPOTENCY_WINDOW_MS,
 };
 
-use crate::index::Index;
+use crate::index::{Freed, Index};
+
+/// What a store remembers of what was committed.
+pub(crate) trait Memory {
+    /// The record of an idempotency key, as of a time.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    fn key(&self, scoped: &str, time: Timestamp) -> Result<Option<KeyRecord>, LogError>;
+
+    /// Where the message stands that holds a place of which there is one.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    fn holder(&self, place: &Place) -> Result<Option<Holder>, LogError>;
+}
+
+/// What only the newest message has: the key of a compacted topic, or, without a key, a topic that keeps only its last.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Place {
+    pub(crate) topic: Topic,
+    pub(crate) key: Option<Box<str>>,
+}
+
+/// The message that holds a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Holder {
+    pub(crate) position: Position,
+    /// What it takes.
+    pub(crate) cost: usize,
+}
+
+impl Place {
+    /// The place that a message takes, if its topic is kept so.
+    pub(crate) fn of(draft: &Draft, keep: Keep) -> Option<Self> {
+        let key = match keep {
+            Keep::All => return None,
+            Keep::Last => None,
+            Keep::Compact => Some(draft.extras.as_ref()?.key.as_deref()?.into()),
+        };
+        Some(Self { topic: draft.topic.clone(), key })
+    }
+}
 
 /// A log's uncommitted end.
 #[derive(Debug)]
@@ -33,24 +77,106 @@ pub(crate) struct Batch {
 pub(crate) struct Changes {
     /// The new messages, oldest first.
     pub(crate) messages: Vec<Message>,
+    /// Of them, those that are not to be stored.
+    pub(crate) volatile: Vec<Position>,
     /// The groups that they came in, as ranges of `messages`, without a hole.
     pub(crate) groups: Vec<Range<usize>>,
     /// The keys that the groups were published with.
     pub(crate) keys: HashMap<String, KeyRecord>,
-    /// Each trimmed topic, with the time of its newest message.
-    pub(crate) trims: BTreeMap<Topic, (Trim, Timestamp)>,
+    /// Each trimmed topic, with the time of its newest message, and how much that frees.
+    pub(crate) trims: BTreeMap<Topic, (Trim, Timestamp, Freed)>,
     /// The terms whose options were set, with what is set for them.
     pub(crate) options: BTreeMap<Term, Options>,
     /// The options that hold from here on, if any were set.
     pub(crate) rules: Option<Arc<Rules>>,
+    /// Places that messages took, with the message and the one that held it as of the last commit.
+    pub(crate) places: HashMap<Place, (Holder, Option<Holder>)>,
+    /// Messages that lost their place to a newer one.
+    pub(crate) superseded: Vec<(Topic, Holder)>,
+    /// Something here is promised to be on the disk.
+    pub(crate) promised: bool,
     /// What the messages take, roughly.
     pub(crate) bytes: usize,
 }
 
+/// Who held a place as of the last commit.
+type Holders = HashMap<Place, Holder>;
+
 impl Changes {
     /// Whether there is nothing to commit.
     pub(crate) fn is_empty(&self) -> bool {
-        self.messages.is_empty() && self.trims.is_empty() && self.options.is_empty()
+        self.messages.is_empty()
+            && self.trims.is_empty()
+            && self.options.is_empty()
+            && self.superseded.is_empty()
+            && self.places.is_empty()
+    }
+
+    /// Shows an index what is committed. Returns the stored messages that are dead from here on.
+    pub(crate) fn apply(&self, index: &mut Index) -> Vec<Position> {
+        let mut dead = Vec::new();
+        let is_trimmed = |message: &Message| {
+            self.trims.get(message.topic()).is_some_and(|(trim, ..)| message.position() <= trim.upto)
+        };
+        let add = |index: &mut Index, message: &Message, cost| {
+            let (topic, position) = (message.topic(), message.position());
+            if self.is_volatile(message) {
+                index.pass(topic, position, message.time);
+            } else {
+                index.add(topic, position, message.time, cost);
+            }
+        };
+        // What a trim takes comes before what it spares, so that all that is there when it comes is what it frees.
+        for message in self.messages.iter().filter(|message| !self.trims.is_empty() && is_trimmed(message)) {
+            add(index, message, message.draft.cost());
+        }
+        for (topic, &(trim, time, freed)) in &self.trims {
+            dead.append(&mut index.trim(topic, trim, time, freed));
+        }
+        for message in self.messages.iter().filter(|message| self.trims.is_empty() || !is_trimmed(message)) {
+            add(index, message, message.draft.cost());
+        }
+        for (topic, holder) in &self.superseded {
+            dead.extend(index.remove(topic, holder.position, holder.cost).then_some(holder.position));
+        }
+        dead
+    }
+
+    /// The messages that are not to be stored.
+    pub(crate) fn volatile(&self) -> impl Iterator<Item = &Message> {
+        // Most commits have none, and are not gone through.
+        let messages = if self.volatile.is_empty() { &[] } else { self.messages.as_slice() };
+        messages.iter().filter(|message| self.is_volatile(message))
+    }
+
+    fn is_volatile(&self, message: &Message) -> bool {
+        self.volatile.binary_search(&message.position()).is_ok()
+    }
+
+    /// Whether there is nothing to store.
+    pub(crate) fn is_all_volatile(&self) -> bool {
+        self.volatile.len() == self.messages.len()
+            && self.keys.is_empty()
+            && self.trims.is_empty()
+            && self.options.is_empty()
+            && self.places.is_empty()
+    }
+
+    /// The messages that are to be stored, and their groups.
+    pub(crate) fn stored(&self) -> (Cow<'_, [Message]>, Cow<'_, [Range<usize>]>) {
+        if self.volatile.is_empty() {
+            return (Cow::Borrowed(&self.messages), Cow::Borrowed(&self.groups));
+        }
+        let (mut messages, mut groups) = (Vec::new(), Vec::new());
+        for group in &self.groups {
+            let start = messages.len();
+            let is_stored = |message: &&Message| !self.is_volatile(message);
+            messages.extend(self.messages[group.clone()].iter().filter(is_stored).cloned());
+            if messages.len() > start {
+                groups.push(start..messages.len());
+            }
+        }
+        (Cow::Owned(messages), Cow::Owned(groups))
     }
 }
 
@@ -82,27 +208,45 @@ impl Batch {
         self.time.max(now)
     }
 
-    /// Admits and appends groups. `stored` looks a key up among the committed ones.
+    /// Admits and appends groups.
     ///
     /// # Errors
-    /// That of `stored`; then nothing was appended.
+    /// That of `memory`; then nothing was appended.
     pub(crate) fn append(
         &mut self,
         groups: Vec<Group>,
         now: Timestamp,
         epochs: &Epochs,
         index: &Index,
-        stored: impl Fn(&str, Timestamp) -> Result<Option<KeyRecord>, LogError>,
+        memory: &impl Memory,
     ) -> Result<Vec<Appended>, LogError> {
         let time = self.time(now);
-        // All keys are looked up before the first group is appended: a failing store must not leave half of them.
+        // All is looked up before the first group is appended: a failing store must not leave half of them.
         let mut records = Vec::with_capacity(groups.len());
+        let mut holders = HashMap::new();
         for group in &groups {
-            let record = group.key.as_ref().map(|key| stored(&key.scoped, time)).transpose()?;
+            let record = group.key.as_ref().map(|key| memory.key(&key.scoped, time)).transpose()?;
             records.push(record.flatten());
+            if !self.rules.is_empty() {
+                self.look_up(&group.drafts, memory, &mut holders)?;
+            }
         }
-        let appended = groups.into_iter().zip(records);
-        Ok(appended.map(|(group, record)| self.append_group(group, record, time, epochs, index)).collect())
+        let with_records = groups.into_iter().zip(records);
+        let mut append = |(group, record)| self.append_group(group, record, time, epochs, index, &holders);
+        Ok(with_records.map(&mut append).collect())
+    }
+
+    /// Finds who holds the places that these drafts would take.
+    fn look_up(&self, drafts: &[Draft], memory: &impl Memory, holders: &mut Holders) -> Result<(), LogError> {
+        for draft in drafts {
+            let place = Place::of(draft, self.rules.of(&draft.topic).keep);
+            if let Some(place) = place.filter(|place| !self.changes.places.contains_key(place))
+                && let Some(holder) = memory.holder(&place)?
+            {
+                holders.insert(place, holder);
+            }
+        }
+        Ok(())
     }
 
     fn append_group(
@@ -112,20 +256,21 @@ impl Batch {
         time: Timestamp,
         epochs: &Epochs,
         index: &Index,
+        holders: &Holders,
     ) -> Appended {
         let pending = group.key.as_ref().and_then(|key| self.changes.keys.get(&key.scoped)).copied();
         let kept = |record: &KeyRecord| admission::is_kept(record, time, IDEMPOTENCY_WINDOW_MS);
         let record = pending.or(stored).filter(kept);
         let tail = group.drafts.first().map_or(Position::ZERO, |draft| self.tail(&draft.topic, index).0);
         match admission::admit(record.as_ref(), group.key.as_ref(), group.condition, tail, epochs) {
-            Admission::Append => Appended::Stored(self.push(group, time, epochs)),
+            Admission::Append => Appended::Stored(self.push(group, time, epochs, holders)),
             Admission::Replay(record) => Appended::Replayed(record.into()),
             Admission::KeyReused => Appended::KeyReused,
             Admission::ConditionFailed(cursor) => Appended::ConditionFailed(cursor),
         }
     }
 
-    fn push(&mut self, group: Group, time: Timestamp, epochs: &Epochs) -> Stored {
+    fn push(&mut self, group: Group, time: Timestamp, epochs: &Epochs, holders: &Holders) -> Stored {
         let epoch = epochs.current().epoch;
         let start = self.changes.messages.len();
         let first = epochs.cursor_at(self.newest.next());
@@ -137,6 +282,7 @@ impl Batch {
                 Some(tail) => *tail = (self.newest, time),
                 None => drop(self.tails.insert(draft.topic.clone(), (self.newest, time))),
             }
+            self.obey(&draft, holders);
             self.changes.messages.push(draft.into_message(epoch, self.newest, time));
         }
         self.time = time;
@@ -147,14 +293,72 @@ impl Batch {
         Stored { first, count, time }
     }
 
+    /// Does what the options ask of the newest message.
+    fn obey(&mut self, draft: &Draft, holders: &Holders) {
+        if self.rules.is_empty() {
+            self.changes.promised = true;
+            return;
+        }
+        let rule = self.rules.of(&draft.topic);
+        match rule.durability {
+            Durability::Sync => self.changes.promised = true,
+            Durability::Relaxed => {}
+            // The ring has its own bound.
+            Durability::Memory => return self.changes.volatile.push(self.newest),
+        }
+        if let Some(place) = Place::of(draft, rule.keep) {
+            let before = holders.get(&place).copied();
+            self.take_place(place, Holder { position: self.newest, cost: draft.cost() }, before);
+        }
+    }
+
+    /// Gives a place to a message. `before` held it as of the last commit.
+    fn take_place(&mut self, place: Place, by: Holder, before: Option<Holder>) {
+        let (loser, before) = match self.changes.places.get(&place) {
+            Some(&(pending, before)) => (Some(pending), before),
+            None => (before, before),
+        };
+        self.changes.superseded.extend(loser.map(|loser| (place.topic.clone(), loser)));
+        self.changes.places.insert(place, (by, before));
+    }
+
+    /// Lets a message that was stored before its topic was compacted take its place, or lose it to a newer one.
+    ///
+    /// # Errors
+    /// That of `memory`; then nothing changed.
+    pub(crate) fn compact(&mut self, message: &Message, memory: &impl Memory) -> Result<(), LogError> {
+        let Some(place) = Place::of(&message.draft, self.rules.of(message.topic()).keep) else {
+            return Ok(());
+        };
+        let pending = self.changes.places.get(&place).map(|&(holder, _)| holder);
+        let holder = pending.map_or_else(|| memory.holder(&place), |holder| Ok(Some(holder)))?;
+        let own = Holder { position: message.position(), cost: message.draft.cost() };
+        match holder {
+            Some(holder) if holder.position > own.position => {
+                self.changes.superseded.push((place.topic, own));
+            }
+            Some(holder) if holder.position == own.position => {}
+            holder => self.take_place(place, own, holder),
+        }
+        Ok(())
+    }
+
     /// Trims a topic up to its newest appended message, if that was not done already.
     pub(crate) fn trim(&mut self, topic: &Topic, reason: TrimReason, index: &Index) {
-        let (tail, time) = self.tail(topic, index);
-        let pending = self.changes.trims.get(topic).map(|&(trim, _)| trim);
+        let upto = self.tail(topic, index).0;
+        self.trim_upto(topic, Trim { upto, reason }, Freed::All, index);
+    }
+
+    /// Trims a topic up to a message of its own, if that was not done already.
+    pub(crate) fn trim_upto(&mut self, topic: &Topic, trim: Trim, freed: Freed, index: &Index) {
+        let pending = self.changes.trims.get(topic).map(|&(trim, ..)| trim);
         let before =
             pending.or_else(|| index.trimmed(topic.as_str())).map_or(Position::ZERO, |trim| trim.upto);
-        if tail > before {
-            self.changes.trims.insert(topic.clone(), (Trim { upto: tail, reason }, time));
+        if trim.upto > before {
+            // What retention takes it would take again.
+            self.changes.promised |= trim.reason == TrimReason::Deleted;
+            let time = self.tail(topic, index).1;
+            self.changes.trims.insert(topic.clone(), (trim, time, freed));
         }
     }
 
@@ -164,6 +368,7 @@ impl Batch {
     /// [`LogError::TooManyOptions`].
     pub(crate) fn set_options(&mut self, term: &Term, options: Options) -> Result<(), LogError> {
         Arc::make_mut(&mut self.rules).change(term, options)?;
+        self.changes.promised = true;
         self.changes.options.insert(term.clone(), options);
         self.changes.rules = Some(self.rules.clone());
         Ok(())

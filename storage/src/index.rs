@@ -22,7 +22,18 @@ pub(crate) struct Index {
     /// one here that matches.
     trims: BTreeMap<Position, (Topic, TrimReason)>,
     messages: u64,
-    trimmings: u64,
+    bytes: u64,
+    removals: u64,
+    farthest_removed: Position,
+}
+
+/// What the messages that a trim takes have taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Freed {
+    /// All that the topic has.
+    All,
+    /// So much.
+    Bytes(u64),
 }
 
 /// What is known of one topic.
@@ -30,6 +41,10 @@ pub(crate) struct Index {
 struct Entry {
     /// Its retained messages, oldest first.
     positions: VecDeque<Position>,
+    /// What they take.
+    bytes: u64,
+    /// Some were taken out of the middle.
+    compacted: bool,
     tail: Position,
     tail_time: Timestamp,
     interval_ms: Option<u64>,
@@ -50,18 +65,44 @@ impl Entry {
 
 impl Index {
     /// Adds a message, newer than all before it.
-    pub(crate) fn add(&mut self, topic: &Topic, position: Position, time: Timestamp) {
-        let entry = match self.topics.get_mut(topic) {
-            Some(entry) => entry,
-            None => self.topics.entry(topic.clone()).or_default(),
-        };
-        entry.advance(position, time);
+    pub(crate) fn add(&mut self, topic: &Topic, position: Position, time: Timestamp, cost: usize) {
+        let entry = self.touch(topic, position, time);
         entry.positions.push_back(position);
+        entry.bytes += cost as u64;
         self.messages += 1;
+        self.bytes += cost as u64;
+    }
+
+    /// Moves a topic's tail to a message that is not stored.
+    pub(crate) fn pass(&mut self, topic: &Topic, position: Position, time: Timestamp) {
+        self.touch(topic, position, time);
+    }
+
+    fn touch(&mut self, topic: &Topic, position: Position, time: Timestamp) -> &mut Entry {
+        if !self.topics.contains_key(topic) {
+            self.topics.insert(topic.clone(), Entry::default());
+        }
+        let entry = self.topics.entry(topic.clone()).or_default();
+        entry.advance(position, time);
+        entry
+    }
+
+    /// Takes one message out, wherever it stands. Returns whether it was there.
+    pub(crate) fn remove(&mut self, topic: &Topic, position: Position, cost: usize) -> bool {
+        let Some(entry) = self.topics.get_mut(topic) else { return false };
+        let Ok(at) = entry.positions.binary_search(&position) else { return false };
+        entry.positions.remove(at);
+        entry.bytes -= cost as u64;
+        entry.compacted = true;
+        self.messages -= 1;
+        self.bytes -= cost as u64;
+        self.farthest_removed = self.farthest_removed.max(position);
+        self.removals += 1;
+        true
     }
 
     /// Takes a topic's messages up to `trim.upto`, whose newest came at `time`, and returns them.
-    pub(crate) fn trim(&mut self, topic: &Topic, trim: Trim, time: Timestamp) -> Vec<Position> {
+    pub(crate) fn trim(&mut self, topic: &Topic, trim: Trim, time: Timestamp, freed: Freed) -> Vec<Position> {
         let entry = self.topics.entry(topic.clone()).or_default();
         if let Some(before) = entry.trim.replace(trim) {
             self.trims.remove(&before.upto);
@@ -74,15 +115,31 @@ impl Index {
         let dead = entry.positions.partition_point(|&position| position <= trim.upto);
         let kept = entry.positions.split_off(dead);
         let taken = std::mem::replace(&mut entry.positions, kept);
+        let bytes = match freed {
+            Freed::Bytes(bytes) if !entry.positions.is_empty() => bytes.min(entry.bytes),
+            _ => entry.bytes,
+        };
+        entry.bytes -= bytes;
+        self.bytes -= bytes;
         self.messages -= taken.len() as u64;
         self.trims.insert(trim.upto, (topic.clone(), trim.reason));
-        self.trimmings += 1;
+        self.removals += 1;
         taken.into()
     }
 
-    /// Changes with every trim, so that a reader can tell whether one happened meanwhile.
-    pub(crate) fn trimmings(&self) -> u64 {
-        self.trimmings
+    /// Changes with every trim and removal, so that a reader can tell whether one happened meanwhile.
+    pub(crate) fn removals(&self) -> u64 {
+        self.removals
+    }
+
+    /// How many messages a topic holds, and what they take.
+    pub(crate) fn size(&self, topic: &Topic) -> (u64, u64) {
+        self.topics.get(topic).map_or((0, 0), |entry| (entry.positions.len() as u64, entry.bytes))
+    }
+
+    /// What all messages take.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// A topic's newest position ever and its time; zero if none.
@@ -97,7 +154,9 @@ impl Index {
 
     /// Whether a message of this topic was taken.
     pub(crate) fn is_dead(&self, topic: &str, position: Position) -> bool {
-        self.trimmed(topic).is_some_and(|trim| position <= trim.upto)
+        let Some(entry) = self.topics.get(topic) else { return false };
+        entry.trim.is_some_and(|trim| position <= trim.upto)
+            || entry.compacted && entry.positions.binary_search(&position).is_err()
     }
 
     /// Whether the index holds a message at this position in some topic of a filter.
@@ -112,6 +171,11 @@ impl Index {
     }
 
     /// The farthest trim of any topic.
+    pub(crate) fn farthest_dead(&self) -> Position {
+        self.farthest_trim().max(self.farthest_removed)
+    }
+
+    /// How far any topic was trimmed.
     pub(crate) fn farthest_trim(&self) -> Position {
         self.trims.last_key_value().map_or(Position::ZERO, |(&upto, _)| upto)
     }
@@ -206,27 +270,25 @@ impl Index {
         Some(plan)
     }
 
-    /// The place before the `count` newest messages of a filter, or before its oldest if it has fewer; `None` if
-    /// there is none.
-    pub(crate) fn before_last(&self, filter: &Filter, count: usize) -> Option<Position> {
-        let entries = self.entries(filter, usize::MAX)?;
+    /// The positions of the `count` newest messages of a filter, newest first.
+    pub(crate) fn newest(&self, filter: &Filter, count: usize) -> Vec<Position> {
+        let entries = self.entries(filter, usize::MAX).unwrap_or_default();
         let newest = |(slot, entry): (usize, &&Entry)| {
             entry.positions.back().map(|&position| (position, slot, entry.positions.len() - 1))
         };
-        let mut newest: BinaryHeap<_> = entries.iter().enumerate().filter_map(newest).collect();
-        let (mut found, mut oldest) = (0, None);
-        while found < count
-            && let Some((position, slot, at)) = newest.pop()
+        let mut nearest: BinaryHeap<_> = entries.iter().enumerate().filter_map(newest).collect();
+        let mut found = Vec::new();
+        while found.len() < count
+            && let Some((position, slot, at)) = nearest.pop()
         {
-            if oldest != Some(position) {
-                oldest = Some(position);
-                found += 1;
+            if found.last() != Some(&position) {
+                found.push(position);
             }
             if at > 0 {
-                newest.extend(entries[slot].positions.get(at - 1).map(|&position| (position, slot, at - 1)));
+                nearest.extend(entries[slot].positions.get(at - 1).map(|&position| (position, slot, at - 1)));
             }
         }
-        oldest.map(Position::previous)
+        found
     }
 
     /// The topics that a filter asks for, some twice if its terms overlap; `None` if that takes a visit to more than
@@ -274,7 +336,7 @@ mod tests {
         let mut index = Index::default();
         for (at, topic) in topics.iter().enumerate() {
             let at = at as u64 + 1;
-            index.add(&Topic::parse(topic).unwrap(), Position(at), Timestamp(at * 1000));
+            index.add(&Topic::parse(topic).unwrap(), Position(at), Timestamp(at * 1000), 10);
         }
         index
     }
@@ -294,7 +356,8 @@ mod tests {
         assert_eq!(all, [1, 2, 3, 4, 5, 6]);
         let some: Vec<u64> = plan(&["a/**", "a/y"], 1, 5);
         assert_eq!(some, [3, 4]);
-        assert_eq!(index.before_last(&filter(&["a/x", "a/*"]), 3), Some(Position(2)));
+        let newest = index.newest(&filter(&["a/x", "a/*"]), 3);
+        assert_eq!(newest, [Position(6), Position(4), Position(3)]);
     }
 
     #[test]
@@ -311,7 +374,7 @@ mod tests {
         let mut index = index(&["a/x", "b", "a/y", "a/x"]);
         let trim = |upto| Trim { upto: Position(upto), reason: TrimReason::Deleted };
         assert_eq!(
-            index.trim(&Topic::parse("a/x").unwrap(), trim(4), Timestamp(4)),
+            index.trim(&Topic::parse("a/x").unwrap(), trim(4), Timestamp(4), Freed::All),
             [Position(1), Position(4)]
         );
         assert_eq!(index.trimmed_after(&filter(&["a/*"]), Position(3)), Some(trim(4)));

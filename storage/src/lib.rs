@@ -4,6 +4,8 @@
 mod batch;
 mod index;
 pub mod memory;
+mod retention;
+mod ring;
 pub mod sled_log;
 
 pub use memory::MemoryLog;

@@ -4,7 +4,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    ops::Bound::{Excluded, Included},
+    ops::Bound::{Excluded, Included, Unbounded},
     sync::Arc,
 };
 
@@ -19,7 +19,11 @@ use tailwire_model::{
     limits::IDEMPOTENCY_WINDOW_MS,
 };
 
-use crate::{batch::Batch, index::Index};
+use crate::{
+    batch::{Batch, Holder, Memory, Place},
+    index::{Freed, Index},
+    retention::{Retention, Seen, Stock, Trims},
+};
 
 /// Dead messages that one call of `tidy` removes.
 const TIDY_MESSAGES: usize = 256;
@@ -34,6 +38,7 @@ pub struct MemoryLog {
 
 struct Writer {
     batch: Batch,
+    retention: Retention,
     closed: bool,
 }
 
@@ -43,6 +48,7 @@ struct Store {
     committed: Position,
     messages: BTreeMap<Position, Message>,
     keys: HashMap<String, KeyRecord>,
+    places: HashMap<Place, Holder>,
     index: Index,
     rules: Arc<Rules>,
     dead: Vec<Position>,
@@ -72,25 +78,27 @@ impl MemoryLog {
         let epochs = Epochs::new(starts).unwrap_or_else(|| unreachable!("epochs increase until 2060"));
         let epochs = Arc::new(epochs);
         let batch = Batch::new(store.committed, store.time, store.rules.clone());
-        let writer = Mutex::new(Writer { batch, closed: false });
+        let retention = Retention::new(&store.rules, None);
+        let writer = Mutex::new(Writer { batch, retention, closed: false });
         Self { epochs, writer, store: RwLock::new(store), followers: Mutex::default() }
     }
 
     fn commit_batch(&self, writer: &mut Writer) -> Position {
-        let changes = writer.batch.take();
+        let mut changes = writer.batch.take();
+        // All of it is in memory, and stays.
+        changes.volatile.clear();
         let mut store = self.store.write();
         if changes.is_empty() {
             return store.committed;
         }
         for message in &changes.messages {
-            store.index.add(message.topic(), message.position(), message.time);
             store.messages.insert(message.position(), message.clone());
             store.time = message.time;
         }
-        for (topic, &(trim, time)) in &changes.trims {
-            let dead = store.index.trim(topic, trim, time);
-            store.dead.extend(dead);
-        }
+        let dead = changes.apply(&mut store.index);
+        store.dead.extend(dead);
+        writer.retention.committed(&changes, changes.rules.as_ref().unwrap_or(&store.rules));
+        store.places.extend(changes.places.into_iter().map(|(place, (holder, _))| (place, holder)));
         store.keys.extend(changes.keys);
         if let Some(rules) = changes.rules {
             store.rules = rules;
@@ -99,12 +107,82 @@ impl MemoryLog {
         let watermark = store.committed;
         drop(store);
         let trims: Vec<(Topic, Trim)> =
-            changes.trims.into_iter().map(|(topic, (trim, _))| (topic, trim)).collect();
+            changes.trims.into_iter().map(|(topic, (trim, ..))| (topic, trim)).collect();
         let commit = Arc::new(Commit { watermark, messages: changes.messages, trims });
         for feed in self.followers.lock().iter() {
             feed.committed(commit.clone());
         }
         watermark
+    }
+}
+
+impl MemoryLog {
+    fn retain(&self, writer: &mut Writer, now: Timestamp) -> Result<Option<u64>, LogError> {
+        let mut trims = Trims::default();
+        let store = self.store.read();
+        let again = writer.retention.step(writer.batch.time(now), &store.rules, &*store, &mut trims)?;
+        for (topic, (upto, freed)) in trims {
+            let trim = Trim { upto, reason: TrimReason::Retention };
+            writer.batch.trim_upto(&topic, trim, Freed::Bytes(freed), &store.index);
+        }
+        drop(store);
+        self.commit_batch(writer);
+        Ok(again)
+    }
+
+    fn compact(&self, writer: &mut Writer) -> Result<Option<u64>, LogError> {
+        let Some((topic, _)) = writer.retention.uncompacted() else { return Ok(None) };
+        let store = self.store.read();
+        let messages =
+            store.messages.values().filter(|message| *message.topic() == topic && store.is_alive(message));
+        for message in messages {
+            writer.batch.compact(message, &*store)?;
+        }
+        drop(store);
+        self.commit_batch(writer);
+        writer.retention.compacted(&topic, Position::MAX, true);
+        Ok(Some(0))
+    }
+}
+
+impl Memory for Store {
+    fn key(&self, scoped: &str, _: Timestamp) -> Result<Option<KeyRecord>, LogError> {
+        Ok(self.keys.get(scoped).copied())
+    }
+
+    fn holder(&self, place: &Place) -> Result<Option<Holder>, LogError> {
+        Ok(self.places.get(place).copied())
+    }
+}
+
+impl Stock for Store {
+    fn size(&self, topic: &Topic) -> (u64, u64) {
+        self.index.size(topic)
+    }
+
+    fn bytes(&self) -> u64 {
+        self.index.bytes()
+    }
+
+    fn topics(&self, after: &str, limit: usize) -> Vec<TopicInfo> {
+        self.index.list("", Some(after), limit)
+    }
+
+    fn walk(&self, after: Position, visit: &mut dyn FnMut(&Seen<'_>) -> bool) -> Result<(), LogError> {
+        for (&position, message) in self.messages.range((Excluded(after), Unbounded)) {
+            let cost = message.draft.cost() as u64;
+            let seen = Seen { position, time: message.time, topic: message.topic(), cost };
+            if self.is_alive(message) && !visit(&seen) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn oldest(&self, topic: &Topic, count: usize) -> Result<Vec<(Position, u64)>, LogError> {
+        let alive =
+            self.messages.values().filter(|message| message.topic() == topic && self.is_alive(message));
+        Ok(alive.take(count).map(|message| (message.position(), message.draft.cost() as u64)).collect())
     }
 }
 
@@ -129,8 +207,7 @@ impl Log for MemoryLog {
             return Err(LogError::Closed);
         }
         let store = self.store.read();
-        let stored = |scoped: &str, _| Ok(store.keys.get(scoped).copied());
-        writer.batch.append(groups, now, &self.epochs, &store.index, stored)
+        writer.batch.append(groups, now, &self.epochs, &store.index, &*store)
     }
 
     fn trim(&self, topic: &Topic, reason: TrimReason) -> Result<(), LogError> {
@@ -222,10 +299,16 @@ impl Log for MemoryLog {
     fn stats(&self) -> LogStats {
         let store = self.store.read();
         let (topics, messages) = store.index.totals();
-        LogStats { topics, messages, bytes: 0, disk_bytes: 0 }
+        LogStats { topics, messages, bytes: store.index.bytes(), disk_bytes: 0 }
     }
 
-    fn tidy(&self, _now: Timestamp) -> Result<Option<u64>, LogError> {
+    fn tidy(&self, now: Timestamp) -> Result<Option<u64>, LogError> {
+        let mut writer = self.writer.lock();
+        if writer.closed {
+            return Ok(None);
+        }
+        let again = self.retain(&mut writer, now)?;
+        let compacted = self.compact(&mut writer)?;
         let mut store = self.store.write();
         let kept = store.dead.len().saturating_sub(TIDY_MESSAGES);
         for position in store.dead.split_off(kept) {
@@ -233,7 +316,8 @@ impl Log for MemoryLog {
         }
         let time = store.time;
         store.keys.retain(|_, record| admission::is_kept(record, time, IDEMPOTENCY_WINDOW_MS));
-        Ok((!store.dead.is_empty()).then_some(0))
+        let dead = (!store.dead.is_empty()).then_some(0);
+        Ok([again, compacted, dead].into_iter().flatten().min())
     }
 
     fn close(&self) -> Result<(), LogError> {

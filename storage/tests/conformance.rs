@@ -48,6 +48,15 @@ conformance! {
         a_trim_of_nothing_is_nothing,
         the_farthest_trim_of_a_filter,
         tidying_changes_nothing_that_is_read;
+    options:
+        options_take_effect_at_commit_and_survive,
+        the_oldest_beyond_a_count_go,
+        the_oldest_beyond_a_size_go,
+        the_old_go,
+        the_newest_of_a_key_stays,
+        what_is_stored_is_compacted_later,
+        relaxed_messages_ask_to_be_flushed,
+        memory_is_read_like_the_rest;
     opening:
         the_feed_is_in_order,
         epochs_follow_openings,

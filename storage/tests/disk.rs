@@ -103,8 +103,13 @@ fn an_unfinished_group_is_dropped() {
     let cut = group(&[("a", &"y".repeat(3000)), ("b", &"z".repeat(3000)), ("a", &large)]);
     let lost = stored(append(h.log(), keyed(cut.clone(), "k", 1)));
     assert_eq!(lost.first.position, Position(3));
+    // The power goes before the commit is synced: the watermark is the one before.
+    let watermark = fs::read(h.dir().join("watermark")).unwrap();
     h.log().commit().unwrap();
-    h.crash(|dir| with_tree(dir, "chunks", |chunks| drop(chunks.pop_max().unwrap().unwrap())));
+    h.crash(|dir| {
+        with_tree(dir, "chunks", |chunks| drop(chunks.pop_max().unwrap().unwrap()));
+        fs::write(dir.join("watermark"), watermark).unwrap();
+    });
     h.open(START + 1).unwrap();
     assert_eq!(bodies(h.log(), &["**"]), ["1", "2"]);
     assert_eq!((h.log().committed(), h.log().stats().messages), (Position(2), 2));
@@ -239,4 +244,81 @@ fn positions_go_on_after_everything_was_deleted() {
     h.log().commit().unwrap();
     assert_eq!(all(h.log(), &["a"]), [3]);
     assert!(h.log().stats().disk_bytes > 0);
+}
+
+/// Copies a log that is not open.
+fn copy(from: &Path, to: &Path) {
+    with_tree(from, "chunks", |_| ());
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_file() {
+            fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_log_that_lost_what_was_acknowledged_is_refused_until_that_is_accepted() {
+    let mut h = OnDisk::new();
+    let old = tempfile::tempdir().unwrap();
+    publish(h.log(), &[("a", "1")]);
+    h.crash(|dir| copy(dir, old.path()));
+    h.open(START + 1).unwrap();
+    publish(h.log(), &[("a", "2")]);
+    h.log().trim(&topic("b"), TrimReason::Deleted).unwrap();
+    // The store is an older one; the watermark knows better.
+    h.crash(|dir| {
+        with_tree(dir, "chunks", |_| ());
+        fs::remove_dir_all(dir.join("blobs")).unwrap();
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_file() && path.file_name().unwrap() != "watermark" {
+                fs::remove_file(path).unwrap();
+            }
+        }
+        for entry in fs::read_dir(old.path()).unwrap() {
+            let path = entry.unwrap().path();
+            if path.file_name().unwrap() != "watermark" {
+                fs::copy(&path, dir.join(path.file_name().unwrap())).unwrap();
+            }
+        }
+    });
+    let error = h.open(START + 2).err().unwrap();
+    assert!(matches!(error, OpenError::Short(_)), "{error}");
+    let settings = LogSettings { accepts_loss: true, ..LogSettings::default() };
+    let log = SledLog::open(h.dir(), Timestamp(START + 2), &settings).unwrap();
+    assert_eq!(bodies(&log, &["a"]), ["1"]);
+    assert_eq!(log.epochs().current().opening, Opening::Unclean);
+    drop(log);
+    // Once accepted, it is what there is.
+    h.open(START + 3).unwrap();
+    assert_eq!(bodies(h.log(), &["a"]), ["1"]);
+}
+
+#[test]
+fn an_emptied_store_is_refused() {
+    let mut h = OnDisk::new();
+    publish(h.log(), &[("a", "1")]);
+    h.crash(|dir| {
+        with_tree(dir, "chunks", |_| ());
+        fs::remove_file(dir.join("db")).unwrap();
+    });
+    assert!(matches!(h.open(START + 1).err(), Some(OpenError::Short(_) | OpenError::Corrupt(_))));
+}
+
+#[test]
+fn a_log_without_its_own_watermark_is_refused() {
+    let other = OnDisk::new();
+    publish(other.log(), &[("a", "1"), ("a", "2")]);
+    for replace in [None, Some(fs::read(other.dir().join("watermark")).unwrap()), Some(b"rubbish".to_vec())] {
+        let mut h = OnDisk::new();
+        publish(h.log(), &[("a", "1")]);
+        h.crash(|dir| match replace {
+            Some(bytes) => fs::write(dir.join("watermark"), bytes).unwrap(),
+            None => fs::remove_file(dir.join("watermark")).unwrap(),
+        });
+        let error = h.open(START + 1).err().unwrap();
+        assert!(matches!(error, OpenError::Short(_) | OpenError::Corrupt(_)), "{error}");
+    }
 }

@@ -16,7 +16,7 @@ use tailwire_model::{Message, Position, Timestamp};
 
 use super::{
     codec::{Damage, Reader, seal, unseal},
-    record::{Content, Fragmented, Record, put_content},
+    record::{Content, Fragmented, RECORD_OVERHEAD, Record, put_content},
 };
 
 /// Records of one chunk, in bytes. The engine splits a leaf at 16 entries, and a leaf must stay below the 128 KB
@@ -31,8 +31,6 @@ const ENDS: u8 = 1;
 const HEADER_BYTES: usize = 20;
 /// A content of more than this goes into fragments.
 const INLINE_BYTES_MAX: usize = CHUNK_BYTES - 512;
-/// What a record takes beside its topic and content, usually.
-const RECORD_OVERHEAD: usize = 16;
 
 /// A stored chunk whose checksum was right.
 #[derive(Debug, Clone)]

@@ -4,18 +4,20 @@
 
 mod chunk;
 mod codec;
+mod commit;
 mod open;
 mod read;
 mod record;
 mod store;
 mod tidy;
 mod values;
+mod watermark;
 
 #[cfg(test)]
 mod tests;
 
 use std::{
-    collections::VecDeque,
+    collections::{HashSet, VecDeque},
     path::Path,
     sync::{
         Arc,
@@ -24,22 +26,24 @@ use std::{
 };
 
 use parking_lot::{Mutex, RwLock};
-use tailwire_core::log::{
-    Appended, Bounds, Budget, Commit, Feed, Group, Log, LogError, LogStats, Page, TopicInfo,
-};
+use tailwire_core::log::{Appended, Bounds, Budget, Feed, Group, Log, LogError, LogStats, Page, TopicInfo};
 use tailwire_model::{
     Draft, Epochs, Filter, Message, Options, Position, Rules, Term, Timestamp, Topic, Trim, TrimReason,
+    admission::KeyRecord,
 };
 use uuid::Uuid;
 
 pub use self::open::{LogSettings, OpenError};
 use self::{
+    commit::{State, Writer},
     open::Opened,
     store::{Store, guarded},
 };
 use crate::{
-    batch::{Batch, Changes},
+    batch::{Batch, Holder, Memory, Place},
     index::Index,
+    retention::Retention,
+    ring::Ring,
 };
 
 /// A log in a directory of its own.
@@ -50,35 +54,17 @@ pub struct SledLog {
     writer: Mutex<Writer>,
     /// What is committed. Locked for writing only between a sync and the next append, never during one.
     index: RwLock<Index>,
+    /// What is committed and not stored. Locked after `index`, where both are.
+    ring: RwLock<Ring>,
     rules: RwLock<Arc<Rules>>,
+    retention: Mutex<Retention>,
     /// Changes only while `index` is locked for writing.
     committed: AtomicU64,
     followers: Mutex<Vec<Arc<dyn Feed>>>,
     /// Dead messages that are still stored.
     graveyard: Mutex<VecDeque<Position>>,
-    tidying: Mutex<()>,
-}
-
-struct Writer {
-    batch: Batch,
-    state: State,
-}
-
-enum State {
-    Open,
-    /// A commit failed. What the store holds beyond the watermark is unknown until the next opening.
-    Failed(String),
-    Closed,
-}
-
-impl Writer {
-    fn check(&self) -> Result<(), LogError> {
-        match &self.state {
-            State::Open => Ok(()),
-            State::Failed(why) => Err(LogError::Failed(why.clone())),
-            State::Closed => Err(LogError::Closed),
-        }
-    }
+    /// The span of time before which no idempotency key is left.
+    expired_upto: Mutex<u32>,
 }
 
 impl SledLog {
@@ -87,19 +73,31 @@ impl SledLog {
     /// # Errors
     /// An [`OpenError`]; then no epoch was begun, unless it is [`OpenError::Io`], where that is unknown.
     pub fn open(dir: &Path, now: Timestamp, settings: &LogSettings) -> Result<Self, OpenError> {
-        let Opened { store, id, epochs, index, rules, newest, time, dead } = open::open(dir, now, settings)?;
-        let writer = Writer { batch: Batch::new(newest, time, rules.clone()), state: State::Open };
+        let opened = open::open(dir, now, settings)?;
+        let Opened { store, watermark, mark, epochs, index, rules, lost, newest, time, dead } = opened;
+        let writer = Writer {
+            batch: Batch::new(newest, time, rules.clone()),
+            state: State::Open,
+            watermark,
+            mark,
+            synced: mark,
+            unsynced: None,
+            volatile: HashSet::new(),
+        };
+        let retention = Retention::new(&rules, settings.max_bytes);
         Ok(Self {
             store,
-            id,
+            id: mark.id,
             epochs: Arc::new(epochs),
             writer: Mutex::new(writer),
             index: RwLock::new(index),
+            ring: RwLock::new(Ring::new(lost)),
+            retention: Mutex::new(retention),
             rules: RwLock::new(rules),
             committed: AtomicU64::new(newest.0),
             followers: Mutex::default(),
             graveyard: Mutex::new(dead.into()),
-            tidying: Mutex::default(),
+            expired_upto: Mutex::default(),
         })
     }
 
@@ -110,50 +108,6 @@ impl SledLog {
 
     fn newest_committed(&self) -> Position {
         Position(self.committed.load(Ordering::Acquire))
-    }
-
-    fn commit_batch(&self, writer: &mut Writer) -> Result<Position, LogError> {
-        if writer.batch.changes().is_empty() {
-            return Ok(self.newest_committed());
-        }
-        writer.check()?;
-        let changes = writer.batch.take();
-        let written =
-            guarded(|| self.store.write(&changes).and_then(|()| self.store.sync()).map_err(store::failed));
-        if let Err(error) = written {
-            tracing::error!(%error, "a commit failed; the log takes no more messages until it is opened again");
-            writer.state = State::Failed(error.to_string());
-            return Err(LogError::Unknown(error.to_string()));
-        }
-        let watermark = writer.batch.newest();
-        self.publish(&changes, watermark);
-        let trims: Vec<(Topic, Trim)> =
-            changes.trims.into_iter().map(|(topic, (trim, _))| (topic, trim)).collect();
-        let commit = Arc::new(Commit { watermark, messages: changes.messages, trims });
-        for feed in self.followers.lock().iter() {
-            feed.committed(commit.clone());
-        }
-        Ok(watermark)
-    }
-
-    /// Lets readers see what is durable, all at once.
-    fn publish(&self, changes: &Changes, watermark: Position) {
-        let mut dead = Vec::new();
-        let mut index = self.index.write();
-        for message in &changes.messages {
-            index.add(message.topic(), message.position(), message.time);
-        }
-        for (topic, &(trim, time)) in &changes.trims {
-            dead.append(&mut index.trim(topic, trim, time));
-        }
-        if let Some(rules) = &changes.rules {
-            *self.rules.write() = rules.clone();
-        }
-        self.committed.store(watermark.0, Ordering::Release);
-        drop(index);
-        if !dead.is_empty() {
-            self.graveyard.lock().extend(dead);
-        }
     }
 }
 
@@ -183,8 +137,7 @@ impl Log for SledLog {
         if !self.store.has_room(batch.changes().bytes + bytes) {
             return Err(LogError::Full);
         }
-        let stored = |scoped: &str, time| self.store.key(scoped, time, &self.epochs);
-        guarded(|| batch.append(groups, now, &self.epochs, &self.index.read(), stored))
+        guarded(|| batch.append(groups, now, &self.epochs, &self.index.read(), self))
     }
 
     fn trim(&self, topic: &Topic, reason: TrimReason) -> Result<(), LogError> {
@@ -224,7 +177,11 @@ impl Log for SledLog {
 
     fn before_last(&self, filter: &Filter, count: usize) -> Result<Position, LogError> {
         let index = self.index.read();
-        Ok(index.before_last(filter, count).unwrap_or_else(|| self.newest_committed()))
+        let mut newest = index.newest(filter, count);
+        newest.extend(self.ring.read().newest(filter, count));
+        newest.sort_unstable_by(|a, b| b.cmp(a));
+        let oldest = newest.get(..count).unwrap_or(&newest).last();
+        Ok(oldest.map_or_else(|| self.newest_committed(), |position| position.previous()))
     }
 
     fn get(&self, position: Position) -> Result<Option<Message>, LogError> {
@@ -232,52 +189,63 @@ impl Log for SledLog {
     }
 
     fn bounds(&self, filter: &Filter) -> Bounds {
-        self.index.read().bounds(filter)
+        let index = self.index.read();
+        let mut bounds = index.bounds(filter);
+        let ring = self.ring.read();
+        if !ring.is_unused() {
+            bounds.head = bounds.head.into_iter().chain(ring.head(filter)).min();
+            bounds.trimmed = Trim::farther(bounds.trimmed, ring.lost(filter, Position::ZERO));
+        }
+        bounds
     }
 
     fn trimmed(&self, filter: &Filter, after: Position) -> Option<Trim> {
-        self.index.read().trimmed_after(filter, after)
+        let index = self.index.read();
+        Trim::farther(index.trimmed_after(filter, after), self.ring.read().lost(filter, after))
     }
 
     fn topics(&self, prefix: &str, from: Option<&str>, limit: usize) -> Vec<TopicInfo> {
-        self.index.read().list(prefix, from, limit)
+        let index = self.index.read();
+        let mut infos = index.list(prefix, from, limit);
+        let ring = self.ring.read();
+        if !ring.is_unused() {
+            ring.count(&mut infos);
+        }
+        infos
     }
 
     fn stats(&self) -> LogStats {
-        let (topics, messages) = self.index.read().totals();
-        LogStats { topics, messages, bytes: 0, disk_bytes: self.store.db.size_on_disk().unwrap_or(0) }
+        let index = self.index.read();
+        let (topics, messages) = index.totals();
+        let (volatile, volatile_bytes) = self.ring.read().size();
+        LogStats {
+            topics,
+            messages: messages + volatile,
+            bytes: index.bytes() + volatile_bytes,
+            disk_bytes: self.store.db.size_on_disk().unwrap_or(0),
+        }
     }
 
     fn tidy(&self, now: Timestamp) -> Result<Option<u64>, LogError> {
-        let time = {
-            let writer = self.writer.lock();
-            match &writer.state {
-                State::Open => writer.batch.time(now),
-                // A closed log stays as it was closed.
-                State::Closed => return Ok(None),
-                State::Failed(why) => return Err(LogError::Failed(why.clone())),
-            }
-        };
-        let more = guarded(|| self.tidy_step(time))?;
-        Ok(more.then_some(0))
+        guarded(|| self.tidy_step(now))
     }
 
     fn close(&self) -> Result<(), LogError> {
         let mut writer = self.writer.lock();
         match writer.check() {
-            Ok(()) => {}
-            Err(LogError::Closed) => return Ok(()),
-            Err(error) => return Err(error),
+            Ok(()) => self.finish(&mut writer),
+            Err(LogError::Closed) => Ok(()),
+            Err(error) => Err(error),
         }
-        self.commit_batch(&mut writer)?;
-        let newest = writer.batch.newest();
-        let marked = guarded(|| {
-            open::mark_clean(&self.store, newest).and_then(|()| self.store.sync()).map_err(store::failed)
-        });
-        writer.state = match &marked {
-            Ok(()) => State::Closed,
-            Err(error) => State::Failed(error.to_string()),
-        };
-        marked
+    }
+}
+
+impl Memory for SledLog {
+    fn key(&self, scoped: &str, time: Timestamp) -> Result<Option<KeyRecord>, LogError> {
+        self.store.key(scoped, time, &self.epochs)
+    }
+
+    fn holder(&self, place: &Place) -> Result<Option<Holder>, LogError> {
+        self.store.holder(place, &self.epochs)
     }
 }

@@ -2,6 +2,7 @@
 //! and begins an epoch. After it returns everything found is as durable as if it had been committed.
 
 use std::{
+    collections::HashMap,
     fs::{self, File, OpenOptions},
     io,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -20,9 +21,10 @@ use uuid::Uuid;
 use super::{
     codec::Damage,
     store::{NOT_AS_WRITTEN, Store},
-    values::{epoch_key, put_epoch, take_epoch, take_options, take_trim},
+    values::{epoch_key, put_epoch, put_lost, take_epoch, take_lost, take_options, take_trim},
+    watermark::{Mark, Watermark},
 };
-use crate::index::Index;
+use crate::index::{Freed, Index};
 
 /// The version of everything stored. Another one is not guessed at.
 const FORMAT: u32 = 1;
@@ -35,8 +37,6 @@ const LOCK_PAUSE: Duration = Duration::from_millis(25);
 
 const META_FORMAT: &str = "format";
 const META_ID: &str = "id";
-/// Holds the newest position as of the close, so that a mark that outlived its log's end doesn't count.
-const META_CLEAN: &str = "clean";
 
 /// Why a log can't be opened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -50,6 +50,9 @@ pub enum OpenError {
     /// What is stored is not what was written.
     #[error("the log is damaged, and opening it would hide what is lost: {0}")]
     Corrupt(String),
+    /// It has less than what was acknowledged.
+    #[error("the log is not what it was: {0}")]
+    Short(String),
     /// It was written by a version that stores things otherwise.
     #[error("the log is of format {0}, which this version does not read (it reads format 1)")]
     Version(u32),
@@ -72,10 +75,14 @@ pub struct LogSettings {
 /// What opening found.
 pub(super) struct Opened {
     pub(super) store: Store,
-    pub(super) id: Uuid,
+    pub(super) watermark: Watermark,
+    pub(super) mark: Mark,
     pub(super) epochs: Epochs,
     pub(super) index: Index,
     pub(super) rules: Arc<Rules>,
+    /// How far topics have lost messages that were never stored.
+    pub(super) lost: HashMap<Topic, Position>,
+    /// The newest position that was ever given, as far as that is known.
     pub(super) newest: Position,
     pub(super) time: Timestamp,
     /// Messages that were trimmed and are still stored.
@@ -85,6 +92,7 @@ pub(super) struct Opened {
 pub(super) fn open(dir: &Path, now: Timestamp, settings: &LogSettings) -> Result<Opened, OpenError> {
     let existed = dir.is_dir();
     fs::create_dir_all(dir).map_err(|error| not_writable(dir, &error))?;
+    let promised = find_watermark(dir)?;
     let db = open_db(dir)?;
     let file = OpenOptions::new().read(true).write(true).open(dir.join("db"));
     let file = file.map_err(|error| not_writable(&dir.join("db"), &error))?;
@@ -95,25 +103,108 @@ pub(super) fn open(dir: &Path, now: Timestamp, settings: &LogSettings) -> Result
     for entry in &store.trims {
         let (key, value) = entry.map_err(failed)?;
         let (trim, time) = take_trim(&key, &value).map_err(|damage| corrupt("a trim", damage))?;
-        index.trim(&topic(&key)?, trim, time);
+        index.trim(&topic(&key)?, trim, time, Freed::All);
     }
     let proven = index.farthest_trim();
     drop_unfinished(&store, proven)?;
     let (stored, dead) = scan(&store, &mut index)?;
-    let newest = stored.max(proven);
-    drop_fragments_after(&store, newest)?;
-    let time = index.newest_time();
+    let stored = stored.max(proven);
+    drop_fragments_after(&store, stored)?;
+    let commits = store.commits().map_err(failed)?;
+    if !settings.accepts_loss {
+        check_whole(promised, id, commits, stored)?;
+    }
     let rules = Arc::new(Rules::new(settings.options.clone(), stored_options(&store)?));
 
-    let epochs = begin_epoch(&store, newest, now)?;
+    // Before the epoch: a crash between the two must not leave a mark that was used.
+    let closed = store.take_clean(stored).map_err(failed)?;
+    let newest = closed.unwrap_or(stored);
+    let time = index.newest_time();
+    let lost = lose_volatile(&store, &mut index, newest, time)?;
+    let epochs = begin_epoch(&store, newest, closed.is_some(), now)?;
+    let promised_commits = promised.ok().flatten().map_or(0, |mark| mark.commits);
+    let mark = Mark { id, commits: commits.max(promised_commits) + 1, newest: stored, in_doubt: false };
+    store.write_commits(mark.commits).map_err(failed)?;
     store.sync().map_err(failed)?;
+    let watermark = Watermark::begin(dir, &mark, now).map_err(|error| OpenError::Io(error.to_string()))?;
     sync_names(dir, existed).map_err(|error| OpenError::Io(error.to_string()))?;
-    Ok(Opened { store, id, epochs, index, rules, newest, time, dead })
+    Ok(Opened { store, watermark, mark, epochs, index, rules, lost, newest, time, dead })
 }
 
-/// Writes the mark of a clean close, not yet durably.
-pub(super) fn mark_clean(store: &Store, newest: Position) -> sled::Result<()> {
-    store.meta.insert(META_CLEAN, &newest.0.to_le_bytes()).map(drop)
+/// What the watermark says.
+type Promised = Result<Option<Mark>, Damage>;
+
+/// What was acknowledged of this log, if it is known. Where a sync has failed since, what the kernel holds of the store
+/// may not be on the disk, and it would not be written again: it is made to forget that, so that what is read is what
+/// there is.
+fn find_watermark(dir: &Path) -> Result<Promised, OpenError> {
+    let found = Watermark::find(dir).map_err(|error| not_writable(&Watermark::path(dir), &error))?;
+    if found.is_ok_and(|mark| mark.is_some_and(|mark| mark.in_doubt))
+        && let Ok(file) = File::open(dir.join("db"))
+    {
+        tracing::warn!("the disk failed when the log was last written; what it did not take is not believed");
+        // What can still be written may be: it was never acknowledged, and does no harm.
+        let _ = file.sync_all();
+        forget_cached(&file);
+    }
+    Ok(found)
+}
+
+#[cfg(target_os = "linux")]
+fn forget_cached(file: &File) {
+    if let Err(error) = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed) {
+        tracing::warn!(%error, "the kernel does not let go of what it holds of the log");
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn forget_cached(_: &File) {}
+
+/// Whether the store holds all that was acknowledged.
+fn check_whole(promised: Promised, id: Uuid, commits: u64, stored: Position) -> Result<(), OpenError> {
+    let mark = match promised {
+        Ok(mark) => mark,
+        // A crash at the very first opening, when the watermark was made.
+        Err(_) if commits <= 1 => None,
+        Err(damage) => return Err(corrupt("its watermark", damage)),
+    };
+    match mark {
+        None if commits <= 1 => Ok(()),
+        None => {
+            Err(OpenError::Short("its watermark is missing, so that nobody knows whether it is whole".into()))
+        }
+        Some(mark) if mark.commits <= 1 && commits == 0 => Ok(()),
+        Some(mark) if mark.id != id => Err(OpenError::Short("its watermark is of another log".into())),
+        Some(mark) if commits < mark.commits || stored < mark.newest => Err(OpenError::Short(format!(
+            "it ends with commit {commits} at position {}, and commit {} at position {} was acknowledged",
+            stored.0, mark.commits, mark.newest.0,
+        ))),
+        Some(_) => Ok(()),
+    }
+}
+
+/// All messages that were never stored are lost by now: notes how far.
+fn lose_volatile(
+    store: &Store,
+    index: &mut Index,
+    newest: Position,
+    time: Timestamp,
+) -> Result<HashMap<Topic, Position>, OpenError> {
+    let mut lost = HashMap::new();
+    for entry in &store.volatile {
+        let (key, value) = entry.map_err(failed)?;
+        let before = take_lost(&key, &value).map_err(|damage| corrupt("what was lost", damage))?;
+        let upto = if before == Position::ZERO { newest } else { before };
+        if upto != before {
+            store.volatile.insert(&key, put_lost(&key, upto)).map_err(failed)?;
+        }
+        let name = topic(&key)?;
+        if index.tail(&name).0 < upto {
+            index.pass(&name, upto, time);
+        }
+        lost.insert(name, upto);
+    }
+    Ok(lost)
 }
 
 fn open_db(dir: &Path) -> Result<Db, OpenError> {
@@ -223,7 +314,8 @@ fn scan(store: &Store, index: &mut Index) -> Result<(Position, Vec<Position>), O
             let name = known
                 .or_else(|| index.name(record.topic))
                 .map_or_else(|| topic(record.topic.as_bytes()), Ok)?;
-            index.add(&name, record.position, record.time);
+            let cost = record.cost().map_err(|damage| corrupt("a message", damage))?;
+            index.add(&name, record.position, record.time, cost);
             names = Some(name);
         }
     }
@@ -243,15 +335,12 @@ fn stored_options(store: &Store) -> Result<Vec<(Term, Options)>, OpenError> {
 }
 
 /// Lists the epochs and adds this opening's.
-fn begin_epoch(store: &Store, newest: Position, now: Timestamp) -> Result<Epochs, OpenError> {
+fn begin_epoch(store: &Store, newest: Position, clean: bool, now: Timestamp) -> Result<Epochs, OpenError> {
     let mut starts = Vec::new();
     for entry in &store.epochs {
         let (key, value) = entry.map_err(failed)?;
         starts.push(take_epoch(&key, &value).map_err(|damage| corrupt("an epoch", damage))?);
     }
-    // Before the epoch: a crash between the two must not leave a mark that was used.
-    let mark = store.meta.remove(META_CLEAN).map_err(failed)?;
-    let clean = mark.is_some_and(|value| *value == newest.0.to_le_bytes());
     let opening = match (starts.last(), clean) {
         (None, _) => Opening::Created,
         (Some(_), true) => Opening::Clean,

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 
 use bytes::Bytes;
 use tailwire_core::log::{Budget, LogError, Page};
-use tailwire_model::{Filter, Message, Position, Topic};
+use tailwire_model::{Filter, Message, Position, Topic, Trim};
 
 use super::{
     SledLog,
@@ -15,9 +15,29 @@ use super::{
     record::{Content, Record, take_content},
     store::corrupt,
 };
+use crate::retention::Seen;
 
 impl SledLog {
+    /// A page of what is stored and what is in the ring.
     pub(super) fn read_page(
+        &self,
+        filter: &Filter,
+        after: Position,
+        upto: Position,
+        budget: Budget,
+    ) -> Result<Page, LogError> {
+        let mut page = self.read_stored(filter, after, upto, budget)?;
+        let index = self.index.read();
+        let ring = self.ring.read();
+        if !ring.is_unused() {
+            ring.merge(&mut page, filter, after, budget.messages, budget.bytes);
+            // As of the ring: a trim may have come since the store was read.
+            page.trimmed = Trim::farther(index.trimmed_after(filter, after), ring.lost(filter, after));
+        }
+        Ok(page)
+    }
+
+    pub(super) fn read_stored(
         &self,
         filter: &Filter,
         after: Position,
@@ -28,7 +48,7 @@ impl SledLog {
         let upto = upto.min(self.newest_committed()).max(after);
         // One more than is given, to know whether the page is the last.
         let plan = index.plan(filter, after, upto, budget.messages.max(1).saturating_add(1));
-        let (seen, farthest) = (index.trimmings(), index.farthest_trim());
+        let (seen, farthest) = (index.removals(), index.farthest_dead());
         drop(index);
 
         let mut pager = Pager::new(self, budget, upto);
@@ -39,7 +59,7 @@ impl SledLog {
         let Pager { mut page, lost, .. } = pager;
         let index = self.index.read();
         page.trimmed = index.trimmed_after(filter, after);
-        if index.trimmings() != seen {
+        if index.removals() != seen {
             page.messages.retain(|message| !index.is_dead(message.topic().as_str(), message.position()));
         }
         let missing = lost.into_iter().find(|&position| index.is_alive(filter, position));
@@ -49,9 +69,38 @@ impl SledLog {
         }
     }
 
+    /// Visits live messages after a position, oldest first, without their contents, until `visit` has enough.
+    pub(super) fn walk_live(
+        &self,
+        after: Position,
+        visit: &mut dyn FnMut(&Seen<'_>) -> bool,
+    ) -> Result<(), LogError> {
+        let mut names = Names::default();
+        for chunk in self.store.chunks_after(after) {
+            let chunk = chunk?;
+            for record in chunk.records() {
+                let record = record.map_err(|damage| corrupt("chunk", chunk.first, damage))?;
+                if record.position <= after || self.index.read().is_dead(record.topic, record.position) {
+                    continue;
+                }
+                let topic = names.get(record.topic)?;
+                let cost =
+                    record.cost().map_err(|damage| corrupt("message", record.position, damage))? as u64;
+                let seen = Seen { position: record.position, time: record.time, topic: &topic, cost };
+                if !visit(&seen) {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn read_one(&self, position: Position) -> Result<Option<Message>, LogError> {
         if position > self.newest_committed() {
             return Ok(None);
+        }
+        if let Some(message) = self.ring.read().get(position) {
+            return Ok(Some(message.clone()));
         }
         let Some(chunk) = self.store.chunk_at(position)? else {
             return Ok(None);

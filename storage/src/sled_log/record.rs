@@ -14,6 +14,9 @@ use tailwire_model::{Draft, MediaType, Message, Position, Timestamp, Topic, mess
 
 use super::codec::{Damage, Reader, checksum, put_str, put_varint};
 
+/// What a record takes beside its topic and content, usually.
+pub(crate) const RECORD_OVERHEAD: usize = 16;
+
 const INLINE: u8 = 0;
 const FRAGMENTED: u8 = 1;
 
@@ -110,6 +113,29 @@ impl<'a> Record<'a> {
     }
 }
 
+impl Record<'_> {
+    /// The message's cost, as [`Draft::cost`] counts it, without decoding what it need not.
+    pub(crate) fn cost(&self) -> Result<usize, Damage> {
+        let content = match self.content {
+            Content::Fragmented(fragmented) => return Ok(fragmented.cost),
+            Content::Inline(content) => content,
+        };
+        let mut reader = Reader(content);
+        let flags = reader.byte()?;
+        if flags & MEDIA_OTHER != 0 {
+            reader.str()?;
+        }
+        let extras = if flags & HAS_EXTRAS == 0 { 0 } else { take_extras(flags, &mut reader)?.cost() };
+        Ok(Draft::cost_of(self.topic.len(), reader.0.len(), extras))
+    }
+
+    /// What the record takes in its chunk, roughly.
+    pub(crate) fn stored_bytes(&self) -> usize {
+        let content = if let Content::Inline(content) = self.content { content.len() } else { 0 };
+        RECORD_OVERHEAD + self.topic.len() + content
+    }
+}
+
 /// Encodes a message's content into `out`.
 pub(crate) fn put_content(out: &mut Vec<u8>, draft: &Draft) {
     let extras = draft.extras.as_deref();
@@ -191,8 +217,15 @@ mod tests {
             draft.extras = extras.map(Box::new);
             let mut content = Vec::new();
             put_content(&mut content, &draft);
+            let record = Record {
+                position: Position(1),
+                time: Timestamp(1),
+                topic: topic.as_str(),
+                content: Content::Inline(&content),
+            };
+            prop_assert_eq!(record.cost(), Ok(draft.cost()));
             let holder = Bytes::from(content);
-            prop_assert_eq!(take_content(topic, &holder, &holder), Ok(draft));
+            prop_assert_eq!(take_content(topic.clone(), &holder, &holder), Ok(draft));
         }
 
         #[test]

@@ -7,9 +7,11 @@
 //! | `fragments` | position, number | a part of a large message's content |
 //! | `trims` | topic | how far it was trimmed |
 //! | `keys` | span of time, idempotency key | what it was used for |
+//! | `places` | topic, key | the newest message of a key, where only that is kept |
+//! | `volatile` | topic | how far messages were lost that were never stored |
 //! | `options` | topic or pattern | what is set for it |
 //! | `epochs` | epoch | first position, how it was opened |
-//! | `meta` | `format`, `id`, `clean` | the format's version, the log's id, the mark of a clean close |
+//! | `meta` | `format`, `id`, `commits`, `clean` | the format's version, the log's id, the number of the last commit, the mark of a clean close |
 
 use std::{
     fs::File,
@@ -21,15 +23,21 @@ use std::{
 use bytes::Bytes;
 use sled::{Db, Tree};
 use tailwire_core::log::LogError;
-use tailwire_model::{Epochs, Position, Timestamp, admission::KeyRecord};
+use tailwire_model::{Epochs, Message, Position, Timestamp, Topic, admission::KeyRecord};
 
 use super::{
     chunk::{Chunk, Entry, pack},
     codec::Damage,
     record::Fragmented,
-    values::{fragment_key, key_key, key_span, put_key, put_options, put_trim, take_key},
+    values::{
+        fragment_key, key_key, key_span, place_key, put_key, put_lost, put_options, put_place, put_trim,
+        take_key, take_place,
+    },
 };
-use crate::batch::Changes;
+use crate::batch::{Changes, Holder, Place};
+
+const META_COMMITS: &str = "commits";
+const META_CLEAN: &str = "clean";
 
 /// Room that the disk must have beyond what a commit brings. The engine does not recover from a full disk without
 /// being opened again, so the log stops first, with enough left to trim, tidy and close.
@@ -65,6 +73,8 @@ pub(crate) struct Store {
     pub(crate) epochs: Tree,
     pub(crate) trims: Tree,
     pub(crate) keys: Tree,
+    pub(crate) places: Tree,
+    pub(crate) volatile: Tree,
     pub(crate) options: Tree,
     pub(crate) chunks: Tree,
     pub(crate) fragments: Tree,
@@ -80,6 +90,8 @@ impl Store {
             epochs: db.open_tree("epochs")?,
             trims: db.open_tree("trims")?,
             keys: db.open_tree("keys")?,
+            places: db.open_tree("places")?,
+            volatile: db.open_tree("volatile")?,
             options: db.open_tree("options")?,
             chunks: db.open_tree("chunks")?,
             fragments: db.open_tree("fragments")?,
@@ -94,16 +106,27 @@ impl Store {
         fs2::available_space(&self.dir).map_or(true, |available| suffices(available, bytes as u64))
     }
 
-    /// Writes what was appended and trimmed; durable only after [`Store::sync`]. The engine recovers its writes in
-    /// order, up to where a crash cut them off. So keys go first, since one without its messages is ignored; then
-    /// messages, of which an unfinished group is dropped; then trims, so that a trim proves that what it trims was
-    /// whole.
-    pub(crate) fn write(&self, changes: &Changes) -> sled::Result<()> {
+    /// Writes a commit; durable only after [`Store::sync`]. Returns the newest position that is stored with it. The engine
+    /// recovers its writes in order, up to where a crash cut them off. So keys and places go first, since one without
+    /// its messages is ignored; then messages, of which an unfinished group is dropped; then trims, so that a trim proves
+    /// that what it trims was whole; and last the commit's number, which proves all of it.
+    pub(crate) fn write(
+        &self,
+        changes: &Changes,
+        epochs: &Epochs,
+        commits: u64,
+    ) -> sled::Result<Option<Position>> {
         for (scoped, record) in &changes.keys {
             let key = key_key(key_span(record.time), scoped);
             self.keys.insert(&key, put_key(&key, record))?;
         }
-        for entry in pack(&changes.messages, &changes.groups) {
+        for (place, &(holder, before)) in &changes.places {
+            let key = place_key(place);
+            let named = |holder: Holder| (epochs.cursor_at(holder.position), holder.cost);
+            self.places.insert(&key, put_place(&key, [Some(named(holder)), before.map(named)]))?;
+        }
+        let (messages, groups) = changes.stored();
+        for entry in pack(&messages, &groups) {
             match entry {
                 Entry::Fragment(position, number, value) => {
                     self.fragments.insert(fragment_key(position, number), value)?;
@@ -113,7 +136,7 @@ impl Store {
                 }
             }
         }
-        for (topic, &(trim, time)) in &changes.trims {
+        for (topic, &(trim, time, _)) in &changes.trims {
             let topic = topic.as_str().as_bytes();
             self.trims.insert(topic, put_trim(topic, trim, time))?;
         }
@@ -125,7 +148,45 @@ impl Store {
                 self.options.insert(term, put_options(term, options))?;
             }
         }
-        Ok(())
+        self.write_commits(commits)?;
+        Ok(messages.last().map(Message::position))
+    }
+
+    /// Writes the number of a commit.
+    pub(crate) fn write_commits(&self, commits: u64) -> sled::Result<()> {
+        self.meta.insert(META_COMMITS, &commits.to_le_bytes()).map(drop)
+    }
+
+    /// The number of the last commit; zero if there was none.
+    pub(crate) fn commits(&self) -> sled::Result<u64> {
+        let value = self.meta.get(META_COMMITS)?;
+        Ok(value.and_then(|value| value.as_ref().try_into().ok()).map_or(0, u64::from_le_bytes))
+    }
+
+    /// Notes that a topic has messages that are not stored.
+    pub(crate) fn write_volatile(&self, topic: &Topic) -> sled::Result<()> {
+        let topic = topic.as_str().as_bytes();
+        self.volatile.insert(topic, put_lost(topic, Position::ZERO)).map(drop)
+    }
+
+    /// Writes the mark of a clean close: the newest position that is stored, by which it is known that the mark is of
+    /// just this state, and the newest that was ever given.
+    pub(crate) fn write_clean(&self, stored: Position, newest: Position, commits: u64) -> sled::Result<()> {
+        let value = [stored.0.to_le_bytes(), newest.0.to_le_bytes()].concat();
+        self.meta.insert(META_CLEAN, value)?;
+        self.write_commits(commits)
+    }
+
+    /// Takes the mark of a clean close away. Returns the newest position that was given before that close, if what is
+    /// stored is what was then.
+    pub(crate) fn take_clean(&self, stored: Position) -> sled::Result<Option<Position>> {
+        let value = self.meta.remove(META_CLEAN)?;
+        let halves = value.as_deref().and_then(|value| value.split_first_chunk::<8>());
+        let (then, newest) = match halves {
+            Some((then, newest)) => (u64::from_le_bytes(*then), newest.try_into().map(u64::from_le_bytes)),
+            None => return Ok(None),
+        };
+        Ok(newest.ok().filter(|_| then == stored.0).map(Position))
     }
 
     /// Makes durable what was written. The engine's flush alone leaves it in the disk's cache.
@@ -206,6 +267,18 @@ impl Store {
             }
         }
         Ok(None)
+    }
+
+    /// The message that holds a place, if it survived the last crash, or else the one before.
+    pub(crate) fn holder(&self, place: &Place, epochs: &Epochs) -> Result<Option<Holder>, LogError> {
+        let key = place_key(place);
+        let Some(value) = self.places.get(&key).map_err(failed)? else {
+            return Ok(None);
+        };
+        let holders = take_place(&key, &value)
+            .map_err(|Damage(what)| LogError::Corrupt(format!("the newest message of a key: {what}")))?;
+        let survivor = holders.into_iter().find(|(cursor, _)| epochs.cursor_at(cursor.position) == *cursor);
+        Ok(survivor.map(|(cursor, cost)| Holder { position: cursor.position, cost }))
     }
 }
 

@@ -7,6 +7,7 @@ use tailwire_model::{
 };
 
 use super::codec::{Damage, Reader, seal, unseal};
+use crate::batch::Place;
 
 /// Key of an epoch.
 pub(crate) fn epoch_key(epoch: Epoch) -> [u8; 4] {
@@ -143,6 +144,53 @@ pub(crate) fn take_key(key: &[u8], sealed: &[u8]) -> Result<KeyRecord, Damage> {
     Ok(KeyRecord { request, first, count: reader.u32()?, time: Timestamp(reader.u64()?) })
 }
 
+/// Key of a place: the topic, a zero byte that no topic has, and the key, if the place is a key's.
+pub(crate) fn place_key(place: &Place) -> Vec<u8> {
+    let topic = place.topic.as_str().as_bytes();
+    match &place.key {
+        None => [topic, &[0, 0]].concat(),
+        Some(key) => [topic, &[0, 1], key.as_bytes()].concat(),
+    }
+}
+
+/// Value of a place: who holds it, and who held it as of the commit before, which counts if the holder did not survive
+/// a crash.
+pub(crate) fn put_place(key: &[u8], holders: [Option<(Cursor, usize)>; 2]) -> Vec<u8> {
+    let mut value = Vec::with_capacity(44);
+    for (cursor, cost) in holders.into_iter().flatten() {
+        value.extend_from_slice(&cursor.epoch.number().to_le_bytes());
+        value.extend_from_slice(&cursor.position.0.to_le_bytes());
+        value.extend_from_slice(&(cost as u64).to_le_bytes());
+    }
+    seal(key, &mut value);
+    value
+}
+
+/// The holders of a place, the latest first.
+pub(crate) fn take_place(key: &[u8], sealed: &[u8]) -> Result<Vec<(Cursor, usize)>, Damage> {
+    let mut reader = Reader(unseal(key, sealed)?);
+    let mut holders = Vec::with_capacity(2);
+    while !reader.0.is_empty() {
+        let epoch = Epoch::new(reader.u32()?).ok_or(Damage("an epoch is too large"))?;
+        let cursor = Cursor { epoch, position: Position(reader.u64()?) };
+        let cost = usize::try_from(reader.u64()?).map_err(|_| Damage("a cost is too large"))?;
+        holders.push((cursor, cost));
+    }
+    Ok(holders)
+}
+
+/// Value of a topic with messages that are never stored: how far it has lost them, zero as long as it is not known.
+pub(crate) fn put_lost(topic: &[u8], upto: Position) -> Vec<u8> {
+    let mut value = upto.0.to_le_bytes().to_vec();
+    seal(topic, &mut value);
+    value
+}
+
+/// How far a topic has lost messages that were never stored.
+pub(crate) fn take_lost(topic: &[u8], sealed: &[u8]) -> Result<Position, Damage> {
+    Reader(unseal(topic, sealed)?).u64().map(Position)
+}
+
 /// Key of a fragment.
 pub(crate) fn fragment_key(position: Position, number: u32) -> [u8; 12] {
     let mut key = [0; 12];
@@ -153,6 +201,8 @@ pub(crate) fn fragment_key(position: Position, number: u32) -> [u8; 12] {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     #[test]
@@ -177,6 +227,16 @@ mod tests {
                 assert_eq!(take_options(b"a/*", &put_options(b"a/*", &options)), Ok(options));
             }
         }
+        let cursor = |position| Cursor { epoch, position: Position(position) };
+        let topic = tailwire_model::Topic::parse("a/b").unwrap();
+        for key in [None, Some("k".into())] {
+            let key = place_key(&Place { topic: topic.clone(), key });
+            let one = put_place(&key, [Some((cursor(7), 90)), None]);
+            assert_eq!(take_place(&key, &one), Ok(vec![(cursor(7), 90)]));
+            let two = put_place(&key, [Some((cursor(7), 90)), Some((cursor(2), 80))]);
+            assert_eq!(take_place(&key, &two), Ok(vec![(cursor(7), 90), (cursor(2), 80)]));
+        }
+        assert_eq!(take_lost(b"a", &put_lost(b"a", Position(4))), Ok(Position(4)));
         let key = key_key(key_span(Timestamp(1)), "caller key");
         let first = Cursor { epoch, position: Position(3) };
         let record = KeyRecord { request: Fingerprint([7; 16]), first, count: 4, time: Timestamp(1) };

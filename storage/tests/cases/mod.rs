@@ -4,5 +4,6 @@
 
 pub(crate) mod append;
 pub(crate) mod opening;
+pub(crate) mod options;
 pub(crate) mod read;
 pub(crate) mod trim;

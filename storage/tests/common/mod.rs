@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tailwire_core::log::{Appended, Budget, Commit, Feed, Group, Log, Stored};
 use tailwire_model::{
     Condition, Draft, Filter, Fingerprint, IdempotencyKey, MediaType, Message, Position, Term, Timestamp,
-    Topic,
+    Topic, message::Extras,
 };
 use tailwire_storage::{LogSettings, MemoryLog, SledLog};
 use tempfile::TempDir;
@@ -158,8 +158,20 @@ pub(crate) fn bodies(log: &impl Log, terms: &[&str]) -> Vec<String> {
     page.messages.iter().map(|message| String::from_utf8(message.draft.body.to_vec()).unwrap()).collect()
 }
 
+/// Gives every message of a group a key of its own topic.
+pub(crate) fn with_key(mut group: Group, key: &str) -> Group {
+    for draft in &mut group.drafts {
+        draft.extras = Some(Box::new(Extras { key: Some(key.into()), ..Extras::default() }));
+    }
+    group
+}
+
 pub(crate) fn tidy_all(log: &impl Log) {
-    while log.tidy(Timestamp(START)).unwrap() == Some(0) {}
+    tidy_all_at(log, START);
+}
+
+pub(crate) fn tidy_all_at(log: &impl Log, now: u64) {
+    while log.tidy(Timestamp(now)).unwrap() == Some(0) {}
 }
 
 /// A feed that keeps what it gets.

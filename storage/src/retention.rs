@@ -1,0 +1,270 @@
+//! Retention: which messages have to go, by the rules of their topics and the bound of the whole log. It decides in
+//! bounded steps and carries nothing out; it knows no store, only a way to look at what there is, oldest first.
+//!
+//! Three bounds, two ways to look. Count and bytes are a topic's own: a topic that a commit has touched is looked at
+//! from its head. Age and the bytes of the whole log go by log order, in which time runs, too: for each age that any
+//! rule names a frontier walks through the log, once, and everything behind it is looked after.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tailwire_core::log::{LogError, TopicInfo};
+use tailwire_model::{Keep, Position, Rules, Timestamp, Topic, limits::RETENTION_EVERY_MS};
+
+use crate::batch::Changes;
+
+/// Messages that one step looks at, of one topic or along one frontier.
+const STEP_MESSAGES: usize = 2_000;
+/// Topics whose bounds one step looks at.
+const STEP_TOPICS: usize = 64;
+/// Names that one step goes through after the rules have changed.
+const STEP_NAMES: usize = 1_000;
+
+/// A way to look at what is stored.
+pub(crate) trait Stock {
+    /// How many messages a topic holds, and what they take.
+    fn size(&self, topic: &Topic) -> (u64, u64);
+
+    /// What all messages take.
+    fn bytes(&self) -> u64;
+
+    /// Topics in order of their names, from after one.
+    fn topics(&self, after: &str, limit: usize) -> Vec<TopicInfo>;
+
+    /// Visits live messages after a position, oldest first, until `visit` says that it has enough.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    fn walk(&self, after: Position, visit: &mut dyn FnMut(&Seen<'_>) -> bool) -> Result<(), LogError>;
+
+    /// The `count` oldest live messages of a topic: their positions and costs.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    fn oldest(&self, topic: &Topic, count: usize) -> Result<Vec<(Position, u64)>, LogError>;
+}
+
+/// A stored message, as far as retention asks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Seen<'a> {
+    pub(crate) position: Position,
+    pub(crate) time: Timestamp,
+    pub(crate) topic: &'a Topic,
+    pub(crate) cost: u64,
+}
+
+/// Topics that have to be trimmed: up to where, and what that frees.
+pub(crate) type Trims = BTreeMap<Topic, (Position, u64)>;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Retention {
+    /// The bound of the whole log.
+    max_bytes: Option<u64>,
+    /// Topics that may have outgrown their own bounds.
+    due: BTreeSet<Topic>,
+    /// Topics that are to be compacted from their head, and how far they are.
+    uncompacted: BTreeMap<Topic, Position>,
+    /// After a change of the rules: the name up to which all topics were looked at.
+    names_after: Option<String>,
+    /// For each age: everything of that age up to here is gone.
+    frontiers: BTreeMap<u64, Position>,
+    /// When the frontiers are to be looked at again.
+    next_look: Timestamp,
+    /// Everything up to here is gone, whatever its topic.
+    floor: Position,
+}
+
+impl Retention {
+    /// Retention of a log that was just opened: every topic is looked at.
+    pub(crate) fn new(rules: &Rules, max_bytes: Option<u64>) -> Self {
+        let mut own = Self { max_bytes, ..Self::default() };
+        if !rules.is_empty() {
+            own.change(rules);
+        }
+        own
+    }
+
+    /// The rules have changed: every topic is looked at again.
+    fn change(&mut self, rules: &Rules) {
+        self.names_after = Some(String::new());
+        self.frontiers = rules.ages_ms().into_iter().map(|age| (age, Position::ZERO)).collect();
+        self.next_look = Timestamp::default();
+    }
+
+    /// Takes notice of a commit.
+    pub(crate) fn committed(&mut self, changes: &Changes, rules: &Rules) {
+        if changes.rules.is_some() {
+            self.change(rules);
+        }
+        if rules.is_empty() {
+            return;
+        }
+        for message in &changes.messages {
+            if !self.due.contains(message.topic()) && is_bounded(rules, message.topic()) {
+                self.due.insert(message.topic().clone());
+            }
+        }
+    }
+
+    /// A topic that has yet to be compacted, because it is since its messages were stored, and from where on.
+    pub(crate) fn uncompacted(&self) -> Option<(Topic, Position)> {
+        self.uncompacted.first_key_value().map(|(topic, after)| (topic.clone(), *after))
+    }
+
+    /// It is compacted up to a position, or altogether.
+    pub(crate) fn compacted(&mut self, topic: &Topic, upto: Position, ended: bool) {
+        if ended {
+            self.uncompacted.remove(topic);
+        } else if let Some(after) = self.uncompacted.get_mut(topic) {
+            *after = upto;
+        }
+    }
+
+    /// One step: adds to `trims` what has to go. Returns after how many milliseconds the next step is due, if one is.
+    ///
+    /// # Errors
+    /// When the store can't be read; the step is made again.
+    pub(crate) fn step(
+        &mut self,
+        now: Timestamp,
+        rules: &Rules,
+        stock: &impl Stock,
+        trims: &mut Trims,
+    ) -> Result<Option<u64>, LogError> {
+        if self.max_bytes.is_none() && rules.is_empty() {
+            return Ok(None);
+        }
+        self.go_through_names(rules, stock);
+        self.look_at_due(rules, stock, trims)?;
+        let mut more = self.names_after.is_some() || !self.due.is_empty();
+        if let Some(max) = self.max_bytes {
+            more |= self.raise_floor(max, stock, trims)?;
+        }
+        if now >= self.next_look {
+            let behind = self.advance_frontiers(now, rules, stock, trims)?;
+            more |= behind;
+            self.next_look = if behind { now } else { Timestamp(now.0 + RETENTION_EVERY_MS) };
+        }
+        if more || !trims.is_empty() {
+            return Ok(Some(0));
+        }
+        let has_ages = !self.frontiers.is_empty();
+        Ok(has_ages.then(|| self.next_look.since(now)))
+    }
+
+    fn go_through_names(&mut self, rules: &Rules, stock: &impl Stock) {
+        let Some(after) = self.names_after.take() else { return };
+        let infos = stock.topics(&after, STEP_NAMES);
+        if infos.len() == STEP_NAMES {
+            self.names_after = infos.last().map(|info| info.topic.as_str().to_owned());
+        }
+        for info in infos {
+            let rule = rules.of(&info.topic);
+            if rule.keep != Keep::All && info.messages > 1 {
+                self.uncompacted.insert(info.topic.clone(), Position::ZERO);
+            }
+            if is_bounded(rules, &info.topic) {
+                self.due.insert(info.topic);
+            }
+        }
+    }
+
+    /// Count and bytes of single topics.
+    fn look_at_due(&mut self, rules: &Rules, stock: &impl Stock, trims: &mut Trims) -> Result<(), LogError> {
+        for topic in self.due.iter().take(STEP_TOPICS).cloned().collect::<Vec<_>>() {
+            let (mut count, mut bytes) = stock.size(&topic);
+            let rule = rules.of(&topic);
+            let surplus = |count: u64, bytes: u64| {
+                rule.max_messages.is_some_and(|max| count > max)
+                    || rule.max_bytes.is_some_and(|max| bytes > max)
+            };
+            if !surplus(count, bytes) {
+                self.due.remove(&topic);
+                continue;
+            }
+            let mut oldest = stock.oldest(&topic, STEP_MESSAGES)?.into_iter();
+            let (mut upto, mut freed) = (None, 0);
+            // The newest stays: a bound that nothing fits would else make a topic that takes messages and has none.
+            while surplus(count, bytes)
+                && count > 1
+                && let Some((position, cost)) = oldest.next()
+            {
+                upto = Some(position);
+                freed += cost;
+                count -= 1;
+                bytes = bytes.saturating_sub(cost);
+            }
+            match upto {
+                Some(upto) => drop(trims.insert(topic, (upto, freed))),
+                None => drop(self.due.remove(&topic)),
+            }
+        }
+        Ok(())
+    }
+
+    /// The bound of the whole log. Returns whether there is more to do.
+    fn raise_floor(&mut self, max: u64, stock: &impl Stock, trims: &mut Trims) -> Result<bool, LogError> {
+        let mut surplus = stock.bytes().saturating_sub(max);
+        if surplus == 0 {
+            return Ok(false);
+        }
+        let (mut seen_count, mut floor) = (0, self.floor);
+        stock.walk(self.floor, &mut |seen| {
+            if surplus == 0 || seen_count == STEP_MESSAGES {
+                return false;
+            }
+            seen_count += 1;
+            floor = seen.position;
+            surplus = surplus.saturating_sub(seen.cost);
+            take(trims, seen);
+            true
+        })?;
+        self.floor = floor;
+        Ok(seen_count > 0 && surplus > 0)
+    }
+
+    /// Returns whether a frontier has not got to the messages yet that are young enough.
+    fn advance_frontiers(
+        &mut self,
+        now: Timestamp,
+        rules: &Rules,
+        stock: &impl Stock,
+        trims: &mut Trims,
+    ) -> Result<bool, LogError> {
+        let mut behind = false;
+        for (&age, frontier) in &mut self.frontiers {
+            let (mut seen_count, mut reached) = (0, *frontier);
+            stock.walk(*frontier, &mut |seen| {
+                if now.since(seen.time) < age {
+                    return false;
+                }
+                if seen_count == STEP_MESSAGES {
+                    behind = true;
+                    return false;
+                }
+                seen_count += 1;
+                reached = seen.position;
+                if rules.of(seen.topic).max_age_ms == Some(age) {
+                    take(trims, seen);
+                }
+                true
+            })?;
+            *frontier = reached;
+        }
+        Ok(behind)
+    }
+}
+
+fn is_bounded(rules: &Rules, topic: &Topic) -> bool {
+    let rule = rules.of(topic);
+    rule.max_messages.is_some() || rule.max_bytes.is_some()
+}
+
+/// Notes a message that has to go; those of its topic before it are noted already, or gone.
+fn take(trims: &mut Trims, seen: &Seen<'_>) {
+    let (upto, freed) = trims.entry(seen.topic.clone()).or_default();
+    if seen.position > *upto {
+        *upto = seen.position;
+        *freed += seen.cost;
+    }
+}

@@ -1,0 +1,159 @@
+//! Committing: what the batch holds goes to the store, as durably as was promised, and only then to the index, to the
+//! ring and to the followers.
+//!
+//! A commit in which anything is promised to be on the disk is synced; so is every earlier one with it. One of only
+//! relaxed messages, or of trims that retention would repeat, is written and left to the next sync, which comes within
+//! [`RELAXED_FLUSH_MS`]. After a write or a sync has failed nothing more is written: what the store holds beyond the
+//! last sync is unknown until the next opening.
+
+use std::{collections::HashSet, sync::Arc};
+
+use tailwire_core::log::{Commit, LogError};
+use tailwire_model::{Message, Position, Timestamp, Topic, Trim, limits::RELAXED_FLUSH_MS};
+
+use super::{
+    SledLog,
+    store::{self, guarded},
+    watermark::{Mark, Watermark},
+};
+use crate::batch::{Batch, Changes};
+
+/// The committing side of the log.
+pub(super) struct Writer {
+    pub(super) batch: Batch,
+    pub(super) state: State,
+    pub(super) watermark: Watermark,
+    /// As of the last write, and as of the last sync.
+    pub(super) mark: Mark,
+    pub(super) synced: Mark,
+    /// Since when something is written and not synced.
+    pub(super) unsynced: Option<Timestamp>,
+    /// Topics of which the store knows that messages of theirs are not in it.
+    pub(super) volatile: HashSet<Topic>,
+}
+
+pub(super) enum State {
+    Open,
+    /// A commit failed.
+    Failed(String),
+    Closed,
+}
+
+impl Writer {
+    pub(super) fn check(&self) -> Result<(), LogError> {
+        match &self.state {
+            State::Open => Ok(()),
+            State::Failed(why) => Err(LogError::Failed(why.clone())),
+            State::Closed => Err(LogError::Closed),
+        }
+    }
+
+    /// Remembers a failure, also for the next opening: what the kernel shows of the store may not be on the disk.
+    fn fail(&mut self, error: &LogError) -> LogError {
+        tracing::error!(%error, "a commit failed; the log takes no more messages until it is opened again");
+        self.state = State::Failed(error.to_string());
+        if let Err(error) = self.watermark.write(&Mark { in_doubt: true, ..self.synced }) {
+            tracing::error!(%error, "nor could that be written down");
+        }
+        LogError::Unknown(error.to_string())
+    }
+}
+
+impl SledLog {
+    pub(super) fn commit_batch(&self, writer: &mut Writer) -> Result<Position, LogError> {
+        if writer.batch.changes().is_empty() {
+            return Ok(self.newest_committed());
+        }
+        writer.check()?;
+        let changes = writer.batch.take();
+        guarded(|| self.write(writer, &changes)).map_err(|error| writer.fail(&error))?;
+        let watermark = writer.batch.newest();
+        self.publish(&changes, watermark);
+        let trims: Vec<(Topic, Trim)> =
+            changes.trims.into_iter().map(|(topic, (trim, ..))| (topic, trim)).collect();
+        let commit = Arc::new(Commit { watermark, messages: changes.messages, trims });
+        for feed in self.followers.lock().iter() {
+            feed.committed(commit.clone());
+        }
+        Ok(watermark)
+    }
+
+    /// Writes changes, and syncs them if that was promised.
+    fn write(&self, writer: &mut Writer, changes: &Changes) -> Result<(), LogError> {
+        let time = writer.batch.time(Timestamp::default());
+        let mark = Mark { commits: writer.mark.commits + 1, ..writer.mark };
+        for topic in changes.volatile().map(Message::topic) {
+            if !writer.volatile.contains(topic) {
+                self.store.write_volatile(topic).map_err(store::failed)?;
+                writer.volatile.insert(topic.clone());
+                writer.unsynced.get_or_insert(time);
+            }
+        }
+        if changes.is_all_volatile() {
+            return Ok(());
+        }
+        let newest = self.store.write(changes, &self.epochs, mark.commits).map_err(store::failed)?;
+        writer.mark = Mark { newest: newest.unwrap_or(mark.newest), ..mark };
+        let since = *writer.unsynced.get_or_insert(time);
+        if changes.promised || time.since(since) >= RELAXED_FLUSH_MS {
+            self.sync(writer)?;
+        }
+        Ok(())
+    }
+
+    /// Makes durable what was written, and says so beside the store.
+    fn sync(&self, writer: &mut Writer) -> Result<(), LogError> {
+        self.store.sync().map_err(store::failed)?;
+        (writer.unsynced, writer.synced) = (None, writer.mark);
+        writer.watermark.write(&writer.mark).map_err(|error| LogError::Failed(error.to_string()))
+    }
+
+    /// Makes durable what has waited for that long enough. Returns in how many milliseconds it wants that, if ever.
+    pub(super) fn flush(&self, writer: &mut Writer, now: Timestamp) -> Result<Option<u64>, LogError> {
+        if let Some(since) = writer.unsynced {
+            let waited = now.since(since);
+            if waited < RELAXED_FLUSH_MS {
+                return Ok(Some(RELAXED_FLUSH_MS - waited));
+            }
+            guarded(|| self.sync(writer)).map_err(|error| writer.fail(&error))?;
+        }
+        writer.watermark.tidy(now).map_err(|error| LogError::Failed(error.to_string()))
+    }
+
+    /// Closes in good order: the next opening is a clean one.
+    pub(super) fn finish(&self, writer: &mut Writer) -> Result<(), LogError> {
+        self.commit_batch(writer)?;
+        let newest = writer.batch.newest();
+        let mark = Mark { commits: writer.mark.commits + 1, ..writer.mark };
+        let closed = guarded(|| {
+            self.store.write_clean(mark.newest, newest, mark.commits).map_err(store::failed)?;
+            writer.mark = mark;
+            self.sync(writer)?;
+            let synced = writer.watermark.sync(Timestamp::default());
+            synced.map_err(|error| LogError::Failed(error.to_string()))
+        });
+        match closed {
+            Ok(()) => writer.state = State::Closed,
+            Err(error) => return Err(writer.fail(&error)),
+        }
+        Ok(())
+    }
+
+    /// Lets readers see what is committed, all at once.
+    fn publish(&self, changes: &Changes, watermark: Position) {
+        let mut index = self.index.write();
+        let dead = changes.apply(&mut index);
+        if !changes.volatile.is_empty() || !changes.trims.is_empty() {
+            self.ring.write().commit(changes);
+        }
+        if let Some(rules) = &changes.rules {
+            *self.rules.write() = rules.clone();
+        }
+        self.committed.store(watermark.0, std::sync::atomic::Ordering::Release);
+        drop(index);
+        if !dead.is_empty() {
+            self.graveyard.lock().extend(dead);
+        }
+        self.retention.lock().committed(changes, &self.rules.read());
+    }
+}
