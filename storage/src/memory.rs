@@ -43,7 +43,6 @@ struct Store {
     messages: BTreeMap<Position, Message>,
     keys: HashMap<String, KeyRecord>,
     index: Index,
-    dead: Vec<Position>,
     time: Timestamp,
 }
 
@@ -81,13 +80,13 @@ impl MemoryLog {
             return store.committed;
         }
         for message in &changes.messages {
-            store.index.add(message.topic(), message.position(), message.time);
+            store.index.add(message.topic().as_str(), message.position(), message.time, message.draft.cost());
             store.messages.insert(message.position(), message.clone());
             store.time = message.time;
         }
         for (topic, &(trim, time)) in &changes.trims {
-            let dead = store.index.trim(topic, trim, time);
-            store.dead.extend(dead);
+            // Nothing is ever sealed here, so no trim parts it.
+            store.index.trim(topic.as_str(), trim, time, None);
         }
         store.keys.extend(changes.keys);
         store.committed = writer.batch.newest();
@@ -210,13 +209,16 @@ impl Log for MemoryLog {
 
     fn tidy(&self) -> Result<bool, LogError> {
         let mut store = self.store.write();
-        let kept = store.dead.len().saturating_sub(TIDY_MESSAGES);
-        for position in store.dead.split_off(kept) {
-            store.messages.remove(&position);
+        if let Some(grave) = store.index.grave(TIDY_MESSAGES) {
+            for position in &grave.recent {
+                store.messages.remove(position);
+            }
+            let upto = grave.recent.last().copied().unwrap_or(grave.upto);
+            store.index.buried(grave.topic, upto);
         }
         let time = store.time;
         store.keys.retain(|_, record| admission::is_kept(record, time, IDEMPOTENCY_WINDOW_MS));
-        Ok(!store.dead.is_empty())
+        Ok(store.index.has_graves())
     }
 
     fn close(&self) -> Result<(), LogError> {

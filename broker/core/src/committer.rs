@@ -196,6 +196,8 @@ impl Committer {
         self.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
         if committed.is_ok() {
             self.count(&pending);
+            // The log has something to put in order after every commit, if only rarely much.
+            self.untidy = true;
         }
         let refused = pending.iter().any(Pending::is_refused);
         self.health.0.store(committed.is_ok() && !refused, Ordering::Relaxed);

@@ -2,12 +2,15 @@
 //! writes and syncs them, and only then lets the index and the watermark show them. What is stored and where stands
 //! in `store`, the layouts in `chunk`, `record` and `values`.
 
+mod behind;
 mod chunk;
-mod codec;
 mod open;
+mod postings;
 mod read;
 mod record;
+mod recover;
 mod store;
+mod table;
 mod tidy;
 mod values;
 
@@ -15,7 +18,6 @@ mod values;
 mod tests;
 
 use std::{
-    collections::VecDeque,
     path::Path,
     sync::{
         Arc,
@@ -32,12 +34,14 @@ use uuid::Uuid;
 
 pub use self::open::OpenError;
 use self::{
+    behind::Behind,
     open::Opened,
     store::{Store, guarded},
 };
 use crate::{
     batch::{Batch, Changes},
-    index::Index,
+    codec,
+    index::{Cut, Index},
 };
 
 /// A log in a directory of its own.
@@ -51,8 +55,8 @@ pub struct SledLog {
     /// Changes only while `index` is locked for writing.
     committed: AtomicU64,
     followers: Mutex<Vec<Arc<dyn Feed>>>,
-    /// Dead messages that are still stored.
-    graveyard: Mutex<VecDeque<Position>>,
+    /// How the index is written behind.
+    behind: Mutex<Behind>,
     tidying: Mutex<()>,
 }
 
@@ -84,17 +88,17 @@ impl SledLog {
     /// # Errors
     /// An [`OpenError`]; then no epoch was begun, unless it is [`OpenError::Io`], where that is unknown.
     pub fn open(dir: &Path, now: Timestamp) -> Result<Self, OpenError> {
-        let Opened { store, id, epochs, index, newest, time, dead } = open::open(dir, now)?;
+        let Opened { store, id, epochs, index, mark, newest, time } = open::open(dir, now)?;
         let writer = Writer { batch: Batch::new(newest, time), state: State::Open };
         Ok(Self {
             store,
             id,
             epochs: Arc::new(epochs),
             writer: Mutex::new(writer),
+            behind: Mutex::new(Behind::new(mark, newest)),
             index: RwLock::new(index),
             committed: AtomicU64::new(newest.0),
             followers: Mutex::default(),
-            graveyard: Mutex::new(dead.into()),
             tidying: Mutex::default(),
         })
     }
@@ -134,19 +138,16 @@ impl SledLog {
 
     /// Lets readers see what is durable, all at once.
     fn publish(&self, changes: &Changes, watermark: Position) {
-        let mut dead = Vec::new();
+        let cuts: Vec<Option<Cut>> =
+            changes.trims.iter().map(|(topic, (trim, _))| self.cut(topic.as_str(), trim.upto)).collect();
         let mut index = self.index.write();
         for message in &changes.messages {
-            index.add(message.topic(), message.position(), message.time);
+            index.add(message.topic().as_str(), message.position(), message.time, message.draft.cost());
         }
-        for (topic, &(trim, time)) in &changes.trims {
-            dead.append(&mut index.trim(topic, trim, time));
+        for ((topic, &(trim, time)), cut) in changes.trims.iter().zip(cuts) {
+            index.trim(topic.as_str(), trim, time, cut);
         }
         self.committed.store(watermark.0, Ordering::Release);
-        drop(index);
-        if !dead.is_empty() {
-            self.graveyard.lock().extend(dead);
-        }
     }
 }
 
@@ -206,8 +207,7 @@ impl Log for SledLog {
     }
 
     fn before_last(&self, filter: &Filter, count: usize) -> Result<Position, LogError> {
-        let index = self.index.read();
-        Ok(index.before_last(filter, count).unwrap_or_else(|| self.newest_committed()))
+        guarded(|| self.find_before_last(filter, count))
     }
 
     fn get(&self, position: Position) -> Result<Option<Message>, LogError> {
@@ -241,7 +241,7 @@ impl Log for SledLog {
                 State::Failed(why) => return Err(LogError::Failed(why.clone())),
             }
         };
-        guarded(|| self.tidy_step(time))
+        guarded(|| Ok(self.tidy_step(time)? | self.write_behind_step()?))
     }
 
     fn close(&self) -> Result<(), LogError> {
@@ -254,6 +254,7 @@ impl Log for SledLog {
         self.commit_batch(&mut writer)?;
         let newest = writer.batch.newest();
         let marked = guarded(|| {
+            self.write_behind_all()?;
             open::mark_clean(&self.store, newest).and_then(|()| self.store.sync()).map_err(store::failed)
         });
         writer.state = match &marked {

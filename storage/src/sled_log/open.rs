@@ -1,5 +1,5 @@
-//! Opening: takes the lock, finds what the last process left, drops what a crash left unfinished, rebuilds the index,
-//! and begins an epoch. After it returns everything found is as durable as if it had been committed.
+//! Opening: takes the lock, finds what the last process left, drops what a crash left unfinished, brings the index up to
+//! date (`recover`), and begins an epoch. After it returns everything found is as durable as if it had been committed.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -18,7 +18,9 @@ use uuid::Uuid;
 
 use super::{
     codec::Damage,
+    recover::{self, StoredTrim},
     store::{NOT_AS_WRITTEN, Store},
+    table::Mark,
     values::{epoch_key, put_epoch, take_epoch, take_trim},
 };
 use crate::index::Index;
@@ -63,10 +65,10 @@ pub(super) struct Opened {
     pub(super) id: Uuid,
     pub(super) epochs: Epochs,
     pub(super) index: Index,
+    /// How far the index is written.
+    pub(super) mark: Mark,
     pub(super) newest: Position,
     pub(super) time: Timestamp,
-    /// Messages that were trimmed and are still stored.
-    pub(super) dead: Vec<Position>,
 }
 
 pub(super) fn open(dir: &Path, now: Timestamp) -> Result<Opened, OpenError> {
@@ -78,23 +80,19 @@ pub(super) fn open(dir: &Path, now: Timestamp) -> Result<Opened, OpenError> {
     let store = Store::new(db, Box::new(file), dir).map_err(failed)?;
 
     let id = identify(&store)?;
-    let mut index = Index::default();
-    for entry in &store.trims {
-        let (key, value) = entry.map_err(failed)?;
-        let (trim, time) = take_trim(&key, &value).map_err(|damage| corrupt("a trim", damage))?;
-        index.trim(&topic(&key)?, trim, time);
-    }
-    let proven = index.farthest_trim();
+    let trims = read_trims(&store)?;
+    let proven = trims.iter().map(|(_, trim, _)| trim.upto).max().unwrap_or_default();
     drop_unfinished(&store, proven)?;
-    let (stored, dead) = scan(&store, &mut index)?;
+    let stored = store.last_chunk().map_err(unreadable)?.map_or(Position::ZERO, |last| last.last);
     let newest = stored.max(proven);
+    let (index, mark) = recover::recover(&store, &trims, newest).map_err(unreadable)?;
     drop_fragments_after(&store, newest)?;
     let time = index.newest_time();
 
     let epochs = begin_epoch(&store, newest, now)?;
     store.sync().map_err(failed)?;
     sync_names(dir, existed).map_err(|error| OpenError::Io(error.to_string()))?;
-    Ok(Opened { store, id, epochs, index, newest, time, dead })
+    Ok(Opened { store, id, epochs, index, mark, newest, time })
 }
 
 /// Writes the mark of a clean close, not yet durably.
@@ -190,30 +188,16 @@ fn drop_fragments_after(store: &Store, newest: Position) -> Result<(), OpenError
     Ok(())
 }
 
-/// Adds every live message to the index. Answers the newest position stored, and the dead messages.
-fn scan(store: &Store, index: &mut Index) -> Result<(Position, Vec<Position>), OpenError> {
-    let mut newest = Position::ZERO;
-    let mut dead = Vec::new();
-    // Topics come in runs, and parsing a name costs more than all the rest.
-    let mut names: Option<Topic> = None;
-    for chunk in store.chunks_after(Position::ZERO) {
-        let chunk = chunk.map_err(unreadable)?;
-        newest = chunk.last;
-        for record in chunk.records() {
-            let record = record.map_err(|damage| corrupt("a message", damage))?;
-            if index.is_dead(record.topic, record.position) {
-                dead.push(record.position);
-                continue;
-            }
-            let known = names.take().filter(|last| last.as_str() == record.topic);
-            let name = known
-                .or_else(|| index.name(record.topic))
-                .map_or_else(|| topic(record.topic.as_bytes()), Ok)?;
-            index.add(&name, record.position, record.time);
-            names = Some(name);
-        }
+fn read_trims(store: &Store) -> Result<Vec<StoredTrim>, OpenError> {
+    let mut trims = Vec::new();
+    for entry in &store.trims {
+        let (key, value) = entry.map_err(failed)?;
+        let (trim, time) = take_trim(&key, &value).map_err(|damage| corrupt("a trim", damage))?;
+        let name = std::str::from_utf8(&key).ok().and_then(|name| Topic::parse(name).ok());
+        let topic = name.ok_or_else(|| corrupt("a trim", Damage("its topic is not a topic")))?;
+        trims.push((topic, trim, time));
     }
-    Ok((newest, dead))
+    Ok(trims)
 }
 
 /// Lists the epochs and adds this opening's.
@@ -254,11 +238,6 @@ fn sync_names(dir: &Path, existed: bool) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-fn topic(name: &[u8]) -> Result<Topic, OpenError> {
-    let name = std::str::from_utf8(name).ok().and_then(|name| Topic::parse(name).ok());
-    name.ok_or_else(|| corrupt("a message", Damage("its topic is not a topic")))
 }
 
 fn corrupt(what: &str, Damage(damage): Damage) -> OpenError {

@@ -7,8 +7,10 @@
 //! | `fragments` | position, number | a part of a large message's content |
 //! | `trims` | topic | how far it was trimmed |
 //! | `keys` | span of time, idempotency key | what it was used for |
+//! | `topics` | number of a shelf | eight topics of the index |
+//! | `postings` | topic, first position | a block of a topic's postings |
 //! | `epochs` | epoch | first position, how it was opened |
-//! | `meta` | `format`, `id`, `clean` | the format's version, the log's id, the mark of a clean close |
+//! | `meta` | `format`, `id`, `clean`, `indexed` | the format's version, the log's id, the mark of a clean close, how far the index is written |
 
 use std::{
     fs::File,
@@ -25,6 +27,7 @@ use tailwire_model::{Epochs, Position, Timestamp, admission::KeyRecord};
 use super::{
     chunk::{Chunk, Entry, pack},
     codec::Damage,
+    postings::PostingsTree,
     record::Fragmented,
     values::{fragment_key, key_key, key_span, put_key, put_trim, take_key},
 };
@@ -66,6 +69,8 @@ pub(crate) struct Store {
     pub(crate) keys: Tree,
     pub(crate) chunks: Tree,
     pub(crate) fragments: Tree,
+    pub(crate) topics: Tree,
+    pub(crate) postings: PostingsTree,
     pub(crate) disk: Box<dyn Disk>,
     pub(crate) dir: Box<Path>,
 }
@@ -80,6 +85,8 @@ impl Store {
             keys: db.open_tree("keys")?,
             chunks: db.open_tree("chunks")?,
             fragments: db.open_tree("fragments")?,
+            topics: db.open_tree("topics")?,
+            postings: PostingsTree(db.open_tree("postings")?),
             db,
             disk,
             dir: dir.into(),

@@ -11,6 +11,7 @@ use super::{
     store::{corrupt, failed},
     values::key_span,
 };
+use crate::index::{Blocks, Grave};
 
 /// Dead messages that one step looks for: at worst as many chunks, 1 MB, are rewritten.
 const STEP_MESSAGES: usize = 256;
@@ -21,22 +22,45 @@ impl SledLog {
     /// One step; answers whether more is left.
     pub(super) fn tidy_step(&self, time: Timestamp) -> Result<bool, LogError> {
         let _only_one = self.tidying.lock();
-        let step: Vec<Position> = {
-            let mut graveyard = self.graveyard.lock();
-            let count = graveyard.len().min(STEP_MESSAGES);
-            graveyard.drain(..count).collect()
-        };
-        if let Err(error) = self.bury(&step) {
-            self.graveyard.lock().extend(step);
-            return Err(error);
+        let grave = self.index.read().grave(STEP_MESSAGES);
+        if let Some(grave) = &grave {
+            self.bury_some(grave)?;
         }
         let keys_left = self.expire_keys(time)?;
-        let dead_left = !self.graveyard.lock().is_empty();
-        if !step.is_empty() && !dead_left {
+        let dead_left = self.index.read().has_graves();
+        if grave.is_some() && !dead_left {
             // So that a DELETE is carried out on the disk even when no commit follows it.
             self.store.sync().map_err(failed)?;
         }
         Ok(dead_left || keys_left)
+    }
+
+    /// Buries the oldest of a topic's dead: those of one sealed block, or else those that are known without.
+    fn bury_some(&self, grave: &Grave) -> Result<(), LogError> {
+        let upto = match grave.sealed {
+            Some((buried, last)) => {
+                let block = self.store.postings.beyond(grave.topic, buried)?;
+                match block.filter(|block| block.first <= grave.upto && block.last <= last) {
+                    Some(block) => {
+                        let positions = block.postings.iter().map(|posting| posting.position);
+                        let dead = positions.take_while(|&position| position <= grave.upto);
+                        self.bury(&dead.collect::<Vec<_>>())?;
+                        if block.last <= grave.upto {
+                            self.store.postings.remove(grave.topic, &block).map_err(failed)?;
+                        }
+                        block.last.min(grave.upto)
+                    }
+                    // An earlier process got further than the index as it was written.
+                    None => last.min(grave.upto),
+                }
+            }
+            None => {
+                self.bury(&grave.recent)?;
+                grave.recent.last().copied().unwrap_or(grave.upto)
+            }
+        };
+        self.index.write().buried(grave.topic, upto);
+        Ok(())
     }
 
     fn bury(&self, dead: &[Position]) -> Result<(), LogError> {

@@ -181,7 +181,7 @@ fn a_closed_queue_is_emptied_and_then_the_log_is_closed() {
     assert_eq!(committer.queue.publish(group(&["a"])).unwrap_err(), WriteError::Draining);
     committer.run().unwrap();
     assert_eq!(position(publish), Ok(1));
-    assert_eq!(*script.calls.lock(), ["append 1", "commit", "close"]);
+    assert_eq!(*script.calls.lock(), ["append 1", "commit", "tidy", "close"]);
 }
 
 #[test]
