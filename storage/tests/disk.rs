@@ -8,7 +8,7 @@ use std::{fs, panic, path::Path};
 
 use common::{
     Harness, OnDisk, START, UNBOUNDED, all, append, bodies, filter, group, keyed, publish, stored, tidy_all,
-    topic,
+    topic, with_tree,
 };
 use tailwire_core::log::{Appended, Log};
 use tailwire_model::{
@@ -16,17 +16,6 @@ use tailwire_model::{
     limits::{IDEMPOTENCY_WINDOW_MS, MESSAGE_BYTES_MAX},
 };
 use tailwire_storage::{OpenError, SledLog};
-
-/// Opens a tree of a log that is not open.
-fn with_tree<T>(dir: &Path, name: &str, change: impl FnOnce(&sled::Tree) -> T) -> T {
-    let open = || sled::Config::new().path(dir).flush_every_ms(None).open();
-    // The log before may still be letting go of the lock.
-    let db = std::iter::repeat_with(open).take(1000).find_map(Result::ok).unwrap();
-    let tree = db.open_tree(name).unwrap();
-    let result = change(&tree);
-    tree.flush().unwrap();
-    result
-}
 
 /// Whether any value of a tree holds these bytes.
 fn holds(dir: &Path, name: &str, text: &str) -> bool {

@@ -27,7 +27,7 @@ const ROUND_MESSAGES_PER_TOPIC: u64 = 2;
 /// Where writing behind stands.
 #[derive(Debug)]
 pub(super) struct Behind {
-    mark: Mark,
+    pub(super) mark: Mark,
     /// What the round that runs will have written, and the shelves that are left of it.
     round: Option<(Mark, usize)>,
     /// The newest position as of the last step.
@@ -116,7 +116,7 @@ impl SledLog {
     }
 
     /// Writes up to so many shelves of a round, which it begins if none runs, and at its end the mark.
-    fn shelve_step(&self, behind: &mut Behind, shelves: usize) -> Result<(), LogError> {
+    pub(super) fn shelve_step(&self, behind: &mut Behind, shelves: usize) -> Result<(), LogError> {
         let (mark, left) = behind.round.take().unwrap_or_else(|| {
             let index = self.index.read();
             let mark = Mark { position: self.newest_committed(), topics: index.next_id().0, ..behind.mark };

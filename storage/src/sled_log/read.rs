@@ -85,22 +85,44 @@ impl SledLog {
     }
 
     pub(super) fn find_before_last(&self, filter: &Filter, count: usize) -> Result<Position, LogError> {
-        let mut tries = 0;
-        loop {
+        for _ in 0..PLAN_TRIES {
             let (outline, seen, committed) = {
                 let index = self.index.read();
                 (index.outline_last(filter, count), index.trimmings(), self.newest_committed())
             };
             match outline.before_last(&self.store.postings, count) {
                 Ok(found) => return Ok(found.unwrap_or(committed)),
-                Err(_) if tries < PLAN_TRIES && self.index.read().trimmings() != seen => tries += 1,
+                Err(_) if self.index.read().trimmings() != seen => {}
                 Err(error) => {
-                    let error = error.into();
-                    self.suspect(&error);
-                    return Err(error);
+                    self.suspect(&error.into());
+                    break;
                 }
             }
         }
+        self.scan_before_last(filter, count)
+    }
+
+    /// The same without an index to ask.
+    fn scan_before_last(&self, filter: &Filter, count: usize) -> Result<Position, LogError> {
+        let (mut left, committed) = (count, self.newest_committed());
+        let mut oldest = None;
+        for chunk in self.store.chunks_before(committed.next()) {
+            let chunk = chunk?;
+            let mut found = Vec::new();
+            for record in chunk.records() {
+                let record = record.map_err(|damage| corrupt("chunk", chunk.first, damage))?;
+                let dead = || self.index.read().is_dead(record.topic, record.position);
+                if record.position <= committed && filter.matches_name(record.topic) && !dead() {
+                    found.push(record.position);
+                }
+            }
+            oldest = found.iter().rev().take(left).next_back().copied().or(oldest);
+            left = left.saturating_sub(found.len());
+            if left == 0 {
+                break;
+            }
+        }
+        Ok(oldest.map_or(committed, Position::previous))
     }
 
     pub(super) fn read_one(&self, position: Position) -> Result<Option<Message>, LogError> {

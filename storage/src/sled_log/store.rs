@@ -155,6 +155,11 @@ impl Store {
         })
     }
 
+    /// The chunks that begin before a position, newest first.
+    pub(crate) fn chunks_before(&self, before: Position) -> impl Iterator<Item = Result<Chunk, LogError>> {
+        self.chunks.range(..before.0.to_be_bytes()).rev().map(open_chunk)
+    }
+
     /// The content of a large message; `None` if fragments are gone.
     pub(crate) fn content(&self, position: Position, is: &Fragmented) -> Result<Option<Bytes>, LogError> {
         let mut content = Vec::with_capacity(is.length);

@@ -162,6 +162,17 @@ pub(crate) fn tidy_all(log: &impl Log) {
     while log.tidy().unwrap() {}
 }
 
+/// Opens a tree of a log that is not open.
+pub(crate) fn with_tree<T>(dir: &Path, name: &str, change: impl FnOnce(&sled::Tree) -> T) -> T {
+    let open = || sled::Config::new().path(dir).flush_every_ms(None).open();
+    // The log before may still be letting go of the lock.
+    let db = std::iter::repeat_with(open).take(1000).find_map(Result::ok).unwrap();
+    let tree = db.open_tree(name).unwrap();
+    let result = change(&tree);
+    tree.flush().unwrap();
+    result
+}
+
 /// A feed that keeps what it gets.
 #[derive(Default)]
 pub(crate) struct Recorder(pub(crate) Mutex<Vec<Arc<Commit>>>);
