@@ -17,7 +17,7 @@ use tailwire_model::{
     limits::IDEMPOTENCY_WINDOW_MS,
 };
 
-use crate::index::{Freed, Index};
+use crate::index::{Cut, Index};
 
 /// What a store remembers of what was committed.
 pub(crate) trait Memory {
@@ -83,8 +83,8 @@ pub(crate) struct Changes {
     pub(crate) groups: Vec<Range<usize>>,
     /// The keys that the groups were published with.
     pub(crate) keys: HashMap<String, KeyRecord>,
-    /// Each trimmed topic, with the time of its newest message, and how much that frees.
-    pub(crate) trims: BTreeMap<Topic, (Trim, Timestamp, Freed)>,
+    /// Each trimmed topic, with the time of its newest message.
+    pub(crate) trims: BTreeMap<Topic, (Trim, Timestamp)>,
     /// The terms whose options were set, with what is set for them.
     pub(crate) options: BTreeMap<Term, Options>,
     /// The options that hold from here on, if any were set.
@@ -112,34 +112,22 @@ impl Changes {
             && self.places.is_empty()
     }
 
-    /// Shows an index what is committed. Returns the stored messages that are dead from here on.
-    pub(crate) fn apply(&self, index: &mut Index) -> Vec<Position> {
-        let mut dead = Vec::new();
-        let is_trimmed = |message: &Message| {
-            self.trims.get(message.topic()).is_some_and(|(trim, ..)| message.position() <= trim.upto)
-        };
-        let add = |index: &mut Index, message: &Message, cost| {
-            let (topic, position) = (message.topic(), message.position());
+    /// Shows an index what is committed. `cuts` are what was read for the trims, in their order.
+    pub(crate) fn apply(&self, index: &mut Index, cuts: Vec<Option<Cut>>) {
+        for message in &self.messages {
+            let (topic, position) = (message.topic().as_str(), message.position());
             if self.is_volatile(message) {
                 index.pass(topic, position, message.time);
             } else {
-                index.add(topic, position, message.time, cost);
+                index.add(topic, position, message.time, message.draft.cost());
             }
-        };
-        // What a trim takes comes before what it spares, so that all that is there when it comes is what it frees.
-        for message in self.messages.iter().filter(|message| !self.trims.is_empty() && is_trimmed(message)) {
-            add(index, message, message.draft.cost());
         }
-        for (topic, &(trim, time, freed)) in &self.trims {
-            dead.append(&mut index.trim(topic, trim, time, freed));
-        }
-        for message in self.messages.iter().filter(|message| self.trims.is_empty() || !is_trimmed(message)) {
-            add(index, message, message.draft.cost());
+        for ((topic, &(trim, time)), cut) in self.trims.iter().zip(cuts) {
+            index.trim(topic.as_str(), trim, time, cut);
         }
         for (topic, holder) in &self.superseded {
-            dead.extend(index.remove(topic, holder.position, holder.cost).then_some(holder.position));
+            index.supersede(topic.as_str(), holder.position, holder.cost as u64);
         }
-        dead
     }
 
     /// The messages that are not to be stored.
@@ -346,19 +334,19 @@ impl Batch {
     /// Trims a topic up to its newest appended message, if that was not done already.
     pub(crate) fn trim(&mut self, topic: &Topic, reason: TrimReason, index: &Index) {
         let upto = self.tail(topic, index).0;
-        self.trim_upto(topic, Trim { upto, reason }, Freed::All, index);
+        self.trim_upto(topic, Trim { upto, reason }, index);
     }
 
     /// Trims a topic up to a message of its own, if that was not done already.
-    pub(crate) fn trim_upto(&mut self, topic: &Topic, trim: Trim, freed: Freed, index: &Index) {
-        let pending = self.changes.trims.get(topic).map(|&(trim, ..)| trim);
+    pub(crate) fn trim_upto(&mut self, topic: &Topic, trim: Trim, index: &Index) {
+        let pending = self.changes.trims.get(topic).map(|&(trim, _)| trim);
         let before =
             pending.or_else(|| index.trimmed(topic.as_str())).map_or(Position::ZERO, |trim| trim.upto);
         if trim.upto > before {
             // What retention takes it would take again.
             self.changes.promised |= trim.reason == TrimReason::Deleted;
             let time = self.tail(topic, index).1;
-            self.changes.trims.insert(topic.clone(), (trim, time, freed));
+            self.changes.trims.insert(topic.clone(), (trim, time));
         }
     }
 

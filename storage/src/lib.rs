@@ -2,6 +2,7 @@
 //! batch of what is appended and not yet committed, and know nothing of clients, transports or threads.
 
 mod batch;
+mod codec;
 mod index;
 pub mod memory;
 mod retention;

@@ -21,7 +21,7 @@ use tailwire_model::{
 
 use crate::{
     batch::{Batch, Holder, Memory, Place},
-    index::{Freed, Index},
+    index::Index,
     retention::{Retention, Seen, Stock, Trims},
 };
 
@@ -51,7 +51,6 @@ struct Store {
     places: HashMap<Place, Holder>,
     index: Index,
     rules: Arc<Rules>,
-    dead: Vec<Position>,
     time: Timestamp,
 }
 
@@ -95,8 +94,8 @@ impl MemoryLog {
             store.messages.insert(message.position(), message.clone());
             store.time = message.time;
         }
-        let dead = changes.apply(&mut store.index);
-        store.dead.extend(dead);
+        // Nothing is ever sealed here, so no trim parts it.
+        changes.apply(&mut store.index, vec![None; changes.trims.len()]);
         writer.retention.committed(&changes, changes.rules.as_ref().unwrap_or(&store.rules));
         store.places.extend(changes.places.into_iter().map(|(place, (holder, _))| (place, holder)));
         store.keys.extend(changes.keys);
@@ -107,7 +106,7 @@ impl MemoryLog {
         let watermark = store.committed;
         drop(store);
         let trims: Vec<(Topic, Trim)> =
-            changes.trims.into_iter().map(|(topic, (trim, ..))| (topic, trim)).collect();
+            changes.trims.into_iter().map(|(topic, (trim, _))| (topic, trim)).collect();
         let commit = Arc::new(Commit { watermark, messages: changes.messages, trims });
         for feed in self.followers.lock().iter() {
             feed.committed(commit.clone());
@@ -121,9 +120,8 @@ impl MemoryLog {
         let mut trims = Trims::default();
         let store = self.store.read();
         let again = writer.retention.step(writer.batch.time(now), &store.rules, &*store, &mut trims)?;
-        for (topic, (upto, freed)) in trims {
-            let trim = Trim { upto, reason: TrimReason::Retention };
-            writer.batch.trim_upto(&topic, trim, Freed::Bytes(freed), &store.index);
+        for (topic, upto) in trims {
+            writer.batch.trim_upto(&topic, Trim { upto, reason: TrimReason::Retention }, &store.index);
         }
         drop(store);
         self.commit_batch(writer);
@@ -140,7 +138,7 @@ impl MemoryLog {
         }
         drop(store);
         self.commit_batch(writer);
-        writer.retention.compacted(&topic, Position::MAX, true);
+        writer.retention.compacted(&topic, None);
         Ok(Some(0))
     }
 }
@@ -157,7 +155,7 @@ impl Memory for Store {
 
 impl Stock for Store {
     fn size(&self, topic: &Topic) -> (u64, u64) {
-        self.index.size(topic)
+        self.index.size(topic.as_str())
     }
 
     fn bytes(&self) -> u64 {
@@ -310,13 +308,20 @@ impl Log for MemoryLog {
         let again = self.retain(&mut writer, now)?;
         let compacted = self.compact(&mut writer)?;
         let mut store = self.store.write();
-        let kept = store.dead.len().saturating_sub(TIDY_MESSAGES);
-        for position in store.dead.split_off(kept) {
+        if let Some(grave) = store.index.grave(TIDY_MESSAGES) {
+            for position in &grave.recent {
+                store.messages.remove(position);
+            }
+            let upto = grave.recent.last().copied().unwrap_or(grave.upto);
+            store.index.buried(grave.topic, upto);
+        }
+        for (position, topic) in store.index.superseded(Position::ZERO, TIDY_MESSAGES) {
             store.messages.remove(&position);
+            store.index.unposted(topic, position, None);
         }
         let time = store.time;
         store.keys.retain(|_, record| admission::is_kept(record, time, IDEMPOTENCY_WINDOW_MS));
-        let dead = (!store.dead.is_empty()).then_some(0);
+        let dead = (store.index.has_graves() || store.index.superseded_count() > 0).then_some(0);
         Ok([again, compacted, dead].into_iter().flatten().min())
     }
 

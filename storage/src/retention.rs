@@ -52,8 +52,20 @@ pub(crate) struct Seen<'a> {
     pub(crate) cost: u64,
 }
 
-/// Topics that have to be trimmed: up to where, and what that frees.
-pub(crate) type Trims = BTreeMap<Topic, (Position, u64)>;
+/// Topics that have to be trimmed, and up to where.
+pub(crate) type Trims = BTreeMap<Topic, Position>;
+
+/// How far the compaction of a topic from its head is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Compaction {
+    /// Up to here it is done.
+    pub(crate) upto: Position,
+    /// The topic's tail as it began.
+    pub(crate) tail: Position,
+    /// Messages up to there that stay, and what they cost.
+    pub(crate) count: u64,
+    pub(crate) bytes: u64,
+}
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -62,8 +74,8 @@ pub(crate) struct Retention {
     max_bytes: Option<u64>,
     /// Topics that may have outgrown their own bounds.
     due: BTreeSet<Topic>,
-    /// Topics that are to be compacted from their head, and how far they are.
-    uncompacted: BTreeMap<Topic, Position>,
+    /// Topics that are to be compacted from their head.
+    uncompacted: BTreeMap<Topic, Compaction>,
     /// After a change of the rules: the name up to which all topics were looked at.
     names_after: Option<String>,
     /// For each age: everything of that age up to here is gone.
@@ -106,17 +118,16 @@ impl Retention {
         }
     }
 
-    /// A topic that has yet to be compacted, because it is since its messages were stored, and from where on.
-    pub(crate) fn uncompacted(&self) -> Option<(Topic, Position)> {
-        self.uncompacted.first_key_value().map(|(topic, after)| (topic.clone(), *after))
+    /// A topic that has yet to be compacted, because it is since its messages were stored.
+    pub(crate) fn uncompacted(&self) -> Option<(Topic, Compaction)> {
+        self.uncompacted.first_key_value().map(|(topic, compaction)| (topic.clone(), *compaction))
     }
 
-    /// It is compacted up to a position, or altogether.
-    pub(crate) fn compacted(&mut self, topic: &Topic, upto: Position, ended: bool) {
-        if ended {
-            self.uncompacted.remove(topic);
-        } else if let Some(after) = self.uncompacted.get_mut(topic) {
-            *after = upto;
+    /// Its compaction has got further, or with `None` to its end.
+    pub(crate) fn compacted(&mut self, topic: &Topic, compaction: Option<Compaction>) {
+        match (compaction, self.uncompacted.get_mut(topic)) {
+            (Some(further), Some(compaction)) => *compaction = further,
+            _ => drop(self.uncompacted.remove(topic)),
         }
     }
 
@@ -161,7 +172,7 @@ impl Retention {
         for info in infos {
             let rule = rules.of(&info.topic);
             if rule.keep != Keep::All && info.messages > 1 {
-                self.uncompacted.insert(info.topic.clone(), Position::ZERO);
+                self.uncompacted.insert(info.topic.clone(), Compaction::default());
             }
             if is_bounded(rules, &info.topic) {
                 self.due.insert(info.topic);
@@ -183,19 +194,18 @@ impl Retention {
                 continue;
             }
             let mut oldest = stock.oldest(&topic, STEP_MESSAGES)?.into_iter();
-            let (mut upto, mut freed) = (None, 0);
+            let mut upto = None;
             // The newest stays: a bound that nothing fits would else make a topic that takes messages and has none.
             while surplus(count, bytes)
                 && count > 1
                 && let Some((position, cost)) = oldest.next()
             {
                 upto = Some(position);
-                freed += cost;
                 count -= 1;
                 bytes = bytes.saturating_sub(cost);
             }
             match upto {
-                Some(upto) => drop(trims.insert(topic, (upto, freed))),
+                Some(upto) => drop(trims.insert(topic, upto)),
                 None => drop(self.due.remove(&topic)),
             }
         }
@@ -260,11 +270,8 @@ fn is_bounded(rules: &Rules, topic: &Topic) -> bool {
     rule.max_messages.is_some() || rule.max_bytes.is_some()
 }
 
-/// Notes a message that has to go; those of its topic before it are noted already, or gone.
+/// Notes a message that has to go, and with it all of its topic before it.
 fn take(trims: &mut Trims, seen: &Seen<'_>) {
-    let (upto, freed) = trims.entry(seen.topic.clone()).or_default();
-    if seen.position > *upto {
-        *upto = seen.position;
-        *freed += seen.cost;
-    }
+    let upto = trims.entry(seen.topic.clone()).or_default();
+    *upto = seen.position.max(*upto);
 }

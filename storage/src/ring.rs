@@ -36,7 +36,7 @@ impl Ring {
     /// Takes in what a commit has of messages that are not stored, and takes out what it trims.
     pub(crate) fn commit(&mut self, changes: &Changes) {
         changes.volatile().for_each(|message| self.push(message.clone()));
-        for (topic, (trim, ..)) in &changes.trims {
+        for (topic, (trim, _)) in &changes.trims {
             self.trim(topic, trim.upto);
         }
     }

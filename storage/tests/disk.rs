@@ -8,7 +8,7 @@ use std::{fs, panic, path::Path};
 
 use common::{
     Harness, OnDisk, START, UNBOUNDED, all, append, bodies, filter, group, keyed, publish, stored, tidy_all,
-    topic,
+    topic, with_tree,
 };
 use tailwire_core::log::{Appended, Log};
 use tailwire_model::{
@@ -16,17 +16,6 @@ use tailwire_model::{
     limits::{IDEMPOTENCY_WINDOW_MS, MESSAGE_BYTES_MAX},
 };
 use tailwire_storage::{LogSettings, OpenError, SledLog};
-
-/// Opens a tree of a log that is not open.
-fn with_tree<T>(dir: &Path, name: &str, change: impl FnOnce(&sled::Tree) -> T) -> T {
-    let open = || sled::Config::new().path(dir).flush_every_ms(None).open();
-    // The log before may still be letting go of the lock.
-    let db = std::iter::repeat_with(open).take(1000).find_map(Result::ok).unwrap();
-    let tree = db.open_tree(name).unwrap();
-    let result = change(&tree);
-    tree.flush().unwrap();
-    result
-}
 
 /// Whether any value of a tree holds these bytes.
 fn holds(dir: &Path, name: &str, text: &str) -> bool {
@@ -286,11 +275,10 @@ fn a_log_that_lost_what_was_acknowledged_is_refused_until_that_is_accepted() {
     });
     let error = h.open(START + 2).err().unwrap();
     assert!(matches!(error, OpenError::Short(_)), "{error}");
-    let settings = LogSettings { accepts_loss: true, ..LogSettings::default() };
-    let log = SledLog::open(h.dir(), Timestamp(START + 2), &settings).unwrap();
-    assert_eq!(bodies(&log, &["a"]), ["1"]);
-    assert_eq!(log.epochs().current().opening, Opening::Unclean);
-    drop(log);
+    h.open_accepting_loss(START + 2).unwrap();
+    assert_eq!(bodies(h.log(), &["a"]), ["1"]);
+    assert_eq!(h.log().epochs().current().opening, Opening::Unclean);
+    h.crash(|_| {});
     // Once accepted, it is what there is.
     h.open(START + 3).unwrap();
     assert_eq!(bodies(h.log(), &["a"]), ["1"]);

@@ -57,7 +57,12 @@ impl Pattern {
 
     /// Whether a topic matches.
     pub fn matches(&self, topic: &Topic) -> bool {
-        let mut segments = topic.segments();
+        self.matches_name(topic.as_str())
+    }
+
+    /// Whether the topic of this name matches: for those who keep names in another form than topics.
+    pub fn matches_name(&self, topic: &str) -> bool {
+        let mut segments = topic.split('/');
         for (index, want) in self.segments().enumerate() {
             let Some(have) = segments.next() else { return false };
             match want {
@@ -111,9 +116,14 @@ impl Term {
 
     /// Whether a topic is meant.
     pub fn matches(&self, topic: &Topic) -> bool {
+        self.matches_name(topic.as_str())
+    }
+
+    /// See [`Pattern::matches_name`].
+    pub fn matches_name(&self, topic: &str) -> bool {
         match self {
-            Self::Topic(own) => own == topic,
-            Self::Pattern(pattern) => pattern.matches(topic),
+            Self::Topic(own) => own.as_str() == topic,
+            Self::Pattern(pattern) => pattern.matches_name(topic),
         }
     }
 }
@@ -157,7 +167,12 @@ impl Filter {
 
     /// Whether a topic is asked for.
     pub fn matches(&self, topic: &Topic) -> bool {
-        self.0.iter().any(|term| term.matches(topic))
+        self.matches_name(topic.as_str())
+    }
+
+    /// See [`Pattern::matches_name`].
+    pub fn matches_name(&self, topic: &str) -> bool {
+        self.0.iter().any(|term| term.matches_name(topic))
     }
 }
 

@@ -142,12 +142,12 @@ impl Draft {
     /// What the message takes in queues and logs, roughly, in bytes.
     pub fn cost(&self) -> usize {
         let extras = self.extras.as_deref().map_or(0, Extras::cost);
-        Self::cost_of(self.topic.as_str().len(), self.body.len(), extras)
+        Self::cost_of(self.topic.as_str().len(), extras, self.body.len())
     }
 
-    /// The cost of a draft whose topic, body and extras take so much.
-    pub const fn cost_of(topic: usize, body: usize, extras: usize) -> usize {
-        64 + topic + body + extras
+    /// What a message takes whose topic, extras and body take so much: for those who have it in another form.
+    pub const fn cost_of(topic: usize, extras: usize, body: usize) -> usize {
+        64 + topic + extras + body
     }
 
     /// The message that this becomes in the log.

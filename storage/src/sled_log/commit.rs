@@ -70,7 +70,7 @@ impl SledLog {
         let watermark = writer.batch.newest();
         self.publish(&changes, watermark);
         let trims: Vec<(Topic, Trim)> =
-            changes.trims.into_iter().map(|(topic, (trim, ..))| (topic, trim)).collect();
+            changes.trims.into_iter().map(|(topic, (trim, _))| (topic, trim)).collect();
         let commit = Arc::new(Commit { watermark, messages: changes.messages, trims });
         for feed in self.followers.lock().iter() {
             feed.committed(commit.clone());
@@ -126,6 +126,7 @@ impl SledLog {
         let newest = writer.batch.newest();
         let mark = Mark { commits: writer.mark.commits + 1, ..writer.mark };
         let closed = guarded(|| {
+            self.write_behind_all(writer)?;
             self.store.write_clean(mark.newest, newest, mark.commits).map_err(store::failed)?;
             writer.mark = mark;
             self.sync(writer)?;
@@ -141,8 +142,10 @@ impl SledLog {
 
     /// Lets readers see what is committed, all at once.
     fn publish(&self, changes: &Changes, watermark: Position) {
+        let cuts =
+            changes.trims.iter().map(|(topic, (trim, _))| self.cut(topic.as_str(), trim.upto)).collect();
         let mut index = self.index.write();
-        let dead = changes.apply(&mut index);
+        changes.apply(&mut index, cuts);
         if !changes.volatile.is_empty() || !changes.trims.is_empty() {
             self.ring.write().commit(changes);
         }
@@ -151,9 +154,6 @@ impl SledLog {
         }
         self.committed.store(watermark.0, std::sync::atomic::Ordering::Release);
         drop(index);
-        if !dead.is_empty() {
-            self.graveyard.lock().extend(dead);
-        }
         self.retention.lock().committed(changes, &self.rules.read());
     }
 }

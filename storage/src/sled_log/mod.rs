@@ -2,13 +2,16 @@
 //! writes and syncs them, and only then lets the index and the watermark show them. What is stored and where stands
 //! in `store`, the layouts in `chunk`, `record` and `values`.
 
+mod behind;
 mod chunk;
-mod codec;
 mod commit;
 mod open;
+mod postings;
 mod read;
 mod record;
+mod recover;
 mod store;
+mod table;
 mod tidy;
 mod values;
 mod watermark;
@@ -17,7 +20,7 @@ mod watermark;
 mod tests;
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::HashSet,
     path::Path,
     sync::{
         Arc,
@@ -35,12 +38,14 @@ use uuid::Uuid;
 
 pub use self::open::{LogSettings, OpenError};
 use self::{
+    behind::Behind,
     commit::{State, Writer},
     open::Opened,
     store::{Store, guarded},
 };
 use crate::{
     batch::{Batch, Holder, Memory, Place},
+    codec,
     index::Index,
     retention::Retention,
     ring::Ring,
@@ -61,8 +66,10 @@ pub struct SledLog {
     /// Changes only while `index` is locked for writing.
     committed: AtomicU64,
     followers: Mutex<Vec<Arc<dyn Feed>>>,
-    /// Dead messages that are still stored.
-    graveyard: Mutex<VecDeque<Position>>,
+    /// How the index is written behind.
+    behind: Mutex<Behind>,
+    /// Up to where superseded messages were last buried; then it begins again.
+    buried_upto: Mutex<Position>,
     /// The span of time before which no idempotency key is left.
     expired_upto: Mutex<u32>,
 }
@@ -74,7 +81,7 @@ impl SledLog {
     /// An [`OpenError`]; then no epoch was begun, unless it is [`OpenError::Io`], where that is unknown.
     pub fn open(dir: &Path, now: Timestamp, settings: &LogSettings) -> Result<Self, OpenError> {
         let opened = open::open(dir, now, settings)?;
-        let Opened { store, watermark, mark, epochs, index, rules, lost, newest, time, dead } = opened;
+        let Opened { store, watermark, mark, epochs, index, rules, indexed, lost, newest, time } = opened;
         let writer = Writer {
             batch: Batch::new(newest, time, rules.clone()),
             state: State::Open,
@@ -96,7 +103,8 @@ impl SledLog {
             rules: RwLock::new(rules),
             committed: AtomicU64::new(newest.0),
             followers: Mutex::default(),
-            graveyard: Mutex::new(dead.into()),
+            behind: Mutex::new(Behind::new(indexed, newest)),
+            buried_upto: Mutex::default(),
             expired_upto: Mutex::default(),
         })
     }
@@ -176,12 +184,7 @@ impl Log for SledLog {
     }
 
     fn before_last(&self, filter: &Filter, count: usize) -> Result<Position, LogError> {
-        let index = self.index.read();
-        let mut newest = index.newest(filter, count);
-        newest.extend(self.ring.read().newest(filter, count));
-        newest.sort_unstable_by(|a, b| b.cmp(a));
-        let oldest = newest.get(..count).unwrap_or(&newest).last();
-        Ok(oldest.map_or_else(|| self.newest_committed(), |position| position.previous()))
+        guarded(|| self.find_before_last(filter, count))
     }
 
     fn get(&self, position: Position) -> Result<Option<Message>, LogError> {

@@ -1,5 +1,5 @@
-//! Opening: takes the lock, finds what the last process left, drops what a crash left unfinished, rebuilds the index,
-//! and begins an epoch. After it returns everything found is as durable as if it had been committed.
+//! Opening: takes the lock, finds what the last process left, drops what a crash left unfinished, brings the index up to
+//! date (`recover`), and begins an epoch. After it returns everything found is as durable as if it had been committed.
 
 use std::{
     collections::HashMap,
@@ -20,11 +20,13 @@ use uuid::Uuid;
 
 use super::{
     codec::Damage,
+    recover::{self, StoredTrim},
     store::{NOT_AS_WRITTEN, Store},
+    table,
     values::{epoch_key, put_epoch, put_lost, take_epoch, take_lost, take_options, take_trim},
     watermark::{Mark, Watermark},
 };
-use crate::index::{Freed, Index};
+use crate::index::Index;
 
 /// The version of everything stored. Another one is not guessed at.
 const FORMAT: u32 = 1;
@@ -80,13 +82,13 @@ pub(super) struct Opened {
     pub(super) epochs: Epochs,
     pub(super) index: Index,
     pub(super) rules: Arc<Rules>,
+    /// How far the index is written.
+    pub(super) indexed: table::Mark,
     /// How far topics have lost messages that were never stored.
     pub(super) lost: HashMap<Topic, Position>,
     /// The newest position that was ever given, as far as that is known.
     pub(super) newest: Position,
     pub(super) time: Timestamp,
-    /// Messages that were trimmed and are still stored.
-    pub(super) dead: Vec<Position>,
 }
 
 pub(super) fn open(dir: &Path, now: Timestamp, settings: &LogSettings) -> Result<Opened, OpenError> {
@@ -99,16 +101,11 @@ pub(super) fn open(dir: &Path, now: Timestamp, settings: &LogSettings) -> Result
     let store = Store::new(db, Box::new(file), dir).map_err(failed)?;
 
     let id = identify(&store)?;
-    let mut index = Index::default();
-    for entry in &store.trims {
-        let (key, value) = entry.map_err(failed)?;
-        let (trim, time) = take_trim(&key, &value).map_err(|damage| corrupt("a trim", damage))?;
-        index.trim(&topic(&key)?, trim, time, Freed::All);
-    }
-    let proven = index.farthest_trim();
+    let trims = read_trims(&store)?;
+    let proven = trims.iter().map(|(_, trim, _)| trim.upto).max().unwrap_or_default();
     drop_unfinished(&store, proven)?;
-    let (stored, dead) = scan(&store, &mut index)?;
-    let stored = stored.max(proven);
+    let last = store.last_chunk().map_err(unreadable)?.map_or(Position::ZERO, |last| last.last);
+    let stored = last.max(proven);
     drop_fragments_after(&store, stored)?;
     let commits = store.commits().map_err(failed)?;
     if !settings.accepts_loss {
@@ -118,7 +115,10 @@ pub(super) fn open(dir: &Path, now: Timestamp, settings: &LogSettings) -> Result
 
     // Before the epoch: a crash between the two must not leave a mark that was used.
     let closed = store.take_clean(stored).map_err(failed)?;
-    let newest = closed.unwrap_or(stored);
+    // Messages that are never stored have positions, too; the index knows of some.
+    let newest = closed.unwrap_or(stored).max(table::position(&store, stored));
+    let (mut index, indexed) = recover::recover(&store, &trims, stored, newest).map_err(unreadable)?;
+    store.compacted().map_err(unreadable)?.iter().for_each(|topic| index.set_compacted(topic.as_str()));
     let time = index.newest_time();
     let lost = lose_volatile(&store, &mut index, newest, time)?;
     let epochs = begin_epoch(&store, newest, closed.is_some(), now)?;
@@ -128,7 +128,7 @@ pub(super) fn open(dir: &Path, now: Timestamp, settings: &LogSettings) -> Result
     store.sync().map_err(failed)?;
     let watermark = Watermark::begin(dir, &mark, now).map_err(|error| OpenError::Io(error.to_string()))?;
     sync_names(dir, existed).map_err(|error| OpenError::Io(error.to_string()))?;
-    Ok(Opened { store, watermark, mark, epochs, index, rules, lost, newest, time, dead })
+    Ok(Opened { store, watermark, mark, epochs, index, rules, indexed, lost, newest, time })
 }
 
 /// What the watermark says.
@@ -200,7 +200,7 @@ fn lose_volatile(
         }
         let name = topic(&key)?;
         if index.tail(&name).0 < upto {
-            index.pass(&name, upto, time);
+            index.pass(name.as_str(), upto, time);
         }
         lost.insert(name, upto);
     }
@@ -295,31 +295,14 @@ fn drop_fragments_after(store: &Store, newest: Position) -> Result<(), OpenError
     Ok(())
 }
 
-/// Adds every live message to the index. Answers the newest position stored, and the dead messages.
-fn scan(store: &Store, index: &mut Index) -> Result<(Position, Vec<Position>), OpenError> {
-    let mut newest = Position::ZERO;
-    let mut dead = Vec::new();
-    // Topics come in runs, and parsing a name costs more than all the rest.
-    let mut names: Option<Topic> = None;
-    for chunk in store.chunks_after(Position::ZERO) {
-        let chunk = chunk.map_err(unreadable)?;
-        newest = chunk.last;
-        for record in chunk.records() {
-            let record = record.map_err(|damage| corrupt("a message", damage))?;
-            if index.is_dead(record.topic, record.position) {
-                dead.push(record.position);
-                continue;
-            }
-            let known = names.take().filter(|last| last.as_str() == record.topic);
-            let name = known
-                .or_else(|| index.name(record.topic))
-                .map_or_else(|| topic(record.topic.as_bytes()), Ok)?;
-            let cost = record.cost().map_err(|damage| corrupt("a message", damage))?;
-            index.add(&name, record.position, record.time, cost);
-            names = Some(name);
-        }
+fn read_trims(store: &Store) -> Result<Vec<StoredTrim>, OpenError> {
+    let mut trims = Vec::new();
+    for entry in &store.trims {
+        let (key, value) = entry.map_err(failed)?;
+        let (trim, time) = take_trim(&key, &value).map_err(|damage| corrupt("a trim", damage))?;
+        trims.push((topic(&key)?, trim, time));
     }
-    Ok((newest, dead))
+    Ok(trims)
 }
 
 fn stored_options(store: &Store) -> Result<Vec<(Term, Options)>, OpenError> {
@@ -373,7 +356,7 @@ fn sync_names(dir: &Path, existed: bool) -> io::Result<()> {
 
 fn topic(name: &[u8]) -> Result<Topic, OpenError> {
     let name = std::str::from_utf8(name).ok().and_then(|name| Topic::parse(name).ok());
-    name.ok_or_else(|| corrupt("a message", Damage("its topic is not a topic")))
+    name.ok_or_else(|| corrupt("a topic", Damage("its name is none")))
 }
 
 fn corrupt(what: &str, Damage(damage): Damage) -> OpenError {

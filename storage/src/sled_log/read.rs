@@ -1,12 +1,12 @@
 //! Reading pages. A filter over few topics has a plan of positions from the index, any other is a scan of chunks.
-//! The index is locked for the plan and again for the end, not while the store is read; what was trimmed between is
-//! then taken out of the page, and the page says how far.
+//! The index is locked for the plan's outline and again for the end, not while the store is read; what was trimmed between
+//! is then taken out of the page, and the page says how far. A plan that turns out wrong is thrown away for a scan.
 
 use std::collections::HashSet;
 
 use bytes::Bytes;
 use tailwire_core::log::{Budget, LogError, Page};
-use tailwire_model::{Filter, Message, Position, Topic, Trim};
+use tailwire_model::{Draft, Filter, Message, Position, Topic, Trim};
 
 use super::{
     SledLog,
@@ -15,7 +15,12 @@ use super::{
     record::{Content, Record, take_content},
     store::corrupt,
 };
-use crate::retention::Seen;
+use crate::{index::Planned, retention::Seen};
+
+/// How often a plan is begun again because a trim took what it was about to read.
+const PLAN_TRIES: usize = 3;
+/// What a message costs at least: no page holds more of them than fit by this.
+const COST_MIN: usize = Draft::cost_of(1, 0, 0);
 
 impl SledLog {
     /// A page of what is stored and what is in the ring.
@@ -44,29 +49,110 @@ impl SledLog {
         upto: Position,
         budget: Budget,
     ) -> Result<Page, LogError> {
-        let index = self.index.read();
-        let upto = upto.min(self.newest_committed()).max(after);
-        // One more than is given, to know whether the page is the last.
-        let plan = index.plan(filter, after, upto, budget.messages.max(1).saturating_add(1));
-        let (seen, farthest) = (index.removals(), index.farthest_dead());
-        drop(index);
-
+        let (upto, seen, farthest) = {
+            let index = self.index.read();
+            (upto.min(self.newest_committed()).max(after), index.removals(), index.farthest_dead())
+        };
         let mut pager = Pager::new(self, budget, upto);
-        match plan {
-            Some(plan) => pager.follow(&plan)?,
-            None => pager.scan(filter, after, upto, farthest)?,
+        let followed = match self.plan(filter, after, upto, budget)? {
+            Some(plan) => pager.follow(filter, &plan)?,
+            None => Followed::Not,
+        };
+        if followed == Followed::Not {
+            pager = Pager::new(self, budget, upto);
+            pager.scan(filter, after, upto, farthest)?;
         }
         let Pager { mut page, lost, .. } = pager;
         let index = self.index.read();
         page.trimmed = index.trimmed_after(filter, after);
-        if index.removals() != seen {
+        if index.removals() != seen || index.superseded_count() > 0 {
             page.messages.retain(|message| !index.is_dead(message.topic().as_str(), message.position()));
         }
-        let missing = lost.into_iter().find(|&position| index.is_alive(filter, position));
+        let missing = lost.into_iter().find(|lost| index.expects(lost.topic, lost.position));
         match missing {
-            Some(position) => Err(corrupt("message", position, Damage("it is missing"))),
+            Some(lost) => Err(corrupt("message", lost.position, Damage("it is missing"))),
             None => Ok(page),
         }
+    }
+
+    /// The messages that a page is made of, and one more, to know whether it is the last. `None` when a scan of the log
+    /// is the better way, or the only one.
+    fn plan(
+        &self,
+        filter: &Filter,
+        after: Position,
+        upto: Position,
+        budget: Budget,
+    ) -> Result<Option<Vec<Planned>>, LogError> {
+        let count = budget.messages.max(1).min(budget.bytes / COST_MIN + 1).saturating_add(1);
+        for _ in 0..PLAN_TRIES {
+            let (outline, seen) = {
+                let index = self.index.read();
+                (index.outline(filter, after, upto, count), index.removals())
+            };
+            let Some(outline) = outline else { return Ok(None) };
+            match outline.oldest(&self.store.postings, upto, count) {
+                Ok(plan) => return Ok(Some(plan)),
+                Err(_) if self.index.read().removals() != seen => {}
+                Err(error) => {
+                    self.suspect(&error.into());
+                    return Ok(None);
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// The place before the `count` newest messages of a filter, stored or in the ring.
+    pub(super) fn find_before_last(&self, filter: &Filter, count: usize) -> Result<Position, LogError> {
+        let committed = self.newest_committed();
+        let mut newest = self.newest_stored(filter, count)?;
+        newest.extend(self.ring.read().newest(filter, count));
+        newest.sort_unstable_by(|a, b| b.cmp(a));
+        let oldest = newest.get(..count).unwrap_or(&newest).last();
+        Ok(oldest.map_or(committed, |position| position.previous()))
+    }
+
+    /// The positions of the `count` newest stored messages of a filter, in no order.
+    fn newest_stored(&self, filter: &Filter, count: usize) -> Result<Vec<Position>, LogError> {
+        for _ in 0..PLAN_TRIES {
+            let (outline, seen) = {
+                let index = self.index.read();
+                if index.superseded_count() > 0 {
+                    break;
+                }
+                (index.outline_last(filter, count), index.removals())
+            };
+            match outline.newest(&self.store.postings, count) {
+                Ok(found) => return Ok(found),
+                Err(_) if self.index.read().removals() != seen => {}
+                Err(error) => {
+                    self.suspect(&error.into());
+                    break;
+                }
+            }
+        }
+        self.scan_newest(filter, count)
+    }
+
+    /// The same without an index to ask.
+    fn scan_newest(&self, filter: &Filter, count: usize) -> Result<Vec<Position>, LogError> {
+        let committed = self.newest_committed();
+        let mut newest = Vec::new();
+        for chunk in self.store.chunks_before(committed.next()) {
+            let chunk = chunk?;
+            for record in chunk.records() {
+                let record = record.map_err(|damage| corrupt("chunk", chunk.first, damage))?;
+                let dead = || self.index.read().is_dead(record.topic, record.position);
+                if record.position <= committed && filter.matches_name(record.topic) && !dead() {
+                    newest.push(record.position);
+                }
+            }
+            if newest.len() >= count {
+                break;
+            }
+        }
+        Ok(newest)
     }
 
     /// Visits live messages after a position, oldest first, without their contents, until `visit` has enough.
@@ -79,13 +165,13 @@ impl SledLog {
         for chunk in self.store.chunks_after(after) {
             let chunk = chunk?;
             for record in chunk.records() {
-                let record = record.map_err(|damage| corrupt("chunk", chunk.first, damage))?;
+                let damaged = |damage| corrupt("chunk", chunk.first, damage);
+                let record = record.map_err(damaged)?;
                 if record.position <= after || self.index.read().is_dead(record.topic, record.position) {
                     continue;
                 }
                 let topic = names.get(record.topic)?;
-                let cost =
-                    record.cost().map_err(|damage| corrupt("message", record.position, damage))? as u64;
+                let cost = record.cost().map_err(damaged)? as u64;
                 let seen = Seen { position: record.position, time: record.time, topic: &topic, cost };
                 if !visit(&seen) {
                     return Ok(());
@@ -135,8 +221,27 @@ struct Pager<'a> {
     /// Stored bytes looked at.
     looked: usize,
     /// Messages that the index knew and the store did not have: trimmed meanwhile, or damage.
-    lost: Vec<Position>,
+    lost: Vec<Planned>,
     names: Names,
+}
+
+/// What became of a plan.
+#[derive(PartialEq, Eq)]
+enum Followed {
+    /// The page.
+    Page,
+    /// It was not to be followed.
+    Not,
+}
+
+/// What came of looking for messages in a chunk.
+enum Picked {
+    /// All of them, or it was noted which are missing.
+    All,
+    /// As many as the page takes.
+    Full,
+    /// One of them is another topic's.
+    Stranger,
 }
 
 /// Whether the page takes more.
@@ -152,41 +257,50 @@ impl<'a> Pager<'a> {
         Self { log, budget, page, bytes: 0, looked: 0, lost: Vec::new(), names: Names::default() }
     }
 
-    /// Reads the messages at these positions.
-    fn follow(&mut self, plan: &[Position]) -> Result<(), LogError> {
+    /// Reads the messages of a plan.
+    fn follow(&mut self, filter: &Filter, plan: &[Planned]) -> Result<Followed, LogError> {
         let mut rest = plan;
         while let [next, ..] = *rest {
             if self.looked >= self.budget.scan_bytes && !self.page.messages.is_empty() {
-                self.page.scanned = next.previous();
-                return Ok(());
+                self.page.scanned = next.position.previous();
+                return Ok(Followed::Page);
             }
-            let Some(chunk) = self.log.store.chunk_at(next)? else {
+            let Some(chunk) = self.log.store.chunk_at(next.position)? else {
                 self.lost.push(next);
                 rest = &rest[1..];
                 continue;
             };
             self.looked += chunk.bytes;
-            let (wanted, further) = rest.split_at(rest.partition_point(|&position| position <= chunk.last));
-            if self.pick(&chunk, wanted)? == Room::Full {
-                return Ok(());
+            let inside = rest.partition_point(|planned| planned.position <= chunk.last);
+            let (wanted, further) = rest.split_at(inside);
+            match self.pick(filter, &chunk, wanted)? {
+                Picked::All => rest = further,
+                Picked::Full => return Ok(Followed::Page),
+                Picked::Stranger => {
+                    let why = "a topic's postings name another's message";
+                    self.log.suspect(&LogError::Corrupt(why.into()));
+                    return Ok(Followed::Not);
+                }
             }
-            rest = further;
         }
-        Ok(())
+        Ok(Followed::Page)
     }
 
-    /// Takes the wanted positions, all in the chunk's span, from a chunk.
-    fn pick(&mut self, chunk: &Chunk, wanted: &[Position]) -> Result<Room, LogError> {
+    /// Takes the wanted messages, all in the chunk's span, from a chunk.
+    fn pick(&mut self, filter: &Filter, chunk: &Chunk, wanted: &[Planned]) -> Result<Picked, LogError> {
         let mut wanted = wanted.iter().copied().peekable();
         for record in chunk.records() {
             let record = record.map_err(|damage| corrupt("chunk", chunk.first, damage))?;
-            while let Some(lost) = wanted.next_if(|&position| position < record.position) {
+            while let Some(lost) = wanted.next_if(|planned| planned.position < record.position) {
                 self.lost.push(lost);
             }
-            if wanted.next_if_eq(&record.position).is_some() {
+            if wanted.next_if(|planned| planned.position == record.position).is_some() {
+                if !filter.matches_name(record.topic) {
+                    return Ok(Picked::Stranger);
+                }
                 let topic = self.names.get(record.topic)?;
                 if self.offer(chunk, &record, topic)? == Room::Full {
-                    return Ok(Room::Full);
+                    return Ok(Picked::Full);
                 }
             }
             if wanted.peek().is_none() {
@@ -194,7 +308,7 @@ impl<'a> Pager<'a> {
             }
         }
         self.lost.extend(wanted);
-        Ok(Room::Left)
+        Ok(Picked::All)
     }
 
     /// Looks at every message. Up to `farthest` some may be dead.
@@ -220,12 +334,12 @@ impl<'a> Pager<'a> {
                 if record.position <= after || record.position > upto {
                     continue;
                 }
-                let topic = self.names.get(record.topic)?;
                 let (name, position) = (record.topic, record.position);
                 let dead = || position <= farthest && self.log.index.read().is_dead(name, position);
-                if !filter.matches(&topic) || dead() {
+                if !filter.matches_name(name) || dead() {
                     continue;
                 }
+                let topic = self.names.get(name)?;
                 if self.offer(&chunk, &record, topic)? == Room::Full {
                     return Ok(());
                 }
@@ -245,7 +359,8 @@ impl<'a> Pager<'a> {
             Content::Inline(_) => None,
             Content::Fragmented(fragmented) => {
                 let Some(content) = self.log.store.content(record.position, &fragmented)? else {
-                    self.lost.push(record.position);
+                    let topic = self.log.index.read().id(record.topic);
+                    self.lost.extend(topic.map(|topic| Planned { position: record.position, topic }));
                     return Ok(Room::Left);
                 };
                 self.looked += content.len();

@@ -7,11 +7,13 @@
 //! | `fragments` | position, number | a part of a large message's content |
 //! | `trims` | topic | how far it was trimmed |
 //! | `keys` | span of time, idempotency key | what it was used for |
+//! | `topics` | number of a shelf | eight topics of the index |
+//! | `postings` | topic, first position | a block of a topic's postings |
 //! | `places` | topic, key | the newest message of a key, where only that is kept |
 //! | `volatile` | topic | how far messages were lost that were never stored |
 //! | `options` | topic or pattern | what is set for it |
 //! | `epochs` | epoch | first position, how it was opened |
-//! | `meta` | `format`, `id`, `commits`, `clean` | the format's version, the log's id, the number of the last commit, the mark of a clean close |
+//! | `meta` | `format`, `id`, `commits`, `clean`, `indexed` | the format's version, the log's id, the number of the last commit, the mark of a clean close, how far the index is written |
 
 use std::{
     fs::File,
@@ -28,6 +30,7 @@ use tailwire_model::{Epochs, Message, Position, Timestamp, Topic, admission::Key
 use super::{
     chunk::{Chunk, Entry, pack},
     codec::Damage,
+    postings::PostingsTree,
     record::Fragmented,
     values::{
         fragment_key, key_key, key_span, place_key, put_key, put_lost, put_options, put_place, put_trim,
@@ -78,6 +81,8 @@ pub(crate) struct Store {
     pub(crate) options: Tree,
     pub(crate) chunks: Tree,
     pub(crate) fragments: Tree,
+    pub(crate) topics: Tree,
+    pub(crate) postings: PostingsTree,
     pub(crate) disk: Box<dyn Disk>,
     pub(crate) dir: Box<Path>,
 }
@@ -95,6 +100,8 @@ impl Store {
             options: db.open_tree("options")?,
             chunks: db.open_tree("chunks")?,
             fragments: db.open_tree("fragments")?,
+            topics: db.open_tree("topics")?,
+            postings: PostingsTree(db.open_tree("postings")?),
             db,
             disk,
             dir: dir.into(),
@@ -136,7 +143,7 @@ impl Store {
                 }
             }
         }
-        for (topic, &(trim, time, _)) in &changes.trims {
+        for (topic, &(trim, time)) in &changes.trims {
             let topic = topic.as_str().as_bytes();
             self.trims.insert(topic, put_trim(topic, trim, time))?;
         }
@@ -220,6 +227,11 @@ impl Store {
         })
     }
 
+    /// The chunks that begin before a position, newest first.
+    pub(crate) fn chunks_before(&self, before: Position) -> impl Iterator<Item = Result<Chunk, LogError>> {
+        self.chunks.range(..before.0.to_be_bytes()).rev().map(open_chunk)
+    }
+
     /// The content of a large message; `None` if fragments are gone.
     pub(crate) fn content(&self, position: Position, is: &Fragmented) -> Result<Option<Bytes>, LogError> {
         let mut content = Vec::with_capacity(is.length);
@@ -267,6 +279,20 @@ impl Store {
             }
         }
         Ok(None)
+    }
+
+    /// The names of topics of which places are stored: messages may be gone from their middle.
+    pub(crate) fn compacted(&self) -> Result<Vec<Topic>, LogError> {
+        let mut topics = Vec::new();
+        let mut start = Vec::new();
+        while let Some(key) = self.places.range(start.as_slice()..).keys().next() {
+            let key = key.map_err(failed)?;
+            let name = key.split(|byte| *byte == 0).next().unwrap_or_default();
+            let topic = std::str::from_utf8(name).ok().and_then(|name| Topic::parse(name).ok());
+            topics.extend(topic);
+            start = [name, &[1]].concat();
+        }
+        Ok(topics)
     }
 
     /// The message that holds a place, if it survived the last crash, or else the one before.

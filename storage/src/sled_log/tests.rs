@@ -43,3 +43,61 @@ fn after_a_failed_sync_the_log_reads_and_refuses() {
     let page = log.read(&Filter::from(topic), Position::ZERO, Position::MAX, budget).unwrap();
     assert_eq!(page.messages.len(), 1);
 }
+
+fn many(topic: &str, count: usize) -> Group {
+    let draft = Draft::new(Topic::parse(topic).unwrap(), MediaType::NONE, Bytes::from_static(b"x"));
+    Group { drafts: vec![draft; count], key: None, condition: Condition::None }
+}
+
+fn positions(log: &SledLog, topic: &str) -> Vec<u64> {
+    let budget = Budget { messages: usize::MAX, bytes: usize::MAX, scan_bytes: usize::MAX };
+    let filter = Filter::from(Topic::parse(topic).unwrap());
+    let page = log.read(&filter, Position::ZERO, Position::MAX, budget).unwrap();
+    page.messages.iter().map(|message| message.position().0).collect()
+}
+
+/// Writes so many shelves, beginning a round if none runs.
+fn shelve(log: &SledLog, shelves: usize) {
+    log.shelve_step(&log.writer.lock(), &mut log.behind.lock(), shelves).unwrap();
+}
+
+#[test]
+fn a_crash_at_any_point_of_a_round_loses_nothing() {
+    let names: Vec<String> = (0..60).map(|n| format!("t/{:02}", n * 7 % 60)).collect();
+    // Shelves that the second round gets written, of eight.
+    for written in 0..=9 {
+        let dir = tempfile::tempdir().unwrap();
+        let log = SledLog::open(dir.path(), Timestamp(0), &LogSettings::default()).unwrap();
+        let publish = |names: &[String], count| {
+            log.append(names.iter().map(|name| many(name, count)).collect(), Timestamp(1)).unwrap();
+            log.commit().unwrap();
+        };
+        publish(&names[..20], 3);
+        shelve(&log, usize::MAX);
+        publish(&names[10..], 300);
+        log.tidy(Timestamp(1)).unwrap();
+        shelve(&log, written);
+        publish(&names[5..], 2);
+        log.trim(&Topic::parse(&names[30]).unwrap(), TrimReason::Deleted).unwrap();
+        log.trim(&Topic::parse(&names[3]).unwrap(), TrimReason::Deleted).unwrap();
+        log.commit().unwrap();
+        while log.tidy_step(Timestamp(1)).unwrap() == Some(0) {}
+
+        let wanted: Vec<Vec<u64>> = names.iter().map(|name| positions(&log, name)).collect();
+        let (topics, messages) = (log.topics("", None, 99), log.stats().messages);
+        log.store.db.flush().unwrap();
+        drop(log);
+        let log = SledLog::open(dir.path(), Timestamp(2), &LogSettings::default()).unwrap();
+        assert!(log.behind.lock().mark.position > Position::ZERO, "what was written is used");
+        // New topics take numbers that the crash took back.
+        log.append(vec![many("u/1", 400), many("u/2", 400), many(&names[0], 1)], Timestamp(2)).unwrap();
+        log.commit().unwrap();
+        while log.tidy(Timestamp(1)).unwrap() == Some(0) {}
+        for (name, wanted) in names.iter().zip(&wanted).skip(1) {
+            assert_eq!(&positions(&log, name), wanted, "{name} after {written} shelves");
+        }
+        assert_eq!((positions(&log, "u/1").len(), positions(&log, "u/2").len()), (400, 400));
+        assert_eq!(log.topics("t/", None, 99)[1..], topics[1..]);
+        assert_eq!(log.stats().messages, messages + 801);
+    }
+}

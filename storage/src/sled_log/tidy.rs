@@ -14,12 +14,14 @@ use super::{
     values::key_span,
 };
 use crate::{
-    index::Freed,
+    index::{Blocks, Grave, TopicId},
     retention::{Seen, Stock, Trims},
 };
 
 /// Dead messages that one step looks for: at worst as many chunks, 1 MB, are rewritten.
 const STEP_MESSAGES: usize = 256;
+/// In so many steps all superseded messages are gone through, if there are many.
+const STEPS_PER_ROUND: usize = 16;
 /// Expired keys that one step removes.
 const STEP_KEYS: usize = 512;
 /// Messages of a topic that one step compacts.
@@ -41,8 +43,9 @@ impl SledLog {
         let compacted = self.compact(&mut writer)?;
         let buried = self.bury_step(&mut writer)?;
         let expired = self.expire_keys(time)?;
+        let behind = self.write_behind_step(&writer)?.then_some(0);
         let flushed = self.flush(&mut writer, time)?;
-        Ok([retained, ring, compacted, buried, expired, flushed].into_iter().flatten().min())
+        Ok([retained, ring, compacted, buried, expired, behind, flushed].into_iter().flatten().min())
     }
 
     /// Trims what retention finds.
@@ -51,9 +54,8 @@ impl SledLog {
         let rules = self.rules.read().clone();
         let again = self.retention.lock().step(time, &rules, self, &mut trims)?;
         let index = self.index.read();
-        for (topic, (upto, freed)) in trims {
-            let trim = Trim { upto, reason: TrimReason::Retention };
-            writer.batch.trim_upto(&topic, trim, Freed::Bytes(freed), &index);
+        for (topic, upto) in trims {
+            writer.batch.trim_upto(&topic, Trim { upto, reason: TrimReason::Retention }, &index);
         }
         drop(index);
         self.commit_batch(writer)?;
@@ -74,36 +76,123 @@ impl SledLog {
         Some(wait)
     }
 
-    /// Takes from a topic that is compacted what was stored before it was, or before a crash.
+    /// Takes from a topic that is compacted what was stored before it was, or before a crash; and counts what stays, since
+    /// after a crash the index may have a count from before some of it went.
     fn compact(&self, writer: &mut Writer) -> Result<Option<u64>, LogError> {
-        let Some((topic, after)) = self.retention.lock().uncompacted() else { return Ok(None) };
-        let page = self.read_page(&Filter::from(topic.clone()), after, Position::MAX, STEP_COMPACTED)?;
+        let Some((topic, mut compaction)) = self.retention.lock().uncompacted() else { return Ok(None) };
+        if compaction.upto == Position::ZERO {
+            compaction.tail = self.index.read().tail(&topic).0;
+        }
+        let filter = Filter::from(topic.clone());
+        let page = self.read_stored(&filter, compaction.upto, Position::MAX, STEP_COMPACTED)?;
         for message in &page.messages {
             writer.batch.compact(message, self)?;
+            compaction.count += 1;
+            compaction.bytes += message.draft.cost() as u64;
+        }
+        for (_, holder) in &writer.batch.changes().superseded {
+            compaction.count = compaction.count.saturating_sub(1);
+            compaction.bytes = compaction.bytes.saturating_sub(holder.cost as u64);
         }
         self.commit_batch(writer)?;
-        let ended = page.scanned >= self.newest_committed();
-        self.retention.lock().compacted(&topic, page.scanned, ended);
+        compaction.upto = page.scanned;
+        let ends = page.scanned >= self.newest_committed();
+        if ends && self.index.read().tail(&topic).0 == compaction.tail {
+            self.index.write().recount(topic.as_str(), compaction.count, compaction.bytes);
+        }
+        self.retention.lock().compacted(&topic, (!ends).then_some(compaction));
         Ok(Some(0))
     }
 
+    /// Removes some of what is dead from the store.
     fn bury_step(&self, writer: &mut Writer) -> Result<Option<u64>, LogError> {
-        let mut step: Vec<Position> = {
-            let mut graveyard = self.graveyard.lock();
-            let count = graveyard.len().min(STEP_MESSAGES);
-            graveyard.drain(..count).collect()
-        };
-        if step.is_empty() {
-            return Ok(None);
+        let grave = self.index.read().grave(STEP_MESSAGES);
+        if let Some(grave) = &grave {
+            self.bury_some(grave)?;
         }
-        step.sort_unstable();
-        if let Err(error) = self.bury(&step) {
-            self.graveyard.lock().extend(step);
-            return Err(error);
+        let superseded = self.bury_superseded()?;
+        if grave.is_none() && !superseded {
+            return Ok(None);
         }
         // So that a DELETE is carried out on the disk even when no commit follows it.
         writer.unsynced.get_or_insert(writer.batch.time(Timestamp::default()));
         Ok(Some(0))
+    }
+
+    /// Removes some of the messages that lost their place to newer ones: in the order of their positions, over and over,
+    /// so that the more there are the more of them stand in one chunk. Answers whether there were any.
+    fn bury_superseded(&self) -> Result<bool, LogError> {
+        let mut from = self.buried_upto.lock();
+        let step = {
+            let index = self.index.read();
+            let count = STEP_MESSAGES.max(index.superseded_count() / STEPS_PER_ROUND);
+            index.superseded(*from, count)
+        };
+        let Some(&(last, _)) = step.last() else {
+            let was_inside = std::mem::take(&mut *from) > Position::ZERO;
+            return Ok(was_inside);
+        };
+        self.bury(&step.iter().map(|(position, _)| *position).collect::<Vec<_>>())?;
+        for (position, topic) in step {
+            let head = self.unpost(topic, position)?;
+            self.index.write().unposted(topic, position, head);
+        }
+        *from = last;
+        Ok(true)
+    }
+
+    /// Takes a message out of its topic's sealed postings, if it is there. Returns where these begin after that.
+    fn unpost(&self, topic: TopicId, position: Position) -> Result<Option<Option<Position>>, LogError> {
+        let Some((head, last)) = self.index.read().sealed_span(topic, position) else { return Ok(None) };
+        let postings = &self.store.postings;
+        if let Some(mut block) = postings.beyond(topic, position.previous())?
+            && block.first <= position
+        {
+            block.postings = block.postings.retain(|posting| posting.position != position);
+            postings.put(topic, &block).map_err(failed)?;
+        }
+        if head != position {
+            return Ok(Some(Some(head)));
+        }
+        let mut after = position;
+        while after < last
+            && let Some(block) = postings.beyond(topic, after)?
+        {
+            let next = block.postings.iter().map(|posting| posting.position).find(|&next| next > after);
+            if next.is_some() {
+                return Ok(Some(next.filter(|&next| next <= last)));
+            }
+            after = block.last;
+        }
+        Ok(Some(None))
+    }
+
+    /// Buries the oldest of a topic's dead: those of one sealed block, or else those that are known without.
+    fn bury_some(&self, grave: &Grave) -> Result<(), LogError> {
+        let upto = match grave.sealed {
+            Some((buried, last)) => {
+                let block = self.store.postings.beyond(grave.topic, buried)?;
+                match block.filter(|block| block.first <= grave.upto && block.last <= last) {
+                    Some(block) => {
+                        let positions = block.postings.iter().map(|posting| posting.position);
+                        let dead = positions.take_while(|&position| position <= grave.upto);
+                        self.bury(&dead.collect::<Vec<_>>())?;
+                        if block.last <= grave.upto {
+                            self.store.postings.remove(grave.topic, &block).map_err(failed)?;
+                        }
+                        block.last.min(grave.upto)
+                    }
+                    // An earlier process got further than the index as it was written.
+                    None => last.min(grave.upto),
+                }
+            }
+            None => {
+                self.bury(&grave.recent)?;
+                grave.recent.last().copied().unwrap_or(grave.upto)
+            }
+        };
+        self.index.write().buried(grave.topic, upto);
+        Ok(())
     }
 
     fn bury(&self, dead: &[Position]) -> Result<(), LogError> {
@@ -125,15 +214,18 @@ impl SledLog {
     /// Takes the dead out of a chunk, once it pays.
     fn rewrite(&self, chunk: &Chunk) -> Result<(), LogError> {
         let damaged = |damage| corrupt("chunk", chunk.first, damage);
-        let (mut dead_bytes, mut deleted, mut contents) = (0, false, Vec::new());
+        let (mut dead_bytes, mut must, mut contents) = (0, false, Vec::new());
         let (value, alive) = {
             let index = self.index.read();
             let retained = chunk.retain(|record| {
                 let keep = !index.is_dead(record.topic, record.position);
                 if !keep {
                     dead_bytes += record.stored_bytes();
-                    deleted |=
-                        index.trimmed(record.topic).is_some_and(|trim| trim.reason == TrimReason::Deleted);
+                    // A DELETE is carried out at once, and what was superseded is known only until it is buried.
+                    must |= match index.trimmed(record.topic) {
+                        Some(trim) if record.position <= trim.upto => trim.reason == TrimReason::Deleted,
+                        _ => true,
+                    };
                     contents
                         .extend(matches!(record.content, Content::Fragmented(_)).then_some(record.position));
                 }
@@ -148,7 +240,7 @@ impl SledLog {
         let key = chunk.first.0.to_be_bytes();
         if alive == 0 {
             self.store.chunks.remove(key).map_err(failed)?;
-        } else if deleted || 2 * dead_bytes >= chunk.bytes {
+        } else if must || 2 * dead_bytes >= chunk.bytes {
             self.store.chunks.insert(key, value).map_err(failed)?;
         }
         Ok(())
@@ -175,7 +267,7 @@ impl SledLog {
 
 impl Stock for SledLog {
     fn size(&self, topic: &Topic) -> (u64, u64) {
-        self.index.read().size(topic)
+        self.index.read().size(topic.as_str())
     }
 
     fn bytes(&self) -> u64 {

@@ -67,6 +67,13 @@ impl OnDisk {
     }
 }
 
+impl OnDisk {
+    pub(crate) fn open_accepting_loss(&mut self, now: u64) -> Result<&SledLog, tailwire_storage::OpenError> {
+        let settings = LogSettings { accepts_loss: true, ..LogSettings::default() };
+        Ok(self.log.insert(SledLog::open(self.dir.path(), Timestamp(now), &settings)?))
+    }
+}
+
 impl Harness for OnDisk {
     type Log = SledLog;
 
@@ -172,6 +179,17 @@ pub(crate) fn tidy_all(log: &impl Log) {
 
 pub(crate) fn tidy_all_at(log: &impl Log, now: u64) {
     while log.tidy(Timestamp(now)).unwrap() == Some(0) {}
+}
+
+/// Opens a tree of a log that is not open.
+pub(crate) fn with_tree<T>(dir: &Path, name: &str, change: impl FnOnce(&sled::Tree) -> T) -> T {
+    let open = || sled::Config::new().path(dir).flush_every_ms(None).open();
+    // The log before may still be letting go of the lock.
+    let db = std::iter::repeat_with(open).take(1000).find_map(Result::ok).unwrap();
+    let tree = db.open_tree(name).unwrap();
+    let result = change(&tree);
+    tree.flush().unwrap();
+    result
 }
 
 /// A feed that keeps what it gets.

@@ -1,5 +1,5 @@
 //! Bytes of the small kind: varints, strings, and the checksum that every stored value ends with. Knows no layout;
-//! those are in `chunk`, `record` and `values`.
+//! those are with the values.
 
 /// The bytes are not what was written; the text says what is wrong with them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,12 +32,21 @@ pub(crate) fn checksum(key: &[u8], value: &[u8]) -> u32 {
 }
 
 /// Appends a number in as few bytes as it takes (LEB128).
-pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+pub(crate) fn put_varint(out: &mut Vec<u8>, value: u64) {
+    let (bytes, length) = varint(value);
+    out.extend_from_slice(&bytes[..length]);
+}
+
+/// A number in as few bytes as it takes, and how many those are.
+pub(crate) fn varint(mut value: u64) -> ([u8; 10], usize) {
+    let (mut bytes, mut length) = ([0; 10], 0);
     while value >= 0x80 {
-        out.push((value & 0x7f) as u8 | 0x80);
+        bytes[length] = (value & 0x7f) as u8 | 0x80;
         value >>= 7;
+        length += 1;
     }
-    out.push(value as u8);
+    bytes[length] = value as u8;
+    (bytes, length + 1)
 }
 
 /// Appends a string and its length.

@@ -1,0 +1,258 @@
+//! The index of topics: what the log holds of each, of committed messages only. It knows positions, costs and times, no
+//! bodies and no store. What a topic takes in memory is bounded: its older postings are sealed into blocks that a store
+//! keeps ([`Blocks`]), and the whole can be written behind shelf by shelf ([`shelf`]), so that opening needs not read
+//! every message. Names are kept in order, so that a pattern walks only those under its prefix.
+//!
+//! Nothing here waits for a store: what needs sealed postings is prepared under the index's lock and read outside.
+
+mod blocks;
+mod entry;
+mod names;
+mod order;
+mod paged;
+mod plan;
+mod postings;
+mod shelf;
+mod trim;
+mod upkeep;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    ops::Bound::{Excluded, Unbounded},
+};
+
+use tailwire_core::log::{Bounds, TopicInfo};
+use tailwire_model::{Filter, Position, Term, Timestamp, Topic, Trim, TrimReason};
+
+pub(crate) use self::{
+    blocks::{Block, Blocks, Unread},
+    names::TopicId,
+    plan::Planned,
+    postings::{Posting, Postings},
+    shelf::read as read_shelf,
+    trim::Cut,
+    upkeep::Grave,
+};
+use self::{
+    entry::{Entry, flag},
+    names::Names,
+    paged::Paged,
+    shelf::Shelves,
+};
+
+/// Names that planning a read may visit. Beyond, scanning the log costs less than merging so many topics.
+const PLAN_NAMES_MAX: usize = 256;
+
+/// Everything the log knows of its topics without asking the store.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Index {
+    names: Names,
+    entries: Paged<Entry>,
+    /// Every topic's trim by its position, which no two topics share: the farthest trim of a pattern is the last
+    /// one here that matches.
+    trims: BTreeMap<Position, (TopicId, TrimReason)>,
+    messages: u64,
+    /// What they cost.
+    bytes: u64,
+    /// Changes with everything that is taken.
+    removals: u64,
+    /// Topics with more recent postings than they should have.
+    ripe: VecDeque<TopicId>,
+    /// Topics with dead messages that are not buried.
+    graves: VecDeque<TopicId>,
+    /// Messages that lost their place to a newer one and are not buried.
+    superseded: BTreeMap<Position, TopicId>,
+    shelves: Shelves,
+}
+
+impl Index {
+    /// Adds a message that costs so much, newer than all before it. One that is not newer is known, and left alone:
+    /// answers false.
+    pub(crate) fn add(&mut self, topic: &str, position: Position, time: Timestamp, cost: usize) -> bool {
+        let id = self.entry(topic);
+        let entry = &mut self.entries[id.at()];
+        if position <= entry.tail {
+            return false;
+        }
+        entry.add(Posting { position, cost: cost as u64 }, time);
+        if entry.recent.encoded().len() >= blocks::BLOCK_BYTES && entry.set(flag::RIPE, true) {
+            self.ripe.push_back(id);
+        }
+        self.messages += 1;
+        self.bytes += cost as u64;
+        self.shelves.count(id);
+        self.shelves.touch(id);
+        true
+    }
+
+    /// Moves a topic's tail to a message that is not stored.
+    pub(crate) fn pass(&mut self, topic: &str, position: Position, time: Timestamp) {
+        let id = self.entry(topic);
+        self.entries[id.at()].advance(position, time);
+        self.shelves.touch(id);
+    }
+
+    /// Changes with everything that is taken, so that a reader can tell whether something was meanwhile.
+    pub(crate) fn removals(&self) -> u64 {
+        self.removals
+    }
+
+    /// A topic's newest position ever and its time; zero if none.
+    pub(crate) fn tail(&self, topic: &Topic) -> (Position, Timestamp) {
+        self.get(topic.as_str()).map_or_else(Default::default, |entry| (entry.tail, entry.tail_time))
+    }
+
+    /// How far a topic was trimmed.
+    pub(crate) fn trimmed(&self, topic: &str) -> Option<Trim> {
+        self.get(topic).and_then(Entry::trim)
+    }
+
+    /// Whether a message of this topic was taken.
+    pub(crate) fn is_dead(&self, topic: &str, position: Position) -> bool {
+        self.get(topic).is_some_and(|entry| entry.is_dead(position))
+            || self.superseded.contains_key(&position)
+    }
+
+    /// How many messages of a topic are retained, and what they cost together.
+    pub(crate) fn size(&self, topic: &str) -> (u64, u64) {
+        self.get(topic).map_or((0, 0), |entry| (entry.count, entry.bytes))
+    }
+
+    /// What all retained messages cost.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The number of a topic that the index knows.
+    pub(crate) fn id(&self, topic: &str) -> Option<TopicId> {
+        self.names.find(topic)
+    }
+
+    /// The number that the next topic gets.
+    pub(crate) fn next_id(&self) -> TopicId {
+        TopicId(self.names.len() as u32)
+    }
+
+    /// The farthest trim of any topic.
+    pub(crate) fn farthest_trim(&self) -> Position {
+        self.trims.last_key_value().map_or(Position::ZERO, |(&upto, _)| upto)
+    }
+
+    /// Beyond this nothing that is stored is dead.
+    pub(crate) fn farthest_dead(&self) -> Position {
+        let superseded = self.superseded.last_key_value().map_or(Position::ZERO, |(&position, _)| position);
+        self.farthest_trim().max(superseded)
+    }
+
+    /// When the newest message of all came.
+    pub(crate) fn newest_time(&self) -> Timestamp {
+        self.entries.iter().map(|entry| entry.tail_time).max().unwrap_or_default()
+    }
+
+    /// How many topics were ever written to, and how many messages are retained.
+    pub(crate) fn totals(&self) -> (u64, u64) {
+        (self.names.len() as u64, self.messages)
+    }
+
+    /// What the log holds of a filter.
+    pub(crate) fn bounds(&self, filter: &Filter) -> Bounds {
+        let mut bounds = Bounds::default();
+        self.visit(filter, usize::MAX, |_, entry| {
+            bounds.head = match (bounds.head, entry.head()) {
+                (Some(a), Some(b)) => Some(a.min(b)),
+                (a, b) => a.or(b),
+            };
+            if entry.tail > bounds.tail {
+                bounds.tail = entry.tail;
+                bounds.tail_time = Some(entry.tail_time);
+            }
+            bounds.trimmed = Trim::farther(bounds.trimmed, entry.trim());
+        });
+        if let Some(topic) = filter.only_topic() {
+            bounds.interval_ms = self.get(topic.as_str()).and_then(Entry::interval_ms);
+        }
+        bounds
+    }
+
+    /// How far any topic of a filter was trimmed, as far as a reader at `after` needs to know: `None` may also mean
+    /// that nothing beyond `after` was.
+    pub(crate) fn trimmed_after(&self, filter: &Filter, after: Position) -> Option<Trim> {
+        if let Some(topic) = filter.only_topic() {
+            return self.trimmed(topic.as_str());
+        }
+        let mut beyond = self.trims.range((Excluded(after), Unbounded)).rev();
+        let (&upto, &(_, reason)) = beyond.find(|(_, (id, _))| filter.matches_name(self.names.name(*id)))?;
+        Some(Trim { upto, reason })
+    }
+
+    /// Topics that begin with `prefix`, from after `from`, in byte order of their names.
+    pub(crate) fn list(&self, prefix: &str, from: Option<&str>, limit: usize) -> Vec<TopicInfo> {
+        let start = from.filter(|from| *from >= prefix);
+        let names = self.names.from(start.unwrap_or(prefix));
+        let beyond = names.skip_while(|&(_, name)| Some(name) == start);
+        let matching = beyond.take_while(|(_, name)| name.starts_with(prefix));
+        let info = |(id, name): (TopicId, &str)| {
+            let entry = &self.entries[id.at()];
+            // Every name was a topic when it was added.
+            let topic = Topic::parse(name).ok()?;
+            Some(TopicInfo {
+                topic,
+                head: entry.head(),
+                tail: entry.tail,
+                messages: entry.count,
+                tail_time: entry.tail_time,
+            })
+        };
+        matching.take(limit).filter_map(info).collect()
+    }
+
+    fn get(&self, topic: &str) -> Option<&Entry> {
+        self.names.find(topic).map(|id| &self.entries[id.at()])
+    }
+
+    /// A topic's number; it gets one if it is new.
+    fn entry(&mut self, topic: &str) -> TopicId {
+        let id = self.names.find_or_add(topic);
+        if id.at() == self.entries.len() {
+            self.entries.push(Entry::default());
+            self.shelves.touch(id);
+        }
+        id
+    }
+
+    /// Visits the topics that a filter asks for, some twice if its terms overlap; answers false, and stops, if that takes
+    /// a visit to more than `names_max` names.
+    fn visit<'a>(
+        &'a self,
+        filter: &Filter,
+        names_max: usize,
+        mut each: impl FnMut(TopicId, &'a Entry),
+    ) -> bool {
+        let mut visited = 0;
+        for term in filter.terms() {
+            let pattern = match term {
+                Term::Topic(topic) => {
+                    if let Some(id) = self.names.find(topic.as_str()) {
+                        each(id, &self.entries[id.at()]);
+                    }
+                    continue;
+                }
+                Term::Pattern(pattern) => pattern,
+            };
+            let prefix = pattern.prefix();
+            for (id, name) in self.names.from(prefix).take_while(|(_, name)| name.starts_with(prefix)) {
+                visited += 1;
+                if visited > names_max {
+                    return false;
+                }
+                if pattern.matches_name(name) {
+                    each(id, &self.entries[id.at()]);
+                }
+            }
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,188 @@
+//! Plans: which messages of a filter a page is made of. What memory knows is outlined under the index's lock; the sealed
+//! postings that are needed beside it are read without it, so that nobody waits for a reader's disk.
+
+use std::{cmp::Reverse, collections::BinaryHeap, vec};
+
+use tailwire_model::{Filter, Position};
+
+use super::{
+    Index, PLAN_NAMES_MAX, Unread,
+    blocks::{Backwards, Blocks, Forwards},
+    entry::Entry,
+    names::TopicId,
+};
+
+/// A message that a plan names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Planned {
+    pub(crate) position: Position,
+    pub(crate) topic: TopicId,
+}
+
+/// What memory knows of a plan: of each topic its recent postings in the span, and where the sealed ones lie that
+/// come before them.
+#[derive(Debug, Default)]
+pub(crate) struct Outline(Vec<Part>);
+
+#[derive(Debug)]
+struct Part {
+    topic: TopicId,
+    /// The sealed postings lie beyond the first and up to the second; none if that is no span.
+    sealed: (Position, Position),
+    /// Oldest first.
+    recent: Vec<Position>,
+}
+
+impl Index {
+    /// Outlines the oldest `count` messages of a filter after `after` and up to `upto`. `None` when the filter spans so
+    /// many topics that a scan of the log is the better way.
+    pub(crate) fn outline(
+        &self,
+        filter: &Filter,
+        after: Position,
+        upto: Position,
+        count: usize,
+    ) -> Option<Outline> {
+        let mut parts = Vec::new();
+        let in_time = self.visit(filter, PLAN_NAMES_MAX, |topic, entry| {
+            let part = part(topic, entry, after, upto, count);
+            parts.extend(Some(part).filter(|part| !part.recent.is_empty() || part.has_sealed()));
+        });
+        in_time.then_some(Outline(parts))
+    }
+
+    /// Outlines the `count` newest messages of a filter.
+    pub(crate) fn outline_last(&self, filter: &Filter, count: usize) -> Outline {
+        let mut newest = Vec::new();
+        self.visit(filter, usize::MAX, |id, entry| {
+            if entry.count > 0 {
+                newest.push((entry.tail, id));
+            }
+        });
+        newest.sort_unstable_by_key(|&newest| Reverse(newest));
+        newest.dedup();
+        // A topic's tail is retained if anything of it is, so that no other topic has any of the newest.
+        let parts = newest.into_iter().take(count);
+        let part = |(_, id): (Position, TopicId)| {
+            part(id, &self.entries[id.at()], Position::ZERO, Position::MAX, usize::MAX)
+        };
+        Outline(parts.map(part).collect())
+    }
+}
+
+fn part(topic: TopicId, entry: &Entry, after: Position, upto: Position, count: usize) -> Part {
+    let after = after.max(entry.trim().map_or(Position::ZERO, |trim| trim.upto));
+    let recent = entry.recent.beyond(after).take_while(|&position| position <= upto).take(count);
+    Part { topic, sealed: (after, entry.sealed_last()), recent: recent.collect() }
+}
+
+impl Part {
+    fn has_sealed(&self) -> bool {
+        self.sealed.0 < self.sealed.1
+    }
+}
+
+impl Outline {
+    /// The oldest `count` messages up to `upto`.
+    pub(crate) fn oldest(
+        self,
+        blocks: &impl Blocks,
+        upto: Position,
+        count: usize,
+    ) -> Result<Vec<Planned>, Unread> {
+        let mut lanes: Vec<Lane<'_, _>> = self.0.into_iter().map(|part| Lane::new(blocks, part)).collect();
+        let mut nearest = BinaryHeap::with_capacity(lanes.len());
+        for (slot, lane) in lanes.iter_mut().enumerate() {
+            nearest.extend(lane.next()?.map(|position| Reverse((position, slot))));
+        }
+        let mut plan: Vec<Planned> = Vec::new();
+        while plan.len() < count
+            && let Some(Reverse((position, slot))) = nearest.pop()
+            && position <= upto
+        {
+            let lane = &mut lanes[slot];
+            // Overlapping terms name a topic twice, and its messages then come twice in a row.
+            if plan.last().is_none_or(|last| last.position != position) {
+                plan.push(Planned { position, topic: lane.topic });
+            }
+            nearest.extend(lane.next()?.map(|position| Reverse((position, slot))));
+        }
+        Ok(plan)
+    }
+
+    /// The positions of the `count` newest messages, in no order.
+    pub(crate) fn newest(self, blocks: &impl Blocks, count: usize) -> Result<Vec<Position>, Unread> {
+        let mut newest: BinaryHeap<Reverse<Position>> = BinaryHeap::new();
+        for part in self.0 {
+            let mut lane = LaneBack::new(blocks, part);
+            while let Some(position) = lane.next()? {
+                if newest.len() >= count && newest.peek().is_none_or(|oldest| position < oldest.0) {
+                    break;
+                }
+                newest.push(Reverse(position));
+                if newest.len() > count {
+                    newest.pop();
+                }
+            }
+        }
+        Ok(newest.into_iter().map(|Reverse(position)| position).collect())
+    }
+}
+
+/// One topic's messages, oldest first.
+struct Lane<'a, B> {
+    topic: TopicId,
+    after: Position,
+    sealed: Forwards<'a, B>,
+    loaded: vec::IntoIter<Position>,
+    recent: Option<Vec<Position>>,
+}
+
+impl<'a, B: Blocks> Lane<'a, B> {
+    fn new(blocks: &'a B, part: Part) -> Self {
+        let (after, last) = part.sealed;
+        let sealed = Forwards::new(blocks, part.topic, after, last);
+        Self { topic: part.topic, after, sealed, loaded: Vec::new().into_iter(), recent: Some(part.recent) }
+    }
+
+    fn next(&mut self) -> Result<Option<Position>, Unread> {
+        loop {
+            if let Some(position) = self.loaded.next() {
+                return Ok(Some(position));
+            }
+            if let Some(block) = self.sealed.next()? {
+                self.loaded = block.postings.beyond(self.after).collect::<Vec<_>>().into_iter();
+            } else if let Some(recent) = self.recent.take() {
+                self.loaded = recent.into_iter();
+            } else {
+                return Ok(None);
+            }
+        }
+    }
+}
+
+/// One topic's messages, newest first.
+struct LaneBack<'a, B> {
+    floor: Position,
+    sealed: Backwards<'a, B>,
+    loaded: Vec<Position>,
+}
+
+impl<'a, B: Blocks> LaneBack<'a, B> {
+    fn new(blocks: &'a B, part: Part) -> Self {
+        let (floor, last) = part.sealed;
+        Self { floor, sealed: Backwards::new(blocks, part.topic, floor, last), loaded: part.recent }
+    }
+
+    fn next(&mut self) -> Result<Option<Position>, Unread> {
+        loop {
+            if let Some(position) = self.loaded.pop() {
+                return Ok(Some(position));
+            }
+            match self.sealed.next()? {
+                Some(block) => self.loaded = block.postings.beyond(self.floor).collect(),
+                None => return Ok(None),
+            }
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! The index by itself, with blocks in a map where the store would be: against a list of all messages, and what is shelved.
+
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+};
+
+use proptest::prelude::*;
+use tailwire_core::log::LogError;
+
+use super::*;
+
+const TOPICS: [&str; 4] = ["a/x", "a/y", "b", "c/d/e"];
+
+/// Blocks in a map.
+#[derive(Default)]
+struct Shelter(RefCell<BTreeMap<(TopicId, Position), Block>>);
+
+impl Blocks for Shelter {
+    fn beyond(&self, topic: TopicId, after: Position) -> Result<Option<Block>, LogError> {
+        let blocks = self.0.borrow();
+        let of_topic = blocks.range((topic, Position::ZERO)..=(topic, Position::MAX));
+        Ok(of_topic.map(|(_, block)| block).find(|block| block.last > after).cloned())
+    }
+
+    fn before(&self, topic: TopicId, upto: Position) -> Result<Option<Block>, LogError> {
+        let blocks = self.0.borrow();
+        let of_topic = blocks.range((topic, Position::ZERO)..=(topic, upto));
+        Ok(of_topic.map(|(_, block)| block).next_back().cloned())
+    }
+}
+
+impl Shelter {
+    fn seal_all(&self, index: &mut Index) {
+        while let Some((topic, block)) = index.ripe() {
+            self.0.borrow_mut().insert((topic, block.first), block.clone());
+            index.sealed(topic, &block);
+        }
+    }
+
+    /// Buries all the dead; answers their positions.
+    fn bury_all(&self, index: &mut Index) -> Vec<u64> {
+        let mut buried = Vec::new();
+        while let Some(grave) = index.grave(7) {
+            let (dead, upto) = match grave.sealed {
+                Some((after, last)) => {
+                    let block = self.beyond(grave.topic, after).unwrap().unwrap();
+                    if block.last <= grave.upto {
+                        self.0.borrow_mut().remove(&(grave.topic, block.first));
+                    }
+                    assert!(block.last <= last);
+                    let dead = block.postings.iter().map(|posting| posting.position);
+                    (
+                        dead.filter(|&dead| dead > after && dead <= grave.upto).collect(),
+                        block.last.min(grave.upto),
+                    )
+                }
+                None => (grave.recent.clone(), *grave.recent.last().unwrap()),
+            };
+            buried.extend(dead.iter().map(|position: &Position| position.0));
+            index.buried(grave.topic, upto);
+        }
+        buried
+    }
+}
+
+fn filter(terms: &[&str]) -> Filter {
+    Filter::new(terms.iter().map(|term| Term::parse(term).unwrap()).collect()).unwrap()
+}
+
+fn index(topics: &[&str]) -> Index {
+    let mut index = Index::default();
+    for (at, topic) in topics.iter().enumerate() {
+        let at = at as u64 + 1;
+        index.add(topic, Position(at), Timestamp(at * 1000), 100);
+    }
+    index
+}
+
+fn plan(index: &Index, blocks: &Shelter, terms: &[&str], after: u64, upto: u64, count: usize) -> Vec<u64> {
+    let outline = index.outline(&filter(terms), Position(after), Position(upto), count).unwrap();
+    let plan = outline.oldest(blocks, Position(upto), count).unwrap();
+    plan.iter().map(|planned| planned.position.0).collect()
+}
+
+fn trim(upto: u64) -> Trim {
+    Trim { upto: Position(upto), reason: TrimReason::Deleted }
+}
+
+#[test]
+fn a_plan_merges_topics_and_ignores_overlap() {
+    let index = index(&["a/x", "b", "a/y", "a/x", "b", "a/y"]);
+    let none = Shelter::default();
+    assert_eq!(plan(&index, &none, &["a/x", "a/*", "**"], 0, 9, 10), [1, 2, 3, 4, 5, 6]);
+    assert_eq!(plan(&index, &none, &["a/**", "a/y"], 1, 5, 10), [3, 4]);
+    let mut newest = index.outline_last(&filter(&["a/x", "a/*"]), 3).newest(&none, 3).unwrap();
+    newest.sort_unstable();
+    assert_eq!(newest, [Position(3), Position(4), Position(6)]);
+}
+
+#[test]
+fn a_filter_over_many_topics_has_no_plan() {
+    let names: Vec<String> = (0..=PLAN_NAMES_MAX).map(|n| format!("t/{n}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let index = index(&names);
+    assert!(index.outline(&filter(&["t/*"]), Position::ZERO, Position::MAX, 1).is_none());
+    assert_eq!(index.bounds(&filter(&["t/*"])).tail, Position(names.len() as u64));
+}
+
+#[test]
+fn trims_are_found_by_pattern() {
+    let mut index = index(&["a/x", "b", "a/y", "a/x"]);
+    index.trim("a/x", trim(4), Timestamp(4), None);
+    assert_eq!(index.trimmed_after(&filter(&["a/*"]), Position(3)), Some(trim(4)));
+    assert_eq!(index.trimmed_after(&filter(&["b", "c"]), Position(0)), None);
+    assert_eq!((index.totals(), index.size("a/x"), index.size("b")), ((3, 2), (0, 0), (1, 100)));
+    assert_eq!(index.bytes(), 200);
+    assert_eq!(Shelter::default().bury_all(&mut index), [1, 4]);
+}
+
+#[test]
+fn what_is_removed_from_the_middle_is_gone() {
+    let (mut index, blocks) = (Index::default(), Shelter::default());
+    for at in 1..=1000 {
+        index.add("a", Position(at), Timestamp(at), 200);
+    }
+    blocks.seal_all(&mut index);
+    assert!(index.supersede("a", Position(999), 200));
+    assert!(!index.supersede("a", Position(999), 200), "only once");
+    assert!(!index.supersede("b", Position(998), 200));
+    assert!(index.supersede("a", Position(1), 200));
+    assert_eq!((index.totals().1, index.size("a"), index.bytes()), (998, (998, 998 * 200), 998 * 200));
+    assert!(index.is_dead("a", Position(999)) && index.is_dead("a", Position(1)));
+    assert_eq!(index.farthest_dead(), Position(999));
+    let id = index.id("a").unwrap();
+    assert_eq!(index.superseded(Position::ZERO, 9), [(Position(1), id), (Position(999), id)]);
+    assert!(index.sealed_span(id, Position(999)).is_none());
+    assert_eq!(index.sealed_span(id, Position(1)).unwrap().0, Position(1));
+    index.unposted(id, Position(1), Some(Some(Position(2))));
+    index.unposted(id, Position(999), None);
+    assert_eq!(index.bounds(&filter(&["a"])).head, Some(Position(2)));
+    assert_eq!(index.superseded_count(), 0);
+    assert!(!index.expects(id, Position(1)), "it may be missing in the store");
+}
+
+#[test]
+fn a_broken_chain_of_blocks_is_noticed() {
+    let (mut index, blocks) = (Index::default(), Shelter::default());
+    for at in 1..=2000 {
+        index.add("a", Position(at), Timestamp(at), 200);
+    }
+    blocks.seal_all(&mut index);
+    let second = blocks.0.borrow().keys().nth(1).copied().unwrap();
+    let taken = blocks.0.borrow_mut().remove(&second).unwrap();
+    let all = || index.outline(&filter(&["a"]), Position::ZERO, Position::MAX, 9999).unwrap();
+    assert_eq!(all().oldest(&blocks, Position::MAX, 9999), Err(Unread::Broken));
+    let newest = || index.outline_last(&filter(&["a"]), 9999).newest(&blocks, 9999).map(|found| found.len());
+    assert_eq!(newest(), Err(Unread::Broken));
+    blocks.0.borrow_mut().insert(second, taken);
+    assert_eq!(all().oldest(&blocks, Position::MAX, 9999).unwrap().len(), 2000);
+    assert_eq!(newest(), Ok(2000));
+}
+
+/// The index as it is read back from its shelves.
+fn shelved(index: &mut Index) -> Index {
+    index.shelves = Shelves::default();
+    for at in 0..index.names.len() {
+        index.shelves.touch(TopicId(at as u32));
+    }
+    let mut shelves: Vec<(u32, Vec<u8>)> = std::iter::from_fn(|| index.take_shelf()).collect();
+    shelves.sort();
+    let mut again = Index::default();
+    for (_, value) in &shelves {
+        let (ever, topics) = read_shelf(value).unwrap();
+        assert!(again.add_shelf(ever, topics));
+    }
+    again.settle();
+    for (&upto, &(id, reason)) in &index.trims {
+        let (name, entry) = (index.names.name(id), &index.entries[id.at()]);
+        again.trim(name, Trim { upto, reason }, entry.tail_time, None);
+    }
+    again
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    /// Messages for a topic, this far apart.
+    Add(usize, u64, u64),
+    /// Takes this share of a topic's messages, of a hundred.
+    Trim(usize, usize),
+    Seal,
+    Bury,
+    Shelve,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (0..TOPICS.len(), 1..400u64, 1..300u64).prop_map(|(topic, count, apart)| Step::Add(topic, count, apart)),
+        2 => (0..TOPICS.len(), 1..=100usize).prop_map(|(topic, share)| Step::Trim(topic, share)),
+        3 => Just(Step::Seal),
+        1 => Just(Step::Bury),
+        1 => Just(Step::Shelve),
+    ]
+}
+
+/// All that there is, plainly.
+#[derive(Default)]
+struct Plain {
+    messages: BTreeMap<u64, (usize, u64)>,
+    dead: BTreeSet<u64>,
+    trimmed: [u64; TOPICS.len()],
+}
+
+impl Plain {
+    fn of(&self, topic: usize) -> impl DoubleEndedIterator<Item = (u64, u64)> {
+        self.messages.iter().filter(move |(_, (of, _))| *of == topic).map(|(&at, &(_, cost))| (at, cost))
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn it_answers_like_a_list_of_all_messages(steps in proptest::collection::vec(step(), 1..40)) {
+        let (mut index, blocks, mut plain) = (Index::default(), Shelter::default(), Plain::default());
+        let mut newest = 0;
+        for step in steps {
+            match step {
+                Step::Add(topic, count, apart) => for _ in 0..count {
+                    newest += apart;
+                    let cost = 65 + newest % 900;
+                    index.add(TOPICS[topic], Position(newest), Timestamp(newest), cost as usize);
+                    plain.messages.insert(newest, (topic, cost));
+                },
+                Step::Trim(topic, share) => {
+                    let all: Vec<u64> = plain.of(topic).map(|(at, _)| at).collect();
+                    let Some(&upto) = all.get((all.len() * share / 100).saturating_sub(1)) else { continue };
+                    let parting = index.parting(TOPICS[topic], Position(upto));
+                    let cut = parting.map(|parting| parting.read(&blocks).unwrap());
+                    let rest = parting.map(|parting| parting.read_rest(&blocks).unwrap());
+                    prop_assert_eq!(cut, rest);
+                    index.trim(TOPICS[topic], trim(upto), Timestamp(newest), cut);
+                    plain.dead.extend(all.iter().filter(|&&at| at <= upto));
+                    plain.messages.retain(|&at, &mut (of, _)| of != topic || at > upto);
+                    plain.trimmed[topic] = upto;
+                }
+                Step::Seal => blocks.seal_all(&mut index),
+                Step::Bury => {
+                    let buried: BTreeSet<u64> = blocks.bury_all(&mut index).into_iter().collect();
+                    // A shelf doesn't know how far into a block burying got, so some may come again.
+                    prop_assert!(buried.is_superset(&plain.dead));
+                    prop_assert!(buried.iter().all(|at| !plain.messages.contains_key(at)));
+                    plain.dead.clear();
+                }
+                Step::Shelve => index = shelved(&mut index),
+            }
+            prop_assert_eq!(index.totals().1, plain.messages.len() as u64);
+            for (topic, name) in TOPICS.iter().enumerate() {
+                let all: Vec<u64> = plain.of(topic).map(|(at, _)| at).collect();
+                prop_assert_eq!(&plan(&index, &blocks, &[name], 0, u64::MAX, usize::MAX), &all);
+                prop_assert_eq!(index.size(name).1, plain.of(topic).map(|(_, cost)| cost).sum::<u64>());
+                let bounds = index.bounds(&filter(&[name]));
+                prop_assert_eq!(bounds.head.map(|head| head.0), all.first().copied());
+                prop_assert_eq!(bounds.trimmed.map_or(0, |trim| trim.upto.0), plain.trimmed[topic]);
+                let after = all.get(all.len() / 2).copied().unwrap_or(newest / 2);
+                let some: Vec<u64> = all.iter().copied().filter(|&at| at > after).take(10).collect();
+                prop_assert_eq!(plan(&index, &blocks, &[name], after, newest, 10), some);
+            }
+            let merged: Vec<u64> = plain.messages.keys().copied().collect();
+            prop_assert_eq!(&plan(&index, &blocks, &["**", "a/*"], 0, u64::MAX, usize::MAX), &merged);
+            for count in [1, 7, 200, 99_999] {
+                let wanted: BTreeSet<u64> = merged.iter().rev().take(count).copied().collect();
+                let newest = index.outline_last(&filter(&["**"]), count).newest(&blocks, count).unwrap();
+                prop_assert_eq!(newest.iter().map(|at| at.0).collect::<BTreeSet<_>>(), wanted);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_damaged_shelf_is_an_error_or_a_shelf() {
+    let mut index = index(&["a", "b", "a"]);
+    let (number, value) = index.take_shelf().unwrap();
+    let (ever, topics) = read_shelf(&value).unwrap();
+    assert_eq!((number, ever, topics.len()), (0, 3, 2));
+    assert!(read_shelf(&value[..value.len() - 1]).is_err());
+    assert!(read_shelf(&[3]).is_err());
+    for at in 0..value.len() {
+        let mut damaged = value.clone();
+        damaged[at] ^= 0x41;
+        let _ = read_shelf(&damaged);
+    }
+}
