@@ -15,6 +15,8 @@ use tailwire_model::{Position, TrimReason};
 use tailwire_storage::SledLog;
 use tempfile::TempDir;
 
+type Spoil = fn(&sled::Tree);
+
 /// Messages of one topic that are certainly sealed in part.
 const MANY: usize = 1000;
 
@@ -117,8 +119,7 @@ fn a_written_index_answers_like_the_one_before() {
 
 #[test]
 fn whatever_is_wrong_with_it_no_message_is_lost() {
-    type Wrong = (&'static str, fn(&sled::Tree));
-    let wrongs: [Wrong; 6] = [
+    let wrongs: [(&str, Spoil); 6] = [
         ("topics", |tree| flip(tree, [0; 4])),
         ("topics", |tree| drop(tree.remove([0; 4]).unwrap())),
         ("topics", |tree| tree.clear().unwrap()),

@@ -1,5 +1,5 @@
 //! The names of topics: each has a number, its bytes stand once in a shared arena, a hash table finds it, and blocks of
-//! numbers keep all of them in order. A name of 21 bytes takes some 45, and nothing here is ever moved as a whole.
+//! numbers keep all of them in order. A name of 21 bytes takes some 50, and nothing here is ever moved as a whole.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -22,6 +22,9 @@ const ARENA_PAGE: usize = 1 << 16;
 /// Hash tables that share the names: one that grows hashes only its own share again, within a millisecond or two.
 const SHARDS: usize = 64;
 
+/// Names that room is made for at once.
+const RESERVED_MAX: usize = 4 << 20;
+
 /// Where a name stands in the arena.
 #[derive(Debug, Clone, Copy)]
 struct Place {
@@ -30,13 +33,29 @@ struct Place {
     length: u8,
 }
 
+/// A name in a hash table: half of its hash stands with it, so that other names are hardly ever looked at, neither to
+/// find it nor when the table grows.
+#[derive(Debug, Clone, Copy)]
+struct Found {
+    id: TopicId,
+    half: u32,
+}
+
+impl Found {
+    /// The hash that the table goes by.
+    fn spread(half: u32) -> u64 {
+        // The golden ratio: the table looks at the upper and the lower bits.
+        u64::from(half).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+}
+
 /// All names.
 #[derive(Debug, Clone)]
 pub(crate) struct Names {
     arena: Vec<String>,
     places: Paged<Place>,
     hasher: RandomState,
-    found: Vec<HashTable<TopicId>>,
+    found: Vec<HashTable<Found>>,
     order: Order,
 }
 
@@ -65,8 +84,9 @@ impl Names {
 
     /// The topic of a name.
     pub(crate) fn find(&self, text: &str) -> Option<TopicId> {
-        let hash = self.hasher.hash_one(text);
-        self.found[shard(hash)].find(hash, |&id| self.name(id) == text).copied()
+        let (shard, half) = self.place(text);
+        let is = |found: &Found| found.half == half && self.name(found.id) == text;
+        self.found[shard].find(Found::spread(half), is).map(|found| found.id)
     }
 
     /// The topic of a name, which gets the next number if it is new.
@@ -87,6 +107,13 @@ impl Names {
             self.push(text);
         }
         is_new
+    }
+
+    /// Makes room for this many names.
+    pub(crate) fn reserve(&mut self, names: usize) {
+        // The mark that says how many may be of any size; beyond this the tables grow by themselves.
+        let share = names.min(RESERVED_MAX) / SHARDS;
+        self.found.iter_mut().for_each(|found| found.reserve(share, |found| Found::spread(found.half)));
     }
 
     /// Puts all names into their order at once, which is much faster than one by one.
@@ -113,21 +140,22 @@ impl Names {
         // A topic has at most 255 bytes, a page 65,536, and a name that would end beyond it begins the next.
         self.places.push(Place { page: number as u32, start: page.len() as u16, length: text.len() as u8 });
         page.push_str(text);
-        let Self { arena, places, hasher, found, .. } = self;
-        let hash = hasher.hash_one(text);
-        found[shard(hash)].insert_unique(hash, id, |&id| hasher.hash_one(name(arena, places[id.at()])));
+        let (shard, half) = self.place(text);
+        let spread = |found: &Found| Found::spread(found.half);
+        self.found[shard].insert_unique(Found::spread(half), Found { id, half }, spread);
         id
+    }
+
+    /// The shard of a name, and what it goes by there.
+    fn place(&self, text: &str) -> (usize, u32) {
+        let hash = self.hasher.hash_one(text);
+        (hash as usize % SHARDS, (hash >> 32) as u32)
     }
 }
 
 fn name(arena: &[String], place: Place) -> &str {
     let start = usize::from(place.start);
     &arena[place.page as usize][start..start + usize::from(place.length)]
-}
-
-/// By bits that the hash table does not look at.
-fn shard(hash: u64) -> usize {
-    (hash >> 48) as usize % SHARDS
 }
 
 #[cfg(test)]

@@ -127,6 +127,11 @@ impl Index {
         true
     }
 
+    /// Makes room for this many topics.
+    pub(crate) fn reserve(&mut self, topics: usize) {
+        self.names.reserve(topics);
+    }
+
     /// Ends the adding of shelves.
     pub(crate) fn settle(&mut self) {
         self.names.settle();

@@ -30,8 +30,9 @@ use crate::index::Index;
 
 /// The version of everything stored. Another one is not guessed at.
 const FORMAT: u32 = 1;
-/// The engine's cache of pages. The newest messages are in the broker's tails; this is for the catch-up behind them.
-const CACHE_BYTES: u64 = 64 << 20;
+/// The engine's cache of pages. The newest messages are in the broker's tails; this is for the catch-up behind them. What
+/// it holds beyond that stands at [`Store::touch`].
+const CACHE_BYTES: u64 = 32 << 20;
 /// A process that is just ending, or this one's last log, may hold the lock for a moment longer; the engine can't
 /// wait for it, so it is tried again.
 const LOCK_TRIES: usize = 20;

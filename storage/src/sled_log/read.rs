@@ -260,6 +260,7 @@ impl<'a> Pager<'a> {
     /// Reads the messages of a plan.
     fn follow(&mut self, filter: &Filter, plan: &[Planned]) -> Result<Followed, LogError> {
         let mut rest = plan;
+        let mut adjacent = Position::ZERO;
         while let [next, ..] = *rest {
             if self.looked >= self.budget.scan_bytes && !self.page.messages.is_empty() {
                 self.page.scanned = next.position.previous();
@@ -270,6 +271,10 @@ impl<'a> Pager<'a> {
                 rest = &rest[1..];
                 continue;
             };
+            if chunk.first > adjacent {
+                self.log.store.touch(&chunk)?;
+            }
+            adjacent = chunk.last.next();
             self.looked += chunk.bytes;
             let inside = rest.partition_point(|planned| planned.position <= chunk.last);
             let (wanted, further) = rest.split_at(inside);
