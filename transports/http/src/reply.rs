@@ -117,3 +117,21 @@ pub(crate) fn head(response: &Response<()>) -> Vec<u8> {
     out.extend_from_slice(b"\r\n\r\n");
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shared_caches_keep_no_more_than_the_topic_does() {
+        let check = |rule: Rule, expect: &str| assert_eq!(immutable(&rule), expect, "{rule:?}");
+        let aged = |ms| Rule { max_age_ms: Some(ms), ..Rule::default() };
+        check(Rule::default(), "public, max-age=3600, immutable");
+        check(aged(3_600_001), "public, max-age=3600, immutable");
+        check(aged(59_999), "public, max-age=59, immutable");
+        check(Rule { keep: Keep::Compact, ..Rule::default() }, "private, no-cache");
+        check(Rule { keep: Keep::Last, ..aged(1000) }, "private, no-cache");
+        check(Rule { durability: Durability::Memory, ..Rule::default() }, "private, no-cache");
+        check(Rule { durability: Durability::Relaxed, ..Rule::default() }, "public, max-age=3600, immutable");
+    }
+}
