@@ -33,6 +33,13 @@ A flag wins over its variable, a variable over the file, and the file over the d
     allow_origins = [\"https://app.example\"]
     threads.front = 0       # accept, parse, publish, answer; 0 is automatic
     threads.delivery = 0    # write to streams; 0 is automatic
+    log_max_bytes = 10_000_000_000
+
+    [[options]]             # as often as there are topics and patterns to tell apart
+    topic = \"chat/**\"
+    durability = \"sync\"     # or relaxed, memory
+    max_age = 86400         # seconds; max_messages, max_bytes: \"none\" is no bound
+    compact = true          # or last = true
 
 SIGTERM or Ctrl+C drains and stops; a second one stops at once.";
 
@@ -58,6 +65,16 @@ pub(crate) struct ServeArgs {
     /// [env: TAILWIRE_ALLOW_ORIGIN, separated by commas] [default: only the broker's own]
     #[arg(long = "allow-origin", value_name = "ORIGIN")]
     pub(crate) allow_origins: Vec<String>,
+
+    /// How many bytes the messages of all topics together may take; beyond, the oldest go
+    /// [env: TAILWIRE_LOG_MAX_BYTES] [default: no bound]
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) log_max_bytes: Option<String>,
+
+    /// Open a log that has less than what was acknowledged, as after a disk has lost its end; clients are told the loss
+    /// as a gap. For one start, and no setting: it has no variable and no key
+    #[arg(long)]
+    pub(crate) accept_loss: bool,
 
     /// A TOML file with these settings
     /// [env: TAILWIRE_CONFIG]

@@ -2,6 +2,7 @@
 //! sources hold is passed in, and every refusal says which source it blames.
 
 mod file;
+mod options;
 mod values;
 
 use std::{
@@ -11,6 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use tailwire_model::{Options, Term};
 pub(crate) use values::Listen;
 
 use crate::cli::ServeArgs;
@@ -28,6 +30,12 @@ pub(crate) struct Settings {
     pub(crate) allow_origins: Vec<String>,
     /// How the machine's threads are shared.
     pub(crate) threads: Threads,
+    /// How many bytes all messages may take.
+    pub(crate) log_max_bytes: Option<u64>,
+    /// What holds for topics and patterns as far as no client sets something else.
+    pub(crate) options: Vec<(Term, Options)>,
+    /// Whether a log is opened that has less than what was acknowledged.
+    pub(crate) accepts_loss: bool,
 }
 
 /// Threads of the two runtimes; 0 leaves the number to the broker.
@@ -46,9 +54,16 @@ const LISTEN_VARIABLE: &str = "TAILWIRE_LISTEN";
 const DATA_VARIABLE: &str = "TAILWIRE_DATA";
 const LOG_LEVEL_VARIABLE: &str = "TAILWIRE_LOG_LEVEL";
 const ALLOW_ORIGIN_VARIABLE: &str = "TAILWIRE_ALLOW_ORIGIN";
+const LOG_MAX_BYTES_VARIABLE: &str = "TAILWIRE_LOG_MAX_BYTES";
 const CONFIG_VARIABLE: &str = "TAILWIRE_CONFIG";
-const VARIABLES: [&str; 5] =
-    [LISTEN_VARIABLE, DATA_VARIABLE, LOG_LEVEL_VARIABLE, ALLOW_ORIGIN_VARIABLE, CONFIG_VARIABLE];
+const VARIABLES: [&str; 6] = [
+    LISTEN_VARIABLE,
+    DATA_VARIABLE,
+    LOG_LEVEL_VARIABLE,
+    ALLOW_ORIGIN_VARIABLE,
+    LOG_MAX_BYTES_VARIABLE,
+    CONFIG_VARIABLE,
+];
 const VARIABLE_PREFIX: &str = "TAILWIRE_";
 
 /// The settings file, read.
@@ -190,6 +205,9 @@ pub(crate) fn settle(
         .text(ALLOW_ORIGIN_VARIABLE)?
         .map(|given| Given { value: values::split_list(&given.value), origin: given.origin });
     let allow_origins = flag("--allow-origin", flag_origins).or(env_origins).or(file.allow_origins);
+    let log_max_bytes = flag("--log-max-bytes", args.log_max_bytes.clone())
+        .or(env.text(LOG_MAX_BYTES_VARIABLE)?)
+        .or(file.log_max_bytes);
 
     let threads = |given: Option<Given<i64>>| given.map_or(Ok(0), |given| given.read(values::threads));
     Ok(Settings {
@@ -205,6 +223,9 @@ pub(crate) fn settle(
             |given| given.read(|list| list.iter().map(|one| values::origin(one)).collect()),
         )?,
         threads: Threads { front: threads(file.threads_front)?, delivery: threads(file.threads_delivery)? },
+        log_max_bytes: log_max_bytes.map(|given| given.read(|text| values::bytes(&text))).transpose()?,
+        options: file.options,
+        accepts_loss: args.accept_loss,
     })
 }
 

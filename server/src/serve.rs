@@ -73,7 +73,7 @@ async fn serve(settings: &Settings) -> Result<(), Box<dyn std::error::Error>> {
             return Ok(());
         }
     };
-    screen::show(settings, running.address());
+    screen::show(&settings.data, running.address(), &running.options());
 
     tokio::select! {
         number = signals.next() => info!(number, "draining"),

@@ -220,6 +220,10 @@ fn bounds_are_those_of_the_broker() {
         ("BatchMessage/properties/headers/maxProperties", limits::HEADERS_MAX),
         ("TopicList/properties/topics/maxItems", limits::TOPICS_PAGE_MAX),
         ("TopicEntry/properties/messages/minimum", 0),
+        ("Bound/minimum", 1),
+        ("Bound/maximum", limits::OPTION_MAX as usize),
+        // Those that clients set, and those of the settings file.
+        ("OptionsList/properties/options/maxItems", 2 * limits::OPTIONS_MAX),
         ("ByeLine/properties/retry_after_ms/minimum", 0),
         ("Problem/properties/status/minimum", 400),
         ("Problem/properties/status/maximum", 599),
@@ -257,6 +261,16 @@ fn limits_in_words_are_those_of_the_broker() {
         ("/paths/~1topics~1{topic}/post/requestBody", format!("at most {batch} and {messages} messages")),
         ("/paths/~1stream/post/requestBody", format!("At most {batch} and {messages} messages")),
         ("/paths/~1stream/post/requestBody", format!("at most {message}.")),
+        ("/paths/~1options~1{topic}/put/requestBody", format!("At most {} bytes", limits::OPTIONS_BYTES_MAX)),
+        (
+            "/components/schemas/Options/properties/durability",
+            format!("within {} ms", limits::RELAXED_FLUSH_MS),
+        ),
+        ("/paths/~1options~1{topic}/put/responses/429", format!("for {} topics", limits::OPTIONS_MAX)),
+        (
+            "/components/schemas/Options/properties/durability",
+            format!("newest {} of", mib(limits::RING_BYTES_MAX)),
+        ),
         ("/components/parameters/Wait", format!("over {wait} is cut to {wait}.")),
         ("/components/parameters/IdempotencyKey", format!("1 to {} ", limits::IDEMPOTENCY_KEY_BYTES_MAX)),
         (

@@ -6,6 +6,8 @@
 mod encodings;
 #[path = "vectors/model.rs"]
 mod model;
+#[path = "vectors/options.rs"]
+mod options;
 #[path = "vectors/requests.rs"]
 mod requests;
 
@@ -74,6 +76,7 @@ vectors! {
     negotiation: "negotiation.json", requests::negotiation;
     publish: "publish.json", requests::publish;
     requests: "requests.json", requests::request;
+    options: "options.json", options::options;
 }
 
 #[test]

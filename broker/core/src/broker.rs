@@ -231,6 +231,13 @@ impl Broker {
         Ok(self.0.log.rules().own(term))
     }
 
+    /// Every term that options are set for, of those whose options the principal may know.
+    pub fn all_options(&self, principal: &Principal) -> Vec<(Term, Options)> {
+        let rules = self.0.log.rules();
+        let known = rules.iter().filter(|(term, _)| self.0.policy.permit_options(principal, term).is_ok());
+        known.map(|(term, options)| (term.clone(), options)).collect()
+    }
+
     /// Sets the options of a term; empty ones take back what was set.
     ///
     /// # Errors
@@ -241,6 +248,9 @@ impl Broker {
         term: Term,
         options: Options,
     ) -> Result<(), PublishError> {
+        if term.is_reserved() {
+            return Err(PublishError::Reserved);
+        }
         self.0.policy.permit_options(principal, &term).map_err(|_| PublishError::Forbidden)?;
         self.change(Change::Options(term, options)).await
     }

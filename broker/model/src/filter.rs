@@ -114,6 +114,11 @@ impl Term {
         }
     }
 
+    /// Whether only the broker's own topics are meant.
+    pub fn is_reserved(&self) -> bool {
+        self.as_str().starts_with('$')
+    }
+
     /// Whether a topic is meant.
     pub fn matches(&self, topic: &Topic) -> bool {
         self.matches_name(topic.as_str())

@@ -29,6 +29,10 @@ pub const IDEMPOTENCY_WINDOW_MS: u64 = 10 * 60 * 1000;
 /// Topics and patterns that clients can set options for: a publish to a topic that no option names looks at each
 /// pattern once.
 pub const OPTIONS_MAX: usize = 1000;
+/// The options of one term, as JSON: some times what they can take.
+pub const OPTIONS_BYTES_MAX: usize = 4096;
+/// A bound that an option sets: the greatest whole number that every parser of JSON reads as it is (RFC 8259 §6).
+pub const OPTION_MAX: u64 = (1 << 53) - 1;
 /// How long a message that was published as `relaxed` may be acknowledged and not yet on the disk.
 pub const RELAXED_FLUSH_MS: u64 = 100;
 /// Messages that are published as `memory`, of all topics together: the newest stay.

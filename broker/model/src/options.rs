@@ -3,7 +3,7 @@
 
 use std::{
     cmp::Ordering,
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
 };
 
 use crate::{
@@ -96,18 +96,20 @@ pub struct Rule {
     pub max_messages: Option<u64>,
     /// How many bytes they may take.
     pub max_bytes: Option<u64>,
-    /// Which messages stay.
+    /// Which messages stay; all where they are never stored.
     pub keep: Keep,
 }
 
 impl From<Options> for Rule {
     fn from(options: Options) -> Self {
+        let durability = options.durability.unwrap_or_default();
+        let keep = options.keep.filter(|_| durability != Durability::Memory);
         Self {
-            durability: options.durability.unwrap_or_default(),
+            durability,
             max_age_ms: options.max_age_ms.and_then(Bound::get),
             max_messages: options.max_messages.and_then(Bound::get),
             max_bytes: options.max_bytes.and_then(Bound::get),
-            keep: options.keep.unwrap_or_default(),
+            keep: keep.unwrap_or_default(),
         }
     }
 }
@@ -159,6 +161,12 @@ impl Rules {
     pub fn own(&self, term: &Term) -> Options {
         let find = |list: &BTreeMap<Term, Options>| list.get(term).copied().unwrap_or_default();
         find(&self.set).or(find(&self.configured))
+    }
+
+    /// Every term that something is set for, with what is set for just it: topics, then patterns, each by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&Term, Options)> {
+        let terms: BTreeSet<&Term> = self.set.keys().chain(self.configured.keys()).collect();
+        terms.into_iter().map(|term| (term, self.own(term)))
     }
 
     /// What holds for a topic: of each option the one that the most special term sets. A topic is more special than a
@@ -260,6 +268,25 @@ mod tests {
         rules.change(&term("a/b"), Options::default()).unwrap();
         assert_eq!((max(&rules, "a/b"), max(&rules, "a/x/y")), (Some(3), Some(2)));
         assert_eq!(rules.ages_ms(), [9]);
+    }
+
+    #[test]
+    fn what_is_set_is_listed_once_each_term() {
+        let aged = Options { max_age_ms: Some(Bound(9)), ..Options::default() };
+        let mut rules =
+            Rules::new(vec![(term("**"), messages(1)), (term("b"), aged)], vec![(term("a/*"), aged)]);
+        rules.change(&term("b"), messages(2)).unwrap();
+        let listed: Vec<_> = rules.iter().map(|(term, options)| (term.as_str(), options)).collect();
+        let both = Options { max_age_ms: Some(Bound(9)), ..messages(2) };
+        assert_eq!(listed, [("b", both), ("**", messages(1)), ("a/*", aged)]);
+    }
+
+    #[test]
+    fn what_is_never_stored_is_not_compacted() {
+        let memory = Options { durability: Some(Durability::Memory), ..Options::default() };
+        let compact = Options { keep: Some(Keep::Compact), ..Options::default() };
+        let rules = Rules::new(vec![(term("**"), compact), (term("m/*"), memory)], vec![]);
+        assert_eq!((rule(&rules, "m/a").keep, rule(&rules, "a").keep), (Keep::All, Keep::Compact));
     }
 
     #[test]

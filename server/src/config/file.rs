@@ -2,12 +2,13 @@
 
 use std::{ops::Range, path::PathBuf};
 
+use tailwire_model::{Options, Term};
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
 };
 
-use super::{ConfigError, FileText, Given, Origin, hint};
+use super::{ConfigError, FileText, Given, Origin, hint, options};
 
 /// What a file says, as far as it says anything.
 #[derive(Debug, Default)]
@@ -16,11 +17,14 @@ pub(super) struct FileSettings {
     pub(super) data: Option<Given<PathBuf>>,
     pub(super) log_level: Option<Given<String>>,
     pub(super) allow_origins: Option<Given<Vec<String>>>,
+    pub(super) log_max_bytes: Option<Given<String>>,
+    pub(super) options: Vec<(Term, Options)>,
     pub(super) threads_front: Option<Given<i64>>,
     pub(super) threads_delivery: Option<Given<i64>>,
 }
 
-const KEYS: [&str; 5] = ["listen", "data", "log_level", "allow_origins", "threads"];
+const KEYS: [&str; 7] =
+    ["listen", "data", "log_level", "allow_origins", "log_max_bytes", "threads", "options"];
 const THREADS_KEYS: [&str; 2] = ["threads.front", "threads.delivery"];
 
 pub(super) fn parse(file: FileText<'_>) -> Result<FileSettings, ConfigError> {
@@ -38,8 +42,12 @@ pub(super) fn parse(file: FileText<'_>) -> Result<FileSettings, ConfigError> {
             "data" => settings.data = Some(entry.given(entry.text()?.into())),
             "log_level" => settings.log_level = Some(entry.given(entry.text()?)),
             "allow_origins" => settings.allow_origins = Some(entry.given(entry.list()?)),
+            "log_max_bytes" => {
+                settings.log_max_bytes = Some(entry.given(entry.number()?.to_string()));
+            }
+            "options" => settings.options = options::parse(&entry)?,
             "threads" => parse_threads(&entry, &mut settings)?,
-            _ => return Err(entry.unknown(&KEYS)),
+            _ => return Err(entry.unknown(hint(&entry.key, &KEYS))),
         }
     }
     Ok(settings)
@@ -57,18 +65,18 @@ fn parse_threads(threads: &Entry<'_, '_>, settings: &mut FileSettings) -> Result
         match entry.key.as_str() {
             "threads.front" => settings.threads_front = Some(entry.given(entry.number()?)),
             "threads.delivery" => settings.threads_delivery = Some(entry.given(entry.number()?)),
-            _ => return Err(entry.unknown(&THREADS_KEYS)),
+            _ => return Err(entry.unknown(hint(&entry.key, &THREADS_KEYS))),
         }
     }
     Ok(())
 }
 
 /// One key of the file with its value.
-struct Entry<'a, 'i> {
-    file: FileText<'a>,
-    key: String,
-    span: Range<usize>,
-    value: &'a Spanned<DeValue<'i>>,
+pub(super) struct Entry<'a, 'i> {
+    pub(super) file: FileText<'a>,
+    pub(super) key: String,
+    pub(super) span: Range<usize>,
+    pub(super) value: &'a Spanned<DeValue<'i>>,
 }
 
 impl Entry<'_, '_> {
@@ -80,11 +88,11 @@ impl Entry<'_, '_> {
         line_of(self.file.text, &self.span)
     }
 
-    fn given<T>(&self, value: T) -> Given<T> {
+    pub(super) fn given<T>(&self, value: T) -> Given<T> {
         Given { value, origin: self.origin() }
     }
 
-    fn text(&self) -> Result<String, ConfigError> {
+    pub(super) fn text(&self) -> Result<String, ConfigError> {
         self.value.get_ref().as_str().map(str::to_owned).ok_or_else(|| self.mistyped("a string"))
     }
 
@@ -97,7 +105,7 @@ impl Entry<'_, '_> {
         }
     }
 
-    fn number(&self) -> Result<i64, ConfigError> {
+    pub(super) fn number(&self) -> Result<i64, ConfigError> {
         let number = self.value.get_ref().as_integer();
         let number = number.and_then(|number| i64::from_str_radix(number.as_str(), number.radix()).ok());
         number.ok_or_else(|| self.mistyped("a number"))
@@ -109,18 +117,17 @@ impl Entry<'_, '_> {
         items.iter().map(|item| item.get_ref().as_str().map(str::to_owned).ok_or_else(wrong)).collect()
     }
 
-    fn mistyped(&self, wanted: &str) -> ConfigError {
-        let problem = format!("is of type {}; it should be {wanted}", self.value.get_ref().type_str());
-        ConfigError::Value { origin: self.origin(), problem }
+    pub(super) fn mistyped(&self, wanted: &str) -> ConfigError {
+        self.wrong(format!("is of type {}; it should be {wanted}", self.value.get_ref().type_str()))
     }
 
-    fn unknown(&self, known: &[&str]) -> ConfigError {
-        ConfigError::UnknownKey {
-            path: self.file.path.into(),
-            line: self.line(),
-            key: self.key.clone(),
-            hint: hint(&self.key, known),
-        }
+    pub(super) fn wrong(&self, problem: impl Into<String>) -> ConfigError {
+        ConfigError::Value { origin: self.origin(), problem: problem.into() }
+    }
+
+    pub(super) fn unknown(&self, hint: String) -> ConfigError {
+        let (path, line, key) = (self.file.path.into(), self.line(), self.key.clone());
+        ConfigError::UnknownKey { path, line, key, hint }
     }
 }
 

@@ -1,5 +1,7 @@
 //! Which source wins, and what a wrong one is told.
 
+use tailwire_model::{Bound, Durability, Keep};
+
 use super::*;
 
 fn env(variables: &[(&str, &str)]) -> Environment {
@@ -22,16 +24,28 @@ listen = \":1\"
 data = \"/from/file\"
 log_level = \"error\"
 allow_origins = [\"https://file.example\"]
+log_max_bytes = 1_000
 
 [threads]
 front = 2
 delivery = 3
+
+[[options]]
+topic = \"chat/**\"
+durability = \"relaxed\"
+max_age = 86_400
+last = true
+
+[[options]]
+topic = \"chat/a\"
+max_age = \"none\"
 ";
-const VARIABLES_GIVEN: [(&str, &str); 4] = [
+const VARIABLES_GIVEN: [(&str, &str); 5] = [
     ("TAILWIRE_LISTEN", ":2"),
     ("TAILWIRE_DATA", "/from/env"),
     ("TAILWIRE_LOG_LEVEL", "warn"),
     ("TAILWIRE_ALLOW_ORIGIN", "https://env.example, https://other.example"),
+    ("TAILWIRE_LOG_MAX_BYTES", "2000"),
 ];
 
 #[test]
@@ -42,6 +56,8 @@ fn defaults_stand_where_nobody_says_anything() {
     assert_eq!(settings.log_level, "info");
     assert!(settings.allow_origins.is_empty());
     assert_eq!(settings.threads, Threads::default());
+    assert_eq!((settings.log_max_bytes, settings.accepts_loss), (None, false));
+    assert!(settings.options.is_empty());
 }
 
 #[test]
@@ -52,6 +68,16 @@ fn the_file_wins_over_defaults() {
     assert_eq!(settings.log_level, "error");
     assert_eq!(settings.allow_origins, ["https://file.example"]);
     assert_eq!(settings.threads, Threads { front: 2, delivery: 3 });
+    assert_eq!(settings.log_max_bytes, Some(1000));
+    let chat = Options {
+        durability: Some(Durability::Relaxed),
+        max_age_ms: Some(Bound(86_400_000)),
+        keep: Some(Keep::Last),
+        ..Options::default()
+    };
+    let unbounded = Options { max_age_ms: Some(Bound::NONE), ..Options::default() };
+    let expect = [("chat/**", chat), ("chat/a", unbounded)];
+    assert_eq!(settings.options, expect.map(|(term, options)| (Term::parse(term).unwrap(), options)));
 }
 
 #[test]
@@ -61,6 +87,7 @@ fn variables_win_over_the_file() {
     assert_eq!(settings.data, Path::new("/from/env"));
     assert_eq!(settings.log_level, "warn");
     assert_eq!(settings.allow_origins, ["https://env.example", "https://other.example"]);
+    assert_eq!(settings.log_max_bytes, Some(2000));
     assert_eq!(settings.threads, Threads { front: 2, delivery: 3 });
 }
 
@@ -71,6 +98,8 @@ fn flags_win_over_variables() {
         data: Some("/from/flag".into()),
         log_level: Some("debug".to_owned()),
         allow_origins: vec!["https://flag.example".to_owned()],
+        log_max_bytes: Some("3000".to_owned()),
+        accept_loss: true,
         config: None,
     };
     let settings = settle_from(&args, &VARIABLES_GIVEN, Some(FILE)).unwrap();
@@ -78,6 +107,7 @@ fn flags_win_over_variables() {
     assert_eq!(settings.data, Path::new("/from/flag"));
     assert_eq!(settings.log_level, "debug");
     assert_eq!(settings.allow_origins, ["https://flag.example"]);
+    assert_eq!((settings.log_max_bytes, settings.accepts_loss), (Some(3000), true));
 }
 
 #[test]
@@ -133,7 +163,19 @@ fn an_unknown_name_is_answered_with_the_nearest() {
     check_error(
         &[],
         "zzz = 1",
-        "tailwire.toml:1: unknown key `zzz`; known are listen, data, log_level, allow_origins, threads",
+        "tailwire.toml:1: unknown key `zzz`; known are listen, data, log_level, allow_origins, \
+         log_max_bytes, threads, options",
+    );
+    check_error(
+        &[],
+        "[[options]]\ntopic = 'a'\nmax_aeg = 1",
+        "tailwire.toml:3: unknown key `options.max_aeg`; did you mean max_age?",
+    );
+    check_error(
+        &[],
+        "[[options]]\nzzz = 1",
+        "tailwire.toml:2: unknown key `options.zzz`; known are topic, durability, max_age, max_messages, \
+         max_bytes, compact, last",
     );
 }
 
@@ -172,6 +214,60 @@ fn a_wrong_value_is_blamed_on_its_source() {
         "tailwire.toml:1: allow_origins can't be `app.example`: an origin begins with a scheme, as in \
          https://app.example",
     );
+}
+
+#[test]
+fn a_bound_of_the_log_is_a_number_of_bytes() {
+    for text in ["0", "-1", "1k", "1.5", "", " 1"] {
+        let args = ServeArgs { log_max_bytes: Some(text.to_owned()), ..ServeArgs::default() };
+        let error = settle_from(&args, &[], None).unwrap_err();
+        assert_eq!(error, format!("--log-max-bytes can't be `{text}`: it is a number of bytes, from 1 on"));
+    }
+    check_error(
+        &[],
+        "log_max_bytes = '1'",
+        "tailwire.toml:1: log_max_bytes is of type string; it should be a number",
+    );
+}
+
+#[test]
+fn wrong_options_are_blamed_on_their_line() {
+    let whole = "has to be a whole number from 1 to 9007199254740991, or \"none\"";
+    let check = |file: &str, expect: &str| check_error(&[], file, &format!("tailwire.toml:{expect}"));
+    let table = "options is of type";
+    let wanted = "it should be a list of tables, each headed [[options]]";
+    check("options = 1", &format!("1: {table} integer; {wanted}"));
+    check("[options]\ntopic = 'a'", &format!("1: {table} table; {wanted}"));
+    check("\n[[options]]\nmax_age = 1", "2: options need a topic: the topic or pattern that they are for");
+    check("[[options]]\ntopic = 1", "2: options.topic is of type integer; it should be a string");
+    check(
+        "[[options]]\ntopic = 'a*'",
+        "2: options.topic can't be `a*`: a wildcard is a whole segment, and `**` is the last one",
+    );
+    check(
+        "[[options]]\ntopic = '$sys/**'",
+        "2: options.topic can't be `$sys/**`: the broker's own topics have no options",
+    );
+    for value in ["0", "-1", "1.5", "'24h'", "9007199254740992", "true", "[]"] {
+        check(
+            &format!("[[options]]\ntopic = 'a'\nmax_age = {value}"),
+            &format!("3: options.max_age {whole}"),
+        );
+    }
+    check(
+        "[[options]]\ntopic = 'a'\ndurability = 'none'",
+        "3: options.durability has to be `sync`, `relaxed` or `memory`",
+    );
+    check(
+        "[[options]]\ntopic = 'a'\nlast = true\ncompact = true",
+        "3: options.last has to be `false` where `compact` is `true`",
+    );
+    check(
+        "[[options]]\ntopic = 'a'\n[[options]]\ntopic = 'b'\n[[options]]\ntopic = 'a'",
+        "5: options can't name `a` twice",
+    );
+    let many: String = (0..=1000).map(|n| format!("[[options]]\ntopic = '{n}'\n")).collect();
+    check(&many, "1: options can't stand more than 1000 times");
 }
 
 #[test]

@@ -122,6 +122,12 @@ pub(super) fn threads(count: i64) -> Result<usize, String> {
         .ok_or_else(|| format!("can't be {count}: it is 0 (automatic) to {THREADS_MAX}"))
 }
 
+/// A number of bytes, in digits alone: a unit would leave open whether it counts by 1000 or by 1024.
+pub(super) fn bytes(text: &str) -> Result<u64, String> {
+    let number = text.parse().ok().filter(|&number| number > 0);
+    number.ok_or_else(|| format!("can't be `{text}`: it is a number of bytes, from 1 on"))
+}
+
 /// The parts between commas, without the empty ones.
 pub(super) fn split_list(text: &str) -> Vec<String> {
     text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()

@@ -7,25 +7,28 @@ use std::{
     path::Path,
 };
 
-use crate::config::Settings;
+use tailwire_model::{Durability, Options, Term, limits::RELAXED_FLUSH_MS};
+
+/// The pattern of every topic.
+const EVERYTHING: &str = "**";
 
 /// Prints it. That nobody reads stdout is no reason to stop.
-pub(super) fn show(settings: &Settings, address: SocketAddr) {
+pub(super) fn show(data: &Path, address: SocketAddr, options: &[(Term, Options)]) {
     let mut stdout = io::stdout().lock();
     let paint = Paint { on: stdout.is_terminal() && super::machine::colour_is_welcome() };
-    let data = settings.data.canonicalize().unwrap_or_else(|_| settings.data.clone());
-    let _ = stdout.write_all(screen(&data, address, paint).as_bytes());
+    let data = data.canonicalize().unwrap_or_else(|_| data.to_path_buf());
+    let _ = stdout.write_all(screen(&data, address, &durability(options), paint).as_bytes());
     let _ = stdout.flush();
 }
 
-fn screen(data: &Path, address: SocketAddr, paint: Paint) -> String {
+fn screen(data: &Path, address: SocketAddr, durability: &str, paint: Paint) -> String {
     let base = format!("http://{}", reachable(address));
     let everywhere =
         if address.ip().is_unspecified() { " (every interface: reachable from other machines)" } else { "" };
     let lines = [
         ("address", format!("{}{everywhere}", paint.strong(&format!("http://{address}")))),
         ("data", data.display().to_string()),
-        ("durability", "every acknowledged message is on disk".to_owned()),
+        ("durability", durability.to_owned()),
         ("", String::new()),
         ("listen", format!("curl -N '{base}/topics/hello?format=sse'")),
         ("publish", format!("curl -d 'hi there' {base}/topics/hello")),
@@ -39,6 +42,23 @@ fn screen(data: &Path, address: SocketAddr, paint: Paint) -> String {
     }
     out.push_str("\n  Ctrl+C drains and stops.\n\n");
     out
+}
+
+/// What an acknowledgement stands for, where no topic or pattern has its own.
+fn durability(options: &[(Term, Options)]) -> String {
+    let everywhere = options.iter().find(|(term, _)| term.as_str() == EVERYTHING);
+    let common = everywhere.and_then(|(_, options)| options.durability).unwrap_or_default();
+    let promise = match common {
+        Durability::Sync => "every acknowledged message is on disk".to_owned(),
+        Durability::Relaxed => format!("acknowledged messages are on disk within {RELAXED_FLUSH_MS} ms"),
+        Durability::Memory => "messages are kept in memory alone".to_owned(),
+    };
+    let differs = |own: &Options| own.durability.is_some_and(|own| own != common);
+    match options.iter().filter(|(_, own)| differs(own)).count() {
+        0 => promise,
+        1 => format!("{promise}; 1 topic or pattern differs (/options)"),
+        count => format!("{promise}; {count} topics or patterns differ (/options)"),
+    }
 }
 
 /// The address to give to a client on this machine.
@@ -78,7 +98,7 @@ mod tests {
     #[test]
     fn the_screen_is_plain_without_colour() {
         let address = "127.0.0.1:8245".parse().unwrap();
-        let plain = screen(Path::new("/data"), address, Paint { on: false });
+        let plain = screen(Path::new("/data"), address, &durability(&[]), Paint { on: false });
         assert_eq!(
             plain,
             "
@@ -102,18 +122,41 @@ mod tests {
     #[test]
     fn colour_changes_no_word() {
         let address = "127.0.0.1:8245".parse().unwrap();
-        let plain = screen(Path::new("/data"), address, Paint { on: false });
-        let coloured = screen(Path::new("/data"), address, Paint { on: true });
+        let plain = screen(Path::new("/data"), address, &durability(&[]), Paint { on: false });
+        let coloured = screen(Path::new("/data"), address, &durability(&[]), Paint { on: true });
         let stripped =
             ["\x1b[1m", "\x1b[2m", "\x1b[0m"].iter().fold(coloured, |text, code| text.replace(code, ""));
         assert_eq!(stripped, plain);
     }
 
     #[test]
+    fn durability_is_promised_as_it_is_set() {
+        let check = |set: &[(&str, Durability)], expect: &str| {
+            let options: Vec<_> = set
+                .iter()
+                .map(|&(term, durability)| {
+                    let options = Options { durability: Some(durability), ..Options::default() };
+                    (Term::parse(term).unwrap(), options)
+                })
+                .collect();
+            assert_eq!(durability(&options), expect);
+        };
+        let all = "every acknowledged message is on disk";
+        check(&[], all);
+        check(&[("**", Durability::Sync), ("a", Durability::Sync)], all);
+        check(&[("a", Durability::Memory)], &format!("{all}; 1 topic or pattern differs (/options)"));
+        check(&[("**", Durability::Relaxed)], "acknowledged messages are on disk within 100 ms");
+        check(
+            &[("**", Durability::Memory), ("a", Durability::Sync), ("b/*", Durability::Relaxed)],
+            "messages are kept in memory alone; 2 topics or patterns differ (/options)",
+        );
+    }
+
+    #[test]
     fn commands_never_name_every_interface() {
-        let text = screen(Path::new("/data"), "0.0.0.0:80".parse().unwrap(), Paint { on: false });
+        let text = screen(Path::new("/data"), "0.0.0.0:80".parse().unwrap(), "", Paint { on: false });
         assert!(text.contains("curl -d 'hi there' http://127.0.0.1:80/"));
-        let text = screen(Path::new("/data"), "[::]:80".parse().unwrap(), Paint { on: false });
+        let text = screen(Path::new("/data"), "[::]:80".parse().unwrap(), "", Paint { on: false });
         assert!(text.contains("curl -d 'hi there' http://[::1]:80/"));
     }
 }

@@ -7,8 +7,9 @@ use std::{
     thread,
 };
 
-use tailwire_core::{AllowAll, Broker, Clock, Committer, Parts, log::LogError};
+use tailwire_core::{AllowAll, Broker, Clock, Committer, Parts, Principal, log::LogError};
 use tailwire_http::Server;
+use tailwire_model::{Options, Term};
 use tailwire_storage::{LogSettings, SledLog};
 use tokio::sync::oneshot;
 
@@ -68,6 +69,11 @@ impl Running {
         self.address
     }
 
+    /// What is set for topics and patterns, by the settings and by clients before.
+    pub(super) fn options(&self) -> Vec<(Term, Options)> {
+        self.broker.all_options(&Principal::ANONYMOUS)
+    }
+
     /// Waits for the end that nobody asked for: without a committer every publish would wait forever.
     pub(super) async fn failed(&mut self) -> StartError {
         match (&mut self.committer).await {
@@ -107,10 +113,12 @@ fn listen(settings: &Settings) -> Result<TcpListener, StartError> {
 /// Opening reads the whole index from disk, so it has a thread that may wait.
 async fn open_log(settings: &Settings) -> Result<SledLog, StartError> {
     let data = settings.data.clone();
-    let opened = tokio::task::spawn_blocking(move || {
-        SledLog::open(&data, Clock::system_now(), &LogSettings::default())
-    })
-    .await;
+    let log = LogSettings {
+        options: settings.options.clone(),
+        max_bytes: settings.log_max_bytes,
+        accepts_loss: settings.accepts_loss,
+    };
+    let opened = tokio::task::spawn_blocking(move || SledLog::open(&data, Clock::system_now(), &log)).await;
     let opened = opened.map_err(|error| StartError::Threads(io::Error::other(error)))?;
     opened.map_err(|error| StartError::Open { folder: settings.data.display().to_string(), error })
 }

@@ -60,11 +60,11 @@ export class Broker {
     child.once('exit', () => running.delete(child));
     this.ended = once(child, 'close').then(([code, signal]) => ({ code, signal }));
     const seen = this.stderr.length;
-    let stdout = '';
+    this.stdout = '';
     child.stderr.setEncoding('utf8').on('data', (chunk) => (this.stderr += chunk));
     const address = new Promise((resolve) => {
       child.stdout.setEncoding('utf8').on('data', (chunk) => {
-        const found = /address\s+http:\/\/(\S+):(\d+)/.exec((stdout += chunk));
+        const found = /address\s+http:\/\/(\S+):(\d+)/.exec((this.stdout += chunk));
         if (found) resolve(found);
       });
     });

@@ -1,7 +1,7 @@
 //! Checks of what comes in over the wire: paths, queries, headers, bodies, a client's lines.
 
 use serde_json::{Map, Value, json};
-use tailwire_model::{Condition, Draft, Filter, Term, Topic, limits};
+use tailwire_model::{Condition, Draft, Filter, Options, Term, Topic, limits};
 use tailwire_wire::{
     Problem, Publish, Representation, Resource, Start,
     negotiate::read_request,
@@ -38,7 +38,7 @@ pub(crate) fn path(case: &Value) -> Value {
 const PREFIXES_MAX: usize = 300;
 
 /// An error as a vector tells it: its code, and where it has them the parameter and the line.
-fn error(problem: &Problem) -> Value {
+pub(crate) fn error(problem: &Problem) -> Value {
     let body: Value = serde_json::from_slice(&problem.body()).expect("JSON");
     assert_eq!(body["status"], problem.status());
     assert_eq!(body["code"], problem.code.as_str());
@@ -192,10 +192,19 @@ pub(crate) fn request(case: &Value) -> Value {
         Request::Delete { topic } => json!({"delete": topic.as_str()}),
         Request::Topics(ask) => json!({"topics": ask.prefix, "from": ask.from, "limit": ask.limit}),
         Request::Message { cursor } => json!({"message": cursor.to_string()}),
+        Request::Options { term } => json!({"options": term.as_ref().map_or("all", Term::as_str)}),
+        Request::SetOptions { term, options } => json!({"set_options": set_options(term, options)}),
+        Request::DeleteOptions { term } => json!({"delete_options": term.as_str()}),
     };
     if let Value::Object(members) = &mut told {
         members.retain(|_, value| !value.is_null());
     }
     told["id"] = json!(parsed.id.as_str());
     told
+}
+
+fn set_options(term: &Term, options: &Options) -> Value {
+    let mut out = Vec::new();
+    tailwire_wire::options::body(term, options, None, &mut out);
+    serde_json::from_slice(&out).expect("JSON")
 }

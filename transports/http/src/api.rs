@@ -16,12 +16,12 @@ use tailwire_core::{
     log::{Appended, Group, Stored},
 };
 use tailwire_model::{
-    Cursor, Filter, IdempotencyKey, Message, Topic,
+    Cursor, Filter, IdempotencyKey, Message, Options, Term, Topic,
     limits::{DRAIN_RETRY_MS, STORAGE_RETRY_MS},
     retry,
 };
 use tailwire_wire::{
-    Code, Format, Problem, Publish, page,
+    Code, Format, Problem, Publish, options, page,
     page::TopicEntry,
     query::{self, TopicsRequest},
     request::PageRequest,
@@ -219,6 +219,38 @@ impl App {
         let mut body = Vec::new();
         page::topics(entries, next.as_deref(), &mut body);
         (body, next)
+    }
+
+    /// What is set for a term, and for a topic what holds, as JSON.
+    pub(crate) fn options(&self, principal: &Principal, term: &Term) -> Result<Vec<u8>, Problem> {
+        let own = self.broker.options(principal, term).map_err(|_| Problem::new(Code::Forbidden))?;
+        let rule = match term {
+            Term::Topic(topic) => Some(self.broker.rule(topic)),
+            Term::Pattern(_) => None,
+        };
+        let mut body = Vec::new();
+        options::body(term, &own, rule, &mut body);
+        Ok(body)
+    }
+
+    /// The list of all options as JSON.
+    pub(crate) fn all_options(&self, principal: &Principal) -> Vec<u8> {
+        let all = self.broker.all_options(principal);
+        let mut body = Vec::new();
+        options::list(all.iter().map(|(term, options)| (term, options)), &mut body);
+        body
+    }
+
+    /// Sets what holds for a term; empty options take back what was set. Gives what is set then, as JSON.
+    pub(crate) async fn set_options(
+        &self,
+        principal: &Principal,
+        term: Term,
+        options: Options,
+    ) -> Result<Vec<u8>, Problem> {
+        let set = self.broker.set_options(principal, term.clone(), options).await;
+        set.map_err(|error| self.publish_problem(error))?;
+        self.options(principal, &term)
     }
 
     fn publish_problem(&self, error: PublishError) -> Problem {

@@ -134,7 +134,8 @@ fn is_preflight(request: &Request) -> bool {
 fn preflight(request: &Request) -> Response<Body> {
     let mut response = empty(StatusCode::NO_CONTENT);
     let headers = response.headers_mut();
-    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, HEAD, POST, DELETE"));
+    let methods = HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE");
+    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, methods);
     if let Some(asked) = request.headers().get(header::ACCESS_CONTROL_REQUEST_HEADERS) {
         headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, asked.clone());
     }

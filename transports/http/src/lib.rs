@@ -9,6 +9,7 @@ mod body;
 mod delivery;
 mod guard;
 mod metrics;
+mod options;
 mod outgoing;
 mod publish;
 mod read;

@@ -20,7 +20,7 @@ use tailwire_wire::{
 
 use crate::{
     api::{App, Published},
-    reply::{IDEMPOTENCY_REPLAYED, JSON, NO_STORE, ascii, empty, refuse, reply, set_cursor},
+    reply::{IDEMPOTENCY_REPLAYED, JSON, NO_STORE, ascii, done, refuse, reply, set_cursor},
 };
 
 /// `POST` on a topic or on `/stream`.
@@ -40,7 +40,7 @@ async fn try_post(app: &Arc<App>, target: Target, request: Request) -> Result<Pu
 }
 
 /// The whole body, within bounds of size and time.
-async fn receive(headers: &HeaderMap, body: Body, bytes_max: usize) -> Result<Bytes, Problem> {
+pub(crate) async fn receive(headers: &HeaderMap, body: Body, bytes_max: usize) -> Result<Bytes, Problem> {
     let too_large =
         || Problem::detailed(Code::BodyTooLarge, format!("The body has more than {bytes_max} bytes."));
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
@@ -103,11 +103,7 @@ fn created(published: Published) -> Response<Body> {
 /// `DELETE` of a topic.
 pub(crate) async fn delete(app: &App, topic: Topic) -> Response<Body> {
     match app.delete(&Principal::ANONYMOUS, topic).await {
-        Ok(()) => {
-            let mut response = empty(StatusCode::NO_CONTENT);
-            response.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
-            response
-        }
+        Ok(()) => done(),
         Err(problem) => refuse(&problem),
     }
 }

@@ -10,7 +10,7 @@ use axum::{
     },
 };
 use tailwire_core::Principal;
-use tailwire_model::{Cursor, Message, limits::CACHE_MS_MAX, retry};
+use tailwire_model::{Cursor, Message, retry};
 use tailwire_wire::{
     Code, Problem, ReadRequest, Representation, Resource, Start,
     negotiate::{self, SUBPROTOCOL},
@@ -29,7 +29,7 @@ use crate::{
     publish::pairs,
     reply::{
         JSON, NO_CACHE, NO_STORE, TAILWIRE_EVENT, TAILWIRE_KEY, TAILWIRE_TIME, TAILWIRE_TOPIC, TAILWIRE_TYPE,
-        ascii, empty, head, refuse, reply, seconds, set_cursor,
+        ascii, empty, head, immutable, refuse, reply, seconds, set_cursor,
     },
     stream::{self, Codec, Dialect},
     takeover::{Handoff, Slot},
@@ -87,7 +87,7 @@ async fn page(app: &Arc<App>, ask: ReadRequest, request: &Parts) -> Result<Respo
     let ReadRequest { filter, representation, start, gap, limit, limit_in_url, if_none_match, .. } = ask;
     let wait_ms = representation.wait_ms();
     let connected = app.metrics.connected(if wait_ms > 0 { Transport::LongPoll } else { Transport::Page });
-    let one_topic = filter.only_topic().is_some();
+    let topic = filter.only_topic().cloned();
     let ask = PageRequest { filter, start, gap, limit, wait_ms };
     let PageReply { body, cursor, more, retry_after_ms, gap } = app.page(&Principal::ANONYMOUS, ask).await?;
     connected.wrote(body.len());
@@ -100,23 +100,20 @@ async fn page(app: &Arc<App>, ask: ReadRequest, request: &Parts) -> Result<Respo
     set_cursor(headers, cursor);
     let next = page::link_next(request.uri.query(), cursor, gap);
     headers.insert(header::LINK, ascii(page::link_header(&next).as_bytes()));
-    let cacheable = more && one_topic && limit_in_url && matches!(start, Start::After(_));
-    headers.insert(header::CACHE_CONTROL, cache_control(cacheable, retry_after_ms));
+    // A full page between two places stays what it is; any other is outdated by the next message.
+    let settled = more && limit_in_url && matches!(start, Start::After(_));
+    let caching = match (retry_after_ms, topic) {
+        (Some(_), _) => NO_STORE,
+        (None, Some(topic)) if settled => immutable(&app.broker.rule(&topic)),
+        (None, _) => NO_CACHE,
+    };
+    headers.insert(header::CACHE_CONTROL, caching);
     match retry_after_ms {
         Some(retry_after_ms) => headers.insert(header::RETRY_AFTER, seconds(retry_after_ms)),
         None => headers.insert(header::ETAG, ascii(format!("W/\"{cursor}\"").as_bytes())),
     };
     apply_preference(headers, wait_ms);
     Ok(response)
-}
-
-/// What caches may do (RFC 9111 §5.2, RFC 8246): a full page never changes, but what it holds may be removed.
-fn cache_control(cacheable: bool, retry_after_ms: Option<u64>) -> HeaderValue {
-    match (cacheable, retry_after_ms) {
-        (_, Some(_)) => NO_STORE,
-        (true, None) => ascii(format!("public, max-age={}, immutable", CACHE_MS_MAX / 1000).as_bytes()),
-        (false, None) => NO_CACHE,
-    }
 }
 
 /// The newest message as itself; a hanging GET where `If-None-Match` names the one that the client has.

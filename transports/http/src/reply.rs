@@ -6,8 +6,8 @@ use axum::{
     body::Body,
     http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version, header},
 };
-use tailwire_model::Cursor;
-use tailwire_wire::{Problem, problem};
+use tailwire_model::{Cursor, Durability, Keep, Rule, limits::CACHE_MS_MAX};
+use tailwire_wire::{Code, Problem, problem};
 
 /// On every reply that has a cursor.
 pub(crate) const TAILWIRE_CURSOR: HeaderName = HeaderName::from_static("tailwire-cursor");
@@ -43,6 +43,24 @@ pub(crate) fn empty(status: StatusCode) -> Response<Body> {
     response
 }
 
+/// What was asked is done, and there is nothing to tell of it.
+pub(crate) fn done() -> Response<Body> {
+    let mut response = empty(StatusCode::NO_CONTENT);
+    response.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
+    response
+}
+
+/// What caches may do with stored messages of a topic (RFC 9111 §5.2, RFC 8246). They never change, but they go: a shared
+/// cache may give them for as long as the topic's bound on age lets them stay, and not at all where newer messages take
+/// their place, or where they are never stored.
+pub(crate) fn immutable(rule: &Rule) -> HeaderValue {
+    if rule.keep != Keep::All || rule.durability == Durability::Memory {
+        return NO_CACHE;
+    }
+    let max_age_ms = rule.max_age_ms.map_or(CACHE_MS_MAX, |ms| ms.min(CACHE_MS_MAX));
+    ascii(format!("public, max-age={}, immutable", max_age_ms / 1000).as_bytes())
+}
+
 /// A problem as a response (RFC 9457 §3).
 pub(crate) fn refuse(problem: &Problem) -> Response<Body> {
     let status = StatusCode::from_u16(problem.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -55,6 +73,13 @@ pub(crate) fn refuse(problem: &Problem) -> Response<Body> {
     if let Some(cursor) = problem.members.as_ref().and_then(|members| members.cursor) {
         set_cursor(headers, cursor);
     }
+    response
+}
+
+/// The resource has other methods (RFC 9110 §15.5.6).
+pub(crate) fn not_allowed(methods: &'static str) -> Response<Body> {
+    let mut response = refuse(&Problem::new(Code::MethodNotAllowed));
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(methods));
     response
 }
 
@@ -91,4 +116,22 @@ pub(crate) fn head(response: &Response<()>) -> Vec<u8> {
     out.extend_from_slice(date.as_bytes());
     out.extend_from_slice(b"\r\n\r\n");
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shared_caches_keep_no_more_than_the_topic_does() {
+        let check = |rule: Rule, expect: &str| assert_eq!(immutable(&rule), expect, "{rule:?}");
+        let aged = |ms| Rule { max_age_ms: Some(ms), ..Rule::default() };
+        check(Rule::default(), "public, max-age=3600, immutable");
+        check(aged(3_600_001), "public, max-age=3600, immutable");
+        check(aged(59_999), "public, max-age=59, immutable");
+        check(Rule { keep: Keep::Compact, ..Rule::default() }, "private, no-cache");
+        check(Rule { keep: Keep::Last, ..aged(1000) }, "private, no-cache");
+        check(Rule { durability: Durability::Memory, ..Rule::default() }, "private, no-cache");
+        check(Rule { durability: Durability::Relaxed, ..Rule::default() }, "public, max-age=3600, immutable");
+    }
 }

@@ -8,13 +8,12 @@ use axum::{
     http::{HeaderValue, Response, StatusCode, Uri, header},
 };
 use tailwire_core::Principal;
-use tailwire_model::limits::CACHE_MS_MAX;
 use tailwire_wire::{Code, Problem, page, path, query};
 
 use crate::{
     api::App,
     read::as_itself,
-    reply::{JSON, NO_CACHE, NO_STORE, ascii, refuse, reply},
+    reply::{JSON, NO_CACHE, NO_STORE, ascii, immutable, refuse, reply},
 };
 
 /// The page, built into the binary.
@@ -35,8 +34,8 @@ pub(crate) async fn message(State(app): State<Arc<App>>, request: Request) -> Re
     match app.message(&Principal::ANONYMOUS, cursor).await {
         Ok(message) => {
             let mut response = as_itself(&message);
-            let forever = format!("public, max-age={}, immutable", CACHE_MS_MAX / 1000);
-            response.headers_mut().insert(header::CACHE_CONTROL, ascii(forever.as_bytes()));
+            let caching = immutable(&app.broker.rule(message.topic()));
+            response.headers_mut().insert(header::CACHE_CONTROL, caching);
             response
         }
         Err(problem) => refuse(&problem),

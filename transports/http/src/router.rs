@@ -7,14 +7,19 @@ use axum::{
     Router,
     body::Body,
     extract::{Request, State},
-    http::{HeaderValue, Method, Response, header},
+    http::{Method, Response},
     middleware,
     routing::{any, get},
 };
 use tailwire_wire::{Code, Problem, Resource, path, publish::Target};
 use tower_http::catch_panic::CatchPanicLayer;
 
-use crate::{api::App, guard, publish, read, reply::refuse, resources};
+use crate::{
+    api::App,
+    guard, options, publish, read,
+    reply::{not_allowed, refuse},
+    resources,
+};
 
 /// The whole API.
 pub(crate) fn router(app: Arc<App>) -> Router {
@@ -23,6 +28,9 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/topics/", any(topic))
         .route("/stream", any(stream))
         .route("/topics", get(resources::topics).fallback(only_get))
+        .route("/options/{*name}", any(options::term))
+        .route("/options/", any(options::term))
+        .route("/options", get(options::list).fallback(only_get))
         .route("/messages/{cursor}", get(resources::message).fallback(only_get))
         .route("/healthz", get(resources::healthz).fallback(only_get))
         .route("/readyz", get(resources::readyz).fallback(only_get))
@@ -66,12 +74,6 @@ async fn stream(State(app): State<Arc<App>>, request: Request) -> Response<Body>
 
 async fn only_get() -> Response<Body> {
     not_allowed("GET, HEAD")
-}
-
-fn not_allowed(methods: &'static str) -> Response<Body> {
-    let mut response = refuse(&Problem::new(Code::MethodNotAllowed));
-    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(methods));
-    response
 }
 
 async fn nothing() -> Response<Body> {

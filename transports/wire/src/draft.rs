@@ -1,5 +1,7 @@
 //! What a draft is made of, checked member by member: shared by POST, batches and WebSocket lines.
 
+use std::marker::PhantomData;
+
 use base64::{
     Engine,
     alphabet::STANDARD,
@@ -92,7 +94,7 @@ impl<'a> Object<'a> {
             extras.event = Some(event(string("event", raw)?)?);
         }
         if let Some(raw) = self.headers {
-            let pairs: Pairs = serde_json::from_str(raw.get())
+            let pairs: Pairs<String> = serde_json::from_str(raw.get())
                 .map_err(|_| header_invalid("`headers` is an object of strings"))?;
             for (name, value) in pairs.0 {
                 push_header(&mut extras, &name, &value)?;
@@ -212,14 +214,15 @@ pub(crate) fn push_header(extras: &mut Extras, name: &str, value: &str) -> Resul
     Ok(())
 }
 
-/// Checks that a body is JSON (RFC 8259), in UTF-8, that readers can parse.
-pub(crate) fn check_json(body: &[u8]) -> Result<(), Problem> {
+/// Checks that a body is JSON (RFC 8259), in UTF-8, that readers can parse. Gives its text.
+pub(crate) fn check_json(body: &[u8]) -> Result<&str, Problem> {
     let text = std::str::from_utf8(body)
         .map_err(|error| Problem::detailed(Code::JsonInvalid, format!("not UTF-8: {error}")))?;
     // Reads without a stack, so depth can't exhaust it.
     serde_json::from_str::<IgnoredAny>(text)
         .map_err(|error| Problem::detailed(Code::JsonInvalid, error.to_string()))?;
-    check_depth(body)
+    check_depth(body)?;
+    Ok(text)
 }
 
 /// Checks that valid JSON nests no deeper than [`JSON_DEPTH_MAX`].
@@ -268,20 +271,20 @@ pub(crate) fn is_token(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
-/// An object of strings, in its order.
-struct Pairs(Vec<(String, String)>);
+/// An object's members in their order, repeated ones too.
+pub(crate) struct Pairs<V>(pub(crate) Vec<(String, V)>);
 
-impl<'de> Deserialize<'de> for Pairs {
+impl<'de, V: Deserialize<'de>> Deserialize<'de> for Pairs<V> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl<'de> serde::de::Visitor<'de> for Visitor {
-            type Value = Pairs;
+        struct Visitor<V>(PhantomData<V>);
+        impl<'de, V: Deserialize<'de>> serde::de::Visitor<'de> for Visitor<V> {
+            type Value = Pairs<V>;
 
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("an object of strings")
+                f.write_str("an object")
             }
 
-            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Pairs, A::Error> {
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Pairs<V>, A::Error> {
                 let mut pairs = Vec::new();
                 while let Some(pair) = map.next_entry()? {
                     pairs.push(pair);
@@ -289,6 +292,6 @@ impl<'de> Deserialize<'de> for Pairs {
                 Ok(Pairs(pairs))
             }
         }
-        deserializer.deserialize_map(Visitor)
+        deserializer.deserialize_map(Visitor(PhantomData))
     }
 }

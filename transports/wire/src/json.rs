@@ -104,6 +104,18 @@ pub(crate) fn number_member(member: &str, value: u64, out: &mut Vec<u8>) {
     number(value, out);
 }
 
+/// `,"name":true`
+pub(crate) fn boolean_member(member: &str, value: bool, out: &mut Vec<u8>) {
+    name(member, out);
+    out.extend_from_slice(if value { b"true" } else { b"false" });
+}
+
+/// `,"name":null`
+pub(crate) fn null_member(member: &str, out: &mut Vec<u8>) {
+    name(member, out);
+    out.extend_from_slice(b"null");
+}
+
 /// `,"name":"cursor"`
 pub(crate) fn cursor_member(member: &str, value: Cursor, out: &mut Vec<u8>) {
     name(member, out);

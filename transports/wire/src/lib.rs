@@ -12,6 +12,7 @@ pub mod framing;
 mod json;
 pub mod line;
 pub mod negotiate;
+pub mod options;
 pub mod page;
 pub mod path;
 pub mod problem;

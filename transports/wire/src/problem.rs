@@ -129,6 +129,8 @@ codes! {
     OutcomeUnknown = "outcome-unknown", 503, "It is not known whether the messages were stored";
     /// The store failed; nothing was stored.
     StorageFailed = "storage-failed", 503, "The store failed";
+    /// The options of a topic or pattern break a rule.
+    OptionsInvalid = "options-invalid", 400, "The options are not valid";
     /// Options are set for as many topics and patterns as there may be.
     OptionsTooMany = "options-too-many", 429, "Options are set for too many topics and patterns";
     /// The disk is full; nothing was stored.

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tailwire_model::{
-    Condition, Cursor, Draft, Filter, Term, Topic,
+    Condition, Cursor, Draft, Filter, Options, Term, Topic,
     limits::{
         BATCH_MESSAGES_MAX, LAST_MAX, PAGE_MESSAGES_DEFAULT, PAGE_MESSAGES_MAX, TOPICS_PAGE_DEFAULT,
         TOPICS_PAGE_MAX, WAIT_MS_MAX,
@@ -12,6 +12,7 @@ use tailwire_model::{
 
 use crate::{
     draft::{self, Object, missing, present, string},
+    options,
     problem::{Code, Problem},
     publish::{self, Publish},
     query::{self, Start, TopicsRequest},
@@ -85,6 +86,23 @@ pub enum Request {
         /// Which.
         cursor: Cursor,
     },
+    /// `options`: what is set for a term, or the list of all.
+    Options {
+        /// Which; the list if there is none.
+        term: Option<Term>,
+    },
+    /// `set_options`: set what holds for a term, in place of what was set for it.
+    SetOptions {
+        /// Which.
+        term: Term,
+        /// What is to hold.
+        options: Options,
+    },
+    /// `delete_options`: take back what was set for a term.
+    DeleteOptions {
+        /// Which.
+        term: Term,
+    },
 }
 
 /// What a `subscribe` asks for.
@@ -140,7 +158,7 @@ pub fn parse(line: &str) -> Result<ClientLine, LineError> {
         let detail = format!("`id` is a number or string of at most {ID_BYTES_MAX} bytes");
         return Err(LineError { id: None, problem: Problem::parameter(Code::LineInvalid, "id", detail) });
     };
-    match members.into_request() {
+    match members.into_request(line) {
         Ok(request) => Ok(ClientLine { id, request }),
         Err(problem) => Err(LineError { id: Some(id), problem }),
     }
@@ -205,7 +223,7 @@ struct Members<'a> {
 }
 
 impl Members<'_> {
-    fn into_request(self) -> Result<Request, Problem> {
+    fn into_request(self, line: &str) -> Result<Request, Problem> {
         let kind = text("kind", self.kind)?.ok_or_else(|| Problem::new(Code::LineInvalid))?;
         Ok(match &*kind {
             "subscribe" => Request::Subscribe(Subscribe {
@@ -244,6 +262,17 @@ impl Members<'_> {
             "message" => {
                 let cursor = self.cursor("cursor", self.cursor)?.ok_or_else(|| missing("cursor"))?;
                 Request::Message { cursor }
+            }
+            "options" => Request::Options {
+                term: text("topic", self.topic)?.map(|name| options::named_term(&name)).transpose()?,
+            },
+            "set_options" => {
+                let term = options::named_term(&required("topic", self.topic)?)?;
+                let options = options::parse_line(&term, line)?;
+                Request::SetOptions { term, options }
+            }
+            "delete_options" => {
+                Request::DeleteOptions { term: options::named_term(&required("topic", self.topic)?)? }
             }
             _ => return Err(Problem::new(Code::LineUnknown)),
         })

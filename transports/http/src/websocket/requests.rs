@@ -5,6 +5,7 @@ use std::{pin::Pin, sync::Arc};
 
 use futures_util::stream::FuturesUnordered;
 use tailwire_core::{Principal, Reader};
+use tailwire_model::Options;
 use tailwire_wire::{
     Code, Format, Problem, line, page,
     request::{ClientLine, Id, Request, Subscribe},
@@ -85,6 +86,18 @@ pub(super) fn start(app: &Arc<App>, principal: &Principal, client_line: ClientLi
                 Ok(body)
             });
         }
+        Request::Options { term } => push(requests, id, async move {
+            match term {
+                Some(term) => app.options(&principal, &term),
+                None => Ok(app.all_options(&principal)),
+            }
+        }),
+        Request::SetOptions { term, options } => {
+            push(requests, id, async move { app.set_options(&principal, term, options).await });
+        }
+        Request::DeleteOptions { term } => push(requests, id, async move {
+            app.set_options(&principal, term, Options::default()).await.map(|_| Vec::new())
+        }),
         // Nobody is anybody yet, so that any credential is one that the broker doesn't know.
         Request::Authenticate { .. } => {
             push(requests, id, async { Err(Problem::new(Code::Unauthorized)) });
