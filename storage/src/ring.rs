@@ -1,7 +1,7 @@
 //! Messages that are never stored: of the topics whose durability is `memory`, the newest, in a ring with a bound on its
 //! bytes. It remembers how far each topic has lost some, because whoever has not seen those is to be told.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 
 use tailwire_core::log::{Page, TopicInfo};
 use tailwire_model::{
@@ -9,7 +9,7 @@ use tailwire_model::{
     limits::{RETENTION_EVERY_MS, RING_BYTES_MAX},
 };
 
-use crate::batch::{Changes, Place};
+use crate::batch::Changes;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -65,11 +65,10 @@ impl Ring {
         RETENTION_EVERY_MS.saturating_sub(now.since(self.obeyed))
     }
 
-    /// Lets go of what the topics' rules don't allow.
+    /// Lets go of what the bounds of its topics don't allow.
     pub(crate) fn obey(&mut self, rules: &Rules, now: Timestamp) {
         self.obeyed = now;
         let mut sizes: HashMap<Topic, (u64, u64)> = HashMap::new();
-        let mut places = HashSet::new();
         let mut kept = VecDeque::with_capacity(self.messages.len());
         let mut gone = Vec::new();
         // From the newest on: what stands before it decides whether a message stays.
@@ -82,10 +81,9 @@ impl Ring {
             let has_outgrown = rule.max_messages.is_some_and(|max| *count > max)
                 || rule.max_bytes.is_some_and(|max| *bytes > max && !is_newest);
             let is_old = rule.max_age_ms.is_some_and(|max| now.since(message.time) >= max);
-            let place = Place::of(&message.draft, rule.keep);
             if has_outgrown || is_old {
                 gone.push(message);
-            } else if place.is_none_or(|place| places.insert(place)) {
+            } else {
                 kept.push_front(message);
             }
         }

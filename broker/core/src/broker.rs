@@ -213,13 +213,17 @@ impl Broker {
         Ok(self.0.queue.publish(group).map_err(|error| self.refused(error))?)
     }
 
-    /// Removes the messages of a topic, up to the newest as of its turn.
+    /// Removes the messages of a topic, up to the newest as of its turn, which it has when this returns.
     ///
     /// # Errors
     /// As for [`Broker::publish`].
-    pub async fn delete(&self, principal: &Principal, topic: Topic) -> Result<(), PublishError> {
-        self.permit_write(principal, &topic)?;
-        self.change(Change::Delete(topic)).await
+    pub fn delete(
+        &self,
+        principal: &Principal,
+        topic: Topic,
+    ) -> impl Future<Output = Result<(), PublishError>> + Send + use<> {
+        let permitted = self.permit_write(principal, &topic);
+        self.change(permitted, Change::Delete(topic))
     }
 
     /// The options that are set for a term itself.
@@ -238,21 +242,22 @@ impl Broker {
         known.map(|(term, options)| (term.clone(), options)).collect()
     }
 
-    /// Sets the options of a term; empty ones take back what was set.
+    /// Sets the options of a term; empty ones take back what was set. It has its turn when this returns.
     ///
     /// # Errors
     /// As for [`Broker::publish`].
-    pub async fn set_options(
+    pub fn set_options(
         &self,
         principal: &Principal,
         term: Term,
         options: Options,
-    ) -> Result<(), PublishError> {
-        if term.is_reserved() {
-            return Err(PublishError::Reserved);
-        }
-        self.0.policy.permit_options(principal, &term).map_err(|_| PublishError::Forbidden)?;
-        self.change(Change::Options(term, options)).await
+    ) -> impl Future<Output = Result<(), PublishError>> + Send + use<> {
+        let permitted = if term.is_reserved() {
+            Err(PublishError::Reserved)
+        } else {
+            self.0.policy.permit_options(principal, &term).map_err(|_| PublishError::Forbidden)
+        };
+        self.change(permitted, Change::Options(term, options))
     }
 
     /// What holds for a topic, by all options that name it.
@@ -260,9 +265,15 @@ impl Broker {
         self.0.log.rules().of(topic)
     }
 
-    async fn change(&self, change: Change) -> Result<(), PublishError> {
-        let answer = self.0.queue.change(change).map_err(|error| self.refused(error))?;
-        Ok(answer.await.unwrap_or(Err(WriteError::Unknown))?)
+    /// Queues a permitted change at once; the future answers once it is durable.
+    fn change(
+        &self,
+        permitted: Result<(), PublishError>,
+        change: Change,
+    ) -> impl Future<Output = Result<(), PublishError>> + Send + use<> {
+        let queued =
+            permitted.and_then(|()| Ok(self.0.queue.change(change).map_err(|error| self.refused(error))?));
+        async { Ok(queued?.await.unwrap_or(Err(WriteError::Unknown))?) }
     }
 
     fn permit_write(&self, principal: &Principal, topic: &Topic) -> Result<(), PublishError> {
