@@ -32,7 +32,7 @@ pub(super) struct Running {
 pub(super) enum StartError {
     #[error("{}", listen_problem(listen, error))]
     Listen { listen: Listen, error: io::Error },
-    #[error("data folder {folder}: {error}")]
+    #[error("data folder {folder}: {error}{}", open_advice(error))]
     Open { folder: String, error: tailwire_storage::OpenError },
     #[error("can't start threads: {0}")]
     Threads(io::Error),
@@ -40,6 +40,16 @@ pub(super) enum StartError {
     Close(LogError),
     #[error("the log's writer stopped unexpectedly; what was acknowledged is on disk")]
     Committer,
+}
+
+/// What the operator can do about a log that can't be opened.
+const fn open_advice(error: &tailwire_storage::OpenError) -> &'static str {
+    match error {
+        tailwire_storage::OpenError::Short(_) => {
+            "; restore a backup, or start once with --accept-loss to go on with what is left"
+        }
+        _ => "",
+    }
 }
 
 /// Starts everything. The socket comes first: a mistaken second start then leaves the log alone.

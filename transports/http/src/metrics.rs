@@ -59,9 +59,40 @@ struct Inner {
     bytes_out: Family<TransportLabel, Counter>,
     byes: Family<ByeLabel, Counter>,
     responses: Family<ResponseLabel, Counter>,
+    log: LogGauges,
+}
+
+/// The log as it stands when it is asked.
+#[derive(Default)]
+struct LogGauges {
     topics: Gauge,
     messages: Gauge,
+    retained_bytes: Gauge,
     disk_bytes: Gauge,
+    tail: Gauge,
+    epoch: Gauge,
+}
+
+impl LogGauges {
+    fn register(&self, registry: &mut Registry) {
+        registry.register("topics", "Topics ever written to", self.topics.clone());
+        registry.register("messages", "Messages retained", self.messages.clone());
+        let retained = "What they take, as bounds count it";
+        registry.register_with_unit("retained", retained, Unit::Bytes, self.retained_bytes.clone());
+        registry.register_with_unit("disk", "Size of the log", Unit::Bytes, self.disk_bytes.clone());
+        registry.register("log_tail_position", "The newest position of the log", self.tail.clone());
+        registry.register("log_epoch", "The number of the log's epoch", self.epoch.clone());
+    }
+
+    fn set(&self, broker: &Broker) {
+        let stats = broker.stats();
+        self.topics.set(stats.topics.cast_signed());
+        self.messages.set(stats.messages.cast_signed());
+        self.retained_bytes.set(stats.bytes.cast_signed());
+        self.disk_bytes.set(stats.disk_bytes.cast_signed());
+        self.tail.set(broker.tail().position.0.cast_signed());
+        self.epoch.set(i64::from(broker.epoch().number()));
+    }
 }
 
 impl Metrics {
@@ -74,28 +105,15 @@ impl Metrics {
         let bytes_out = Family::default();
         let byes = Family::default();
         let responses = Family::default();
-        let (topics, messages, disk_bytes) = (Gauge::default(), Gauge::default(), Gauge::default());
+        let log = LogGauges::default();
         registry.register("connections", "Open connections", connections.clone());
         registry.register("connections_opened", "Connections ever opened", opened.clone());
         registry.register_with_unit("sent", "Bytes written to streams", Unit::Bytes, bytes_out.clone());
         registry.register("byes", "Streams that the broker ended", byes.clone());
         registry.register("responses", "Responses to requests", responses.clone());
-        registry.register("topics", "Topics ever written to", topics.clone());
-        registry.register("messages", "Messages retained", messages.clone());
-        registry.register_with_unit("disk", "Size of the log", Unit::Bytes, disk_bytes.clone());
+        log.register(&mut registry);
         let broker = broker.clone();
-        Self(Arc::new(Inner {
-            registry,
-            broker,
-            connections,
-            opened,
-            bytes_out,
-            byes,
-            responses,
-            topics,
-            messages,
-            disk_bytes,
-        }))
+        Self(Arc::new(Inner { registry, broker, connections, opened, bytes_out, byes, responses, log }))
     }
 
     /// Counts a connection for as long as the guard lives.
@@ -114,10 +132,7 @@ impl Metrics {
 
     /// The text of `/metrics`.
     pub(crate) fn text(&self) -> Result<String, fmt::Error> {
-        let stats = self.0.broker.stats();
-        self.0.topics.set(stats.topics.cast_signed());
-        self.0.messages.set(stats.messages.cast_signed());
-        self.0.disk_bytes.set(stats.disk_bytes.cast_signed());
+        self.0.log.set(&self.0.broker);
         let mut text = String::new();
         encode(&mut text, &self.0.registry)?;
         Ok(text)
