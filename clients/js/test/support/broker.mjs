@@ -51,6 +51,11 @@ export class Broker {
     await gone;
   }
 
+  /** Takes away what a broker that was killed had stored. */
+  wipe() {
+    rmSync(this.data, { recursive: true });
+  }
+
   async stop() {
     if (this.#child.exitCode === null && this.#child.signalCode === null) await this.kill("SIGKILL");
     rmSync(this.data, { recursive: true, force: true });
