@@ -39,6 +39,8 @@ export async function publish(
   live: () => Link | undefined,
 ): Promise<Receipt> {
   const message = { topic, key: messageKey, ...own, ...encode(data, own.type) };
+  // What is no JSON throws here, where it is not taken for a failure of the network.
+  const body = JSON.stringify(message);
   const idempotency_key = key ?? unique();
   const until = clock.now() + Math.min(timeout ?? limits.publish, limits.publish_max);
   for (let failures = 0; ; failures++) {
@@ -51,7 +53,7 @@ export async function publish(
         : http.json("stream", {
             method: "POST",
             headers: { "content-type": "application/x-ndjson", "idempotency-key": JSON.stringify(idempotency_key) },
-            body: JSON.stringify(message),
+            body,
             signal: signal!,
           }))) as unknown as { receipts: Receipt[] };
       return receipts[0]!;

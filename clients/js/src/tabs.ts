@@ -18,7 +18,8 @@ export interface TabsOptions extends RoomOptions {
 /** Where the browser can't do it (it takes Web Locks and BroadcastChannel), each tab has its own connection. */
 export function tabs({ group = "", ...parts }: TabsOptions = {}): Tabs {
   return (connect, url, options, events) => {
-    const room = roomOf(`tailwire ${url} ${group}`, parts, options);
+    // Tabs of another version may be open: raise the number when they would no longer understand each other.
+    const room = roomOf(`tailwire 1 ${url} ${group}`, parts, options);
     return room ? tabHub(room, connect, options, events) : connect(options);
   };
 }

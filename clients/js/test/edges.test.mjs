@@ -130,6 +130,10 @@ test("somebody in a hurry: publishes before there is a connection, closes twice,
   assert.equal(hub.state, "connecting");
   const late = hub.publish("a", { n: 2 }, { signal: AbortSignal.abort(new Error("changed my mind")) });
   await assert.rejects(late, { message: "changed my mind" });
+  const circle = {};
+  circle.circle = circle;
+  await assert.rejects(hub.publish("a", circle), TypeError);
+  await assert.rejects(hub.publish("a", 1n), TypeError);
   hub.close();
   hub.close();
   await assert.rejects(async () => hub.publish("a", 1), { name: "ClosedError", code: "closed" });
