@@ -276,3 +276,39 @@ async function probed(hub, clock) {
   await clock.advance(10_000);
   return probe;
 }
+
+test("an ok that does not say where it began is not built upon, where another connection has found a start", async () => {
+  const { clock, broker, open, publish } = rig();
+  const asks = [];
+  let socket;
+  class Silent {
+    constructor() {
+      socket = this;
+      // The stream opens beside it after a second, and finds the start a moment after this one was asked.
+      clock.setTimeout(() => {
+        this.onopen({});
+        this.onmessage({ data: { kind: "welcome" } });
+      }, 1005);
+    }
+    send(text) {
+      const line = JSON.parse(text);
+      if (line.kind === "subscribe") asks.push(line);
+    }
+    close() {}
+  }
+  const hub = open({ WebSocket: Silent });
+  const got = [];
+  const subscription = hub.subscribe("a");
+  subscription.on("message", ({ data }) => got.push(data.n));
+  await clock.advance(1010);
+  assert.deepEqual(asks.map(({ after }) => after), ["latest"]);
+  await clock.advance(90);
+  assert.equal(subscription.cursor, broker.cursor());
+  publish(0, 6);
+  const { cursor, topic, time } = broker.log[5];
+  socket.onmessage({ data: { kind: "ok", id: asks[0].id } });
+  socket.onmessage({ data: { kind: "message", sub: asks[0].id, cursor, topic, time, data: { n: 5 } } });
+  assert.deepEqual(asks.map(({ after }) => after), ["latest", broker.cursor(0)]);
+  await clock.advance(500);
+  assert.deepEqual(got, upTo(6));
+});

@@ -133,13 +133,29 @@ test("a follower's messages, publishes, pages and errors", async () => {
   assert.equal((await page).messages.length, 2);
   assert.equal(tab.sockets, 0);
   // A subscription that is closed costs the leader nothing more, nor does one whose tab is gone.
-  broker.trim("a/x", 0);
+  const subscribed = () => [...leader.connections].find(({ gone }) => !gone).session.readers.size;
+  assert.equal(subscribed(), 3);
   late.subscription.close();
+  await clock.advance(1000);
+  assert.equal(subscribed(), 2);
   world.kill(tab);
   await clock.advance(1000);
+  assert.equal(subscribed(), 1);
   broker.publish("a/x", { n: 6 });
   await clock.advance(1000);
   assert.deepEqual([late.got, own.got.at(-1)], [[3, 4, 5], 6]);
+});
+
+test("the cursor of a follower that gets no messages moves with the leader's", async () => {
+  const world = new World();
+  const { clock, broker } = world;
+  const [leader, tab] = [world.open(), world.open()];
+  world.follow(leader, "a");
+  const { subscription } = world.follow(tab, "quiet");
+  await clock.advance(2000);
+  broker.publish("a", { n: 0 });
+  await clock.advance(40_000);
+  assert.equal(subscription.cursor, broker.cursor());
 });
 
 test("a gap is told to each tab that missed messages, once", async () => {
@@ -238,7 +254,10 @@ async function schedule(world) {
   let sent = 0;
   const open = () => {
     const tab = world.open();
-    for (let n = pick([1, 2]); n > 0; n--) records.push({ ...world.follow(tab, pick(["a", "**", ["a", "b"]]), { after: "earliest", buffer: pick([1000, 7]) }), tab });
+    for (let n = pick([1, 2]); n > 0; n--) {
+      const start = pick([{ after: "earliest" }, { last: 3 }, {}]);
+      records.push({ ...world.follow(tab, pick(["a", "**", ["a", "b"]]), { ...start, buffer: pick([1000, 7]) }), start });
+    }
   };
   open();
   open();
@@ -260,10 +279,12 @@ async function schedule(world) {
   await clock.advance(600_000);
   broker.publish("a", { n: sent++ });
   await clock.advance(30 * 60_000);
-  for (const { tab, got, gaps, errors } of records) {
+  for (const { tab, got, gaps, errors, start } of records) {
     assert.deepEqual([gaps, errors], [[], []]);
-    // Whoever is gone has got a beginning of it, whoever lives all of it.
-    assert.deepEqual(got, upTo(tab.alive && tab.hub.state !== "closed" ? sent : got.length));
+    // From the start on all of it; whoever is gone, up to somewhere.
+    const first = start.after ? 0 : (got[0] ?? sent);
+    const end = tab.alive && tab.hub.state !== "closed" ? sent : first + got.length;
+    assert.deepEqual(got, upTo(end, first));
   }
   assert.deepEqual(world.tabs.map(({ hub }) => hub.state), world.tabs.map(() => "live"));
   const open_sockets = world.tabs.flatMap(({ connections }) => [...connections]).filter(({ gone }) => !gone).length;
