@@ -45,12 +45,22 @@ function showLadder(hub) {
 function showMessages(hub) {
   at("topic").textContent = topic;
   const messages = hub.subscribe(topic, { last: 20 });
-  let count = 0;
-  messages.on("message", ({ data, time }) => {
+  const counts = { messages: 0, twice: 0, gaps: 0 };
+  let last = "";
+  const count = (what) => {
+    counts[what]++;
+    at("count").textContent = `${counts.messages} messages; ${counts.twice} came twice, ${counts.gaps} gaps`;
+  };
+  messages.on("message", ({ data, time, cursor }) => {
     note(at("messages"), typeof data === "string" ? data : JSON.stringify(data), new Date(time));
-    at("count").textContent = `${++count} messages, none lost, none twice`;
+    count(cursor > last ? "messages" : "twice");
+    last = cursor;
   });
-  messages.on("gap", ({ reason }) => note(at("messages"), `Messages are gone: ${reason}`).classList.add("note"));
+  messages.on("gap", ({ from, reason }) => {
+    note(at("messages"), `Messages are gone: ${reason}`).classList.add("note");
+    count("gaps");
+    last = from;
+  });
   messages.on("error", (error) => note(at("messages"), error.message).classList.add("note"));
 
   const publish = (text) => hub.publish(topic, text, { type: "text/plain" }).catch((error) => note(at("messages"), `Not published: ${error.message}`).classList.add("note"));
