@@ -1,4 +1,5 @@
 /** Waiting. */
+import { ClosedError } from "./errors.js";
 import * as limits from "./limits.js";
 import type { Clock } from "./platform.js";
 
@@ -20,8 +21,13 @@ export function sleep(clock: Clock, ms: number, signal?: AbortSignal): Promise<v
   });
 }
 
+/** What `throwIfAborted` does, which React Native's signals don't have; nor do they have reasons. */
+export function throwIfAborted(signal: AbortSignal | null | undefined): void {
+  if (signal?.aborted) throw signal.reason ?? new ClosedError("signal");
+}
+
 /** At once, if it is aborted already. */
-export function onAbort(signal: AbortSignal | undefined, run: () => void): void {
+export function onAbort(signal: AbortSignal | null | undefined, run: () => void): void {
   if (signal?.aborted) run();
   else signal?.addEventListener("abort", run);
 }

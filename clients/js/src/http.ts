@@ -1,5 +1,5 @@
 /** Plain requests: addresses, the token, time limits, and problems as errors. Knows nothing of subscriptions. */
-import { onAbort } from "./backoff.js";
+import { onAbort, sleep, throwIfAborted } from "./backoff.js";
 import { GapError, NetworkError, ProblemError, TailwireError, problemError, type Problem } from "./errors.js";
 import * as limits from "./limits.js";
 import type { Platform } from "./platform.js";
@@ -49,6 +49,8 @@ export class Http {
         redirect: "error",
         // The broker permits none.
         credentials: "omit",
+        // Some browsers let equal requests wait for each other, to answer all from the first one's answer.
+        cache: "no-store",
       });
       if (!response.ok) throw problemError(await readProblem(response));
       return response;
@@ -57,20 +59,22 @@ export class Http {
 
   /** The whole answer, within a time limit. */
   async json<T = Page>(path: string, init: RequestInit, timeout: number = limits.request): Promise<T> {
-    const { clock } = this.#platform;
     const { signal } = init;
     const abort = new AbortController();
     const stop = (): void => abort.abort();
-    onAbort(signal!, stop);
-    const timer = clock.setTimeout(stop, timeout);
+    onAbort(signal, stop);
+    const work = this.send(path, { ...init, signal: abort.signal }).then((response) => response.json() as Promise<T>);
+    // The limit is for what comes before the request too: the token.
+    const late = sleep(this.#platform.clock, timeout, abort.signal).then(() => {
+      throw new NetworkError(`no answer within ${timeout / 1000} s`);
+    });
     try {
-      const response = await this.send(path, { ...init, signal: abort.signal });
-      return (await response.json()) as T;
+      return await Promise.race([work, late]);
     } catch (error) {
-      signal?.throwIfAborted();
-      throw abort.signal.aborted ? new NetworkError(`no answer within ${timeout / 1000} s`) : toError(error);
+      throwIfAborted(signal);
+      throw toError(error);
     } finally {
-      clock.clearTimeout(timer);
+      stop();
       signal?.removeEventListener("abort", stop);
     }
   }

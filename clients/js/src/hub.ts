@@ -1,4 +1,4 @@
-/** The hub: holds subscriptions, runs the ladder, opens and closes links as it commands. */
+/** The hub: holds subscriptions, runs the ladder, opens and closes links as it commands. Of other tabs it knows nothing. */
 import { Emitter } from "./emitter.js";
 import { ClosedError, TailwireError } from "./errors.js";
 import { onAbort, sleep } from "./backoff.js";
@@ -19,10 +19,15 @@ import { toMessage, type Message } from "./wire.js";
 export interface ConnectOptions extends Partial<Platform> {
   token?: TokenSource;
   /** The transports that may be used. */
-  transports?: readonly Rung[];
+  transports?: readonly Rung[] | undefined;
+  /** Shares one connection among the tabs of a browser: what `tabs()` of `tailwire/tabs` gives. */
+  tabs?: Tabs | undefined;
   /** Closes the hub. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
 }
+
+/** Makes a hub for an address out of others, each with a connection of its own; `events` is for what it tells. */
+export type Tabs = (connect: (options: ConnectOptions) => Hub, url: string, options: ConnectOptions & Platform, events: Emitter<HubEvents>) => Hub;
 
 export interface TransportChange {
   /** Undefined at first. */
@@ -40,7 +45,7 @@ export interface PageOptions extends Start {
   limit?: number;
   /** The `to` of a gap that is known. */
   gap?: string;
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
 }
 
 export interface Page<T = unknown> {
@@ -51,7 +56,22 @@ export interface Page<T = unknown> {
   more: boolean;
 }
 
-export class Hub {
+export interface Hub {
+  /** `connecting`, also while there is no subscription; `live` on the best transport there is, `degraded` on another. */
+  readonly state: State;
+  /** Returns the function that takes the listener off again. */
+  on<Name extends keyof HubEvents>(name: Name, run: (value: HubEvents[Name]) => void): () => void;
+  subscribe<T = unknown>(topic: string | readonly string[], options?: SubscribeOptions): Subscription<T>;
+  publish(topic: string, data: unknown, options?: PublishOptions): Promise<Receipt>;
+  page<T = unknown>(topic: string | readonly string[], options?: PageOptions): Promise<Page<T>>;
+  /** Tries every transport by itself, beside what runs. */
+  probe(): Promise<Probe>;
+  close(): void;
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+/** The hub that has a connection of its own. */
+export class DirectHub implements Hub {
   readonly #around: Surroundings;
   readonly #rungs: readonly Rung[];
   readonly #ladder: Ladder;
@@ -68,10 +88,9 @@ export class Hub {
   #syncing = false;
   #heard_at = 0;
 
-  constructor(url: string | URL, options: ConnectOptions) {
+  constructor(base: URL, options: ConnectOptions) {
     const { token, transports, signal, ...parts } = options;
     const platform: Platform = { ...defaultPlatform(), ...parts };
-    const base = new URL(String(url).replace(/\/?$/, "/"), globalThis.location?.href);
     const tokens = token && tokensOf(token, platform.clock, this.#abort.signal);
     this.#around = { ...platform, http: new Http(base, platform, tokens) };
     this.#rungs = RUNGS.filter((rung) => (transports ?? RUNGS).includes(rung) && (rung !== "websocket" || platform.WebSocket));
@@ -94,7 +113,6 @@ export class Hub {
     onAbort(signal, () => this.close());
   }
 
-  /** `connecting`, also while there is no subscription; `live` on the best transport there is, `degraded` on another. */
   get state(): State {
     return this.#state;
   }
@@ -104,7 +122,7 @@ export class Hub {
   }
 
   subscribe<T = unknown>(topic: string | readonly string[], options: SubscribeOptions = {}): Subscription<T> {
-    this.#abort.signal.throwIfAborted();
+    this.#check();
     const topics = typeof topic === "string" ? [topic] : [...new Set(topic)];
     const terms = new Set([...this.#feeds].flatMap((feed) => feed.topics).concat(topics));
     if (terms.size > limits.terms || streamPath(terms, {}).length > limits.query_bytes) {
@@ -118,39 +136,46 @@ export class Hub {
   }
 
   publish(topic: string, data: unknown, options: PublishOptions = {}): Promise<Receipt> {
-    this.#abort.signal.throwIfAborted();
+    this.#check();
     return publish(topic, data, options, this.#around, () => {
-      this.#abort.signal.throwIfAborted();
+      this.#check();
       return this.#carrier?.link.request && this.#carrier.link;
     });
   }
 
   async page<T = unknown>(topic: string | readonly string[], options: PageOptions = {}): Promise<Page<T>> {
-    this.#abort.signal.throwIfAborted();
+    this.#check();
     const { signal, ...query } = options;
     const { messages, cursor, more } = await this.#around.http.json(streamPath([topic].flat(), query), { signal: signal! });
     return { messages: messages.map((message) => toMessage(message) as Message<T>), cursor, more };
   }
 
-  /** Tries every transport by itself, beside what runs. */
   probe(): Promise<Probe> {
-    this.#abort.signal.throwIfAborted();
+    this.#check();
     const [feed] = this.#feeds;
     return probe(this.#rungs, feed?.topics ?? ["probe"], this.#around);
   }
 
   close(): void {
-    if (this.#state === "closed") return;
+    if (this.#closed) return;
     this.#state = "closed";
     this.#unlisten();
     this.#around.clock.clearTimeout(this.#timer);
     for (const link of this.#links.values()) link.close();
     for (const feed of this.#feeds) feed.close();
-    this.#abort.abort(new ClosedError("hub"));
+    this.#abort.abort();
     this.#events.emit("state", "closed");
   }
 
   [Symbol.asyncDispose] = async (): Promise<void> => this.close();
+
+  get #closed(): boolean {
+    return this.#state === "closed";
+  }
+
+  #check(): void {
+    if (this.#closed) throw new ClosedError("hub");
+  }
 
   /** Subscriptions came, left, paused, or have to be asked for anew. What happens in one turn is done in one go. */
   #changed(): void {
@@ -164,7 +189,7 @@ export class Hub {
 
   #sync(): void {
     for (const feed of this.#feeds) if (feed.closed) this.#feeds.delete(feed);
-    if (this.#state === "closed") return;
+    if (this.#closed) return;
     if (!this.#feeds.size) return this.#handle({ kind: "stop" });
     const wanted = this.#wanted();
     this.#handle({ kind: "start" });
@@ -179,8 +204,10 @@ export class Hub {
   }
 
   #handle(event: LadderEvent): void {
-    if (this.#state === "closed") return;
+    if (this.#closed) return;
     this.#ladder.handle(event, this.#around.clock.now());
+    // By a listener, meanwhile.
+    if (this.#closed) return;
     if (this.#carrier && !this.#links.has(this.#carrier.id)) {
       this.#carrier = undefined;
       for (const feed of this.#feeds) feed.interrupted();
@@ -194,7 +221,7 @@ export class Hub {
 
   #openLink(id: number, rung: Rung): void {
     // A listener may have closed the hub meanwhile.
-    if (this.#state === "closed") return;
+    if (this.#closed) return;
     const link = openLink(rung, this.#wanted(), this.#around, (event) => {
       if (!this.#links.has(id)) return;
       this.#heard_at = this.#around.clock.now();

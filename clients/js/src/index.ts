@@ -1,13 +1,17 @@
 /** Tailwire for JavaScript. */
-import { Hub, type ConnectOptions } from "./hub.js";
+import { Emitter } from "./emitter.js";
+import { DirectHub, type ConnectOptions, type Hub } from "./hub.js";
+import { defaultPlatform } from "./platform.js";
 
-/** A hub for the broker at this address. It connects when something is subscribed to. */
-export function connect(url: string | URL, options: ConnectOptions = {}): Hub {
-  return new Hub(url, options);
+/** A hub for the broker at this address, which in a page may be relative. It connects when something is subscribed to. */
+export function connect(url: string | URL, { tabs, ...options }: ConnectOptions = {}): Hub {
+  const base = new URL(String(url).replace(/\/?$/, "/"), globalThis.location?.href);
+  const direct = (more: ConnectOptions): Hub => new DirectHub(base, more);
+  return tabs ? tabs(direct, base.href, { ...defaultPlatform(), ...options }, new Emitter()) : direct(options);
 }
 
 export { AccessError, ClosedError, GapError, NetworkError, ProblemError, TailwireError, type Problem } from "./errors.js";
-export type { ConnectOptions, Hub, HubEvents, Page, PageOptions, TransportChange } from "./hub.js";
+export type { ConnectOptions, Hub, HubEvents, Page, PageOptions, Tabs, TransportChange } from "./hub.js";
 export type { Rung, State } from "./ladder.js";
 export type { Clock, Network, Platform, Store } from "./platform.js";
 export type { Probe, ProbeResult } from "./probe.js";

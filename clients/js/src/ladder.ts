@@ -247,7 +247,8 @@ export function ladderOf(rungs: readonly Rung[], base: number, random: () => num
     search_at = now + (climbed ? 0 : backoff());
     blame = `${rungs[rung]} was lost${often ? ` ${limits.strikes} times in ${limits.strike_window / 60_000} minutes` : ""}: ${why}`;
     if (below < rungs.length && (climbed || often)) {
-      cuts.length = 0;
+      // Another rung begins anew: the way from one that is cut every few seconds to one that isn't shall take seconds too.
+      cuts.length = failures = 0;
       base = below;
     }
   }

@@ -1,5 +1,5 @@
 /** Publishing: the same message under the same key, over whatever works, until the broker says yes or no. */
-import { fullJitter, sleep } from "./backoff.js";
+import { fullJitter, sleep, throwIfAborted } from "./backoff.js";
 import { ProblemError } from "./errors.js";
 import { retryAfter, toError } from "./http.js";
 import * as limits from "./limits.js";
@@ -39,10 +39,12 @@ export async function publish(
   live: () => Link | undefined,
 ): Promise<Receipt> {
   const message = { topic, key: messageKey, ...own, ...encode(data, own.type) };
+  // What is no JSON throws here, where it is not taken for a failure of the network.
+  const body = JSON.stringify(message);
   const idempotency_key = key ?? unique();
   const until = clock.now() + Math.min(timeout ?? limits.publish, limits.publish_max);
   for (let failures = 0; ; failures++) {
-    signal?.throwIfAborted();
+    throwIfAborted(signal);
     try {
       // After a failure the other way is tried, if there are two.
       const link = failures % 2 ? undefined : live();
@@ -51,12 +53,12 @@ export async function publish(
         : http.json("stream", {
             method: "POST",
             headers: { "content-type": "application/x-ndjson", "idempotency-key": JSON.stringify(idempotency_key) },
-            body: JSON.stringify(message),
+            body,
             signal: signal!,
           }))) as unknown as { receipts: Receipt[] };
       return receipts[0]!;
     } catch (reason) {
-      signal?.throwIfAborted();
+      throwIfAborted(signal);
       const error = toError(reason);
       const wait = Math.max(retryAfter(error) ?? 0, fullJitter(failures, random));
       if ((error instanceof ProblemError && !error.temporary) || error.code === "closed" || clock.now() + wait > until) throw error;

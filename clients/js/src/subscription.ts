@@ -29,6 +29,8 @@ export interface SubscriptionEvents<T> {
   gap: Gap;
   /** Everything stored has been delivered; what follows is live. Told again after an interruption. */
   caught_up: { cursor: string };
+  /** `cursor` moved without a message, past what other topics got. */
+  moved: { cursor: string };
   /** The subscription can't go on, and is closed. */
   error: TailwireError;
 }
@@ -45,7 +47,7 @@ export interface Subscription<T = unknown> extends AsyncIterable<Message<T>> {
 
 /** What waits to be handed over: an event with its value, and the place that is reached by it. */
 interface Waiting {
-  name: "message" | "gap" | "caught_up" | undefined;
+  name: "message" | "gap" | "caught_up" | "moved";
   value: unknown;
   cursor: string;
 }
@@ -120,7 +122,7 @@ export class Feed implements Subscription<unknown> {
   move(cursor: string): void {
     if (cursor <= this.position) return;
     this.position = cursor;
-    this.#hand();
+    this.#hand("moved", { cursor });
   }
 
   #take(line: Line): void {
@@ -234,9 +236,9 @@ export class Feed implements Subscription<unknown> {
     return undefined;
   }
 
-  #hand(name?: Waiting["name"], value?: unknown): void {
+  #hand(name: Waiting["name"], value: unknown): void {
     // Where only the place has changed, one note of it will do.
-    if (!this.#waiting.at(-1)?.name) this.#waiting.pop();
+    if (this.#waiting.at(-1)?.name === "moved") this.#waiting.pop();
     this.#waiting.push({ name, value, cursor: this.position });
     this.#drain();
     this.#wake?.();
@@ -255,7 +257,7 @@ export class Feed implements Subscription<unknown> {
       this.#changed();
     }
     this.#handed = next.cursor;
-    if (next.name) this.#events.emit(next.name, next.value as never);
+    this.#events.emit(next.name, next.value as never);
     return next;
   }
 }

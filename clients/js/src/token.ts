@@ -1,4 +1,5 @@
 /** The token: fetched when needed, shared by all requests, replaced shortly before it ends and once after a 401. */
+import { TailwireError } from "./errors.js";
 import * as limits from "./limits.js";
 import type { Clock } from "./platform.js";
 
@@ -19,7 +20,13 @@ export function tokensOf(source: TokenSource, clock: Clock, signal: AbortSignal)
   let token: string | undefined;
   let fetching: Promise<string> | undefined;
 
-  const ask = async (reason: TokenRequest["reason"]): Promise<string> => (token = await source({ reason, signal }));
+  const ask = async (reason: TokenRequest["reason"]): Promise<string> => {
+    try {
+      return (token = await source({ reason, signal }));
+    } catch (error) {
+      throw new TailwireError("token", "no token was given", error);
+    }
+  };
   // However many ask, it is fetched once.
   const fetch = (reason: TokenRequest["reason"]): Promise<string> => (fetching ??= ask(reason).finally(() => (fetching = undefined)));
 

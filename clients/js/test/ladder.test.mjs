@@ -109,6 +109,20 @@ test("three cuts within ten minutes, and the rung is left", () => {
   assert.deepEqual(rig.live("stream"), ["carry stream: websocket was lost 3 times in 10 minutes: 1006"]);
 });
 
+test("a network that cuts every second and a half is left rung by rung within seconds", () => {
+  const rig = new Rig(0, () => 1);
+  rig.send({ kind: "start" });
+  for (const [rung, next] of [["websocket", "stream"], ["stream", "long-poll"]]) {
+    for (let cut = 1; cut <= 3; cut++) {
+      rig.live(rung);
+      rig.now += 1500;
+      rig.of(rung, "ended", { why: "cut" });
+      assert.deepEqual(rig.pass(4000), [`open ${cut < 3 ? rung : next}`]);
+    }
+  }
+  assert.ok(rig.now <= 2 * (3 * 1500 + 1000 + 2000 + 4000), `${rig.now} ms`);
+});
+
 test("climbs after 30 s, then ever more rarely, and falls back at once where the climb doesn't hold", () => {
   const rig = new Rig();
   rig.send({ kind: "start" });

@@ -6,6 +6,7 @@
 mod accept;
 mod api;
 mod body;
+mod client;
 mod delivery;
 mod guard;
 mod metrics;

@@ -7,7 +7,7 @@ use axum::{
     Router,
     body::Body,
     extract::{Request, State},
-    http::{Method, Response},
+    http::{HeaderMap, Method, Response},
     middleware,
     routing::{any, get},
 };
@@ -16,7 +16,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
     api::App,
-    guard, options, publish, read,
+    client, guard, options, publish, read,
     reply::{not_allowed, refuse},
     resources,
 };
@@ -36,6 +36,9 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/readyz", get(resources::readyz).fallback(only_get))
         .route("/metrics", get(resources::metrics).fallback(only_get))
         .route("/openapi.json", get(resources::openapi).fallback(only_get))
+        .route("/client.js", get(script).fallback(only_get))
+        .route("/client.mjs", get(module).fallback(only_get))
+        .route("/client-tabs.mjs", get(tabs).fallback(only_get))
         .route("/", get(resources::index).fallback(only_get))
         .fallback(nothing)
         .layer(middleware::from_fn_with_state(app.clone(), guard::guard))
@@ -70,6 +73,18 @@ async fn stream(State(app): State<Arc<App>>, request: Request) -> Response<Body>
         Method::POST => publish::post(&app, Target::Stream, request).await,
         _ => not_allowed("GET, HEAD, POST"),
     }
+}
+
+async fn script(headers: HeaderMap) -> Response<Body> {
+    client::SCRIPT.answer(&headers)
+}
+
+async fn module(headers: HeaderMap) -> Response<Body> {
+    client::MODULE.answer(&headers)
+}
+
+async fn tabs(headers: HeaderMap) -> Response<Body> {
+    client::TABS.answer(&headers)
 }
 
 async fn only_get() -> Response<Body> {

@@ -1,3 +1,5 @@
+/** The hub: holds subscriptions, runs the ladder, opens and closes links as it commands. Of other tabs it knows nothing. */
+import { Emitter } from "./emitter.js";
 import { type Rung, type State } from "./ladder.js";
 import { type Platform } from "./platform.js";
 import { type Probe } from "./probe.js";
@@ -8,10 +10,14 @@ import { type Message } from "./wire.js";
 export interface ConnectOptions extends Partial<Platform> {
     token?: TokenSource;
     /** The transports that may be used. */
-    transports?: readonly Rung[];
+    transports?: readonly Rung[] | undefined;
+    /** Shares one connection among the tabs of a browser: what `tabs()` of `tailwire/tabs` gives. */
+    tabs?: Tabs | undefined;
     /** Closes the hub. */
-    signal?: AbortSignal;
+    signal?: AbortSignal | undefined;
 }
+/** Makes a hub for an address out of others, each with a connection of its own; `events` is for what it tells. */
+export type Tabs = (connect: (options: ConnectOptions) => Hub, url: string, options: ConnectOptions & Platform, events: Emitter<HubEvents>) => Hub;
 export interface TransportChange {
     /** Undefined at first. */
     from: Rung | undefined;
@@ -26,7 +32,7 @@ export interface PageOptions extends Start {
     limit?: number;
     /** The `to` of a gap that is known. */
     gap?: string;
-    signal?: AbortSignal;
+    signal?: AbortSignal | undefined;
 }
 export interface Page<T = unknown> {
     messages: Message<T>[];
@@ -35,16 +41,28 @@ export interface Page<T = unknown> {
     /** Whether there is a next page now. */
     more: boolean;
 }
-export declare class Hub {
-    #private;
-    constructor(url: string | URL, options: ConnectOptions);
+export interface Hub {
     /** `connecting`, also while there is no subscription; `live` on the best transport there is, `degraded` on another. */
-    get state(): State;
+    readonly state: State;
+    /** Returns the function that takes the listener off again. */
     on<Name extends keyof HubEvents>(name: Name, run: (value: HubEvents[Name]) => void): () => void;
     subscribe<T = unknown>(topic: string | readonly string[], options?: SubscribeOptions): Subscription<T>;
     publish(topic: string, data: unknown, options?: PublishOptions): Promise<Receipt>;
     page<T = unknown>(topic: string | readonly string[], options?: PageOptions): Promise<Page<T>>;
     /** Tries every transport by itself, beside what runs. */
+    probe(): Promise<Probe>;
+    close(): void;
+    [Symbol.asyncDispose](): Promise<void>;
+}
+/** The hub that has a connection of its own. */
+export declare class DirectHub implements Hub {
+    #private;
+    constructor(base: URL, options: ConnectOptions);
+    get state(): State;
+    on<Name extends keyof HubEvents>(name: Name, run: (value: HubEvents[Name]) => void): () => void;
+    subscribe<T = unknown>(topic: string | readonly string[], options?: SubscribeOptions): Subscription<T>;
+    publish(topic: string, data: unknown, options?: PublishOptions): Promise<Receipt>;
+    page<T = unknown>(topic: string | readonly string[], options?: PageOptions): Promise<Page<T>>;
     probe(): Promise<Probe>;
     close(): void;
     [Symbol.asyncDispose]: () => Promise<void>;

@@ -26,6 +26,10 @@ export interface SubscriptionEvents<T> {
     caught_up: {
         cursor: string;
     };
+    /** `cursor` moved without a message, past what other topics got. */
+    moved: {
+        cursor: string;
+    };
     /** The subscription can't go on, and is closed. */
     error: TailwireError;
 }

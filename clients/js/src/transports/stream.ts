@@ -21,6 +21,8 @@ export class StreamLink extends HttpLink {
         carried.line(line);
         this.alive(line.kind === "message");
       }
+      // All are paused. What comes would only be thrown away.
+      if (!carried.feeds().length) return reader.cancel();
     }
   }
 }

@@ -47,8 +47,9 @@ export class WebSocketLink extends Link {
       why = "it was closed";
       if (!this.closed) this.tell({ kind: "opened" });
     };
-    socket.onmessage = ({ data }) => this.#receive(String(data));
-    socket.onclose = ({ code }) => this.end(`${why} (${code})`);
+    // Another tab gives lines as they are.
+    socket.onmessage = ({ data }) => this.#receive(typeof data === "string" ? parseLine(data) : (data as Line));
+    socket.onclose = ({ code, reason }) => this.#closed(code, `${why} (${code}${reason && ` ${reason}`})`);
     // A close follows each error; but a library may throw where nobody listens.
     socket.onerror = () => {};
   }
@@ -77,6 +78,13 @@ export class WebSocketLink extends Link {
     this.#socket?.close(1000);
   }
 
+  /** Some codes are the broker's word on whether and when to come back. */
+  #closed(code: number, why: string): void {
+    const status = code === 1008 ? 403 : code === 3000 && 401;
+    if (status) this.failed(problemError({ status, code: "closed-by-broker", title: why }), this.#wanted);
+    else this.end(why, code === 1012 || code === 1013 ? limits.come_back * (1 + this.around.random()) : undefined);
+  }
+
   #send(line: object, pending?: Pending): number {
     const id = ++this.#ids;
     if (pending) this.#pending.set(id, pending);
@@ -84,9 +92,8 @@ export class WebSocketLink extends Link {
     return id;
   }
 
-  #receive(text: string): void {
-    const line = this.closed ? undefined : parseLine(text);
-    if (!line) return;
+  #receive(line: Line | undefined): void {
+    if (this.closed || !line) return;
     this.alive(line.kind === "message", false);
     if (line.kind === "welcome") this.#welcome(line).catch((error: unknown) => this.failed(error, this.#wanted));
     else if (line.kind === "bye") this.end(`bye: ${line.reason}`, line.retry_after_ms as number);
@@ -121,12 +128,12 @@ export class WebSocketLink extends Link {
         ok: ({ cursor }) => {
           if (this.#entries.get(feed) !== entry) return;
           entry.answered = true;
-          if (!asked && feed.position && cursor! > feed.position) {
+          if (!asked && feed.position && !(cursor! <= feed.position)) {
             // Another link found an earlier start first; from here, messages in between would be missed.
             this.#unsubscribe(entry);
             this.#subscribe(feed);
-          } else if (!asked) {
-            feed.move(cursor!);
+          } else if (!asked && cursor) {
+            feed.move(cursor);
           }
           this.#check();
         },

@@ -17,6 +17,10 @@ export async function freePort() {
   return port;
 }
 
+/** Brokers that run: none outlives its tests, however these end. */
+const running = new Set();
+process.once("exit", () => running.forEach((child) => child.kill("SIGKILL")));
+
 export class Broker {
   #child;
   #args;
@@ -33,6 +37,9 @@ export class Broker {
 
   async start() {
     this.#child = spawn(binary, ["serve", "--listen", `127.0.0.1:${this.port}`, "--data", this.data, "--log-level", "error", ...this.#args], { stdio: ["ignore", "ignore", "inherit"] });
+    const child = this.#child;
+    running.add(child);
+    child.once("exit", () => running.delete(child));
     for (;;) {
       try {
         const response = await fetch(`${this.url}readyz`);
@@ -49,6 +56,11 @@ export class Broker {
     const gone = new Promise((resolve) => this.#child.once("exit", resolve));
     this.#child.kill(signal);
     await gone;
+  }
+
+  /** Takes away what a broker that was killed had stored. */
+  wipe() {
+    rmSync(this.data, { recursive: true });
   }
 
   async stop() {

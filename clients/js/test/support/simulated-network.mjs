@@ -76,8 +76,14 @@ class Connection {
     const { clock } = this.network;
     this.arrives_at = Math.max(this.arrives_at + 0.001, clock.now() + this.network.delay());
     this.network.later(this.arrives_at - clock.now(), () => {
-      if (!this.gone && !this.frozen) run();
+      // What comes for a tab that is frozen waits until it thaws.
+      if (this.tab?.frozen) this.tab.thawed.push(() => this.#arrive(run));
+      else this.#arrive(run);
     });
+  }
+
+  #arrive(run) {
+    if (!this.gone && !this.frozen) run();
   }
 
   toBroker(run) {
@@ -140,8 +146,9 @@ class SimulatedSocket extends Connection {
 }
 
 class SimulatedRequest extends Connection {
-  constructor(network, url, { method, body, signal, headers }) {
+  constructor(network, url, { method, body, signal, headers, tab }) {
     super(network, network.http);
+    this.tab = tab;
     this.chunks = [];
     this.waiting = [];
     this.response = new Promise((resolve, reject) => Object.assign(this, { resolve, reject }));

@@ -1,9 +1,8 @@
-/** Tailwire for JavaScript. */
-import { Hub, type ConnectOptions } from "./hub.js";
-/** A hub for the broker at this address. It connects when something is subscribed to. */
-export declare function connect(url: string | URL, options?: ConnectOptions): Hub;
+import { type ConnectOptions, type Hub } from "./hub.js";
+/** A hub for the broker at this address, which in a page may be relative. It connects when something is subscribed to. */
+export declare function connect(url: string | URL, { tabs, ...options }?: ConnectOptions): Hub;
 export { AccessError, ClosedError, GapError, NetworkError, ProblemError, TailwireError, type Problem } from "./errors.js";
-export type { ConnectOptions, Hub, HubEvents, Page, PageOptions, TransportChange } from "./hub.js";
+export type { ConnectOptions, Hub, HubEvents, Page, PageOptions, Tabs, TransportChange } from "./hub.js";
 export type { Rung, State } from "./ladder.js";
 export type { Clock, Network, Platform, Store } from "./platform.js";
 export type { Probe, ProbeResult } from "./probe.js";

@@ -1,0 +1,20 @@
+/**
+ * A tab's line to the tab that leads: a WebSocket as far as the hub can tell, which speaks the broker's lines over a
+ * channel of its own. So whatever the hub knows of lost connections, positions and coming back holds for lost tabs too.
+ */
+import type { Line } from "../wire.js";
+import { type Room, type Said } from "./room.js";
+export interface TabSocket {
+    onopen?(event: object): void;
+    onmessage?(event: {
+        data: Line;
+    }): void;
+    onclose?(event: {
+        code: number;
+        reason: string;
+    }): void;
+    send(text: string): void;
+    close(): void;
+}
+/** `heard` is told what the leader says of itself. */
+export declare function tabSocket(room: Room, heard: (said: Said) => void): TabSocket;
