@@ -6,11 +6,12 @@ use std::{
     future::{Future, poll_fn},
     net::SocketAddr,
     pin::{Pin, pin},
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
-use axum::{Router, body::Body, http::Response};
+use axum::{body::Body, http::Response};
 use bytes::Bytes;
 use hyper::{body::Incoming, server::conn::http1, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -23,11 +24,11 @@ use tokio::{
     sync::watch,
     task::JoinSet,
 };
-use tower::Service;
 
 use crate::{
     Phase,
     delivery::{Delivery, Taken},
+    router::Routes,
     takeover::{Handoff, Slot, Socket},
 };
 
@@ -39,7 +40,7 @@ const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 /// What every connection needs.
 #[derive(Clone)]
 pub(crate) struct Acceptor {
-    pub(crate) router: Router,
+    pub(crate) routes: Arc<Routes>,
     pub(crate) delivery: Delivery,
     /// How far the server is.
     pub(crate) phase: watch::Receiver<Phase>,
@@ -108,8 +109,8 @@ fn prepare(stream: &TcpStream) -> std::io::Result<()> {
 
 /// Streams over HTTP/2 share a connection, so they are written by hyper.
 async fn serve_http2(stream: TcpStream, acceptor: Acceptor) {
-    let Acceptor { router, phase, .. } = acceptor;
-    let service = service_fn(move |request| respond(router.clone(), request, None));
+    let Acceptor { routes, phase, .. } = acceptor;
+    let service = service_fn(move |request| respond(routes.clone(), request, None));
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder.timer(TokioTimer::new()).max_header_list_size(REQUEST_HEAD_BYTES_MAX as u32);
     builder.keep_alive_interval(Some(Duration::from_millis(STALL_CLOSE_MS)));
@@ -123,13 +124,13 @@ async fn serve_http2(stream: TcpStream, acceptor: Acceptor) {
 }
 
 async fn serve_http1(stream: TcpStream, acceptor: Acceptor) {
-    let Acceptor { router, delivery, phase } = acceptor;
+    let Acceptor { routes, delivery, phase } = acceptor;
     let slot = Slot::default();
     let own = slot.clone();
     let service = service_fn(move |request| {
         let slot = own.clone();
         let busy = slot.begin();
-        let response = respond(router.clone(), request, Some(slot));
+        let response = respond(routes.clone(), request, Some(slot));
         // Boxed, because a connection whose future can be moved can be taken apart.
         Box::pin(async {
             let response = response.await;
@@ -185,7 +186,7 @@ fn hand_over(socket: Socket, received: Bytes, handoff: Handoff, delivery: &Deliv
 }
 
 async fn respond(
-    mut router: Router,
+    routes: Arc<Routes>,
     request: hyper::Request<Incoming>,
     slot: Option<Slot>,
 ) -> Result<Response<Body>, Infallible> {
@@ -193,7 +194,7 @@ async fn respond(
     if let Some(slot) = slot {
         request.extensions_mut().insert(slot);
     }
-    router.call(request).await
+    Ok(routes.answer(request).await)
 }
 
 fn log_end(result: Result<(), hyper::Error>) {

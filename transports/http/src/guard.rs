@@ -1,13 +1,12 @@
 //! Who may ask at all, before anything is looked at: hosts (against DNS rebinding) and origins (against pages from
 //! elsewhere), and what a browser is told of it (CORS, as in the Fetch standard).
 
-use std::{net::IpAddr, sync::Arc};
+use std::net::IpAddr;
 
 use axum::{
     body::Body,
-    extract::{Request, State},
+    extract::Request,
     http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, Version, header},
-    middleware::Next,
 };
 use tailwire_wire::{Code, Problem};
 
@@ -37,18 +36,21 @@ impl Cors {
     }
 }
 
-/// Lets a request through, or refuses it.
-pub(crate) async fn guard(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response<Body> {
-    let response = match check(&app, &request) {
+/// Lets a request through to `answer`, or refuses it.
+pub(crate) async fn guard<F: Future<Output = Response<Body>>>(
+    app: &App,
+    mut request: Request,
+    answer: impl FnOnce(Request) -> F,
+) -> Response<Body> {
+    let response = match check(app, &request) {
         Ok(cors) => {
-            let any_origin_configured = !app.settings.allow_origins.is_empty();
             let mut response = if is_preflight(&request) {
                 preflight(&request)
             } else {
                 request.extensions_mut().insert(cors.clone());
-                next.run(request).await
+                answer(request).await
             };
-            cors.apply(response.headers_mut(), any_origin_configured);
+            cors.apply(response.headers_mut(), !app.settings.allow_origins.is_empty());
             response
         }
         Err(problem) => refuse(&problem),

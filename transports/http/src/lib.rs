@@ -37,7 +37,9 @@ use tokio::{
     task::JoinHandle,
 };
 
-use crate::{accept::Acceptor, api::App, delivery::Delivery, metrics::Metrics, replies::Replies};
+use crate::{
+    accept::Acceptor, api::App, delivery::Delivery, metrics::Metrics, replies::Replies, router::Routes,
+};
 
 /// How long open connections may take to end after a drain began.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -88,7 +90,7 @@ impl Server {
             next_shard: AtomicUsize::new(0),
             replies: Replies::default(),
         });
-        let acceptor = Acceptor { router: router::router(app), delivery, phase: phases };
+        let acceptor = Acceptor { routes: Arc::new(Routes::new(app)), delivery, phase: phases };
         let accepting = tokio::spawn(accept::accept(listener, acceptor));
         Ok(Self { broker: broker.clone(), address, phase, accepting, delivering })
     }
