@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 import plot
-from measures import SPARSE_RATE, Scale
+from measures import REPLAY_CLIENTS, SPARSE_RATE, Scale
 from peers import Peer
 from plot import number
 from results import Results
@@ -98,7 +98,8 @@ def text(run: Run, results: Results, present: list[Peer], drawn: set[str]) -> st
         ),
         _section(
             results, drawn, "replay", "Replay",
-            f"One client reads {scale.replayed:,} stored messages of 128 bytes.",
+            f"{REPLAY_CLIENTS} clients at once, each of which reads {scale.replayed:,} stored messages of 128 bytes. CPU is "
+            "the server's, per message that a client reads.",
             [Column("µs CPU a message", "cpu_us"), Column("messages/s", "per_s")],
         ),
         _durability(present),

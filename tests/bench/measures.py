@@ -13,6 +13,8 @@ SPARSE_RATE = 20
 # Time for a server to let go of what opening connections took, before its memory is read.
 SETTLE_S = 1
 IN_FLIGHT = 16
+REPLAY_CLIENTS = 10
+REPLAY_S_MAX = 30
 # Connections and publishes under way on each.
 OUTSTANDING = {"16": (16, 1), "256": (256, 1), "pipelined": (4, 64)}
 
@@ -33,14 +35,14 @@ class Scale:
 
 
 FULL = Scale(
-    rounds=3, seconds=8, subscribers=1000, idle=5000, replayed=100_000,
+    rounds=3, seconds=8, subscribers=1000, idle=5000, replayed=10_000,
     growth_subscribers=[10, 100, 1000, 10_000],
     growth_sizes=[64, 256, 1024, 4096, 16_384, 65_536],
     growth_topics=[1, 100, 10_000, 100_000, 1_000_000],
     growth_replayed=[10_000, 100_000, 1_000_000],
 )
 QUICK = Scale(
-    rounds=1, seconds=1, subscribers=1000, idle=500, replayed=20_000,
+    rounds=1, seconds=1, subscribers=1000, idle=500, replayed=10_000,
     growth_subscribers=[10, 100, 1000],
     growth_sizes=[64, 1024, 16_384],
     growth_topics=[1, 10_000],
@@ -132,18 +134,19 @@ def publish(bench: Bench, peer: Peer, way: Publishing) -> None:
 
 
 def replay(bench: Bench, peer: Peer, way: Replaying) -> None:
-    """One client that reads what is stored."""
+    """Clients that read what is stored, all at the same time."""
     row, messages = bench.row(peer, way.label), str(bench.scale.replayed)
     more = ["--connections", str(way.connections), "--messages", messages]
     fill = [*more, "--in-flight", str(way.in_flight), "--seconds", str(processes.SLACK_S)]
+    read = [*more, "--subscribers", str(REPLAY_CLIENTS), "--drain", str(REPLAY_S_MAX)]
     with peer.start(bench.data) as running:
         with Load(bench.load, _arguments(running, "publish", way.fill, fill)) as load:
             filled = load.run(processes.SLACK_S)
         if filled["messages"] != bench.scale.replayed:
             raise Failed(f"only {filled['messages']} of {messages} messages could be stored")
-        with Load(bench.load, _arguments(running, "replay", way.protocol, more)) as load:
+        with Load(bench.load, _arguments(running, "replay", way.protocol, read)) as load:
             cpu = running.server.cpu_ns()
-            got = load.run(processes.SLACK_S)
+            got = load.run(REPLAY_S_MAX)
             cpu = running.server.cpu_ns() - cpu
     _check(bench, "replay", row, "replay", got)
     if got["deliveries"]:

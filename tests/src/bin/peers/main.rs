@@ -213,10 +213,12 @@ fn replay(args: &Arguments) -> Result<Value, String> {
     let clock = Instant::now();
     let subscribers = Subscribers::open(args.subscribers(&place, true, clock))?;
     let got = subscribers.listen(&AtomicUsize::new(messages as usize))?;
+    let missing = (messages * args.subscribers as u64).saturating_sub(got.deliveries - got.repeated);
     Ok(json!({
         "deliveries": got.deliveries,
         "seconds": got.last_ns as f64 / 1e9,
-        "lost": (messages * args.subscribers as u64).saturating_sub(got.deliveries - got.repeated),
+        "lost": if got.unfinished { 0 } else { missing },
+        "unfinished": if got.unfinished { missing } else { 0 },
         "repeated": got.repeated,
         "reordered": got.reordered,
         "ended": got.ended,
