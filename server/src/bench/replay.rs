@@ -48,7 +48,7 @@ pub(super) fn run(args: &ReplayArgs) -> Result<ExitCode, Failure> {
         filling = Some(outcome.elapsed);
     } else if stored != args.messages {
         return Err(Failure(format!(
-            "{topic} holds {stored} messages: ask for as many with --messages, or for another topic"
+            "{topic} is not empty (messages: {stored}): ask for as many with --messages, or for another topic"
         )));
     }
     let readers = subscribers::Plan {
