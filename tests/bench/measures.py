@@ -112,7 +112,6 @@ def idle(bench: Bench, peer: Peer, way: Way, row: str) -> None:
 def publish(bench: Bench, peer: Peer, way: Publishing) -> None:
     """Publishes to nobody, each acknowledged."""
     row = bench.row(peer, way.label)
-    bench.results.add("publish", row, durable=float(way.durable))
     for name, (connections, in_flight) in OUTSTANDING.items():
         if in_flight > 1 and not way.pipelines:
             continue
@@ -130,7 +129,7 @@ def publish(bench: Bench, peer: Peer, way: Publishing) -> None:
                 f"{name}_cpu_us": cpu / 1e3 / got["messages"],
                 f"{name}_per_s": got["messages"] / got["seconds"],
                 f"{name}_p99_ms": got["receipt_us"]["p99"] / 1e3,
-            })
+            }, durable=float(way.durable))
 
 
 def replay(bench: Bench, peer: Peer, way: Replaying) -> None:
