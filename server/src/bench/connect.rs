@@ -12,6 +12,25 @@ const NONCE: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const NONCE_ACCEPTED: &[u8] = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 const CONNECT_WAIT: Duration = Duration::from_secs(5);
 
+/// As many as a page may have.
+const PAGE_MESSAGES: u32 = 1_000;
+
+/// Where a subscriber begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Start {
+    Earliest,
+    Latest,
+}
+
+impl Start {
+    fn word(self) -> &'static str {
+        match self {
+            Start::Earliest => "earliest",
+            Start::Latest => "latest",
+        }
+    }
+}
+
 /// A server.
 #[derive(Debug, Clone)]
 pub(super) struct Target {
@@ -35,32 +54,67 @@ impl Target {
         Ok(Target { address, authority: authority.to_owned() })
     }
 
-    /// The request that makes a connection a subscriber of the topic, from its latest message on.
-    pub(super) fn subscribe(&self, transport: Transport, topic: &str) -> Vec<u8> {
-        let path = topic_path(topic);
+    /// The request that makes a connection a subscriber of a topic or pattern, from there on.
+    pub(super) fn subscribe(&self, transport: Transport, filter: &str, from: Start) -> Vec<u8> {
+        let path = format!("{}?after={}", topic_path(filter), from.word());
         match transport {
             Transport::Ws => self.upgrade(&path),
             Transport::Sse => self.get(&path, "text/event-stream"),
             Transport::Ndjson => self.get(&path, "application/x-ndjson"),
-            Transport::Longpoll => self.get(&format!("{path}?after=latest"), "application/json"),
+            Transport::Longpoll | Transport::Page => {
+                self.get(&format!("{path}&limit={PAGE_MESSAGES}"), "application/json")
+            }
         }
     }
 
-    /// The start of a long-poll's request, up to where its cursor belongs, and its end.
-    pub(super) fn poll(&self, topic: &str) -> (Vec<u8>, Vec<u8>) {
-        let whole = self.get(&format!("{}?after=^&wait=25", topic_path(topic)), "application/json");
+    /// The start of the request for the next page, up to where its cursor belongs, and its end.
+    pub(super) fn poll(&self, transport: Transport, filter: &str) -> (Vec<u8>, Vec<u8>) {
+        let wait = if transport == Transport::Longpoll { "&wait=25" } else { "" };
+        let path = topic_path(filter);
+        let whole = self.get(&format!("{path}?after=^&limit={PAGE_MESSAGES}{wait}"), "application/json");
         let at = memchr::memchr(b'^', &whole).unwrap_or(whole.len());
         (whole[..at].to_vec(), whole[at + 1..].to_vec())
     }
 
-    /// The head of a publish whose body has this length.
-    pub(super) fn post(&self, topic: &str, content_type: &str, length: usize) -> Vec<u8> {
-        let (path, authority) = (topic_path(topic), &self.authority);
-        format!(
-            "POST {path} HTTP/1.1\r\nHost: {authority}\r\nContent-Type: {content_type}\r\n\
-             Content-Length: {length}\r\n\r\n"
-        )
-        .into_bytes()
+    /// The head of a publish between its path and its body's length.
+    pub(super) fn post(&self, content_type: &str) -> Vec<u8> {
+        let authority = &self.authority;
+        format!(" HTTP/1.1\r\nHost: {authority}\r\nContent-Type: {content_type}\r\nContent-Length: ")
+            .into_bytes()
+    }
+
+    /// The list of topics whose names begin so, at least the first of them.
+    pub(super) fn topics(&self, prefix: &str) -> Result<serde_json::Value, Failure> {
+        // In a query everything but unreserved characters is encoded; a slash may be.
+        let encoded = topic_path(prefix).trim_start_matches("/topics/").replace('*', "%2A");
+        self.ask(&format!("/topics?limit=1&prefix={encoded}"))
+    }
+
+    /// The JSON of a reply, for what is asked once.
+    fn ask(&self, path: &str) -> Result<serde_json::Value, Failure> {
+        let mut stream = self.connect().map_err(Failure::during("connecting"))?;
+        let mut bytes = Vec::new();
+        stream.write_all(&self.get(path, "application/json")).map_err(Failure::during(path))?;
+        let mut buffer = [0; 4096];
+        loop {
+            let n = stream.read(&mut buffer).map_err(Failure::during(path))?;
+            bytes.extend_from_slice(&buffer[..n]);
+            match http::head(&bytes) {
+                Ok(Some(http::Head { status: 200, length, body: Some(body), .. })) => {
+                    if let Some(body) = bytes.get(length..length + body) {
+                        return serde_json::from_slice(body).map_err(|why| Failure(format!("{path}: {why}")));
+                    }
+                }
+                Ok(None) => {}
+                Ok(Some(head)) => {
+                    return Err(Failure(format!("{path}: the server answered {}", head.status)));
+                }
+                Err(http::Malformed) => return Err(Failure(format!("{path}: the answer is not HTTP"))),
+            }
+            if n == 0 {
+                return Err(Failure(format!("{path}: the server closed the connection")));
+            }
+        }
     }
 
     /// A connection for publishing by HTTP.
@@ -113,12 +167,12 @@ pub(super) fn upgraded(head: &http::Head, bytes: &[u8]) -> bool {
     head.status == 101 && head.accept.clone().is_some_and(|at| &bytes[at] == NONCE_ACCEPTED)
 }
 
-/// A topic as the path of its URL.
-fn topic_path(topic: &str) -> String {
+/// A topic or pattern as the path of its URL.
+pub(super) fn topic_path(topic: &str) -> String {
     let mut path = String::from("/topics/");
     for byte in topic.bytes() {
         match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'*' | b'/' => {
                 path.push(byte.into());
             }
             _ => path.push_str(&format!("%{byte:02X}")),
@@ -151,9 +205,9 @@ mod tests {
 
     #[test]
     fn a_poll_has_room_for_its_cursor() {
-        let (start, end) = Target::parse("http://127.0.0.1:1").unwrap().poll("a/b");
-        assert!(start.ends_with(b"GET /topics/a/b?after="));
-        assert!(end.starts_with(b"&wait=25 HTTP/1.1\r\n"));
+        let (start, end) = Target::parse("http://127.0.0.1:1").unwrap().poll(Transport::Longpoll, "a/**");
+        assert!(start.ends_with(b"GET /topics/a/**?after="));
+        assert!(end.starts_with(b"&limit=1000&wait=25 HTTP/1.1\r\n"));
     }
 
     #[test]

@@ -1,62 +1,105 @@
 //! Publishes as bytes: one request of HTTP, or one masked frame of a WebSocket.
 
+use super::connect::topic_path;
 use super::payload::{self, Mark, append_decimal};
 use super::plan::{Plan, Wire};
+use super::spread::Spread;
 
 /// Any mask will do (RFC 6455 §5.3 wants it unpredictable for browsers' sake), but not zero: undoing that might cost
 /// the server less than usual.
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
-/// Writes a run's publishes, which differ in their numbers only.
+/// Writes a run's publishes, which differ in their numbers, and in their topics if there are several.
 #[derive(Debug)]
 pub(super) enum Encoder {
-    /// The head is the same for all, as all bodies have one length.
-    Http { head: Vec<u8>, batch: usize, size: usize },
-    /// A line's part after its id and before its payload.
-    Ws { topic: Vec<u8>, size: usize },
+    Http {
+        /// The request up to where a topic's own part of the path belongs.
+        path: Vec<u8>,
+        /// Whether the path ends with that part; else each line of the body says its topic.
+        suffixed: bool,
+        /// The head after the path, up to the body's length.
+        head: Vec<u8>,
+        /// What a line of a batch across topics begins with, up to the topic's own part.
+        line: Option<Vec<u8>>,
+        /// The body of the publish that is being written.
+        body: Vec<u8>,
+        spread: Spread,
+        size: usize,
+        batch: bool,
+    },
+    Ws {
+        /// A line's part after its id, up to the topic's own part.
+        topic: Vec<u8>,
+        spread: Spread,
+        size: usize,
+    },
 }
+
+const DATA: &[u8] = br#"","data":"#;
 
 impl Encoder {
     pub(super) fn new(plan: &Plan) -> Encoder {
-        let (batch, size) = (plan.batch, plan.size);
-        match (plan.wire, batch) {
-            (Wire::Http, 1) => {
-                Encoder::Http { head: plan.target.post(&plan.topic, "application/json", size), batch, size }
-            }
-            // Each line of a batch has its line feed.
-            (Wire::Http, _) => {
-                let length = batch * (size + 1);
+        let (spread, size) = (plan.spread.clone(), plan.size);
+        // A JSON string without its closing quote, to which the topic's own part is appended.
+        let mut name = serde_json::Value::from(spread.base()).to_string();
+        name.pop();
+        match plan.wire {
+            Wire::Http => {
+                let batch = plan.batch > 1;
+                let across = batch && spread.count() > 1;
+                let content_type = if batch { "application/x-ndjson" } else { "application/json" };
+                let path = if across { "/stream".to_owned() } else { topic_path(spread.base()) };
                 Encoder::Http {
-                    head: plan.target.post(&plan.topic, "application/x-ndjson", length),
-                    batch,
+                    path: format!("POST {path}").into_bytes(),
+                    suffixed: !across,
+                    head: plan.target.post(content_type),
+                    line: across.then(|| format!(r#"{{"topic":{name}"#).into_bytes()),
+                    body: Vec::new(),
+                    spread,
                     size,
+                    batch,
                 }
             }
-            (Wire::Ws, _) => {
-                let name = serde_json::Value::from(plan.topic.as_str());
-                Encoder::Ws { topic: format!(r#","topic":{name},"data":"#).into_bytes(), size }
-            }
+            Wire::Ws => Encoder::Ws { topic: format!(r#","topic":{name}"#).into_bytes(), spread, size },
         }
     }
 
-    /// Appends the publish that begins with this message, and counts it on.
-    pub(super) fn append(&self, out: &mut Vec<u8>, mark: &mut Mark, id: usize) {
+    /// Appends a publish of so many messages that begins with this one, and counts it on.
+    pub(super) fn append(&mut self, out: &mut Vec<u8>, mark: &mut Mark, id: usize, messages: u64) {
         match self {
-            Encoder::Http { head, batch, size } => {
-                out.extend_from_slice(head);
-                for _ in 0..*batch {
-                    payload::append(out, *mark, *size);
+            Encoder::Http { path, suffixed, head, line, body, spread, size, batch } => {
+                out.extend_from_slice(path);
+                if *suffixed {
+                    spread.append_suffix(out, *mark);
+                }
+                body.clear();
+                for _ in 0..messages {
+                    if let Some(line) = line {
+                        body.extend_from_slice(line);
+                        spread.append_suffix(body, *mark);
+                        body.extend_from_slice(DATA);
+                    }
+                    payload::append(body, *mark, *size);
                     mark.seq = mark.seq.wrapping_add(1);
-                    if *batch > 1 {
-                        out.push(b'\n');
+                    if line.is_some() {
+                        body.push(b'}');
+                    }
+                    if *batch {
+                        body.push(b'\n');
                     }
                 }
+                out.extend_from_slice(head);
+                append_decimal(out, body.len() as u64);
+                out.extend_from_slice(b"\r\n\r\n");
+                out.extend_from_slice(body);
             }
-            Encoder::Ws { topic, size } => {
+            Encoder::Ws { topic, spread, size } => {
                 append_frame(out, 0x1, |out| {
                     out.extend_from_slice(br#"{"kind":"publish","id":"#);
                     append_decimal(out, id as u64);
                     out.extend_from_slice(topic);
+                    spread.append_suffix(out, *mark);
+                    out.extend_from_slice(DATA);
                     payload::append(out, *mark, *size);
                     out.push(b'}');
                 });
@@ -102,18 +145,19 @@ mod tests {
     use super::*;
     use crate::bench::Clock;
     use crate::bench::connect::Target;
+    use crate::bench::plan::End;
 
-    fn plan(wire: Wire, batch: usize) -> Plan {
+    fn plan(wire: Wire, batch: usize, topics: usize) -> Plan {
         Plan {
             target: Target::parse("http://127.0.0.1:1").unwrap(),
-            topic: "bench/\"x\"".to_owned(),
+            spread: Spread::new("bench/\"x\"".to_owned(), topics),
             wire,
             connections: 1,
             in_flight: 1,
             batch,
             size: 100,
             rate: None,
-            duration: Duration::ZERO,
+            end: End::After(Duration::ZERO),
             clock: Clock::start(),
         }
     }
@@ -121,7 +165,7 @@ mod tests {
     fn encode(plan: &Plan) -> (Vec<u8>, u32) {
         let mut out = Vec::new();
         let mut mark = Mark { seq: 5, from: 2, at: 9 };
-        Encoder::new(plan).append(&mut out, &mut mark, 3);
+        Encoder::new(plan).append(&mut out, &mut mark, 3, plan.batch as u64);
         (out, mark.seq)
     }
 
@@ -142,7 +186,7 @@ mod tests {
     fn a_post_has_the_body_that_it_announces() {
         for (batch, length, content_type) in [(1, 100, "application/json"), (3, 303, "application/x-ndjson")]
         {
-            let (out, next) = encode(&plan(Wire::Http, batch));
+            let (out, next) = encode(&plan(Wire::Http, batch, 1));
             let at = memmem::find(&out, b"\r\n\r\n").unwrap() + 4;
             let head = std::str::from_utf8(&out[..at]).unwrap();
             assert!(head.contains(&format!("Content-Length: {length}\r\n")), "{head}");
@@ -157,8 +201,24 @@ mod tests {
     }
 
     #[test]
+    fn of_several_topics_each_message_goes_to_its_own() {
+        let (post, _) = encode(&plan(Wire::Http, 1, 4));
+        assert!(post.starts_with(b"POST /topics/bench/%22x%22/3 HTTP/1.1\r\n"));
+        let (line, _) = encode(&plan(Wire::Ws, 1, 4));
+        let json: serde_json::Value = serde_json::from_slice(&unmask(&line, 1)).unwrap();
+        assert_eq!(json["topic"], "bench/\"x\"/3");
+        let (batch, _) = encode(&plan(Wire::Http, 3, 4));
+        assert!(batch.starts_with(b"POST /stream HTTP/1.1\r\n"));
+        let at = memmem::find(&batch, b"\r\n\r\n").unwrap() + 4;
+        let topics: Vec<String> = (std::str::from_utf8(&batch[at..]).unwrap().lines())
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["topic"].to_string())
+            .collect();
+        assert_eq!(topics, [3, 0, 1].map(|at| serde_json::json!(format!("bench/\"x\"/{at}")).to_string()));
+    }
+
+    #[test]
     fn a_line_is_one_masked_frame() {
-        let (out, next) = encode(&plan(Wire::Ws, 1));
+        let (out, next) = encode(&plan(Wire::Ws, 1, 1));
         let json: serde_json::Value = serde_json::from_slice(&unmask(&out, 1)).unwrap();
         assert_eq!(
             (&json["kind"], &json["id"], &json["topic"]),

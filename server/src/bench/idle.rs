@@ -1,14 +1,17 @@
-//! `tailwire bench idle`: connections that hear nothing but heartbeats, and the memory that each takes.
+//! `tailwire bench idle`: a storm of connections that then hear nothing but heartbeats; what it costs to open one of
+//! them, and the memory that each takes.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use super::process::{self, Server};
-use super::report::{Progress, Report};
+use super::connect::Start;
+use super::process::{self, Meter, Server};
+use super::report::{Progress, Report, us_per};
+use super::spread::Spread;
 use super::subscribers::{Plan, Subscribers};
-use super::{Clock, Common, Failure, Transport, count, payload};
+use super::{Clock, Common, Failure, Transport, count, listening, payload};
 
 /// Time for the server to let go of what opening took, before its memory is read.
 const SETTLE: Duration = Duration::from_secs(1);
@@ -19,7 +22,7 @@ pub(super) struct IdleArgs {
     #[command(flatten)]
     common: Common,
     /// How they listen.
-    #[arg(long, value_enum, default_value_t = Transport::Ws)]
+    #[arg(long, value_parser = listening(), default_value = "ws")]
     transport: Transport,
     /// How many to open.
     #[arg(long, default_value_t = 5000, value_parser = count(100_000))]
@@ -29,31 +32,32 @@ pub(super) struct IdleArgs {
 pub(super) fn run(args: &IdleArgs) -> Result<ExitCode, Failure> {
     let server = args.common.server()?;
     let resident = || server.as_ref().and_then(Server::resident);
-    let cpu = || server.as_ref().and_then(Server::cpu);
     process::reserve_descriptors(args.connections as usize)?;
     let mut progress = Progress::new();
     let mut ready = 0;
     let plan = Plan {
         target: args.common.target()?,
-        topic: args.common.topic(),
+        spread: Spread::one(args.common.topic()),
+        pattern: false,
         transport: args.transport,
-        count: args.connections as usize,
+        start: Start::Latest,
+        which: 0..args.connections as usize,
         publishers: 0,
         size: payload::SIZE_MIN,
         clock: Clock::start(),
     };
-    let (before, start) = (resident(), Instant::now());
+    let (before, meter, start) = (resident(), Meter::start(server), Instant::now());
     let mut subscribers = Subscribers::open(plan, |more| {
         ready += more;
         progress.show(|| format!("{ready} of {} open", args.connections));
     })?;
-    let opening = start.elapsed();
+    let (opening, opening_cpu) = (start.elapsed(), meter.used().server);
     hold(&mut subscribers, SETTLE)?;
     let open = resident();
     progress.show(|| format!("holding for {} s", args.common.seconds));
-    let cpu_before = cpu();
+    let meter = Meter::start(server);
     hold(&mut subscribers, args.common.duration())?;
-    let cpu_held = cpu_before.zip(cpu()).map(|(before, after)| after.saturating_sub(before));
+    let cpu_held = meter.used().server;
     let held = resident();
     drop(progress);
 
@@ -67,6 +71,7 @@ pub(super) fn run(args: &IdleArgs) -> Result<ExitCode, Failure> {
     report.count("connections", args.connections);
     report.figure("opening_s", Some(opening.as_secs_f64()));
     report.figure("connections_per_s", Some(args.connections as f64 / opening.as_secs_f64()));
+    report.figure("server_cpu_us_per_connection", us_per(opening_cpu, args.connections));
     report.figure("server_memory_before_mb", mb(before));
     report.figure("server_memory_open_mb", mb(open));
     report.figure("server_memory_held_mb", mb(held));

@@ -6,33 +6,42 @@
 
 mod answers;
 mod connect;
+mod course;
+mod deliveries;
 mod encode;
 mod fanout;
 mod http;
 mod idle;
 mod incidents;
+mod latency;
 mod payload;
 mod plan;
 mod process;
 mod publish;
 mod publisher;
+mod replay;
 mod report;
 mod scan;
+mod spread;
+mod subscriber;
 mod subscribers;
 mod tally;
+mod topics;
 
 use std::io;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, Subcommand};
 use hdrhistogram::Histogram;
 
 use connect::Target;
 use process::Server;
 
-/// Measure a broker: fan-out, publishing, or the memory of idle connections.
+/// Measure a broker: delivering, publishing, latency, replay, idle connections, many topics.
 #[derive(Debug, Args)]
+#[command(after_help = NOTES)]
 pub(crate) struct BenchArgs {
     #[command(subcommand)]
     what: What,
@@ -40,13 +49,31 @@ pub(crate) struct BenchArgs {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// One topic, many subscribers: latency and cost of a delivery; every delivery is checked.
+    /// Many subscribers: what a delivery costs, and how many there are a second. Every delivery is checked.
     Fanout(fanout::FanoutArgs),
     /// Acknowledged publishes: how many a second, at what latency and cost.
     Publish(publish::PublishArgs),
-    /// Connections with nothing to say: the memory that each takes from the server.
+    /// Messages at a steady rate: how long each takes to its receipt, and to its subscribers.
+    Latency(latency::LatencyArgs),
+    /// Stored messages: how fast clients read them, and what one costs.
+    Replay(replay::ReplayArgs),
+    /// A storm of connections that then have nothing to say: what opening one costs, and its memory. A server that
+    /// has just started tells it best: one that has worked before fills memory that it already has.
     Idle(idle::IdleArgs),
+    /// Many topics: the memory of one, publishing before and after, and listening to all by a pattern.
+    Topics(topics::TopicsArgs),
 }
+
+const NOTES: &str = "\
+Subscribers and publishers speak HTTP and WebSocket to the server as any client does; it may be on another host.
+With --pid of a server on this machine the report has its CPU time and memory. For figures that mean something, pin
+the server and this command to cores of their own:
+
+    taskset -c 0 tailwire serve &
+    taskset -c 1 tailwire bench fanout --pid $! --seconds 30
+
+The exit code is 0 if the run was sound: nothing lost, doubled or out of order; and in `publish` and `topics`, nothing
+refused.";
 
 #[derive(Debug, Args)]
 struct Common {
@@ -85,22 +112,28 @@ impl Common {
     }
 }
 
-/// How a subscriber listens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+/// How messages are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Transport {
     Ws,
     Sse,
     Ndjson,
     Longpoll,
+    /// One page after another up to the tail, for what is stored.
+    Page,
 }
 
 impl Transport {
+    const ALL: [Transport; 5] =
+        [Transport::Ws, Transport::Sse, Transport::Ndjson, Transport::Longpoll, Transport::Page];
+
     fn name(self) -> &'static str {
         match self {
             Transport::Ws => "ws",
             Transport::Sse => "sse",
             Transport::Ndjson => "ndjson",
             Transport::Longpoll => "longpoll",
+            Transport::Page => "page",
         }
     }
 }
@@ -139,6 +172,25 @@ fn latencies() -> Histogram<u64> {
     Histogram::new_with_bounds(1_000, LATENCY_NS_MAX, 3).unwrap_or_else(|_| unreachable!("constant bounds"))
 }
 
+/// One of the transports with these names.
+fn transports(names: &'static [&'static str]) -> impl TypedValueParser<Value = Transport> {
+    PossibleValuesParser::new(names)
+        .try_map(|name| Transport::ALL.into_iter().find(|one| one.name() == name).ok_or("no such transport"))
+}
+
+/// One of the transports that wait for messages to come.
+fn listening() -> impl TypedValueParser<Value = Transport> {
+    transports(&["ws", "sse", "ndjson", "longpoll"])
+}
+
+/// A rate a second.
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if (0.1..=1e6).contains(&rate) => Ok(rate),
+        _ => Err("expected a number from 0.1 to 1,000,000".to_owned()),
+    }
+}
+
 /// A number of things, so many at most.
 fn count(most: u64) -> clap::builder::RangedU64ValueParser<u64> {
     clap::value_parser!(u64).range(1..=most)
@@ -154,7 +206,10 @@ pub(crate) fn run(args: BenchArgs) -> ExitCode {
     let done = match args.what {
         What::Fanout(args) => fanout::run(&args),
         What::Publish(args) => publish::run(&args),
+        What::Latency(args) => latency::run(&args),
+        What::Replay(args) => replay::run(&args),
         What::Idle(args) => idle::run(&args),
+        What::Topics(args) => topics::run(&args),
     };
     match done {
         Ok(code) => code,
@@ -199,5 +254,11 @@ mod tests {
         assert!(parse("publish --connections 256 --batch 100 --pid 1").is_ok());
         assert!(parse("publish --transport ws --in-flight 8").is_ok());
         assert!(parse("idle --transport ndjson --connections 5000").is_ok());
+        assert!(parse("fanout --topics 100 --pattern --rate 2000").is_ok());
+        assert!(parse("fanout --transport page").is_err());
+        assert!(parse("latency --publish ws --rate 50 --subscribers 3").is_ok());
+        assert!(parse("replay --transport page --messages 1000 --clients 4").is_ok());
+        assert!(parse("replay --transport longpoll").is_err());
+        assert!(parse("topics --topics 1000000 --subscribers 0").is_ok());
     }
 }

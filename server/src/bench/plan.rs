@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
-use super::{Clock, connect::Target};
+use super::Clock;
+use super::connect::Target;
+use super::spread::Spread;
 
 /// How a publish is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -13,11 +15,28 @@ pub(super) enum Wire {
     Ws,
 }
 
+impl Wire {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Wire::Http => "http",
+            Wire::Ws => "ws",
+        }
+    }
+}
+
+/// When publishing is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    After(Duration),
+    /// Once so many messages were sent.
+    Messages(u64),
+}
+
 /// What to publish.
 #[derive(Debug, Clone)]
 pub(super) struct Plan {
     pub(super) target: Target,
-    pub(super) topic: String,
+    pub(super) spread: Spread,
     pub(super) wire: Wire,
     pub(super) connections: usize,
     /// Publishes under way on one connection.
@@ -27,6 +46,27 @@ pub(super) struct Plan {
     pub(super) size: usize,
     /// Publishes a second over all connections; none is flat out.
     pub(super) rate: Option<f64>,
-    pub(super) duration: Duration,
+    pub(super) end: End,
     pub(super) clock: Clock,
+}
+
+impl Plan {
+    /// One connection that publishes so many messages in large batches: the fastest way to fill a topic.
+    pub(super) fn fill(target: Target, spread: Spread, messages: u64, size: usize, clock: Clock) -> Plan {
+        // Well under what the broker takes in one batch, also of large messages.
+        const BATCH_MESSAGES: usize = 1_000;
+        const BATCH_BYTES: usize = 4 << 20;
+        Plan {
+            target,
+            spread,
+            wire: Wire::Http,
+            connections: 1,
+            in_flight: 1,
+            batch: (BATCH_BYTES / size).clamp(1, BATCH_MESSAGES),
+            size,
+            rate: None,
+            end: End::Messages(messages),
+            clock,
+        }
+    }
 }

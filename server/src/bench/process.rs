@@ -37,8 +37,44 @@ impl Server {
     }
 }
 
+/// CPU time that a part of a run took.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Used {
+    /// The server's; none if its process isn't known.
+    pub(super) server: Option<Duration>,
+    pub(super) bench: Duration,
+}
+
+/// Measures CPU time from its start on.
+#[derive(Debug)]
+pub(super) struct Meter {
+    watched: Option<Server>,
+    before: Used,
+}
+
+impl Meter {
+    pub(super) fn start(server: Option<Server>) -> Meter {
+        Meter { watched: server, before: Used::so_far(server) }
+    }
+
+    pub(super) fn used(&self) -> Used {
+        let after = Used::so_far(self.watched);
+        let server = after.server.zip(self.before.server);
+        Used {
+            server: server.map(|(after, before)| after.saturating_sub(before)),
+            bench: after.bench.saturating_sub(self.before.bench),
+        }
+    }
+}
+
+impl Used {
+    fn so_far(server: Option<Server>) -> Used {
+        Used { server: server.and_then(|one| one.cpu()), bench: own_cpu() }
+    }
+}
+
 /// CPU time of this process so far.
-pub(super) fn own_cpu() -> Duration {
+fn own_cpu() -> Duration {
     read_clock(libc::CLOCK_PROCESS_CPUTIME_ID).unwrap_or_default()
 }
 

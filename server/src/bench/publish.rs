@@ -4,10 +4,12 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::plan::{Plan, Wire};
+use super::plan::{End, Plan, Wire};
+use super::process::{self, Meter};
 use super::publisher::Publisher;
 use super::report::{Progress, Report, us_per};
-use super::{Clock, Common, Failure, count, process, size};
+use super::spread::Spread;
+use super::{Clock, Common, Failure, count, rate, size};
 
 #[derive(Debug, Args)]
 pub(super) struct PublishArgs {
@@ -19,12 +21,18 @@ pub(super) struct PublishArgs {
     /// Connections that publish.
     #[arg(long, default_value_t = 1, value_parser = count(10_000))]
     connections: u64,
-    /// Publishes under way on each connection.
+    /// Publishes under way on each connection; by HTTP they are pipelined.
     #[arg(long, default_value_t = 1, value_parser = count(4096))]
     in_flight: u64,
     /// Messages of one publish, sent as an NDJSON batch; HTTP only.
     #[arg(long, default_value_t = 1, value_parser = count(10_000))]
     batch: u64,
+    /// Publishes a second over all connections; flat out by default.
+    #[arg(long, value_parser = rate)]
+    rate: Option<f64>,
+    /// Topics, which messages take in turn.
+    #[arg(long, default_value_t = 1, value_parser = count(10_000_000))]
+    topics: u64,
     /// A message's size in bytes.
     #[arg(long, default_value_t = 128, value_parser = size())]
     size: u64,
@@ -39,38 +47,38 @@ pub(super) fn run(args: &PublishArgs) -> Result<ExitCode, Failure> {
     let mut progress = Progress::new();
     let publisher = Publisher::open(Plan {
         target: args.common.target()?,
-        topic: args.common.topic(),
+        spread: Spread::new(args.common.topic(), args.topics as usize),
         wire: args.transport,
         connections: args.connections as usize,
         in_flight: args.in_flight as usize,
         batch: args.batch as usize,
         size: args.size as usize,
-        rate: None,
-        duration: args.common.duration(),
+        rate: args.rate,
+        end: End::After(args.common.duration()),
         clock: Clock::start(),
     })?;
-    let server_cpu = || server.and_then(|server| server.cpu());
-    let (server_before, bench_before) = (server_cpu(), process::own_cpu());
+    let meter = Meter::start(server);
     let outcome = publisher.run(|now| progress.show(|| format!("{} messages published", now.messages)))?;
-    let server_used = server_before.zip(server_cpu()).map(|(before, after)| after.saturating_sub(before));
-    let bench_used = process::own_cpu().saturating_sub(bench_before);
+    let used = meter.used();
     drop(progress);
 
     let seconds = outcome.elapsed.as_secs_f64();
     let per_second = |work: u64| (seconds > 0.0).then(|| work as f64 / seconds);
     let mut report = Report::default();
-    report.text("transport", if args.transport == Wire::Ws { "ws" } else { "http" });
+    report.text("transport", args.transport.name());
     report.count("connections", args.connections);
     report.count("in_flight", args.in_flight);
     report.count("batch", args.batch);
+    report.count("topics", args.topics);
     report.count("size_bytes", args.size);
+    report.figure("rate_per_s", args.rate);
     report.count("messages", outcome.messages);
     report.figure("messages_per_s", per_second(outcome.messages));
     report.figure("publishes_per_s", per_second(outcome.publishes));
     report.latency("latency_us", &outcome.latency);
     report.counts("errors", &outcome.errors);
-    report.figure("server_cpu_us_per_message", us_per(server_used, outcome.messages));
-    report.figure("bench_cpu_us_per_message", us_per(Some(bench_used), outcome.messages));
+    report.figure("server_cpu_us_per_message", us_per(used.server, outcome.messages));
+    report.figure("bench_cpu_us_per_message", us_per(Some(used.bench), outcome.messages));
     report.figure("server_memory_mb", server.and_then(|one| one.resident()).map(|bytes| bytes as f64 / 1e6));
     report.print(args.common.json)?;
     let sound = outcome.messages > 0 && outcome.errors.is_empty();

@@ -11,7 +11,7 @@ use mio::{Events, Interest, Poll, Token};
 use super::answers::{self, Heard, Verdict};
 use super::encode::{Encoder, append_frame};
 use super::payload::Mark;
-use super::plan::{Plan, Wire};
+use super::plan::{End, Plan, Wire};
 use super::scan::Scanner;
 use super::{Failure, latencies};
 
@@ -36,6 +36,8 @@ pub(super) struct Outcome {
     pub(super) latency: Histogram<u64>,
     /// From the start to the last acknowledgement.
     pub(super) elapsed: Duration,
+    /// Messages that each connection sent, also those that failed: the numbers that can have been delivered.
+    pub(super) sent: Vec<u32>,
 }
 
 /// Open connections, ready to publish.
@@ -49,6 +51,8 @@ pub(super) struct Publisher {
     outcome: Outcome,
     /// When to stop, by the run's clock.
     end: u64,
+    /// Messages to send until then.
+    left: u64,
 }
 
 #[derive(Debug)]
@@ -59,11 +63,18 @@ struct Line {
     input: Vec<u8>,
     output: Vec<u8>,
     written: usize,
-    /// When the publish in each slot was sent; its slot is its `id` on a WebSocket.
-    sent: Vec<u64>,
+    /// The publish in each slot; its slot is its `id` on a WebSocket.
+    sent: Vec<Sent>,
     free: Vec<usize>,
     /// The order in which HTTP answers.
     order: VecDeque<usize>,
+}
+
+/// A publish under way.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sent {
+    at: u64,
+    messages: u64,
 }
 
 impl Publisher {
@@ -80,8 +91,10 @@ impl Publisher {
                 errors: BTreeMap::new(),
                 latency: latencies(),
                 elapsed: Duration::ZERO,
+                sent: Vec::new(),
             },
             end: 0,
+            left: 0,
             plan,
         };
         for from in 0..this.plan.connections {
@@ -91,10 +104,14 @@ impl Publisher {
         Ok(this)
     }
 
-    /// Publishes until the time is over, then waits for the answers that are due.
+    /// Publishes until its end, then waits for the answers that are due.
     pub(super) fn run(mut self, mut tick: impl FnMut(&Outcome)) -> Result<Outcome, Failure> {
         let start = self.plan.clock.now_ns();
-        self.end = start + self.plan.duration.as_nanos() as u64;
+        (self.end, self.left) = match self.plan.end {
+            End::After(duration) => (start + duration.as_nanos() as u64, u64::MAX),
+            // Time ends when they are all sent.
+            End::Messages(messages) => (u64::MAX - DRAIN_NS, messages),
+        };
         let mut pace =
             self.plan.rate.map(|rate| Pace { due: start, interval: (1e9 / rate) as u64, late: false });
         let mut events = Events::with_capacity(self.plan.connections.min(1024));
@@ -129,6 +146,7 @@ impl Publisher {
         }
         let unanswered = self.lines.iter().map(Line::busy).sum();
         self.outcome.count_errors("unanswered", unanswered);
+        self.outcome.sent = self.lines.iter().map(|line| line.mark.seq).collect();
         let last = self.outcome.elapsed;
         self.outcome.elapsed = last.saturating_sub(Duration::from_nanos(start));
         Ok(self.outcome)
@@ -157,7 +175,7 @@ impl Publisher {
         Ok(Duration::ZERO)
     }
 
-    /// Keeps the connection's publishes under way, until the time is over.
+    /// Keeps the connection's publishes under way, until the end.
     fn fill(&mut self, at: usize) -> Result<(), Failure> {
         let now = self.plan.clock.now_ns();
         while now < self.end && !self.lines[at].free.is_empty() {
@@ -169,12 +187,17 @@ impl Publisher {
     fn publish(&mut self, at: usize, now: u64) {
         let line = &mut self.lines[at];
         if let Some(slot) = line.free.pop() {
-            line.sent[slot] = now;
+            let messages = self.left.min(self.plan.batch as u64);
+            line.sent[slot] = Sent { at: now, messages };
             if self.plan.wire == Wire::Http {
                 line.order.push_back(slot);
             }
             line.mark.at = now;
-            self.encoder.append(&mut line.output, &mut line.mark, slot);
+            self.encoder.append(&mut line.output, &mut line.mark, slot, messages);
+            self.left -= messages;
+            if self.left == 0 {
+                self.end = now;
+            }
         }
     }
 
@@ -224,13 +247,13 @@ impl Publisher {
         let taken = match self.plan.wire {
             Wire::Http => answers::of_http(&input, |verdict| {
                 if let Some(slot) = line.order.pop_front() {
-                    self.outcome.count(verdict, now, line.sent[slot], self.plan.batch);
+                    self.outcome.count(verdict, now, line.sent[slot]);
                     line.free.push(slot);
                 }
             }),
             Wire::Ws => answers::of_websocket(&self.scanner, &input, |heard| match heard {
                 Heard::Answer(slot, verdict) if slot < line.sent.len() && !line.free.contains(&slot) => {
-                    self.outcome.count(verdict, now, line.sent[slot], self.plan.batch);
+                    self.outcome.count(verdict, now, line.sent[slot]);
                     line.free.push(slot);
                 }
                 // To a request that nobody made.
@@ -270,7 +293,7 @@ impl Publisher {
             input,
             output: Vec::new(),
             written: 0,
-            sent: vec![0; self.plan.in_flight],
+            sent: vec![Sent::default(); self.plan.in_flight],
             free: (0..self.plan.in_flight).collect(),
             order: VecDeque::new(),
         })
@@ -278,12 +301,12 @@ impl Publisher {
 }
 
 impl Outcome {
-    fn count(&mut self, verdict: Verdict, now: u64, sent: u64, batch: usize) {
+    fn count(&mut self, verdict: Verdict, now: u64, sent: Sent) {
         match verdict {
             Ok(()) => {
                 self.publishes += 1;
-                self.messages += batch as u64;
-                self.latency.saturating_record(now.saturating_sub(sent));
+                self.messages += sent.messages;
+                self.latency.saturating_record(now.saturating_sub(sent.at));
                 self.elapsed = Duration::from_nanos(now);
             }
             Err(status) => self.count_errors(&status, 1),

@@ -36,12 +36,19 @@ impl Report {
         }
     }
 
+    /// Several measured figures under one name; those that couldn't be measured are left out.
+    pub(super) fn figures(&mut self, name: &'static str, figures: &[(&str, Option<f64>)]) {
+        let measured =
+            figures.iter().filter_map(|&(key, value)| Some((key.to_owned(), rounded(value?).into())));
+        self.0.push((name, Figure::Group(measured.collect())));
+    }
+
     /// The percentiles of a histogram in nanoseconds, given in microseconds; left out if it is empty.
     pub(super) fn latency(&mut self, name: &'static str, all: &Histogram<u64>) {
         if all.is_empty() {
             return;
         }
-        let quantiles = [("p50", 0.50), ("p90", 0.90), ("p99", 0.99), ("max", 1.0)];
+        let quantiles = [("p50", 0.50), ("p90", 0.90), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)];
         let us = |ns: u64| Value::from(rounded(ns as f64 / 1000.0));
         let group = quantiles.map(|(name, quantile)| (name.to_owned(), us(all.value_at_quantile(quantile))));
         self.0.push((name, Figure::Group(group.into())));
@@ -144,6 +151,7 @@ mod tests {
         report.figure("cpu_us", Some(1.234_567));
         report.figure("unmeasured", None);
         report.latency("latency_us", &all);
+        report.figures("before", &[("rate", Some(2.5)), ("cpu_us", None)]);
         all.reset();
         report.latency("none_us", &all);
         report.counts("errors", &BTreeMap::new());
@@ -159,6 +167,7 @@ mod tests {
         assert_eq!(json.get("unmeasured"), None);
         let p50 = json["latency_us"]["p50"].as_f64().unwrap();
         assert!((49.9..50.2).contains(&p50), "{p50}");
+        assert_eq!(json["before"], serde_json::json!({"rate": 2.5}));
         assert_eq!(json["errors"], Value::Object(Map::new()));
     }
 

@@ -1,30 +1,36 @@
 //! Whether a subscriber got every message, once and in order.
 
 use super::payload::Mark;
+use super::spread::Share;
 
 /// One subscriber's count. Each publisher sends one message at a time and numbers them from 0, so a subscriber must
 /// see each publisher's numbers without a hole; how publishers interleave is the server's to say, but the same for
 /// all subscribers, which [`Tally::order`] tells.
 #[derive(Debug, Clone)]
 pub(super) struct Tally {
-    /// For each publisher, the number that should come next.
+    /// What it asked for, of how many topics.
+    pub(super) share: Share,
+    topics: usize,
+    /// For each publisher, which of its messages should come next.
     next: Box<[u32]>,
     /// Messages that came, each counted once.
     pub(super) distinct: u64,
     pub(super) doubled: u64,
     /// Messages that came after a later one.
     pub(super) reordered: u64,
-    /// Messages of other runs on the same topic.
+    /// Messages of other runs on the same topic, or of topics that were not asked for.
     pub(super) foreign: u64,
     /// Numbers that were skipped and have not come since.
-    pub(super) missing: u64,
+    missing: u64,
     /// A digest of all that came, in the order in which it came.
     pub(super) order: u64,
 }
 
 impl Tally {
-    pub(super) fn new(publishers: usize) -> Tally {
+    pub(super) fn new(share: Share, topics: usize, publishers: usize) -> Tally {
         Tally {
+            share,
+            topics,
             next: vec![0; publishers].into_boxed_slice(),
             distinct: 0,
             doubled: 0,
@@ -37,15 +43,16 @@ impl Tally {
 
     /// Takes note of a message; false if it doesn't belong to this run.
     pub(super) fn record(&mut self, mark: Mark) -> bool {
-        let Some(next) = self.next.get_mut(mark.from as usize) else {
+        let place = self.next.get_mut(mark.from as usize).zip(self.share.ordinal(self.topics, mark));
+        let Some((next, ordinal)) = place else {
             self.foreign += 1;
             return false;
         };
-        if mark.seq >= *next {
-            self.missing += u64::from(mark.seq - *next);
+        if ordinal >= *next {
+            self.missing += u64::from(ordinal - *next);
             self.distinct += 1;
-            *next = mark.seq.saturating_add(1);
-        } else if self.missing > 0 && mark.seq + 1 != *next {
+            *next = ordinal.saturating_add(1);
+        } else if self.missing > 0 && ordinal + 1 != *next {
             // Late or doubled, which only a record of all numbers could tell apart; as long as some are missing,
             // this is taken for one of them.
             self.missing -= 1;
@@ -66,7 +73,7 @@ mod tests {
     use super::*;
 
     fn tally(marks: &[(u32, u32)]) -> Tally {
-        let mut tally = Tally::new(2);
+        let mut tally = Tally::new(Share::All, 1, 2);
         for &(from, seq) in marks {
             tally.record(Mark { seq, from, at: 0 });
         }
@@ -99,6 +106,15 @@ mod tests {
     fn other_runs_do_not_count() {
         let tally = tally(&[(2, 0), (0, 0)]);
         assert_eq!((tally.foreign, tally.distinct), (1, 1));
+    }
+
+    #[test]
+    fn another_topic_does_not_count() {
+        let mut tally = Tally::new(Share::Topic(1), 3, 1);
+        for seq in [1, 4, 5, 7] {
+            tally.record(Mark { seq, from: 0, at: 0 });
+        }
+        assert_eq!((tally.distinct, tally.missing, tally.foreign), (3, 0, 1));
     }
 
     #[test]

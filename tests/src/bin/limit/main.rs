@@ -6,7 +6,7 @@
 //! goes on when its socket can. There are no topics, no storage, no names and no checks of what clients send: it is a
 //! yardstick, never a server.
 //!
-//! `limit --listen 127.0.0.1:9100 [--coalesce]`
+//! `limit --listen 127.0.0.1:9100 [--coalesce]`; it says where it listens, which tells the port if that was 0.
 
 mod epoll;
 mod wire;
@@ -93,6 +93,7 @@ impl Server {
     fn bind(listen: &str, coalesce: bool) -> io::Result<Server> {
         epoll::raise_descriptor_limit();
         let listener = TcpListener::bind(listen)?;
+        writeln!(io::stdout(), "listening on {}", listener.local_addr()?)?;
         listener.set_nonblocking(true)?;
         let epoll = epoll::Epoll::new()?;
         epoll.add(listener.as_raw_fd())?;

@@ -1,0 +1,200 @@
+//! The course of a run that delivers: subscribers in threads of their own, what is published once all are there, and
+//! the wait until each has had what its share of the run has.
+
+use std::ops::Range;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::process::{Meter, Server};
+use super::publisher::{Outcome, Publisher};
+use super::report::Progress;
+use super::spread::Share;
+use super::subscribers::{Plan, Subscribers};
+use super::{Failure, plan, process};
+
+/// The wait for what is still on its way, counted from the last message that came.
+const QUIET: Duration = Duration::from_secs(5);
+/// How long a subscriber thread may wait for bytes before it looks whether the run is over.
+const TURN: Duration = Duration::from_millis(50);
+
+/// What a run delivered, and what that took.
+pub(super) struct Delivered {
+    pub(super) subscribers: Vec<Subscribers>,
+    /// Messages that each publisher sent.
+    pub(super) sent: Vec<u32>,
+    /// Publishes that were not acknowledged, and so need not have been delivered.
+    pub(super) failed: u64,
+    pub(super) topics: usize,
+    pub(super) start_ns: u64,
+    pub(super) cpu: process::Used,
+}
+
+/// What the threads of a run tell each other.
+struct Board {
+    opened: AtomicUsize,
+    /// Messages that each publisher sent; known once publishing is over.
+    sent: OnceLock<Vec<u32>>,
+    stop: AtomicBool,
+}
+
+/// Opens the subscribers, publishes, and waits until all is delivered.
+pub(super) fn deliver(
+    readers: &Plan,
+    writers: plan::Plan,
+    threads: usize,
+    server: Option<Server>,
+) -> Result<(Outcome, Delivered), Failure> {
+    let board = Board::default();
+    let mut progress = Progress::new();
+    thread::scope(|scope| {
+        let (handles, opened) = spawn(scope, readers, threads, &board);
+        let published = (|| {
+            for _ in &handles {
+                wait_opened(&opened, &board, readers.which.len(), &mut progress)?;
+            }
+            let publisher = Publisher::open(writers)?;
+            let (meter, start_ns) = (Meter::start(server), readers.clock.now_ns());
+            let outcome =
+                publisher.run(|now| progress.show(|| format!("{} messages published", now.messages)))?;
+            Ok((outcome, meter, start_ns))
+        })();
+        match &published {
+            Ok((outcome, ..)) => _ = board.sent.set(outcome.sent.clone()),
+            Err(_) => board.stop.store(true, Ordering::Release),
+        }
+        let joined: Result<Vec<_>, _> = handles.into_iter().map(join).collect();
+        // A thread that failed made the publishing fail as well, and knows better why.
+        let (subscribers, (outcome, meter, start_ns)) = (joined?, published?);
+        let cpu = meter.used();
+        let (sent, failed) = (outcome.sent.clone(), outcome.errors.values().sum());
+        let topics = readers.spread.count();
+        Ok((outcome, Delivered { subscribers, sent, failed, topics, start_ns, cpu }))
+    })
+}
+
+/// Opens subscribers that have everything to read already: so many messages of one publisher.
+pub(super) fn replay(
+    readers: &Plan,
+    messages: u32,
+    threads: usize,
+    server: Option<Server>,
+) -> Result<Delivered, Failure> {
+    let board = Board { sent: OnceLock::from(vec![messages]), ..Board::default() };
+    let (meter, start_ns) = (Meter::start(server), readers.clock.now_ns());
+    let joined: Result<Vec<_>, _> = thread::scope(|scope| {
+        let (handles, _opened) = spawn(scope, readers, threads, &board);
+        handles.into_iter().map(join).collect()
+    });
+    let subscribers = joined?;
+    let (cpu, topics) = (meter.used(), readers.spread.count());
+    Ok(Delivered { subscribers, sent: vec![messages], failed: 0, topics, start_ns, cpu })
+}
+
+impl Default for Board {
+    fn default() -> Board {
+        Board { opened: AtomicUsize::new(0), sent: OnceLock::new(), stop: AtomicBool::new(false) }
+    }
+}
+
+impl Delivered {
+    /// How many messages a subscriber with this share should have had.
+    pub(super) fn expected(&self, share: Share) -> u64 {
+        share.expected(self.topics, &self.sent)
+    }
+}
+
+type Handle<'scope> = thread::ScopedJoinHandle<'scope, Result<Subscribers, Failure>>;
+
+/// Starts the subscriber threads. Each says once whether it could open its subscribers.
+fn spawn<'scope>(
+    scope: &'scope thread::Scope<'scope, '_>,
+    readers: &'scope Plan,
+    threads: usize,
+    board: &'scope Board,
+) -> (Vec<Handle<'scope>>, mpsc::Receiver<bool>) {
+    let (ready, opened) = mpsc::channel();
+    let start = |part| {
+        let ready = ready.clone();
+        scope.spawn(move || listen(Plan { which: part, ..readers.clone() }, board, &ready))
+    };
+    (parts(&readers.which, threads).into_iter().map(start).collect(), opened)
+}
+
+/// Cuts a range into so many parts, or fewer, none of them empty.
+fn parts(whole: &Range<usize>, count: usize) -> Vec<Range<usize>> {
+    let count = count.clamp(1, whole.len().max(1));
+    let cut = |at: usize| whole.start + whole.len() * at / count;
+    (0..count).map(|at| cut(at)..cut(at + 1)).collect()
+}
+
+fn join(handle: Handle<'_>) -> Result<Subscribers, Failure> {
+    handle.join().unwrap_or_else(|_| Err(Failure("a subscriber thread panicked".to_owned())))
+}
+
+/// Waits until one more thread has opened its subscribers.
+fn wait_opened(
+    opened: &mpsc::Receiver<bool>,
+    board: &Board,
+    count: usize,
+    progress: &mut Progress,
+) -> Result<(), Failure> {
+    loop {
+        match opened.recv_timeout(Duration::from_millis(100)) {
+            Ok(true) => return Ok(()),
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                let ready = board.opened.load(Ordering::Relaxed);
+                progress.show(|| format!("{ready} of {count} subscribed"));
+            }
+            Ok(false) | Err(mpsc::RecvTimeoutError::Disconnected) => {
+                return Err(Failure("the subscribers could not be opened".to_owned()));
+            }
+        }
+    }
+}
+
+/// A subscriber thread.
+fn listen(plan: Plan, board: &Board, ready: &mpsc::Sender<bool>) -> Result<Subscribers, Failure> {
+    let topics = plan.spread.count();
+    let opened = Subscribers::open(plan, |more| {
+        board.opened.fetch_add(more, Ordering::Relaxed);
+    });
+    // The other end waits for this; if it has gone, the run is over, or has begun already.
+    let _ = ready.send(opened.is_ok());
+    let mut subscribers = opened?;
+    let mut last = (subscribers.last_ns(), Instant::now());
+    while !board.stop.load(Ordering::Acquire) {
+        let sent = board.sent.get();
+        if sent.is_none() || subscribers.last_ns() != last.0 {
+            last = (subscribers.last_ns(), Instant::now());
+        }
+        if let Some(sent) = sent {
+            let has_all = subscribers.have_all(|share| share.expected(topics, sent));
+            if has_all || last.1.elapsed() > QUIET {
+                break;
+            }
+        }
+        subscribers.turn(TURN)?;
+    }
+    Ok(subscribers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_cover_the_whole_and_none_is_empty() {
+        assert_eq!(parts(&(5..12), 3), [5..7, 7..9, 9..12]);
+        for count in [0, 1, 2, 7, 9] {
+            let parts = parts(&(5..12), count);
+            assert!(
+                parts.len() == count.clamp(1, 7) && parts.iter().all(|part| !part.is_empty()),
+                "{parts:?}"
+            );
+            assert!(parts.into_iter().flatten().eq(5..12), "{count} parts");
+        }
+    }
+}

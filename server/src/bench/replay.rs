@@ -1,0 +1,91 @@
+//! `tailwire bench replay`: how fast stored messages are read, and what one of them costs.
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::connect::{Start, Target};
+use super::deliveries::Deliveries;
+use super::plan::Plan;
+use super::publisher::Publisher;
+use super::report::{Progress, Report};
+use super::spread::Spread;
+use super::{Clock, Common, Failure, Transport, count, course, process, size, subscribers};
+
+#[derive(Debug, Args)]
+pub(super) struct ReplayArgs {
+    #[command(flatten)]
+    common: Common,
+    /// How the messages are read: at one go, or as pages of 1,000.
+    #[arg(long, value_parser = super::transports(&["ws", "sse", "ndjson", "page"]), default_value = "ndjson")]
+    transport: Transport,
+    /// How many messages. A topic without any is filled first; one that has some must be from such a run.
+    #[arg(long, default_value_t = 100_000, value_parser = count(100_000_000))]
+    messages: u64,
+    /// Clients that read all of them at the same time.
+    #[arg(long, default_value_t = 1, value_parser = count(10_000))]
+    clients: u64,
+    /// A message's size in bytes.
+    #[arg(long, default_value_t = 128, value_parser = size())]
+    size: u64,
+}
+
+pub(super) fn run(args: &ReplayArgs) -> Result<ExitCode, Failure> {
+    let (server, clock) = (args.common.server()?, Clock::start());
+    let (target, topic) = (args.common.target()?, args.common.topic());
+    process::reserve_descriptors(args.clients as usize)?;
+    let spread = Spread::one(topic.clone());
+    let stored = stored(&target, &topic)?;
+    let mut filling = None;
+    if stored == 0 {
+        let plan = Plan::fill(target.clone(), spread.clone(), args.messages, args.size as usize, clock);
+        let mut progress = Progress::new();
+        let outcome =
+            Publisher::open(plan)?.run(|now| progress.show(|| format!("{} stored", now.messages)))?;
+        if outcome.messages != args.messages {
+            return Err(Failure(format!("the topic could not be filled: {:?}", outcome.errors)));
+        }
+        filling = Some(outcome.elapsed);
+    } else if stored != args.messages {
+        return Err(Failure(format!(
+            "{topic} is not empty (messages: {stored}): ask for as many with --messages, or for another topic"
+        )));
+    }
+    let readers = subscribers::Plan {
+        target,
+        spread,
+        pattern: false,
+        transport: args.transport,
+        start: Start::Earliest,
+        which: 0..args.clients as usize,
+        publishers: 1,
+        size: args.size as usize,
+        clock,
+    };
+    let deliveries = Deliveries::of(&course::replay(&readers, args.messages as u32, 1, server)?);
+
+    let mut report = Report::default();
+    report.text("transport", args.transport.name());
+    report.text("topic", &topic);
+    report.count("messages", args.messages);
+    report.count("clients", args.clients);
+    report.count("size_bytes", args.size);
+    let rate = |time: std::time::Duration| args.messages as f64 / time.as_secs_f64();
+    report.figure("stored_per_s", filling.map(rate));
+    report.count("reads", deliveries.count);
+    report.figure("reads_per_s", deliveries.per_s);
+    deliveries.describe_faults(&mut report);
+    report.figure("server_cpu_us_per_message", deliveries.server_cpu_us);
+    report.figure("bench_cpu_us_per_message", deliveries.bench_cpu_us);
+    report.figure("server_memory_mb", server.and_then(|one| one.resident()).map(|bytes| bytes as f64 / 1e6));
+    report.print(args.common.json)?;
+    Ok(if deliveries.sound() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// How many messages a topic holds.
+fn stored(target: &Target, topic: &str) -> Result<u64, Failure> {
+    let listed = target.topics(topic)?;
+    let of_topic = |one: &&serde_json::Value| one["topic"].as_str() == Some(topic);
+    let found = listed["topics"].as_array().and_then(|all| all.iter().find(of_topic));
+    Ok(found.and_then(|one| one["messages"].as_u64()).unwrap_or(0))
+}

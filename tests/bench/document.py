@@ -1,0 +1,330 @@
+"""Writes the results down: BENCHMARKS.md and its plots. What was not measured in the run is not in it."""
+
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+import plot
+from measures import REPLAY_CLIENTS, SPARSE_RATE, Scale
+from peers import Peer
+from plot import number
+from results import Results
+
+# Samples of one figure that lie further apart than this, as a part of it, are marked.
+SPREAD_MAX = 0.20
+# So much for the limit program alone, whose work is always the same: beyond it, the machine was not quiet.
+NOISE_MAX = 0.10
+# Cores that others kept busy meanwhile, on average.
+NEIGHBOURS_MAX = 0.1
+LIMIT = "limit program, WebSocket"
+
+
+@dataclass
+class Run:
+    when: datetime
+    revision: str
+    machine: list[tuple[str, str]]
+    scale: Scale
+    # Every peer was asked for, at full length.
+    everything: bool
+    minutes: float = 0
+    # Cores that others kept busy.
+    neighbours: float = 0
+    left_out: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Column:
+    title: str
+    key: str
+    show: Callable[[float], str] = number
+
+
+def write(out: Path, run: Run, results: Results, present: list[Peer]) -> Path:
+    """Writes the document and its plots to a folder; gives the document's path."""
+    plots = out / "benchmarks"
+    plots.mkdir(parents=True, exist_ok=True)
+    for old in plots.glob("*.svg"):
+        old.unlink()
+    drawn = _plots(results)
+    for name, svg in drawn.items():
+        (plots / f"{name}.svg").write_text(svg)
+    path = out / "BENCHMARKS.md"
+    path.write_text(text(run, results, present, set(drawn)))
+    return path
+
+
+def text(run: Run, results: Results, present: list[Peer], drawn: set[str]) -> str:
+    scale = run.scale
+    parts = [
+        "# Benchmarks\n\n<!-- Written by tests/bench/run: change that, not this. -->",
+        _opening(run, results),
+        _section(
+            results, drawn, "fanout", "Fan-out",
+            f"{scale.subscribers:,} subscribers of one topic, 128-byte messages. *Sparse* is {SPARSE_RATE} messages a "
+            "second; *flat out* is as many as the server acknowledges with 16 under way, on a connection each, or on one "
+            "where the protocol pipelines. CPU is the server's, per delivery. Latency is from before the publish is sent "
+            "until a subscriber has read the payload, in the sparse run, over all of them.",
+            [
+                Column("sparse, µs CPU", "sparse_cpu_us"), Column("× limit", "times_limit"),
+                Column("p50, ms", "delivery_p50_ms"), Column("p99, ms", "delivery_p99_ms"),
+                Column("flat out, µs CPU", "flat_cpu_us"), Column("deliveries/s", "flat_per_s"),
+            ],
+        ),
+        _section(
+            results, drawn, "idle", "Idle connections",
+            f"{scale.idle:,} subscribers that hear nothing. Memory is what the process grew by (resident set), per "
+            "connection; the kernel's socket buffers are not in it. CPU is that of opening one: TCP, HTTP, and "
+            "subscribing.",
+            [
+                Column("memory, bytes", "memory_bytes", lambda figure: f"{figure:,.0f}"),
+                Column("opening, µs CPU", "open_cpu_us"),
+            ],
+        ),
+        _section(
+            results, drawn, "publish", "Acknowledged publishes",
+            "128-byte messages to one topic without subscribers, flat out, with so many unanswered: 16 and 256 on a "
+            "connection each; *pipelined* is 256 over four connections, where the protocol can. CPU is the server's, "
+            "per message. **On disk** says that the acknowledgement waits for a flush to disk.",
+            [
+                Column("on disk", "durable", lambda figure: "yes" if figure else "no"),
+                Column("16: µs CPU", "16_cpu_us"), Column("16: /s", "16_per_s"),
+                Column("256: µs CPU", "256_cpu_us"), Column("256: /s", "256_per_s"),
+                Column("256: p99, ms", "256_p99_ms"),
+                Column("pipelined: µs CPU", "pipelined_cpu_us"), Column("pipelined: /s", "pipelined_per_s"),
+            ],
+        ),
+        _section(
+            results, drawn, "replay", "Replay",
+            f"{REPLAY_CLIENTS} clients at once, each of which reads {scale.replayed:,} stored messages of 128 bytes. CPU is "
+            "the server's, per message that a client reads.",
+            [Column("µs CPU a message", "cpu_us"), Column("messages/s", "per_s")],
+        ),
+        _durability(present),
+        _section(
+            results, drawn, "subscribers", "Growth: subscribers",
+            f"As sparse fan-out: one topic, {SPARSE_RATE} messages a second, WebSocket. CPU is the server's, per "
+            "delivery.",
+            _beside_limit(), "subscribers",
+        ),
+        _section(
+            results, drawn, "sizes", "Growth: message size",
+            f"100 subscribers of one topic, {SPARSE_RATE} messages a second, WebSocket. CPU is the server's, per "
+            "delivery.",
+            _beside_limit(), "bytes",
+        ),
+        _section(
+            results, drawn, "topics", "Growth: topics",
+            "Topics with one message of 128 bytes each, created on an empty broker. Memory is what its process grew by "
+            "meanwhile, their messages included: of few topics it is mostly what the store's caches took. Publishing is by POST to one topic over 16 connections, before "
+            "and after. Then 10 WebSocket subscribers listen to all topics by a pattern, while 100 messages a second go "
+            "to one topic after the other.",
+            [
+                Column("memory, MB", "memory_mb", lambda figure: f"{figure:.1f}"),
+                Column("bytes a topic", "bytes_per_topic", lambda figure: f"{figure:,.0f}"),
+                Column("publish before, µs CPU", "before_cpu_us"), Column("after", "after_cpu_us"),
+                Column("pattern delivery, µs CPU", "pattern_cpu_us"), Column("p99, ms", "pattern_p99_ms"),
+            ],
+            "topics",
+        ),
+        _section(
+            results, drawn, "stored", "Growth: stored messages",
+            "One client reads all of a topic, at one go or in pages of 1,000 (`tailwire bench replay`).",
+            [Column("µs CPU a message", "cpu_us"), Column("messages/s", "per_s")],
+        ),
+        _section(
+            results, drawn, "many", "Many topics at once", "`tailwire bench fanout`, WebSocket.",
+            [
+                Column("published/s", "published_per_s"), Column("deliveries/s", "per_s"),
+                Column("µs CPU a delivery", "cpu_us"), Column("p99, ms", "p99_ms"),
+            ],
+        ),
+        _section(
+            results, drawn, "latency", "Latency at a steady rate",
+            "`tailwire bench latency`: from before the publish is sent to its receipt, and to each subscriber.",
+            [
+                Column(f"{what} {name}, ms", f"{what}_{name.replace('.', '')}_ms")
+                for what in ["receipt", "delivery"] for name in ["p50", "p99", "p99.9"]
+            ],
+        ),
+        _method(run, results),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _opening(run: Run, results: Results) -> str:
+    scale = run.scale
+    rounds = "one round" if scale.rounds == 1 else f"{scale.rounds} rounds, of which each figure is the median"
+    lines = [
+        f"What it costs to deliver, to publish, and to read again, on one machine, over loopback: {rounds}, "
+        f"{scale.seconds:g} s a measurement, {run.minutes:.0f} min in all. Measured on {run.when:%Y-%m-%d at %H:%M} UTC at revision {run.revision}.",
+        *_noise(run, results),
+    ]
+    return "\n\n".join(_wrapped(line) for line in lines if line)
+
+
+def _noise(run: Run, results: Results) -> list[str]:
+    """How far the figures can be trusted, by the program whose work is always the same."""
+    spreads = {what: results.spread("fanout", LIMIT, key) for what, key in
+               [("sparse", "sparse_cpu_us"), ("flat out", "flat_cpu_us")]}
+    known = {what: spread for what, spread in spreads.items() if spread is not None}
+    doubts = []
+    if not run.everything:
+        doubts.append("it was a quick or partial run")
+    if run.neighbours > NEIGHBOURS_MAX:
+        doubts.append(f"others kept {run.neighbours:.1f} cores of the machine busy meanwhile")
+    if any(spread > NOISE_MAX for spread in known.values()):
+        doubts.append("the limit program's own figures differ between rounds by more than a tenth")
+    if not known:
+        doubts.append("with fewer than two rounds of the limit program, its noise is not known")
+    parts = []
+    if doubts:
+        parts.append(f"**Noisy: not for comparing.** {_sentence(doubts)}")
+    if known:
+        said = " and ".join(f"{spread:.0%} ({what})" for what, spread in known.items())
+        parts.append(
+            f"The noise of the machine: the limit program's CPU time per delivery differs between rounds by {said}. "
+            f"A figure marked ≈ differs between its rounds by more than {SPREAD_MAX:.0%}."
+        )
+    return parts
+
+
+def _sentence(doubts: list[str]) -> str:
+    text = "; ".join(doubts)
+    return text[:1].upper() + text[1:] + "."
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False)
+
+
+def _section(
+    results: Results, drawn: set[str], table: str, title: str, about: str, columns: list[Column], first: str = ""
+) -> str:
+    """A section with the columns that have a figure; nothing if there is no figure and nothing to say."""
+    _derive(results)
+    rows = results.rows(table)
+    if not rows:
+        return ""
+    used = [column for column in columns if any((table, row, column.key) in results.samples for row in rows)]
+    lines = [f"## {title}", "", _wrapped(about), ""]
+    measured = [row for row in rows if any((table, row, column.key) in results.samples for column in used)]
+    if measured:
+        lines += [f"| {first} | {' | '.join(column.title for column in used)} |", f"| --- |{' ---: |' * len(used)}"]
+        lines += [
+            f"| {_row(row)} | {' | '.join(_cell(results, table, row, column) for column in used)} |" for row in measured
+        ]
+    notes = [f"- {_row(row)}: {note}." for row in rows for note in results.notes.get((table, row), [])]
+    lines += ["", *notes] if notes else []
+    plots = [name for name in sorted(drawn) if name.split("-")[0] == table]
+    for name in plots:
+        lines += ["", f"![{title}](benchmarks/{name}.svg)"]
+    return "\n".join(lines).rstrip()
+
+
+def _derive(results: Results) -> None:
+    """What follows from other figures: how many times the limit's a way's CPU time is."""
+    limit = results.median("fanout", LIMIT, "sparse_cpu_us")
+    for row in results.rows("fanout"):
+        own = results.median("fanout", row, "sparse_cpu_us")
+        if limit and own:
+            results.samples[("fanout", row, "times_limit")] = [own / limit]
+
+
+def _row(row: str) -> str:
+    return f"{int(row):,}" if row.isdigit() else row
+
+
+def _cell(results: Results, table: str, row: str, column: Column) -> str:
+    figure = results.median(table, row, column.key)
+    if figure is None:
+        return "–"
+    spread = results.spread(table, row, column.key)
+    mark = "≈ " if spread is not None and spread > SPREAD_MAX else ""
+    return mark + column.show(figure)
+
+
+def _beside_limit() -> list[Column]:
+    return [
+        Column("limit, µs CPU", "limit_cpu_us"), Column("Tailwire, µs CPU", "tailwire_cpu_us"),
+        Column("limit p99, ms", "limit_p99_ms"), Column("Tailwire p99, ms", "tailwire_p99_ms"),
+    ]
+
+
+def _durability(present: list[Peer]) -> str:
+    if not present:
+        return ""
+    rows = [f"| {peer.title} | {peer.durability} |" for peer in present]
+    return "\n".join([
+        "## What an acknowledgement is worth", "",
+        "The figures above are of brokers that do different things. What each does with an acknowledged message:", "",
+        "| | an acknowledged message is |", "| --- | --- |", *rows,
+    ])
+
+
+def _method(run: Run, results: Results) -> str:
+    lines = ["## How it was measured", "", "| | |", "| --- | --- |"]
+    lines += [f"| {name} | {value} |" for name, value in run.machine]
+    lines += [f"| {title} | {version} |" for title, version in results.versions.items()]
+    lines += [
+        "",
+        _wrapped("`tests/bench/run` does it all again. Each server runs alone, on a core of its own, in one process, with the "
+        "configuration under `tests/bench/peers`; the load runs on another core. Every measurement begins with a server "
+        "that has just started. The same load generator (`tests/src/bin/peers`) measures all, each in its own protocol; "
+        "where a text names `tailwire bench`, that did. CPU time is the process's own, by its clock. A delivery is a "
+        "payload that has come whole; lost, repeated and misplaced ones are counted, and told above where there are any."),
+    ]
+    lines += [f"\nNot measured: {title}: {why}." for title, why in results.skipped.items()]
+    if run.left_out:
+        lines += [f"\nNot asked for: {', '.join(run.left_out)}."]
+    return "\n".join(lines)
+
+
+def _plots(results: Results) -> dict[str, str]:
+    """By their names, which begin with their table's."""
+    drawn = {}
+    for table, name, key, title, unit in [
+        ("fanout", "sparse", "sparse_cpu_us", "Fan-out, sparse", "µs of server CPU per delivery; less is better"),
+        ("fanout", "flat", "flat_cpu_us", "Fan-out, flat out", "µs of server CPU per delivery; less is better"),
+        ("idle", "memory", "memory_bytes", "Memory of an idle connection", "bytes of the process; less is better"),
+        ("publish", "cpu", "256_cpu_us", "Acknowledged publish, 256 under way",
+         "µs of server CPU per message; less is better; * is on disk"),
+        ("replay", "cpu", "cpu_us", "Replay", "µs of server CPU per stored message; less is better"),
+    ]:
+        rows = [(row, results.median(table, row, key)) for row in results.rows(table)]
+        rows = [
+            (row + (" *" if results.median(table, row, "durable") else ""), _kind(row), figure)
+            for row, figure in rows if figure is not None and figure > 0
+        ]
+        if rows:
+            drawn[f"{table}-{name}"] = plot.bars(title, unit, rows)
+    for table, title, across in [
+        ("subscribers", "CPU per delivery, by subscribers", "subscribers"),
+        ("sizes", "CPU per delivery, by message size", "bytes"),
+    ]:
+        series = [("Tailwire", "ours", "tailwire_cpu_us"), ("limit program", "limit", "limit_cpu_us")]
+        _lines(drawn, results, table, title, "µs of server CPU; less is better", across, series)
+    series = [("publish, before", "limit", "before_cpu_us"), ("publish, after", "ours", "after_cpu_us"),
+              ("pattern delivery", "peer", "pattern_cpu_us")]
+    _lines(drawn, results, "topics", "Cost by topics", "µs of server CPU; less is better", "topics", series)
+    return drawn
+
+
+def _lines(
+    drawn: dict[str, str], results: Results, table: str, title: str, unit: str, across: str,
+    series: list[tuple[str, str, str]],
+) -> None:
+    found = []
+    for label, kind, key in series:
+        medians = [(float(row), results.median(table, row, key)) for row in results.rows(table) if row.isdigit()]
+        points = [(at, figure) for at, figure in medians if figure is not None and figure > 0]
+        if len(points) > 1:
+            found.append((label, kind, points))
+    if found:
+        drawn[f"{table}-growth"] = plot.lines(title, unit, across, found)
+
+
+def _kind(row: str) -> str:
+    return "ours" if row.startswith("Tailwire") else "limit" if row.startswith("limit") else "peer"

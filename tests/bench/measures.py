@@ -1,0 +1,261 @@
+"""What is measured of a server: each function starts one, loads it, and adds its figures to the results."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import processes
+from peers import Peer, Publishing, Replaying, Way
+from processes import Failed, Load
+from results import Results
+
+SPARSE_RATE = 20
+# Time for a server to let go of what opening connections took, before its memory is read.
+SETTLE_S = 1
+IN_FLIGHT = 16
+REPLAY_CLIENTS = 10
+REPLAY_S_MAX = 30
+# Connections and publishes under way on each.
+OUTSTANDING = {"16": (16, 1), "256": (256, 1), "pipelined": (4, 64)}
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much of everything a run does."""
+
+    rounds: int
+    seconds: float
+    subscribers: int
+    idle: int
+    replayed: int
+    growth_subscribers: list[int]
+    growth_sizes: list[int]
+    growth_topics: list[int]
+    growth_replayed: list[int]
+
+
+FULL = Scale(
+    rounds=3, seconds=8, subscribers=1000, idle=5000, replayed=10_000,
+    growth_subscribers=[10, 100, 1000, 10_000],
+    growth_sizes=[64, 256, 1024, 4096, 16_384, 65_536],
+    growth_topics=[1, 100, 10_000, 100_000, 1_000_000],
+    growth_replayed=[10_000, 100_000, 1_000_000],
+)
+QUICK = Scale(
+    rounds=1, seconds=1, subscribers=1000, idle=500, replayed=10_000,
+    growth_subscribers=[10, 100, 1000],
+    growth_sizes=[64, 1024, 16_384],
+    growth_topics=[1, 10_000],
+    growth_replayed=[10_000],
+)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What all measurements need: our binaries, a folder on a disk, the scale, and where the figures go."""
+
+    binaries: Path
+    data: Path
+    scale: Scale
+    results: Results
+
+    @property
+    def load(self) -> Path:
+        return self.binaries / "peers"
+
+    @property
+    def tailwire(self) -> Path:
+        return self.binaries / "tailwire"
+
+    def row(self, peer: Peer, label: str) -> str:
+        return f"{peer.title}, {label}"
+
+
+def fanout(bench: Bench, peer: Peer, way: Way) -> None:
+    """Idle connections, sparse messages, and messages flat out, each on a server that has done nothing before."""
+    row, scale = bench.row(peer, way.label), bench.scale
+    # Held long-polls are answered and asked again: they are never idle for long.
+    if "longpoll" not in way.protocol:
+        idle(bench, peer, way, row)
+    with peer.start(bench.data) as running:
+        arguments = ["--subscribers", str(scale.subscribers), "--rate", str(SPARSE_RATE)]
+        sparse = _fanout(bench, running, way, row, "sparse", arguments, scale.seconds)
+        bench.results.add(
+            "fanout", row, sparse_cpu_us=sparse["cpu_us"],
+            delivery_p50_ms=sparse["delivery_us"]["p50"] / 1e3, delivery_p99_ms=sparse["delivery_us"]["p99"] / 1e3,
+        )
+    with peer.start(bench.data) as running:
+        connections, in_flight = (1, IN_FLIGHT) if way.pipelines else (IN_FLIGHT, 1)
+        arguments = [
+            "--subscribers", str(scale.subscribers),
+            "--connections", str(connections), "--in-flight", str(in_flight),
+        ]
+        flat = _fanout(bench, running, way, row, "flat out", arguments, scale.seconds)
+        bench.results.add("fanout", row, flat_cpu_us=flat["cpu_us"], flat_per_s=flat["per_s"])
+
+
+def idle(bench: Bench, peer: Peer, way: Way, row: str) -> None:
+    """What a connection costs to open, and in memory while nothing is said."""
+    count = bench.scale.idle
+    with peer.start(bench.data) as running:
+        # The first connection makes the server ready to serve; what that takes is not every connection's.
+        with Load(bench.load, _arguments(running, "fanout", way.protocol, ["--subscribers", "1"])):
+            pass
+        memory, cpu = running.server.resident_bytes(), running.server.cpu_ns()
+        with Load(bench.load, _arguments(running, "fanout", way.protocol, ["--subscribers", str(count)])):
+            cpu = running.server.cpu_ns() - cpu
+            time.sleep(SETTLE_S)
+            memory = running.server.resident_bytes() - memory
+        bench.results.add("idle", row, memory_bytes=memory / count, open_cpu_us=cpu / 1e3 / count)
+
+
+def publish(bench: Bench, peer: Peer, way: Publishing) -> None:
+    """Publishes to nobody, each acknowledged."""
+    row = bench.row(peer, way.label)
+    for name, (connections, in_flight) in OUTSTANDING.items():
+        if in_flight > 1 and not way.pipelines:
+            continue
+        more = [
+            "--connections", str(connections), "--in-flight", str(in_flight), "--seconds", str(bench.scale.seconds),
+        ]
+        with peer.start(bench.data) as running:
+            with Load(bench.load, _arguments(running, "publish", way.protocol, more)) as load:
+                cpu = running.server.cpu_ns()
+                got = load.run(bench.scale.seconds)
+                cpu = running.server.cpu_ns() - cpu
+        _check(bench, "publish", row, name, got)
+        if got["messages"]:
+            bench.results.add("publish", row, **{
+                f"{name}_cpu_us": cpu / 1e3 / got["messages"],
+                f"{name}_per_s": got["messages"] / got["seconds"],
+                f"{name}_p99_ms": got["receipt_us"]["p99"] / 1e3,
+            }, durable=float(way.durable))
+
+
+def replay(bench: Bench, peer: Peer, way: Replaying) -> None:
+    """Clients that read what is stored, all at the same time."""
+    row, messages = bench.row(peer, way.label), str(bench.scale.replayed)
+    more = ["--connections", str(way.connections), "--messages", messages]
+    fill = [*more, "--in-flight", str(way.in_flight), "--seconds", str(processes.SLACK_S)]
+    read = [*more, "--subscribers", str(REPLAY_CLIENTS), "--drain", str(REPLAY_S_MAX)]
+    with peer.start(bench.data) as running:
+        with Load(bench.load, _arguments(running, "publish", way.fill, fill)) as load:
+            filled = load.run(processes.SLACK_S)
+        if filled["messages"] != bench.scale.replayed:
+            raise Failed(f"only {filled['messages']} of {messages} messages could be stored")
+        with Load(bench.load, _arguments(running, "replay", way.protocol, read)) as load:
+            cpu = running.server.cpu_ns()
+            got = load.run(REPLAY_S_MAX)
+            cpu = running.server.cpu_ns() - cpu
+    _check(bench, "replay", row, "replay", got)
+    if got["deliveries"]:
+        bench.results.add(
+            "replay", row, cpu_us=cpu / 1e3 / got["deliveries"], per_s=got["deliveries"] / got["seconds"]
+        )
+
+
+def growth(bench: Bench, peer: Peer, way: Way) -> None:
+    """More subscribers, larger messages."""
+    for count in bench.scale.growth_subscribers:
+        arguments = ["--subscribers", str(count), "--rate", str(SPARSE_RATE)]
+        _grow(bench, peer, way, "subscribers", count, arguments)
+    for size in bench.scale.growth_sizes:
+        arguments = ["--subscribers", "100", "--rate", str(SPARSE_RATE), "--size", str(size)]
+        _grow(bench, peer, way, "sizes", size, arguments)
+
+
+def _grow(bench: Bench, peer: Peer, way: Way, table: str, step: int, arguments: list[str]) -> None:
+    with peer.start(bench.data) as running:
+        got = _fanout(bench, running, way, f"{peer.title} {step}", table, arguments, bench.scale.seconds)
+    bench.results.add(table, str(step), **{
+        f"{peer.name}_cpu_us": got["cpu_us"], f"{peer.name}_p99_ms": got["delivery_us"]["p99"] / 1e3,
+    })
+
+
+def topics(bench: Bench, peer: Peer) -> None:
+    """More topics, by the broker's own load generator."""
+    for count in bench.scale.growth_topics:
+        got = _bench(bench, peer, "topics", str(count), [
+            "topics", "--topics", str(count), "--subscribers", "10", "--rate", "100",
+        ])
+        bench.results.add(
+            "topics", str(count), bytes_per_topic=got["server_bytes_per_topic"],
+            memory_mb=got["server_memory_after_mb"] - got["server_memory_before_mb"],
+            before_cpu_us=got["publish_before"]["server_cpu_us_per_message"],
+            after_cpu_us=got["publish_after"]["server_cpu_us_per_message"],
+            pattern_cpu_us=got["server_cpu_us_per_delivery"],
+            pattern_p99_ms=got["latency_us"]["p99"] / 1e3,
+        )
+
+
+def alone(bench: Bench, peer: Peer) -> None:
+    """What only the broker's own load generator measures."""
+    for count in bench.scale.growth_replayed:
+        for transport in ["ndjson", "ws", "page"]:
+            row = f"{count:,} messages, {transport}"
+            got = _bench(bench, peer, "stored", row, [
+                "replay", "--messages", str(count), "--transport", transport,
+            ])
+            bench.results.add(
+                "stored", row, cpu_us=got["server_cpu_us_per_message"], per_s=got["reads_per_s"],
+            )
+    row = "100 messages/s to 10 subscribers, WebSocket"
+    got = _bench(bench, peer, "latency", row, ["latency", "--rate", "100", "--subscribers", "10"])
+    bench.results.add("latency", row, **{
+        f"{what}_{name.replace('.', '')}_ms": got[f"{what}_us"][name] / 1e3
+        for what in ["receipt", "delivery"] for name in ["p50", "p99", "p99.9"]
+    })
+    row = "2,000 messages/s over 100 topics with 10 subscribers each"
+    got = _bench(bench, peer, "many", row, [
+        "fanout", "--topics", "100", "--subscribers", "1000", "--rate", "2000", "--in-flight", "64",
+    ])
+    bench.results.add(
+        "many", row, published_per_s=got["messages"] / bench.scale.seconds, per_s=got["deliveries_per_s"],
+        cpu_us=got["server_cpu_us_per_delivery"], p99_ms=got["latency_us"]["p99"] / 1e3,
+    )
+
+
+def _bench(bench: Bench, peer: Peer, table: str, row: str, arguments: list[str]) -> dict:
+    """Runs `tailwire bench` against a server that has just started."""
+    with peer.start(bench.data) as running:
+        got = processes.bench(bench.tailwire, [
+            *arguments, "--url", f"http://127.0.0.1:{running.port}", "--pid", str(running.server.pid),
+            *([] if arguments[0] == "replay" else ["--seconds", str(max(1, int(bench.scale.seconds)))]),
+        ], 4 * bench.scale.seconds)
+    for fault in ["lost", "doubled", "reordered", "other_orders"]:
+        if got.get(fault):
+            bench.results.note(table, row, f"{fault}: {got[fault]}")
+    return got
+
+
+def _fanout(
+    bench: Bench, running, way: Way, row: str, what: str, arguments: list[str], seconds: float
+) -> dict:
+    # A server that acknowledges faster than it delivers would deliver for minutes.
+    more = [*arguments, "--seconds", str(seconds), "--drain", str(2 * seconds)]
+    with Load(bench.load, _arguments(running, "fanout", way.protocol, more)) as load:
+        cpu = running.server.cpu_ns()
+        got = load.run(seconds)
+        cpu = running.server.cpu_ns() - cpu
+    _check(bench, "fanout", row, what, got)
+    if not got["deliveries"]:
+        raise Failed("nothing was delivered")
+    return got | {"cpu_us": cpu / 1e3 / got["deliveries"], "per_s": got["deliveries"] / got["seconds"]}
+
+
+def _arguments(running, run: str, protocol: str, more: list[str]) -> list[str]:
+    return [run, "--protocol", protocol, *running.arguments(), *more]
+
+
+def _check(bench: Bench, table: str, row: str, what: str, got: dict) -> None:
+    """Takes note of all that makes a figure one of another kind than its neighbours."""
+    delivered = got.get("deliveries", 0)
+    faults = {
+        "refused": got.get("refused", 0), "lost": got.get("lost", 0),
+        "undelivered when its time was over": got.get("unfinished", 0), "repeated": got.get("repeated", 0),
+        "out of order": got.get("reordered", 0), "subscribers cut off": got.get("ended", 0),
+    }
+    for fault, count in faults.items():
+        if count:
+            of = f" beside {delivered:,} deliveries" if fault == "lost" or fault.startswith("undelivered") else ""
+            bench.results.note(table, row, f"{what}: {count:,} {fault}{of}")

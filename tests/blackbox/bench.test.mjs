@@ -1,0 +1,116 @@
+// `tailwire bench` against a running broker: every command on every transport, and what it says of a run.
+
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+
+import { Broker, run } from './support/broker.mjs';
+import { publish } from './support/http.mjs';
+
+let broker;
+before(async () => (broker = await Broker.start()));
+after(() => broker.stop());
+
+const bench = (...args) => run(['bench', ...args, '--url', broker.base]);
+
+/** The report of a run that must be sound. */
+async function report(...args) {
+  const { code, stdout, stderr } = await bench(...args, '--json');
+  assert.equal(code, 0, `${args.join(' ')}\n${stdout}${stderr}`);
+  assert.equal(stderr, '', 'progress is for terminals');
+  return JSON.parse(stdout);
+}
+
+const faults = ({ lost, doubled, reordered, other_orders, foreign, gaps }) =>
+  ({ lost, doubled, reordered, other_orders, foreign, gaps });
+const NONE = { lost: 0, doubled: 0, reordered: 0, other_orders: 0, foreign: 0, gaps: 0 };
+
+describe('what is delivered is counted', () => {
+  for (const transport of ['ws', 'sse', 'ndjson', 'longpoll']) {
+    test(`fanout over ${transport}: each message, once, to each subscriber`, async () => {
+      const got = await report('fanout', '--transport', transport, '--subscribers', '20', '--rate', '50', '--seconds', '1');
+      assert.ok(got.messages > 0);
+      assert.equal(got.deliveries, got.messages * 20);
+      assert.deepEqual(faults(got), NONE);
+    });
+  }
+
+  test('fanout over topics: each subscriber gets those of its own', async () => {
+    const got = await report('fanout', '--topics', '5', '--subscribers', '10', '--flat-out', '--seconds', '1');
+    assert.ok(got.messages > 0);
+    assert.equal(got.deliveries, got.messages * 2);
+    assert.deepEqual(faults(got), NONE);
+  });
+
+  test('fanout by a pattern: each subscriber gets those of all topics', async () => {
+    const got = await report('fanout', '--topics', '5', '--pattern', '--subscribers', '4', '--rate', '100', '--seconds', '1');
+    assert.ok(got.messages > 0);
+    assert.equal(got.deliveries, got.messages * 4);
+    assert.deepEqual(faults(got), NONE);
+  });
+
+  for (const wire of ['http', 'ws']) {
+    test(`latency, published over ${wire}: to the receipt and to the subscriber`, async () => {
+      const got = await report('latency', '--publish', wire, '--rate', '50', '--subscribers', '3', '--seconds', '1');
+      assert.equal(got.deliveries, got.messages * 3);
+      for (const times of [got.receipt_us, got.delivery_us]) {
+        assert.ok(times.p50 > 0 && times.p50 <= times['p99.9'] && times['p99.9'] <= times.max, JSON.stringify(times));
+      }
+    });
+  }
+});
+
+describe('what is stored is read', () => {
+  for (const transport of ['ws', 'sse', 'ndjson', 'page']) {
+    test(`replay over ${transport}: a topic is filled once, and read as often as is asked`, async () => {
+      const args = ['replay', '--transport', transport, '--messages', '3000', '--topic', `stored/${transport}`];
+      const first = await report(...args);
+      assert.equal(first.reads, 3000);
+      assert.ok(first.stored_per_s > 0);
+      const second = await report(...args, '--clients', '3');
+      assert.equal(second.reads, 9000);
+      assert.equal(second.stored_per_s, undefined, 'nothing was stored again');
+      assert.deepEqual(faults(second), NONE);
+    });
+  }
+
+  test('a topic with messages of somebody else is not taken for one of a run', async () => {
+    await publish(broker.base, 'stored/other', 'hi');
+    const many = await bench('replay', '--messages', '10', '--topic', 'stored/other');
+    assert.equal(many.code, 1);
+    assert.match(many.stderr, /stored\/other is not empty \(messages: 1\)/);
+    const one = await bench('replay', '--messages', '1', '--topic', 'stored/other', '--json');
+    assert.equal(one.code, 1, 'it found what it did not write');
+    assert.equal(JSON.parse(one.stdout).lost, 1);
+  });
+});
+
+describe('what a server uses is measured by its process', () => {
+  test('publish, over many topics', async () => {
+    const got = await report('publish', '--transport', 'ws', '--in-flight', '16', '--topics', '7', '--seconds', '1', '--pid', broker.pid);
+    assert.ok(got.messages > 0 && got.server_cpu_us_per_message > 0);
+    assert.deepEqual(got.errors, {});
+  });
+
+  test('idle: opening, and memory', async () => {
+    const got = await report('idle', '--connections', '50', '--seconds', '1', '--pid', broker.pid);
+    assert.ok(got.server_cpu_us_per_connection > 0 && got.server_memory_held_mb > 0);
+    assert.deepEqual(got.ended, {});
+  });
+
+  test('topics: creating them, publishing before and after, and listening to all', async () => {
+    const got = await report('topics', '--topics', '2000', '--subscribers', '2', '--rate', '50', '--seconds', '1', '--pid', broker.pid);
+    assert.ok(got.publish_before.messages_per_s > 0 && got.publish_after.server_cpu_us_per_message > 0);
+    assert.ok(got.deliveries > 0);
+    assert.deepEqual(faults(got), NONE);
+    const { topics } = await (await fetch(`${broker.base}/topics?prefix=bench/&limit=1000`)).json();
+    assert.ok(topics.length === 1000, 'there are many');
+  });
+
+  test('no such process, and no such server', async () => {
+    const unknown = await bench('publish', '--pid', '4294967295');
+    assert.match(unknown.stderr, /no such process/);
+    const gone = await run(['bench', 'latency', '--url', 'http://127.0.0.1:1']);
+    assert.equal(gone.code, 1);
+    assert.match(gone.stderr, /connecting/);
+  });
+});
