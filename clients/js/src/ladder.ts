@@ -22,6 +22,8 @@ export type LadderEvent =
   /** Of one attempt: the head of the answer came; a sign of life, with a message in it or not, and whether it delivers by now. */
   | { kind: "opened"; id: number }
   | { kind: "alive"; id: number; message: boolean; up: boolean }
+  /** An audit found nothing wrong. */
+  | { kind: "audited"; id: number }
   /** It ended. `retry_after` is the broker's word on when to come back; then the transport isn't to blame. */
   | { kind: "ended"; id: number; why: string; retry_after?: number | undefined };
 
@@ -50,7 +52,7 @@ interface Attempt {
   race_at: number;
   /** Where to go when it fails for good: where it came from, or the next rung. */
   below: number;
-  /** Messages came since the last audit, the last line at this time. */
+  /** Messages came since the last audit that was answered, the last line at this time. */
   heard: boolean;
   line_at: number;
   audit_after: number;
@@ -131,6 +133,9 @@ export function ladderOf(rungs: readonly Rung[], base: number, random: () => num
       attempt.line_at = now;
       extend(attempt, now);
       if (event.up && attempt.phase < 2) up(attempt, now);
+    } else if (event.kind === "audited") {
+      // Unless a line came meanwhile.
+      attempt.heard = now - attempt.line_at < limits.audit_first;
     } else {
       ended(attempt, now, event.why, event.retry_after);
     }
@@ -146,7 +151,6 @@ export function ladderOf(rungs: readonly Rung[], base: number, random: () => num
         blame = `${rungs[attempt.rung]} took more than ${limits.race / 1000} s to open`;
         below(attempt, now);
       } else if (now >= auditAt(attempt)) {
-        attempt.heard = false;
         attempt.audit_after *= 2;
         orders.audit(attempt.id);
       }
@@ -294,8 +298,8 @@ export function ladderOf(rungs: readonly Rung[], base: number, random: () => num
   }
 
   function auditAt(attempt: Attempt): number {
-    const { heard, line_at, audit_after } = attempt;
-    const audited = attempt === carrier && heard && isConnection(attempt) && audit_after < limits.silence;
+    const { rung, heard, line_at, audit_after } = attempt;
+    const audited = attempt === carrier && heard && rungs[rung] !== "poll" && audit_after < limits.silence;
     return audited ? line_at + audit_after : Infinity;
   }
 }

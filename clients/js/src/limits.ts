@@ -20,7 +20,7 @@ export const climb_max = 900_000;
 /** The first wait before trying again, doubled after each round that failed; the wait itself is anywhere from 0 to it. */
 export const backoff_first = 1_000;
 export const backoff_max = 30_000;
-/** When lines flowed and then stopped for this long, a page is asked whether some are held back; doubled each time none were. */
+/** When lines flowed and then stopped for this long, a page is asked whether some are held back; doubled each time. */
 export const audit_first = 3_000;
 /** A page may be faster than a stream by a little; what has not come by then is held back. */
 export const audit_grace = 1_000;
