@@ -248,12 +248,13 @@ export function ladderOf(rungs: readonly Rung[], base: number, random: () => num
     strikes[rung] = cuts;
     const often = cuts.push(now) >= limits.strikes;
     const climbed = purpose === "climb" && lived < limits.probation;
-    search_at = now + (climbed ? 0 : backoff());
     blame = `${rungs[rung]} was lost${often ? ` ${limits.strikes} times in ${limits.strike_window / 60_000} minutes` : ""}: ${why}`;
     if (below < rungs.length && (climbed || often)) {
-      cuts.length = 0;
+      // What the rung is blamed for is not held against the one below.
+      cuts.length = failures = 0;
       base = below;
     }
+    search_at = now + (climbed ? 0 : backoff());
   }
 
   /** The network is gone, or another one: what stood in the way of a better transport may be gone too. */

@@ -109,6 +109,24 @@ test("three cuts within ten minutes, and the rung is left", () => {
   assert.deepEqual(rig.live("stream"), ["carry stream: websocket was lost 3 times in 10 minutes: 1006"]);
 });
 
+test("cuts of one rung don't make the next one wait for longer", () => {
+  const rig = new Rig(0, () => 1);
+  rig.send({ kind: "start" });
+  const waits = [];
+  for (const rung of RUNGS) {
+    for (let cut = 1; cut <= 3; cut++) {
+      rig.live(rung);
+      rig.now += 100;
+      rig.of(rung, "ended", { why: "cut" });
+      const since = rig.now;
+      rig.pass(30_000);
+      waits.push((rig.now - since) / 1000);
+    }
+  }
+  // On the last there is nowhere to go.
+  assert.deepEqual(waits, [1, 2, 1, 2, 4, 1, 2, 4, 1, 2, 4, 8]);
+});
+
 test("climbs after 30 s, then ever more rarely, and falls back at once where the climb doesn't hold", () => {
   const rig = new Rig();
   rig.send({ kind: "start" });
