@@ -44,9 +44,11 @@ export class Http {
     return this.authorized(async (token) => {
       const response = await this.#platform.fetch(this.url(path), {
         ...init,
-        headers: token ? { ...init.headers, authorization: `Bearer ${token}` } : init.headers!,
+        headers: { ...init.headers, ...(token && { authorization: `Bearer ${token}` }) },
         // A redirect could lead the token to another origin.
         redirect: "error",
+        // Chromium lets equal requests wait for each other, also for one that will never be answered.
+        cache: "no-store",
         // The broker permits none.
         credentials: "omit",
       });

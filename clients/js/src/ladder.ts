@@ -244,8 +244,7 @@ export function ladderOf(rungs: readonly Rung[], base: number, random: () => num
     if (lived >= limits.stable) failures = 0;
     // Climbs that failed don't count any more once a rung has carried for so long.
     if (lived >= limits.strike_window) climb_step = limits.climb_first;
-    const cuts = strikes[rung]!.filter((at) => now - at < limits.strike_window);
-    strikes[rung] = cuts;
+    const cuts = (strikes[rung] = strikes[rung]!.filter((at) => now - at < limits.strike_window));
     const often = cuts.push(now) >= limits.strikes;
     const climbed = purpose === "climb" && lived < limits.probation;
     blame = `${rungs[rung]} was lost${often ? ` ${limits.strikes} times in ${limits.strike_window / 60_000} minutes` : ""}: ${why}`;
@@ -298,9 +297,10 @@ export function ladderOf(rungs: readonly Rung[], base: number, random: () => num
     attempt.deadline = now + [limits.open, limits.first_line, isConnection(attempt) ? limits.silence : Infinity][attempt.phase]!;
   }
 
+  /** Four times at most: a fifth would come after any silence that a connection or a long-poll can have. */
   function auditAt(attempt: Attempt): number {
     const { rung, heard, line_at, audit_after } = attempt;
-    const audited = attempt === carrier && heard && rungs[rung] !== "poll" && audit_after < limits.silence;
+    const audited = attempt === carrier && heard && rungs[rung] !== "poll";
     return audited ? line_at + audit_after : Infinity;
   }
 }
