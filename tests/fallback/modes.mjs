@@ -5,6 +5,7 @@
 // | `name` | what it does, as in "a network that …" |
 // | `faults` | by the message before which they begin, 100 a second; the words are those of tests/src/bin/proxy/mode.rs |
 // | `nginx` | instead: the server of support/nginx.mjs |
+// | `changes` | the messages before which the system says that the network is another one |
 // | `ends` | the transports that may carry at the end: all that work, as far as a client can tell while messages flow |
 // | `tells` | the reasons that the client may give when it begins or goes down, beside that something took too long |
 // | `within_ms` | the bound on the last message, where it isn't 10 s |
@@ -23,7 +24,7 @@ const HTTP_ONLY = 'refuse-upgrade=403';
 const NOTHING_WRONG = /^it is the first choice$/;
 const REFUSED = /^websocket: the handshake failed \(1006\)$/;
 const NO_ANSWER = /^(websocket|stream|long-poll|poll): (no answer came within \d+ s|the request failed|The answer was 502)/;
-const heldBack = (rung) => new RegExp(`^${rung}: it opened, but its lines are held back: none came within 3 s$`);
+const heldBack = (rung) => new RegExp(`^${rung}: it opened, but its lines are held back: none came within \\d+ s$`);
 const FOUND_HELD_BACK = /^stream was lost: it held lines back$/;
 const CUT = '(it was closed \\(1006\\)|the response ended|the request failed)';
 const lost = (rung) => new RegExp(`^${rung} was lost( 3 times in 10 minutes)?: ${CUT}$`);
@@ -197,6 +198,14 @@ export const MODES = [
     ends: ANY,
     tells: [...OUTAGE, lost('websocket'), lost('stream')],
     breaks: true,
+  },
+  {
+    // The client opens the best beside what it has: both deliver for a moment.
+    name: 'is another one, as the system says, with WebSocket and without',
+    faults: { 0: HTTP_ONLY, 500: FINE, 900: HTTP_ONLY, 1300: FINE, 1700: HTTP_ONLY },
+    changes: [500, 900, 1300, 1700],
+    ends: ['stream'],
+    tells: [REFUSED],
   },
   {
     name: 'is an nginx as it comes',

@@ -23,14 +23,17 @@ const FILES = {
 export class Node {
   name = 'Node';
 
-  /** A place for one subscriber. */
+  /** A place for one subscriber. `changed` is what a system says when its network has changed. */
   async place() {
     let following;
+    let tell;
+    const network = { id: () => '', listen: (run) => ((tell = run), () => {}) };
     return {
       follow: async (url, topic, last) => {
-        following = follow(connect, url, topic, last, { WebSocket });
+        following = follow(connect, url, topic, last, { WebSocket, network });
         return following.complete;
       },
+      changed: async () => tell('network'),
       report: async () => following.report(),
       close: async () => following?.close(),
     };
@@ -61,6 +64,7 @@ export class Chromium {
     await page.goto(this.origin);
     return {
       follow: (...what) => page.evaluate((what) => begin(...what), what),
+      changed: () => page.evaluate(() => void dispatchEvent(new Event('online'))),
       report: () => page.evaluate(() => following.report()),
       close: () => context.close(),
     };

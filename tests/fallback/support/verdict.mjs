@@ -24,6 +24,7 @@ export function account({ events, state }, sent) {
 /** How long messages took, in words. */
 export function delays({ arrivals }, sent) {
   const took = arrivals.map(({ n, at }) => at - sent[n]);
+  if (!took.length) return 'no message came';
   return `the last message took ${took.at(-1)} ms, the slowest ${Math.max(...took)} ms`;
 }
 
