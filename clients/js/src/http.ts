@@ -44,7 +44,7 @@ export class Http {
     return this.authorized(async (token) => {
       const response = await this.#platform.fetch(this.url(path), {
         ...init,
-        headers: token ? { ...init.headers, authorization: `Bearer ${token}` } : init.headers!,
+        headers: { ...init.headers, ...(token && { authorization: `Bearer ${token}` }) },
         // A redirect could lead the token to another origin.
         redirect: "error",
         // The broker permits none.

@@ -248,12 +248,11 @@ export class DirectHub implements Hub {
     if (!carried?.feeds().length) return;
     try {
       const [message] = (await http.json(carried.path({ limit: 1 }), { signal: this.#abort.signal })).messages as Message[];
-      if (!message) return;
       await sleep(clock, limits.audit_grace);
-      const missed = carried.feeds().some((feed) => feed.matches(message.topic) && feed.position < message.cursor);
-      if (missed) this.#handle({ kind: "ended", id, why: "it held lines back" });
+      const missed = message && carried.feeds().some((feed) => feed.matches(message.topic) && feed.position < message.cursor);
+      this.#handle({ kind: missed ? "ended" : "audited", id, why: "it held lines back" });
     } catch {
-      // No answer, or a gap, says nothing about the connection.
+      // No answer, or a gap, says nothing about the connection: the ladder asks again.
     }
   }
 

@@ -22,6 +22,8 @@ export type LadderEvent =
   /** Of one attempt: the head of the answer came; a sign of life, with a message in it or not, and whether it delivers by now. */
   | { kind: "opened"; id: number }
   | { kind: "alive"; id: number; message: boolean; up: boolean }
+  /** An audit found nothing wrong. */
+  | { kind: "audited"; id: number }
   /** It ended. `retry_after` is the broker's word on when to come back; then the transport isn't to blame. */
   | { kind: "ended"; id: number; why: string; retry_after?: number | undefined };
 
@@ -50,7 +52,7 @@ interface Attempt {
   race_at: number;
   /** Where to go when it fails for good: where it came from, or the next rung. */
   below: number;
-  /** Messages came since the last audit, the last line at this time. */
+  /** Messages came since the last audit that was answered, the last line at this time. */
   heard: boolean;
   line_at: number;
   audit_after: number;
@@ -131,6 +133,9 @@ export function ladderOf(rungs: readonly Rung[], base: number, random: () => num
       attempt.line_at = now;
       extend(attempt, now);
       if (event.up && attempt.phase < 2) up(attempt, now);
+    } else if (event.kind === "audited") {
+      // Unless a line came meanwhile.
+      attempt.heard = now - attempt.line_at < limits.audit_first;
     } else {
       ended(attempt, now, event.why, event.retry_after);
     }
@@ -146,7 +151,6 @@ export function ladderOf(rungs: readonly Rung[], base: number, random: () => num
         blame = `${rungs[attempt.rung]} took more than ${limits.race / 1000} s to open`;
         below(attempt, now);
       } else if (now >= auditAt(attempt)) {
-        attempt.heard = false;
         attempt.audit_after *= 2;
         orders.audit(attempt.id);
       }
@@ -240,8 +244,7 @@ export function ladderOf(rungs: readonly Rung[], base: number, random: () => num
     if (lived >= limits.stable) failures = 0;
     // Climbs that failed don't count any more once a rung has carried for so long.
     if (lived >= limits.strike_window) climb_step = limits.climb_first;
-    const cuts = strikes[rung]!.filter((at) => now - at < limits.strike_window);
-    strikes[rung] = cuts;
+    const cuts = (strikes[rung] = strikes[rung]!.filter((at) => now - at < limits.strike_window));
     const often = cuts.push(now) >= limits.strikes;
     const climbed = purpose === "climb" && lived < limits.probation;
     search_at = now + (climbed ? 0 : backoff());
@@ -285,18 +288,15 @@ export function ladderOf(rungs: readonly Rung[], base: number, random: () => num
     return attempts.size > (carrier ? 1 : 0);
   }
 
-  /** Between polls nothing is heard, so only connections are given up for their silence. */
-  function isConnection({ rung }: Attempt): boolean {
-    return !rungs[rung]!.endsWith("poll");
-  }
-
   function extend(attempt: Attempt, now: number): void {
-    attempt.deadline = now + [limits.open, limits.first_line, isConnection(attempt) ? limits.silence : Infinity][attempt.phase]!;
+    // Between polls nothing is heard, so only connections are given up for their silence.
+    attempt.deadline = now + [limits.open, limits.first_line, rungs[attempt.rung]!.endsWith("poll") ? Infinity : limits.silence][attempt.phase]!;
   }
 
+  /** Four times at most: a fifth would come after any silence that a connection or a long-poll can have. */
   function auditAt(attempt: Attempt): number {
-    const { heard, line_at, audit_after } = attempt;
-    const audited = attempt === carrier && heard && isConnection(attempt) && audit_after < limits.silence;
+    const { rung, heard, line_at, audit_after } = attempt;
+    const audited = attempt === carrier && heard && rungs[rung] !== "poll";
     return audited ? line_at + audit_after : Infinity;
   }
 }

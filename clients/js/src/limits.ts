@@ -22,7 +22,7 @@ export const backoff_first = 1_000;
 export const backoff_max = 30_000;
 /** Where the broker closes for a while without a word on how long: this, or up to twice as long. */
 export const come_back = 2_000;
-/** When lines flowed and then stopped for this long, a page is asked whether some are held back; doubled each time none were. */
+/** When lines flowed and then stopped for this long, a page is asked whether some are held back; doubled each time. */
 export const audit_first = 3_000;
 /** A page may be faster than a stream by a little; what has not come by then is held back. */
 export const audit_grace = 1_000;

@@ -223,9 +223,41 @@ test("lines that stop are audited, ever more rarely while nothing is held back",
     const since = rig.now;
     assert.deepEqual(rig.pass(30_000), ["audit websocket"]);
     assert.equal(rig.now - since, after);
+    rig.of("websocket", "audited");
+    assert.ok(rig.ladder.next_at > rig.now + 10_000);
   }
   rig.of("websocket", "alive", { message: true, up: true });
   assert.deepEqual(rig.pass(39_000), []);
+});
+
+test("an audit without an answer is no audit: it is asked again, on any rung but the last", () => {
+  for (const [base, rung] of RUNGS.slice(0, 3).entries()) {
+    const rig = new Rig(base);
+    rig.send({ kind: "start" });
+    rig.live(rung);
+    rig.of(rung, "alive", { message: true, up: true });
+    const since = rig.now;
+    for (const after of [3000, 6000, 12_000, 24_000]) {
+      assert.deepEqual(rig.pass(30_000 - rig.now).filter((told) => !told.startsWith("open ")), [`audit ${rung}`]);
+      assert.equal(rig.now - since, after);
+    }
+  }
+  const rig = new Rig(3);
+  rig.send({ kind: "start" });
+  rig.live("poll");
+  rig.of("poll", "alive", { message: true, up: true });
+  assert.deepEqual(rig.pass(20_000), []);
+});
+
+test("a line that comes while a page is asked keeps the next silence from passing for sound", () => {
+  const rig = new Rig();
+  rig.send({ kind: "start" });
+  rig.live("websocket");
+  rig.of("websocket", "alive", { message: true, up: true });
+  assert.deepEqual(rig.pass(3000), ["audit websocket"]);
+  rig.of("websocket", "alive", { message: true, up: true });
+  rig.of("websocket", "audited");
+  assert.deepEqual(rig.pass(6000), ["audit websocket"]);
 });
 
 test("a renewal carries on the same rung, and goes down where that fails", () => {

@@ -25,6 +25,11 @@ export type LadderEvent =
     message: boolean;
     up: boolean;
 }
+/** An audit found nothing wrong. */
+ | {
+    kind: "audited";
+    id: number;
+}
 /** It ended. `retry_after` is the broker's word on when to come back; then the transport isn't to blame. */
  | {
     kind: "ended";

@@ -22,7 +22,7 @@ export declare const backoff_first = 1000;
 export declare const backoff_max = 30000;
 /** Where the broker closes for a while without a word on how long: this, or up to twice as long. */
 export declare const come_back = 2000;
-/** When lines flowed and then stopped for this long, a page is asked whether some are held back; doubled each time none were. */
+/** When lines flowed and then stopped for this long, a page is asked whether some are held back; doubled each time. */
 export declare const audit_first = 3000;
 /** A page may be faster than a stream by a little; what has not come by then is held back. */
 export declare const audit_grace = 1000;
