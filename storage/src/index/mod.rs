@@ -31,7 +31,7 @@ pub(crate) use self::{
     postings::{Posting, Postings},
     shelf::read as read_shelf,
     trim::Cut,
-    upkeep::Grave,
+    upkeep::{Grave, Removal},
 };
 use self::{
     entry::{Entry, flag},

@@ -1,6 +1,6 @@
 //! The index by itself, with blocks in a map where the store would be: against a list of all messages, and what is shelved.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::{
     cell::RefCell,
@@ -130,9 +130,12 @@ fn what_is_removed_from_the_middle_is_gone() {
     assert_eq!(index.remove("b", Position(999)), Removal::Unknown);
     assert_eq!((index.totals().1, index.bytes("a")), (999, 999 * 200));
     let id = index.id("a").unwrap();
-    assert_eq!(index.remove("a", Position(1)), Removal::Sealed(id));
-    index.removed(id, 200, Some(Position(2)));
-    assert_eq!((index.totals().1, index.bytes("a")), (998, 998 * 200));
+    for at in [1, 300] {
+        let Removal::Sealed(place) = index.remove("a", Position(at)) else { panic!("it is sealed") };
+        assert_eq!((place.topic, place.next(&blocks)), (id, Ok(Some(Position(at + 1)))));
+        index.removed(place, 200, Some(Position(at + 1)));
+    }
+    assert_eq!((index.totals().1, index.bytes("a")), (997, 997 * 200));
     assert_eq!(index.bounds(&filter(&["a"])).head, Some(Position(2)));
     assert!(!index.expects(id, Position(1)), "it may be missing in the store");
 }

@@ -6,7 +6,7 @@ use tailwire_model::{Position, Topic};
 
 use super::{
     Index,
-    blocks::{BLOCK_BYTES, Block},
+    blocks::{BLOCK_BYTES, Block, Blocks, Forwards, Unread},
     entry::{Sealed, flag},
     names::TopicId,
 };
@@ -30,8 +30,29 @@ pub(crate) enum Removal {
     Done,
     /// The index doesn't know it.
     Unknown,
-    /// In a sealed block of this topic, which has to be written anew: see [`Index::removed`].
-    Sealed(TopicId),
+    /// In a sealed block, which has to be written anew. Then comes [`Index::removed`].
+    Sealed(SealedPlace),
+}
+
+/// The place of a message among a topic's sealed postings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SealedPlace {
+    pub(crate) topic: TopicId,
+    pub(crate) position: Position,
+    last: Position,
+}
+
+impl SealedPlace {
+    /// The sealed message after it.
+    pub(crate) fn next(&self, blocks: &impl Blocks) -> Result<Option<Position>, Unread> {
+        let mut walk = Forwards::new(blocks, self.topic, self.position, self.last);
+        while let Some(block) = walk.next()? {
+            if let Some(next) = block.postings.beyond(self.position).next() {
+                return Ok(Some(next));
+            }
+        }
+        Ok(None)
+    }
 }
 
 impl Index {
@@ -116,9 +137,10 @@ impl Index {
         if entry.is_dead(position) {
             return Removal::Unknown;
         }
-        if position <= entry.sealed_last() {
+        let last = entry.sealed_last();
+        if position <= last {
             entry.set(flag::COMPACTED, true);
-            return Removal::Sealed(id);
+            return Removal::Sealed(SealedPlace { topic: id, position, last });
         }
         let Some(found) = entry.recent.iter().find(|posting| posting.position == position) else {
             return Removal::Unknown;
@@ -132,17 +154,19 @@ impl Index {
         Removal::Done
     }
 
-    /// A sealed message, which cost so much, was removed; the topic's oldest sealed one is `head` after that.
+    /// A sealed message, which cost so much, was removed; `next` is the sealed one after it.
     #[allow(dead_code)]
-    pub(crate) fn removed(&mut self, topic: TopicId, cost: u64, head: Option<Position>) {
-        let entry = &mut self.entries[topic.at()];
+    pub(crate) fn removed(&mut self, place: SealedPlace, cost: u64, next: Option<Position>) {
+        let entry = &mut self.entries[place.topic.at()];
         entry.count = entry.count.saturating_sub(1);
         entry.bytes = entry.bytes.saturating_sub(cost);
-        if let Some(sealed) = &mut entry.sealed {
-            sealed.head = head;
+        if let Some(sealed) = &mut entry.sealed
+            && sealed.head == Some(place.position)
+        {
+            sealed.head = next;
         }
         self.messages = self.messages.saturating_sub(1);
-        self.shelves.touch(topic);
+        self.shelves.touch(place.topic);
     }
 
     /// Says whether messages may be removed from the middle of a topic: one that its postings name and the store

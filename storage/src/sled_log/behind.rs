@@ -10,7 +10,7 @@ use super::{
     store::failed,
     table::{self, Mark},
 };
-use crate::index::Cut;
+use crate::index::{Blocks, Cut, Removal};
 
 /// Blocks that one step seals.
 const STEP_BLOCKS: usize = 256;
@@ -76,6 +76,29 @@ impl SledLog {
             return Ok(());
         }
         self.shelve_step(&mut behind, usize::MAX)
+    }
+
+    /// Removes a message from the middle of a topic, as far as the index goes; answers whether it was there. The message
+    /// itself is removed after that: then a reader that still looks for it knows that it may be missing.
+    // Compaction is what asks.
+    #[allow(dead_code)]
+    pub(super) fn remove_posting(&self, topic: &str, position: Position) -> Result<bool, LogError> {
+        let place = match self.index.write().remove(topic, position) {
+            Removal::Done => return Ok(true),
+            Removal::Unknown => return Ok(false),
+            Removal::Sealed(place) => place,
+        };
+        let Some(mut block) = self.store.postings.beyond(place.topic, position.previous())? else {
+            return Ok(false);
+        };
+        let Some(found) = block.postings.iter().find(|posting| posting.position == position) else {
+            return Ok(false);
+        };
+        let next = place.next(&self.store.postings)?;
+        block.postings = block.postings.retain(|posting| posting.position != position);
+        self.store.postings.put(place.topic, &block).map_err(failed)?;
+        self.index.write().removed(place, found.cost, next);
+        Ok(true)
     }
 
     /// What remains of a topic's sealed postings when it is trimmed up to here, if that parts them.

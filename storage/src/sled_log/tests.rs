@@ -101,3 +101,28 @@ fn a_crash_at_any_point_of_a_round_loses_nothing() {
         assert_eq!(log.stats().messages, messages + 801);
     }
 }
+
+#[test]
+fn what_is_removed_from_the_middle_stays_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = SledLog::open(dir.path(), Timestamp(0)).unwrap();
+    log.append(vec![many("a", 1000)], Timestamp(1)).unwrap();
+    log.commit().unwrap();
+    while log.tidy().unwrap() {}
+    for gone in [1, 2, 500, 1000] {
+        assert_eq!(log.remove_posting("a", Position(gone)), Ok(true));
+        assert_eq!(log.remove_posting("a", Position(gone)), Ok(false));
+    }
+    let wanted: Vec<u64> = (3..1000).filter(|&at| at != 500).collect();
+    let bytes = 996 * group(&Topic::parse("a").unwrap(), "x").drafts[0].cost() as u64;
+    let is_as_wanted = |log: &SledLog| {
+        assert_eq!(positions(log, "a"), wanted);
+        let bounds = log.bounds(&Filter::from(Topic::parse("a").unwrap()));
+        assert_eq!((bounds.head, bounds.tail), (Some(Position(3)), Position(1000)));
+        assert_eq!((log.stats().messages, log.index.read().bytes("a")), (996, bytes));
+    };
+    is_as_wanted(&log);
+    log.close().unwrap();
+    drop(log);
+    is_as_wanted(&SledLog::open(dir.path(), Timestamp(2)).unwrap());
+}
