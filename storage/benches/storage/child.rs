@@ -19,8 +19,7 @@ pub(crate) struct Figures {
     pub(crate) messages: u64,
     /// The median of reading 100 messages after some position.
     pub(crate) resume_seconds: f64,
-    /// Resident memory: with nothing open, after opening, after reading.
-    pub(crate) empty_bytes: u64,
+    /// Resident memory: after opening, after reading.
     pub(crate) opened_bytes: u64,
     pub(crate) read_bytes: u64,
 }
@@ -32,13 +31,12 @@ impl Figures {
         let output = Command::new(program).arg(name).arg(dir).arg(topic).output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         let numbers: Vec<f64> = text.split_whitespace().map(|number| number.parse().unwrap()).collect();
-        let [open, read, messages, resume, empty, opened, after] = numbers.try_into().unwrap();
+        let [open, read, messages, resume, opened, after] = numbers.try_into().unwrap();
         Self {
             open_seconds: open,
             read_seconds: read,
             messages: messages as u64,
             resume_seconds: resume,
-            empty_bytes: empty as u64,
             opened_bytes: opened as u64,
             read_bytes: after as u64,
         }
@@ -47,23 +45,22 @@ impl Figures {
 
 /// The process.
 pub(crate) fn run(name: &str, dir: &Path, topic: &str) {
-    let empty = resident_bytes();
     let start = Instant::now();
     match name {
-        PlainFile::NAME => read(&PlainFile::open(dir), topic, start, empty),
-        Fjall::NAME => read(&Fjall::open(dir), topic, start, empty),
-        Redb::NAME => read(&Redb::open(dir), topic, start, empty),
-        _ => read(&Tailwire::open(dir), topic, start, empty),
+        PlainFile::NAME => read(&PlainFile::open(dir), topic, start),
+        Fjall::NAME => read(&Fjall::open(dir), topic, start),
+        Redb::NAME => read(&Redb::open(dir), topic, start),
+        _ => read(&Tailwire::open(dir), topic, start),
     }
 }
 
-fn read(store: &impl Store, topic: &str, start: Instant, empty: usize) {
+fn read(store: &impl Store, topic: &str, start: Instant) {
     let (open, opened) = (start.elapsed().as_secs_f64(), resident_bytes());
     let resume = store.log().map_or(0.0, |log| resume(log, topic));
     let start = Instant::now();
     let messages = store.replay(topic);
     let read = start.elapsed().as_secs_f64();
-    println!("{open} {read} {messages} {resume} {empty} {opened} {}", resident_bytes());
+    println!("{open} {read} {messages} {resume} {opened} {}", resident_bytes());
     std::process::abort();
 }
 
@@ -81,12 +78,15 @@ pub(crate) fn replay(log: &impl Log, term: &str) -> u64 {
 
 /// The median of reading 100 messages of a topic after positions all over the log.
 fn resume(log: &impl Log, topic: &str) -> f64 {
+    if log.committed() == Position::ZERO {
+        return 0.0;
+    }
     let filter = Filter::from(Term::parse(topic).unwrap());
     let last = log.before_last(&filter, 100).unwrap().0;
     let mut times: Vec<f64> = (0..RESUMED)
         .map(|n| {
             // By the golden ratio: spread evenly, and never in order.
-            let after = Position((n as f64 * 0.618_034).fract().mul_add(last as f64, 0.0) as u64);
+            let after = Position(((n as f64 * 0.618_034).fract() * last as f64) as u64);
             let start = Instant::now();
             let page = log.read(&filter, after, Position::MAX, Budget { messages: 100, ..BUDGET }).unwrap();
             assert!(topic.contains('*') || page.messages.len() == 100, "the topic is long enough");
@@ -98,7 +98,7 @@ fn resume(log: &impl Log, topic: &str) -> f64 {
 }
 
 /// Memory of this process.
-pub(crate) fn resident_bytes() -> usize {
+fn resident_bytes() -> usize {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or("0 kB");
     line.split_whitespace().next().and_then(|number| number.parse::<usize>().ok()).unwrap_or(0) * 1024

@@ -120,40 +120,34 @@ fn filled<S: Store>(messages: Messages, count: u64) -> TempDir {
 
 /// Many topics of one message, and one that got a message after every hundred of theirs.
 fn many_topics(topics: u64) {
-    let dir = tempfile::tempdir().unwrap();
-    let before = child::resident_bytes();
+    let (empty, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    Tailwire::open(empty.path()).close();
     let mut log = Tailwire::open(dir.path());
-    let engine = child::resident_bytes() - before;
     for first in (0..topics).step_by(1000) {
         log.append_with_hot(first, 1000, 100);
     }
-    log.tidy();
-    let live = child::resident_bytes().saturating_sub(before + engine);
     log.close();
-    println!("\n{topics} topics of one message\n");
-    let figures = Figures::of("tailwire", dir.path(), stores::HOT);
-    println!("{:>44}: {:.2} s", "open after a clean close", figures.open_seconds);
-    println!(
-        "{:>44}: {:.2} s",
-        "open again after a kill",
-        Figures::of("tailwire", dir.path(), stores::HOT).open_seconds
-    );
-    println!("{:>44}: {:.0} us", "100 messages of one from anywhere, median", figures.resume_seconds * 1e6);
-    println!("{:>44}: {} bytes", "memory a topic, growing, with the engine's", live as u64 / topics);
-    let opened = figures.opened_bytes.saturating_sub(figures.empty_bytes);
-    println!("{:>44}: {} bytes", "memory a topic, opened, with the engine's", opened / topics);
+    let figures = |dir: &TempDir| Figures::of(Tailwire::NAME, dir.path(), stores::HOT);
+    let engine = figures(&empty).opened_bytes;
+    let (closed, killed) = (figures(&dir), figures(&dir));
+    let each = closed.opened_bytes.saturating_sub(engine) / topics;
+    println!("\n{topics} topics of one message, and one of {}\n", closed.messages);
+    println!("{:>50}: {:.2} s", "open, after a clean close", closed.open_seconds);
+    println!("{:>50}: {:.2} s", "open, after a kill", killed.open_seconds);
+    println!("{:>50}: {:.0} us", "100 messages of one from anywhere, median", closed.resume_seconds * 1e6);
+    println!("{:>50}: {each} bytes", "memory a topic, beyond that of an empty log");
 }
 
 /// Memory after all messages of a gigabyte were read.
 fn gigabyte() {
     let dir = filled::<Tailwire>(Messages { topics: 100_000, size: 128 }, GIGABYTE);
-    let figures = Figures::of("tailwire", dir.path(), "**");
+    let figures = Figures::of(Tailwire::NAME, dir.path(), "**");
     println!("\n{GIGABYTE} messages of 128 bytes in 100000 topics\n");
-    println!("{:>44}: {:.2} s", "open", figures.open_seconds);
+    println!("{:>50}: {:.2} s", "open", figures.open_seconds);
     println!(
-        "{:>44}: {:.2} million a second",
+        "{:>50}: {:.2} million a second",
         "replay",
         figures.messages as f64 / figures.read_seconds / 1e6
     );
-    println!("{:>44}: {} MB", "memory of the process after it", figures.read_bytes >> 20);
+    println!("{:>50}: {} MB", "memory of the process after it", figures.read_bytes >> 20);
 }

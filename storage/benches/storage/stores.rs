@@ -96,10 +96,6 @@ impl Tailwire {
         self.append_to(names, &body);
     }
 
-    pub(crate) fn tidy(&self) {
-        while self.0.tidy().unwrap() {}
-    }
-
     fn append_to(&self, names: impl Iterator<Item = String>, body: &[u8]) {
         let body = body.to_vec().into();
         let draft = |name: String| {
