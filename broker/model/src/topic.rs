@@ -88,7 +88,8 @@ pub(crate) fn check(name: &str) -> Result<(), TopicError> {
     if name.chars().any(|c| c.is_control() || c == '\\') {
         return Err(TopicError::Control);
     }
-    if !is_nfc(name) {
+    // ASCII always is, and most names are.
+    if !name.is_ascii() && !is_nfc(name) {
         return Err(TopicError::NotNormalized);
     }
     Ok(())

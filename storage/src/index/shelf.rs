@@ -1,4 +1,4 @@
-//! Shelves: the index as it is stored, eight topics to a value, so that a million of them are read in a second and one
+//! Shelves: the index as it is stored, eight topics to a value, so that a million of them are read in seconds and one
 //! that changes costs one write. Which shelves changed since they were written is known here; writing them is not.
 //!
 //! ```text

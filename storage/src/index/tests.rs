@@ -1,6 +1,6 @@
 //! The index by itself, with blocks in a map where the store would be: against a list of all messages, and what is shelved.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::{
     cell::RefCell,

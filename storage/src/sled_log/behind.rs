@@ -15,15 +15,15 @@ use crate::index::Cut;
 
 /// Blocks that one step seals.
 const STEP_BLOCKS: usize = 256;
-/// Shelves that one step writes, at least and at most; some ten microseconds each.
+/// Shelves that one step writes, at least and at most.
 const STEP_SHELVES: (u64, u64) = (16, 512);
 /// Messages that pay for one shelf: with the most scattered writes, where each message dirties one, a round of all of
 /// them ends after as many messages as there are topics.
 const MESSAGES_PER_SHELF: u64 = 8;
-/// Messages after which a round begins: reading as many again takes a tenth of a second.
+/// Messages after which a round begins: as many are read again after a crash.
 const ROUND_MESSAGES: u64 = 128 << 10;
-/// The same for each topic, so that many scattered topics are not written again for a few messages each.
-const ROUND_MESSAGES_PER_TOPIC: u64 = 2;
+/// One more message for so many topics, so that many scattered ones are not written again for a message each.
+const ROUND_TOPICS_PER_MESSAGE: u64 = 2;
 
 /// Where writing behind stands.
 #[derive(Debug)]
@@ -100,7 +100,7 @@ impl SledLog {
 
     fn is_due(&self, behind: &Behind) -> bool {
         let topics = self.index.read().totals().0;
-        let due = ROUND_MESSAGES + topics / ROUND_MESSAGES_PER_TOPIC;
+        let due = ROUND_MESSAGES + topics / ROUND_TOPICS_PER_MESSAGE;
         self.newest_committed().0 - behind.mark.position.0 >= due
     }
 

@@ -403,15 +403,27 @@ impl<'a> Pager<'a> {
 
 /// Topics that were met, so that each name is parsed once a page and its messages share it.
 #[derive(Default)]
-struct Names(HashSet<Topic>);
+struct Names {
+    met: HashSet<Topic>,
+    /// Topics come in runs.
+    last: Option<Topic>,
+}
 
 impl Names {
     fn get(&mut self, name: &str) -> Result<Topic, LogError> {
-        if let Some(topic) = self.0.get(name) {
-            return Ok(topic.clone());
+        if let Some(last) = self.last.as_ref().filter(|last| last.as_str() == name) {
+            return Ok(last.clone());
         }
-        let topic = Topic::parse(name).map_err(|_| LogError::Corrupt(format!("{name:?} is not a topic")))?;
-        self.0.insert(topic.clone());
+        let topic = match self.met.get(name) {
+            Some(topic) => topic.clone(),
+            None => {
+                let parsed = Topic::parse(name);
+                let topic = parsed.map_err(|_| LogError::Corrupt(format!("{name:?} is not a topic")))?;
+                self.met.insert(topic.clone());
+                topic
+            }
+        };
+        self.last = Some(topic.clone());
         Ok(topic)
     }
 }

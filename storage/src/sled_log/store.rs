@@ -49,7 +49,7 @@ const RESERVE_BYTES: u64 = 32 << 20;
 const WRITE_FACTOR: u64 = 4;
 
 /// Accesses by which a chunk that is read by itself counts for a whole page; see [`Store::touch`].
-const TOUCHES: usize = 7;
+const TOUCHES: usize = 3;
 
 /// What the engine says of damage names its own insides, which help nobody.
 pub(crate) const NOT_AS_WRITTEN: &str = "its files are not what was written";
