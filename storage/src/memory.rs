@@ -138,7 +138,7 @@ impl MemoryLog {
         }
         drop(store);
         self.commit_batch(writer);
-        writer.retention.compacted(&topic, None);
+        writer.retention.compacted(&topic);
         Ok(Some(0))
     }
 }

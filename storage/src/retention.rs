@@ -60,8 +60,6 @@ pub(crate) type Trims = BTreeMap<Topic, Position>;
 pub(crate) struct Compaction {
     /// Up to here it is done.
     pub(crate) upto: Position,
-    /// The topic's tail as it began.
-    pub(crate) tail: Position,
     /// Messages up to there that stay, and what they cost.
     pub(crate) count: u64,
     pub(crate) bytes: u64,
@@ -111,6 +109,20 @@ impl Retention {
         if rules.is_empty() {
             return;
         }
+        for (topic, holder) in &changes.superseded {
+            if let Some(compaction) = self.uncompacted.get_mut(topic)
+                && holder.position <= compaction.upto
+            {
+                compaction.count = compaction.count.saturating_sub(1);
+                compaction.bytes = compaction.bytes.saturating_sub(holder.cost as u64);
+            }
+        }
+        for topic in changes.trims.keys() {
+            if let Some(compaction) = self.uncompacted.get_mut(topic) {
+                // What it has counted is not what there is: from the head again.
+                *compaction = Compaction::default();
+            }
+        }
         for message in &changes.messages {
             if !self.due.contains(message.topic()) && is_bounded(rules, message.topic()) {
                 self.due.insert(message.topic().clone());
@@ -123,12 +135,14 @@ impl Retention {
         self.uncompacted.first_key_value().map(|(topic, compaction)| (topic.clone(), *compaction))
     }
 
-    /// Its compaction has got further, or with `None` to its end.
-    pub(crate) fn compacted(&mut self, topic: &Topic, compaction: Option<Compaction>) {
-        match (compaction, self.uncompacted.get_mut(topic)) {
-            (Some(further), Some(compaction)) => *compaction = further,
-            _ => drop(self.uncompacted.remove(topic)),
-        }
+    /// Its compaction has got further.
+    pub(crate) fn compacting(&mut self, topic: &Topic, compaction: Compaction) {
+        self.uncompacted.insert(topic.clone(), compaction);
+    }
+
+    /// Its compaction is at its end.
+    pub(crate) fn compacted(&mut self, topic: &Topic) -> Option<Compaction> {
+        self.uncompacted.remove(topic)
     }
 
     /// One step: adds to `trims` what has to go. Returns after how many milliseconds the next step is due, if one is.
@@ -146,8 +160,12 @@ impl Retention {
             return Ok(None);
         }
         self.go_through_names(rules, stock);
+        if self.names_after.is_some() || !self.uncompacted.is_empty() {
+            // What a topic holds is known for sure only behind its compaction.
+            return Ok(Some(0));
+        }
         self.look_at_due(rules, stock, trims)?;
-        let mut more = self.names_after.is_some() || !self.due.is_empty();
+        let mut more = !self.due.is_empty();
         if let Some(max) = self.max_bytes {
             more |= self.raise_floor(max, stock, trims)?;
         }
@@ -193,7 +211,13 @@ impl Retention {
                 self.due.remove(&topic);
                 continue;
             }
-            let mut oldest = stock.oldest(&topic, STEP_MESSAGES)?.into_iter();
+            let oldest = stock.oldest(&topic, STEP_MESSAGES)?;
+            if oldest.len() < STEP_MESSAGES {
+                // That is all of it.
+                count = oldest.len() as u64;
+                bytes = oldest.iter().map(|(_, cost)| cost).sum();
+            }
+            let mut oldest = oldest.into_iter();
             let mut upto = None;
             // The newest stays: a bound that nothing fits would else make a topic that takes messages and has none.
             while surplus(count, bytes)

@@ -6,10 +6,14 @@
 //! [`RELAXED_FLUSH_MS`]. After a write or a sync has failed nothing more is written: what the store holds beyond the
 //! last sync is unknown until the next opening.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::HashSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tailwire_core::log::{Commit, LogError};
-use tailwire_model::{Message, Position, Timestamp, Topic, Trim, limits::RELAXED_FLUSH_MS};
+use tailwire_model::{Message, Position, Topic, Trim, limits::RELAXED_FLUSH_MS};
 
 use super::{
     SledLog,
@@ -17,6 +21,8 @@ use super::{
     watermark::{Mark, Watermark},
 };
 use crate::batch::{Batch, Changes};
+
+const RELAXED_FLUSH: Duration = Duration::from_millis(RELAXED_FLUSH_MS);
 
 /// The committing side of the log.
 pub(super) struct Writer {
@@ -26,8 +32,8 @@ pub(super) struct Writer {
     /// As of the last write, and as of the last sync.
     pub(super) mark: Mark,
     pub(super) synced: Mark,
-    /// Since when something is written and not synced.
-    pub(super) unsynced: Option<Timestamp>,
+    /// Since when something is written and not synced. By the clock that never stands still: this is a promise.
+    pub(super) unsynced: Option<Instant>,
     /// Topics of which the store knows that messages of theirs are not in it.
     pub(super) volatile: HashSet<Topic>,
 }
@@ -80,13 +86,12 @@ impl SledLog {
 
     /// Writes changes, and syncs them if that was promised.
     fn write(&self, writer: &mut Writer, changes: &Changes) -> Result<(), LogError> {
-        let time = writer.batch.time(Timestamp::default());
         let mark = Mark { commits: writer.mark.commits + 1, ..writer.mark };
         for topic in changes.volatile().map(Message::topic) {
             if !writer.volatile.contains(topic) {
                 self.store.write_volatile(topic).map_err(store::failed)?;
                 writer.volatile.insert(topic.clone());
-                writer.unsynced.get_or_insert(time);
+                writer.unsynced.get_or_insert_with(Instant::now);
             }
         }
         if changes.is_all_volatile() {
@@ -94,8 +99,8 @@ impl SledLog {
         }
         let newest = self.store.write(changes, &self.epochs, mark.commits).map_err(store::failed)?;
         writer.mark = Mark { newest: newest.unwrap_or(mark.newest), ..mark };
-        let since = *writer.unsynced.get_or_insert(time);
-        if changes.promised || time.since(since) >= RELAXED_FLUSH_MS {
+        let since = *writer.unsynced.get_or_insert_with(Instant::now);
+        if changes.promised || since.elapsed() >= RELAXED_FLUSH {
             self.sync(writer)?;
         }
         Ok(())
@@ -109,15 +114,15 @@ impl SledLog {
     }
 
     /// Makes durable what has waited for that long enough. Returns in how many milliseconds it wants that, if ever.
-    pub(super) fn flush(&self, writer: &mut Writer, now: Timestamp) -> Result<Option<u64>, LogError> {
+    pub(super) fn flush(&self, writer: &mut Writer) -> Result<Option<u64>, LogError> {
         if let Some(since) = writer.unsynced {
-            let waited = now.since(since);
-            if waited < RELAXED_FLUSH_MS {
-                return Ok(Some(RELAXED_FLUSH_MS - waited));
+            let left = RELAXED_FLUSH.saturating_sub(since.elapsed());
+            if !left.is_zero() {
+                return Ok(Some(left.as_millis() as u64 + 1));
             }
             guarded(|| self.sync(writer)).map_err(|error| writer.fail(&error))?;
         }
-        writer.watermark.tidy(now).map_err(|error| LogError::Failed(error.to_string()))
+        writer.watermark.tidy().map_err(|error| LogError::Failed(error.to_string()))
     }
 
     /// Closes in good order: the next opening is a clean one.
@@ -130,7 +135,7 @@ impl SledLog {
             self.store.write_clean(mark.newest, newest, mark.commits).map_err(store::failed)?;
             writer.mark = mark;
             self.sync(writer)?;
-            let synced = writer.watermark.sync(Timestamp::default());
+            let synced = writer.watermark.sync();
             synced.map_err(|error| LogError::Failed(error.to_string()))
         });
         match closed {

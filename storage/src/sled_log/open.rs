@@ -127,7 +127,7 @@ pub(super) fn open(dir: &Path, now: Timestamp, settings: &LogSettings) -> Result
     let mark = Mark { id, commits: commits.max(promised_commits) + 1, newest: stored, in_doubt: false };
     store.write_commits(mark.commits).map_err(failed)?;
     store.sync().map_err(failed)?;
-    let watermark = Watermark::begin(dir, &mark, now).map_err(|error| OpenError::Io(error.to_string()))?;
+    let watermark = Watermark::begin(dir, &mark).map_err(|error| OpenError::Io(error.to_string()))?;
     sync_names(dir, existed).map_err(|error| OpenError::Io(error.to_string()))?;
     Ok(Opened { store, watermark, mark, epochs, index, rules, indexed, lost, newest, time })
 }

@@ -2,6 +2,8 @@
 //! carrying out retention and compaction, and removing from the store what is dead and the idempotency keys whose time is
 //! over. Nothing here decides what is dead: the rules of retention, the index and the keys' spans do.
 
+use std::time::Instant;
+
 use tailwire_core::log::{Budget, LogError, TopicInfo};
 use tailwire_model::{Filter, Position, Timestamp, Topic, Trim, TrimReason, limits::RETENTION_EVERY_MS};
 
@@ -44,7 +46,7 @@ impl SledLog {
         let buried = self.bury_step(&mut writer)?;
         let expired = self.expire_keys(time)?;
         let behind = self.write_behind_step(&writer)?.then_some(0);
-        let flushed = self.flush(&mut writer, time)?;
+        let flushed = self.flush(&mut writer)?;
         Ok([retained, ring, compacted, buried, expired, behind, flushed].into_iter().flatten().min())
     }
 
@@ -80,9 +82,6 @@ impl SledLog {
     /// after a crash the index may have a count from before some of it went.
     fn compact(&self, writer: &mut Writer) -> Result<Option<u64>, LogError> {
         let Some((topic, mut compaction)) = self.retention.lock().uncompacted() else { return Ok(None) };
-        if compaction.upto == Position::ZERO {
-            compaction.tail = self.index.read().tail(&topic).0;
-        }
         let filter = Filter::from(topic.clone());
         let page = self.read_stored(&filter, compaction.upto, Position::MAX, STEP_COMPACTED)?;
         for message in &page.messages {
@@ -90,17 +89,15 @@ impl SledLog {
             compaction.count += 1;
             compaction.bytes += message.draft.cost() as u64;
         }
-        for (_, holder) in &writer.batch.changes().superseded {
-            compaction.count = compaction.count.saturating_sub(1);
-            compaction.bytes = compaction.bytes.saturating_sub(holder.cost as u64);
-        }
-        self.commit_batch(writer)?;
         compaction.upto = page.scanned;
-        let ends = page.scanned >= self.newest_committed();
-        if ends && self.index.read().tail(&topic).0 == compaction.tail {
-            self.index.write().recount(topic.as_str(), compaction.count, compaction.bytes);
+        // Before the commit, which takes off what it supersedes.
+        self.retention.lock().compacting(&topic, compaction);
+        self.commit_batch(writer)?;
+        if page.scanned >= self.newest_committed()
+            && let Some(counted) = self.retention.lock().compacted(&topic)
+        {
+            self.index.write().recount(topic.as_str(), counted.count, counted.bytes);
         }
-        self.retention.lock().compacted(&topic, (!ends).then_some(compaction));
         Ok(Some(0))
     }
 
@@ -115,7 +112,7 @@ impl SledLog {
             return Ok(None);
         }
         // So that a DELETE is carried out on the disk even when no commit follows it.
-        writer.unsynced.get_or_insert(writer.batch.time(Timestamp::default()));
+        writer.unsynced.get_or_insert_with(Instant::now);
         Ok(Some(0))
     }
 

@@ -13,9 +13,10 @@ use std::{
     fs::{File, OpenOptions},
     io::{self, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
-use tailwire_model::{Position, Timestamp};
+use tailwire_model::Position;
 use uuid::Uuid;
 
 use super::codec::{Damage, Reader, seal, unseal};
@@ -27,7 +28,7 @@ const SLOT_STRIDE: u64 = 512;
 const SLOT_BYTES: usize = 52;
 const IN_DOUBT: u32 = 1;
 /// How long a power cut may set it back.
-const SYNC_EVERY_MS: u64 = 1_000;
+const SYNC_EVERY: Duration = Duration::from_secs(1);
 
 /// What the watermark says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +49,7 @@ pub(crate) struct Watermark {
     file: File,
     /// The slot that is written; what the other one holds is synced.
     slot: u64,
-    synced: Timestamp,
+    synced: Instant,
     dirty: bool,
 }
 
@@ -74,13 +75,13 @@ impl Watermark {
     ///
     /// # Errors
     /// The file can't be written.
-    pub(crate) fn begin(dir: &Path, mark: &Mark, now: Timestamp) -> io::Result<Self> {
+    pub(crate) fn begin(dir: &Path, mark: &Mark) -> io::Result<Self> {
         let file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(Self::path(dir))?;
         let slot = newest(&file)?.map_or(0, |(_, slot)| 1 - slot);
-        let mut own = Self { file, slot, synced: now, dirty: false };
+        let mut own = Self { file, slot, synced: Instant::now(), dirty: false };
         own.write(mark)?;
-        own.sync(now)?;
+        own.sync()?;
         Ok(own)
     }
 
@@ -99,25 +100,25 @@ impl Watermark {
     ///
     /// # Errors
     /// The disk failed.
-    pub(crate) fn tidy(&mut self, now: Timestamp) -> io::Result<Option<u64>> {
+    pub(crate) fn tidy(&mut self) -> io::Result<Option<u64>> {
         if !self.dirty {
             return Ok(None);
         }
-        let since = now.since(self.synced);
-        if since < SYNC_EVERY_MS {
-            return Ok(Some(SYNC_EVERY_MS - since));
+        let left = SYNC_EVERY.saturating_sub(self.synced.elapsed());
+        if !left.is_zero() {
+            return Ok(Some(left.as_millis() as u64 + 1));
         }
-        self.sync(now).map(|()| None)
+        self.sync().map(|()| None)
     }
 
     /// Makes it durable.
     ///
     /// # Errors
     /// The disk failed.
-    pub(crate) fn sync(&mut self, now: Timestamp) -> io::Result<()> {
+    pub(crate) fn sync(&mut self) -> io::Result<()> {
         self.file.sync_data()?;
         self.slot = 1 - self.slot;
-        self.synced = now;
+        self.synced = Instant::now();
         self.dirty = false;
         Ok(())
     }
@@ -179,23 +180,23 @@ mod tests {
     fn the_newest_mark_is_found() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(find(dir.path()), Ok(None));
-        let mut own = Watermark::begin(dir.path(), &mark(1), Timestamp(0)).unwrap();
+        let mut own = Watermark::begin(dir.path(), &mark(1)).unwrap();
         for commits in 2..6 {
             own.write(&mark(commits)).unwrap();
             assert_eq!(find(dir.path()), Ok(Some(mark(commits))));
         }
-        assert_eq!(own.tidy(Timestamp(400)).unwrap(), Some(600));
-        assert_eq!(own.tidy(Timestamp(1000)).unwrap(), None);
-        assert_eq!(own.tidy(Timestamp(1001)).unwrap(), None);
+        assert!(own.tidy().unwrap().is_some(), "it asks to be synced");
+        own.sync().unwrap();
+        assert_eq!(own.tidy().unwrap(), None);
         drop(own);
-        Watermark::begin(dir.path(), &mark(6), Timestamp(0)).unwrap();
+        Watermark::begin(dir.path(), &mark(6)).unwrap();
         assert_eq!(find(dir.path()), Ok(Some(mark(6))));
     }
 
     #[test]
     fn a_torn_slot_leaves_what_was_synced() {
         let dir = tempfile::tempdir().unwrap();
-        let mut own = Watermark::begin(dir.path(), &mark(1), Timestamp(0)).unwrap();
+        let mut own = Watermark::begin(dir.path(), &mark(1)).unwrap();
         let path = Watermark::path(dir.path());
         for (commits, slot) in [(2, SLOT_STRIDE), (3, 0)] {
             let synced = find(dir.path()).unwrap();
@@ -207,7 +208,7 @@ mod tests {
             std::fs::write(&path, &torn).unwrap();
             assert_eq!(find(dir.path()).unwrap(), synced);
             std::fs::write(&path, &whole).unwrap();
-            own.sync(Timestamp(0)).unwrap();
+            own.sync().unwrap();
         }
         std::fs::write(&path, b"").unwrap();
         assert!(find(dir.path()).is_err(), "an empty file is no missing one");
