@@ -2,7 +2,6 @@
 //! and begins an epoch. After it returns everything found is as durable as if it had been committed.
 
 use std::{
-    collections::HashMap,
     fs::{self, File, OpenOptions},
     io,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -19,24 +18,28 @@ use tailwire_model::{Epoch, EpochStart, Epochs, Opening, Options, Position, Rule
 use uuid::Uuid;
 
 use super::{
+    ballast::Ballast,
     codec::Damage,
     store::{NOT_AS_WRITTEN, Store},
-    values::{epoch_key, put_epoch, put_lost, take_epoch, take_lost, take_options, take_trim},
+    values::{EVERY_TOPIC, epoch_key, put_epoch, put_lost, take_epoch, take_lost, take_options, take_trim},
     watermark::{Mark, Watermark},
 };
-use crate::index::{Freed, Index};
+use crate::{
+    index::{Freed, Index},
+    ring::Lost,
+};
 
 /// The version of everything stored. Another one is not guessed at.
-const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 1;
 /// The engine's cache of pages. The newest messages are in the broker's tails; this is for the catch-up behind them.
 const CACHE_BYTES: u64 = 64 << 20;
 /// A process that is just ending, or this one's last log, may hold the lock for a moment longer; the engine can't
 /// wait for it, so it is tried again.
-const LOCK_TRIES: usize = 20;
-const LOCK_PAUSE: Duration = Duration::from_millis(25);
+pub(super) const LOCK_TRIES: usize = 20;
+pub(super) const LOCK_PAUSE: Duration = Duration::from_millis(25);
 
-const META_FORMAT: &str = "format";
-const META_ID: &str = "id";
+pub(super) const META_FORMAT: &str = "format";
+pub(super) const META_ID: &str = "id";
 
 /// Why a log can't be opened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -75,13 +78,14 @@ pub struct LogSettings {
 /// What opening found.
 pub(super) struct Opened {
     pub(super) store: Store,
+    pub(super) ballast: Ballast,
     pub(super) watermark: Watermark,
     pub(super) mark: Mark,
     pub(super) epochs: Epochs,
     pub(super) index: Index,
     pub(super) rules: Arc<Rules>,
-    /// How far topics have lost messages that were never stored.
-    pub(super) lost: HashMap<Topic, Position>,
+    /// How far messages were lost that were never stored, or by damage.
+    pub(super) lost: Lost,
     /// The newest position that was ever given, as far as that is known.
     pub(super) newest: Position,
     pub(super) time: Timestamp,
@@ -92,6 +96,7 @@ pub(super) struct Opened {
 pub(super) fn open(dir: &Path, now: Timestamp, settings: &LogSettings) -> Result<Opened, OpenError> {
     let existed = dir.is_dir();
     fs::create_dir_all(dir).map_err(|error| not_writable(dir, &error))?;
+    let ballast = Ballast::before_opening(dir);
     let promised = find_watermark(dir)?;
     let db = open_db(dir)?;
     let file = OpenOptions::new().read(true).write(true).open(dir.join("db"));
@@ -128,16 +133,17 @@ pub(super) fn open(dir: &Path, now: Timestamp, settings: &LogSettings) -> Result
     store.sync().map_err(failed)?;
     let watermark = Watermark::begin(dir, &mark, now).map_err(|error| OpenError::Io(error.to_string()))?;
     sync_names(dir, existed).map_err(|error| OpenError::Io(error.to_string()))?;
-    Ok(Opened { store, watermark, mark, epochs, index, rules, lost, newest, time, dead })
+    ballast.keep();
+    Ok(Opened { store, ballast, watermark, mark, epochs, index, rules, lost, newest, time, dead })
 }
 
 /// What the watermark says.
-type Promised = Result<Option<Mark>, Damage>;
+pub(super) type Promised = Result<Option<Mark>, Damage>;
 
 /// What was acknowledged of this log, if it is known. Where a sync has failed since, what the kernel holds of the store
 /// may not be on the disk, and it would not be written again: it is made to forget that, so that what is read is what
 /// there is.
-fn find_watermark(dir: &Path) -> Result<Promised, OpenError> {
+pub(super) fn find_watermark(dir: &Path) -> Result<Promised, OpenError> {
     let found = Watermark::find(dir).map_err(|error| not_writable(&Watermark::path(dir), &error))?;
     if found.is_ok_and(|mark| mark.is_some_and(|mark| mark.in_doubt))
         && let Ok(file) = File::open(dir.join("db"))
@@ -183,17 +189,21 @@ fn check_whole(promised: Promised, id: Uuid, commits: u64, stored: Position) -> 
     }
 }
 
-/// All messages that were never stored are lost by now: notes how far.
+/// All messages that were never stored are lost by now: notes how far. What a repair noted stays as it is.
 fn lose_volatile(
     store: &Store,
     index: &mut Index,
     newest: Position,
     time: Timestamp,
-) -> Result<HashMap<Topic, Position>, OpenError> {
-    let mut lost = HashMap::new();
+) -> Result<Lost, OpenError> {
+    let mut lost = Lost::default();
     for entry in &store.volatile {
         let (key, value) = entry.map_err(failed)?;
         let before = take_lost(&key, &value).map_err(|damage| corrupt("what was lost", damage))?;
+        if *key == *EVERY_TOPIC {
+            lost.everywhere = before;
+            continue;
+        }
         let upto = if before == Position::ZERO { newest } else { before };
         if upto != before {
             store.volatile.insert(&key, put_lost(&key, upto)).map_err(failed)?;
@@ -202,12 +212,12 @@ fn lose_volatile(
         if index.tail(&name).0 < upto {
             index.pass(&name, upto, time);
         }
-        lost.insert(name, upto);
+        lost.topics.insert(name, upto);
     }
     Ok(lost)
 }
 
-fn open_db(dir: &Path) -> Result<Db, OpenError> {
+pub(super) fn open_db(dir: &Path) -> Result<Db, OpenError> {
     for _ in 0..LOCK_TRIES {
         match try_open_db(dir) {
             Err(OpenError::Locked) => thread::sleep(LOCK_PAUSE),
@@ -231,6 +241,19 @@ fn try_open_db(dir: &Path) -> Result<Db, OpenError> {
         Ok(Err(error)) => Err(failed(error)),
         Err(_) => Err(OpenError::Corrupt(NOT_AS_WRITTEN.into())),
     }
+}
+
+/// Removes what the engine keeps to start faster. Returns how many files that were.
+pub(super) fn remove_snapshots(dir: &Path) -> io::Result<usize> {
+    let mut count = 0;
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with("snap.") {
+            fs::remove_file(entry.path())?;
+            count += 1;
+        }
+    }
+    Ok(count)
 }
 
 /// The engine takes the newest file that is named like a snapshot for one, also the torn beginning of one that a crash
