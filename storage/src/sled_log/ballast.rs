@@ -18,7 +18,7 @@ const BYTES: u64 = 8 << 20;
 /// has begun to write stands in its own way.
 const OPENING_BYTES: u64 = 4 << 20;
 /// Room that must be left beside it when it is made, so that it is never what fills the disk.
-const LEFT_BYTES: u64 = 64 << 20;
+const LEFT_BYTES: u64 = 40 << 20;
 
 /// The ballast of a log.
 #[derive(Debug)]

@@ -116,17 +116,21 @@ pub(super) fn open(dir: &Path, now: Timestamp, settings: &LogSettings) -> Result
     let stored = stored.max(proven);
     drop_fragments_after(&store, stored)?;
     let commits = store.commits().map_err(failed)?;
-    if !settings.accepts_loss {
-        check_whole(promised, id, commits, stored)?;
-    }
+    let accepted = match check_whole(promised, id, commits, stored) {
+        Err(_) if settings.accepts_loss => accept_loss(&store, promised, id, stored)?,
+        checked => checked.map(|()| Position::ZERO)?,
+    };
     let rules = Arc::new(Rules::new(settings.options.clone(), stored_options(&store)?));
 
     // Before the epoch: a crash between the two must not leave a mark that was used.
     let closed = store.take_clean(stored).map_err(failed)?;
-    let newest = closed.unwrap_or(stored);
+    let starts = stored_epochs(&store)?;
+    // A position that an epoch has passed is not given again, whatever was stored of it.
+    let passed = starts.last().map_or(Position::ZERO, |start| start.first.previous());
+    let newest = closed.unwrap_or(stored).max(passed).max(accepted);
     let time = index.newest_time();
     let lost = lose_volatile(&store, &mut index, newest, time)?;
-    let epochs = begin_epoch(&store, newest, closed.is_some(), now)?;
+    let epochs = begin_epoch(&store, starts, newest, closed.is_some(), now)?;
     let promised_commits = promised.ok().flatten().map_or(0, |mark| mark.commits);
     let mark = Mark { id, commits: commits.max(promised_commits) + 1, newest: stored, in_doubt: false };
     store.write_commits(mark.commits).map_err(failed)?;
@@ -187,6 +191,22 @@ fn check_whole(promised: Promised, id: Uuid, commits: u64, stored: Position) -> 
         ))),
         Some(_) => Ok(()),
     }
+}
+
+/// Notes for every topic how far messages were acknowledged that are not there any more, where that is known, and returns
+/// it: whoever has not seen them is told, wherever their cursor stands.
+fn accept_loss(store: &Store, promised: Promised, id: Uuid, stored: Position) -> Result<Position, OpenError> {
+    let upto = match promised {
+        Ok(Some(mark)) if mark.id == id && mark.newest > stored => mark.newest,
+        _ => return Ok(Position::ZERO),
+    };
+    tracing::warn!(
+        from = stored.next().0,
+        to = upto.0,
+        "messages that were acknowledged are lost, as was accepted"
+    );
+    store.volatile.insert(EVERY_TOPIC, put_lost(EVERY_TOPIC, upto)).map_err(failed)?;
+    Ok(upto)
 }
 
 /// All messages that were never stored are lost by now: notes how far. What a repair noted stays as it is.
@@ -357,13 +377,23 @@ fn stored_options(store: &Store) -> Result<Vec<(Term, Options)>, OpenError> {
     Ok(stored)
 }
 
-/// Lists the epochs and adds this opening's.
-fn begin_epoch(store: &Store, newest: Position, clean: bool, now: Timestamp) -> Result<Epochs, OpenError> {
+fn stored_epochs(store: &Store) -> Result<Vec<EpochStart>, OpenError> {
     let mut starts = Vec::new();
     for entry in &store.epochs {
         let (key, value) = entry.map_err(failed)?;
         starts.push(take_epoch(&key, &value).map_err(|damage| corrupt("an epoch", damage))?);
     }
+    Ok(starts)
+}
+
+/// Lists the epochs and adds this opening's.
+fn begin_epoch(
+    store: &Store,
+    mut starts: Vec<EpochStart>,
+    newest: Position,
+    clean: bool,
+    now: Timestamp,
+) -> Result<Epochs, OpenError> {
     let opening = match (starts.last(), clean) {
         (None, _) => Opening::Created,
         (Some(_), true) => Opening::Clean,

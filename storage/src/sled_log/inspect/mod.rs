@@ -158,7 +158,8 @@ impl Survey {
     /// The newest position that was ever given, as far as that is known.
     fn newest(&self, stored: Position) -> Position {
         let closed = self.ledger.closed.unwrap_or_default();
-        stored.max(closed).max(self.mark.map_or(Position::ZERO, |mark| mark.newest))
+        let passed = self.epochs.as_ref().map_or(Position::ZERO, |epochs| epochs.current().first.previous());
+        stored.max(closed).max(passed).max(self.mark.map_or(Position::ZERO, |mark| mark.newest))
     }
 }
 
