@@ -9,6 +9,7 @@ mod commit;
 pub mod inspect;
 mod label;
 mod open;
+mod promised;
 mod read;
 mod record;
 mod store;

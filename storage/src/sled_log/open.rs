@@ -20,6 +20,7 @@ use uuid::Uuid;
 use super::{
     ballast::Ballast,
     codec::Damage,
+    promised::{accept_loss, check_whole, find_watermark},
     store::{NOT_AS_WRITTEN, Store},
     values::{EVERY_TOPIC, epoch_key, put_epoch, put_lost, take_epoch, take_lost, take_options, take_trim},
     watermark::{Mark, Watermark},
@@ -139,74 +140,6 @@ pub(super) fn open(dir: &Path, now: Timestamp, settings: &LogSettings) -> Result
     sync_names(dir, existed).map_err(|error| OpenError::Io(error.to_string()))?;
     ballast.keep();
     Ok(Opened { store, ballast, watermark, mark, epochs, index, rules, lost, newest, time, dead })
-}
-
-/// What the watermark says.
-pub(super) type Promised = Result<Option<Mark>, Damage>;
-
-/// What was acknowledged of this log, if it is known. Where a sync has failed since, what the kernel holds of the store
-/// may not be on the disk, and it would not be written again: it is made to forget that, so that what is read is what
-/// there is.
-pub(super) fn find_watermark(dir: &Path) -> Result<Promised, OpenError> {
-    let found = Watermark::find(dir).map_err(|error| not_writable(&Watermark::path(dir), &error))?;
-    if found.is_ok_and(|mark| mark.is_some_and(|mark| mark.in_doubt))
-        && let Ok(file) = File::open(dir.join("db"))
-    {
-        tracing::warn!("the disk failed when the log was last written; what it did not take is not believed");
-        // What can still be written may be: it was never acknowledged, and does no harm.
-        let _ = file.sync_all();
-        forget_cached(&file);
-    }
-    Ok(found)
-}
-
-#[cfg(target_os = "linux")]
-fn forget_cached(file: &File) {
-    if let Err(error) = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed) {
-        tracing::warn!(%error, "the kernel does not let go of what it holds of the log");
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn forget_cached(_: &File) {}
-
-/// Whether the store holds all that was acknowledged.
-fn check_whole(promised: Promised, id: Uuid, commits: u64, stored: Position) -> Result<(), OpenError> {
-    let mark = match promised {
-        Ok(mark) => mark,
-        // A crash at the very first opening, when the watermark was made.
-        Err(_) if commits <= 1 => None,
-        Err(damage) => return Err(corrupt("its watermark", damage)),
-    };
-    match mark {
-        None if commits <= 1 => Ok(()),
-        None => {
-            Err(OpenError::Short("its watermark is missing, so that nobody knows whether it is whole".into()))
-        }
-        Some(mark) if mark.commits <= 1 && commits == 0 => Ok(()),
-        Some(mark) if mark.id != id => Err(OpenError::Short("its watermark is of another log".into())),
-        Some(mark) if commits < mark.commits || stored < mark.newest => Err(OpenError::Short(format!(
-            "it ends with commit {commits} at position {}, and commit {} at position {} was acknowledged",
-            stored.0, mark.commits, mark.newest.0,
-        ))),
-        Some(_) => Ok(()),
-    }
-}
-
-/// Notes for every topic how far messages were acknowledged that are not there any more, where that is known, and returns
-/// it: whoever has not seen them is told, wherever their cursor stands.
-fn accept_loss(store: &Store, promised: Promised, id: Uuid, stored: Position) -> Result<Position, OpenError> {
-    let upto = match promised {
-        Ok(Some(mark)) if mark.id == id && mark.newest > stored => mark.newest,
-        _ => return Ok(Position::ZERO),
-    };
-    tracing::warn!(
-        from = stored.next().0,
-        to = upto.0,
-        "messages that were acknowledged are lost, as was accepted"
-    );
-    store.volatile.insert(EVERY_TOPIC, put_lost(EVERY_TOPIC, upto)).map_err(failed)?;
-    Ok(upto)
 }
 
 /// All messages that were never stored are lost by now: notes how far. What a repair noted stays as it is.
@@ -429,13 +362,13 @@ fn topic(name: &[u8]) -> Result<Topic, OpenError> {
     name.ok_or_else(|| corrupt("a message", Damage("its topic is not a topic")))
 }
 
-fn corrupt(what: &str, Damage(damage): Damage) -> OpenError {
+pub(super) fn corrupt(what: &str, Damage(damage): Damage) -> OpenError {
     OpenError::Corrupt(format!("{what}: {damage}"))
 }
 
 // By value, as `map_err` wants it; so the next one.
 #[allow(clippy::needless_pass_by_value)]
-fn failed(error: sled::Error) -> OpenError {
+pub(super) fn failed(error: sled::Error) -> OpenError {
     match error {
         sled::Error::Io(error) => OpenError::Io(error.to_string()),
         _ => OpenError::Corrupt(NOT_AS_WRITTEN.into()),
@@ -449,7 +382,7 @@ fn unreadable(error: LogError) -> OpenError {
     }
 }
 
-fn not_writable(path: &Path, error: &io::Error) -> OpenError {
+pub(super) fn not_writable(path: &Path, error: &io::Error) -> OpenError {
     use io::ErrorKind::{AlreadyExists, NotADirectory, PermissionDenied, ReadOnlyFilesystem};
     match error.kind() {
         PermissionDenied | ReadOnlyFilesystem | NotADirectory | AlreadyExists => {

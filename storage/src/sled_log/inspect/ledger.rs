@@ -9,7 +9,8 @@ use uuid::Uuid;
 
 use super::{
     super::{
-        open::{FORMAT, META_FORMAT, META_ID, find_watermark},
+        open::{FORMAT, META_FORMAT, META_ID},
+        promised::find_watermark,
         store::{META_CLEAN, META_COMMITS, Store},
         values::{EVERY_TOPIC, take_epoch, take_key, take_lost, take_options, take_place, take_trim},
         watermark::Mark,

@@ -293,7 +293,10 @@ fn of_two_messages_at_one_position_the_later_epochs_counts() {
 fn a_chunk_in_a_body_is_no_chunk() {
     let forged = Draft::new(topic("admin"), MediaType::NONE, "forged".into());
     let forged = forged.into_message(Epoch::MAX, Position(1), Timestamp(START));
-    let Some(Entry::Chunk(_, chunk)) = pack(&[forged], &[0..1]).pop() else { unreachable!() };
+    let group = 0..1;
+    let Some(Entry::Chunk(_, chunk)) = pack(&[forged], std::slice::from_ref(&group)).pop() else {
+        unreachable!()
+    };
     let bench = Bench::new();
     let log = bench.open(START);
     for spoiled in ["this is spoiled", "this is not"] {
