@@ -58,7 +58,13 @@ enum LogCommand {
 #[derive(Debug, Args)]
 struct Folder {
     /// The folder that holds the messages
-    #[arg(long, value_name = "DIR", env = "TAILWIRE_DATA", default_value = "./tailwire-data")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "TAILWIRE_DATA",
+        hide_env_values = true,
+        default_value = "./tailwire-data"
+    )]
     data: PathBuf,
 }
 

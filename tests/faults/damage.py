@@ -30,6 +30,7 @@ def store(test: FaultTest, name: str, clean: bool) -> tuple[Path, Ledger]:
             else:
                 broker.kill()
                 load.join()
+    ledger.told = ledger.newest
     # What the clients don't know they learn from the sound store.
     with Broker(shutil.copytree(data, test.folder / "copy")) as broker:
         test.assertEqual(ledger.faults(read_all(broker.http)), [])

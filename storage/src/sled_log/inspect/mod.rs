@@ -148,9 +148,9 @@ impl Survey {
     /// Decides which of the chunks that were found in the file count, and which epochs there were.
     fn settle(&mut self, newest: Position) {
         let known = self.ledger.epochs();
-        let farthest = self.mark.map_or(Position::MAX, |mark| mark.newest.max(newest));
+        let promised = self.mark.map_or(Position(u64::MAX - 1), |mark| mark.newest.max(newest));
         if let Some(raw) = &mut self.raw {
-            raw.settle(known.as_ref(), farthest);
+            raw.settle(known.as_ref(), promised);
         }
         self.epochs = known.or_else(|| self.raw.as_ref().and_then(RawFile::epochs));
     }

@@ -151,12 +151,12 @@ impl RawFile {
         self.spoiled
     }
 
-    /// Keeps the chunks that count: none that begins beyond `farthest`, and, where the epochs are known, none beyond the end
-    /// of its own.
-    pub(super) fn settle(&mut self, epochs: Option<&Epochs>, farthest: Position) {
+    /// Keeps the chunks that count. Where the epochs are known, none beyond the end of its own. Beyond `promised` only what
+    /// follows without a hole: nobody was told of it, so it may be missing, but a batch may not be there in part.
+    pub(super) fn settle(&mut self, epochs: Option<&Epochs>, promised: Position) {
         let mut found = std::mem::take(&mut self.found);
         found.retain(|(first, found)| {
-            *first <= farthest && epochs.is_none_or(|epochs| epochs.cursor_at(*first).epoch == found.epoch)
+            epochs.is_none_or(|epochs| epochs.cursor_at(*first).epoch == found.epoch)
         });
         // The ones that count before the others that share positions with them.
         found.sort_by_key(|(_, found)| (Reverse(found.epoch), found.count));
@@ -166,6 +166,12 @@ impl RawFile {
                 self.chunks.insert(first, found);
             }
         }
+        let mut upto = promised;
+        self.chunks.retain(|first, found| {
+            let follows = *first <= upto.next();
+            upto = if follows { upto.max(found.last) } else { upto };
+            follows
+        });
     }
 
     /// The epochs of the chunks, each from where the one before ends: empty ones are not known.

@@ -213,6 +213,27 @@ fn readers_of_a_repaired_log_are_told_what_is_lost() {
 }
 
 #[test]
+fn where_no_position_is_missing_nothing_is_lost() {
+    let bench = Bench::new();
+    let log = bench.open(START);
+    publish(&log, &five());
+    let before = all(&log);
+    log.close().unwrap();
+    drop(log);
+    drop(super::Lock::take(&bench.data().join("db")).unwrap());
+    // The engine takes no file without its first segment's header, which holds no message.
+    let db = bench.data().join("db");
+    let mut file = fs::read(&db).unwrap();
+    file[4] ^= 1;
+    fs::write(&db, file).unwrap();
+    let (messages, walked) = bench.walk();
+    assert_eq!((messages, walked.findings.is_sound()), (before.clone(), false));
+    assert_eq!(walked.lost_upto, None);
+    let log = bench.repair(START + 5_000);
+    assert_eq!((all(&log), log.trimmed(&filter("**"), Position::ZERO)), (before, None));
+}
+
+#[test]
 fn a_log_that_lost_its_end_gives_no_position_again() {
     let bench = Bench::new();
     let log = bench.open(START);

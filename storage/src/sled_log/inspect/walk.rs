@@ -91,6 +91,8 @@ struct Walk<'a> {
     /// The end of the last chunk, and the time of the last record.
     stored: Position,
     time: Timestamp,
+    /// No position was missing so far.
+    is_contiguous: bool,
     topics: HashSet<Topic>,
     /// Messages whose content is in fragments.
     fragmented: BTreeSet<Position>,
@@ -119,6 +121,7 @@ impl<'a> Walk<'a> {
             lost_upto: None,
             stored: Position::ZERO,
             time: Timestamp::default(),
+            is_contiguous: true,
             topics: ledger.trims.keys().cloned().collect(),
             fragmented: BTreeSet::new(),
         }
@@ -146,7 +149,11 @@ impl<'a> Walk<'a> {
     /// Notes what is missing between the last chunk and the one that begins here.
     fn miss(&mut self, next: Position) {
         let missing = (self.stored.next(), next.previous());
-        if missing.0 <= missing.1 && !self.survey.ledger.explains(missing.0, missing.1) {
+        if missing.0 > missing.1 {
+            return;
+        }
+        self.is_contiguous = false;
+        if !self.survey.ledger.explains(missing.0, missing.1) {
             self.findings.damage(Some(missing), "messages are missing");
             self.lose(missing.1);
         }
@@ -223,11 +230,14 @@ impl<'a> Walk<'a> {
 
     fn finish(mut self) -> Walked {
         let survey = self.survey;
+        let is_all_there = self.is_contiguous && survey.mark.is_some_and(|mark| mark.newest <= self.stored);
         self.stored = self.stored.max(survey.ledger.farthest_trim());
         let newest = survey.newest(self.stored);
         if survey.raw.is_some() {
-            // Nobody knows what else there was.
-            self.lose(newest);
+            // Whether a missing position was lost or trimmed, nobody knows any more.
+            if !is_all_there {
+                self.lose(newest);
+            }
         } else if let Some(engine) = &survey.engine {
             let mut orphans = engine.fragmented().filter(|position| !self.fragmented.contains(position));
             if let Some(first) = orphans.next() {
