@@ -73,6 +73,7 @@ def untold(broker: Broker, promised: Ledger, left: set[str], dice: random.Random
     for at in dice.sample(lost, min(_PROBES, len(lost))):
         cursor, topic = kept[at]
         gaps = [line for line in pages(broker.http, f"/topics/{topic}", kept[at - 1][0]) if line["kind"] == "gap"]
-        if not any(gap["to"] >= cursor for gap in gaps):
+        # Of a log that the cursor is unknown to, everything is read again.
+        if not any(gap["to"] >= cursor or gap["reason"] == "epoch" for gap in gaps):
             return f"{cursor} in {topic}"
     return ""

@@ -147,12 +147,12 @@ impl Survey {
 
     /// Decides which of the chunks that were found in the file count, and which epochs there were.
     fn settle(&mut self, newest: Position) {
-        let known = self.ledger.epochs();
+        self.epochs = self.ledger.epochs();
         let promised = self.mark.map_or(Position(u64::MAX - 1), |mark| mark.newest.max(newest));
         if let Some(raw) = &mut self.raw {
-            raw.settle(known.as_ref(), promised);
+            self.epochs = raw.epochs(&self.ledger.starts).or(self.epochs.take());
+            raw.settle(self.epochs.as_ref(), promised);
         }
-        self.epochs = known.or_else(|| self.raw.as_ref().and_then(RawFile::epochs));
     }
 
     /// The newest position that was ever given, as far as that is known.

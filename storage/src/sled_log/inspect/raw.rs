@@ -174,18 +174,22 @@ impl RawFile {
         });
     }
 
-    /// The epochs of the chunks, each from where the one before ends: empty ones are not known.
-    pub(super) fn epochs(&self) -> Option<Epochs> {
-        let mut starts: Vec<EpochStart> = Vec::new();
-        let mut first = Position(1);
-        for found in self.chunks.values() {
-            if starts.last().is_none_or(|start| start.epoch < found.epoch) {
-                let opening = if starts.is_empty() { Opening::Created } else { Opening::Unclean };
-                starts.push(EpochStart { epoch: found.epoch, first, opening });
+    /// The epochs that are known, and those of chunks whose epochs are not: each from its first chunk that was found. Before
+    /// [`RawFile::settle`].
+    pub(super) fn epochs(&self, known: &BTreeMap<u32, EpochStart>) -> Option<Epochs> {
+        let mut starts = known.clone();
+        for (first, FoundChunk { epoch, .. }) in &self.found {
+            let number = epoch.number();
+            if !known.contains_key(&number) {
+                let start = EpochStart { epoch: *epoch, first: *first, opening: Opening::Unclean };
+                let start = starts.entry(number).or_insert(start);
+                start.first = start.first.min(*first);
             }
-            first = found.last.next();
         }
-        Epochs::new(starts)
+        if let Some(mut oldest) = starts.first_entry() {
+            oldest.get_mut().first = Position(1);
+        }
+        Epochs::new(starts.into_values().collect())
     }
 
     /// The chunks that count, oldest first.

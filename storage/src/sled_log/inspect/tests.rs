@@ -15,6 +15,7 @@ use super::{
     super::{
         LogSettings, SledLog,
         chunk::{Entry, pack},
+        values::put_epoch,
     },
     InspectError, Survey, Walked, repair,
 };
@@ -264,6 +265,34 @@ fn a_log_that_lost_its_end_gives_no_position_again() {
     publish(&log, &[("a", "body six")]);
     let newest = all(&log).pop().unwrap();
     assert!(newest.cursor > seen && newest.position() == Position(6));
+}
+
+#[test]
+fn an_epoch_is_known_by_its_chunks_too() {
+    let bench = Bench::new();
+    let log = bench.open(START);
+    publish(&log, &five()[..2]);
+    log.close().unwrap();
+    drop(log);
+    let log = bench.open(START + 5_000);
+    publish(&log, &five()[2..]);
+    let before = all(&log);
+    let newest = log.epochs().current();
+    drop(log);
+    let db = bench.data().join("db");
+    drop(super::Lock::take(&db).unwrap());
+    // Every copy of the epoch's own record is spoiled.
+    let mut file = fs::read(&db).unwrap();
+    let record = put_epoch(&newest);
+    let places: Vec<usize> = memchr::memmem::find_iter(&file, &record).collect();
+    assert!(!places.is_empty());
+    for at in places {
+        file[at + record.len() - 1] ^= 1;
+    }
+    fs::write(&db, file).unwrap();
+    let (messages, walked) = bench.walk();
+    assert_eq!((messages, walked.figures.epoch), (before, Some(newest.epoch)));
+    assert!(!walked.findings.is_sound());
 }
 
 #[test]
