@@ -104,7 +104,7 @@ impl Survey {
         let db = dir.join("db");
         let lock = Lock::take(&db)?;
         let mut findings = Findings::default();
-        let mark = ledger::find_mark(dir, &mut findings)?;
+        let mut mark = ledger::find_mark(dir, &mut findings)?;
         let scratch = Scratch::copy(dir, scratch)?;
         let engine = Engine::open(scratch.dir(), &mut findings);
 
@@ -118,6 +118,11 @@ impl Survey {
         }
         if let Some(version) = ledger.foreign_format() {
             return Err(InspectError::Version(version));
+        }
+        if mark.is_some_and(|mark| ledger.id != Some(mark.id)) {
+            findings
+                .damage(None, "its watermark is of another log, so that nobody knows whether it is whole");
+            mark = None;
         }
         if engine.is_some() {
             is_sound &= ledger.check_whole(mark, newest, &mut findings);

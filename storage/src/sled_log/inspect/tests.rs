@@ -391,6 +391,20 @@ fn a_file_that_is_cut_gives_what_is_left() {
 }
 
 #[test]
+fn the_watermark_of_another_log_says_nothing() {
+    let (bench, other) = (Bench::new(), Bench::new());
+    publish(&bench.open(START), &five());
+    let log = other.open(START);
+    (0..9).for_each(|_| publish(&log, &five()));
+    let foreign = fs::read(other.data().join("watermark")).unwrap();
+    fs::write(bench.data().join("watermark"), foreign).unwrap();
+    let (messages, walked) = bench.walk();
+    assert_eq!((messages.len(), walked.findings.damages(), walked.figures.tail), (5, 1, Position(5)));
+    let log = bench.repair(START + 5_000);
+    assert_eq!((log.stats().messages, log.committed()), (5, Position(5)));
+}
+
+#[test]
 fn idempotency_keys_survive_a_repair() {
     let bench = Bench::new();
     let log = bench.open(START);
