@@ -216,3 +216,83 @@ impl RawFile {
         Ok(bytes)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::slice;
+
+    use tailwire_model::{Draft, MediaType, Message, Timestamp, Topic};
+
+    use super::{
+        super::super::chunk::{Entry, pack},
+        *,
+    };
+
+    /// A chunk of messages at these positions.
+    fn chunk(epoch: u32, positions: std::ops::RangeInclusive<u64>, topic: &str) -> (Position, Vec<u8>) {
+        let draft = || Draft::new(Topic::parse(topic).unwrap(), MediaType::NONE, "body".into());
+        let epoch = Epoch::new(epoch).unwrap();
+        let message = |position| draft().into_message(epoch, Position(position), Timestamp(1));
+        let messages: Vec<Message> = positions.map(message).collect();
+        let group = 0..messages.len();
+        let Some(Entry::Chunk(first, value)) = pack(&messages, slice::from_ref(&group)).pop() else {
+            unreachable!()
+        };
+        (first, value)
+    }
+
+    fn scanned(content: &[u8]) -> RawFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), content).unwrap();
+        RawFile::scan(file.path()).unwrap()
+    }
+
+    fn spans(raw: &RawFile) -> Vec<(u32, u64, u64)> {
+        raw.chunks().map(|chunk| (chunk.epoch.number(), chunk.first.0, chunk.last.0)).collect()
+    }
+
+    #[test]
+    fn values_are_found_wherever_they_stand() {
+        let length = chunk(1, 1..=3, "a").1.len();
+        let edge = WINDOW_BYTES - LABELLED_BYTES_MAX;
+        let places = [0, edge - length, edge, WINDOW_BYTES, 2 * edge - 3, 2 * WINDOW_BYTES + 7];
+        // Rubbish that begins like a label.
+        let mut content = b"\xF5tw\xF5\xF5tc".repeat(3 * WINDOW_BYTES / 7);
+        let end = content.len() - length;
+        for (n, at) in (0..).zip(places.into_iter().chain([end])) {
+            content[at..at + length].copy_from_slice(&chunk(1, 3 * n + 1..=3 * n + 3, "a").1);
+        }
+        let mut raw = scanned(&content);
+        raw.settle(None, Position(100));
+        assert_eq!(spans(&raw), (0..7).map(|n| (1, 3 * n + 1, 3 * n + 3)).collect::<Vec<_>>());
+        assert_eq!(raw.spoiled(), 0);
+    }
+
+    #[test]
+    fn the_latest_of_two_chunks_counts() {
+        let (first, whole) = chunk(1, 1..=4, "a");
+        let (rewritten, _) =
+            Chunk::open(first, &whole).unwrap().retain(|record| record.position.0 > 2).unwrap();
+        for content in [[whole.clone(), rewritten.clone()].concat(), [rewritten, whole].concat()] {
+            let mut raw = scanned(&content);
+            raw.settle(None, Position(100));
+            assert_eq!(raw.chunks().map(|chunk| chunk.count).collect::<Vec<_>>(), [2]);
+        }
+        for order in [[1, 2], [2, 1]] {
+            let chunks = order.map(|epoch| chunk(epoch, u64::from(epoch)..=4, "a").1);
+            let mut raw = scanned(&chunks.concat());
+            raw.settle(None, Position(100));
+            assert_eq!(spans(&raw), [(2, 2, 4)]);
+        }
+    }
+
+    #[test]
+    fn beyond_what_was_promised_nothing_follows_a_hole() {
+        let content = [1..=2, 5..=6, 7..=8, 10..=11].map(|positions| chunk(1, positions, "a").1).concat();
+        let mut raw = scanned(&content);
+        raw.settle(None, Position(6));
+        assert_eq!(spans(&raw), [(1, 1, 2), (1, 5, 6), (1, 7, 8)]);
+    }
+}
