@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::bench::BenchArgs;
+use crate::{bench::BenchArgs, log::LogArgs};
 
 /// A pub/sub message broker whose topics are URLs.
 #[derive(Debug, Parser)]
@@ -22,6 +22,8 @@ pub(crate) enum Command {
     Serve(ServeArgs),
     /// Measure a broker.
     Bench(BenchArgs),
+    /// Look at a log, mend it, carry its messages elsewhere.
+    Log(LogArgs),
 }
 
 const SERVE_NOTES: &str = "\

@@ -4,6 +4,7 @@
 mod bench;
 mod cli;
 mod config;
+mod log;
 mod serve;
 
 use std::process::ExitCode;
@@ -18,5 +19,6 @@ fn main() -> ExitCode {
     match cli::Cli::parse().command {
         cli::Command::Serve(args) => serve::run(&args),
         cli::Command::Bench(args) => bench::run(args),
+        cli::Command::Log(args) => log::run(&args),
     }
 }

@@ -1,7 +1,7 @@
 //! `tailwire serve`: from settings to a running broker, and from a signal to its end. What goes wrong before it runs is
 //! one sentence on stderr: 2 is the exit code for what was said wrong, 1 for what can't be done.
 
-mod machine;
+pub(crate) mod machine;
 mod screen;
 mod start;
 

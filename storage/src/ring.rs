@@ -11,6 +11,15 @@ use tailwire_model::{
 
 use crate::batch::Changes;
 
+/// How far messages were lost.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Lost {
+    /// Of single topics, whose messages were never stored.
+    pub(crate) topics: HashMap<Topic, Position>,
+    /// Of any topic, by damage.
+    pub(crate) everywhere: Position,
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Ring {
@@ -20,16 +29,17 @@ pub(crate) struct Ring {
     /// Where each topic's messages stand, oldest first; only topics that have any.
     positions: HashMap<Topic, VecDeque<Position>>,
     /// How far each topic lost messages, also those of earlier openings.
-    lost: HashMap<Topic, Position>,
+    lost: Lost,
+    /// Of single topics.
     farthest_lost: Position,
     /// When the rules were last carried out.
     obeyed: Timestamp,
 }
 
 impl Ring {
-    /// A ring of topics that have lost everything up to a position.
-    pub(crate) fn new(lost: HashMap<Topic, Position>) -> Self {
-        let farthest_lost = lost.values().copied().max().unwrap_or_default();
+    /// A ring of a log that has lost messages before.
+    pub(crate) fn new(lost: Lost) -> Self {
+        let farthest_lost = lost.topics.values().copied().max().unwrap_or_default();
         Self { lost, farthest_lost, ..Self::default() }
     }
 
@@ -113,16 +123,16 @@ impl Ring {
     }
 
     fn lose(&mut self, topic: &Topic, position: Position) {
-        match self.lost.get_mut(topic) {
+        match self.lost.topics.get_mut(topic) {
             Some(upto) => *upto = position.max(*upto),
-            None => drop(self.lost.insert(topic.clone(), position)),
+            None => drop(self.lost.topics.insert(topic.clone(), position)),
         }
         self.farthest_lost = position.max(self.farthest_lost);
     }
 
     /// Whether nothing is in it and nothing was ever lost.
     pub(crate) fn is_unused(&self) -> bool {
-        self.messages.is_empty() && self.lost.is_empty()
+        self.messages.is_empty() && self.lost.topics.is_empty() && self.lost.everywhere == Position::ZERO
     }
 
     /// How many messages it holds, and their bytes.
@@ -132,12 +142,18 @@ impl Ring {
 
     /// How far any topic of a filter has lost messages, where that lies beyond `after`.
     pub(crate) fn lost(&self, filter: &Filter, after: Position) -> Option<Trim> {
+        let everywhere = Trim { upto: self.lost.everywhere, reason: TrimReason::Lost };
+        Trim::farther(self.lost_of(filter, after), (everywhere.upto > after).then_some(everywhere))
+    }
+
+    fn lost_of(&self, filter: &Filter, after: Position) -> Option<Trim> {
         if self.farthest_lost <= after {
             return None;
         }
+        let topics = &self.lost.topics;
         let upto = match filter.only_topic() {
-            Some(topic) => self.lost.get(topic).copied(),
-            None => self.lost.iter().filter(|(topic, _)| filter.matches(topic)).map(|(_, upto)| *upto).max(),
+            Some(topic) => topics.get(topic).copied(),
+            None => topics.iter().filter(|(topic, _)| filter.matches(topic)).map(|(_, upto)| *upto).max(),
         };
         upto.filter(|&upto| upto > after).map(|upto| Trim { upto, reason: TrimReason::Retention })
     }

@@ -12,7 +12,7 @@ use common::{
 };
 use tailwire_core::log::{Appended, Log};
 use tailwire_model::{
-    Opening, Position, Timestamp, TrimReason,
+    Durability, Opening, Options, Position, Term, Timestamp, Trim, TrimReason,
     limits::{IDEMPOTENCY_WINDOW_MS, MESSAGE_BYTES_MAX},
 };
 use tailwire_storage::{LogSettings, OpenError, SledLog};
@@ -278,6 +278,10 @@ fn a_log_that_lost_what_was_acknowledged_is_refused_until_that_is_accepted() {
     h.open_accepting_loss(START + 2).unwrap();
     assert_eq!(bodies(h.log(), &["a"]), ["1"]);
     assert_eq!(h.log().epochs().current().opening, Opening::Unclean);
+    // Also who had seen all that is left has missed something, and is told so.
+    let told = Trim { upto: Position(2), reason: TrimReason::Lost };
+    let trimmed = |after| h.log().trimmed(&filter(&["a"]), Position(after));
+    assert_eq!((trimmed(1), trimmed(2), h.log().committed()), (Some(told), None, Position(2)));
     h.crash(|_| {});
     // Once accepted, it is what there is.
     h.open(START + 3).unwrap();
@@ -309,4 +313,18 @@ fn a_log_without_its_own_watermark_is_refused() {
         let error = h.open(START + 1).err().unwrap();
         assert!(matches!(error, OpenError::Short(_) | OpenError::Corrupt(_)), "{error}");
     }
+}
+
+#[test]
+fn positions_that_were_never_stored_are_not_given_again_after_a_kill() {
+    let mut h = OnDisk::new();
+    publish(h.log(), &[("a", "1")]);
+    let memory = Options { durability: Some(Durability::Memory), ..Options::default() };
+    h.log().set_options(&Term::parse("memory").unwrap(), memory).unwrap();
+    publish(h.log(), &[("memory", "2"), ("memory", "3")]);
+    h.reopen(true, START + 1_000);
+    // Killed before anything was stored.
+    h.reopen(false, START + 2_000);
+    assert_eq!((h.log().committed(), h.log().epochs().current().first), (Position(3), Position(4)));
+    assert_eq!(stored(append(h.log(), group(&[("a", "4")]))).first.position, Position(4));
 }

@@ -68,6 +68,8 @@ class Ledger:
         self.keyed: list[Keyed] = []
         # The highest cursor that anybody was given.
         self.newest = ""
+        # The same, without what a sound copy of a store taught.
+        self.told = ""
 
     def begin(self, topics: list[str], sizes: list[int]) -> tuple[str, list[str]]:
         """Notes a publish that is about to be sent; gives its name and its bodies."""

@@ -12,7 +12,7 @@ pub enum GapReason {
     Retention,
     /// A DELETE took them.
     Deleted,
-    /// The log was not closed in good order and lost its end.
+    /// The log was not closed in good order and lost its end, or was damaged and repaired.
     Unclean,
     /// The log is an older state of itself, as from a backup.
     Rewound,
@@ -51,6 +51,8 @@ pub enum TrimReason {
     Retention,
     /// A DELETE.
     Deleted,
+    /// Damage: what was left was saved by a repair.
+    Lost,
 }
 
 /// The highest position taken from a topic, or from any topic of a filter.
@@ -131,6 +133,7 @@ pub fn trimmed_gap(
     let reason = match trim.reason {
         TrimReason::Retention => GapReason::Retention,
         TrimReason::Deleted => GapReason::Deleted,
+        TrimReason::Lost => GapReason::Unclean,
     };
     Some(Gap { from: epochs.cursor_at(after), to, reason })
 }

@@ -17,7 +17,7 @@ use crate::config::{Listen, Threads};
 const BACKLOG: i32 = 4096;
 
 /// Sends the log to stderr; stdout is for the person at the terminal.
-pub(super) fn log_to_stderr(directives: &str) {
+pub(crate) fn log_to_stderr(directives: &str) {
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(directives))
         .with_writer(io::stderr)
@@ -29,7 +29,7 @@ pub(super) fn log_to_stderr(directives: &str) {
 
 /// Leaves out what the storage engine prints when it panics over a damaged store: the panic is caught, and told in a
 /// sentence. Every other panic is a fault of ours, and shown in full.
-pub(super) fn quiet_the_engine() {
+pub(crate) fn quiet_the_engine() {
     let show = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
         let of_engine = info.location().is_some_and(|location| location.file().contains("/sled-"));

@@ -3,20 +3,23 @@
 //! whether it brings one message or thirty.
 //!
 //! ```text
-//! version: u8  flags: u8  count: u16  last position: u64  time of the first: u64  records…  CRC-32: u32
+//! label  version: u8  flags: u8  count: u16  epoch: u32  last position: u64  time of the first: u64  records…  CRC-32: u32
 //! ```
-//! Fixed numbers are little-endian. A group that fits into a chunk stands in one chunk; a larger one fills chunks of
+//! The label has the first position, and the epoch says which of two chunks counts, where a file that the engine can't read
+//! has two of the same positions. Fixed numbers are little-endian. A group that fits into a chunk stands in one chunk; a larger one fills chunks of
 //! its own, of which only the last carries [`ENDS`]. So a chunk without that flag at the end of the log is what a
 //! crash left of a group.
 
 use std::ops::Range;
 
 use bytes::Bytes;
-use tailwire_model::{Message, Position, Timestamp};
+use tailwire_model::{Epoch, Message, Position, Timestamp};
 
 use super::{
-    codec::{Damage, Reader, seal, unseal},
+    codec::{Damage, Reader},
+    label::{self, Kind},
     record::{Content, Fragmented, RECORD_OVERHEAD, Record, put_content},
+    values::put_fragment,
 };
 
 /// Records of one chunk, in bytes. The engine splits a leaf at 16 entries, and a leaf must stay below the 128 KB
@@ -28,7 +31,8 @@ pub(crate) const FRAGMENT_BYTES: usize = 6144;
 const VERSION: u8 = 1;
 /// All groups in the chunk, and before it, are whole.
 const ENDS: u8 = 1;
-const HEADER_BYTES: usize = 20;
+/// Of the label and what follows it, up to the records.
+const HEADER_BYTES: usize = 42;
 /// A content of more than this goes into fragments.
 const INLINE_BYTES_MAX: usize = CHUNK_BYTES - 512;
 
@@ -37,31 +41,36 @@ const INLINE_BYTES_MAX: usize = CHUNK_BYTES - 512;
 pub(crate) struct Chunk {
     pub(crate) first: Position,
     pub(crate) last: Position,
+    /// The one in which it was written.
+    pub(crate) epoch: Epoch,
     /// All groups in it are whole.
     pub(crate) ends: bool,
     /// What it takes in the store.
     pub(crate) bytes: usize,
-    count: u16,
+    /// How many records it has.
+    pub(crate) count: u16,
     time: Timestamp,
     records: Bytes,
 }
 
 impl Chunk {
     /// Opens the value stored under `first`.
-    pub(crate) fn open(first: Position, sealed: &[u8]) -> Result<Self, Damage> {
-        let value = unseal(&first.0.to_be_bytes(), sealed)?;
+    pub(crate) fn open(first: Position, labelled: &[u8]) -> Result<Self, Damage> {
+        let value = label::open(Kind::Chunk, &first.0.to_be_bytes(), labelled)?;
         let mut reader = Reader(value);
         if reader.byte()? != VERSION {
             return Err(Damage("it is of an unknown version"));
         }
         let flags = reader.byte()?;
         let count = u16::from_le_bytes(reader.array()?);
+        let epoch = Epoch::new(reader.u32()?).ok_or(Damage("an epoch is too large"))?;
         let last = Position(reader.u64()?);
         let time = Timestamp(reader.u64()?);
         // A copy of its own: the engine's value is a slice of a whole page, and a body that a slow reader holds must
         // not hold that.
         let records = Bytes::copy_from_slice(reader.0);
-        Ok(Self { first, last, ends: flags & ENDS != 0, bytes: sealed.len(), count, time, records })
+        let (ends, bytes) = (flags & ENDS != 0, labelled.len());
+        Ok(Self { first, last, epoch, ends, bytes, count, time, records })
     }
 
     /// Its records, oldest first.
@@ -77,7 +86,7 @@ impl Chunk {
 
     /// The value of this chunk with only the records that `keep` keeps, and how many those are.
     pub(crate) fn retain(&self, mut keep: impl FnMut(&Record<'_>) -> bool) -> Result<(Vec<u8>, u16), Damage> {
-        let mut open = OpenChunk::new(self.first, self.time);
+        let mut open = OpenChunk::new(self.first, self.epoch, self.time);
         for record in self.records() {
             let record = record?;
             if keep(&record) {
@@ -94,16 +103,17 @@ impl Chunk {
 struct OpenChunk {
     first: Position,
     last: Position,
+    epoch: Epoch,
     time: Timestamp,
     count: u16,
     value: Vec<u8>,
 }
 
 impl OpenChunk {
-    fn new(first: Position, time: Timestamp) -> Self {
-        let mut value = Vec::with_capacity(HEADER_BYTES + CHUNK_BYTES + 4);
+    fn new(first: Position, epoch: Epoch, time: Timestamp) -> Self {
+        let mut value = label::begin(Kind::Chunk, &first.0.to_be_bytes(), HEADER_BYTES + CHUNK_BYTES);
         value.resize(HEADER_BYTES, 0);
-        Self { first, last: first, time, count: 0, value }
+        Self { first, last: first, epoch, time, count: 0, value }
     }
 
     fn has_room(&self, bytes: usize) -> bool {
@@ -117,12 +127,14 @@ impl OpenChunk {
     }
 
     fn seal(mut self, ends: bool) -> (Position, Vec<u8>) {
-        self.value[0] = VERSION;
-        self.value[1] = if ends { ENDS } else { 0 };
-        self.value[2..4].copy_from_slice(&self.count.to_le_bytes());
-        self.value[4..12].copy_from_slice(&self.last.0.to_le_bytes());
-        self.value[12..HEADER_BYTES].copy_from_slice(&self.time.0.to_le_bytes());
-        seal(&self.first.0.to_be_bytes(), &mut self.value);
+        let header = &mut self.value[..HEADER_BYTES];
+        header[18] = VERSION;
+        header[19] = if ends { ENDS } else { 0 };
+        header[20..22].copy_from_slice(&self.count.to_le_bytes());
+        header[22..26].copy_from_slice(&self.epoch.number().to_le_bytes());
+        header[26..34].copy_from_slice(&self.last.0.to_le_bytes());
+        header[34..].copy_from_slice(&self.time.0.to_le_bytes());
+        label::end(&mut self.value);
         (self.first, self.value)
     }
 }
@@ -178,16 +190,17 @@ impl Packer {
 
     fn message(&mut self, message: &Message, content: &[u8]) {
         self.finish_without_room(record_bytes(message, content.len()), false);
-        let (position, time) = (message.position(), message.time);
+        let (position, epoch, time) = (message.position(), message.cursor.epoch, message.time);
         let content = if is_inline(content.len()) {
             Content::Inline(content)
         } else {
             for (number, fragment) in (0..).zip(content.chunks(FRAGMENT_BYTES)) {
-                self.entries.push(Entry::Fragment(position, number, fragment.to_vec()));
+                let value = put_fragment(position, number, epoch, fragment);
+                self.entries.push(Entry::Fragment(position, number, value));
             }
             Content::Fragmented(Fragmented::of(message, content))
         };
-        let open = self.open.get_or_insert_with(|| OpenChunk::new(position, time));
+        let open = self.open.get_or_insert_with(|| OpenChunk::new(position, epoch, time));
         open.push(&Record { position, time, topic: message.topic().as_str(), content });
     }
 

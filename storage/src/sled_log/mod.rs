@@ -2,11 +2,15 @@
 //! writes and syncs them, and only then lets the index and the watermark show them. What is stored and where stands
 //! in `store`, the layouts in `chunk`, `record` and `values`.
 
+mod ballast;
 mod behind;
 mod chunk;
 mod commit;
+pub mod inspect;
+mod label;
 mod open;
 mod postings;
+mod promised;
 mod read;
 mod record;
 mod recover;
@@ -38,6 +42,7 @@ use uuid::Uuid;
 
 pub use self::open::{LogSettings, OpenError};
 use self::{
+    ballast::Ballast,
     behind::Behind,
     commit::{State, Writer},
     open::Opened,
@@ -54,6 +59,7 @@ use crate::{
 /// A log in a directory of its own.
 pub struct SledLog {
     store: Store,
+    ballast: Ballast,
     id: Uuid,
     epochs: Arc<Epochs>,
     writer: Mutex<Writer>,
@@ -81,7 +87,8 @@ impl SledLog {
     /// An [`OpenError`]; then no epoch was begun, unless it is [`OpenError::Io`], where that is unknown.
     pub fn open(dir: &Path, now: Timestamp, settings: &LogSettings) -> Result<Self, OpenError> {
         let opened = open::open(dir, now, settings)?;
-        let Opened { store, watermark, mark, epochs, index, rules, indexed, lost, newest, time } = opened;
+        let Opened { store, ballast, watermark, mark, epochs, index, rules, indexed, lost, newest, time } =
+            opened;
         let writer = Writer {
             batch: Batch::new(newest, time, rules.clone()),
             state: State::Open,
@@ -94,6 +101,7 @@ impl SledLog {
         let retention = Retention::new(&rules, settings.max_bytes);
         Ok(Self {
             store,
+            ballast,
             id: mark.id,
             epochs: Arc::new(epochs),
             writer: Mutex::new(writer),

@@ -2,7 +2,6 @@
 //! date (`recover`), and begins an epoch. After it returns everything found is as durable as if it had been committed.
 
 use std::{
-    collections::HashMap,
     fs::{self, File, OpenOptions},
     io,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -19,27 +18,29 @@ use tailwire_model::{Epoch, EpochStart, Epochs, Opening, Options, Position, Rule
 use uuid::Uuid;
 
 use super::{
+    ballast::Ballast,
     codec::Damage,
+    promised::{accept_loss, check_whole, find_watermark},
     recover::{self, StoredTrim},
     store::{NOT_AS_WRITTEN, Store},
     table,
-    values::{epoch_key, put_epoch, put_lost, take_epoch, take_lost, take_options, take_trim},
+    values::{EVERY_TOPIC, epoch_key, put_epoch, put_lost, take_epoch, take_lost, take_options, take_trim},
     watermark::{Mark, Watermark},
 };
-use crate::index::Index;
+use crate::{index::Index, ring::Lost};
 
 /// The version of everything stored. Another one is not guessed at.
-const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 1;
 /// The engine's cache of pages. The newest messages are in the broker's tails; this is for the catch-up behind them. What
 /// it holds beyond that stands at [`Store::touch`].
 const CACHE_BYTES: u64 = 32 << 20;
 /// A process that is just ending, or this one's last log, may hold the lock for a moment longer; the engine can't
 /// wait for it, so it is tried again.
-const LOCK_TRIES: usize = 20;
-const LOCK_PAUSE: Duration = Duration::from_millis(25);
+pub(super) const LOCK_TRIES: usize = 20;
+pub(super) const LOCK_PAUSE: Duration = Duration::from_millis(25);
 
-const META_FORMAT: &str = "format";
-const META_ID: &str = "id";
+pub(super) const META_FORMAT: &str = "format";
+pub(super) const META_ID: &str = "id";
 
 /// Why a log can't be opened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -78,6 +79,7 @@ pub struct LogSettings {
 /// What opening found.
 pub(super) struct Opened {
     pub(super) store: Store,
+    pub(super) ballast: Ballast,
     pub(super) watermark: Watermark,
     pub(super) mark: Mark,
     pub(super) epochs: Epochs,
@@ -85,8 +87,8 @@ pub(super) struct Opened {
     pub(super) rules: Arc<Rules>,
     /// How far the index is written.
     pub(super) indexed: table::Mark,
-    /// How far topics have lost messages that were never stored.
-    pub(super) lost: HashMap<Topic, Position>,
+    /// How far messages were lost that were never stored, or by damage.
+    pub(super) lost: Lost,
     /// The newest position that was ever given, as far as that is known.
     pub(super) newest: Position,
     pub(super) time: Timestamp,
@@ -95,6 +97,7 @@ pub(super) struct Opened {
 pub(super) fn open(dir: &Path, now: Timestamp, settings: &LogSettings) -> Result<Opened, OpenError> {
     let existed = dir.is_dir();
     fs::create_dir_all(dir).map_err(|error| not_writable(dir, &error))?;
+    let ballast = Ballast::before_opening(dir);
     let promised = find_watermark(dir)?;
     let db = open_db(dir)?;
     let file = OpenOptions::new().read(true).write(true).open(dir.join("db"));
@@ -109,92 +112,50 @@ pub(super) fn open(dir: &Path, now: Timestamp, settings: &LogSettings) -> Result
     let stored = last.max(proven);
     drop_fragments_after(&store, stored)?;
     let commits = store.commits().map_err(failed)?;
-    if !settings.accepts_loss {
-        check_whole(promised, id, commits, stored)?;
-    }
+    let accepted = match check_whole(promised, id, commits, stored) {
+        Err(_) if settings.accepts_loss => accept_loss(&store, promised, id, stored)?,
+        checked => checked.map(|()| Position::ZERO)?,
+    };
     let rules = Arc::new(Rules::new(settings.options.clone(), stored_options(&store)?));
 
     // Before the epoch: a crash between the two must not leave a mark that was used.
     let closed = store.take_clean(stored).map_err(failed)?;
-    // Messages that are never stored have positions, too; the index knows of some.
-    let newest = closed.unwrap_or(stored).max(table::position(&store, stored));
+    let starts = stored_epochs(&store)?;
+    // A position that an epoch has passed is not given again, whatever was stored of it: messages that are never stored
+    // have positions, too, and the index knows of some.
+    let passed = starts.last().map_or(Position::ZERO, |start| start.first.previous());
+    let known = passed.max(accepted).max(table::position(&store, stored));
+    let newest = closed.unwrap_or(stored).max(known);
     let (mut index, indexed) = recover::recover(&store, &trims, stored, newest).map_err(unreadable)?;
     store.compacted().map_err(unreadable)?.iter().for_each(|topic| index.set_compacted(topic.as_str()));
     let time = index.newest_time();
     let lost = lose_volatile(&store, &mut index, newest, time)?;
-    let epochs = begin_epoch(&store, newest, closed.is_some(), now)?;
+    let epochs = begin_epoch(&store, starts, newest, closed.is_some(), now)?;
     let promised_commits = promised.ok().flatten().map_or(0, |mark| mark.commits);
     let mark = Mark { id, commits: commits.max(promised_commits) + 1, newest: stored, in_doubt: false };
     store.write_commits(mark.commits).map_err(failed)?;
     store.sync().map_err(failed)?;
     let watermark = Watermark::begin(dir, &mark).map_err(|error| OpenError::Io(error.to_string()))?;
     sync_names(dir, existed).map_err(|error| OpenError::Io(error.to_string()))?;
-    Ok(Opened { store, watermark, mark, epochs, index, rules, indexed, lost, newest, time })
+    ballast.keep();
+    Ok(Opened { store, ballast, watermark, mark, epochs, index, rules, indexed, lost, newest, time })
 }
 
-/// What the watermark says.
-type Promised = Result<Option<Mark>, Damage>;
-
-/// What was acknowledged of this log, if it is known. Where a sync has failed since, what the kernel holds of the store
-/// may not be on the disk, and it would not be written again: it is made to forget that, so that what is read is what
-/// there is.
-fn find_watermark(dir: &Path) -> Result<Promised, OpenError> {
-    let found = Watermark::find(dir).map_err(|error| not_writable(&Watermark::path(dir), &error))?;
-    if found.is_ok_and(|mark| mark.is_some_and(|mark| mark.in_doubt))
-        && let Ok(file) = File::open(dir.join("db"))
-    {
-        tracing::warn!("the disk failed when the log was last written; what it did not take is not believed");
-        // What can still be written may be: it was never acknowledged, and does no harm.
-        let _ = file.sync_all();
-        forget_cached(&file);
-    }
-    Ok(found)
-}
-
-#[cfg(target_os = "linux")]
-fn forget_cached(file: &File) {
-    if let Err(error) = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed) {
-        tracing::warn!(%error, "the kernel does not let go of what it holds of the log");
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn forget_cached(_: &File) {}
-
-/// Whether the store holds all that was acknowledged.
-fn check_whole(promised: Promised, id: Uuid, commits: u64, stored: Position) -> Result<(), OpenError> {
-    let mark = match promised {
-        Ok(mark) => mark,
-        // A crash at the very first opening, when the watermark was made.
-        Err(_) if commits <= 1 => None,
-        Err(damage) => return Err(corrupt("its watermark", damage)),
-    };
-    match mark {
-        None if commits <= 1 => Ok(()),
-        None => {
-            Err(OpenError::Short("its watermark is missing, so that nobody knows whether it is whole".into()))
-        }
-        Some(mark) if mark.commits <= 1 && commits == 0 => Ok(()),
-        Some(mark) if mark.id != id => Err(OpenError::Short("its watermark is of another log".into())),
-        Some(mark) if commits < mark.commits || stored < mark.newest => Err(OpenError::Short(format!(
-            "it ends with commit {commits} at position {}, and commit {} at position {} was acknowledged",
-            stored.0, mark.commits, mark.newest.0,
-        ))),
-        Some(_) => Ok(()),
-    }
-}
-
-/// All messages that were never stored are lost by now: notes how far.
+/// All messages that were never stored are lost by now: notes how far. What a repair noted stays as it is.
 fn lose_volatile(
     store: &Store,
     index: &mut Index,
     newest: Position,
     time: Timestamp,
-) -> Result<HashMap<Topic, Position>, OpenError> {
-    let mut lost = HashMap::new();
+) -> Result<Lost, OpenError> {
+    let mut lost = Lost::default();
     for entry in &store.volatile {
         let (key, value) = entry.map_err(failed)?;
         let before = take_lost(&key, &value).map_err(|damage| corrupt("what was lost", damage))?;
+        if *key == *EVERY_TOPIC {
+            lost.everywhere = before;
+            continue;
+        }
         let upto = if before == Position::ZERO { newest } else { before };
         if upto != before {
             store.volatile.insert(&key, put_lost(&key, upto)).map_err(failed)?;
@@ -203,12 +164,12 @@ fn lose_volatile(
         if index.tail(&name).0 < upto {
             index.pass(name.as_str(), upto, time);
         }
-        lost.insert(name, upto);
+        lost.topics.insert(name, upto);
     }
     Ok(lost)
 }
 
-fn open_db(dir: &Path) -> Result<Db, OpenError> {
+pub(super) fn open_db(dir: &Path) -> Result<Db, OpenError> {
     for _ in 0..LOCK_TRIES {
         match try_open_db(dir) {
             Err(OpenError::Locked) => thread::sleep(LOCK_PAUSE),
@@ -232,6 +193,19 @@ fn try_open_db(dir: &Path) -> Result<Db, OpenError> {
         Ok(Err(error)) => Err(failed(error)),
         Err(_) => Err(OpenError::Corrupt(NOT_AS_WRITTEN.into())),
     }
+}
+
+/// Removes what the engine keeps to start faster. Returns how many files that were.
+pub(super) fn remove_snapshots(dir: &Path) -> io::Result<usize> {
+    let mut count = 0;
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with("snap.") {
+            fs::remove_file(entry.path())?;
+            count += 1;
+        }
+    }
+    Ok(count)
 }
 
 /// The engine takes the newest file that is named like a snapshot for one, also the torn beginning of one that a crash
@@ -318,13 +292,23 @@ fn stored_options(store: &Store) -> Result<Vec<(Term, Options)>, OpenError> {
     Ok(stored)
 }
 
-/// Lists the epochs and adds this opening's.
-fn begin_epoch(store: &Store, newest: Position, clean: bool, now: Timestamp) -> Result<Epochs, OpenError> {
+fn stored_epochs(store: &Store) -> Result<Vec<EpochStart>, OpenError> {
     let mut starts = Vec::new();
     for entry in &store.epochs {
         let (key, value) = entry.map_err(failed)?;
         starts.push(take_epoch(&key, &value).map_err(|damage| corrupt("an epoch", damage))?);
     }
+    Ok(starts)
+}
+
+/// Lists the epochs and adds this opening's.
+fn begin_epoch(
+    store: &Store,
+    mut starts: Vec<EpochStart>,
+    newest: Position,
+    clean: bool,
+    now: Timestamp,
+) -> Result<Epochs, OpenError> {
     let opening = match (starts.last(), clean) {
         (None, _) => Opening::Created,
         (Some(_), true) => Opening::Clean,
@@ -360,13 +344,13 @@ fn topic(name: &[u8]) -> Result<Topic, OpenError> {
     name.ok_or_else(|| corrupt("a topic", Damage("its name is none")))
 }
 
-fn corrupt(what: &str, Damage(damage): Damage) -> OpenError {
+pub(super) fn corrupt(what: &str, Damage(damage): Damage) -> OpenError {
     OpenError::Corrupt(format!("{what}: {damage}"))
 }
 
 // By value, as `map_err` wants it; so the next one.
 #[allow(clippy::needless_pass_by_value)]
-fn failed(error: sled::Error) -> OpenError {
+pub(super) fn failed(error: sled::Error) -> OpenError {
     match error {
         sled::Error::Io(error) => OpenError::Io(error.to_string()),
         _ => OpenError::Corrupt(NOT_AS_WRITTEN.into()),
@@ -380,7 +364,7 @@ fn unreadable(error: LogError) -> OpenError {
     }
 }
 
-fn not_writable(path: &Path, error: &io::Error) -> OpenError {
+pub(super) fn not_writable(path: &Path, error: &io::Error) -> OpenError {
     use io::ErrorKind::{AlreadyExists, NotADirectory, PermissionDenied, ReadOnlyFilesystem};
     match error.kind() {
         PermissionDenied | ReadOnlyFilesystem | NotADirectory | AlreadyExists => {

@@ -10,7 +10,7 @@
 //! | `topics` | number of a shelf | eight topics of the index |
 //! | `postings` | topic, first position | a block of a topic's postings |
 //! | `places` | topic, key | the newest message of a key, where only that is kept |
-//! | `volatile` | topic | how far messages were lost that were never stored |
+//! | `volatile` | topic, or nothing for every topic | how far messages were lost that were never stored, or by damage |
 //! | `options` | topic or pattern | what is set for it |
 //! | `epochs` | epoch | first position, how it was opened |
 //! | `meta` | `format`, `id`, `commits`, `clean`, `indexed` | the format's version, the log's id, the number of the last commit, the mark of a clean close, how far the index is written |
@@ -34,13 +34,13 @@ use super::{
     record::Fragmented,
     values::{
         fragment_key, key_key, key_span, place_key, put_key, put_lost, put_options, put_place, put_trim,
-        take_key, take_place,
+        take_fragment, take_key, take_place,
     },
 };
 use crate::batch::{Changes, Holder, Place};
 
-const META_COMMITS: &str = "commits";
-const META_CLEAN: &str = "clean";
+pub(super) const META_COMMITS: &str = "commits";
+pub(super) const META_CLEAN: &str = "clean";
 
 /// Room that the disk must have beyond what a commit brings. The engine does not recover from a full disk without
 /// being opened again, so the log stops first, with enough left to trim, tidy and close.
@@ -266,7 +266,10 @@ impl Store {
             if *key != fragment_key(position, number) {
                 return Ok(None);
             }
-            content.extend_from_slice(&value);
+            let fragment = take_fragment(&key, &value);
+            let (_, bytes) =
+                fragment.map_err(|damage| corrupt("fragments of the message", position, damage))?;
+            content.extend_from_slice(bytes);
         }
         if content.len() < is.length {
             return Ok(None);

@@ -39,6 +39,7 @@ impl SledLog {
             State::Closed => return Ok(None),
             State::Failed(why) => return Err(LogError::Failed(why.clone())),
         }
+        self.ballast.keep();
         let time = writer.batch.time(now);
         let retained = self.retain(&mut writer, time)?;
         let ring = self.tidy_ring(time);

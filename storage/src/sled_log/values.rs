@@ -1,12 +1,15 @@
 //! The small stored values: epochs, trims, options, idempotency keys, and the mark of a clean close. Each is sealed with its
-//! key. Numbers in keys are big-endian, so that the engine's order is theirs; in values they are little-endian.
+//! key, or labelled with it where a repair needs it. Numbers in keys are big-endian, so that the engine's order is theirs; in values they are little-endian.
 
 use tailwire_model::{
     Bound, Cursor, Durability, Epoch, EpochStart, Fingerprint, Keep, Opening, Options, Position, Timestamp,
     Trim, TrimReason, admission::KeyRecord, limits::IDEMPOTENCY_WINDOW_MS,
 };
 
-use super::codec::{Damage, Reader, seal, unseal};
+use super::{
+    codec::{Damage, Reader, seal, unseal},
+    label::{self, Kind},
+};
 use crate::batch::Place;
 
 /// Key of an epoch.
@@ -16,19 +19,20 @@ pub(crate) fn epoch_key(epoch: Epoch) -> [u8; 4] {
 
 /// Value of an epoch.
 pub(crate) fn put_epoch(start: &EpochStart) -> Vec<u8> {
-    let mut value = start.first.0.to_le_bytes().to_vec();
+    let mut value = label::begin(Kind::Epoch, &epoch_key(start.epoch), 9);
+    value.extend_from_slice(&start.first.0.to_le_bytes());
     value.push(match start.opening {
         Opening::Created => 0,
         Opening::Clean => 1,
         Opening::Unclean => 2,
     });
-    seal(&epoch_key(start.epoch), &mut value);
+    label::end(&mut value);
     value
 }
 
 /// An epoch from its key and value.
-pub(crate) fn take_epoch(key: &[u8], sealed: &[u8]) -> Result<EpochStart, Damage> {
-    let mut reader = Reader(unseal(key, sealed)?);
+pub(crate) fn take_epoch(key: &[u8], labelled: &[u8]) -> Result<EpochStart, Damage> {
+    let mut reader = Reader(label::open(Kind::Epoch, key, labelled)?);
     let number = u32::from_be_bytes(Reader(key).array()?);
     let epoch = Epoch::new(number).ok_or(Damage("an epoch is too large"))?;
     let first = Position(reader.u64()?);
@@ -43,23 +47,26 @@ pub(crate) fn take_epoch(key: &[u8], sealed: &[u8]) -> Result<EpochStart, Damage
 
 /// Value of a trim: beside it the time of the topic's newest message, which the store may not hold much longer.
 pub(crate) fn put_trim(topic: &[u8], trim: Trim, tail_time: Timestamp) -> Vec<u8> {
-    let mut value = trim.upto.0.to_le_bytes().to_vec();
+    let mut value = label::begin(Kind::Trim, topic, 17);
+    value.extend_from_slice(&trim.upto.0.to_le_bytes());
     value.extend_from_slice(&tail_time.0.to_le_bytes());
     value.push(match trim.reason {
         TrimReason::Retention => 0,
         TrimReason::Deleted => 1,
+        TrimReason::Lost => 2,
     });
-    seal(topic, &mut value);
+    label::end(&mut value);
     value
 }
 
 /// A trim from its topic and value.
-pub(crate) fn take_trim(topic: &[u8], sealed: &[u8]) -> Result<(Trim, Timestamp), Damage> {
-    let mut reader = Reader(unseal(topic, sealed)?);
+pub(crate) fn take_trim(topic: &[u8], labelled: &[u8]) -> Result<(Trim, Timestamp), Damage> {
+    let mut reader = Reader(label::open(Kind::Trim, topic, labelled)?);
     let (upto, time) = (Position(reader.u64()?), Timestamp(reader.u64()?));
     let reason = match reader.byte()? {
         0 => TrimReason::Retention,
         1 => TrimReason::Deleted,
+        2 => TrimReason::Lost,
         _ => return Err(Damage("a trim has an unknown reason")),
     };
     Ok((Trim { upto, reason }, time))
@@ -179,16 +186,36 @@ pub(crate) fn take_place(key: &[u8], sealed: &[u8]) -> Result<Vec<(Cursor, usize
     Ok(holders)
 }
 
+/// The key under which stands how far any topic may have lost messages, as a repair found. No topic is named so.
+pub(crate) const EVERY_TOPIC: &[u8] = b"";
+
 /// Value of a topic with messages that are never stored: how far it has lost them, zero as long as it is not known.
 pub(crate) fn put_lost(topic: &[u8], upto: Position) -> Vec<u8> {
-    let mut value = upto.0.to_le_bytes().to_vec();
-    seal(topic, &mut value);
+    let mut value = label::begin(Kind::Lost, topic, 8);
+    value.extend_from_slice(&upto.0.to_le_bytes());
+    label::end(&mut value);
     value
 }
 
 /// How far a topic has lost messages that were never stored.
-pub(crate) fn take_lost(topic: &[u8], sealed: &[u8]) -> Result<Position, Damage> {
-    Reader(unseal(topic, sealed)?).u64().map(Position)
+pub(crate) fn take_lost(topic: &[u8], labelled: &[u8]) -> Result<Position, Damage> {
+    Reader(label::open(Kind::Lost, topic, labelled)?).u64().map(Position)
+}
+
+/// Value of a fragment, with the epoch of its message, as in a chunk.
+pub(crate) fn put_fragment(position: Position, number: u32, epoch: Epoch, bytes: &[u8]) -> Vec<u8> {
+    let mut value = label::begin(Kind::Fragment, &fragment_key(position, number), 4 + bytes.len());
+    value.extend_from_slice(&epoch.number().to_le_bytes());
+    value.extend_from_slice(bytes);
+    label::end(&mut value);
+    value
+}
+
+/// The epoch and the bytes of a fragment from its key and value.
+pub(crate) fn take_fragment<'a>(key: &[u8], labelled: &'a [u8]) -> Result<(Epoch, &'a [u8]), Damage> {
+    let mut reader = Reader(label::open(Kind::Fragment, key, labelled)?);
+    let epoch = Epoch::new(reader.u32()?).ok_or(Damage("an epoch is too large"))?;
+    Ok((epoch, reader.0))
 }
 
 /// Key of a fragment.
@@ -212,7 +239,7 @@ mod tests {
             let start = EpochStart { epoch, first: Position(9), opening };
             assert_eq!(take_epoch(&epoch_key(epoch), &put_epoch(&start)), Ok(start));
         }
-        for reason in [TrimReason::Retention, TrimReason::Deleted] {
+        for reason in [TrimReason::Retention, TrimReason::Deleted, TrimReason::Lost] {
             let trim = Trim { upto: Position(77), reason };
             let value = put_trim(b"a/b", trim, Timestamp(5));
             assert_eq!(take_trim(b"a/b", &value), Ok((trim, Timestamp(5))));

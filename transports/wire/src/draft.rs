@@ -77,12 +77,17 @@ impl<'a> Object<'a> {
         serde_json::from_str(json).map_err(|error| invalid(error.to_string()))
     }
 
-    /// The draft that the object describes.
+    /// The draft that the object describes. Without a type it is JSON.
     pub(crate) fn into_draft(self) -> Result<Draft, Problem> {
+        self.into_draft_or(MediaType::JSON)
+    }
+
+    /// The draft that the object describes, of this type where it has none of its own.
+    pub(crate) fn into_draft_or(self, untyped: MediaType) -> Result<Draft, Problem> {
         let topic = self.topic.ok_or_else(|| missing("topic"))?;
         let topic = writable(one_topic(&string("topic", topic)?)?)?;
         let media_type = match self.media_type {
-            None => MediaType::JSON,
+            None => untyped,
             Some(raw) => media_type(&string("type", raw)?)?,
         };
         let body = self.body(&media_type)?;

@@ -20,6 +20,7 @@ pub mod publish;
 pub mod query;
 pub mod request;
 pub mod sse;
+pub mod stored;
 pub mod time;
 
 pub use format::{ENCODERS, Format};

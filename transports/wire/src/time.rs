@@ -24,6 +24,25 @@ pub fn rfc3339(time: Timestamp) -> [u8; TIME_CHARS] {
     out
 }
 
+/// The time of such a text, to the character as [`rfc3339`] writes it.
+pub fn parse_rfc3339(text: &str) -> Option<Timestamp> {
+    let number = |at: std::ops::Range<usize>| text.get(at)?.parse::<u64>().ok();
+    let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
+    let time = ((number(11..13)? * 60 + number(14..16)?) * 60 + number(17..19)?) * 1000 + number(20..23)?;
+    let own = Timestamp(day_of(year, month, day)? * DAY_MS + time);
+    // Whatever a part was that no such time has, it comes out otherwise.
+    (rfc3339(own) == *text.as_bytes()).then_some(own)
+}
+
+/// The day that [`civil`] takes apart.
+fn day_of(year: u64, month: u64, day: u64) -> Option<u64> {
+    let year = year.checked_sub(u64::from(month <= 2))?;
+    let from_march = (month + 9) % 12;
+    let day_of_year = (153 * from_march + 2) / 5 + day.checked_sub(1)?;
+    let days = 365 * year + year / 4 - year / 100 + year / 400 + day_of_year;
+    days.checked_sub(719_468)
+}
+
 /// Year, month and day of a day counted from 1970-01-01, in the Gregorian calendar. Years are taken to begin in March,
 /// so that the leap day is the last of its year and months follow a straight line.
 const fn civil(days: u64) -> (u64, u64, u64) {
@@ -52,6 +71,24 @@ mod tests {
 
     fn check(ms: u64, expect: &str) {
         assert_eq!(std::str::from_utf8(&rfc3339(Timestamp(ms))), Ok(expect));
+    }
+
+    #[test]
+    fn what_is_written_is_parsed() {
+        for day in 0..40_000 {
+            let time = Timestamp(day * DAY_MS + 7 * day);
+            let text = rfc3339(time);
+            assert_eq!(parse_rfc3339(std::str::from_utf8(&text).unwrap()), Some(time));
+        }
+        for text in [
+            "",
+            "2026-11-21T10:00:00Z",
+            "2026-02-30T10:00:00.123Z",
+            "2026-11-21 10:00:00.123Z",
+            "äöüäöüäöüäöü",
+        ] {
+            assert_eq!(parse_rfc3339(text), None);
+        }
     }
 
     #[test]

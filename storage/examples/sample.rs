@@ -1,0 +1,19 @@
+//! Makes the stored sample of the format of today anew: `cargo run -p tailwire-storage --example sample`. A sample of a
+//! format that was released stays as it is; it is what proves that such logs can still be opened.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a tool for whoever changes the format")]
+
+#[path = "../tests/sample/mod.rs"]
+mod sample;
+
+use std::fs;
+
+fn main() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("log");
+    sample::make(&log);
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/samples/format-1.txt");
+    let text = sample::pack(&log);
+    fs::write(path, &text).unwrap();
+    println!("{path}: {} bytes", text.len());
+}

@@ -1,0 +1,124 @@
+//! What the engine makes of a copy of the log's files. It asserts what it reads, so whatever is asked of it may end in a
+//! panic; here that is an answer like others.
+
+use std::{
+    fs::OpenOptions,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+};
+
+use sled::{IVec, Tree};
+use tailwire_model::{Epoch, Position};
+
+use super::{
+    super::{
+        chunk::Chunk,
+        open::{open_db, remove_snapshots},
+        store::Store,
+        values::{fragment_key, take_fragment},
+    },
+    Findings,
+};
+
+/// The store in a copy.
+pub(super) struct Engine(Store);
+
+/// The engine does not read on.
+#[derive(Debug)]
+pub(super) struct Tripped;
+
+impl Engine {
+    /// Opens a copy, if the engine takes it.
+    pub(super) fn open(copy: &Path, findings: &mut Findings) -> Option<Self> {
+        if let Some(store) = open_store(copy) {
+            return Some(Self(store));
+        }
+        // What it keeps to start faster may be all that is damaged; it can do without.
+        if remove_snapshots(copy).is_ok_and(|count| count > 0)
+            && let Some(store) = open_store(copy)
+        {
+            findings
+                .damage(None, "the engine refuses its files with their snapshot; it opens them without it");
+            return Some(Self(store));
+        }
+        findings.damage(None, "the engine refuses its files");
+        None
+    }
+
+    pub(super) fn store(&self) -> &Store {
+        &self.0
+    }
+
+    /// Reads all chunks and fragments. Answers the newest position, or nothing where any of them is damaged.
+    pub(super) fn probe(&self) -> Option<Position> {
+        let mut newest = Position::ZERO;
+        for entry in entries(&self.0.chunks) {
+            newest = open_chunk(&entry.ok()?)?.last;
+        }
+        for entry in entries(&self.0.fragments) {
+            let (key, value) = entry.ok()?;
+            take_fragment(&key, &value).ok()?;
+        }
+        Some(newest)
+    }
+
+    /// The chunks, oldest first; after a [`Engine::probe`] that found no damage.
+    pub(super) fn chunks(&self) -> impl Iterator<Item = Chunk> {
+        entries(&self.0.chunks).map_while(|entry| open_chunk(&entry.ok()?))
+    }
+
+    /// A fragment of a message.
+    pub(super) fn fragment(&self, position: Position, number: u32, epoch: Epoch) -> Option<Vec<u8>> {
+        let key = fragment_key(position, number);
+        let value = catch_unwind(AssertUnwindSafe(|| self.0.fragments.get(key))).ok()?.ok()??;
+        let (found, bytes) = take_fragment(&key, &value).ok()?;
+        (found == epoch).then(|| bytes.to_vec())
+    }
+
+    /// The positions of all fragments.
+    pub(super) fn fragmented(&self) -> impl Iterator<Item = Position> {
+        let keys = entries(&self.0.fragments).map_while(Result::ok);
+        let position = |key: &[u8]| key.first_chunk().map(|first| Position(u64::from_be_bytes(*first)));
+        keys.filter_map(move |(key, _)| position(&key))
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        // When it is dropped it syncs, and panics if it can't: a copy that goes now needs no sync.
+        std::mem::forget(self.0.db.clone());
+    }
+}
+
+fn open_store(copy: &Path) -> Option<Store> {
+    let opened = catch_unwind(AssertUnwindSafe(|| {
+        let db = open_db(copy).ok()?;
+        let file = OpenOptions::new().read(true).write(true).open(copy.join("db")).ok()?;
+        Store::new(db, Box::new(file), copy).ok()
+    }));
+    opened.ok().flatten()
+}
+
+fn open_chunk((key, value): &(IVec, IVec)) -> Option<Chunk> {
+    let first = u64::from_be_bytes(key.as_ref().try_into().ok()?);
+    Chunk::open(Position(first), value).ok()
+}
+
+/// The entries of a tree, up to where the engine trips.
+pub(super) fn entries(tree: &Tree) -> impl Iterator<Item = Result<(IVec, IVec), Tripped>> {
+    let mut entries = tree.iter();
+    let mut is_over = false;
+    std::iter::from_fn(move || {
+        if is_over {
+            return None;
+        }
+        match catch_unwind(AssertUnwindSafe(|| entries.next())) {
+            Ok(None) => None,
+            Ok(Some(Ok(entry))) => Some(Ok(entry)),
+            Ok(Some(Err(_))) | Err(_) => {
+                is_over = true;
+                Some(Err(Tripped))
+            }
+        }
+    })
+}

@@ -1,0 +1,96 @@
+//! The lock of a log that is looked at, and the copy of its files that the engine gets instead of them.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+    process, thread,
+};
+
+use fs2::FileExt;
+
+use super::{
+    super::{
+        ballast,
+        open::{LOCK_PAUSE, LOCK_TRIES},
+    },
+    InspectError, bytes_below, io_error,
+};
+
+/// The engine's own lock. It goes with the file.
+pub(super) struct Lock {
+    _db: File,
+}
+
+impl Lock {
+    /// Locks the engine's file.
+    pub(super) fn take(db: &Path) -> Result<Self, InspectError> {
+        let file = File::open(db).map_err(|error| match (error.kind(), db.parent()) {
+            (io::ErrorKind::NotFound, Some(dir)) => InspectError::Missing(dir.into()),
+            _ => io_error(db)(error),
+        })?;
+        for _ in 0..LOCK_TRIES {
+            if FileExt::try_lock_exclusive(&file).is_ok() {
+                return Ok(Self { _db: file });
+            }
+            thread::sleep(LOCK_PAUSE);
+        }
+        Err(InspectError::Locked)
+    }
+}
+
+/// A folder that is gone when this is dropped.
+pub(super) struct Scratch {
+    dir: PathBuf,
+    bytes: u64,
+}
+
+impl Scratch {
+    /// Copies a log into a folder of its own in `parent`, or else beside the log.
+    pub(super) fn copy(log: &Path, parent: Option<&Path>) -> Result<Self, InspectError> {
+        let log = log.canonicalize().map_err(io_error(log))?;
+        let bytes = bytes_below(&log).map_err(io_error(&log))?;
+        let folder = parent.or(log.parent()).unwrap_or(&log);
+        let available = fs2::available_space(folder).map_err(io_error(folder))?;
+        if available < bytes {
+            return Err(InspectError::NoRoom { folder: folder.into(), needed: bytes, available });
+        }
+        let name = log.file_name().unwrap_or_default().to_string_lossy();
+        let dir = folder.join(format!("{name}.scratch-{}", process::id()));
+        fs::create_dir(&dir).map_err(io_error(&dir))?;
+        let scratch = Self { dir, bytes };
+        copy_below(&log, &scratch.dir)?;
+        Ok(scratch)
+    }
+
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The bytes of the log's files.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.dir) {
+            tracing::warn!(%error, folder = %self.dir.display(), "a copy could not be removed");
+        }
+    }
+}
+
+fn copy_below(from: &Path, to: &Path) -> Result<(), InspectError> {
+    for entry in fs::read_dir(from).map_err(io_error(from))? {
+        let entry = entry.map_err(io_error(from))?;
+        let (path, target) = (entry.path(), to.join(entry.file_name()));
+        if entry.file_type().map_err(io_error(&path))?.is_dir() {
+            fs::create_dir(&target).map_err(io_error(&target))?;
+            copy_below(&path, &target)?;
+        } else if entry.file_name() != ballast::NAME {
+            fs::copy(&path, &target).map_err(io_error(&path))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,93 @@
+//! What was promised of a log, and whether it is kept: the watermark against what the store holds. Decides nothing about
+//! what the store holds; that is `open`'s.
+
+use std::{fs::File, path::Path};
+
+use tailwire_model::Position;
+use uuid::Uuid;
+
+use super::{
+    codec::Damage,
+    open::{OpenError, corrupt, failed, not_writable},
+    store::Store,
+    values::{EVERY_TOPIC, put_lost},
+    watermark::{Mark, Watermark},
+};
+
+/// What the watermark says.
+pub(super) type Promised = Result<Option<Mark>, Damage>;
+
+/// What was acknowledged of this log, if it is known. Where a sync has failed since, what the kernel holds of the store
+/// may not be on the disk, and it would not be written again: it is made to forget that, so that what is read is what
+/// there is.
+pub(super) fn find_watermark(dir: &Path) -> Result<Promised, OpenError> {
+    let found = Watermark::find(dir).map_err(|error| not_writable(&Watermark::path(dir), &error))?;
+    if found.is_ok_and(|mark| mark.is_some_and(|mark| mark.in_doubt))
+        && let Ok(file) = File::open(dir.join("db"))
+    {
+        tracing::warn!("the disk failed when the log was last written; what it did not take is not believed");
+        // What can still be written may be: it was never acknowledged, and does no harm.
+        let _ = file.sync_all();
+        forget_cached(&file);
+    }
+    Ok(found)
+}
+
+#[cfg(target_os = "linux")]
+fn forget_cached(file: &File) {
+    if let Err(error) = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed) {
+        tracing::warn!(%error, "the kernel does not let go of what it holds of the log");
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn forget_cached(_: &File) {}
+
+/// Whether the store holds all that was acknowledged.
+pub(super) fn check_whole(
+    promised: Promised,
+    id: Uuid,
+    commits: u64,
+    stored: Position,
+) -> Result<(), OpenError> {
+    let mark = match promised {
+        Ok(mark) => mark,
+        // A crash at the very first opening, when the watermark was made.
+        Err(_) if commits <= 1 => None,
+        Err(damage) => return Err(corrupt("its watermark", damage)),
+    };
+    match mark {
+        None if commits <= 1 => Ok(()),
+        None => {
+            Err(OpenError::Short("its watermark is missing, so that nobody knows whether it is whole".into()))
+        }
+        Some(mark) if mark.commits <= 1 && commits == 0 => Ok(()),
+        Some(mark) if mark.id != id => Err(OpenError::Short("its watermark is of another log".into())),
+        Some(mark) if commits < mark.commits || stored < mark.newest => Err(OpenError::Short(format!(
+            "it ends with commit {commits} at position {}, and commit {} at position {} was acknowledged",
+            stored.0, mark.commits, mark.newest.0,
+        ))),
+        Some(_) => Ok(()),
+    }
+}
+
+/// Notes for every topic how far messages were acknowledged that are not there any more, where that is known, and returns
+/// it: whoever has not seen them is told, wherever their cursor stands.
+pub(super) fn accept_loss(
+    store: &Store,
+    promised: Promised,
+    id: Uuid,
+    stored: Position,
+) -> Result<Position, OpenError> {
+    let upto = match promised {
+        Ok(Some(mark)) if mark.id == id && mark.newest > stored => mark.newest,
+        _ => return Ok(Position::ZERO),
+    };
+    tracing::warn!(
+        from = stored.next().0,
+        to = upto.0,
+        "messages that were acknowledged are lost, as was accepted"
+    );
+    store.volatile.insert(EVERY_TOPIC, put_lost(EVERY_TOPIC, upto)).map_err(failed)?;
+    Ok(upto)
+}

@@ -1,0 +1,79 @@
+//! Logs of an old format stay openable: the stored sample was written when the format was fixed, and everything in it is
+//! still found.
+
+#![allow(clippy::unwrap_used)]
+
+mod sample;
+
+use std::{convert::Infallible, path::PathBuf};
+
+use sample::{MINUTE_MS, START};
+use tailwire_core::log::{Appended, Budget, Log};
+use tailwire_model::{Filter, Keep, Message, Position, Term, Timestamp, Topic, Trim, TrimReason};
+use tailwire_storage::{LogSettings, SledLog, inspect::Survey};
+use tempfile::TempDir;
+
+const FORMAT_1: &str = include_str!("samples/format-1.txt");
+const UNBOUNDED: Budget = Budget { messages: usize::MAX, bytes: usize::MAX, scan_bytes: usize::MAX };
+
+fn unpacked() -> (TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("log");
+    sample::unpack(FORMAT_1, &log).unwrap();
+    (dir, log)
+}
+
+fn filter(text: &str) -> Filter {
+    Filter::from(Term::parse(text).unwrap())
+}
+
+fn described(message: &Message) -> (String, u64, String, String, Vec<u8>) {
+    let media_type = message.draft.media_type.as_str().unwrap_or_default().to_owned();
+    let topic = message.topic().as_str().to_owned();
+    (message.cursor.to_string(), message.time.0, topic, media_type, message.draft.body.to_vec())
+}
+
+fn expected() -> Vec<(String, u64, String, String, Vec<u8>)> {
+    let owned = |(cursor, time, topic, media_type, body): (&str, u64, &str, &str, Vec<u8>)| {
+        (cursor.to_owned(), time, topic.to_owned(), media_type.to_owned(), body)
+    };
+    sample::messages().into_iter().map(owned).collect()
+}
+
+#[test]
+fn format_1_is_opened_and_holds_what_it_held() {
+    let (_dir, log) = unpacked();
+    let log = SledLog::open(&log, Timestamp(START + 3 * MINUTE_MS), &LogSettings::default()).unwrap();
+    let page = log.read(&filter("**"), Position::ZERO, Position::MAX, UNBOUNDED).unwrap();
+    assert_eq!(page.messages.iter().map(described).collect::<Vec<_>>(), expected());
+    let extras = page.messages[4].draft.extras.as_deref().unwrap();
+    assert_eq!((extras.key.as_deref(), extras.event.as_deref()), (Some("k"), Some("changed")));
+    assert_eq!(extras.headers, [("x-source".to_owned(), "sample".to_owned())]);
+
+    let trimmed = |term| log.trimmed(&filter(term), Position::ZERO);
+    let trim = |upto, reason| Some(Trim { upto: Position(upto), reason });
+    assert_eq!(trimmed("deleted"), trim(8, TrimReason::Deleted));
+    assert_eq!(trimmed("bounded"), trim(9, TrimReason::Retention));
+    assert_eq!(trimmed("memory"), trim(11, TrimReason::Retention));
+    assert_eq!(trimmed("a"), None);
+    let rule = |topic| log.rules().of(&Topic::parse(topic).unwrap());
+    assert_eq!((rule("kept/x").keep, rule("bounded").max_messages), (Keep::Compact, Some(2)));
+    assert_eq!(log.epochs().starts().len(), 4);
+    assert_eq!(log.committed(), Position(12));
+
+    let replayed = log.append(vec![sample::keyed()], Timestamp(START + 5)).unwrap();
+    assert!(matches!(replayed[0], Appended::Replayed(stored) if stored.first.position == Position(7)));
+}
+
+#[test]
+fn format_1_is_sound() {
+    let (_dir, log) = unpacked();
+    let survey = Survey::open(&log, None).unwrap();
+    let mut messages = Vec::new();
+    let Ok(walked) = survey.walk(|message| {
+        messages.push(described(&message));
+        Ok::<_, Infallible>(())
+    });
+    assert!(walked.findings.is_sound(), "{:?}", walked.findings);
+    assert_eq!(messages, expected());
+}
