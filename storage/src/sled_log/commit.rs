@@ -34,6 +34,8 @@ pub(super) struct Writer {
     pub(super) synced: Mark,
     /// Since when something is written and not synced. By the clock that never stands still: this is a promise.
     pub(super) unsynced: Option<Instant>,
+    /// Bytes that were written since the engine's file was last cleaned.
+    pub(super) uncleaned: u64,
     /// Topics of which the store knows that messages of theirs are not in it.
     pub(super) volatile: HashSet<Topic>,
 }
@@ -99,6 +101,7 @@ impl SledLog {
         }
         let newest = self.store.write(changes, &self.epochs, mark.commits).map_err(store::failed)?;
         writer.mark = Mark { newest: newest.unwrap_or(mark.newest), ..mark };
+        writer.uncleaned += changes.bytes as u64;
         let since = *writer.unsynced.get_or_insert_with(Instant::now);
         if changes.promised || since.elapsed() >= RELAXED_FLUSH {
             self.sync(writer)?;

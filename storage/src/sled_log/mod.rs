@@ -96,6 +96,7 @@ impl SledLog {
             mark,
             synced: mark,
             unsynced: None,
+            uncleaned: 0,
             volatile: HashSet::new(),
         };
         let retention = Retention::new(&rules, settings.max_bytes);

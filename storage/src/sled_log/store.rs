@@ -41,6 +41,10 @@ use crate::batch::{Changes, Holder, Place};
 
 pub(super) const META_COMMITS: &str = "commits";
 pub(super) const META_CLEAN: &str = "clean";
+const META_TURN: &str = "turn";
+
+/// Changes after which the engine writes a page anew.
+const CHANGES_PER_PAGE: u64 = 11;
 
 /// Room that the disk must have beyond what a commit brings. The engine does not recover from a full disk without
 /// being opened again, so the log stops first, with enough left to trim, tidy and close.
@@ -165,6 +169,16 @@ impl Store {
     /// Writes the number of a commit.
     pub(crate) fn write_commits(&self, commits: u64) -> sled::Result<()> {
         self.meta.insert(META_COMMITS, &commits.to_le_bytes()).map(drop)
+    }
+
+    /// Has the engine move some pages out of segments of its file that are half empty, so that these can be used again. It
+    /// moves one whenever it writes a page anew, and else only in a thread that syncs every so often whether there is
+    /// anything to sync. So a small page is written anew, by changing it as often as that takes.
+    pub(crate) fn clean(&self, pages: u64) -> sled::Result<()> {
+        for turn in 0..pages * CHANGES_PER_PAGE {
+            self.meta.insert(META_TURN, &turn.to_le_bytes())?;
+        }
+        Ok(())
     }
 
     /// The number of the last commit; zero if there was none.

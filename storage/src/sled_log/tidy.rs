@@ -24,6 +24,12 @@ use crate::{
 const STEP_MESSAGES: usize = 256;
 /// In so many steps all superseded messages are gone through, if there are many.
 const STEPS_PER_ROUND: usize = 16;
+/// Bytes of messages for which a page is moved out of a half-empty segment: about as many as stand in one.
+const BYTES_PER_CLEANING: u64 = 4 << 10;
+/// Pages that one step moves.
+const STEP_CLEANINGS: u64 = 128;
+/// What the engine's file may take beside the messages and half as much again, before it is cleaned.
+const DISK_BYTES_FREE: u64 = 16 << 20;
 /// Expired keys that one step removes.
 const STEP_KEYS: usize = 512;
 /// Messages of a topic that one step compacts.
@@ -47,8 +53,9 @@ impl SledLog {
         let buried = self.bury_step(&mut writer)?;
         let expired = self.expire_keys(time)?;
         let behind = self.write_behind_step(&writer)?.then_some(0);
+        let cleaned = self.clean(&mut writer)?;
         let flushed = self.flush(&mut writer)?;
-        Ok([retained, ring, compacted, buried, expired, behind, flushed].into_iter().flatten().min())
+        Ok([retained, ring, compacted, buried, expired, behind, cleaned, flushed].into_iter().flatten().min())
     }
 
     /// Trims what retention finds.
@@ -242,6 +249,24 @@ impl SledLog {
             self.store.chunks.insert(key, value).map_err(failed)?;
         }
         Ok(())
+    }
+
+    /// Keeps the engine's file in bounds: where it takes much more than what it holds, it is cleaned in proportion to what
+    /// is written.
+    fn clean(&self, writer: &mut Writer) -> Result<Option<u64>, LogError> {
+        let pages = (writer.uncleaned / BYTES_PER_CLEANING).min(STEP_CLEANINGS);
+        if pages == 0 {
+            return Ok(None);
+        }
+        let live = self.index.read().bytes();
+        let disk = self.store.db.size_on_disk().map_err(failed)?;
+        if disk <= live + live / 2 + DISK_BYTES_FREE {
+            writer.uncleaned = 0;
+            return Ok(None);
+        }
+        writer.uncleaned -= pages * BYTES_PER_CLEANING;
+        self.store.clean(pages).map_err(failed)?;
+        Ok(Some(0))
     }
 
     /// Removes keys of spans that are over.
