@@ -171,7 +171,8 @@ impl Retention {
         }
         for info in infos {
             let rule = rules.of(&info.topic);
-            if rule.keep != Keep::All && info.messages > 1 {
+            // A single one too: else nobody would know whose place the next one takes.
+            if rule.keep != Keep::All && info.messages > 0 {
                 self.uncompacted.insert(info.topic.clone(), Compaction::default());
             }
             if is_bounded(rules, &info.topic) {
