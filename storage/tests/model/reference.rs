@@ -1,0 +1,482 @@
+//! What a log must be: all messages that were ever appended, in a `Vec`, and the rules of `docs/PROTOCOL.md` carried out by
+//! looking at every one. It shares no code with the storage and nothing with the rules of the model crate: patterns, options,
+//! keys, conditions and retention are written here once more, in the plainest way there is.
+
+use std::collections::BTreeMap;
+
+use tailwire_model::{Cursor, Durability, Epoch, Keep, Options, Position, Trim, TrimReason};
+
+/// The terms that options are set for, the most special one first (docs/PROTOCOL.md, "Options").
+pub(crate) const TERMS: [&str; 6] = ["a/x", "m/x", "a/*", "m/*", "*/x", "**"];
+/// A receipt is replayed for ten minutes.
+pub(crate) const KEY_MS: u64 = 600_000;
+
+/// A message, dead or alive.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    pub(crate) position: u64,
+    pub(crate) epoch: Epoch,
+    pub(crate) time: u64,
+    pub(crate) draft: Draft,
+    /// It is in memory alone.
+    pub(crate) volatile: bool,
+    /// How its topic was kept when it came.
+    keep: Keep,
+    /// The first position of its group.
+    group: u64,
+    /// A newer one has taken its place.
+    superseded: bool,
+}
+
+/// A message to append.
+#[derive(Debug, Clone)]
+pub(crate) struct Draft {
+    pub(crate) topic: String,
+    pub(crate) key: Option<String>,
+    pub(crate) body: String,
+}
+
+impl Draft {
+    pub(crate) fn cost(&self) -> u64 {
+        (64 + self.topic.len() + self.key.as_ref().map_or(0, String::len) + self.body.len()) as u64
+    }
+}
+
+/// What must hold for a group.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Given {
+    Nothing,
+    NeverWritten,
+    /// The first draft's topic has nothing after this.
+    NothingAfter(u64),
+}
+
+/// What must become of a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Stored { first: Cursor, count: usize, time: u64 },
+    Replayed { first: Cursor, count: usize, time: u64 },
+    KeyReused,
+    ConditionFailed(u64),
+}
+
+/// What an idempotency key was used for.
+#[derive(Debug, Clone, Copy)]
+struct Record {
+    request: u8,
+    first: Cursor,
+    count: usize,
+    time: u64,
+}
+
+/// What is known of a topic apart from its messages.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Name {
+    /// The newest message ever, and its time.
+    pub(crate) tail: u64,
+    pub(crate) time: u64,
+    /// How far it was trimmed; and each place up to which it was, since what is certainly on the disk.
+    trimmed: Option<Trim>,
+    history: Vec<Option<Trim>>,
+    /// It had messages that were in memory alone, and lost them up to here.
+    in_memory: bool,
+    lost: u64,
+}
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub(crate) struct Reference {
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) names: BTreeMap<String, Name>,
+    pub(crate) committed: u64,
+    pub(crate) epoch: Epoch,
+    /// The bound of the whole log.
+    max_bytes: Option<u64>,
+    newest: u64,
+    options: BTreeMap<&'static str, Options>,
+    keys: BTreeMap<String, Record>,
+    /// DELETEs and options that wait for the commit, and whether anything does that has to be on the disk.
+    deletes: Vec<(String, u64)>,
+    pending_options: BTreeMap<&'static str, Options>,
+    promised: bool,
+    /// Stored messages up to here are on the disk.
+    safe: u64,
+    /// How a log that is the same but for its commit begins again.
+    before: Option<Box<Self>>,
+}
+
+impl Reference {
+    pub(crate) fn new(epoch: Epoch, max_bytes: Option<u64>) -> Self {
+        Self {
+            entries: Vec::new(),
+            names: BTreeMap::new(),
+            committed: 0,
+            epoch,
+            max_bytes,
+            newest: 0,
+            options: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            deletes: Vec::new(),
+            pending_options: BTreeMap::new(),
+            promised: false,
+            safe: 0,
+            before: None,
+        }
+    }
+
+    /// Remembers what there was before the first thing that waits for a commit.
+    fn touch(&mut self) {
+        if self.before.is_none() {
+            self.before = Some(Box::new(self.clone()));
+        }
+    }
+
+    /// What holds for a topic, of what was set: member by member what the most special term says.
+    pub(crate) fn rule(&self, topic: &str) -> Options {
+        let mut rule = Options::default();
+        for term in TERMS.iter().filter(|term| matches(term, topic)) {
+            let set = self.pending_options.get(term).or_else(|| self.options.get(term));
+            let Some(set) = set else { continue };
+            rule.durability = rule.durability.or(set.durability);
+            rule.max_age_ms = rule.max_age_ms.or(set.max_age_ms);
+            rule.max_messages = rule.max_messages.or(set.max_messages);
+            rule.max_bytes = rule.max_bytes.or(set.max_bytes);
+            rule.keep = rule.keep.or(set.keep);
+        }
+        rule
+    }
+
+    fn keep(&self, topic: &str) -> Keep {
+        let rule = self.rule(topic);
+        match rule.durability {
+            Some(Durability::Memory) => Keep::All,
+            _ => rule.keep.unwrap_or_default(),
+        }
+    }
+
+    /// A topic's newest position ever, also of what waits for a commit.
+    pub(crate) fn tail(&self, topic: &str) -> u64 {
+        self.names.get(topic).map_or(0, |name| name.tail)
+    }
+
+    pub(crate) fn append(
+        &mut self,
+        drafts: &[Draft],
+        key: Option<(&str, u8)>,
+        given: Given,
+        now: u64,
+    ) -> Fate {
+        if let Some((name, request)) = key
+            && let Some(record) = self.keys.get(name)
+            && now - record.time < KEY_MS
+        {
+            let Record { first, count, time, .. } = *record;
+            return if record.request == request {
+                Fate::Replayed { first, count, time }
+            } else {
+                Fate::KeyReused
+            };
+        }
+        let tail = self.tail(&drafts[0].topic);
+        let holds = match given {
+            Given::Nothing => true,
+            Given::NeverWritten => tail == 0,
+            Given::NothingAfter(upto) => tail <= upto,
+        };
+        if !holds {
+            return Fate::ConditionFailed(tail);
+        }
+        self.touch();
+        let first = Cursor { epoch: self.epoch, position: Position(self.newest + 1) };
+        for draft in drafts {
+            self.push(draft, first.position.0, now);
+        }
+        if let Some((name, request)) = key {
+            self.keys.insert(name.to_owned(), Record { request, first, count: drafts.len(), time: now });
+        }
+        Fate::Stored { first, count: drafts.len(), time: now }
+    }
+
+    fn push(&mut self, draft: &Draft, group: u64, now: u64) {
+        self.newest += 1;
+        let durability = self.rule(&draft.topic).durability.unwrap_or_default();
+        self.promised |= durability == Durability::Sync;
+        self.entries.push(Entry {
+            position: self.newest,
+            epoch: self.epoch,
+            time: now,
+            draft: draft.clone(),
+            volatile: durability == Durability::Memory,
+            keep: self.keep(&draft.topic),
+            group,
+            superseded: false,
+        });
+        let name = self.names.entry(draft.topic.clone()).or_default();
+        (name.tail, name.time) = (self.newest, now);
+        name.in_memory |= durability == Durability::Memory;
+    }
+
+    pub(crate) fn delete(&mut self, topic: &str) {
+        self.touch();
+        let upto = self.tail(topic);
+        let waiting = self.deletes.iter().filter(|(name, _)| name == topic).map(|(_, upto)| *upto).max();
+        let before = self.names.get(topic).and_then(|name| name.trimmed).map_or(0, |trim| trim.upto.0);
+        if upto > before.max(waiting.unwrap_or(0)) {
+            self.promised = true;
+            self.deletes.push((topic.to_owned(), upto));
+        }
+    }
+
+    pub(crate) fn set_options(&mut self, term: &'static str, options: Options) {
+        self.touch();
+        self.promised = true;
+        self.pending_options.insert(term, options);
+    }
+
+    pub(crate) fn commit(&mut self) {
+        self.before = None;
+        for (topic, upto) in std::mem::take(&mut self.deletes) {
+            self.trim(&topic, upto, TrimReason::Deleted);
+        }
+        self.options.append(&mut self.pending_options);
+        self.committed = self.newest;
+        if std::mem::take(&mut self.promised) {
+            self.flushed();
+        }
+    }
+
+    /// All that is committed and stored is on the disk.
+    pub(crate) fn flushed(&mut self) {
+        self.safe = self.committed;
+        for name in self.names.values_mut() {
+            name.history = vec![name.trimmed];
+        }
+    }
+
+    fn trim(&mut self, topic: &str, upto: u64, reason: TrimReason) {
+        let name = self.names.entry(topic.to_owned()).or_default();
+        if upto > name.trimmed.map_or(0, |trim| trim.upto.0) {
+            name.trimmed = Some(Trim { upto: Position(upto), reason });
+            name.history.push(name.trimmed);
+        }
+    }
+
+    pub(crate) fn is_alive(&self, entry: &Entry) -> bool {
+        let name = &self.names[&entry.draft.topic];
+        let is_lost = entry.volatile && entry.position <= name.lost;
+        let is_trimmed = name.trimmed.is_some_and(|trim| entry.position <= trim.upto.0);
+        entry.position <= self.committed && !entry.superseded && !is_lost && !is_trimmed
+    }
+
+    /// The messages that are retained of topics, oldest first.
+    pub(crate) fn alive(&self, wanted: impl Fn(&str) -> bool) -> Vec<&Entry> {
+        let matching = self.entries.iter().filter(|entry| wanted(&entry.draft.topic));
+        matching.filter(|entry| self.is_alive(entry)).collect()
+    }
+
+    /// How far a topic was trimmed, as a reader is told.
+    pub(crate) fn trimmed(&self, topic: &str) -> Option<Trim> {
+        let name = self.names.get(topic)?;
+        let lost = Trim { upto: Position(name.lost), reason: TrimReason::Retention };
+        let lost = Some(lost).filter(|lost| lost.upto > Position::ZERO);
+        lost.into_iter().chain(name.trimmed).max_by_key(|trim| trim.upto)
+    }
+
+    /// Takes over which messages the log let go early, or has again after an opening: of those that a newer one has taken
+    /// the place of, it may any time before it is told to tidy. Anything else it must not.
+    pub(crate) fn observe(&mut self, has: impl Fn(u64) -> bool, reopened: bool) {
+        for at in 0..self.entries.len() {
+            let mut entry = self.entries[at].clone();
+            let before = self.is_alive(&entry);
+            let now = has(entry.position);
+            entry.superseded = false;
+            let was_superseded = self.entries[at].superseded;
+            if before && !now && self.has_successor(at) {
+                self.entries[at].superseded = true;
+            } else if now && was_superseded && reopened && self.is_alive(&entry) {
+                self.entries[at].superseded = false;
+            } else {
+                assert_eq!(now, before, "whether the message {} is there", entry.position);
+            }
+        }
+    }
+
+    /// Whether a newer message, published while its topic was kept so, or since it is, takes the place of this one.
+    fn has_successor(&self, at: usize) -> bool {
+        let entry = &self.entries[at];
+        let newer = self.entries[at + 1..].iter().filter(|newer| newer.draft.topic == entry.draft.topic);
+        let mut committed = newer.filter(|newer| newer.position <= self.committed && !newer.volatile);
+        let current = self.keep(&entry.draft.topic);
+        let takes = |keep, newer: &Entry| takes_place(keep, &newer.draft, &entry.draft);
+        !entry.volatile && committed.any(|newer| takes(newer.keep, newer) || takes(current, newer))
+    }
+
+    /// Does all that retention and compaction ask for at a time.
+    pub(crate) fn tidy(&mut self, now: u64) {
+        for topic in self.names.keys().cloned().collect::<Vec<_>>() {
+            self.bound(&topic, now);
+        }
+        while self.max_bytes.is_some_and(|max| self.bytes(|entry| !entry.volatile) > max) {
+            let oldest = self.alive(|_| true).into_iter().find(|entry| !entry.volatile).cloned();
+            let oldest = oldest.expect("there are bytes");
+            self.trim(&oldest.draft.topic, oldest.position, TrimReason::Retention);
+        }
+        for topic in self.names.keys().cloned().collect::<Vec<_>>() {
+            self.compact(&topic);
+        }
+    }
+
+    /// Takes over how far a log has got with it: no topic further than asked for.
+    pub(crate) fn tidied_partly(&mut self, now: u64, trimmed: impl Fn(&str) -> Option<Trim>) {
+        let mut done = self.clone();
+        done.tidy(now);
+        let upto = |trim: Option<Trim>| trim.map_or(0, |trim| trim.upto.0);
+        for (topic, name) in &mut self.names {
+            let found = trimmed(topic);
+            let (least, most) = (upto(name.trimmed), upto(done.names[topic].trimmed));
+            assert!((least..=most).contains(&upto(found)), "{topic} is trimmed up to {}", upto(found));
+            if found != name.trimmed {
+                name.trimmed = found;
+                name.history.push(found);
+            }
+        }
+    }
+
+    /// The bounds of one topic, each on what is stored and what is in memory.
+    fn bound(&mut self, topic: &str, now: u64) {
+        let rule = self.rule(topic);
+        for volatile in [false, true] {
+            let held = self.alive(|name| name == topic);
+            let held: Vec<(u64, u64, u64)> = held
+                .iter()
+                .filter(|entry| entry.volatile == volatile)
+                .map(|entry| (entry.position, entry.time, entry.draft.cost()))
+                .collect();
+            let (mut count, mut bytes, mut upto) = (0, 0, 0);
+            for &(position, time, cost) in held.iter().rev() {
+                (count, bytes) = (count + 1, bytes + cost);
+                let over = |bound: Option<tailwire_model::Bound>, value: u64| {
+                    bound.and_then(tailwire_model::Bound::get).is_some_and(|max| value > max)
+                };
+                // The newest stays, whatever the bounds on count and bytes.
+                let outgrown = count > 1 && (over(rule.max_messages, count) || over(rule.max_bytes, bytes));
+                if outgrown || over(rule.max_age_ms, now - time + 1) {
+                    upto = position;
+                    break;
+                }
+            }
+            if volatile {
+                let name = self.names.get_mut(topic).expect("it is known");
+                name.lost = name.lost.max(upto);
+            } else {
+                self.trim(topic, upto, TrimReason::Retention);
+            }
+        }
+    }
+
+    fn compact(&mut self, topic: &str) {
+        let keep = self.keep(topic);
+        let alive: Vec<Entry> = self.alive(|name| name == topic).into_iter().cloned().collect();
+        let stored: Vec<&Entry> = alive.iter().filter(|entry| !entry.volatile).collect();
+        for (at, old) in stored.iter().enumerate() {
+            if stored[at + 1..].iter().any(|newer| takes_place(keep, &newer.draft, &old.draft)) {
+                let own = self.entries.iter_mut().find(|entry| entry.position == old.position);
+                own.expect("it is there").superseded = true;
+            }
+        }
+    }
+
+    /// What retained messages take.
+    pub(crate) fn bytes(&self, counts: impl Fn(&Entry) -> bool) -> u64 {
+        self.alive(|_| true).iter().filter(|entry| counts(entry)).map(|entry| entry.draft.cost()).sum()
+    }
+}
+
+/// What an opening does.
+impl Reference {
+    /// What waited for a commit is gone.
+    pub(crate) fn forget_pending(&mut self) {
+        if let Some(before) = self.before.take() {
+            *self = *before;
+        }
+    }
+
+    /// The newest stored message that has to survive an end: all of them, or those that are safe.
+    pub(crate) fn must_have(&self, killed: bool) -> u64 {
+        let upto = if killed { self.safe } else { self.committed };
+        let stored = self.entries.iter().filter(|entry| !entry.volatile && entry.position <= upto);
+        stored.map(|entry| entry.position).max().unwrap_or(0)
+    }
+
+    /// The log was opened, and goes on after a position, in an epoch.
+    pub(crate) fn reopened(&mut self, newest: u64, epoch: Epoch) {
+        for (at, entry) in self.entries.iter().enumerate().filter(|(_, entry)| entry.position > newest) {
+            let kept = self.entries[..at]
+                .iter()
+                .find(|other| other.group == entry.group && other.position <= newest && !other.volatile);
+            assert!(entry.volatile || kept.is_none(), "half of the group {} is left", entry.group);
+        }
+        self.entries.retain(|entry| entry.position <= newest);
+        self.keys.retain(|_, record| record.first.position.0 <= newest);
+        (self.newest, self.committed, self.epoch) = (newest, newest, epoch);
+        for (topic, name) in &mut self.names {
+            if name.tail > newest {
+                let mut own = self.entries.iter().filter(|entry| entry.draft.topic == *topic);
+                (name.tail, name.time) = own.next_back().map_or((0, 0), |entry| (entry.position, entry.time));
+            }
+        }
+    }
+
+    /// A topic as it is after an opening: what it may have lost is checked, and taken over.
+    pub(crate) fn adopt(&mut self, topic: &str, trimmed: Option<Trim>, tail: u64, time: u64, killed: bool) {
+        let in_memory = self.entries.iter().filter(|entry| entry.volatile && entry.draft.topic == topic);
+        let lost = in_memory.map(|entry| entry.position).max().unwrap_or(0);
+        let name = self.names.get_mut(topic).expect("it is known");
+        if killed {
+            let known = name.history.iter().flatten().rev().find(|trim| Some(**trim) == trimmed);
+            let none = name.history.contains(&None) && trimmed.is_none();
+            if known.is_some() || none {
+                name.trimmed = trimmed;
+            }
+        }
+        if name.in_memory {
+            // It is not known which the topic lost: a reader is told of as many as it may be.
+            let upto = trimmed.map_or(0, |trim| trim.upto.0);
+            assert!((lost..=self.committed).contains(&upto), "{topic} lost {lost}, and tells {upto}");
+            name.lost = upto;
+            assert!(
+                (name.tail..=self.committed).contains(&tail),
+                "{topic}'s tail is {tail}, not {}",
+                name.tail
+            );
+            (name.tail, name.time) = (tail, time);
+        }
+    }
+
+    /// Topics that nothing is left of.
+    pub(crate) fn forget_topic(&mut self, topic: &str) {
+        assert_eq!(self.names[topic].tail, 0, "{topic} is not known any more");
+        self.names.remove(topic);
+    }
+}
+
+/// Whether a message takes the place of an older one of its topic, where the topic is kept so.
+fn takes_place(keep: Keep, newer: &Draft, older: &Draft) -> bool {
+    match keep {
+        Keep::All => false,
+        Keep::Last => true,
+        Keep::Compact => older.key.is_some() && newer.key == older.key,
+    }
+}
+
+/// Whether a term is for a topic. The terms of this test have one kind of wildcard each.
+pub(crate) fn matches(term: &str, topic: &str) -> bool {
+    match term.strip_suffix("**") {
+        Some(prefix) => topic.starts_with(prefix),
+        None => {
+            let (terms, names) = (term.split('/'), topic.split('/'));
+            terms.clone().count() == names.clone().count()
+                && terms.zip(names).all(|(term, name)| term == "*" || term == name)
+        }
+    }
+}
