@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tailwire_core::log::{LogError, TopicInfo};
-use tailwire_model::{Keep, Position, Rules, Timestamp, Topic, limits::RETENTION_EVERY_MS};
+use tailwire_model::{Keep, Position, Rule, Rules, Timestamp, Topic, limits::RETENTION_EVERY_MS};
 
 use crate::batch::Changes;
 
@@ -194,7 +194,8 @@ impl Retention {
                 self.due.remove(&topic);
                 continue;
             }
-            let mut oldest = stock.oldest(&topic, STEP_MESSAGES)?.into_iter();
+            let wanted = likely_surplus(&rule, count, bytes).min(STEP_MESSAGES);
+            let mut oldest = stock.oldest(&topic, wanted)?.into_iter();
             let mut upto = None;
             // The newest stays: a bound that nothing fits would else make a topic that takes messages and has none.
             while surplus(count, bytes)
@@ -269,6 +270,15 @@ impl Retention {
 fn is_bounded(rules: &Rules, topic: &Topic) -> bool {
     let rule = rules.of(topic);
     rule.max_messages.is_some() || rule.max_bytes.is_some()
+}
+
+/// About how many messages a topic has too many of: enough are looked at, and not all that it has. Where they are too few,
+/// the topic stays due, and the next step takes the rest.
+fn likely_surplus(rule: &Rule, count: u64, bytes: u64) -> usize {
+    let surplus = |held: u64, max: Option<u64>| held.saturating_sub(max.unwrap_or(held));
+    let mean = (bytes / count.max(1)).max(1);
+    let by_bytes = surplus(bytes, rule.max_bytes).div_ceil(mean);
+    usize::try_from(surplus(count, rule.max_messages).max(by_bytes)).unwrap_or(usize::MAX)
 }
 
 /// Notes a message that has to go, and with it all of its topic before it.
