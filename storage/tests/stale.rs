@@ -40,6 +40,15 @@ fn a_single_message_makes_way_on_disk() {
 }
 
 #[test]
+fn what_was_superseded_before_a_close_is_gone_after_it() {
+    let mut h = OnDisk::new();
+    set(h.log(), "a", keep(Keep::Last));
+    publish(h.log(), &[("a", "1"), ("a", "2")]);
+    h.reopen(true, START + 1);
+    assert_eq!((h.log().get(Position(1)), all(h.log(), &["a"])), (Ok(None), vec![2]));
+}
+
+#[test]
 fn postings_of_messages_that_are_gone_hide_none() {
     let mut h = OnDisk::new();
     let put = |log: &_, key: &str, body: &str| append(log, with_key(group(&[("a", body)]), key));

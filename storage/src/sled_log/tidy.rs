@@ -121,7 +121,7 @@ impl SledLog {
 
     /// Removes some of the messages that lost their place to newer ones: in the order of their positions, over and over,
     /// so that the more there are the more of them stand in one chunk. Answers whether there were any.
-    fn bury_superseded(&self) -> Result<bool, LogError> {
+    pub(super) fn bury_superseded(&self) -> Result<bool, LogError> {
         let mut from = self.buried_upto.lock();
         let step = {
             let index = self.index.read();

@@ -17,56 +17,111 @@ pub(crate) const fn names() -> [&'static str; 5] {
     NAMES
 }
 
-/// Everything, after a commit. Counts are checked too where they must be right: not between an opening and the tidying
-/// after it.
-pub(crate) fn check(log: &dyn Log, wanted: &Reference, budget: Budget, counts: bool) {
-    assert_eq!(log.committed(), Position(wanted.committed));
-    for terms in FILTERS {
-        check_filter(log, wanted, terms, budget);
-    }
-    for position in 0..=wanted.committed + 1 {
-        let found = log.get(Position(position)).unwrap();
-        let alive = wanted.entries.iter().find(|entry| entry.position == position);
-        let alive = alive.filter(|entry| wanted.is_alive(entry));
-        same(&found.into_iter().collect::<Vec<_>>(), &alive.into_iter().collect::<Vec<_>>());
-    }
-    check_topics(log, wanted, counts);
-    if counts {
-        let stats = log.stats();
-        let alive = wanted.alive(|_| true).len() as u64;
-        assert_eq!((stats.messages, stats.bytes), (alive, wanted.bytes(|_| true)), "stats");
-        assert_eq!(stats.topics, wanted.names.len() as u64);
-    }
+/// Asks a log everything.
+pub(crate) struct Check<'a> {
+    pub(crate) log: &'a dyn Log,
+    pub(crate) wanted: &'a Reference,
+    /// Of its pages.
+    pub(crate) budget: Budget,
+    /// All was tidied since the last opening. Otherwise superseded messages may be back, and counts those of a crash.
+    pub(crate) tidied: bool,
 }
 
-fn check_filter(log: &dyn Log, wanted: &Reference, terms: &[&str], budget: Budget) {
-    let asks = |topic: &str| terms.iter().any(|term| matches(term, topic));
-    let alive = wanted.alive(asks);
-    let page = read(log, terms, 0, UNBOUNDED);
-    assert_eq!(page.scanned, Position(wanted.committed));
-    same(&page.messages, &alive);
-    same(&paged(log, terms, budget), &alive);
-    for count in [0, 1, 2, 7, usize::MAX / 2] {
-        let place = log.before_last(&filter(terms), count).unwrap();
-        let after = alive.iter().filter(|entry| entry.position > place.0).count();
-        assert_eq!(after, count.min(alive.len()), "after {place:?}, before the last {count} of {terms:?}");
-    }
-    let names = || wanted.names.iter().filter(|(topic, _)| asks(topic));
-    let trims: Vec<Trim> = names().filter_map(|(topic, _)| wanted.trimmed(topic)).collect();
-    let newest = names().map(|(_, name)| (name.tail, name.time)).max().filter(|(tail, _)| *tail > 0);
-    let bounds = log.bounds(&filter(terms));
-    assert_eq!(bounds.head.map(|head| head.0), alive.first().map(|entry| entry.position), "{terms:?}");
-    check_trim(bounds.trimmed, &trims, 0);
-    assert_eq!(
-        (bounds.tail.0, bounds.tail_time.map(|time| time.0)),
-        match newest {
-            Some((tail, time)) => (tail, Some(time)),
-            None => (0, None),
+impl Check<'_> {
+    pub(crate) fn all(&self) {
+        let Self { log, wanted, .. } = self;
+        assert_eq!(log.committed(), Position(wanted.committed));
+        for terms in FILTERS {
+            self.filter(terms);
         }
-    );
-    for after in [0, wanted.committed / 2, trims.first().map_or(0, |trim| trim.upto.0)] {
-        check_trim(log.trimmed(&filter(terms), Position(after)), &trims, after);
-        check_trim(read(log, terms, after, budget).trimmed, &trims, after);
+        for position in 0..=wanted.committed + 1 {
+            let found = log.get(Position(position)).unwrap();
+            let alive = wanted.entries.iter().find(|entry| entry.position == position);
+            let alive = alive.filter(|entry| wanted.is_alive(entry));
+            same(&self.settled(found.into_iter().collect()), &alive.into_iter().collect::<Vec<_>>());
+        }
+        self.topics();
+        if self.tidied {
+            let stats = log.stats();
+            let alive = wanted.alive(|_| true).len() as u64;
+            assert_eq!((stats.messages, stats.bytes), (alive, wanted.bytes(|_| true)), "stats");
+            assert_eq!(stats.topics, wanted.names.len() as u64);
+        }
+    }
+
+    /// Of messages those that are not back only for a while.
+    fn settled(&self, mut found: Vec<Message>) -> Vec<Message> {
+        let back = self.back(|_| true);
+        found.retain(|message| !back.contains(&message.position().0));
+        found
+    }
+
+    fn back(&self, asks: impl Fn(&str) -> bool) -> Vec<u64> {
+        let entries = self.wanted.entries.iter().filter(|entry| !self.tidied && asks(&entry.draft.topic));
+        entries.filter(|entry| self.wanted.may_be_back(entry)).map(|entry| entry.position).collect()
+    }
+
+    fn filter(&self, terms: &[&str]) {
+        let Self { log, wanted, budget, .. } = *self;
+        let asks = |topic: &str| terms.iter().any(|term| matches(term, topic));
+        let alive = wanted.alive(asks);
+        let page = read(log, terms, 0, UNBOUNDED);
+        assert_eq!(page.scanned, Position(wanted.committed));
+        same(&self.settled(page.messages), &alive);
+        same(&self.settled(paged(log, terms, budget)), &alive);
+        let back = self.back(asks);
+        for count in [0, 1, 2, 7, usize::MAX / 2] {
+            let place = log.before_last(&filter(terms), count).unwrap().0;
+            let after = alive.iter().filter(|entry| entry.position > place).count();
+            let most = after + back.iter().filter(|position| **position > place).count();
+            let given = count.min(alive.len());
+            assert!(
+                after <= given && given <= most,
+                "{after} after {place}, before the last {count} of {terms:?}"
+            );
+        }
+        let names = || wanted.names.iter().filter(|(topic, _)| asks(topic));
+        let trims: Vec<Trim> = names().filter_map(|(topic, _)| wanted.trimmed(topic)).collect();
+        let newest = names().map(|(_, name)| (name.tail, name.time)).max().filter(|(tail, _)| *tail > 0);
+        let bounds = log.bounds(&filter(terms));
+        self.head(bounds.head, &alive, &back);
+        check_trim(bounds.trimmed, &trims, 0);
+        assert_eq!(
+            (bounds.tail.0, bounds.tail_time.map(|time| time.0)),
+            match newest {
+                Some((tail, time)) => (tail, Some(time)),
+                None => (0, None),
+            }
+        );
+        for after in [0, wanted.committed / 2, trims.first().map_or(0, |trim| trim.upto.0)] {
+            check_trim(log.trimmed(&filter(terms), Position(after)), &trims, after);
+            check_trim(read(log, terms, after, budget).trimmed, &trims, after);
+        }
+    }
+
+    fn head(&self, found: Option<Position>, alive: &[&Entry], back: &[u64]) {
+        let oldest = alive.first().map(|entry| entry.position);
+        let found = found.map(|head| head.0);
+        assert!(
+            found == oldest || found.is_some_and(|head| back.contains(&head)),
+            "{found:?}, not {oldest:?}"
+        );
+    }
+
+    fn topics(&self) {
+        let Self { log, wanted, .. } = self;
+        let listed = log.topics("", None, 99);
+        assert!(listed.iter().map(|info| info.topic.as_str()).eq(wanted.names.keys()), "{listed:?}");
+        for info in listed {
+            let name = &wanted.names[info.topic.as_str()];
+            let asks = |topic: &str| topic == info.topic.as_str();
+            let alive = wanted.alive(asks);
+            self.head(info.head, &alive, &self.back(asks));
+            assert_eq!((info.tail.0, info.tail_time.0), (name.tail, name.time), "{}", info.topic);
+            if self.tidied {
+                assert_eq!(info.messages, alive.len() as u64, "{}", info.topic);
+            }
+        }
     }
 }
 
@@ -76,20 +131,6 @@ fn check_trim(told: Option<Trim>, trims: &[Trim], after: u64) {
     let farthest = trims.iter().map(|trim| trim.upto.0).max().filter(|upto| *upto > after);
     assert_eq!(told.map(|trim| trim.upto.0), farthest, "after {after}");
     assert!(told.is_none_or(|told| trims.contains(&told)), "{told:?} is none of {trims:?}");
-}
-
-fn check_topics(log: &dyn Log, wanted: &Reference, counts: bool) {
-    let listed = log.topics("", None, 99);
-    assert!(listed.iter().map(|info| info.topic.as_str()).eq(wanted.names.keys()), "{listed:?}");
-    for info in listed {
-        let name = &wanted.names[info.topic.as_str()];
-        let alive = wanted.alive(|topic| topic == info.topic.as_str());
-        assert_eq!(info.head.map(|head| head.0), alive.first().map(|entry| entry.position), "{}", info.topic);
-        assert_eq!((info.tail.0, info.tail_time.0), (name.tail, name.time), "{}", info.topic);
-        if counts {
-            assert_eq!(info.messages, alive.len() as u64, "{}", info.topic);
-        }
-    }
 }
 
 fn read(log: &dyn Log, terms: &[&str], after: u64, budget: Budget) -> Page {

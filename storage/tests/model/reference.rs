@@ -282,21 +282,28 @@ impl Reference {
         lost.into_iter().chain(name.trimmed).max_by_key(|trim| trim.upto)
     }
 
-    /// Takes over which messages the log let go early, or has again after an opening: of those that a newer one has taken
-    /// the place of, it may any time before it is told to tidy. Anything else it must not.
-    pub(crate) fn observe(&mut self, has: impl Fn(u64) -> bool, reopened: bool) {
+    /// Whether a message was superseded, and nothing else has taken it: an opening may bring it back until the log has
+    /// tidied.
+    pub(crate) fn may_be_back(&self, entry: &Entry) -> bool {
+        let alone = Entry { superseded: false, ..entry.clone() };
+        entry.superseded && self.is_alive(&alone)
+    }
+
+    /// Takes over which messages the log let go early: those that a newer one has taken the place of, it may at any time
+    /// before it is told to tidy; and which of them an opening brought back. Anything else it must not.
+    pub(crate) fn observe(&mut self, has: impl Fn(u64) -> bool, tidied: bool) {
         for at in 0..self.entries.len() {
-            let mut entry = self.entries[at].clone();
-            let before = self.is_alive(&entry);
-            let now = has(entry.position);
-            entry.superseded = false;
-            let was_superseded = self.entries[at].superseded;
-            if before && !now && self.has_successor(at) {
-                self.entries[at].superseded = true;
-            } else if now && was_superseded && reopened && self.is_alive(&entry) {
-                self.entries[at].superseded = false;
-            } else {
-                assert_eq!(now, before, "whether the message {} is there", entry.position);
+            let entry = &self.entries[at];
+            let (before, now) = (self.is_alive(entry), has(entry.position));
+            let may_go = before && self.has_successor(at);
+            let may_be_back = !tidied && self.may_be_back(entry);
+            assert!(
+                now == before || may_go || may_be_back,
+                "whether the message {} is there",
+                entry.position
+            );
+            if now != before {
+                self.entries[at].superseded = before;
             }
         }
     }
