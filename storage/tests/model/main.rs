@@ -30,7 +30,11 @@ use tailwire_model::{
 use tailwire_storage::MemoryLog;
 
 /// Steps of tidying after which it must be at an end.
-const TIDY_STEPS_MAX: usize = 10_000;
+const TIDY_CALLS_MAX: usize = 10_000;
+
+/// Cases of each test, and what proptest would take.
+const CASES: u32 = 64;
+const PROPTEST_DEFAULT: u32 = 256;
 
 struct Run<S> {
     subject: S,
@@ -77,7 +81,7 @@ impl<S: Subject> Run<S> {
             Step::SetOptions(term, options) => self.set_options(TERMS[term], options),
             Step::Commit => self.commit(),
             Step::Tidy => self.tidy(),
-            Step::TidyStep => {
+            Step::TidyPartly => {
                 self.commit();
                 self.tidy_partly();
             }
@@ -169,7 +173,7 @@ impl<S: Subject> Run<S> {
         // What was left unsynced is due by then, and bounds on age are looked after.
         self.now += 1000;
         let log = self.subject.log();
-        let steps = (0..TIDY_STEPS_MAX).find(|_| log.tidy(Timestamp(self.now)).unwrap() != Some(0));
+        let steps = (0..TIDY_CALLS_MAX).find(|_| log.tidy(Timestamp(self.now)).unwrap() != Some(0));
         assert!(steps.is_some(), "tidying comes to no end");
         self.wanted.flushed();
         self.wanted.tidy(self.now);
@@ -263,7 +267,9 @@ fn run<S: Subject>(max_bytes: Option<u64>, scope: Scope, budget: Budget, steps: 
 }
 
 fn config() -> ProptestConfig {
-    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(64);
+    // Reads the variable itself, and has its own default.
+    let asked = ProptestConfig::default();
+    let cases = if asked.cases == PROPTEST_DEFAULT { CASES } else { asked.cases };
     ProptestConfig { cases, failure_persistence: None, max_shrink_iters: 3000, ..ProptestConfig::default() }
 }
 

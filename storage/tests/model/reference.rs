@@ -2,6 +2,9 @@
 //! looking at every one. It shares no code with the storage and nothing with the rules of the model crate: patterns, options,
 //! keys, conditions and retention are written here once more, in the plainest way there is.
 
+mod opening;
+mod tidying;
+
 use std::collections::BTreeMap;
 
 use tailwire_model::{Cursor, Durability, Epoch, Keep, Options, Position, Trim, TrimReason};
@@ -318,152 +321,9 @@ impl Reference {
         !entry.volatile && committed.any(|newer| takes(newer.keep, newer) || takes(current, newer))
     }
 
-    /// Does all that retention and compaction ask for at a time.
-    pub(crate) fn tidy(&mut self, now: u64) {
-        for topic in self.names.keys().cloned().collect::<Vec<_>>() {
-            self.bound(&topic, now);
-        }
-        while self.max_bytes.is_some_and(|max| self.bytes(|entry| !entry.volatile) > max) {
-            let oldest = self.alive(|_| true).into_iter().find(|entry| !entry.volatile).cloned();
-            let oldest = oldest.expect("there are bytes");
-            self.trim(&oldest.draft.topic, oldest.position, TrimReason::Retention);
-        }
-        for topic in self.names.keys().cloned().collect::<Vec<_>>() {
-            self.compact(&topic);
-        }
-    }
-
-    /// Takes over how far a log has got with it: no topic further than asked for.
-    pub(crate) fn tidied_partly(&mut self, now: u64, trimmed: impl Fn(&str) -> Option<Trim>) {
-        let mut done = self.clone();
-        done.tidy(now);
-        let upto = |trim: Option<Trim>| trim.map_or(0, |trim| trim.upto.0);
-        for (topic, name) in &mut self.names {
-            let found = trimmed(topic);
-            let (least, most) = (upto(name.trimmed), upto(done.names[topic].trimmed));
-            assert!((least..=most).contains(&upto(found)), "{topic} is trimmed up to {}", upto(found));
-            if found != name.trimmed {
-                name.trimmed = found;
-                name.history.push(found);
-            }
-        }
-    }
-
-    /// The bounds of one topic, each on what is stored and what is in memory.
-    fn bound(&mut self, topic: &str, now: u64) {
-        let rule = self.rule(topic);
-        for volatile in [false, true] {
-            let held = self.alive(|name| name == topic);
-            let held: Vec<(u64, u64, u64)> = held
-                .iter()
-                .filter(|entry| entry.volatile == volatile)
-                .map(|entry| (entry.position, entry.time, entry.draft.cost()))
-                .collect();
-            let (mut count, mut bytes, mut upto) = (0, 0, 0);
-            for &(position, time, cost) in held.iter().rev() {
-                (count, bytes) = (count + 1, bytes + cost);
-                let over = |bound: Option<tailwire_model::Bound>, value: u64| {
-                    bound.and_then(tailwire_model::Bound::get).is_some_and(|max| value > max)
-                };
-                // The newest stays, whatever the bounds on count and bytes.
-                let outgrown = count > 1 && (over(rule.max_messages, count) || over(rule.max_bytes, bytes));
-                if outgrown || over(rule.max_age_ms, now - time + 1) {
-                    upto = position;
-                    break;
-                }
-            }
-            if volatile {
-                let name = self.names.get_mut(topic).expect("it is known");
-                name.lost = name.lost.max(upto);
-            } else {
-                self.trim(topic, upto, TrimReason::Retention);
-            }
-        }
-    }
-
-    fn compact(&mut self, topic: &str) {
-        let keep = self.keep(topic);
-        let alive: Vec<Entry> = self.alive(|name| name == topic).into_iter().cloned().collect();
-        let stored: Vec<&Entry> = alive.iter().filter(|entry| !entry.volatile).collect();
-        for (at, old) in stored.iter().enumerate() {
-            if stored[at + 1..].iter().any(|newer| takes_place(keep, &newer.draft, &old.draft)) {
-                let own = self.entries.iter_mut().find(|entry| entry.position == old.position);
-                own.expect("it is there").superseded = true;
-            }
-        }
-    }
-
     /// What retained messages take.
     pub(crate) fn bytes(&self, counts: impl Fn(&Entry) -> bool) -> u64 {
         self.alive(|_| true).iter().filter(|entry| counts(entry)).map(|entry| entry.draft.cost()).sum()
-    }
-}
-
-/// What an opening does.
-impl Reference {
-    /// What waited for a commit is gone.
-    pub(crate) fn forget_pending(&mut self) {
-        if let Some(before) = self.before.take() {
-            *self = *before;
-        }
-    }
-
-    /// The newest stored message that has to survive an end: all of them, or those that are safe.
-    pub(crate) fn must_have(&self, killed: bool) -> u64 {
-        let upto = if killed { self.safe } else { self.committed };
-        let stored = self.entries.iter().filter(|entry| !entry.volatile && entry.position <= upto);
-        stored.map(|entry| entry.position).max().unwrap_or(0)
-    }
-
-    /// The log was opened, and goes on after a position, in an epoch.
-    pub(crate) fn reopened(&mut self, newest: u64, epoch: Epoch) {
-        for (at, entry) in self.entries.iter().enumerate().filter(|(_, entry)| entry.position > newest) {
-            let kept = self.entries[..at]
-                .iter()
-                .find(|other| other.group == entry.group && other.position <= newest && !other.volatile);
-            assert!(entry.volatile || kept.is_none(), "half of the group {} is left", entry.group);
-        }
-        self.entries.retain(|entry| entry.position <= newest);
-        self.keys.retain(|_, record| record.first.position.0 <= newest);
-        (self.newest, self.committed, self.epoch) = (newest, newest, epoch);
-        for (topic, name) in &mut self.names {
-            if name.tail > newest {
-                let mut own = self.entries.iter().filter(|entry| entry.draft.topic == *topic);
-                (name.tail, name.time) = own.next_back().map_or((0, 0), |entry| (entry.position, entry.time));
-            }
-        }
-    }
-
-    /// A topic as it is after an opening: what it may have lost is checked, and taken over.
-    pub(crate) fn adopt(&mut self, topic: &str, trimmed: Option<Trim>, tail: u64, time: u64, killed: bool) {
-        let in_memory = self.entries.iter().filter(|entry| entry.volatile && entry.draft.topic == topic);
-        let lost = in_memory.map(|entry| entry.position).max().unwrap_or(0);
-        let name = self.names.get_mut(topic).expect("it is known");
-        if killed {
-            let known = name.history.iter().flatten().rev().find(|trim| Some(**trim) == trimmed);
-            let none = name.history.contains(&None) && trimmed.is_none();
-            if known.is_some() || none {
-                name.trimmed = trimmed;
-            }
-        }
-        if name.in_memory {
-            // It is not known which the topic lost: a reader is told of as many as it may be.
-            let upto = trimmed.map_or(0, |trim| trim.upto.0);
-            assert!((lost..=self.committed).contains(&upto), "{topic} lost {lost}, and tells {upto}");
-            name.lost = upto;
-            assert!(
-                (name.tail..=self.committed).contains(&tail),
-                "{topic}'s tail is {tail}, not {}",
-                name.tail
-            );
-            (name.tail, name.time) = (tail, time);
-        }
-    }
-
-    /// Topics that nothing is left of.
-    pub(crate) fn forget_topic(&mut self, topic: &str) {
-        assert_eq!(self.names[topic].tail, 0, "{topic} is not known any more");
-        self.names.remove(topic);
     }
 }
 

@@ -20,7 +20,7 @@ pub(crate) enum Step {
     /// Commits, and tidies a second later until nothing is due.
     Tidy,
     /// Commits, and does a single step of tidying: what it leaves half done is to show nowhere.
-    TidyStep,
+    TidyPartly,
     /// Time goes by.
     Wait(u64),
     Reopen(End),
@@ -117,7 +117,7 @@ pub(crate) fn step(scope: Scope) -> impl Strategy<Value = Step> {
     };
     let wait = prop_oneof![3 => 0..200u64, 3 => 1000..9000u64, 1 => KEY_MS / 2..KEY_MS * 2];
     // Of a topic that has messages here and there it can't be told from outside how far each was trimmed.
-    let partly = if scope.in_memory { Step::Tidy } else { Step::TidyStep };
+    let partly = if scope.in_memory { Step::Tidy } else { Step::TidyPartly };
     prop_oneof![
         8 => proptest::collection::vec(publish(), 1..4).prop_map(Step::Append),
         2 => (0..check::names().len()).prop_map(Step::Delete),
