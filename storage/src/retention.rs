@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tailwire_core::log::{LogError, TopicInfo};
-use tailwire_model::{Keep, Position, Rules, Timestamp, Topic, limits::RETENTION_EVERY_MS};
+use tailwire_model::{Keep, Position, Rule, Rules, Timestamp, Topic, limits::RETENTION_EVERY_MS};
 
 use crate::batch::Changes;
 
@@ -36,7 +36,7 @@ pub(crate) trait Stock {
     /// When the store can't be read.
     fn walk(&self, after: Position, visit: &mut dyn FnMut(&Seen<'_>) -> bool) -> Result<(), LogError>;
 
-    /// The `count` oldest live messages of a topic: their positions and costs.
+    /// The `count` oldest live messages of a topic, or all if there are fewer: their positions and costs.
     ///
     /// # Errors
     /// When the store can't be read.
@@ -189,7 +189,8 @@ impl Retention {
         }
         for info in infos {
             let rule = rules.of(&info.topic);
-            if rule.keep != Keep::All && info.messages > 1 {
+            // A single one too: else nobody would know whose place the next one takes.
+            if rule.keep != Keep::All && info.messages > 0 {
                 self.uncompacted.insert(info.topic.clone(), Compaction::default());
             }
             if is_bounded(rules, &info.topic) {
@@ -211,9 +212,10 @@ impl Retention {
                 self.due.remove(&topic);
                 continue;
             }
-            let oldest = stock.oldest(&topic, STEP_MESSAGES)?;
-            if oldest.len() < STEP_MESSAGES {
-                // That is all of it.
+            // One more than is likely to go: where there are no more, the index has counted some that a crash took back.
+            let wanted = likely_surplus(&rule, count, bytes).saturating_add(1).min(STEP_MESSAGES);
+            let oldest = stock.oldest(&topic, wanted)?;
+            if oldest.len() < wanted {
                 count = oldest.len() as u64;
                 bytes = oldest.iter().map(|(_, cost)| cost).sum();
             }
@@ -292,6 +294,15 @@ impl Retention {
 fn is_bounded(rules: &Rules, topic: &Topic) -> bool {
     let rule = rules.of(topic);
     rule.max_messages.is_some() || rule.max_bytes.is_some()
+}
+
+/// About how many messages a topic has too many of: enough are looked at, and not all that it has. Where they are too few,
+/// the topic stays due, and the next step takes the rest.
+fn likely_surplus(rule: &Rule, count: u64, bytes: u64) -> usize {
+    let surplus = |held: u64, max: Option<u64>| held.saturating_sub(max.unwrap_or(held));
+    let mean = (bytes / count.max(1)).max(1);
+    let by_bytes = surplus(bytes, rule.max_bytes).div_ceil(mean);
+    usize::try_from(surplus(count, rule.max_messages).max(by_bytes)).unwrap_or(usize::MAX)
 }
 
 /// Notes a message that has to go, and with it all of its topic before it.

@@ -2,7 +2,8 @@
 
 Every message says itself what it must be: its body names its group, its place in it, and carries bytes that follow from
 those. So a wrong byte is seen without a copy of what was sent. Topics below `gone/` are deleted now and then, each by
-the one client that writes to it; those below `kept/` never are.
+the one client that writes to it; those below `kept/` never are. Those below `opt/` have options (`OPTIONS`): of their
+messages some may be gone, and which is known all the same.
 """
 
 import hashlib
@@ -10,6 +11,19 @@ import threading
 from dataclasses import dataclass, field
 
 KEPT, GONE = "kept/**", "gone/**"
+COUNTED, SIZED, COMPACT, LAST = "opt/counted", "opt/sized", "opt/compact", "opt/last"
+RELAXED, MEMORY = "opt/relaxed", "opt/memory"
+# A bound is never set lower than this.
+MESSAGES_MAX, BYTES_MAX, RELAXED_MAX = 40, 60_000, 2000
+# The options that topics are given, one of them at a time.
+OPTIONS: dict[str, list[dict]] = {
+    COUNTED: [{"max_messages": MESSAGES_MAX}, {"max_messages": 2 * MESSAGES_MAX}],
+    SIZED: [{"max_bytes": BYTES_MAX}, {"max_bytes": 2 * BYTES_MAX}],
+    COMPACT: [{"compact": True}],
+    LAST: [{"last": True}],
+    RELAXED: [{"durability": "relaxed"}, {"durability": "relaxed", "max_messages": RELAXED_MAX}],
+    MEMORY: [{"durability": "memory"}],
+}
 # What became of a publish or a DELETE, as its client knows it.
 UNKNOWN, DONE, REFUSED = "unknown", "done", "refused"
 
@@ -37,8 +51,8 @@ class Group:
     outcome: str = UNKNOWN
     # Of each message, once known from a receipt or from a subscriber.
     cursors: dict[int, str] = field(default_factory=dict)
-    # Whether its client sent it more than once, under one key.
-    retried: bool = False
+    # The key of its messages.
+    key: str | None = None
 
 
 @dataclass
@@ -71,12 +85,12 @@ class Ledger:
         # The same, without what a sound copy of a store taught.
         self.told = ""
 
-    def begin(self, topics: list[str], sizes: list[int]) -> tuple[str, list[str]]:
+    def begin(self, topics: list[str], sizes: list[int], key: str | None = None) -> tuple[str, list[str]]:
         """Notes a publish that is about to be sent; gives its name and its bodies."""
         with self._lock:
             self._next += 1
             name = f"g{self._next}"
-            self.groups[name] = Group(topics)
+            self.groups[name] = Group(topics, key=key)
         return name, [body_of(name, index, len(topics), size) for index, size in enumerate(sizes)]
 
     def acknowledge(self, name: str, cursors: list[str]) -> None:
@@ -125,6 +139,9 @@ class _Found:
     def __init__(self, ledger: Ledger):
         self._ledger = ledger
         self._cursors: dict[str, dict[int, str]] = {}
+        # Messages below `opt/`: cursor, key and cost, in order.
+        self._kept: dict[str, list[tuple[str, str | None, int]]] = {topic: [] for topic in OPTIONS}
+        self._sure: dict[str, str] = {}
         self._last = ""
         self.faults: list[str] = []
 
@@ -142,12 +159,19 @@ class _Found:
         if group is None or group.topics[index] != message["topic"]:
             self.faults.append(f"foreign: {name}.{index} at {cursor} in {message['topic']}")
             return
+        if message["topic"] in OPTIONS:
+            cost = 64 + len(message["topic"]) + len(message["data"]) + len(message.get("key", ""))
+            self._kept[message["topic"]].append((cursor, message.get("key"), cost))
         places = self._cursors.setdefault(name, {})
         if index in places:
             self.faults.append(f"twice: {name}.{index} at {places[index]} and {cursor}")
         places.setdefault(index, cursor)
 
     def finish(self) -> None:
+        sure = [group for group in self._ledger.groups.values() if group.outcome == DONE and not _is_unsure(group)]
+        # Of each epoch, the newest message that was acknowledged as being on the disk.
+        for cursor in (cursor for group in sure for cursor in group.cursors.values()):
+            self._sure[_epoch(cursor)] = max(cursor, self._sure.get(_epoch(cursor), ""))
         for name, group in self._ledger.groups.items():
             self._check(name, group, self._cursors.get(name, {}))
         for delete in self._ledger.deletes:
@@ -155,9 +179,9 @@ class _Found:
 
     def _check(self, name: str, group: Group, places: dict[int, str]) -> None:
         for index, cursor in group.cursors.items():
-            if index not in places and not self._may_be_deleted(group, cursor):
+            if index not in places and not self._may_be_gone(group, index, cursor):
                 what = "acknowledged" if group.outcome == DONE else "delivered"
-                self.faults.append(f"lost: {name}.{index} at {cursor} was {what}")
+                self.faults.append(f"lost: {name}.{index} in {group.topics[index]} at {cursor} was {what}")
             elif places.get(index, cursor) != cursor:
                 self.faults.append(f"moved: {name}.{index} from {cursor} to {places[index]}")
         if not places:
@@ -165,12 +189,34 @@ class _Found:
         if group.outcome == REFUSED:
             self.faults.append(f"refused: {name} is stored all the same, at {places}")
         numbers = [int(places[index][7:], 32) for index in sorted(places)]
+        if group.topics[0] in OPTIONS:
+            return
         if len(places) != len(group.topics) or numbers != list(range(numbers[0], numbers[0] + len(numbers))):
             self.faults.append(f"not whole: {name} of {len(group.topics)} has {sorted(places.items())}")
 
     def teach(self) -> None:
         for name, places in self._cursors.items():
             self._ledger.groups[name].cursors.update(places)
+
+    def _may_be_gone(self, group: Group, index: int, cursor: str) -> bool:
+        """Whether a DELETE, or the options of its topic, may have taken a message."""
+        topic = group.topics[index]
+        if topic == MEMORY:
+            return True
+        if topic not in OPTIONS:
+            return self._may_be_deleted(group, cursor)
+        newer = [kept for kept in self._kept[topic] if kept[0] > cursor]
+        if topic == RELAXED:
+            # Only the end may be missing, up to what was surely on the disk; or the oldest, beyond the bound.
+            is_end = not any(_epoch(kept[0]) == _epoch(cursor) for kept in newer)
+            is_unsynced = is_end and self._sure.get(_epoch(cursor), "") < cursor
+            return is_unsynced or len(newer) >= RELAXED_MAX
+        if topic == COUNTED:
+            return len(newer) >= MESSAGES_MAX
+        if topic == SIZED:
+            # The newest stays, whatever its size: with the missing one the bound was passed.
+            return sum(cost for _, _, cost in newer) + _COST_MAX > BYTES_MAX
+        return any(topic == LAST or key == group.key for _, key, _ in newer)
 
     def _may_be_deleted(self, group: Group, cursor: str) -> bool:
         return any(
@@ -198,3 +244,15 @@ class _Found:
     def _was_deleted_before(self, delete: Delete) -> bool:
         """Then what is gone may have gone with the earlier one."""
         return any(other is not delete and other.topic == delete.topic for other in self._ledger.deletes)
+
+
+# What a message of the load costs at most.
+_COST_MAX = 61_000
+
+
+def _epoch(cursor: str) -> str:
+    return cursor[:6]
+
+
+def _is_unsure(group: Group) -> bool:
+    return all(topic in (RELAXED, MEMORY) for topic in group.topics)

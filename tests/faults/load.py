@@ -1,12 +1,13 @@
 """Clients that publish flat out until the broker is gone, each by another way, and note in a ledger what they hear."""
 
 import contextlib
+import itertools
 import json
 import random
 import threading
 from collections.abc import Callable
 
-from ledger import DONE, REFUSED, Delete, Keyed, Ledger
+from ledger import COMPACT, DONE, OPTIONS, REFUSED, Delete, Keyed, Ledger
 from wire import BROKEN, Answer, Http, WebSocket, ndjson
 
 # 4xx and these mean that nothing was done (docs/PROTOCOL.md, "Retrying safely").
@@ -29,7 +30,8 @@ class Load:
         self._lock = threading.Lock()
         self._socket: WebSocket | None = None
         clients: list[Callable[[Http, random.Random], None]] = [
-            self._singles, self._singles, self._keyed, self._batches, self._mixed, self._socket_singles, self._deletes
+            self._singles, self._singles, self._keyed, self._batches, self._mixed, self._socket_singles, self._deletes,
+            self._bounded,
         ]  # fmt: skip
         self._threads = [
             threading.Thread(target=self._guard, args=(client, random.Random(f"{seed}/{number}")), daemon=True)
@@ -89,8 +91,7 @@ class Load:
             topic = self._topic(dice)
             sizes = [_size(dice) for _ in range(dice.choice((1, 5, 60)))]
             name, bodies = self._ledger.begin([topic] * len(sizes), sizes)
-            lines = "\n".join(json.dumps(body) for body in bodies)
-            self._publish(http, name, f"/topics/{topic}", lines.encode(), {"content-type": "application/x-ndjson"})
+            self._publish(http, name, f"/topics/{topic}", ndjson_body(bodies), {"content-type": "application/x-ndjson"})
 
     def _mixed(self, http: Http, dice: random.Random) -> None:
         while not self.stopping.is_set():
@@ -157,6 +158,26 @@ class Load:
                 return
             delete.outcome = DONE
 
+    def _bounded(self, http: Http, dice: random.Random) -> None:
+        """Writes to topics with options, and changes these now and then."""
+        topics = list(OPTIONS)
+        for turn in itertools.count():
+            if self.stopping.is_set():
+                return
+            topic = topics[turn % len(topics)]
+            if turn < len(topics) or dice.random() < 0.01:
+                self._set_options(http, topic, dice.choice(OPTIONS[topic]))
+            sizes = [_size(dice) for _ in range(dice.choice((1, 5, 60)))]
+            key = f"key-{dice.randint(0, 40)}" if topic == COMPACT else None
+            name, bodies = self._ledger.begin([topic] * len(sizes), sizes, key)
+            path = f"/topics/{topic}" + (f"?key={key}" if key else "")
+            self._publish(http, name, path, ndjson_body(bodies), {"content-type": "application/x-ndjson"})
+
+    def _set_options(self, http: Http, topic: str, options: dict) -> None:
+        answer = http.request("PUT", f"/options/{topic}", json.dumps(options).encode(), {"content-type": "application/json"})
+        if answer.status != 200:
+            self._count(f"{answer.status} {answer.code}")
+
     def _publish(self, http: Http, name: str, path: str, body: bytes, headers: dict) -> bool:
         """Whether it was acknowledged."""
         answer = http.request("POST", path, body, headers)
@@ -182,6 +203,10 @@ class Load:
 def cursors_of(answer: Answer) -> list[str]:
     receipts = answer.json.get("receipts") or [answer.json]
     return [receipt["cursor"] for receipt in receipts]
+
+
+def ndjson_body(lines: list[object]) -> bytes:
+    return "\n".join(json.dumps(line) for line in lines).encode()
 
 
 def _size(dice: random.Random) -> int:

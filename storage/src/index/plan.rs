@@ -56,12 +56,13 @@ impl Index {
         let mut newest = Vec::new();
         self.visit(filter, usize::MAX, |id, entry| {
             if entry.count > 0 {
-                newest.push((entry.tail, id));
+                newest.push((entry.recent.last().max(entry.sealed_last()), id));
             }
         });
         newest.sort_unstable_by_key(|&newest| Reverse(newest));
         newest.dedup();
-        // A topic's tail is retained if anything of it is, so that no other topic has any of the newest.
+        // A topic's newest posting is retained if anything of it is, so that no other topic has any of the newest. Its
+        // tail may lie beyond: at a message that was never stored.
         let parts = newest.into_iter().take(count);
         let part = |(_, id): (Position, TopicId)| {
             part(id, &self.entries[id.at()], Position::ZERO, Position::MAX, usize::MAX)

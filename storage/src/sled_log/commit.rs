@@ -134,6 +134,8 @@ impl SledLog {
         let newest = writer.batch.newest();
         let mark = Mark { commits: writer.mark.commits + 1, ..writer.mark };
         let closed = guarded(|| {
+            // The index is written without them: nobody would find them again.
+            while self.bury_superseded()? {}
             self.write_behind_all(writer)?;
             self.store.write_clean(mark.newest, newest, mark.commits).map_err(store::failed)?;
             writer.mark = mark;

@@ -55,7 +55,14 @@ impl SledLog {
         };
         let mut pager = Pager::new(self, budget, upto);
         let followed = match self.plan(filter, after, upto, budget)? {
-            Some(plan) => pager.follow(filter, &plan)?,
+            Some(plan) => {
+                if let Some(last) = plan.last().filter(|_| plan.len() == planned_count(budget)) {
+                    // Beyond the plan nothing was looked at; and of what it names some may be gone, so that what is left
+                    // doesn't fill the page.
+                    pager.page.scanned = last.position;
+                }
+                pager.follow(filter, &plan)?
+            }
             None => Followed::Not,
         };
         if followed == Followed::Not {
@@ -84,7 +91,7 @@ impl SledLog {
         upto: Position,
         budget: Budget,
     ) -> Result<Option<Vec<Planned>>, LogError> {
-        let count = budget.messages.max(1).min(budget.bytes / COST_MIN + 1).saturating_add(1);
+        let count = planned_count(budget);
         for _ in 0..PLAN_TRIES {
             let (outline, seen) = {
                 let index = self.index.read();
@@ -209,6 +216,11 @@ impl SledLog {
         }
         Ok(None)
     }
+}
+
+/// How many messages a plan names at most: as many as a page may hold, and one more.
+fn planned_count(budget: Budget) -> usize {
+    budget.messages.max(1).min(budget.bytes / COST_MIN + 1).saturating_add(1)
 }
 
 /// Fills a page.

@@ -24,12 +24,12 @@ use crate::{
 const STEP_MESSAGES: usize = 256;
 /// In so many steps all superseded messages are gone through, if there are many.
 const STEPS_PER_ROUND: usize = 16;
-/// Bytes of messages for which a page is moved out of a half-empty segment: about as many as stand in one.
-const BYTES_PER_CLEANING: u64 = 4 << 10;
+/// Bytes of messages for which a page is moved out of a half-empty segment.
+const BYTES_PER_CLEANING: u64 = 2 << 10;
 /// Pages that one step moves.
 const STEP_CLEANINGS: u64 = 128;
-/// What the engine's file may take beside the messages and half as much again, before it is cleaned.
-const DISK_BYTES_FREE: u64 = 16 << 20;
+/// What the engine's file may take beside the messages and a quarter as much again, before it is cleaned.
+const DISK_BYTES_FREE: u64 = 4 << 20;
 /// Expired keys that one step removes.
 const STEP_KEYS: usize = 512;
 /// Messages of a topic that one step compacts.
@@ -126,7 +126,7 @@ impl SledLog {
 
     /// Removes some of the messages that lost their place to newer ones: in the order of their positions, over and over,
     /// so that the more there are the more of them stand in one chunk. Answers whether there were any.
-    fn bury_superseded(&self) -> Result<bool, LogError> {
+    pub(super) fn bury_superseded(&self) -> Result<bool, LogError> {
         let mut from = self.buried_upto.lock();
         let step = {
             let index = self.index.read();
@@ -260,7 +260,7 @@ impl SledLog {
         }
         let live = self.index.read().bytes();
         let disk = self.store.db.size_on_disk().map_err(failed)?;
-        if disk <= live + live / 2 + DISK_BYTES_FREE {
+        if disk <= live + live / 4 + DISK_BYTES_FREE {
             writer.uncleaned = 0;
             return Ok(None);
         }
@@ -306,9 +306,17 @@ impl Stock for SledLog {
     }
 
     fn oldest(&self, topic: &Topic, count: usize) -> Result<Vec<(Position, u64)>, LogError> {
-        let budget = Budget { messages: count, bytes: usize::MAX, scan_bytes: usize::MAX };
-        let page = self.read_stored(&Filter::from(topic.clone()), Position::ZERO, Position::MAX, budget)?;
-        let cost = |message: &tailwire_model::Message| (message.position(), message.draft.cost() as u64);
-        Ok(page.messages.iter().map(cost).collect())
+        let filter = Filter::from(topic.clone());
+        let (mut oldest, mut after) = (Vec::new(), Position::ZERO);
+        // A page may come short of what there is.
+        while oldest.len() < count && after < self.newest_committed() {
+            let budget = Budget { messages: count - oldest.len(), bytes: usize::MAX, scan_bytes: usize::MAX };
+            let page = self.read_stored(&filter, after, Position::MAX, budget)?;
+            after = page.scanned;
+            oldest.extend(
+                page.messages.iter().map(|message| (message.position(), message.draft.cost() as u64)),
+            );
+        }
+        Ok(oldest)
     }
 }

@@ -1,0 +1,97 @@
+//! The log under test, and the ways in which it ends and begins again.
+
+use std::{fs, path::Path, sync::Arc};
+
+use tailwire_core::log::Log;
+use tailwire_model::Timestamp;
+use tailwire_storage::{LogSettings, MemoryLog, SledLog};
+use tempfile::TempDir;
+
+/// How a log ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// In good order.
+    Closed,
+    /// Without being closed, but with all that it wrote.
+    Dropped,
+    /// As if its process were killed: with what it had given to the kernel.
+    Killed,
+}
+
+/// A log that can be opened again.
+pub(crate) trait Subject: Sized {
+    fn new(max_bytes: Option<u64>, now: u64) -> Self;
+    fn log(&self) -> &dyn Log;
+    fn reopen(&mut self, end: End, now: u64);
+}
+
+impl Subject for Arc<MemoryLog> {
+    fn new(max_bytes: Option<u64>, now: u64) -> Self {
+        assert_eq!(max_bytes, None, "it has no such setting");
+        Self::new(MemoryLog::new(Timestamp(now)))
+    }
+
+    fn log(&self) -> &dyn Log {
+        self.as_ref()
+    }
+
+    fn reopen(&mut self, end: End, now: u64) {
+        if end == End::Closed {
+            self.close().unwrap();
+        }
+        *self = Self::new(MemoryLog::reopen(self, Timestamp(now)));
+    }
+}
+
+pub(crate) struct OnDisk {
+    log: Option<SledLog>,
+    dir: TempDir,
+    settings: LogSettings,
+}
+
+impl OnDisk {
+    fn open(&mut self, now: u64) {
+        self.log = Some(SledLog::open(self.dir.path(), Timestamp(now), &self.settings).unwrap());
+    }
+}
+
+impl Subject for OnDisk {
+    fn new(max_bytes: Option<u64>, now: u64) -> Self {
+        let settings = LogSettings { max_bytes, ..LogSettings::default() };
+        let mut subject = Self { log: None, dir: tempfile::tempdir().unwrap(), settings };
+        subject.open(now);
+        subject
+    }
+
+    fn log(&self) -> &dyn Log {
+        self.log.as_ref().unwrap()
+    }
+
+    fn reopen(&mut self, end: End, now: u64) {
+        match end {
+            End::Closed => self.log().close().unwrap(),
+            End::Dropped => {}
+            End::Killed => {
+                let left = tempfile::tempdir().unwrap();
+                copy(self.dir.path(), left.path());
+                self.log = None;
+                self.dir = left;
+            }
+        }
+        self.log = None;
+        self.open(now);
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            fs::create_dir(&target).unwrap();
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
