@@ -8,7 +8,7 @@ use common::{
     Harness, Memory, OnDisk, START, all, append, bodies, filter, group, publish, tidy_all, topic, with_key,
 };
 use tailwire_core::log::{Budget, Log};
-use tailwire_model::{Durability, Keep, Options, Position, Term};
+use tailwire_model::{Durability, Keep, Options, Position, Term, TrimReason};
 
 fn set(log: &impl Log, name: &str, options: Options) {
     log.set_options(&Term::parse(name).unwrap(), options).unwrap();
@@ -93,4 +93,24 @@ fn a_topic_that_lost_messages_hides_no_others_newest() {
         assert_eq!(h.log().before_last(&filter(&["**"]), count), Ok(Position(before)), "{count}");
     }
     assert_eq!(h.log().topics("m", None, 1)[0].topic, topic("m"));
+}
+
+#[test]
+fn blocks_of_an_earlier_numbering_are_not_taken_for_another_topics() {
+    let mut h = OnDisk::new();
+    publish(h.log(), &[("gone", "1")]);
+    // One block of each.
+    for _ in 0..300 {
+        append(h.log(), group(&[("a", "x"), ("b", "x")]));
+    }
+    h.log().trim(&topic("gone"), TrimReason::Deleted).unwrap();
+    h.log().commit().unwrap();
+    tidy_all(h.log());
+    let before = all(h.log(), &["a", "b"]);
+    // Without "gone" the others have other numbers.
+    h.reopen(false, START + 1);
+    tidy_all(h.log());
+    let budget = Budget { messages: 100, bytes: usize::MAX, scan_bytes: usize::MAX };
+    let page = h.log().read(&filter(&["a", "b"]), Position::ZERO, Position::MAX, budget).unwrap();
+    assert_eq!(common::positions(&page.messages), before[..100]);
 }

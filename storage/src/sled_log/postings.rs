@@ -21,9 +21,9 @@ use crate::index::{Block, Blocks, Postings, TopicId};
 pub(crate) struct PostingsTree(pub(crate) Tree);
 
 impl PostingsTree {
-    /// Writes a block, and removes what an earlier end of the log may have left in its span.
+    /// Writes a block, and removes what an earlier end of the log may have left behind the one before.
     pub(crate) fn put(&self, topic: TopicId, block: &Block) -> sled::Result<()> {
-        for old in self.0.range(key(topic, block.first.next())..=key(topic, block.last)).keys() {
+        for old in self.0.range(key(topic, block.previous.next())..=key(topic, block.last)).keys() {
             self.0.remove(old?)?;
         }
         let key = key(topic, block.first);

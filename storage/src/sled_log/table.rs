@@ -33,6 +33,8 @@ pub(super) struct Mark {
 pub(super) fn load(store: &Store, stored: Position, newest: Position) -> Result<(Index, Mark), LogError> {
     let mut index = Index::default();
     let Some(value) = store.meta.get(META_INDEXED).map_err(failed)? else {
+        // The numbers of all topics are given again, perhaps to others.
+        store.postings.remove_from(index.next_id()).map_err(failed)?;
         return Ok((index, Mark::default()));
     };
     let mark = take_mark(&value).map_err(wrong)?;
