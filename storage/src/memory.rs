@@ -77,7 +77,7 @@ impl MemoryLog {
         let epochs = Epochs::new(starts).unwrap_or_else(|| unreachable!("epochs increase until 2060"));
         let epochs = Arc::new(epochs);
         let batch = Batch::new(store.committed, store.time, store.rules.clone());
-        let retention = Retention::new(&store.rules, None);
+        let retention = Retention::new(&store.rules, None, true);
         let writer = Mutex::new(Writer { batch, retention, closed: false });
         Self { epochs, writer, store: RwLock::new(store), followers: Mutex::default() }
     }

@@ -72,6 +72,9 @@ pub(crate) struct Retention {
     max_bytes: Option<u64>,
     /// Topics that may have outgrown their own bounds.
     due: BTreeSet<Topic>,
+    /// What the index says that messages take is what they take: after a crash it may have counted some that compaction
+    /// took, until all topics were compacted again.
+    is_counted: bool,
     /// Topics that are to be compacted from their head.
     uncompacted: BTreeMap<Topic, Compaction>,
     /// After a change of the rules: the name up to which all topics were looked at.
@@ -85,9 +88,9 @@ pub(crate) struct Retention {
 }
 
 impl Retention {
-    /// Retention of a log that was just opened: every topic is looked at.
-    pub(crate) fn new(rules: &Rules, max_bytes: Option<u64>) -> Self {
-        let mut own = Self { max_bytes, ..Self::default() };
+    /// Retention of a log that was just opened, after a close in good order or not: every topic is looked at.
+    pub(crate) fn new(rules: &Rules, max_bytes: Option<u64>, clean: bool) -> Self {
+        let mut own = Self { max_bytes, is_counted: clean, ..Self::default() };
         if !rules.is_empty() {
             own.change(rules);
         }
@@ -160,14 +163,12 @@ impl Retention {
             return Ok(None);
         }
         self.go_through_names(rules, stock);
-        if self.names_after.is_some() || !self.uncompacted.is_empty() {
-            // What a topic holds is known for sure only behind its compaction.
-            return Ok(Some(0));
-        }
         self.look_at_due(rules, stock, trims)?;
-        let mut more = !self.due.is_empty();
-        if let Some(max) = self.max_bytes {
-            more |= self.raise_floor(max, stock, trims)?;
+        let mut more = self.names_after.is_some() || !self.due.is_empty();
+        self.is_counted |= self.names_after.is_none() && self.uncompacted.is_empty();
+        match self.max_bytes {
+            Some(max) if self.is_counted => more |= self.raise_floor(max, stock, trims)?,
+            _ => more |= !self.is_counted,
         }
         if now >= self.next_look {
             let behind = self.advance_frontiers(now, rules, stock, trims)?;

@@ -35,8 +35,8 @@ use std::{
 use parking_lot::{Mutex, RwLock};
 use tailwire_core::log::{Appended, Bounds, Budget, Feed, Group, Log, LogError, LogStats, Page, TopicInfo};
 use tailwire_model::{
-    Draft, Epochs, Filter, Message, Options, Position, Rules, Term, Timestamp, Topic, Trim, TrimReason,
-    admission::KeyRecord,
+    Draft, Epochs, Filter, Message, Opening, Options, Position, Rules, Term, Timestamp, Topic, Trim,
+    TrimReason, admission::KeyRecord,
 };
 use uuid::Uuid;
 
@@ -99,7 +99,8 @@ impl SledLog {
             uncleaned: 0,
             volatile: HashSet::new(),
         };
-        let retention = Retention::new(&rules, settings.max_bytes);
+        let clean = epochs.current().opening != Opening::Unclean;
+        let retention = Retention::new(&rules, settings.max_bytes, clean);
         Ok(Self {
             store,
             ballast,
