@@ -48,9 +48,9 @@ const PLAN_NAMES_MAX: usize = 256;
 pub(crate) struct Index {
     names: Names,
     entries: Paged<Entry>,
-    /// Every topic's trim by its position, which no two topics share: the farthest trim of a pattern is the last
-    /// one here that matches.
-    trims: BTreeMap<Position, (TopicId, TrimReason)>,
+    /// Every topic's trim by its position: the farthest trim of a pattern is the last one here that matches. Topics share
+    /// one where all that they had was never stored.
+    trims: BTreeMap<(Position, TopicId), TrimReason>,
     messages: u64,
     /// What they cost.
     bytes: u64,
@@ -135,7 +135,7 @@ impl Index {
 
     /// The farthest trim of any topic.
     pub(crate) fn farthest_trim(&self) -> Position {
-        self.trims.last_key_value().map_or(Position::ZERO, |(&upto, _)| upto)
+        self.trims.last_key_value().map_or(Position::ZERO, |(&(upto, _), _)| upto)
     }
 
     /// Beyond this nothing that is stored is dead.
@@ -180,8 +180,8 @@ impl Index {
         if let Some(topic) = filter.only_topic() {
             return self.trimmed(topic.as_str());
         }
-        let mut beyond = self.trims.range((Excluded(after), Unbounded)).rev();
-        let (&upto, &(_, reason)) = beyond.find(|(_, (id, _))| filter.matches_name(self.names.name(*id)))?;
+        let mut beyond = self.trims.range((Excluded((after, TopicId(u32::MAX))), Unbounded)).rev();
+        let (&(upto, _), &reason) = beyond.find(|((_, id), _)| filter.matches_name(self.names.name(*id)))?;
         Some(Trim { upto, reason })
     }
 

@@ -177,7 +177,7 @@ fn shelved(index: &mut Index) -> Index {
         assert!(again.add_shelf(ever, topics));
     }
     again.settle();
-    for (&upto, &(id, reason)) in &index.trims {
+    for (&(upto, id), &reason) in &index.trims {
         let (name, entry) = (index.names.name(id), &index.entries[id.at()]);
         again.trim(name, Trim { upto, reason }, entry.tail_time, None);
     }

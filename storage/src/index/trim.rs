@@ -83,7 +83,7 @@ impl Index {
         let id = self.entry(topic);
         let entry = &mut self.entries[id.at()];
         if let Some(before) = entry.trim() {
-            self.trims.remove(&before.upto);
+            self.trims.remove(&(before.upto, id));
         }
         let (count, bytes) = (entry.count, entry.bytes);
         entry.take(trim, time, cut);
@@ -92,7 +92,7 @@ impl Index {
         if entry.has_dead() && entry.set(flag::GRAVE, true) {
             self.graves.push_back(id);
         }
-        self.trims.insert(trim.upto, (id, trim.reason));
+        self.trims.insert((trim.upto, id), trim.reason);
         self.removals += 1;
         self.shelves.touch(id);
     }

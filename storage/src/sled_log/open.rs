@@ -112,27 +112,27 @@ pub(super) fn open(dir: &Path, now: Timestamp, settings: &LogSettings) -> Result
     let stored = last.max(proven);
     drop_fragments_after(&store, stored)?;
     let commits = store.commits().map_err(failed)?;
-    let accepted = match check_whole(promised, id, commits, stored) {
+    let accepted = match check_whole(promised, id, commits, last) {
         Err(_) if settings.accepts_loss => accept_loss(&store, promised, id, stored)?,
         checked => checked.map(|()| Position::ZERO)?,
     };
     let rules = Arc::new(Rules::new(settings.options.clone(), stored_options(&store)?));
 
     // Before the epoch: a crash between the two must not leave a mark that was used.
-    let closed = store.take_clean(stored).map_err(failed)?;
+    let closed = store.take_clean(last).map_err(failed)?;
     let starts = stored_epochs(&store)?;
     // A position that an epoch has passed is not given again, whatever was stored of it: messages that are never stored
     // have positions, too, and the index knows of some.
     let passed = starts.last().map_or(Position::ZERO, |start| start.first.previous());
-    let known = passed.max(accepted).max(table::position(&store, stored));
+    let known = passed.max(accepted).max(table::position(&store, last));
     let newest = closed.unwrap_or(stored).max(known);
-    let (mut index, indexed) = recover::recover(&store, &trims, stored, newest).map_err(unreadable)?;
+    let (mut index, indexed) = recover::recover(&store, &trims, last, newest).map_err(unreadable)?;
     store.compacted().map_err(unreadable)?.iter().for_each(|topic| index.set_compacted(topic.as_str()));
     let time = index.newest_time();
     let lost = lose_volatile(&store, &mut index, newest, time)?;
     let epochs = begin_epoch(&store, starts, newest, closed.is_some(), now)?;
     let promised_commits = promised.ok().flatten().map_or(0, |mark| mark.commits);
-    let mark = Mark { id, commits: commits.max(promised_commits) + 1, newest: stored, in_doubt: false };
+    let mark = Mark { id, commits: commits.max(promised_commits) + 1, newest: last, in_doubt: false };
     store.write_commits(mark.commits).map_err(failed)?;
     store.sync().map_err(failed)?;
     let watermark = Watermark::begin(dir, &mark).map_err(|error| OpenError::Io(error.to_string()))?;

@@ -43,7 +43,8 @@ fn forget_cached(file: &File) {
 #[cfg(not(target_os = "linux"))]
 fn forget_cached(_: &File) {}
 
-/// Whether the store holds all that was acknowledged.
+/// Whether the store holds all that was acknowledged. Its last chunk, with messages or without, ends with the newest that
+/// was stored; a trim beyond it proves nothing.
 pub(super) fn check_whole(
     promised: Promised,
     id: Uuid,

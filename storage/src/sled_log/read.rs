@@ -49,6 +49,17 @@ impl SledLog {
         upto: Position,
         budget: Budget,
     ) -> Result<Page, LogError> {
+        Ok(self.read_and_miss(filter, after, upto, budget)?.0)
+    }
+
+    /// The same, and the messages that the index names though compaction took them: after a crash it may know them again.
+    pub(super) fn read_and_miss(
+        &self,
+        filter: &Filter,
+        after: Position,
+        upto: Position,
+        budget: Budget,
+    ) -> Result<(Page, Vec<Position>), LogError> {
         let (upto, seen, farthest) = {
             let index = self.index.read();
             (upto.min(self.newest_committed()).max(after), index.removals(), index.farthest_dead())
@@ -75,10 +86,10 @@ impl SledLog {
         if index.removals() != seen || index.superseded_count() > 0 {
             page.messages.retain(|message| !index.is_dead(message.topic().as_str(), message.position()));
         }
-        let missing = lost.into_iter().find(|lost| index.expects(lost.topic, lost.position));
+        let missing = lost.iter().find(|lost| index.expects(lost.topic, lost.position));
         match missing {
             Some(lost) => Err(corrupt("message", lost.position, Damage("it is missing"))),
-            None => Ok(page),
+            None => Ok((page, lost.into_iter().map(|lost| lost.position).collect())),
         }
     }
 

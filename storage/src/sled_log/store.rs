@@ -23,6 +23,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use sled::{Db, Tree};
 use tailwire_core::log::LogError;
 use tailwire_model::{Epochs, Message, Position, Timestamp, Topic, admission::KeyRecord};
@@ -90,6 +91,8 @@ pub(crate) struct Store {
     pub(crate) fragments: Tree,
     pub(crate) topics: Tree,
     pub(crate) postings: PostingsTree,
+    /// The last chunk, if it stands there without messages.
+    hollow: Mutex<Option<Position>>,
     pub(crate) disk: Box<dyn Disk>,
     pub(crate) dir: Box<Path>,
 }
@@ -109,6 +112,7 @@ impl Store {
             fragments: db.open_tree("fragments")?,
             topics: db.open_tree("topics")?,
             postings: PostingsTree(db.open_tree("postings")?),
+            hollow: Mutex::default(),
             db,
             disk,
             dir: dir.into(),
@@ -161,6 +165,11 @@ impl Store {
             } else {
                 self.options.insert(term, put_options(term, options))?;
             }
+        }
+        if !messages.is_empty()
+            && let Some(hollow) = self.hollow.lock().take()
+        {
+            self.chunks.remove(hollow.0.to_be_bytes())?;
         }
         self.write_commits(commits)?;
         Ok(messages.last().map(Message::position))
@@ -229,6 +238,19 @@ impl Store {
     /// The newest chunk.
     pub(crate) fn last_chunk(&self) -> Result<Option<Chunk>, LogError> {
         self.chunks.iter().next_back().map(open_chunk).transpose()
+    }
+
+    /// Whether no chunk begins beyond a position.
+    pub(crate) fn is_last(&self, first: Position) -> Result<bool, LogError> {
+        Ok(self.chunks.get_gt(first.0.to_be_bytes()).map_err(failed)?.is_none())
+    }
+
+    /// Leaves the last chunk there without its messages, until there is another: by its end it is known that the end of
+    /// the log was not lost.
+    pub(crate) fn hollow_out(&self, first: Position, empty: Vec<u8>) -> Result<(), LogError> {
+        self.chunks.insert(first.0.to_be_bytes(), empty).map_err(failed)?;
+        *self.hollow.lock() = Some(first);
+        Ok(())
     }
 
     /// The chunks that may hold messages after a position, oldest first. Each is looked up by itself: see [`Store::touch`].

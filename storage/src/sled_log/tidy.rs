@@ -91,7 +91,10 @@ impl SledLog {
     fn compact(&self, writer: &mut Writer) -> Result<Option<u64>, LogError> {
         let Some((topic, mut compaction)) = self.retention.lock().uncompacted() else { return Ok(None) };
         let filter = Filter::from(topic.clone());
-        let page = self.read_stored(&filter, compaction.upto, Position::MAX, STEP_COMPACTED)?;
+        let (page, missing) = self.read_and_miss(&filter, compaction.upto, Position::MAX, STEP_COMPACTED)?;
+        for position in missing {
+            self.index.write().supersede(topic.as_str(), position, 0);
+        }
         for message in &page.messages {
             writer.batch.compact(message, self)?;
             compaction.count += 1;
@@ -243,8 +246,10 @@ impl SledLog {
             self.store.remove_content(position).map_err(failed)?;
         }
         let key = chunk.first.0.to_be_bytes();
-        if alive == 0 {
+        if alive == 0 && !self.store.is_last(chunk.first)? {
             self.store.chunks.remove(key).map_err(failed)?;
+        } else if alive == 0 {
+            self.store.hollow_out(chunk.first, value)?;
         } else if must || 2 * dead_bytes >= chunk.bytes {
             self.store.chunks.insert(key, value).map_err(failed)?;
         }

@@ -94,7 +94,7 @@ pub(crate) struct Reference {
     pub(crate) committed: u64,
     pub(crate) epoch: Epoch,
     /// The bound of the whole log.
-    max_bytes: Option<u64>,
+    pub(crate) max_bytes: Option<u64>,
     newest: u64,
     options: BTreeMap<&'static str, Options>,
     keys: BTreeMap<String, Record>,

@@ -112,6 +112,7 @@ fn build(survey: &Survey, store: &Store, now: Timestamp) -> Result<Walked, LogEr
     let stored = packer.last.max(survey.ledger.farthest_trim());
     let newest = survey.newest(stored).max(walked.lost_upto.unwrap_or_default());
 
+    let last = store.last_chunk()?.map_or(Position::ZERO, |last| last.last);
     write_ledger(survey, store, newest, now).map_err(failed)?;
     if let Some(upto) = walked.lost_upto {
         let upto = upto.max(survey.ledger.lost_everywhere);
@@ -123,13 +124,13 @@ fn build(survey: &Survey, store: &Store, now: Timestamp) -> Result<Walked, LogEr
     // As after a close in good order: the next epoch begins after every position that was ever given. Where that is not
     // known, it is an unclean one, and cursors beyond what there is are told so.
     if survey.mark.is_some() {
-        store.write_clean(stored, newest, commits).map_err(failed)?;
+        store.write_clean(last, newest, commits).map_err(failed)?;
     } else {
         store.meta.remove(META_CLEAN).map_err(failed)?;
         store.write_commits(commits).map_err(failed)?;
     }
     store.sync().map_err(failed)?;
-    let mark = Mark { id, commits, newest: stored, in_doubt: false };
+    let mark = Mark { id, commits, newest: last, in_doubt: false };
     Watermark::begin(&store.dir, &mark).map_err(|error| LogError::Failed(error.to_string()))?;
     Ok(walked)
 }

@@ -15,6 +15,11 @@ impl Reference {
             let oldest = oldest.expect("there are bytes");
             self.trim(&oldest.draft.topic, oldest.position, TrimReason::Retention);
         }
+        self.compact_all();
+    }
+
+    /// Does what compaction asks for.
+    pub(crate) fn compact_all(&mut self) {
         for topic in self.names.keys().cloned().collect::<Vec<_>>() {
             self.compact(&topic);
         }
