@@ -122,7 +122,7 @@ impl<'a> Walk<'a> {
             stored: Position::ZERO,
             time: Timestamp::default(),
             is_contiguous: true,
-            topics: ledger.trims.keys().cloned().collect(),
+            topics: ledger.trims.keys().chain(ledger.lost.keys()).cloned().collect(),
             fragmented: BTreeSet::new(),
         }
     }
