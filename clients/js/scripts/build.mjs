@@ -14,7 +14,7 @@ const root = fileURLToPath(new URL("..", import.meta.url));
 
 /**
  * Members of the core's own objects that no caller and no line of the broker ever sees. In the bundles they get names of one
- * letter, which is another 2.5 %. A name that is public, on the wire, or of the platform (as `join` is) must not stand here.
+ * letter, which is another 2 %. A name that is public, on the wire, or of the platform (as `join` is) must not stand here.
  */
 const INTERNAL = new RegExp(`^(${`
   alive alone answered ask audit audit_after authorized below board carried carry deadline end fail failed feed feeds
@@ -22,7 +22,7 @@ const INTERNAL = new RegExp(`^(${`
   http race_at rung run since sleep sync tell up within
 `.trim().split(/\s+/).join("|")})$`);
 
-/** esbuild bundles; terser then takes off another 4 %, which is what the budget needs. */
+/** esbuild bundles; terser then takes off another 3 %, which is what the budget needs. */
 async function bundle(out, name, options) {
   const outfile = join(out, name);
   const { outputFiles } = await esbuild.build({

@@ -11,7 +11,7 @@ import * as limits from "./limits.js";
 export type Rung = "websocket" | "stream" | "long-poll" | "poll";
 export type State = "connecting" | "live" | "degraded" | "offline" | "closed";
 
-/** Numbers, as words would be a hundredth of the whole client. */
+/** What is told to the ladder. Numbers, as these names are in every page that loads the client. */
 export const enum Kind {
   Start, Stop, Renew, Offline, Network, Tick, Opened, Alive, Audited, Ended, Changed,
 }

@@ -74,12 +74,10 @@ function networkId(): string {
 }
 
 function listen(tell: (event: "offline" | "network" | "shown") => void): () => void {
-  const stops: (() => void)[] = [];
+  const abort = new AbortController();
   const add = (target: EventTarget | undefined, name: string, run: (event: Event) => void): void => {
     // React Native has a window that is no event target.
-    if (!target?.addEventListener) return;
-    target.addEventListener(name, run);
-    stops.push(() => target.removeEventListener(name, run));
+    target?.addEventListener?.(name, run, { signal: abort.signal });
   };
   const { window, document } = globalThis as { window?: EventTarget; document?: Document };
   add(window, "offline", () => tell("offline"));
@@ -90,5 +88,5 @@ function listen(tell: (event: "offline" | "network" | "shown") => void): () => v
   // It tells of every new estimate of the speed too.
   let id = networkId();
   add(connection(), "change", () => id !== (id = networkId()) && tell("network"));
-  return () => stops.forEach((stop) => stop());
+  return () => abort.abort();
 }

@@ -38,9 +38,14 @@ export async function publish(
   { http, clock, random, unique }: Surroundings,
   carrier: () => Link | undefined,
 ): Promise<Receipt> {
-  const message = { topic, key: messageKey, ...own, ...(await encode(data, own.type)) };
+  // A Blob has its bytes and its type by itself; as JSON it would be `{}`. For anything else nothing is waited for, so
+  // that what the caller does to the data later makes no difference.
+  if ((data as Blob | undefined)?.arrayBuffer) {
+    own.type ??= (data as Blob).type;
+    data = await (data as Blob).arrayBuffer();
+  }
   // What is no JSON throws here, where it is not taken for a failure of the network.
-  const body = JSON.stringify(message);
+  const body = JSON.stringify({ topic, key: messageKey, ...own, ...encode(data, own.type) });
   const idempotency_key = key ?? unique();
   const headers = { "content-type": "application/x-ndjson", "idempotency-key": JSON.stringify(idempotency_key) };
   const limit = Math.min(timeout, limits.publish_max);
@@ -50,7 +55,7 @@ export async function publish(
       throwIfAborted(ended);
       try {
         // After a failure the other way is tried, if there are two.
-        const asked = failures % 2 ? undefined : carrier()?.request?.({ kind: "publish", messages: [message], idempotency_key });
+        const asked = failures % 2 ? undefined : carrier()?.request?.({ kind: "publish", messages: [JSON.parse(body)], idempotency_key });
         const answer = asked ?? http.json<object>("stream", { method: "POST", headers, body, signal: ended });
         const { receipts } = (await answer) as { receipts: Receipt[] };
         return receipts[0]!;
@@ -65,12 +70,7 @@ export async function publish(
 }
 
 /** As a line carries it: JSON as it is, text in a string, bytes in base64. */
-async function encode(data: unknown, type?: string): Promise<object> {
-  // A Blob has its bytes and its type by itself; as JSON it would be `{}`.
-  if ((data as Blob | undefined)?.arrayBuffer) {
-    type ??= (data as Blob).type;
-    data = await (data as Blob).arrayBuffer();
-  }
+function encode(data: unknown, type?: string): object {
   if (data instanceof ArrayBuffer) data = new Uint8Array(data);
   if (ArrayBuffer.isView(data)) {
     const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);

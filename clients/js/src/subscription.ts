@@ -88,7 +88,8 @@ export interface Feed extends Subscription {
 export function feedOf(topics: readonly string[], options: SubscribeOptions, changed: () => void): Feed {
   const { buffer = limits.buffer_messages, signal, after, last } = options;
   if (!(buffer >= 1)) throw new RangeError("buffer < 1");
-  const start = after && after !== "earliest" && after !== "latest" ? after : "";
+  // Words have no hyphen.
+  const start = after?.includes("-") ? after : "";
   /** A gap of a shared connection that may be ours; asking alone will tell. */
   let doubt = "";
   let waiting: Waiting[] = [];

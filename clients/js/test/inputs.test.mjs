@@ -74,6 +74,25 @@ test("a Blob is published as its bytes, with its type", async () => {
   hub.close();
 });
 
+test("what is done to the data after the call makes no difference, however often it is sent", async () => {
+  const { clock, network, broker, open } = rig();
+  const hub = open({ transports: ["websocket"], random: () => 0 });
+  hub.subscribe("a");
+  await clock.advance(1000);
+  // The first try, by WebSocket, and the second, by POST, get no answer.
+  network.cut(true);
+  network.http = "502";
+  const data = { n: 1 };
+  const publishing = hub.publish("a", data);
+  data.n = 2;
+  await clock.advance(6000);
+  network.cut();
+  await clock.advance(30_000);
+  await publishing;
+  assert.deepEqual(broker.log.map(({ data }) => data), [{ n: 1 }]);
+  hub.close();
+});
+
 describe("the platform", () => {
   /** With other globals for a moment. */
   const globally = (name, value, run) => {

@@ -1,6 +1,6 @@
 export type Rung = "websocket" | "stream" | "long-poll" | "poll";
 export type State = "connecting" | "live" | "degraded" | "offline" | "closed";
-/** Numbers, as words would be a hundredth of the whole client. */
+/** What is told to the ladder. Numbers, as these names are in every page that loads the client. */
 export declare const enum Kind {
     Start = 0,
     Stop = 1,
