@@ -50,6 +50,19 @@ test('transports: a wrong end, a wrong reason, a reason that is not true, a plac
   assert.deepEqual(found({ events: [] }), ['it ended on undefined, not on stream']);
 });
 
+test('transports: who is blamed is who was left, at first a rung above, and never where it went', () => {
+  const went = (from, transport, why) => {
+    const events = [...(from ? [{ at: 950, transport: from, why: 'refused' }] : []), { at: 9000, from, transport, why }];
+    return found({ events }, { ends: [transport], tells: [/./] }).filter((complaint) => complaint.includes('blamed'));
+  };
+  const cut = (rung) => `${rung} was lost: cut`;
+  assert.deepEqual(went('websocket', 'long-poll', cut('websocket')), []);
+  assert.deepEqual(went('websocket', 'long-poll', cut('stream')), ['it went from websocket to long-poll and blamed stream: stream was lost: cut']);
+  assert.deepEqual(went(undefined, 'long-poll', cut('stream')), []);
+  assert.deepEqual(went(undefined, 'stream', cut('stream')), ['it went from undefined to stream and blamed stream: stream was lost: cut']);
+  assert.deepEqual(went(undefined, 'poll', cut('long-poll')), []);
+});
+
 test('states: one that is not so, a loss that was not told, a gap, an error', () => {
   const said = (event, mode) => found({ events: [...report().events, { at: 2000, ...event }] }, mode);
   assert.deepEqual(said({ state: 'live' }), ['it said live on stream']);

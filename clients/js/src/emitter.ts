@@ -1,27 +1,30 @@
 /** Listeners by event name. What a listener throws is its own affair: it is reported, and stops nobody else. */
-export class Emitter<Events> {
-  readonly #listeners = new Map<keyof Events, Set<(value: never) => void>>();
-
+export interface Emitter<Events> {
   /** Returns the function that takes the listener off again. */
-  on<Name extends keyof Events>(name: Name, run: (value: Events[Name]) => void): () => void {
-    const set = this.#listeners.get(name) ?? new Set();
-    this.#listeners.set(name, set.add(run));
-    return () => void set.delete(run);
-  }
+  on<Name extends keyof Events>(name: Name, run: (value: Events[Name]) => void): () => void;
+  has(name: keyof Events): boolean;
+  emit<Name extends keyof Events>(name: Name, value: Events[Name]): void;
+}
 
-  has(name: keyof Events): boolean {
-    return !!this.#listeners.get(name)?.size;
-  }
-
-  emit<Name extends keyof Events>(name: Name, value: Events[Name]): void {
-    for (const run of [...(this.#listeners.get(name) ?? [])]) {
-      try {
-        (run as (value: Events[Name]) => void)(value);
-      } catch (error) {
-        queueMicrotask(() => {
-          throw error;
-        });
+export function emitterOf<Events>(): Emitter<Events> {
+  const listeners = new Set<[name: keyof Events, run: (value: never) => void]>();
+  return {
+    on(name, run) {
+      const listener: [typeof name, typeof run] = [name, run];
+      listeners.add(listener);
+      return () => void listeners.delete(listener);
+    },
+    has: (wanted) => [...listeners].some(([name]) => name === wanted),
+    emit(wanted, value) {
+      for (const [name, run] of [...listeners]) {
+        try {
+          if (name === wanted) run(value as never);
+        } catch (error) {
+          queueMicrotask(() => {
+            throw error;
+          });
+        }
       }
-    }
-  }
+    },
+  };
 }

@@ -1,5 +1,5 @@
 /** Plain requests: addresses, the token, time limits, and problems as errors. Knows nothing of subscriptions. */
-import { onAbort, sleep, throwIfAborted } from "./backoff.js";
+import { lateness, onAbort, sleep, throwIfAborted, type Life, type Signal } from "./backoff.js";
 import { GapError, NetworkError, ProblemError, TailwireError, problemError, type Problem } from "./errors.js";
 import * as limits from "./limits.js";
 import type { Platform } from "./platform.js";
@@ -13,71 +13,79 @@ export interface Page {
   retry_after_ms?: number;
 }
 
-export class Http {
-  readonly #base: URL;
-  readonly #platform: Platform;
-  readonly #tokens: Tokens | undefined;
-
-  constructor(base: URL, platform: Platform, tokens: Tokens | undefined) {
-    this.#base = base;
-    this.#platform = platform;
-    this.#tokens = tokens;
-  }
-
-  url(path: string): string {
-    return new URL(path, this.#base).href;
-  }
-
+export interface Http {
+  url(path: string): string;
   /** Does something with a token, if there are tokens; and once more with another, if the first was refused. */
-  async authorized<T>(run: (token?: string) => Promise<T>): Promise<T> {
-    const token = await this.#tokens?.();
-    try {
-      return await run(token);
-    } catch (error) {
-      if (!token || !(error instanceof ProblemError) || error.status !== 401) throw error;
-      return run(await this.#tokens!(token));
-    }
-  }
-
+  authorized<T>(run: (token?: string) => Promise<T>): Promise<T>;
   /** The answer of a 2xx; anything else is an error. The body is left unread. */
-  send(path: string, init: RequestInit): Promise<Response> {
-    return this.authorized(async (token) => {
-      const response = await this.#platform.fetch(this.url(path), {
-        ...init,
-        headers: { ...init.headers, ...(token && { authorization: `Bearer ${token}` }) },
-        // A redirect could lead the token to another origin.
-        redirect: "error",
-        // The broker permits none.
-        credentials: "omit",
-        // Some browsers let equal requests wait for each other, to answer all from the first one's answer.
-        cache: "no-store",
-      });
-      if (!response.ok) throw problemError(await readProblem(response));
-      return response;
-    });
-  }
-
+  send(path: string, init: RequestInit): Promise<Response>;
   /** The whole answer, within a time limit. */
-  async json<T = Page>(path: string, init: RequestInit, timeout: number = limits.request): Promise<T> {
-    const { signal } = init;
-    const abort = new AbortController();
-    const stop = (): void => abort.abort();
-    onAbort(signal, stop);
-    const work = this.send(path, { ...init, signal: abort.signal }).then((response) => response.json() as Promise<T>);
-    // The limit is for what comes before the request too: the token.
-    const late = sleep(this.#platform.clock, timeout, abort.signal).then(() => {
-      throw new NetworkError(`no answer within ${timeout / 1000} s`);
-    });
-    try {
-      return await Promise.race([work, late]);
-    } catch (error) {
-      throwIfAborted(signal);
-      throw toError(error);
-    } finally {
-      stop();
-      signal?.removeEventListener("abort", stop);
-    }
-  }
+  json<T = Page>(path: string, init: Omit<RequestInit, "signal"> & { signal?: Signal }, timeout?: number): Promise<T>;
+  /** Does something that ends, at the latest, after this time, with the signal or with the hub: then `ended` is aborted. */
+  within<T>(ms: number, signal: Signal, run: (ended: AbortSignal) => Promise<T>): Promise<T>;
+}
+
+/** Requests that are under way end with the `life` of their hub. */
+export function httpOf(base: URL, { fetch, clock }: Platform, tokens: Tokens | undefined, life: Life): Http {
+  const http: Http = {
+    url: (path) => new URL(path, base).href,
+
+    async authorized(run) {
+      const token = await tokens?.();
+      try {
+        return await run(token);
+      } catch (error) {
+        if (!token || !(error instanceof ProblemError) || error.status !== 401) throw error;
+        return run(await tokens!(token));
+      }
+    },
+
+    send: (path, init) =>
+      http.authorized(async (token) => {
+        const response = await fetch(http.url(path), {
+          ...init,
+          headers: { ...init.headers, ...(token && { authorization: `Bearer ${token}` }) },
+          // A redirect could lead the token to another origin.
+          redirect: "error",
+          // The broker permits none.
+          credentials: "omit",
+          // Some browsers let equal requests wait for each other, to answer all from the first one's answer.
+          cache: "no-store",
+        });
+        if (response.ok) return response;
+        // Else it is a page of a proxy, or nothing at all.
+        const problem = (await response.json().catch(() => {})) as Problem | undefined;
+        const value = response.headers.get("retry-after")!;
+        // Seconds or a date (RFC 9110 §10.2.3).
+        const after = Number(value) * 1000 || Date.parse(value) - clock.now();
+        throw problemError({ code: "http", ...(after > 0 && { retry_after_ms: after }), ...problem, status: response.status });
+      }),
+
+    json: (path, { signal, ...init }, timeout = limits.request) =>
+      // The limit is for what comes before the request too: the token.
+      http.within(timeout, signal, async (ended) => (await http.send(path, { ...init, signal: ended })).json()),
+
+    async within(ms, signal, run) {
+      const abort = new AbortController();
+      const stop = (): void => abort.abort();
+      const ends = [life, signal];
+      const offs = ends.map((end) => onAbort(end, stop));
+      try {
+        ends.forEach(throwIfAborted);
+        const late = sleep(clock, ms, abort.signal).then(() => {
+          throw new NetworkError(lateness(0, ms));
+        });
+        return await Promise.race([run(abort.signal), late]);
+      } catch (error) {
+        ends.forEach(throwIfAborted);
+        throw toError(error);
+      } finally {
+        stop();
+        for (const off of offs) off();
+      }
+    },
+  };
+  return http;
 }
 
 /** Errors of `fetch` say little and differ between browsers; ours pass. */
@@ -93,11 +101,4 @@ export function retryAfter(error: unknown): number | undefined {
 /** Whether the broker itself refused for good. A word of something else on the way isn't final: another rung may pass. */
 export function refused(error: unknown): error is ProblemError {
   return error instanceof ProblemError && !error.temporary && error.code !== "http" && !(error instanceof GapError);
-}
-
-async function readProblem(response: Response): Promise<Problem> {
-  // Else it is a page of a proxy, or nothing at all.
-  const problem = (await response.json().catch(() => {})) as Problem | undefined;
-  const after = Number(response.headers.get("retry-after"));
-  return { code: "http", ...(after && { retry_after_ms: after * 1000 }), ...problem, status: response.status };
 }

@@ -1,15 +1,16 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 /** The hub: holds subscriptions, runs the ladder, opens and closes links as it commands. Of other tabs it knows nothing. */
-import { Emitter } from "./emitter.js";
+import { emitterOf, type Emitter } from "./emitter.js";
 import { ClosedError, TailwireError } from "./errors.js";
-import { onAbort, sleep } from "./backoff.js";
-import { Http } from "./http.js";
-import { ladderOf, type Ladder, type LadderEvent, type Rung, type State } from "./ladder.js";
+import { lifeOf, onAbort, sleep, throwIfAborted } from "./backoff.js";
+import { httpOf } from "./http.js";
+import { Kind, ladderOf, type LadderEvent, type Rung, type State } from "./ladder.js";
 import * as limits from "./limits.js";
 import { recall, remember } from "./memory.js";
 import { defaultPlatform, type Platform } from "./platform.js";
 import { probe, type Probe } from "./probe.js";
 import { publish, type PublishOptions, type Receipt } from "./publish.js";
-import { Feed, type Start, type SubscribeOptions, type Subscription } from "./subscription.js";
+import { feedOf, type Feed, type Start, type SubscribeOptions, type Subscription } from "./subscription.js";
 import { tokensOf, type TokenSource } from "./token.js";
 import { streamPath } from "./topics.js";
 import type { Link, Surroundings } from "./transports/link.js";
@@ -71,203 +72,175 @@ export interface Hub {
 }
 
 /** The hub that has a connection of its own. */
-export class DirectHub implements Hub {
-  readonly #around: Surroundings;
-  readonly #rungs: readonly Rung[];
-  readonly #ladder: Ladder;
-  readonly #events = new Emitter<HubEvents>();
-  readonly #feeds = new Set<Feed>();
-  readonly #links = new Map<number, Link>();
-  readonly #abort = new AbortController();
-  readonly #unlisten: () => void;
-  #carrier: { id: number; rung: Rung; link: Link } | undefined;
-  #transport: Rung | undefined;
-  #state: State = "connecting";
-  #timer: unknown;
-  #timer_at = Infinity;
-  #syncing = false;
-  #heard_at = 0;
+export function directHub(base: URL, { token, transports, signal, ...parts }: ConnectOptions): Hub {
+  const platform: Platform = { ...defaultPlatform(), ...parts };
+  const { clock, network } = platform;
+  const life = lifeOf();
+  const http = httpOf(base, platform, token && tokensOf(token, clock, life), life);
+  const around: Surroundings = { ...platform, http };
+  const rungs = RUNGS.filter((rung) => (transports ?? RUNGS).includes(rung) && (rung !== "websocket" || platform.WebSocket));
+  if (!rungs.length) throw new TailwireError("transports", "No transport");
+  const events = emitterOf<HubEvents>();
+  const feeds = new Set<Feed>();
+  const links = new Map<number, Link>();
+  let carrier: { id: number; link: Link } | undefined;
+  let transport: Rung | undefined;
+  let state: State = "connecting";
+  let timer: unknown;
+  let timer_at = Infinity;
+  let syncing = false;
+  let heard_at = 0;
 
-  constructor(base: URL, options: ConnectOptions) {
-    const { token, transports, signal, ...parts } = options;
-    const platform: Platform = { ...defaultPlatform(), ...parts };
-    const tokens = token && tokensOf(token, platform.clock, this.#abort.signal);
-    this.#around = { ...platform, http: new Http(base, platform, tokens) };
-    this.#rungs = RUNGS.filter((rung) => (transports ?? RUNGS).includes(rung) && (rung !== "websocket" || platform.WebSocket));
-    if (!this.#rungs.length) throw new TailwireError("transports", "No transport can be had");
-    const remembered = this.#rungs.indexOf(recall(this.#around)!);
-    this.#ladder = ladderOf(this.#rungs, Math.max(0, remembered), platform.random, {
-      open: (id, rung) => this.#openLink(id, rung),
-      close: (id) => {
-        this.#links.get(id)?.close();
-        this.#links.delete(id);
-      },
-      carry: (id, rung, why) => this.#carry(id, rung, why),
-      audit: (id) => void this.#audit(id),
-    });
-    this.#unlisten = platform.network.listen((event) => {
-      if (event !== "shown") this.#handle({ kind: event });
-      // Timers of a page in the background hardly run: look whether the connection is still there.
-      else if (platform.clock.now() - this.#heard_at > limits.silence / 2) this.#handle({ kind: "network" });
-    });
-    onAbort(signal, () => this.close());
-  }
+  const remembered = rungs.indexOf(recall(around)!);
+  const ladder = ladderOf(rungs, Math.max(0, remembered), platform.random, {
+    open,
+    close(id) {
+      links.get(id)?.close();
+      links.delete(id);
+    },
+    carry,
+    audit: (id) => void audit(id),
+  });
+  onAbort(life, network.listen((event) => {
+    if (event !== "shown") handle({ kind: event === "offline" ? Kind.Offline : Kind.Network });
+    // Timers of a page in the background hardly run: look whether the connection is still there.
+    else if (clock.now() - heard_at > limits.silence / 2) handle({ kind: Kind.Network });
+  }));
+  onAbort(life, onAbort(signal, close));
 
-  get state(): State {
-    return this.#state;
-  }
+  return {
+    get state() {
+      return state;
+    },
+    on: (name, run) => events.on(name, run),
+    subscribe,
+    publish: (topic, data, options = {}) => publish(topic, data, options, around, () => carrier?.link),
+    page,
+    async probe() {
+      throwIfAborted(life);
+      const [feed] = feeds;
+      return probe(rungs, feed?.topics ?? ["probe"], around);
+    },
+    close,
+    [Symbol.asyncDispose]: async () => close(),
+  };
 
-  on<Name extends keyof HubEvents>(name: Name, run: (value: HubEvents[Name]) => void): () => void {
-    return this.#events.on(name, run);
-  }
-
-  subscribe<T = unknown>(topic: string | readonly string[], options: SubscribeOptions = {}): Subscription<T> {
-    this.#check();
-    const topics = typeof topic === "string" ? [topic] : [...new Set(topic)];
-    const terms = new Set([...this.#feeds].flatMap((feed) => feed.topics).concat(topics));
-    if (terms.size > limits.terms || streamPath(terms, {}).length > limits.query_bytes) {
-      throw new TailwireError("filter-too-large", "Too many topics");
+  function subscribe<T>(topic: string | readonly string[], options: SubscribeOptions = {}): Subscription<T> {
+    throwIfAborted(life);
+    const topics = [...new Set([topic].flat())];
+    const terms = new Set([...feeds].flatMap((feed) => feed.topics).concat(topics));
+    if (feeds.size >= limits.subscriptions || terms.size > limits.terms || streamPath(terms, {}).length > limits.query_bytes) {
+      throw new TailwireError("filter-too-large", "Too many subscriptions");
     }
-    const feed = new Feed(topics, options, options.buffer ?? limits.buffer_messages, () => this.#changed());
-    this.#feeds.add(feed);
-    onAbort(options.signal, () => feed.close());
-    this.#changed();
+    const feed = feedOf(topics, options, changed);
+    feeds.add(feed);
+    changed();
     return feed as unknown as Subscription<T>;
   }
 
-  publish(topic: string, data: unknown, options: PublishOptions = {}): Promise<Receipt> {
-    this.#check();
-    return publish(topic, data, options, this.#around, () => {
-      this.#check();
-      return this.#carrier?.link.request && this.#carrier.link;
-    });
+  async function page<T>(topic: string | readonly string[], { signal, ...query }: PageOptions = {}): Promise<Page<T>> {
+    const { messages, cursor, more } = await http.json(streamPath([topic].flat(), query), { signal });
+    return { messages: messages.map(toMessage) as Message<T>[], cursor, more };
   }
 
-  async page<T = unknown>(topic: string | readonly string[], options: PageOptions = {}): Promise<Page<T>> {
-    this.#check();
-    const { signal, ...query } = options;
-    const { messages, cursor, more } = await this.#around.http.json(streamPath([topic].flat(), query), { signal: signal! });
-    return { messages: messages.map((message) => toMessage(message) as Message<T>), cursor, more };
-  }
-
-  probe(): Promise<Probe> {
-    this.#check();
-    const [feed] = this.#feeds;
-    return probe(this.#rungs, feed?.topics ?? ["probe"], this.#around);
-  }
-
-  close(): void {
-    if (this.#closed) return;
-    this.#state = "closed";
-    this.#unlisten();
-    this.#around.clock.clearTimeout(this.#timer);
-    for (const link of this.#links.values()) link.close();
-    for (const feed of this.#feeds) feed.close();
-    this.#abort.abort();
-    this.#events.emit("state", "closed");
-  }
-
-  [Symbol.asyncDispose] = async (): Promise<void> => this.close();
-
-  get #closed(): boolean {
-    return this.#state === "closed";
-  }
-
-  #check(): void {
-    if (this.#closed) throw new ClosedError("hub");
+  function close(): void {
+    if (life.aborted) return;
+    state = "closed";
+    clock.clearTimeout(timer);
+    for (const link of links.values()) link.close();
+    for (const feed of feeds) feed.close();
+    life.end(new ClosedError("hub"));
+    events.emit("state", state);
   }
 
   /** Subscriptions came, left, paused, or have to be asked for anew. What happens in one turn is done in one go. */
-  #changed(): void {
-    if (this.#syncing) return;
-    this.#syncing = true;
-    this.#around.clock.setTimeout(() => {
-      this.#syncing = false;
-      this.#sync();
+  function changed(): void {
+    for (const feed of feeds) if (feed.closed) feeds.delete(feed);
+    if (syncing) return;
+    syncing = true;
+    clock.setTimeout(() => {
+      syncing = false;
+      sync();
     }, 0);
   }
 
-  #sync(): void {
-    for (const feed of this.#feeds) if (feed.closed) this.#feeds.delete(feed);
-    if (this.#closed) return;
-    if (!this.#feeds.size) return this.#handle({ kind: "stop" });
-    const wanted = this.#wanted();
-    this.#handle({ kind: "start" });
-    for (const link of [...this.#links.values()]) {
-      const carries = link.sync(wanted);
-      if (!carries && link === this.#carrier?.link) this.#handle({ kind: "renew" });
+  function sync(): void {
+    if (life.aborted) return;
+    if (!feeds.size) return handle({ kind: Kind.Stop });
+    const feeds_now = wanted();
+    handle({ kind: Kind.Start });
+    for (const link of [...links.values()]) {
+      const carries = link.sync(feeds_now);
+      if (!carries && link === carrier?.link) handle({ kind: Kind.Renew });
     }
   }
 
-  #wanted(): Feed[] {
-    return [...this.#feeds].filter((feed) => !feed.closed && !feed.paused);
+  function wanted(): Feed[] {
+    return [...feeds].filter((feed) => !feed.paused);
   }
 
-  #handle(event: LadderEvent): void {
-    if (this.#closed) return;
-    this.#ladder.handle(event, this.#around.clock.now());
+  function handle(event: LadderEvent): void {
+    if (life.aborted) return;
+    ladder.handle(event, clock.now());
     // By a listener, meanwhile.
-    if (this.#closed) return;
-    if (this.#carrier && !this.#links.has(this.#carrier.id)) {
-      this.#carrier = undefined;
-      for (const feed of this.#feeds) feed.interrupted();
+    if (life.aborted) return;
+    if (carrier && !links.has(carrier.id)) {
+      carrier = undefined;
+      for (const feed of feeds) feed.interrupted();
     }
-    this.#arm();
-    const { state } = this.#ladder;
-    if (state === this.#state) return;
-    this.#state = state;
-    this.#events.emit("state", state);
+    arm();
+    if (ladder.state === state) return;
+    state = ladder.state;
+    events.emit("state", state);
   }
 
-  #openLink(id: number, rung: Rung): void {
+  function open(id: number, rung: Rung): void {
     // A listener may have closed the hub meanwhile.
-    if (this.#closed) return;
-    const link = openLink(rung, this.#wanted(), this.#around, (event) => {
-      if (!this.#links.has(id)) return;
-      this.#heard_at = this.#around.clock.now();
-      if (event.kind === "changed") this.#changed();
-      else this.#handle({ ...event, id });
+    if (life.aborted) return;
+    const link = openLink(rung, wanted(), around, (event) => {
+      if (!links.has(id)) return;
+      heard_at = clock.now();
+      if (event.kind === Kind.Changed) changed();
+      else handle({ ...event, id });
     });
-    this.#links.set(id, link);
+    links.set(id, link);
   }
 
-  #carry(id: number, rung: Rung, why: string): void {
-    const from = this.#transport;
-    this.#carrier = { id, rung, link: this.#links.get(id)! };
-    this.#transport = rung;
-    remember(rung, this.#around);
+  function carry(id: number, rung: Rung, why: string): void {
+    const from = transport;
+    carrier = { id, link: links.get(id)! };
+    transport = rung;
+    remember(rung, around);
     // What changed while it opened.
-    this.#changed();
-    if (from !== rung) this.#events.emit("transport", { from, to: rung, why });
+    changed();
+    if (from !== rung) events.emit("transport", { from, to: rung, why });
   }
 
   /** Lines flowed, and stopped. A plain page, which nothing can hold back, shows whether there are more. */
-  async #audit(id: number): Promise<void> {
-    const { http, clock } = this.#around;
-    const carried = this.#links.get(id)?.carried;
+  async function audit(id: number): Promise<void> {
+    const carried = links.get(id)?.carried;
     if (!carried?.feeds().length) return;
     try {
-      const [message] = (await http.json(carried.path({ limit: 1 }), { signal: this.#abort.signal })).messages as Message[];
+      const [message] = (await http.json(carried.path({ limit: 1 }), {})).messages as Message[];
       await sleep(clock, limits.audit_grace);
       const missed = message && carried.feeds().some((feed) => feed.matches(message.topic) && feed.position < message.cursor);
-      this.#handle({ kind: missed ? "ended" : "audited", id, why: "it held lines back" });
+      handle({ kind: missed ? Kind.Ended : Kind.Audited, id, why: "it held lines back" });
     } catch {
       // No answer, or a gap, says nothing about the connection: the ladder asks again.
     }
   }
 
   /** One timer for all that is due. */
-  #arm(): void {
-    const { clock } = this.#around;
-    const at = this.#ladder.next_at;
+  function arm(): void {
+    const at = ladder.next_at;
     // A timer that comes too early does no harm: most deadlines move with every line.
-    if (at >= this.#timer_at) return;
-    clock.clearTimeout(this.#timer);
-    this.#timer_at = at;
-    this.#timer = clock.setTimeout(() => {
-      const late = clock.now() - this.#timer_at;
-      this.#timer_at = Infinity;
-      this.#handle({ kind: late > limits.slept ? "network" : "tick" });
+    if (at >= timer_at) return;
+    clock.clearTimeout(timer);
+    timer_at = at;
+    timer = clock.setTimeout(() => {
+      const late = clock.now() - timer_at;
+      timer_at = Infinity;
+      handle({ kind: late > limits.slept ? Kind.Network : Kind.Tick });
     }, Math.max(0, at - clock.now()));
   }
 }

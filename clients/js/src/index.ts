@@ -1,13 +1,14 @@
 /** Tailwire for JavaScript. */
-import { Emitter } from "./emitter.js";
-import { DirectHub, type ConnectOptions, type Hub } from "./hub.js";
+import { emitterOf } from "./emitter.js";
+import { directHub, type ConnectOptions, type Hub } from "./hub.js";
 import { defaultPlatform } from "./platform.js";
 
 /** A hub for the broker at this address, which in a page may be relative. It connects when something is subscribed to. */
 export function connect(url: string | URL, { tabs, ...options }: ConnectOptions = {}): Hub {
   const base = new URL(String(url).replace(/\/?$/, "/"), globalThis.location?.href);
-  const direct = (more: ConnectOptions): Hub => new DirectHub(base, more);
-  return tabs ? tabs(direct, base.href, { ...defaultPlatform(), ...options }, new Emitter()) : direct(options);
+  if (!/^http/.test(base.protocol)) throw new TypeError("No HTTP address");
+  const direct = (more: ConnectOptions): Hub => directHub(base, more);
+  return tabs ? tabs(direct, base.href, { ...defaultPlatform(), ...options }, emitterOf()) : direct(options);
 }
 
 export { AccessError, ClosedError, GapError, NetworkError, ProblemError, TailwireError, type Problem } from "./errors.js";

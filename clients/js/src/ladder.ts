@@ -5,27 +5,32 @@
  * There is at most one *carrier*, the attempt that delivers. Others may be open beside it: that is how every switch is
  * made before the old connection is broken.
  */
-import { fullJitter } from "./backoff.js";
+import { fullJitter, lateness } from "./backoff.js";
 import * as limits from "./limits.js";
 
 export type Rung = "websocket" | "stream" | "long-poll" | "poll";
 export type State = "connecting" | "live" | "degraded" | "offline" | "closed";
 
+/** What is told to the ladder. Numbers, as these names are in every page that loads the client. */
+export const enum Kind {
+  Start, Stop, Renew, Offline, Network, Tick, Opened, Alive, Audited, Ended, Changed,
+}
+
 export type LadderEvent =
   /** There is something to carry, or there is nothing. */
-  | { kind: "start" | "stop" }
+  | { kind: Kind.Start | Kind.Stop }
   /** The carrier can't carry what there is to carry; open another beside it. */
-  | { kind: "renew" }
+  | { kind: Kind.Renew }
   /** The network is gone; it is back, or is another one, or the machine slept. */
-  | { kind: "offline" | "network" }
-  | { kind: "tick" }
+  | { kind: Kind.Offline | Kind.Network }
+  | { kind: Kind.Tick }
   /** Of one attempt: the head of the answer came; a sign of life, with a message in it or not, and whether it delivers by now. */
-  | { kind: "opened"; id: number }
-  | { kind: "alive"; id: number; message: boolean; up: boolean }
+  | { kind: Kind.Opened; id: number }
+  | { kind: Kind.Alive; id: number; message: boolean; up: boolean }
   /** An audit found nothing wrong. */
-  | { kind: "audited"; id: number }
+  | { kind: Kind.Audited; id: number }
   /** It ended. `retry_after` is the broker's word on when to come back; then the transport isn't to blame. */
-  | { kind: "ended"; id: number; why: string; retry_after?: number | undefined };
+  | { kind: Kind.Ended; id: number; why: string; retry_after?: number | undefined };
 
 /** What the ladder has done. */
 export interface Orders {
@@ -72,8 +77,9 @@ export function ladderOf(rungs: readonly Rung[], base: number, random: () => num
   /** All that is open, the carrier among them. */
   const attempts = new Map<number, Attempt>();
   let carrier: Attempt | undefined;
-  /** Why a search begins at `base`, and not further up. */
-  let blame = base ? "it worked last time" : "it is the first choice";
+  const remembered = base;
+  /** What went wrong with each rung, the last time that something did. */
+  const blame: string[] = [];
   /** The rung that carried last. */
   let carried = -1;
   let search_at = Infinity;
@@ -108,32 +114,32 @@ export function ladderOf(rungs: readonly Rung[], base: number, random: () => num
     if ("id" in event) {
       const attempt = attempts.get(event.id);
       if (attempt) of(attempt, event, now);
-    } else if (event.kind === "start") {
+    } else if (event.kind === Kind.Start) {
       wanted = true;
       if (!attempts.size && search_at === Infinity) search_at = now;
-    } else if (event.kind === "stop") {
+    } else if (event.kind === Kind.Stop) {
       wanted = false;
       for (const attempt of attempts.values()) close(attempt);
       search_at = renew_at = climb_at = Infinity;
-    } else if (event.kind === "renew") {
+    } else if (event.kind === Kind.Renew) {
       renew_at = now;
-    } else if (event.kind !== "tick") {
-      network(event.kind === "offline", now);
+    } else if (event.kind !== Kind.Tick) {
+      network(event.kind === Kind.Offline, now);
     }
     due(now);
   }
 
   function of(attempt: Attempt, event: Extract<LadderEvent, { id: number }>, now: number): void {
-    if (event.kind === "opened") {
+    if (event.kind === Kind.Opened) {
       enter(attempt, 1, now);
-    } else if (event.kind === "alive") {
+    } else if (event.kind === Kind.Alive) {
       // A line is better evidence than what the system says of the network.
       offline = false;
       attempt.heard ||= event.message;
       attempt.line_at = now;
       extend(attempt, now);
       if (event.up && attempt.phase < 2) up(attempt, now);
-    } else if (event.kind === "audited") {
+    } else if (event.kind === Kind.Audited) {
       // Unless a line came meanwhile.
       attempt.heard = now - attempt.line_at < limits.audit_first;
     } else {
@@ -148,7 +154,7 @@ export function ladderOf(rungs: readonly Rung[], base: number, random: () => num
         ended(attempt, now, lateness(attempt.phase, now - attempt.since));
       } else if (now >= attempt.race_at) {
         attempt.race_at = Infinity;
-        blame = `${rungs[attempt.rung]} took more than ${limits.race / 1000} s to open`;
+        blame[attempt.rung] = `${rungs[attempt.rung]} took more than ${limits.race / 1000} s to open`;
         below(attempt, now);
       } else if (now >= auditAt(attempt)) {
         attempt.audit_after *= 2;
@@ -191,13 +197,19 @@ export function ladderOf(rungs: readonly Rung[], base: number, random: () => num
     enter(attempt, 2, now);
     offline = false;
     carrier = attempt;
-    orders.carry(id, rungs[rung]!, rung < carried ? "it answers again" : blame);
+    orders.carry(id, rungs[rung]!, whyTo(rung));
     // What is still opening further up may yet win; the rest has lost.
     for (const other of attempts.values()) if (other !== attempt && (other === before || other.rung >= rung)) close(other);
     if (!rung) climb_at = Infinity;
     else if (climb_at === Infinity) climbLater(now);
     if (before && before.rung > rung) attempt.below = before.rung;
     base = carried = rung;
+  }
+
+  /** What is wrong with the rung that is left; at first, with the one above. */
+  function whyTo(rung: number): string {
+    if (rung < carried) return "it answers again";
+    return blame[carried] ?? blame[rung - 1] ?? (rung && rung === remembered ? "it worked last time" : "it is the first choice");
   }
 
   /** `retry_after` are words of the broker, so the way is fine, and another transport would hear the same. */
@@ -216,7 +228,7 @@ export function ladderOf(rungs: readonly Rung[], base: number, random: () => num
       else climbLater(now, retry_after);
     } else {
       if (blamed) {
-        blame = `${rungs[rung]}: ${why}`;
+        blame[rung] = `${rungs[rung]}: ${why}`;
         below(attempt, now);
       }
       if (!beside()) roundFailed(now, retry_after);
@@ -248,7 +260,7 @@ export function ladderOf(rungs: readonly Rung[], base: number, random: () => num
     const often = cuts.push(now) >= limits.strikes;
     const climbed = purpose === "climb" && lived < limits.probation;
     search_at = now + (climbed ? 0 : backoff());
-    blame = `${rungs[rung]} was lost${often ? ` ${limits.strikes} times in ${limits.strike_window / 60_000} minutes` : ""}: ${why}`;
+    blame[rung] = `${rungs[rung]} was lost${often ? ` ${limits.strikes} times in ${limits.strike_window / 60_000} minutes` : ""}: ${why}`;
     if (below < rungs.length && (climbed || often)) {
       // Another rung begins anew: the way from one that is cut every few seconds to one that isn't shall take seconds too.
       cuts.length = failures = 0;
@@ -299,10 +311,4 @@ export function ladderOf(rungs: readonly Rung[], base: number, random: () => num
     const audited = attempt === carrier && heard && rungs[rung] !== "poll";
     return audited ? line_at + audit_after : Infinity;
   }
-}
-
-/** Why something is given up that has been in its phase for so long. */
-export function lateness(phase: number, ms: number): string {
-  const why = ["no answer", "it opened, but its lines are held back: none", "no sign of life"];
-  return `${why[phase]} came within ${Math.round(ms / 1000)} s`;
 }

@@ -37,6 +37,8 @@ export const publish_max = 540_000;
 export const buffer_messages = 1_000;
 /** Messages of one page while catching up: the broker's own bound. */
 export const page_messages = 1_000;
+/** Subscriptions of a hub: the broker's own bound for one WebSocket. */
+export const subscriptions = 100;
 /** Terms that all subscriptions of a hub ask for together: the broker's own bound for one filter. */
 export const terms = 100;
 /** The terms' bytes in a URL. Many proxies refuse a request line beyond 8 KiB. */
@@ -47,5 +49,7 @@ export const token_early = 30_000;
 export const memory = 3_600_000;
 /** A timer that fires this late means that the machine slept. Browsers let timers of pages in the background wait up to a minute. */
 export const slept = 120_000;
+/** Timers can't wait longer than 2^31 - 1 ms. What is due later is looked at again by then. */
+export const timer = 2_147_483_647;
 /** Between being told of a gap and asking for what comes after it. */
 export const gap_pause = 100;

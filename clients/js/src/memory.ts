@@ -5,7 +5,7 @@ import type { Surroundings } from "./transports/link.js";
 
 export function recall(around: Surroundings): Rung | undefined {
   try {
-    const { rung, at } = JSON.parse(around.storage!.getItem(name(around))!) as { rung: Rung; at: number };
+    const [rung, at] = JSON.parse(around.storage!.getItem(name(around))!) as [Rung, number];
     return around.clock.now() - at < limits.memory ? rung : undefined;
   } catch {
     // No storage, nothing in it, or something else.
@@ -15,7 +15,7 @@ export function recall(around: Surroundings): Rung | undefined {
 
 export function remember(rung: Rung, around: Surroundings): void {
   try {
-    around.storage!.setItem(name(around), JSON.stringify({ rung, at: around.clock.now() }));
+    around.storage!.setItem(name(around), JSON.stringify([rung, around.clock.now()]));
   } catch {
     // None, full or forbidden: the next page starts from the top.
   }

@@ -1,4 +1,5 @@
 /** What the client needs of its surroundings, each part replaceable; the only file that touches globals. */
+import * as limits from "./limits.js";
 
 export interface Clock {
   /** Milliseconds; only differences and storage use it. */
@@ -40,13 +41,14 @@ export function defaultPlatform(): Platform {
     WebSocket: globalThis.WebSocket,
     clock: {
       now: () => Date.now(),
-      setTimeout: (run, ms) => setTimeout(run, ms),
+      // Beyond the bound of timers they would fire at once.
+      setTimeout: (run, ms) => setTimeout(run, Math.min(ms, limits.timer)),
       clearTimeout: (timer) => clearTimeout(timer as number),
     },
     storage: storage(),
     network: { id: networkId, listen },
     random: Math.random,
-    unique: () => globalThis.crypto?.randomUUID?.() ?? `${Date.now()}-${Math.random()}-${Math.random()}`,
+    unique: () => globalThis.crypto?.randomUUID?.() ?? `${Math.random()}-${Math.random()}`,
   };
 }
 
@@ -72,12 +74,10 @@ function networkId(): string {
 }
 
 function listen(tell: (event: "offline" | "network" | "shown") => void): () => void {
-  const stops: (() => void)[] = [];
+  const abort = new AbortController();
   const add = (target: EventTarget | undefined, name: string, run: (event: Event) => void): void => {
     // React Native has a window that is no event target.
-    if (!target?.addEventListener) return;
-    target.addEventListener(name, run);
-    stops.push(() => target.removeEventListener(name, run));
+    target?.addEventListener?.(name, run, { signal: abort.signal });
   };
   const { window, document } = globalThis as { window?: EventTarget; document?: Document };
   add(window, "offline", () => tell("offline"));
@@ -85,6 +85,8 @@ function listen(tell: (event: "offline" | "network" | "shown") => void): () => v
   // A page from the back-forward cache has lost its connections, and may not have been told.
   add(window, "pageshow", (event) => (event as PageTransitionEvent).persisted && tell("network"));
   add(document, "visibilitychange", () => document!.visibilityState === "visible" && tell("shown"));
-  add(connection(), "change", () => tell("network"));
-  return () => stops.forEach((stop) => stop());
+  // It tells of every new estimate of the speed too.
+  let id = networkId();
+  add(connection(), "change", () => id !== (id = networkId()) && tell("network"));
+  return () => abort.abort();
 }

@@ -1,7 +1,8 @@
 /** Tries each transport by itself, and says what is in the way. */
-import { lateness, type Rung } from "./ladder.js";
+import { lateness } from "./backoff.js";
+import { Kind, type Rung } from "./ladder.js";
 import * as limits from "./limits.js";
-import { Feed } from "./subscription.js";
+import { feedOf } from "./subscription.js";
 import type { Surroundings } from "./transports/link.js";
 import { openLink } from "./transports/open.js";
 
@@ -32,12 +33,12 @@ function probeOne(rung: Rung, topics: readonly string[], around: Surroundings): 
     };
     const late = limits.open + limits.first_line;
     const timer = clock.setTimeout(() => done(lateness(phase, late)), late);
-    const feed = new Feed(topics, {}, 1, () => {});
+    const feed = feedOf(topics, {}, () => {});
     feed.on("error", ({ message }) => done(message));
     const link = openLink(rung, [feed], around, (event) => {
-      if (event.kind === "opened") phase = 1;
-      else if (event.kind === "alive" && event.up) done();
-      else if (event.kind === "ended") done(event.why);
+      if (event.kind === Kind.Opened) phase = 1;
+      else if (event.kind === Kind.Alive && event.up) done();
+      else if (event.kind === Kind.Ended) done(event.why);
     });
   });
 }

@@ -18,7 +18,7 @@ export interface PublishOptions {
   headers?: Record<string, string>;
   /** How long to try, in milliseconds; a minute by default, nine at most. */
   timeout?: number;
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
 }
 
 export interface Receipt {
@@ -28,43 +28,45 @@ export interface Receipt {
 }
 
 /**
- * `live` gives the link that takes requests, if one does at the moment. Both ways send the message as a batch of one:
+ * `carrier` gives the link that delivers at the moment; some take requests. Both ways send the message as a batch of one:
  * that is the form which WebSocket and `POST` have in common, so that the broker knows either as a retry of the other.
  */
 export async function publish(
   topic: string,
   data: unknown,
-  { key, timeout, signal, messageKey, ...own }: PublishOptions,
+  { key, timeout = limits.publish, signal, messageKey, ...own }: PublishOptions,
   { http, clock, random, unique }: Surroundings,
-  live: () => Link | undefined,
+  carrier: () => Link | undefined,
 ): Promise<Receipt> {
-  const message = { topic, key: messageKey, ...own, ...encode(data, own.type) };
-  // What is no JSON throws here, where it is not taken for a failure of the network.
-  const body = JSON.stringify(message);
-  const idempotency_key = key ?? unique();
-  const until = clock.now() + Math.min(timeout ?? limits.publish, limits.publish_max);
-  for (let failures = 0; ; failures++) {
-    throwIfAborted(signal);
-    try {
-      // After a failure the other way is tried, if there are two.
-      const link = failures % 2 ? undefined : live();
-      const { receipts } = (await (link
-        ? link.request!({ kind: "publish", messages: [message], idempotency_key })
-        : http.json("stream", {
-            method: "POST",
-            headers: { "content-type": "application/x-ndjson", "idempotency-key": JSON.stringify(idempotency_key) },
-            body,
-            signal: signal!,
-          }))) as unknown as { receipts: Receipt[] };
-      return receipts[0]!;
-    } catch (reason) {
-      throwIfAborted(signal);
-      const error = toError(reason);
-      const wait = Math.max(retryAfter(error) ?? 0, fullJitter(failures, random));
-      if ((error instanceof ProblemError && !error.temporary) || error.code === "closed" || clock.now() + wait > until) throw error;
-      await sleep(clock, wait, signal);
-    }
+  // A Blob has its bytes and its type by itself; as JSON it would be `{}`. For anything else nothing is waited for, so
+  // that what the caller does to the data later makes no difference.
+  if ((data as Blob | undefined)?.arrayBuffer) {
+    own.type ??= (data as Blob).type;
+    data = await (data as Blob).arrayBuffer();
   }
+  // What is no JSON throws here, where it is not taken for a failure of the network.
+  const body = JSON.stringify({ topic, key: messageKey, ...own, ...encode(data, own.type) });
+  const idempotency_key = key ?? unique();
+  const headers = { "content-type": "application/x-ndjson", "idempotency-key": JSON.stringify(idempotency_key) };
+  const limit = Math.min(timeout, limits.publish_max);
+  const until = clock.now() + limit;
+  return http.within(limit, signal, async (ended) => {
+    for (let failures = 0; ; failures++) {
+      throwIfAborted(ended);
+      try {
+        // After a failure the other way is tried, if there are two.
+        const asked = failures % 2 ? undefined : carrier()?.request?.({ kind: "publish", messages: [JSON.parse(body)], idempotency_key });
+        const answer = asked ?? http.json<object>("stream", { method: "POST", headers, body, signal: ended });
+        const { receipts } = (await answer) as { receipts: Receipt[] };
+        return receipts[0]!;
+      } catch (reason) {
+        const error = toError(reason);
+        const wait = Math.max(retryAfter(error) ?? 0, fullJitter(failures, random));
+        if ((error instanceof ProblemError && !error.temporary) || clock.now() + wait > until) throw error;
+        await sleep(clock, wait, ended);
+      }
+    }
+  });
 }
 
 /** As a line carries it: JSON as it is, text in a string, bytes in base64. */
@@ -73,7 +75,7 @@ function encode(data: unknown, type?: string): object {
   if (ArrayBuffer.isView(data)) {
     const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
     const text = Array.from(bytes, (byte) => String.fromCharCode(byte)).join("");
-    return { type: type ?? "application/octet-stream", encoding: "base64", data: btoa(text) };
+    return { type: type || "application/octet-stream", encoding: "base64", data: btoa(text) };
   }
   return { type: type ?? "application/json", data };
 }

@@ -1,3 +1,4 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 /**
  * One subscription: what it asks for, how far it got, and how its messages reach the application. It doesn't know how
  * messages come; several connections may deliver to it at once, and what it has it drops.
@@ -5,8 +6,10 @@
  * Nothing is ever thrown away for want of room. The log is the queue: a subscription whose buffer is full stops taking,
  * and goes on from its place in the log when half of the buffer was read.
  */
+import { onAbort } from "./backoff.js";
+import { emitterOf } from "./emitter.js";
 import type { TailwireError } from "./errors.js";
-import { Emitter } from "./emitter.js";
+import * as limits from "./limits.js";
 import { matches } from "./topics.js";
 import { toMessage, type Gap, type Line, type Message } from "./wire.js";
 
@@ -20,7 +23,7 @@ export interface SubscribeOptions extends Start {
   /** Messages that may wait to be read before the subscription pauses. */
   buffer?: number;
   /** Closes the subscription. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
 }
 
 export interface SubscriptionEvents<T> {
@@ -52,212 +55,219 @@ interface Waiting {
   cursor: string;
 }
 
-export class Feed implements Subscription<unknown> {
+const DONE = { done: true, value: undefined } as const;
+
+/** A subscription as connections see it. */
+export interface Feed extends Subscription {
   /** Everything up to here was taken, or was not for us. Empty until the start is known. */
-  position = "";
+  position: string;
   /** Up to here a gap was told already, or was found to be none. */
-  known = "";
-  /** A gap of a shared connection that may be ours; asking alone will tell. */
-  doubt = "";
+  known: string;
   /** Raised whenever `position` stops being one that connections may build on; what they deliver of an older lap is dropped. */
-  lap = 0;
+  lap: number;
   /** The next connection has to ask for it alone first, by its own place. */
-  alone = true;
-  paused = false;
-  closed = false;
-  readonly topics: readonly string[];
-
-  readonly #start: Start;
-  readonly #room: number;
-  readonly #changed: () => void;
-  readonly #events = new Emitter<SubscriptionEvents<unknown>>();
-  #waiting: Waiting[] = [];
-  #handed = "";
-  #live = false;
-  #iterated = false;
-  #wake: (() => void) | undefined;
-  #error: TailwireError | undefined;
-
-  constructor(topics: readonly string[], start: Start, room: number, changed: () => void) {
-    this.topics = topics;
-    this.#start = start;
-    const { after } = start;
-    if (after && after !== "earliest" && after !== "latest") this.position = this.#handed = after;
-    this.#room = room;
-    this.#changed = changed;
-  }
-
-  // For connections.
-
-  matches(topic: string): boolean {
-    return this.topics.some((term) => matches(term, topic));
-  }
-
+  alone: boolean;
+  paused: boolean;
+  closed: boolean;
+  matches(topic: string): boolean;
   /** What to ask for, to go on. */
-  ask(): { after?: string | undefined; last?: number | undefined; gap?: string | undefined } {
-    const { position, known } = this;
-    if (position) return { after: position, gap: known > position ? known : undefined };
-    const { last, after } = this.#start;
-    return { last, after: last ? undefined : (after ?? "latest") };
-  }
-
+  ask(): { after?: string | undefined; last?: number | undefined; gap?: string | undefined };
   /**
    * A line of a connection, which is shared with others or is for this one alone. Returns the lap in which that
    * connection goes on delivering.
    */
-  line(lap: number, line: Line, shared = false): number {
-    const { kind, cursor } = line;
-    if (lap !== this.lap) return lap;
-    if (kind === "gap") return this.#gap(line as unknown as Gap, shared);
-    if (kind === "message") {
-      if (cursor! > this.position && (!shared || this.matches(line.topic!))) this.#take(line);
-    } else if (kind === "heartbeat" || kind === "caught_up") {
-      this.move(cursor!);
-      if (kind === "caught_up") this.#caughtUp();
-    }
-    return lap;
-  }
-
+  line(lap: number, line: Line, shared?: boolean): number;
   /** Everything up to this cursor has been delivered. */
-  move(cursor: string): void {
-    if (cursor <= this.position) return;
-    this.position = cursor;
-    this.#hand("moved", { cursor });
-  }
+  move(cursor: string): void;
+  /** No connection delivers at the moment. */
+  interrupted(): void;
+  fail(error: TailwireError): void;
+}
 
-  #take(line: Line): void {
-    if (this.#waiting.length < this.#room) {
-      this.position = line.cursor!;
-      this.#hand("message", toMessage(line));
+/** `changed` is called when connections have to look at it again. */
+export function feedOf(topics: readonly string[], options: SubscribeOptions, changed: () => void): Feed {
+  const { buffer = limits.buffer_messages, signal, after, last } = options;
+  if (!(buffer >= 1)) throw new RangeError("buffer < 1");
+  // Words have no hyphen.
+  const start = after?.includes("-") ? after : "";
+  /** A gap of a shared connection that may be ours; asking alone will tell. */
+  let doubt = "";
+  let waiting: Waiting[] = [];
+  let handed = start;
+  let live = false;
+  let iterated = false;
+  /** One reads at a time, and wakes when something is there to read. */
+  let reading: Promise<unknown> = Promise.resolve();
+  let wake = (): void => {};
+  let failure: TailwireError | undefined;
+  let forget = (): void => {};
+  const events = emitterOf<SubscriptionEvents<unknown>>();
+
+  const feed: Feed = {
+    topics,
+    position: start,
+    known: "",
+    lap: 0,
+    alone: true,
+    paused: false,
+    closed: false,
+    matches: (topic) => topics.some((term) => matches(term, topic)),
+    ask() {
+      const { position, known } = feed;
+      if (position) return { after: position, gap: known > position ? known : undefined };
+      return { last, after: last ? undefined : (after ?? "latest") };
+    },
+    line(lap, line, shared) {
+      const { kind, cursor } = line;
+      if (lap !== feed.lap) return lap;
+      if (kind === "gap") return gap(line as unknown as Gap, shared);
+      if (kind === "message") {
+        if (cursor! > feed.position && (!shared || feed.matches(line.topic!))) take(line);
+      } else if (kind === "heartbeat" || kind === "caught_up") {
+        feed.move(cursor!);
+        if (kind === "caught_up") caughtUp();
+      }
+      return lap;
+    },
+    move(cursor) {
+      if (cursor <= feed.position) return;
+      feed.position = cursor;
+      hand("moved", { cursor });
+    },
+    interrupted() {
+      live = false;
+    },
+    fail(error) {
+      if (feed.closed) return;
+      failure = error;
+      end();
+      events.emit("error", error);
+    },
+
+    get cursor() {
+      return handed || undefined;
+    },
+    on(name, run) {
+      const stop = events.on(name, run);
+      drain();
+      return stop;
+    },
+    close,
+    [Symbol.asyncDispose]: async () => close(),
+    [Symbol.asyncIterator]() {
+      iterated = true;
+      return {
+        next: () => (reading = reading.then(read, read)) as ReturnType<typeof read>,
+        async return() {
+          close();
+          return DONE;
+        },
+        [Symbol.asyncIterator]() {
+          return this;
+        },
+      };
+    },
+  };
+  forget = onAbort(signal, close);
+  return feed;
+
+  function take(line: Line): void {
+    if (waiting.length < buffer) {
+      feed.position = line.cursor!;
+      hand("message", toMessage(line));
     } else {
-      this.paused = true;
-      this.#live = false;
-      this.#leave();
+      feed.paused = true;
+      live = false;
+      leave();
     }
   }
 
-  #caughtUp(): void {
-    if (this.doubt > this.known) this.known = this.doubt;
-    if (!this.#live) this.#hand("caught_up", { cursor: this.position });
-    this.#live = true;
+  function caughtUp(): void {
+    if (doubt > feed.known) feed.known = doubt;
+    if (!live) hand("caught_up", { cursor: feed.position });
+    live = true;
   }
 
-  #gap({ from, to, reason }: Gap, shared: boolean): number {
-    const { lap } = this;
+  function gap({ from, to, reason }: Gap, shared?: boolean): number {
+    const { lap } = feed;
     // Messages are gone, but the place stands; in other gaps the place itself is not, or no longer, one of the log.
     const loss = reason === "retention" || reason === "deleted";
     // Another connection may have come further, or have told it.
-    if (loss && (to <= this.position || to <= this.known)) return lap;
+    if (loss && (to <= feed.position || to <= feed.known)) return lap;
     if (shared) {
       // It may be a gap of others on that connection. Asking alone will tell.
-      this.doubt = loss ? to : "";
-      this.#leave();
+      doubt = loss ? to : "";
+      leave();
       return lap;
     }
-    this.known = loss ? to : "";
+    feed.known = loss ? to : "";
     if (!loss) {
       // What other connections deliver builds on a place that is no more.
-      this.position = from;
-      this.doubt = "";
-      this.lap++;
-      this.#changed();
+      feed.position = from;
+      doubt = "";
+      feed.lap++;
+      changed();
     }
-    this.#hand("gap", { from, to, reason });
-    return this.lap;
+    hand("gap", { from, to, reason });
+    return feed.lap;
   }
 
   /** From here on no connection delivers, until one has asked for this subscription alone. */
-  #leave(): void {
-    this.lap++;
-    this.alone = true;
-    this.#changed();
+  function leave(): void {
+    feed.lap++;
+    feed.alone = true;
+    changed();
   }
 
-  /** No connection delivers at the moment. */
-  interrupted(): void {
-    this.#live = false;
+  function close(): void {
+    waiting = [];
+    if (!feed.closed) end();
   }
 
-  fail(error: TailwireError): void {
-    if (this.closed) return;
-    this.#error = error;
-    this.#end();
-    this.#events.emit("error", error);
+  function end(): void {
+    feed.closed = true;
+    feed.lap++;
+    wake();
+    forget();
+    changed();
   }
 
-  // For the application.
-
-  get cursor(): string | undefined {
-    return this.#handed || undefined;
-  }
-
-  on<Name extends keyof SubscriptionEvents<unknown>>(name: Name, run: (value: SubscriptionEvents<unknown>[Name]) => void): () => void {
-    const stop = this.#events.on(name, run);
-    this.#drain();
-    return stop;
-  }
-
-  close(): void {
-    this.#waiting = [];
-    if (!this.closed) this.#end();
-  }
-
-  [Symbol.asyncDispose] = async (): Promise<void> => this.close();
-
-  /** Ends when the subscription is closed, throws when it failed. Leaving the loop closes it. */
-  async *[Symbol.asyncIterator](): AsyncGenerator<Message, void, void> {
-    this.#iterated = true;
-    try {
-      for (;;) {
-        const next = this.#next();
-        if (next) yield next;
-        else if (this.#error) throw this.#error;
-        else if (this.closed) return;
-        else await new Promise<void>((resolve) => (this.#wake = resolve));
+  /** The next message for a loop. Loops share: each message goes to one. They end when it is closed, and throw when it failed. */
+  async function read(): Promise<IteratorResult<Message, undefined>> {
+    for (;;) {
+      // What stands before the message is told on the way.
+      while (waiting.length) {
+        const { name, value } = tell();
+        if (name === "message") return { value: value as Message, done: false };
       }
-    } finally {
-      this.close();
+      if (failure) throw failure;
+      if (feed.closed) return DONE;
+      await new Promise<void>((resolve) => (wake = resolve));
     }
   }
 
-  #end(): void {
-    this.closed = true;
-    this.lap++;
-    this.#wake?.();
-    this.#changed();
-  }
-
-  /** Takes what waits up to the next message, telling what stands before it. */
-  #next(): Message | undefined {
-    while (this.#waiting.length) {
-      const { name, value } = this.#tell();
-      if (name === "message") return value as Message;
-    }
-    return undefined;
-  }
-
-  #hand(name: Waiting["name"], value: unknown): void {
+  function hand(name: Waiting["name"], value: unknown): void {
     // Where only the place has changed, one note of it will do.
-    if (this.#waiting.at(-1)?.name === "moved") this.#waiting.pop();
-    this.#waiting.push({ name, value, cursor: this.position });
-    this.#drain();
-    this.#wake?.();
+    if (waiting.at(-1)?.name === "moved") waiting.pop();
+    waiting.push({ name, value, cursor: feed.position });
+    drain();
+    wake();
   }
 
   /** To listeners what waits goes at once; to a loop, when it asks. Without messages before them, events don't wait. */
-  #drain(): void {
-    const wait = this.#iterated || !this.#events.has("message");
-    while (this.#waiting.length && !(wait && this.#waiting[0]!.name === "message")) this.#tell();
+  function drain(): void {
+    const wait = iterated || !events.has("message");
+    while (waiting.length && !(wait && waiting[0]!.name === "message")) tell();
   }
 
-  #tell(): Waiting {
-    const next = this.#waiting.shift()!;
-    if (this.paused && this.#waiting.length <= this.#room / 2) {
-      this.paused = false;
-      this.#changed();
+  function tell(): Waiting {
+    const next = waiting.shift()!;
+    if (feed.paused && waiting.length <= buffer / 2) {
+      feed.paused = false;
+      changed();
     }
-    this.#handed = next.cursor;
-    this.#events.emit(next.name, next.value as never);
+    handed = next.cursor;
+    events.emit(next.name, next.value as never);
     return next;
   }
 }

@@ -1,4 +1,5 @@
 /** The token: fetched when needed, shared by all requests, replaced shortly before it ends and once after a 401. */
+import { onAbort, type Signal } from "./backoff.js";
 import { TailwireError } from "./errors.js";
 import * as limits from "./limits.js";
 import type { Clock } from "./platform.js";
@@ -16,16 +17,24 @@ export type TokenSource = (request: TokenRequest) => string | Promise<string>;
 /** Gives a token to use; given one that was refused, another one. */
 export type Tokens = (refused?: string) => Promise<string>;
 
-export function tokensOf(source: TokenSource, clock: Clock, signal: AbortSignal): Tokens {
+export function tokensOf(source: TokenSource, clock: Clock, life: Signal): Tokens {
   let token: string | undefined;
+  let renew_at: number;
+  const abort = new AbortController();
+  onAbort(life, () => abort.abort());
   let fetching: Promise<string> | undefined;
 
   const ask = async (reason: TokenRequest["reason"]): Promise<string> => {
     try {
-      return (token = await source({ reason, signal }));
+      token = await source({ reason, signal: abort.signal });
     } catch (error) {
       throw new TailwireError("token", "no token was given", error);
     }
+    const now = clock.now();
+    const left = endOf(token) - now;
+    // A short one is used for half of its life. Where one ended long ago clocks differ, and the broker will judge.
+    renew_at = left > 0 ? now + Math.max(left / 2, left - limits.token_early) : Infinity;
+    return token;
   };
   // However many ask, it is fetched once.
   const fetch = (reason: TokenRequest["reason"]): Promise<string> => (fetching ??= ask(reason).finally(() => (fetching = undefined)));
@@ -34,7 +43,7 @@ export function tokensOf(source: TokenSource, clock: Clock, signal: AbortSignal)
     if (token === undefined) return fetch("first");
     // Whoever brings a token that was replaced meanwhile gets the one that replaced it.
     if (token === refused) return fetch("unauthorized");
-    return endOf(token) - limits.token_early < clock.now() ? fetch("expires") : token;
+    return renew_at < clock.now() ? fetch("expires") : token;
   };
 }
 

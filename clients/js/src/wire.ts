@@ -66,27 +66,24 @@ export function toMessage(line: object): Message {
  * an id is a heartbeat. Feed it decoded text, cut anywhere. SSE rather than NDJSON, as it is the endless response
  * that proxies know, and mostly let through.
  */
-export class BlockReader {
-  #rest = "";
-  #id = "";
-  #data = "";
-
-  /** The lines that this piece of text completes. */
-  push(text: string): Line[] {
+export function blockReader(): (text: string) => Line[] {
+  let rest = "";
+  let id = "";
+  let data = "";
+  /** Gives the lines that this piece of text completes. */
+  return (text) => {
     const lines: Line[] = [];
-    const fields = (this.#rest + text).split(/\r?\n/);
-    this.#rest = fields.pop()!;
+    const fields = (rest + text).split(/\r?\n/);
+    rest = fields.pop()!;
     for (const field of fields) {
-      if (!field) this.#end(lines);
-      else if (field.startsWith("data: ")) this.#data += field.slice(6);
-      else if (field.startsWith("id: ")) this.#id = field.slice(4);
+      if (field.startsWith("data: ")) data += field.slice(6);
+      else if (field.startsWith("id: ")) id = field.slice(4);
+      else if (!field) {
+        const line = data ? parseLine(data) : id ? { kind: "heartbeat", cursor: id } : undefined;
+        if (line) lines.push(line);
+        id = data = "";
+      }
     }
     return lines;
-  }
-
-  #end(lines: Line[]): void {
-    const line = this.#data ? parseLine(this.#data) : this.#id ? { kind: "heartbeat", cursor: this.#id } : undefined;
-    if (line) lines.push(line);
-    this.#id = this.#data = "";
-  }
+  };
 }

@@ -161,6 +161,21 @@ describe("with a broker", { skip: missing, concurrency: 8 }, () => {
     hub.close();
   });
 
+  test("a hundred subscriptions over one WebSocket, which is what the broker allows", async () => {
+    const hub = connect(broker.url, { WebSocket });
+    const all = Array.from({ length: 100 }, () => follow(hub, "hundred", { after: "earliest" }));
+    await hub.publish("hundred", { n: 0 });
+    await until("the message in each", () => all.every(({ got }) => got.length === 1));
+    assert.throws(() => hub.subscribe("one more"), { code: "filter-too-large" });
+    // In place of one that is closed there is room at once.
+    all[0].subscription.close();
+    const late = follow(hub, "hundred", { after: "earliest" });
+    await until("the message there", () => late.got.length === 1);
+    assert.deepEqual(all[1].changes.map(({ to }) => to), ["websocket"]);
+    assert.equal(hub.state, "live");
+    hub.close();
+  });
+
   test("probe says what works", async () => {
     const proxy = await Proxy.to(broker.port);
     proxy.turn("refuses upgrade");

@@ -2,27 +2,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { connect } from "../.build/index.js";
-import { VirtualClock, randomOf } from "./support/clock.mjs";
-import { SimulatedBroker } from "./support/simulated-broker.mjs";
-import { SimulatedNetwork } from "./support/simulated-network.mjs";
-
-const RUNGS = ["websocket", "stream", "long-poll", "poll"];
-
-/** A broker, a network, and hubs on them. */
-function rig() {
-  const clock = new VirtualClock();
-  const random = randomOf(1);
-  const broker = new SimulatedBroker(clock);
-  const network = new SimulatedNetwork(clock, random, broker);
-  const surroundings = { clock, random, fetch: network.fetch, WebSocket: network.WebSocket, storage: undefined, unique: () => `k-${random()}`, network: { id: () => "", listen: () => () => {} } };
-  const open = (options) => connect("https://broker.example/", { ...surroundings, ...options });
-  const publish = (from, to) => {
-    for (let n = from; n < to; n++) broker.publish("a", { n });
-  };
-  return { clock, broker, network, open, publish };
-}
-
-const upTo = (count, from = 0) => Array.from({ length: count - from }, (_, n) => n + from);
+import { RUNGS, rig, upTo } from "./support/rig.mjs";
 
 for (const rung of RUNGS) {
   describe(`over ${rung}`, () => {

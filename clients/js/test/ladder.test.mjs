@@ -1,7 +1,7 @@
 /** The ladder alone: events and times in, orders out. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { ladderOf } from "../.build/ladder.js";
+import { Kind, ladderOf } from "../.build/ladder.js";
 
 const RUNGS = ["websocket", "stream", "long-poll", "poll"];
 
@@ -25,7 +25,8 @@ class Rig {
   send(event) {
     this.told = [];
     this.ending = event.kind === "ended" ? event.id : undefined;
-    this.ladder.handle(event, this.now);
+    const kind = Kind[event.kind[0].toUpperCase() + event.kind.slice(1)];
+    this.ladder.handle({ ...event, kind }, this.now);
     return this.told;
   }
 
@@ -279,4 +280,24 @@ test("stop closes everything and asks for no more time", () => {
   assert.deepEqual(rig.send({ kind: "stop" }).sort(), ["close stream", "close websocket"]);
   assert.equal(rig.ladder.next_at, Infinity);
   assert.deepEqual(rig.send({ kind: "start" }), ["open websocket"]);
+});
+
+test("what is told of a way is told of the rung that was left, and never of the one that it leads to", () => {
+  // The one that is slow wins its race: at first, and where it was remembered.
+  for (const [base, rung, why] of [[0, "websocket", "it is the first choice"], [1, "stream", "it worked last time"]]) {
+    const rig = new Rig(base);
+    rig.send({ kind: "start" });
+    assert.deepEqual(rig.pass(1000), [`open ${RUNGS[base + 1]}`]);
+    assert.equal(rig.live(rung)[0], `carry ${rung}: ${why}`);
+  }
+  // The rung between fails too.
+  const rig = new Rig();
+  rig.send({ kind: "start" });
+  for (let cut = 1; cut <= 3; cut++) {
+    rig.live("websocket");
+    rig.of("websocket", "ended", { why: "1006" });
+    rig.pass(10_000);
+  }
+  assert.deepEqual(rig.of("stream", "ended", { why: "refused" }), ["open long-poll"]);
+  assert.equal(rig.live("long-poll")[0], "carry long-poll: websocket was lost 3 times in 10 minutes: 1006");
 });

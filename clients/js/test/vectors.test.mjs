@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { matches, streamPath } from "../.build/topics.js";
-import { BlockReader, isCursor, parseLine, toMessage } from "../.build/wire.js";
+import { blockReader, isCursor, parseLine, toMessage } from "../.build/wire.js";
 
 const vectors = (name) => JSON.parse(readFileSync(new URL(`../../../tests/vectors/${name}.json`, import.meta.url), "utf8"));
 
@@ -56,7 +56,7 @@ test("blocks of SSE with envelopes are read alike, however they are cut", () => 
   const cases = vectors("sse").filter(({ envelope, control }) => envelope || control);
   const text = cases.map(({ expect }) => expect).join("");
   const bytes = Buffer.from(text);
-  const whole = new BlockReader().push(text);
+  const whole = blockReader()(text);
   assert.deepEqual(whole.map(({ kind }) => kind), cases.map(({ control }) => (control === "open" ? "heartbeat" : (control ?? "message"))));
   for (let cut = 0; cut <= bytes.length; cut++) assert.deepEqual(read([bytes.subarray(0, cut), bytes.subarray(cut)]), whole);
   assert.deepEqual(read([...bytes].map((byte) => Buffer.of(byte))), whole);
@@ -72,11 +72,11 @@ test("all lines in SSE envelopes, split at every byte", () => {
 
 test("rubbish is no line, and does no harm", () => {
   for (const text of ["", "null", "1", "[]", "{}", '{"kind":1}', "{", '"kind"']) assert.equal(parseLine(text), undefined);
-  assert.deepEqual(new BlockReader().push("<html>\n\ndata: {\n\n: comment\n\nid: x\n\n"), [{ kind: "heartbeat", cursor: "x" }]);
+  assert.deepEqual(blockReader()("<html>\n\ndata: {\n\n: comment\n\nid: x\n\n"), [{ kind: "heartbeat", cursor: "x" }]);
 });
 
 function read(pieces) {
-  const reader = new BlockReader();
+  const read = blockReader();
   const decoder = new TextDecoder();
-  return pieces.flatMap((piece) => reader.push(decoder.decode(piece, { stream: true })));
+  return pieces.flatMap((piece) => read(decoder.decode(piece, { stream: true })));
 }

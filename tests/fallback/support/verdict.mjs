@@ -56,6 +56,10 @@ function* ofTransports({ began, events }, { ends, tells }) {
     const slow = SLOW.test(why) && at - lost_at >= SLOW_MS;
     const true_here = slow || reasons.some((reason) => reason.test(why));
     if (!true_here) yield `it went to ${rung} for a reason that is none here: ${why}`;
+    // At first nothing is left, and what went wrong is that of a rung above.
+    const named = RUNGS.find((name) => why.startsWith(name));
+    const guilty = from === undefined ? RUNGS.indexOf(named) < RUNGS.indexOf(transport) : named === from;
+    if (named && !guilty) yield `it went from ${from} to ${rung} and blamed ${named}: ${why}`;
   }
   if (!ends.includes(rung)) yield `it ended on ${rung}, not on ${ends.join(' or ')}`;
 }

@@ -1,9 +1,21 @@
 import type { Clock } from "./platform.js";
 /** Full jitter: anywhere from 0 to a bound that doubles. Spreads clients that lost the same broker evenly over time. */
 export declare function fullJitter(failures: number, random: () => number): number;
+/** What may end: the application's signal, or the life of a hub or a link. */
+export type Signal = AbortSignal | Life | null | undefined;
+/** The life of a hub or a link. Any number may wait for its end: of an `AbortSignal`, Node warns from the eleventh on. */
+export interface Life {
+    readonly aborted: boolean;
+    readonly reason: unknown;
+    on(name: "abort", run: () => void): () => void;
+    end(reason?: unknown): void;
+}
+export declare function lifeOf(): Life;
 /** Ends early, without an error, when the signal does. */
-export declare function sleep(clock: Clock, ms: number, signal?: AbortSignal): Promise<void>;
+export declare function sleep(clock: Clock, ms: number, signal?: Signal): Promise<void>;
 /** What `throwIfAborted` does, which React Native's signals don't have; nor do they have reasons. */
-export declare function throwIfAborted(signal: AbortSignal | null | undefined): void;
-/** At once, if it is aborted already. */
-export declare function onAbort(signal: AbortSignal | null | undefined, run: () => void): void;
+export declare function throwIfAborted(signal: Signal): void;
+/** At once, if it is aborted already. Returns the function that forgets about it. */
+export declare function onAbort(signal: Signal, run: () => void): () => void;
+/** Why something is given up that has been in its phase for so long. */
+export declare function lateness(phase: number, ms: number): string;

@@ -1,5 +1,6 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 /** The hub: holds subscriptions, runs the ladder, opens and closes links as it commands. Of other tabs it knows nothing. */
-import { Emitter } from "./emitter.js";
+import { type Emitter } from "./emitter.js";
 import { type Rung, type State } from "./ladder.js";
 import { type Platform } from "./platform.js";
 import { type Probe } from "./probe.js";
@@ -55,15 +56,4 @@ export interface Hub {
     [Symbol.asyncDispose](): Promise<void>;
 }
 /** The hub that has a connection of its own. */
-export declare class DirectHub implements Hub {
-    #private;
-    constructor(base: URL, options: ConnectOptions);
-    get state(): State;
-    on<Name extends keyof HubEvents>(name: Name, run: (value: HubEvents[Name]) => void): () => void;
-    subscribe<T = unknown>(topic: string | readonly string[], options?: SubscribeOptions): Subscription<T>;
-    publish(topic: string, data: unknown, options?: PublishOptions): Promise<Receipt>;
-    page<T = unknown>(topic: string | readonly string[], options?: PageOptions): Promise<Page<T>>;
-    probe(): Promise<Probe>;
-    close(): void;
-    [Symbol.asyncDispose]: () => Promise<void>;
-}
+export declare function directHub(base: URL, { token, transports, signal, ...parts }: ConnectOptions): Hub;

@@ -1,4 +1,3 @@
-/** Tries each transport by itself, and says what is in the way. */
 import { type Rung } from "./ladder.js";
 import type { Surroundings } from "./transports/link.js";
 export interface ProbeResult {

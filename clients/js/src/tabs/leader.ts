@@ -21,7 +21,10 @@ export function lead(room: Room, hub: Hub): () => void {
     channel.onmessage = ({ data }) => {
       const line = JSON.parse(data) as Line;
       if (line.kind === "subscribe") subscribe(hub, line, subscriptions, channel);
-      else if (line.kind === "unsubscribe") subscriptions.get(line.sub!)?.close();
+      else if (line.kind === "unsubscribe") {
+        subscriptions.get(line.sub!)?.close();
+        subscriptions.delete(line.sub!);
+      }
       else channel.postMessage([line]);
     };
     const end = (): void => {

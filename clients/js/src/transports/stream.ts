@@ -1,28 +1,34 @@
 /** A streamed response, read by `fetch`. */
 import { NetworkError } from "../errors.js";
-import { BlockReader } from "../wire.js";
-import { HttpLink } from "./link.js";
+import { Kind } from "../ladder.js";
+import * as limits from "../limits.js";
+import type { Feed } from "../subscription.js";
+import { blockReader } from "../wire.js";
+import { httpLink, type Link, type Surroundings, type Tell } from "./link.js";
 
-export class StreamLink extends HttpLink {
-  protected async run(): Promise<void> {
-    const { tell, carried, signal } = this;
-    const { body } = await this.around.http.send(carried.path({ format: "sse", envelope: true }), { signal });
-    tell({ kind: "opened" });
-    if (!body?.getReader) throw new NetworkError("fetch does not stream here");
-    const reader = body.getReader();
-    const decoder = new TextDecoder();
-    const blocks = new BlockReader();
-    for (;;) {
-      const { done, value } = await reader.read();
-      if (done) return this.end("the response ended");
-      for (const line of blocks.push(decoder.decode(value, { stream: true }))) {
-        if (signal.aborted) return;
-        if (line.kind === "bye") return this.end(`bye: ${line.reason}`, line.retry_after_ms as number);
-        carried.line(line);
-        this.alive(line.kind === "message");
+export function streamLink(feeds: readonly Feed[], around: Surroundings, tell: Tell): Link {
+  const { http } = around;
+  return httpLink(feeds, around, tell, ({ carried, life, alive, end }) =>
+    http.within(limits.timer, life, async (signal) => {
+      const asked = carried.feeds().length;
+      const { body } = await http.send(carried.path({ format: "sse", envelope: true }), { signal });
+      tell({ kind: Kind.Opened });
+      if (!body?.getReader) throw new NetworkError("no streaming here");
+      const reader = body.getReader();
+      const decoder = new TextDecoder();
+      const read = blockReader();
+      for (;;) {
+        const { done, value } = await reader.read();
+        if (done) return end("the response ended");
+        for (const line of read(decoder.decode(value, { stream: true }))) {
+          if (life.aborted) return;
+          if (line.kind === "bye") return end(`bye: ${line.reason}`, line.retry_after_ms as number);
+          carried.line(line);
+          alive(line.kind === "message");
+        }
+        // Some are closed or paused, and what comes for them would only be thrown away: ends here, and asks for the others.
+        if (carried.feeds().length < asked) return;
       }
-      // All are paused. What comes would only be thrown away.
-      if (!carried.feeds().length) return reader.cancel();
-    }
-  }
+    }),
+  );
 }

@@ -1,3 +1,5 @@
+/** Plain requests: addresses, the token, time limits, and problems as errors. Knows nothing of subscriptions. */
+import { type Life, type Signal } from "./backoff.js";
 import { ProblemError, TailwireError } from "./errors.js";
 import type { Platform } from "./platform.js";
 import type { Tokens } from "./token.js";
@@ -8,17 +10,21 @@ export interface Page {
     more: boolean;
     retry_after_ms?: number;
 }
-export declare class Http {
-    #private;
-    constructor(base: URL, platform: Platform, tokens: Tokens | undefined);
+export interface Http {
     url(path: string): string;
     /** Does something with a token, if there are tokens; and once more with another, if the first was refused. */
     authorized<T>(run: (token?: string) => Promise<T>): Promise<T>;
     /** The answer of a 2xx; anything else is an error. The body is left unread. */
     send(path: string, init: RequestInit): Promise<Response>;
     /** The whole answer, within a time limit. */
-    json<T = Page>(path: string, init: RequestInit, timeout?: number): Promise<T>;
+    json<T = Page>(path: string, init: Omit<RequestInit, "signal"> & {
+        signal?: Signal;
+    }, timeout?: number): Promise<T>;
+    /** Does something that ends, at the latest, after this time, with the signal or with the hub: then `ended` is aborted. */
+    within<T>(ms: number, signal: Signal, run: (ended: AbortSignal) => Promise<T>): Promise<T>;
 }
+/** Requests that are under way end with the `life` of their hub. */
+export declare function httpOf(base: URL, { fetch, clock }: Platform, tokens: Tokens | undefined, life: Life): Http;
 /** Errors of `fetch` say little and differ between browsers; ours pass. */
 export declare function toError(error: unknown): TailwireError;
 /** How long the broker, or whoever answers in its place, wants to be left alone. */

@@ -1,38 +1,52 @@
 export type Rung = "websocket" | "stream" | "long-poll" | "poll";
 export type State = "connecting" | "live" | "degraded" | "offline" | "closed";
+/** What is told to the ladder. Numbers, as these names are in every page that loads the client. */
+export declare const enum Kind {
+    Start = 0,
+    Stop = 1,
+    Renew = 2,
+    Offline = 3,
+    Network = 4,
+    Tick = 5,
+    Opened = 6,
+    Alive = 7,
+    Audited = 8,
+    Ended = 9,
+    Changed = 10
+}
 export type LadderEvent = 
 /** There is something to carry, or there is nothing. */
 {
-    kind: "start" | "stop";
+    kind: Kind.Start | Kind.Stop;
 }
 /** The carrier can't carry what there is to carry; open another beside it. */
  | {
-    kind: "renew";
+    kind: Kind.Renew;
 }
 /** The network is gone; it is back, or is another one, or the machine slept. */
  | {
-    kind: "offline" | "network";
+    kind: Kind.Offline | Kind.Network;
 } | {
-    kind: "tick";
+    kind: Kind.Tick;
 }
 /** Of one attempt: the head of the answer came; a sign of life, with a message in it or not, and whether it delivers by now. */
  | {
-    kind: "opened";
+    kind: Kind.Opened;
     id: number;
 } | {
-    kind: "alive";
+    kind: Kind.Alive;
     id: number;
     message: boolean;
     up: boolean;
 }
 /** An audit found nothing wrong. */
  | {
-    kind: "audited";
+    kind: Kind.Audited;
     id: number;
 }
 /** It ended. `retry_after` is the broker's word on when to come back; then the transport isn't to blame. */
  | {
-    kind: "ended";
+    kind: Kind.Ended;
     id: number;
     why: string;
     retry_after?: number | undefined;
@@ -53,5 +67,3 @@ export interface Ladder {
     handle(event: LadderEvent, now: number): void;
 }
 export declare function ladderOf(rungs: readonly Rung[], base: number, random: () => number, orders: Orders): Ladder;
-/** Why something is given up that has been in its phase for so long. */
-export declare function lateness(phase: number, ms: number): string;

@@ -37,6 +37,8 @@ export declare const publish_max = 540000;
 export declare const buffer_messages = 1000;
 /** Messages of one page while catching up: the broker's own bound. */
 export declare const page_messages = 1000;
+/** Subscriptions of a hub: the broker's own bound for one WebSocket. */
+export declare const subscriptions = 100;
 /** Terms that all subscriptions of a hub ask for together: the broker's own bound for one filter. */
 export declare const terms = 100;
 /** The terms' bytes in a URL. Many proxies refuse a request line beyond 8 KiB. */
@@ -47,5 +49,7 @@ export declare const token_early = 30000;
 export declare const memory = 3600000;
 /** A timer that fires this late means that the machine slept. Browsers let timers of pages in the background wait up to a minute. */
 export declare const slept = 120000;
+/** Timers can't wait longer than 2^31 - 1 ms. What is due later is looked at again by then. */
+export declare const timer = 2147483647;
 /** Between being told of a gap and asking for what comes after it. */
 export declare const gap_pause = 100;

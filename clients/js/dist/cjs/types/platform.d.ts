@@ -1,4 +1,3 @@
-/** What the client needs of its surroundings, each part replaceable; the only file that touches globals. */
 export interface Clock {
     /** Milliseconds; only differences and storage use it. */
     now(): number;

@@ -12,7 +12,7 @@ export interface PublishOptions {
     headers?: Record<string, string>;
     /** How long to try, in milliseconds; a minute by default, nine at most. */
     timeout?: number;
-    signal?: AbortSignal;
+    signal?: AbortSignal | undefined;
 }
 export interface Receipt {
     cursor: string;
@@ -20,7 +20,7 @@ export interface Receipt {
     time: string;
 }
 /**
- * `live` gives the link that takes requests, if one does at the moment. Both ways send the message as a batch of one:
+ * `carrier` gives the link that delivers at the moment; some take requests. Both ways send the message as a batch of one:
  * that is the form which WebSocket and `POST` have in common, so that the broker knows either as a retry of the other.
  */
-export declare function publish(topic: string, data: unknown, { key, timeout, signal, messageKey, ...own }: PublishOptions, { http, clock, random, unique }: Surroundings, live: () => Link | undefined): Promise<Receipt>;
+export declare function publish(topic: string, data: unknown, { key, timeout, signal, messageKey, ...own }: PublishOptions, { http, clock, random, unique }: Surroundings, carrier: () => Link | undefined): Promise<Receipt>;

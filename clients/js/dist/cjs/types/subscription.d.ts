@@ -1,10 +1,4 @@
-/**
- * One subscription: what it asks for, how far it got, and how its messages reach the application. It doesn't know how
- * messages come; several connections may deliver to it at once, and what it has it drops.
- *
- * Nothing is ever thrown away for want of room. The log is the queue: a subscription whose buffer is full stops taking,
- * and goes on from its place in the log when half of the buffer was read.
- */
+/// <reference lib="esnext.disposable" preserve="true" />
 import type { TailwireError } from "./errors.js";
 import { type Gap, type Line, type Message } from "./wire.js";
 /** Where to begin: after a cursor, at `"earliest"`, at `"latest"` (the default), or with the `last` n messages. */
@@ -16,7 +10,7 @@ export interface SubscribeOptions extends Start {
     /** Messages that may wait to be read before the subscription pauses. */
     buffer?: number;
     /** Closes the subscription. */
-    signal?: AbortSignal;
+    signal?: AbortSignal | undefined;
 }
 export interface SubscriptionEvents<T> {
     message: Message<T>;
@@ -42,22 +36,18 @@ export interface Subscription<T = unknown> extends AsyncIterable<Message<T>> {
     close(): void;
     [Symbol.asyncDispose](): Promise<void>;
 }
-export declare class Feed implements Subscription<unknown> {
-    #private;
+/** A subscription as connections see it. */
+export interface Feed extends Subscription {
     /** Everything up to here was taken, or was not for us. Empty until the start is known. */
     position: string;
     /** Up to here a gap was told already, or was found to be none. */
     known: string;
-    /** A gap of a shared connection that may be ours; asking alone will tell. */
-    doubt: string;
     /** Raised whenever `position` stops being one that connections may build on; what they deliver of an older lap is dropped. */
     lap: number;
     /** The next connection has to ask for it alone first, by its own place. */
     alone: boolean;
     paused: boolean;
     closed: boolean;
-    readonly topics: readonly string[];
-    constructor(topics: readonly string[], start: Start, room: number, changed: () => void);
     matches(topic: string): boolean;
     /** What to ask for, to go on. */
     ask(): {
@@ -75,10 +65,6 @@ export declare class Feed implements Subscription<unknown> {
     /** No connection delivers at the moment. */
     interrupted(): void;
     fail(error: TailwireError): void;
-    get cursor(): string | undefined;
-    on<Name extends keyof SubscriptionEvents<unknown>>(name: Name, run: (value: SubscriptionEvents<unknown>[Name]) => void): () => void;
-    close(): void;
-    [Symbol.asyncDispose]: () => Promise<void>;
-    /** Ends when the subscription is closed, throws when it failed. Leaving the loop closes it. */
-    [Symbol.asyncIterator](): AsyncGenerator<Message, void, void>;
 }
+/** `changed` is called when connections have to look at it again. */
+export declare function feedOf(topics: readonly string[], options: SubscribeOptions, changed: () => void): Feed;

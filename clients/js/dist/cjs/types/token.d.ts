@@ -1,3 +1,5 @@
+/** The token: fetched when needed, shared by all requests, replaced shortly before it ends and once after a 401. */
+import { type Signal } from "./backoff.js";
 import type { Clock } from "./platform.js";
 export interface TokenRequest {
     /** Why a token is asked for: the first one, the last one is about to end, or the broker refused it. */
@@ -9,4 +11,4 @@ export interface TokenRequest {
 export type TokenSource = (request: TokenRequest) => string | Promise<string>;
 /** Gives a token to use; given one that was refused, another one. */
 export type Tokens = (refused?: string) => Promise<string>;
-export declare function tokensOf(source: TokenSource, clock: Clock, signal: AbortSignal): Tokens;
+export declare function tokensOf(source: TokenSource, clock: Clock, life: Signal): Tokens;

@@ -42,8 +42,4 @@ export declare function toMessage(line: object): Message;
  * an id is a heartbeat. Feed it decoded text, cut anywhere. SSE rather than NDJSON, as it is the endless response
  * that proxies know, and mostly let through.
  */
-export declare class BlockReader {
-    #private;
-    /** The lines that this piece of text completes. */
-    push(text: string): Line[];
-}
+export declare function blockReader(): (text: string) => Line[];

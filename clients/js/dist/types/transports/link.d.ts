@@ -1,5 +1,8 @@
-import { Carried } from "../carried.js";
+/** What all transports have in common: the interface to the hub, and how subscriptions come aboard over plain requests. */
+import { type Life } from "../backoff.js";
+import { type Carried } from "../carried.js";
 import { type Http } from "../http.js";
+import { Kind } from "../ladder.js";
 import type { Platform } from "../platform.js";
 import type { Feed } from "../subscription.js";
 import type { Line } from "../wire.js";
@@ -10,56 +13,57 @@ export interface Surroundings extends Platform {
 export type LinkEvent = 
 /** The head of the answer is there. */
 {
-    kind: "opened";
+    kind: Kind.Opened;
 }
 /** Something came, a message or not; and by now it delivers, or doesn't yet. */
  | {
-    kind: "alive";
+    kind: Kind.Alive;
     message: boolean;
     up: boolean;
 }
 /** What it carries changed by itself. */
  | {
-    kind: "changed";
+    kind: Kind.Changed;
 } | {
-    kind: "ended";
+    kind: Kind.Ended;
     why: string;
     retry_after?: number | undefined;
 };
 export type Tell = (event: LinkEvent) => void;
 /** One attempt at one transport. */
-export declare abstract class Link {
-    #private;
+export interface Link {
     readonly carried: Carried;
-    protected readonly around: Surroundings;
-    protected readonly tell: Tell;
-    constructor(around: Surroundings, tell: Tell);
     /** Carry these. False if that takes another link. */
-    abstract sync(feeds: readonly Feed[]): boolean;
+    sync(feeds: readonly Feed[]): boolean;
     /** WebSocket only: sends a request, and gives the `ok` that answers it. */
     request?(line: object): Promise<Line>;
     close(): void;
-    protected get signal(): AbortSignal;
-    protected get closed(): boolean;
-    protected alive(message: boolean, up?: boolean): void;
-    protected end(why: string, retry_after?: number): void;
-    /** Whatever goes wrong ends the link; what the broker refuses for good, also the subscriptions that asked for it. */
-    protected failed(reason: unknown, feeds: readonly Feed[]): void;
 }
+/** What links are made of. */
+export interface Base {
+    carried: Carried;
+    life: Life;
+    /** A sign of life came, with a message or not, and whether it delivers by now. */
+    alive(message: boolean, up?: boolean): void;
+    end(why: string, retry_after?: number): void;
+    /** Whatever goes wrong ends the link; what the broker refuses for good, also the subscriptions that asked for it. */
+    failed(reason: unknown, feeds: readonly Feed[]): void;
+}
+export declare function baseOf(tell: Tell): Base;
 interface Lines {
     lines: Line[];
     more: boolean;
     retry_after_ms?: number | undefined;
 }
-/** A link made of plain requests. What it carries is fixed when it has opened; for more, the hub opens another. */
-export declare abstract class HttpLink extends Link {
-    #private;
-    constructor(feeds: readonly Feed[], around: Surroundings, tell: Tell);
-    /** Delivers until it ends; `carried` has at least one subscription. */
-    protected abstract run(): Promise<void>;
-    sync(feeds: readonly Feed[]): boolean;
-    protected sleep(ms: number): Promise<void>;
+/** What a link made of plain requests has besides. */
+export interface HttpBase extends Base {
+    sleep(ms: number): Promise<void>;
     /** A page as the lines that a stream would have given. */
-    protected page(path: string, timeout?: number): Promise<Lines>;
+    page(path: string, timeout?: number): Promise<Lines>;
 }
+/**
+ * A link made of plain requests. What it carries is fixed when it has opened; for more, the hub opens another. `run`
+ * delivers to what is carried, at least one, until that is less; then it is asked again for the rest.
+ */
+export declare function httpLink(feeds: readonly Feed[], { http, clock }: Surroundings, tell: Tell, run: (base: HttpBase) => Promise<void>): Link;
 export {};

@@ -1,7 +1,4 @@
 import type { Feed } from "../subscription.js";
-import { HttpLink, type Surroundings, type Tell } from "./link.js";
-export declare class PollLink extends HttpLink {
-    #private;
-    constructor(feeds: readonly Feed[], around: Surroundings, tell: Tell, wait: number);
-    protected run(): Promise<void>;
-}
+import { type Link, type Surroundings, type Tell } from "./link.js";
+/** `seconds` are what the broker may hold a request. */
+export declare function pollLink(feeds: readonly Feed[], around: Surroundings, tell: Tell, seconds: number): Link;

@@ -1,4 +1,3 @@
-import { HttpLink } from "./link.js";
-export declare class StreamLink extends HttpLink {
-    protected run(): Promise<void>;
-}
+import type { Feed } from "../subscription.js";
+import { type Link, type Surroundings, type Tell } from "./link.js";
+export declare function streamLink(feeds: readonly Feed[], around: Surroundings, tell: Tell): Link;

@@ -1,0 +1,174 @@
+/** What applications, platforms, brokers and proxies may give the client, and what it makes of it. */
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { connect } from "../.build/index.js";
+import { defaultPlatform } from "../.build/platform.js";
+import { rig } from "./support/rig.mjs";
+
+describe("a hub's bounds", () => {
+  test("a hundred subscriptions, however few topics they have; who is closed doesn't count", async () => {
+    const { clock, open } = rig();
+    const hub = open();
+    const all = Array.from({ length: 100 }, () => hub.subscribe("a"));
+    assert.throws(() => hub.subscribe("a"), { name: "TailwireError", code: "filter-too-large" });
+    all[0].close();
+    hub.subscribe("a");
+    for (let n = 0; n < 200; n++) {
+      all[1].close();
+      all[1] = hub.subscribe("a");
+    }
+    await clock.advance(1000);
+    assert.equal(hub.state, "live");
+    hub.close();
+  });
+
+  test("one that the broker finds too many fails by itself: the others stay where they are", async () => {
+    const { clock, open } = rig();
+    let sockets = 0;
+    class Full {
+      constructor() {
+        sockets++;
+        clock.setTimeout(() => (this.onopen({}), this.say({ kind: "welcome" })), 10);
+      }
+      say(line) {
+        this.onmessage({ data: JSON.stringify(line) });
+      }
+      send(text) {
+        const { id, kind, topic } = JSON.parse(text);
+        if (kind !== "subscribe") return;
+        const full = { kind: "error", status: 429, code: "subscriptions-too-many", title: "Too many", retry_after_ms: 1000 };
+        clock.setTimeout(() => this.say({ ...(topic[0] === "b" ? full : { kind: "ok", cursor: "000001-0000000000001" }), id }), 10);
+      }
+      close() {}
+    }
+    const hub = open({ WebSocket: Full });
+    const [good, bad] = ["a", "b"].map((topic) => hub.subscribe(topic));
+    const failed = new Promise((resolve) => bad.on("error", resolve));
+    await clock.advance(5000);
+    assert.equal((await failed).code, "subscriptions-too-many");
+    assert.deepEqual([good.closed, bad.closed, hub.state, sockets], [false, true, "live", 1]);
+    hub.close();
+  });
+});
+
+test("addresses and buffers that can't be", () => {
+  const { open } = rig();
+  for (const url of ["ftp://broker.example/", "ws://broker.example/", "data:,x"]) assert.throws(() => connect(url), TypeError);
+  const hub = open();
+  for (const buffer of [0, -1, NaN, "some"]) assert.throws(() => hub.subscribe("a", { buffer }), RangeError);
+  hub.subscribe("a", { buffer: 1 }).close();
+  hub.close();
+});
+
+test("a Blob is published as its bytes, with its type", async () => {
+  const bodies = [];
+  const { open } = rig();
+  const fetch = async (_, { body }) => (bodies.push(JSON.parse(body)), Response.json({ receipts: [{}] }, { status: 201 }));
+  const hub = open({ fetch, transports: ["poll"] });
+  await hub.publish("a", new Blob(["hi"], { type: "text/css" }));
+  await hub.publish("a", new Blob(["hi"]));
+  await hub.publish("a", new Blob(["hi"]), { type: "own/type" });
+  await hub.publish("a", undefined, { type: "text/plain" });
+  assert.deepEqual(bodies.slice(0, 3).map(({ data }) => data), ["aGk=", "aGk=", "aGk="]);
+  assert.deepEqual(bodies.map(({ type }) => type), ["text/css", "application/octet-stream", "own/type", "text/plain"]);
+  hub.close();
+});
+
+test("what is done to the data after the call makes no difference, however often it is sent", async () => {
+  const { clock, network, broker, open } = rig();
+  const hub = open({ transports: ["websocket"], random: () => 0 });
+  hub.subscribe("a");
+  await clock.advance(1000);
+  // The first try, by WebSocket, and the second, by POST, get no answer.
+  network.cut(true);
+  network.http = "502";
+  const data = { n: 1 };
+  const publishing = hub.publish("a", data);
+  data.n = 2;
+  await clock.advance(6000);
+  network.cut();
+  await clock.advance(30_000);
+  await publishing;
+  assert.deepEqual(broker.log.map(({ data }) => data), [{ n: 1 }]);
+  hub.close();
+});
+
+describe("the platform", () => {
+  /** With other globals for a moment. */
+  const globally = (name, value, run) => {
+    const before = Object.getOwnPropertyDescriptor(globalThis, name);
+    Object.defineProperty(globalThis, name, { value, configurable: true, writable: true });
+    try {
+      run();
+    } finally {
+      if (before) Object.defineProperty(globalThis, name, before);
+      else delete globalThis[name];
+    }
+  };
+
+  test("another speed of the network is no other network", () => {
+    const connection = Object.assign(new EventTarget(), { type: "wifi" });
+    const told = [];
+    globally("navigator", { connection }, () => {
+      const stop = defaultPlatform().network.listen((event) => told.push(event));
+      const change = (type) => {
+        connection.type = type;
+        connection.dispatchEvent(new Event("change"));
+        return told.length;
+      };
+      assert.deepEqual(["wifi", "wifi", "cellular", "cellular", "wifi"].map(change), [0, 0, 1, 1, 2]);
+      stop();
+      assert.equal(change("none"), 2);
+    });
+    assert.deepEqual(told, ["network", "network"]);
+  });
+
+  test("a timer that is due in months doesn't fire at once", () => {
+    const waits = [];
+    globally("setTimeout", (_, ms) => waits.push(ms), () => {
+      const { clock } = defaultPlatform();
+      for (const ms of [5, 2 ** 31 - 1, 2 ** 31, Infinity]) clock.setTimeout(() => {}, ms);
+    });
+    assert.deepEqual(waits, [5, 2 ** 31 - 1, 2 ** 31 - 1, 2 ** 31 - 1]);
+  });
+
+  test("the `fetch` of a page, given as it is, is called as it has to be", async () => {
+    const { open } = rig();
+    const page = { messages: [], cursor: "000001-0000000000001", more: false };
+    const fetch = async function () {
+      assert.equal(this, undefined);
+      return Response.json(page);
+    };
+    assert.deepEqual(await open({ fetch }).page("a"), page);
+  });
+});
+
+test("Retry-After in seconds, as a date to come, as one that is past, as rubbish", async () => {
+  const { clock, open } = rig();
+  const date = (ms) => new Date(clock.now() + ms).toUTCString();
+  const expected = [["7", 7000], [date(9000), 9000], [date(-9000), undefined], ["soon", undefined], [null, undefined]];
+  for (const [value, ms] of expected) {
+    const headers = value === null ? {} : { "retry-after": value };
+    const hub = open({ fetch: async () => new Response("busy", { status: 503, headers }) });
+    await assert.rejects(hub.page("a"), ({ problem }) => problem.retry_after_ms === ms);
+    hub.close();
+  }
+});
+
+test("a JWT that lives for seconds is used for half of its life; one that is over by our clock, until it is refused", async () => {
+  const jwt = (seconds) => `x.${Buffer.from(JSON.stringify({ exp: seconds })).toString("base64url")}.x`;
+  for (const [life, calls] of [[20_000, [1, 1, 2]], [-3_600_000, [1, 1, 1]]]) {
+    const { clock, open } = rig();
+    let asked = 0;
+    const fetch = async () => Response.json({ messages: [] });
+    const hub = open({ fetch, token: () => (asked++, jwt((clock.now() + life) / 1000)) });
+    const counts = [];
+    for (const wait of [0, 9000, 2000]) {
+      await clock.advance(wait);
+      await hub.page("a");
+      counts.push(asked);
+    }
+    assert.deepEqual(counts, calls);
+    hub.close();
+  }
+});
