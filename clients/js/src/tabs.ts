@@ -37,11 +37,14 @@ function tabHub(room: Room, connect: (options: ConnectOptions) => Hub, options: 
   /** Has this tab's subscriptions. What it takes for a WebSocket is the tab that leads. */
   const shared = connect({
     ...options,
-    WebSocket: function () {
-      return tabSocket(room, (news) => {
-        said = news;
-        update();
-      });
+    // A class, because the hub calls it with `new`.
+    WebSocket: class {
+      constructor() {
+        return tabSocket(room, (news) => {
+          said = news;
+          update();
+        });
+      }
     } as unknown as typeof WebSocket,
     transports: options.transports && ["websocket", ...options.transports],
     // What works for this tab alone says nothing of the connection that all share.
