@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use tailwire_core::log::{Appended, Group, LogError, Stored};
+use tailwire_core::log::{Appended, Commit, Group, LogError, Stored};
 use tailwire_model::{
     Admission, Draft, Durability, Epochs, Keep, Message, Options, Position, Rules, Term, Timestamp, Topic,
     Trim, TrimReason,
@@ -17,7 +17,10 @@ use tailwire_model::{
     limits::IDEMPOTENCY_WINDOW_MS,
 };
 
-use crate::index::{Cut, Index};
+use crate::{
+    index::{Cut, Index},
+    retention::Trims,
+};
 
 /// What a store remembers of what was committed.
 pub(crate) trait Memory {
@@ -128,6 +131,12 @@ impl Changes {
         for (topic, holder) in &self.superseded {
             index.supersede(topic.as_str(), holder.position, holder.cost as u64);
         }
+    }
+
+    /// What the followers are told of it.
+    pub(crate) fn into_commit(self, watermark: Position) -> Arc<Commit> {
+        let trims = self.trims.into_iter().map(|(topic, (trim, _))| (topic, trim)).collect();
+        Arc::new(Commit { watermark, messages: self.messages, trims })
     }
 
     /// The messages that are not to be stored.
@@ -337,8 +346,15 @@ impl Batch {
         self.trim_upto(topic, Trim { upto, reason }, index);
     }
 
+    /// Trims what retention asks for.
+    pub(crate) fn retain(&mut self, trims: &Trims, index: &Index) {
+        for (topic, &upto) in trims {
+            self.trim_upto(topic, Trim { upto, reason: TrimReason::Retention }, index);
+        }
+    }
+
     /// Trims a topic up to a message of its own, if that was not done already.
-    pub(crate) fn trim_upto(&mut self, topic: &Topic, trim: Trim, index: &Index) {
+    fn trim_upto(&mut self, topic: &Topic, trim: Trim, index: &Index) {
         let pending = self.changes.trims.get(topic).map(|&(trim, _)| trim);
         let before =
             pending.or_else(|| index.trimmed(topic.as_str())).map_or(Position::ZERO, |trim| trim.upto);

@@ -9,9 +9,7 @@ use std::{
 };
 
 use parking_lot::{Mutex, RwLock};
-use tailwire_core::log::{
-    Appended, Bounds, Budget, Commit, Feed, Group, Log, LogError, LogStats, Page, TopicInfo,
-};
+use tailwire_core::log::{Appended, Bounds, Budget, Feed, Group, Log, LogError, LogStats, Page, TopicInfo};
 use tailwire_model::{
     Epoch, EpochStart, Epochs, Filter, Message, Opening, Options, Position, Rules, Term, Timestamp, Topic,
     Trim, TrimReason,
@@ -97,32 +95,26 @@ impl MemoryLog {
         // Nothing is ever sealed here, so no trim parts it.
         changes.apply(&mut store.index, vec![None; changes.trims.len()]);
         writer.retention.committed(&changes, changes.rules.as_ref().unwrap_or(&store.rules));
-        store.places.extend(changes.places.into_iter().map(|(place, (holder, _))| (place, holder)));
-        store.keys.extend(changes.keys);
-        if let Some(rules) = changes.rules {
+        store.places.extend(changes.places.drain().map(|(place, (holder, _))| (place, holder)));
+        store.keys.extend(changes.keys.drain());
+        if let Some(rules) = changes.rules.take() {
             store.rules = rules;
         }
         store.committed = writer.batch.newest();
         let watermark = store.committed;
         drop(store);
-        let trims: Vec<(Topic, Trim)> =
-            changes.trims.into_iter().map(|(topic, (trim, _))| (topic, trim)).collect();
-        let commit = Arc::new(Commit { watermark, messages: changes.messages, trims });
+        let commit = changes.into_commit(watermark);
         for feed in self.followers.lock().iter() {
             feed.committed(commit.clone());
         }
         watermark
     }
-}
 
-impl MemoryLog {
     fn retain(&self, writer: &mut Writer, now: Timestamp) -> Result<Option<u64>, LogError> {
         let mut trims = Trims::default();
         let store = self.store.read();
         let again = writer.retention.step(writer.batch.time(now), &store.rules, &*store, &mut trims)?;
-        for (topic, upto) in trims {
-            writer.batch.trim_upto(&topic, Trim { upto, reason: TrimReason::Retention }, &store.index);
-        }
+        writer.batch.retain(&trims, &store.index);
         drop(store);
         self.commit_batch(writer);
         Ok(again)
@@ -140,6 +132,12 @@ impl MemoryLog {
         self.commit_batch(writer);
         writer.retention.compacted(&topic);
         Ok(Some(0))
+    }
+}
+
+impl Store {
+    fn is_alive(&self, message: &Message) -> bool {
+        !self.index.is_dead(message.topic().as_str(), message.position())
     }
 }
 
@@ -181,12 +179,6 @@ impl Stock for Store {
         let alive =
             self.messages.values().filter(|message| message.topic() == topic && self.is_alive(message));
         Ok(alive.take(count).map(|message| (message.position(), message.draft.cost() as u64)).collect())
-    }
-}
-
-impl Store {
-    fn is_alive(&self, message: &Message) -> bool {
-        !self.index.is_dead(message.topic().as_str(), message.position())
     }
 }
 
@@ -317,7 +309,7 @@ impl Log for MemoryLog {
         }
         for (position, topic) in store.index.superseded(Position::ZERO, TIDY_MESSAGES) {
             store.messages.remove(&position);
-            store.index.unposted(topic, position, None);
+            store.index.unposted(topic, position);
         }
         let time = store.time;
         store.keys.retain(|_, record| admission::is_kept(record, time, IDEMPOTENCY_WINDOW_MS));

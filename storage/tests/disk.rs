@@ -7,8 +7,8 @@ mod common;
 use std::{fs, panic, path::Path};
 
 use common::{
-    Harness, OnDisk, START, UNBOUNDED, all, append, bodies, filter, group, keyed, publish, stored, tidy_all,
-    topic, with_tree,
+    Harness, OnDisk, START, UNBOUNDED, all, append, bodies, copy_files, filter, group, keyed, publish,
+    stored, tidy_all, topic, with_tree,
 };
 use tailwire_core::log::{Appended, Log};
 use tailwire_model::{
@@ -236,43 +236,25 @@ fn positions_go_on_after_everything_was_deleted() {
     assert!(h.log().stats().disk_bytes > 0);
 }
 
-/// Copies a log that is not open.
-fn copy(from: &Path, to: &Path) {
-    with_tree(from, "chunks", |_| ());
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_file() {
-            fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
-        }
-    }
-}
-
 #[test]
 fn a_log_that_lost_what_was_acknowledged_is_refused_until_that_is_accepted() {
     let mut h = OnDisk::new();
     let old = tempfile::tempdir().unwrap();
     publish(h.log(), &[("a", "1")]);
-    h.crash(|dir| copy(dir, old.path()));
+    h.crash(|dir| {
+        with_tree(dir, "chunks", |_| ());
+        copy_files(dir, old.path());
+    });
     h.open(START + 1).unwrap();
     publish(h.log(), &[("a", "2")]);
     h.log().trim(&topic("b"), TrimReason::Deleted).unwrap();
     // The store is an older one; the watermark knows better.
     h.crash(|dir| {
         with_tree(dir, "chunks", |_| ());
-        fs::remove_dir_all(dir.join("blobs")).unwrap();
-        for entry in fs::read_dir(dir).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_file() && path.file_name().unwrap() != "watermark" {
-                fs::remove_file(path).unwrap();
-            }
-        }
-        for entry in fs::read_dir(old.path()).unwrap() {
-            let path = entry.unwrap().path();
-            if path.file_name().unwrap() != "watermark" {
-                fs::copy(&path, dir.join(path.file_name().unwrap())).unwrap();
-            }
-        }
+        let watermark = fs::read(dir.join("watermark")).unwrap();
+        fs::remove_dir_all(dir).unwrap();
+        copy_files(old.path(), dir);
+        fs::write(dir.join("watermark"), watermark).unwrap();
     });
     let error = h.open(START + 2).err().unwrap();
     assert!(matches!(error, OpenError::Short(_)), "{error}");

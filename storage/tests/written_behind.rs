@@ -8,7 +8,8 @@ mod common;
 use std::{fs, path::Path};
 
 use common::{
-    Harness, OnDisk, START, UNBOUNDED, all, append, filter, group, publish, tidy_all, topic, with_tree,
+    Harness, OnDisk, START, UNBOUNDED, all, append, copy_files, filter, group, publish, tidy_all, topic,
+    with_tree,
 };
 use tailwire_core::log::{Group, Log, LogError, TopicInfo};
 use tailwire_model::{Position, TrimReason};
@@ -84,19 +85,6 @@ fn copy(from: &Path) -> TempDir {
     with_tree(from, "meta", |_| ());
     copy_files(from, to.path());
     to
-}
-
-fn copy_files(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy_files(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
-        }
-    }
 }
 
 #[test]

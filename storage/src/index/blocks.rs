@@ -28,6 +28,20 @@ pub(crate) trait Blocks {
 
     /// The newest block of a topic that begins at `upto` or before it.
     fn before(&self, topic: TopicId, upto: Position) -> Result<Option<Block>, LogError>;
+
+    /// A topic's next sealed message after one, if there is one up to `last`.
+    fn next_sealed(&self, topic: TopicId, after: Position, last: Position) -> Result<Option<Position>, Unread>
+    where
+        Self: Sized,
+    {
+        let mut walk = Forwards::new(self, topic, after, last);
+        while let Some(block) = walk.next()? {
+            if let Some(next) = block.postings.beyond(after).next() {
+                return Ok(Some(next));
+            }
+        }
+        Ok(None)
+    }
 }
 
 /// What reading sealed postings can come to.

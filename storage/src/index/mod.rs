@@ -27,7 +27,7 @@ use tailwire_model::{Filter, Position, Term, Timestamp, Topic, Trim, TrimReason}
 pub(crate) use self::{
     blocks::{Block, Blocks, Unread},
     names::TopicId,
-    plan::Planned,
+    plan::{Outline, Planned},
     postings::{Posting, Postings},
     shelf::read as read_shelf,
     trim::Cut,

@@ -138,8 +138,10 @@ fn what_is_removed_from_the_middle_is_gone() {
     assert_eq!(index.superseded(Position::ZERO, 9), [(Position(1), id), (Position(999), id)]);
     assert!(index.sealed_span(id, Position(999)).is_none());
     assert_eq!(index.sealed_span(id, Position(1)).unwrap().0, Position(1));
-    index.unposted(id, Position(1), Some(Some(Position(2))));
-    index.unposted(id, Position(999), None);
+    assert_eq!(blocks.next_sealed(id, Position(1), Position(999)), Ok(Some(Position(2))));
+    index.set_sealed_head(id, Some(Position(2)));
+    index.unposted(id, Position(1));
+    index.unposted(id, Position(999));
     assert_eq!(index.bounds(&filter(&["a"])).head, Some(Position(2)));
     assert_eq!(index.superseded_count(), 0);
     assert!(!index.expects(id, Position(1)), "it may be missing in the store");

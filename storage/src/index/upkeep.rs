@@ -143,11 +143,15 @@ impl Index {
         (position <= sealed.last).then(|| (sealed.head.unwrap_or(sealed.last), sealed.last))
     }
 
-    /// A superseded message is buried; the topic's oldest sealed one is `head` after that, if it was sealed.
-    pub(crate) fn unposted(&mut self, topic: TopicId, position: Position, head: Option<Option<Position>>) {
+    /// A superseded message is buried.
+    pub(crate) fn unposted(&mut self, topic: TopicId, position: Position) {
         self.superseded.remove(&position);
-        let entry = &mut self.entries[topic.at()];
-        if let (Some(head), Some(sealed)) = (head, &mut entry.sealed) {
+        self.shelves.touch(topic);
+    }
+
+    /// The oldest sealed message of a topic that is retained.
+    pub(crate) fn set_sealed_head(&mut self, topic: TopicId, head: Option<Position>) {
+        if let Some(sealed) = &mut self.entries[topic.at()].sealed {
             sealed.head = head;
         }
         self.shelves.touch(topic);

@@ -8,12 +8,12 @@
 
 use std::{
     collections::HashSet,
-    sync::Arc,
+    sync::atomic::Ordering,
     time::{Duration, Instant},
 };
 
-use tailwire_core::log::{Commit, LogError};
-use tailwire_model::{Message, Position, Topic, Trim, limits::RELAXED_FLUSH_MS};
+use tailwire_core::log::LogError;
+use tailwire_model::{Message, Position, Topic, limits::RELAXED_FLUSH_MS};
 
 use super::{
     SledLog,
@@ -77,9 +77,7 @@ impl SledLog {
         guarded(|| self.write(writer, &changes)).map_err(|error| writer.fail(&error))?;
         let watermark = writer.batch.newest();
         self.publish(&changes, watermark);
-        let trims: Vec<(Topic, Trim)> =
-            changes.trims.into_iter().map(|(topic, (trim, _))| (topic, trim)).collect();
-        let commit = Arc::new(Commit { watermark, messages: changes.messages, trims });
+        let commit = changes.into_commit(watermark);
         for feed in self.followers.lock().iter() {
             feed.committed(commit.clone());
         }
@@ -162,7 +160,7 @@ impl SledLog {
         if let Some(rules) = &changes.rules {
             *self.rules.write() = rules.clone();
         }
-        self.committed.store(watermark.0, std::sync::atomic::Ordering::Release);
+        self.committed.store(watermark.0, Ordering::Release);
         drop(index);
         self.retention.lock().committed(changes, &self.rules.read());
     }

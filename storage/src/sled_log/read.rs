@@ -15,7 +15,10 @@ use super::{
     record::{Content, Record, take_content},
     store::corrupt,
 };
-use crate::{index::Planned, retention::Seen};
+use crate::{
+    index::{Index, Outline, Planned, Unread},
+    retention::Seen,
+};
 
 /// How often a plan is begun again because a trim took what it was about to read.
 const PLAN_TRIES: usize = 3;
@@ -65,7 +68,7 @@ impl SledLog {
             (upto.min(self.newest_committed()).max(after), index.removals(), index.farthest_dead())
         };
         let mut pager = Pager::new(self, budget, upto);
-        let followed = match self.plan(filter, after, upto, budget)? {
+        let followed = match self.plan(filter, after, upto, budget) {
             Some(plan) => {
                 if let Some(last) = plan.last().filter(|_| plan.len() == planned_count(budget)) {
                     // Beyond the plan nothing was looked at; and of what it names some may be gone, so that what is left
@@ -95,30 +98,34 @@ impl SledLog {
 
     /// The messages that a page is made of, and one more, to know whether it is the last. `None` when a scan of the log
     /// is the better way, or the only one.
-    fn plan(
-        &self,
-        filter: &Filter,
-        after: Position,
-        upto: Position,
-        budget: Budget,
-    ) -> Result<Option<Vec<Planned>>, LogError> {
+    fn plan(&self, filter: &Filter, after: Position, upto: Position, budget: Budget) -> Option<Vec<Planned>> {
         let count = planned_count(budget);
+        let outline = |index: &Index| index.outline(filter, after, upto, count);
+        self.by_index(outline, |outline| outline.oldest(&self.store.postings, upto, count))
+    }
+
+    /// Asks the index for an outline, and reads what of it is sealed; again, if something was taken meanwhile. `None` when
+    /// there is no outline, or the index is not what the log holds.
+    fn by_index<T>(
+        &self,
+        outline: impl Fn(&Index) -> Option<Outline>,
+        read: impl Fn(Outline) -> Result<T, Unread>,
+    ) -> Option<T> {
         for _ in 0..PLAN_TRIES {
-            let (outline, seen) = {
+            let (outlined, seen) = {
                 let index = self.index.read();
-                (index.outline(filter, after, upto, count), index.removals())
+                (outline(&index)?, index.removals())
             };
-            let Some(outline) = outline else { return Ok(None) };
-            match outline.oldest(&self.store.postings, upto, count) {
-                Ok(plan) => return Ok(Some(plan)),
+            match read(outlined) {
+                Ok(found) => return Some(found),
                 Err(_) if self.index.read().removals() != seen => {}
                 Err(error) => {
                     self.suspect(&error.into());
-                    return Ok(None);
+                    return None;
                 }
             }
         }
-        Ok(None)
+        None
     }
 
     /// The place before the `count` newest messages of a filter, stored or in the ring.
@@ -133,24 +140,11 @@ impl SledLog {
 
     /// The positions of the `count` newest stored messages of a filter, in no order.
     fn newest_stored(&self, filter: &Filter, count: usize) -> Result<Vec<Position>, LogError> {
-        for _ in 0..PLAN_TRIES {
-            let (outline, seen) = {
-                let index = self.index.read();
-                if index.superseded_count() > 0 {
-                    break;
-                }
-                (index.outline_last(filter, count), index.removals())
-            };
-            match outline.newest(&self.store.postings, count) {
-                Ok(found) => return Ok(found),
-                Err(_) if self.index.read().removals() != seen => {}
-                Err(error) => {
-                    self.suspect(&error.into());
-                    break;
-                }
-            }
-        }
-        self.scan_newest(filter, count)
+        // Sealed postings name superseded messages until these are buried.
+        let is_exact = |index: &Index| index.superseded_count() == 0;
+        let outline = |index: &Index| is_exact(index).then(|| index.outline_last(filter, count));
+        self.by_index(outline, |outline| outline.newest(&self.store.postings, count))
+            .map_or_else(|| self.scan_newest(filter, count), Ok)
     }
 
     /// The same without an index to ask.

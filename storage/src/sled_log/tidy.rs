@@ -5,7 +5,7 @@
 use std::time::Instant;
 
 use tailwire_core::log::{Budget, LogError, TopicInfo};
-use tailwire_model::{Filter, Position, Timestamp, Topic, Trim, TrimReason, limits::RETENTION_EVERY_MS};
+use tailwire_model::{Filter, Position, Timestamp, Topic, TrimReason, limits::RETENTION_EVERY_MS};
 
 use super::{
     SledLog,
@@ -16,7 +16,7 @@ use super::{
     values::key_span,
 };
 use crate::{
-    index::{Blocks, Grave, TopicId},
+    index::{Blocks, Grave, TopicId, Unread},
     retention::{Seen, Stock, Trims},
 };
 
@@ -63,11 +63,7 @@ impl SledLog {
         let mut trims = Trims::default();
         let rules = self.rules.read().clone();
         let again = self.retention.lock().step(time, &rules, self, &mut trims)?;
-        let index = self.index.read();
-        for (topic, upto) in trims {
-            writer.batch.trim_upto(&topic, Trim { upto, reason: TrimReason::Retention }, &index);
-        }
-        drop(index);
+        writer.batch.retain(&trims, &self.index.read());
         self.commit_batch(writer)?;
         Ok(again)
     }
@@ -142,16 +138,16 @@ impl SledLog {
         };
         self.bury(&step.iter().map(|(position, _)| *position).collect::<Vec<_>>())?;
         for (position, topic) in step {
-            let head = self.unpost(topic, position)?;
-            self.index.write().unposted(topic, position, head);
+            self.unpost(topic, position)?;
+            self.index.write().unposted(topic, position);
         }
         *from = last;
         Ok(true)
     }
 
-    /// Takes a message out of its topic's sealed postings, if it is there. Returns where these begin after that.
-    fn unpost(&self, topic: TopicId, position: Position) -> Result<Option<Option<Position>>, LogError> {
-        let Some((head, last)) = self.index.read().sealed_span(topic, position) else { return Ok(None) };
+    /// Takes a message out of its topic's sealed postings, if it is there.
+    fn unpost(&self, topic: TopicId, position: Position) -> Result<(), LogError> {
+        let Some((head, last)) = self.index.read().sealed_span(topic, position) else { return Ok(()) };
         let postings = &self.store.postings;
         if let Some(mut block) = postings.beyond(topic, position.previous())?
             && block.first <= position
@@ -159,20 +155,17 @@ impl SledLog {
             block.postings = block.postings.retain(|posting| posting.position != position);
             postings.put(topic, &block).map_err(failed)?;
         }
-        if head != position {
-            return Ok(Some(Some(head)));
+        if head == position {
+            let next = postings.next_sealed(topic, position, last).or_else(|error| match error {
+                Unread::Store(error) => Err(error),
+                Unread::Broken => {
+                    self.suspect(&Unread::Broken.into());
+                    Ok(None)
+                }
+            })?;
+            self.index.write().set_sealed_head(topic, next);
         }
-        let mut after = position;
-        while after < last
-            && let Some(block) = postings.beyond(topic, after)?
-        {
-            let next = block.postings.iter().map(|posting| posting.position).find(|&next| next > after);
-            if next.is_some() {
-                return Ok(Some(next.filter(|&next| next <= last)));
-            }
-            after = block.last;
-        }
-        Ok(Some(None))
+        Ok(())
     }
 
     /// Buries the oldest of a topic's dead: those of one sealed block, or else those that are known without.

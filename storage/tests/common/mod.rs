@@ -2,7 +2,7 @@
 
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::{path::Path, sync::Arc};
+use std::{fs, path::Path, sync::Arc};
 
 use parking_lot::Mutex;
 use tailwire_core::log::{Appended, Budget, Commit, Feed, Group, Log, Stored};
@@ -179,6 +179,20 @@ pub(crate) fn tidy_all(log: &impl Log) {
 
 pub(crate) fn tidy_all_at(log: &impl Log, now: u64) {
     while log.tidy(Timestamp(now)).unwrap() == Some(0) {}
+}
+
+/// Copies a folder and all below it.
+pub(crate) fn copy_files(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_files(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
 }
 
 /// Opens a tree of a log that is not open.

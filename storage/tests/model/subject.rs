@@ -1,11 +1,13 @@
 //! The log under test, and the ways in which it ends and begins again.
 
-use std::{fs, path::Path, sync::Arc};
+use std::sync::Arc;
 
 use tailwire_core::log::Log;
 use tailwire_model::Timestamp;
 use tailwire_storage::{LogSettings, MemoryLog, SledLog};
 use tempfile::TempDir;
+
+use crate::common::copy_files;
 
 /// How a log ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,25 +75,12 @@ impl Subject for OnDisk {
             End::Dropped => {}
             End::Killed => {
                 let left = tempfile::tempdir().unwrap();
-                copy(self.dir.path(), left.path());
+                copy_files(self.dir.path(), left.path());
                 self.log = None;
                 self.dir = left;
             }
         }
         self.log = None;
         self.open(now);
-    }
-}
-
-fn copy(from: &Path, to: &Path) {
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            fs::create_dir(&target).unwrap();
-            copy(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
-        }
     }
 }
