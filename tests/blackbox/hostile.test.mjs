@@ -157,7 +157,7 @@ describe('what is not HTTP', () => {
 
   const HUGE = {
     'a huge header': `GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: ${'x'.repeat(100_000)}\r\n\r\n`,
-    'too many headers': `GET /healthz HTTP/1.1\r\nHost: localhost\r\n${'X: y\r\n'.repeat(500)}\r\n`,
+    'too many headers': `GET /healthz HTTP/1.1\r\nHost: localhost\r\n${'X: y\r\n'.repeat(100)}\r\n`,
   };
   for (const [name, bytes] of Object.entries(HUGE)) {
     test(`${name} is 431`, async (t) => assert.match(await exchange(t, broker.port, bytes), /^HTTP\/1\.1 431 /));

@@ -107,7 +107,7 @@ pub const COMMIT_BYTES_MAX: usize = 8 << 20;
 
 /// A request's head: method, URL and headers.
 pub const REQUEST_HEAD_BYTES_MAX: usize = 16 << 10;
-/// Headers of a request.
+/// Headers of a request: what hyper takes when it isn't told.
 pub const REQUEST_HEADERS_MAX: usize = 100;
 /// Time for a connection to send a whole head.
 pub const REQUEST_HEAD_MS_MAX: u64 = 10_000;

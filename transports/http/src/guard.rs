@@ -21,16 +21,21 @@ const EXPOSED: &str = "tailwire-cursor, tailwire-type, tailwire-topic, tailwire-
      link, location, retry-after, preference-applied, idempotency-replayed, etag, *";
 
 /// The headers that a reply owes to the request's origin; handlers that write their own head add them too.
-#[derive(Clone, Default)]
-pub(crate) struct Cors(Option<HeaderValue>);
+#[derive(Clone)]
+pub(crate) struct Cors {
+    /// The origin whose pages may see the reply, if it isn't the broker's own.
+    origin: Option<HeaderValue>,
+    /// Another origin might get another reply.
+    varies: bool,
+}
 
 impl Cors {
-    pub(crate) fn apply(&self, headers: &mut HeaderMap, any_origin_configured: bool) {
-        if let Some(origin) = &self.0 {
+    pub(crate) fn apply(&self, headers: &mut HeaderMap) {
+        if let Some(origin) = &self.origin {
             headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
             headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
         }
-        if any_origin_configured {
+        if self.varies {
             headers.append(header::VARY, HeaderValue::from_static("origin"));
         }
     }
@@ -39,18 +44,17 @@ impl Cors {
 /// Lets a request through to `answer`, or refuses it.
 pub(crate) async fn guard<F: Future<Output = Response<Body>>>(
     app: &App,
-    mut request: Request,
-    answer: impl FnOnce(Request) -> F,
+    request: Request,
+    answer: impl FnOnce(Request, Cors) -> F,
 ) -> Response<Body> {
     let response = match check(app, &request) {
         Ok(cors) => {
             let mut response = if is_preflight(&request) {
                 preflight(&request)
             } else {
-                request.extensions_mut().insert(cors.clone());
-                answer(request).await
+                answer(request, cors.clone()).await
             };
-            cors.apply(response.headers_mut(), !app.settings.allow_origins.is_empty());
+            cors.apply(response.headers_mut());
             response
         }
         Err(problem) => refuse(&problem),
@@ -86,16 +90,17 @@ fn check(app: &App, request: &Request) -> Result<Cors, Problem> {
              and start the broker with --allow-origin for the site.",
         ));
     }
-    let Some(origin) = headers.get(header::ORIGIN) else { return Ok(Cors::default()) };
+    let cors = |origin| Cors { origin, varies: !app.settings.allow_origins.is_empty() };
+    let Some(origin) = headers.get(header::ORIGIN) else { return Ok(cors(None)) };
     let own = host.is_some_and(|host| is_same_origin(origin, host));
     let allowed = own || app.settings.allow_origins.iter().any(|allowed| allowed == "*" || origin == allowed);
     if allowed {
-        return Ok(Cors(Some(origin.clone()).filter(|_| !own)));
+        return Ok(cors(Some(origin.clone()).filter(|_| !own)));
     }
     let upgrade = headers.contains_key(header::UPGRADE);
     if request.method().is_safe() && !upgrade && !is_preflight(request) {
         // The browser keeps the reply from the page, because nothing says that it may see it.
-        return Ok(Cors::default());
+        return Ok(cors(None));
     }
     let origin = origin.to_str().unwrap_or("?").to_owned();
     Err(Problem::detailed(

@@ -24,15 +24,15 @@ use crate::{
     api::{App, PageReply},
     body,
     delivery::Job,
-    guard::Cors,
     metrics::Transport,
     publish::pairs,
     reply::{
         JSON, NO_CACHE, NO_STORE, TAILWIRE_EVENT, TAILWIRE_KEY, TAILWIRE_TIME, TAILWIRE_TOPIC, TAILWIRE_TYPE,
         ascii, empty, head, immutable, refuse, reply, seconds, set_cursor,
     },
+    router::Via,
     stream::{self, Codec, Dialect},
-    takeover::{Handoff, Slot},
+    takeover::Handoff,
     websocket,
 };
 
@@ -42,7 +42,7 @@ const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering")
 const RETRY_MS: u64 = 2000;
 
 /// Answers a `GET` or `HEAD`.
-pub(crate) async fn read(app: &Arc<App>, resource: Resource, request: Request) -> Response<Body> {
+pub(crate) async fn read(app: &Arc<App>, resource: Resource, request: Request, via: Via) -> Response<Body> {
     let (request, _) = request.into_parts();
     let is_head = request.method == Method::HEAD;
     let ask = negotiate::read_request(resource, request.uri.query(), is_head, pairs(&request.headers));
@@ -52,10 +52,10 @@ pub(crate) async fn read(app: &Arc<App>, resource: Resource, request: Request) -
     };
     let varies = ask.varies_by_accept;
     let result = match ask.representation {
-        Representation::WebSocket { subprotocol } => websocket(app, ask, subprotocol, &request).await,
-        Representation::Sse { envelope: false } => stream(app, ask, Dialect::Sse, &request).await,
-        Representation::Sse { envelope: true } => stream(app, ask, Dialect::SseEnvelope, &request).await,
-        Representation::Ndjson => stream(app, ask, Dialect::Ndjson, &request).await,
+        Representation::WebSocket { subprotocol } => websocket(app, ask, subprotocol, &request, via).await,
+        Representation::Sse { envelope: false } => stream(app, ask, Dialect::Sse, &request, via).await,
+        Representation::Sse { envelope: true } => stream(app, ask, Dialect::SseEnvelope, &request, via).await,
+        Representation::Ndjson => stream(app, ask, Dialect::Ndjson, &request, via).await,
         Representation::Page | Representation::LongPoll { .. } => page(app, ask, &request).await,
         Representation::Raw { wait_ms } => raw(app, ask, wait_ms).await,
     };
@@ -208,8 +208,8 @@ async fn stream(
     ask: ReadRequest,
     dialect: Dialect,
     request: &Parts,
+    Via { slot, cors }: Via,
 ) -> Result<Response<Body>, Problem> {
-    let slot = request.extensions.get::<Slot>();
     let codec = Codec { dialect, chunked: slot.is_some() && request.version == Version::HTTP_11 };
     let principal = Principal::ANONYMOUS;
     let reader = app.open(&principal, ask.filter, ask.start, ask.gap, codec.format()).await?;
@@ -225,7 +225,7 @@ async fn stream(
     }
     let retry_ms = retry::spread(RETRY_MS, app.broker.clock().draw());
     let shard = app.pick_shard();
-    let Some(slot) = slot.cloned() else {
+    let Some(slot) = slot else {
         let body = body::endless(reader, shard, codec, retry_ms, app.metrics.clone());
         return Ok(response.map(|()| Body::from_stream(body)));
     };
@@ -236,7 +236,8 @@ async fn stream(
     if ask.varies_by_accept {
         headers.append(header::VARY, HeaderValue::from_static("accept"));
     }
-    apply_cors(app, request, headers);
+    // A head that is written by hand doesn't pass the guard on its way out.
+    cors.apply(headers);
     let start =
         stream::Start { head: head(&response), reader, codec, retry_ms, metrics: app.metrics.clone() };
     app.metrics.responded(response.status().as_u16());
@@ -250,20 +251,14 @@ const fn content_type(dialect: Dialect) -> &'static str {
     }
 }
 
-/// A head that is written by hand doesn't pass the guard on its way out.
-fn apply_cors(app: &App, request: &Parts, headers: &mut HeaderMap) {
-    if let Some(cors) = request.extensions.get::<Cors>() {
-        cors.apply(headers, !app.settings.allow_origins.is_empty());
-    }
-}
-
 async fn websocket(
     app: &Arc<App>,
     ask: ReadRequest,
     subprotocol: bool,
     request: &Parts,
+    Via { slot, cors }: Via,
 ) -> Result<Response<Body>, Problem> {
-    let Some(slot) = request.extensions.get::<Slot>().cloned() else {
+    let Some(slot) = slot else {
         return Err(Problem::detailed(Code::HandshakeInvalid, "A WebSocket needs HTTP/1.1."));
     };
     let mut handshake = axum::http::Request::new(());
@@ -285,7 +280,7 @@ async fn websocket(
     if let Some(reader) = &subscription {
         set_cursor(response.headers_mut(), reader.cursor());
     }
-    apply_cors(app, request, response.headers_mut());
+    cors.apply(response.headers_mut());
     app.metrics.responded(response.status().as_u16());
     let shard = app.pick_shard();
     let start = websocket::Start { app: app.clone(), principal, head: head(&response), subscription };

@@ -1,7 +1,7 @@
 //! Which resource a request is for. Methods are told apart here, so that a wrong one is answered with those that there
 //! are; names in paths are decoded by the pure rules, not by the router.
 
-use std::{panic::AssertUnwindSafe, sync::Arc};
+use std::{future::ready, panic::AssertUnwindSafe, sync::Arc};
 
 use axum::{
     Router,
@@ -10,16 +10,27 @@ use axum::{
     http::{HeaderMap, Method, Response},
     routing::{any, get},
 };
-use futures_util::FutureExt;
+use futures_util::{FutureExt, future::BoxFuture};
 use tailwire_wire::{Code, Problem, Resource, path, publish::Target};
 use tower::ServiceExt;
 
 use crate::{
     api::App,
-    client, guard, options, publish, read,
+    client,
+    guard::{self, Cors},
+    options, publish, read,
     reply::{not_allowed, refuse},
     resources,
+    takeover::Slot,
 };
+
+/// How a handler that writes its own head gets it back to whoever asked.
+pub(crate) struct Via {
+    /// Where it can have the connection, if that is plain HTTP/1.1.
+    pub(crate) slot: Option<Slot>,
+    /// What the guard would have added to the head.
+    pub(crate) cors: Cors,
+}
 
 /// The whole API.
 pub(crate) struct Routes {
@@ -34,23 +45,24 @@ impl Routes {
     }
 
     /// Answers a request. A handler that panics has a fault, and nobody else hears of it.
-    pub(crate) async fn answer(&self, request: Request) -> Response<Body> {
-        let answer = guard::guard(&self.app, request, |request| self.dispatch(request));
+    pub(crate) async fn answer(&self, request: Request, slot: Option<Slot>) -> Response<Body> {
+        let answer =
+            guard::guard(&self.app, request, |request, cors| self.dispatch(request, Via { slot, cors }));
         let caught = AssertUnwindSafe(answer).catch_unwind().await;
         caught.unwrap_or_else(|_| refuse(&Problem::new(Code::Internal)))
     }
 
     /// Publishing and reading come by here without the router, whose parameters and boxes cost a publish a tenth of its
-    /// time.
-    async fn dispatch(&self, request: Request) -> Response<Body> {
+    /// time. Each handler has a box of its own size: a publish must not pay for what a long-poll remembers.
+    fn dispatch(&self, request: Request, via: Via) -> BoxFuture<'_, Response<Body>> {
         let path = request.uri().path();
         if path.starts_with(TOPICS) {
-            topic(&self.app, request).await
+            topic(&self.app, request, via)
         } else if path == "/stream" {
-            stream(&self.app, request).await
+            stream(&self.app, request, via)
         } else {
             let answer = self.others.clone().oneshot(request);
-            Box::pin(answer).await.unwrap_or_else(|never| match never {})
+            Box::pin(answer.map(|answer| answer.unwrap_or_else(|never| match never {})))
         }
     }
 }
@@ -76,33 +88,37 @@ fn others(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
-async fn topic(app: &Arc<App>, request: Request) -> Response<Body> {
+fn topic(app: &Arc<App>, request: Request, via: Via) -> BoxFuture<'_, Response<Body>> {
     let raw = request.uri().path().strip_prefix(TOPICS).unwrap_or("");
     match *request.method() {
         Method::GET | Method::HEAD => match path::term(raw) {
-            Ok(term) => read::read(app, Resource::Term(term), request).await,
-            Err(problem) => refuse(&problem),
+            Ok(term) => Box::pin(read::read(app, Resource::Term(term), request, via)),
+            Err(problem) => at_once(refuse(&problem)),
         },
         Method::POST => match path::topic(raw) {
-            Ok(topic) => publish::post(app, Target::Topic(topic), request).await,
-            Err(problem) => refuse(&problem),
+            Ok(topic) => Box::pin(publish::post(app, Target::Topic(topic), request)),
+            Err(problem) => at_once(refuse(&problem)),
         },
         Method::DELETE => match path::topic(raw) {
-            Ok(topic) => publish::delete(app, topic).await,
-            Err(problem) => refuse(&problem),
+            Ok(topic) => Box::pin(publish::delete(app, topic)),
+            Err(problem) => at_once(refuse(&problem)),
         },
-        _ if path::topic(raw).is_ok() => not_allowed("GET, HEAD, POST, DELETE"),
+        _ if path::topic(raw).is_ok() => at_once(not_allowed("GET, HEAD, POST, DELETE")),
         // A pattern can be read, and nothing else.
-        _ => not_allowed("GET, HEAD"),
+        _ => at_once(not_allowed("GET, HEAD")),
     }
 }
 
-async fn stream(app: &Arc<App>, request: Request) -> Response<Body> {
+fn stream(app: &Arc<App>, request: Request, via: Via) -> BoxFuture<'_, Response<Body>> {
     match *request.method() {
-        Method::GET | Method::HEAD => read::read(app, Resource::Stream, request).await,
-        Method::POST => publish::post(app, Target::Stream, request).await,
-        _ => not_allowed("GET, HEAD, POST"),
+        Method::GET | Method::HEAD => Box::pin(read::read(app, Resource::Stream, request, via)),
+        Method::POST => Box::pin(publish::post(app, Target::Stream, request)),
+        _ => at_once(not_allowed("GET, HEAD, POST")),
     }
+}
+
+fn at_once(response: Response<Body>) -> BoxFuture<'static, Response<Body>> {
+    Box::pin(ready(response))
 }
 
 async fn script(headers: HeaderMap) -> Response<Body> {

@@ -3,7 +3,7 @@
 //!
 //! A handler that wants its connection puts a [`Handoff`] into the connection's [`Slot`] and never answers; the
 //! connection's driver sees it, takes hyper apart, and gives the socket to a delivery runtime. Plain HTTP/1.1 only: a
-//! request on anything else has no slot among its extensions, and its response goes through hyper's body.
+//! request on anything else has no slot, and its response goes through hyper's body.
 
 use std::{
     convert::Infallible,
@@ -21,6 +21,9 @@ use tailwire_model::limits::{KEEP_ALIVE_MS, REQUEST_HEAD_MS_MAX};
 use tokio::{net::TcpStream, time::Instant};
 
 use crate::delivery::Job;
+
+/// Up to here a head and a body are cheaper to put together than to hand to the kernel apart.
+const SMALL_BYTES: usize = 1024;
 
 /// A socket for whom a handler has other plans.
 pub(crate) struct Handoff {
@@ -182,6 +185,16 @@ impl hyper::rt::Write for Socket {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.slot.set_flushed(false);
+        let length = bufs.iter().map(|buf| buf.len()).sum();
+        if length <= SMALL_BYTES {
+            let mut small = [0; SMALL_BYTES];
+            let mut rest = &mut small[..];
+            for buf in bufs {
+                rest[..buf.len()].copy_from_slice(buf);
+                rest = &mut rest[buf.len()..];
+            }
+            return self.inner().poll_write(cx, &small[..length]);
+        }
         self.inner().poll_write_vectored(cx, bufs)
     }
 }
