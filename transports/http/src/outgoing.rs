@@ -73,6 +73,11 @@ impl Outgoing {
         self.pieces.is_empty()
     }
 
+    /// How many pieces are pending.
+    pub(crate) fn len(&self) -> usize {
+        self.pieces.len() - self.done
+    }
+
     /// Whether enough is pending for one write.
     pub(crate) fn is_full(&self) -> bool {
         self.bytes >= BATCH_READ_BYTES_MAX || self.pieces.len() >= PIECES_PER_WRITE

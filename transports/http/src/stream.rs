@@ -143,36 +143,35 @@ impl Connection {
     /// Ready when the connection is over.
     fn poll_stream(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
+            // What follows is gathered when that is written: a stuck connection holds no more than one write.
+            let at_tail = self.out.is_empty() && self.gather(cx).is_pending();
             let connected = &self.connected;
             match (self.out.poll_write(&self.socket, cx, |bytes| connected.wrote(bytes)), &mut self.ending) {
                 (Poll::Ready(Ok(())), Some(ending)) => {
                     return ending.poll(&self.socket, self.reader.timer(), cx);
                 }
+                // It has asked for an endless response, and has nothing more to say.
+                (Poll::Ready(Ok(())), None) if at_tail => return poll_closed(&self.socket, cx),
                 (Poll::Ready(Ok(())), None) => {}
                 (Poll::Ready(Err(_)), _) => return Poll::Ready(()),
                 (Poll::Pending, _) => match ready!(self.poll_stalled(cx)) {
-                    Ok(()) => continue,
+                    Ok(()) => {}
                     Err(_) => return Poll::Ready(()),
                 },
-            }
-            self.gather(cx);
-            if self.out.is_empty() {
-                // It has asked for an endless response, and has nothing more to say.
-                return poll_closed(&self.socket, cx);
             }
         }
     }
 
-    /// Takes from the reader what makes up one write.
-    fn gather(&mut self, cx: &mut Context<'_>) {
+    /// Takes from the reader what makes up one write. Pending when the reader has nothing more, and will wake the task.
+    fn gather(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while self.ending.is_none() && !self.out.is_full() {
-            match self.reader.poll_next(cx) {
-                Poll::Pending => return,
-                Poll::Ready(Ok(event)) => self.take(event),
+            match ready!(self.reader.poll_next(cx)) {
+                Ok(event) => self.take(event),
                 // The cursor stays good: the client comes back with it.
-                Poll::Ready(Err(_)) => self.end(),
+                Err(_) => self.end(),
             }
         }
+        Poll::Ready(())
     }
 
     fn take(&mut self, event: Event) {

@@ -137,26 +137,30 @@ impl Session {
         self.say(&out);
     }
 
-    /// One turn: write what is pending, then take more from readers, requests and the client.
+    /// One turn: take what readers and requests have, write it, and then hear what the client says.
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Over>> {
+        // What follows is gathered when that is written: a stuck connection holds no more than one write.
+        let waits_for_all = self.out.is_empty() && self.gather(cx).is_pending();
         let connected = &self.connected;
         match (self.out.poll_write(&self.socket, cx, |bytes| connected.wrote(bytes)), &mut self.ending) {
             (Poll::Ready(Ok(())), Some(ending)) => {
-                return ending.poll(&self.socket, self.live.timer(), cx).map(|()| Err(Over));
+                ending.poll(&self.socket, self.live.timer(), cx).map(|()| Err(Over))
             }
-            (Poll::Ready(Ok(())), None) => {}
-            (Poll::Ready(Err(_)), _) => return Poll::Ready(Err(Over)),
-            (Poll::Pending, _) => return self.poll_stalled(cx),
+            (Poll::Ready(Ok(())), None) if waits_for_all => self.poll_receive(cx),
+            (Poll::Ready(Ok(())), None) => Poll::Ready(Ok(())),
+            (Poll::Ready(Err(_)), _) => Poll::Ready(Err(Over)),
+            (Poll::Pending, _) => self.poll_stalled(cx),
         }
-        self.gather_live(cx);
+    }
+
+    /// Takes what makes up one write. Pending when nobody has anything more, and all will wake the task.
+    fn gather(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let live = self.gather_live(cx);
+        let count = self.out.len();
         self.gather_catching_up(cx);
         self.gather_answers(cx);
-        let received = self.poll_receive(cx);
-        match received {
-            Poll::Ready(Err(over)) => Poll::Ready(Err(over)),
-            _ if !self.out.is_empty() => Poll::Ready(Ok(())),
-            other => other,
-        }
+        // Whoever said something may have more to say, and what it said may concern the live reader.
+        if self.out.len() == count { live } else { Poll::Ready(()) }
     }
 
     fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Over>> {
@@ -181,14 +185,14 @@ impl Session {
     }
 
     /// Takes from the live reader what makes up one write.
-    fn gather_live(&mut self, cx: &mut Context<'_>) {
+    fn gather_live(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while self.ending.is_none() && !self.out.is_full() {
-            match self.live.poll_next(cx) {
-                Poll::Pending => return,
-                Poll::Ready(Ok(event)) => self.take_live(event),
-                Poll::Ready(Err(_)) => self.close(CLOSE_INTERNAL, "the log could not be read"),
+            match ready!(self.live.poll_next(cx)) {
+                Ok(event) => self.take_live(event),
+                Err(_) => self.close(CLOSE_INTERNAL, "the log could not be read"),
             }
         }
+        Poll::Ready(())
     }
 
     fn take_live(&mut self, event: Event) {
@@ -349,17 +353,18 @@ impl Session {
                 return Poll::Ready(Ok(()));
             }
             // A client that asks faster than it can be answered, or doesn't take its answers, is not read from.
-            if self.requests.as_ref().is_some_and(|requests| requests.len() >= SOCKET_PENDING_MAX)
-                || self.out.is_full()
-            {
-                return Poll::Pending;
-            }
-            if self.inbound.has_unread() && self.take_received() {
+            let too_many =
+                self.requests.as_ref().is_some_and(|requests| requests.len() >= SOCKET_PENDING_MAX);
+            let may_ask = !too_many && !self.out.is_full();
+            if may_ask && self.inbound.has_unread() && self.take_received() {
                 self.gather_answers(cx);
                 continue;
             }
             if !self.out.is_empty() {
                 return Poll::Ready(Ok(()));
+            }
+            if too_many {
+                return Poll::Pending;
             }
             if ready!(self.socket.poll_read_ready(cx)).is_err() || self.inbound.read(&self.socket).is_err() {
                 return Poll::Ready(Err(Over));
