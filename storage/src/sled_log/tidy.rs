@@ -24,7 +24,7 @@ use crate::{
 const STEP_MESSAGES: usize = 256;
 /// In so many steps all superseded messages are gone through, if there are many.
 const STEPS_PER_ROUND: usize = 16;
-/// Bytes of messages for which a page is moved out of a half-empty segment.
+/// Bytes of messages for which a page is moved out of a half-empty segment, at the least.
 const BYTES_PER_CLEANING: u64 = 2 << 10;
 /// Pages that one step moves.
 const STEP_CLEANINGS: u64 = 128;
@@ -249,20 +249,23 @@ impl SledLog {
         Ok(())
     }
 
-    /// Keeps the engine's file in bounds: where it takes much more than what it holds, it is cleaned in proportion to what
-    /// is written.
+    /// Keeps the engine's file in bounds: where it takes more than what it holds, it is cleaned in proportion to what is
+    /// written, and the harder the more that is.
     fn clean(&self, writer: &mut Writer) -> Result<Option<u64>, LogError> {
-        let pages = (writer.uncleaned / BYTES_PER_CLEANING).min(STEP_CLEANINGS);
-        if pages == 0 {
+        if writer.uncleaned < BYTES_PER_CLEANING {
             return Ok(None);
         }
         let live = self.index.read().bytes();
         let disk = self.store.db.size_on_disk().map_err(failed)?;
-        if disk <= live + live / 4 + DISK_BYTES_FREE {
+        let Some(bytes_per_page) = bytes_per_cleaning(live, disk) else {
             writer.uncleaned = 0;
             return Ok(None);
+        };
+        let pages = (writer.uncleaned / bytes_per_page).min(STEP_CLEANINGS);
+        if pages == 0 {
+            return Ok(None);
         }
-        writer.uncleaned -= pages * BYTES_PER_CLEANING;
+        writer.uncleaned -= pages * bytes_per_page;
         self.store.clean(pages).map_err(failed)?;
         Ok(Some(0))
     }
@@ -284,6 +287,14 @@ impl SledLog {
         *expired_upto = kept;
         Ok(None)
     }
+}
+
+/// Bytes of messages for which a page is to be moved; `None` as long as the file may be as large as it is.
+fn bytes_per_cleaning(live: u64, disk: u64) -> Option<u64> {
+    let over = disk.checked_sub(live + live / 4 + DISK_BYTES_FREE).filter(|&over| over > 0)?;
+    // In full where it takes three quarters more than the messages; what is just written may yet go by itself.
+    let all = live / 2 + DISK_BYTES_FREE;
+    Some(BYTES_PER_CLEANING * (all / over).max(1))
 }
 
 impl Stock for SledLog {
@@ -316,5 +327,22 @@ impl Stock for SledLog {
             );
         }
         Ok(oldest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fuller_the_file_the_harder_it_is_cleaned() {
+        let live = 100 << 20;
+        let at = |percent: u64| bytes_per_cleaning(live, live * percent / 100 + DISK_BYTES_FREE);
+        assert_eq!(at(125), None);
+        assert_eq!(at(150), Some(2 * BYTES_PER_CLEANING));
+        assert_eq!(at(180), Some(BYTES_PER_CLEANING));
+        assert_eq!(at(300), Some(BYTES_PER_CLEANING));
+        assert_eq!(bytes_per_cleaning(0, 0), None);
+        assert_eq!(bytes_per_cleaning(0, 2 * DISK_BYTES_FREE + 1), Some(BYTES_PER_CLEANING));
     }
 }
