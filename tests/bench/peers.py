@@ -123,7 +123,8 @@ def all_peers(binaries: Path) -> list[Peer]:
             install=lambda: _version([str(tailwire), "--version"]),
             ways=[
                 Way("tailwire-ws", "WebSocket"), Way("tailwire-sse", "SSE"),
-                Way("tailwire-ndjson", "NDJSON"), Way("tailwire-longpoll", "long-poll"),
+                Way("tailwire-ndjson", "NDJSON"), Way("tailwire-sse-http2", "SSE over HTTP/2"),
+                Way("tailwire-longpoll", "long-poll"),
             ],
             publishing=[
                 Publishing("tailwire-ws", "POST", durable=True),

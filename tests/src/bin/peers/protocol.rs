@@ -2,6 +2,7 @@
 //! taken. Handshakes are checked by the words that end them; deliveries by their payloads alone (`payload`).
 
 mod frames;
+mod http2;
 mod native;
 mod post;
 

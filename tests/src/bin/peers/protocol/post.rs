@@ -4,6 +4,7 @@
 use memchr::memmem;
 
 use super::frames::{first, text, upgrade};
+use super::http2;
 use super::{Answers, Place, Protocol, Step, nothing};
 
 const HEAD_END: &[u8] = b"\r\n\r\n";
@@ -30,12 +31,18 @@ const NCHAN: Protocol = Protocol {
     answers: replies,
 };
 
-pub(super) const PROTOCOLS: [Protocol; 10] = [
+pub(super) const PROTOCOLS: [Protocol; 11] = [
     TAILWIRE,
     Protocol {
         name: "tailwire-sse",
         subscribe: |at| vec![Step::new(get(&topic(at, ""), EVENTS), HEAD_END)],
         replay: Some(|at| vec![Step::new(get(&topic(at, "?after=earliest"), EVENTS), HEAD_END)]),
+        ..TAILWIRE
+    },
+    Protocol {
+        name: "tailwire-sse-http2",
+        subscribe: |at| vec![Step::new(http2::get(&topic(at, ""), EVENTS), b"retry: ")],
+        replay: Some(|at| vec![Step::new(http2::get(&topic(at, "?after=earliest"), EVENTS), b"retry: ")]),
         ..TAILWIRE
     },
     Protocol {
