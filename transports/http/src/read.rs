@@ -48,18 +48,26 @@ pub(crate) async fn read(app: &Arc<App>, resource: Resource, request: Request, v
     let ask = negotiate::read_request(resource, request.uri.query(), is_head, pairs(&request.headers));
     let ask = match ask {
         Ok(ask) => ask,
-        Err(problem) => return refused(&problem, &request),
+        Err(problem) => return refused(&problem, request.uri.query()),
     };
     let varies = ask.varies_by_accept;
+    let query: Option<Box<str>> = request.uri.query().map(Box::from);
     let result = match ask.representation {
-        Representation::WebSocket { subprotocol } => websocket(app, ask, subprotocol, &request, via).await,
-        Representation::Sse { envelope: false } => stream(app, ask, Dialect::Sse, &request, via).await,
-        Representation::Sse { envelope: true } => stream(app, ask, Dialect::SseEnvelope, &request, via).await,
-        Representation::Ndjson => stream(app, ask, Dialect::Ndjson, &request, via).await,
-        Representation::Page | Representation::LongPoll { .. } => page(app, ask, &request).await,
-        Representation::Raw { wait_ms } => raw(app, ask, wait_ms).await,
+        Representation::WebSocket { subprotocol } => websocket(app, ask, subprotocol, request, via).await,
+        Representation::Sse { envelope: false } => stream(app, ask, Dialect::Sse, request, via).await,
+        Representation::Sse { envelope: true } => stream(app, ask, Dialect::SseEnvelope, request, via).await,
+        Representation::Ndjson => stream(app, ask, Dialect::Ndjson, request, via).await,
+        // A poll may wait for long, and the buffer that its request came in need not.
+        Representation::Page | Representation::LongPoll { .. } => {
+            drop(request);
+            page(app, ask, query.as_deref()).await
+        }
+        Representation::Raw { wait_ms } => {
+            drop(request);
+            raw(app, ask, wait_ms).await
+        }
     };
-    let mut response = result.unwrap_or_else(|problem| refused(&problem, &request));
+    let mut response = result.unwrap_or_else(|problem| refused(&problem, query.as_deref()));
     if varies {
         response.headers_mut().append(header::VARY, HeaderValue::from_static("accept"));
     }
@@ -67,10 +75,10 @@ pub(crate) async fn read(app: &Arc<App>, resource: Resource, request: Request, v
 }
 
 /// A problem; a gap says where to go on.
-fn refused(problem: &Problem, request: &Parts) -> Response<Body> {
+fn refused(problem: &Problem, query: Option<&str>) -> Response<Body> {
     let mut response = refuse(problem);
     if let Some(gap) = problem.members.as_ref().and_then(|members| members.gap) {
-        let target = page::link_next(request.uri.query(), gap.from, Some(gap.to));
+        let target = page::link_next(query, gap.from, Some(gap.to));
         response.headers_mut().insert(header::LINK, ascii(page::link_header(&target).as_bytes()));
         set_cursor(response.headers_mut(), gap.from);
     }
@@ -83,7 +91,7 @@ fn refused(problem: &Problem, request: &Parts) -> Response<Body> {
     response
 }
 
-async fn page(app: &Arc<App>, ask: ReadRequest, request: &Parts) -> Result<Response<Body>, Problem> {
+async fn page(app: &Arc<App>, ask: ReadRequest, query: Option<&str>) -> Result<Response<Body>, Problem> {
     let ReadRequest { filter, representation, start, gap, limit, limit_in_url, if_none_match, .. } = ask;
     let wait_ms = representation.wait_ms();
     let connected = app.metrics.connected(if wait_ms > 0 { Transport::LongPoll } else { Transport::Page });
@@ -98,7 +106,7 @@ async fn page(app: &Arc<App>, ask: ReadRequest, request: &Parts) -> Result<Respo
     };
     let headers = response.headers_mut();
     set_cursor(headers, cursor);
-    let next = page::link_next(request.uri.query(), cursor, gap);
+    let next = page::link_next(query, cursor, gap);
     headers.insert(header::LINK, ascii(page::link_header(&next).as_bytes()));
     // A full page between two places stays what it is; any other is outdated by the next message.
     let settled = more && limit_in_url && matches!(start, Start::After(_));
@@ -207,7 +215,7 @@ async fn stream(
     app: &Arc<App>,
     ask: ReadRequest,
     dialect: Dialect,
-    request: &Parts,
+    request: Parts,
     Via { slot, cors }: Via,
 ) -> Result<Response<Body>, Problem> {
     let codec = Codec { dialect, chunked: slot.is_some() && request.version == Version::HTTP_11 };
@@ -255,7 +263,7 @@ async fn websocket(
     app: &Arc<App>,
     ask: ReadRequest,
     subprotocol: bool,
-    request: &Parts,
+    request: Parts,
     Via { slot, cors }: Via,
 ) -> Result<Response<Body>, Problem> {
     let Some(slot) = slot else {
