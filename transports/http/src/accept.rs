@@ -11,7 +11,10 @@ use std::{
     time::Duration,
 };
 
-use axum::{body::Body, http::Response};
+use axum::{
+    body::Body,
+    http::{HeaderValue, Response, header},
+};
 use bytes::Bytes;
 use hyper::{body::Incoming, server::conn::http1, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -26,8 +29,9 @@ use tokio::{
 use crate::{
     Phase,
     delivery::{Delivery, Taken},
+    held,
     router::Routes,
-    takeover::{Handoff, Slot, Socket},
+    takeover::{Handoff, Slot, Socket, Waiting},
 };
 
 /// How an HTTP/2 connection begins (RFC 9113 §3.4); no method of HTTP/1.1 does.
@@ -121,9 +125,36 @@ async fn serve_http2(stream: TcpStream, acceptor: Acceptor) {
     log_end(connection.await);
 }
 
-async fn serve_http1(stream: TcpStream, acceptor: Acceptor) {
-    let Acceptor { routes, delivery, phase } = acceptor;
-    let slot = Slot::default();
+/// A connection of HTTP/1.1, through all of its requests. While one of them waits for long, hyper is not there.
+async fn serve_http1(mut stream: TcpStream, acceptor: Acceptor) {
+    let (mut received, mut used) = (Bytes::new(), false);
+    loop {
+        let slot = Slot::new(used);
+        let socket = Socket::new(stream, received, slot.clone());
+        // Boxed, because it is most of what there is, and gone while a request waits.
+        let end = Box::pin(drive(socket, slot, &acceptor)).await;
+        let Some((socket, ahead, next)) = end else { return };
+        match next {
+            Next::HandOver(handoff) => return hand_over(socket, ahead, handoff, &acceptor.delivery),
+            Next::Hold(waiting) => {
+                (stream, received, used) = (socket.into_stream(), ahead, true);
+                if hold(&stream, &mut received, waiting, &acceptor).await.is_none() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Why a connection leaves hyper.
+enum Next {
+    HandOver(Handoff),
+    Hold(Waiting),
+}
+
+/// Has hyper serve a connection, until it ends, or somebody wants the socket: then it comes with what hyper has read ahead.
+async fn drive(socket: Socket, slot: Slot, acceptor: &Acceptor) -> Option<(Socket, Bytes, Next)> {
+    let routes = &acceptor.routes;
     let own = slot.clone();
     let service = service_fn(move |request| {
         let (routes, slot) = (routes.clone(), own.clone());
@@ -138,9 +169,9 @@ async fn serve_http1(stream: TcpStream, acceptor: Acceptor) {
     let mut builder = http1::Builder::new();
     // Of headers it takes `REQUEST_HEADERS_MAX` by itself; being told so would cost it a per cent of a publish.
     builder.max_header_size(REQUEST_HEAD_BYTES_MAX).header_read_timeout(None);
-    let mut connection = builder.serve_connection(Socket::new(stream, slot.clone()), service);
+    let mut connection = builder.serve_connection(socket, service);
     let mut timer = Timer::default();
-    let mut draining = pin!(draining(phase));
+    let mut draining = pin!(draining(acceptor.phase.clone()));
     let mut is_draining = false;
     let end = poll_fn(|cx| {
         if !is_draining && draining.as_mut().poll(cx).is_ready() {
@@ -152,21 +183,29 @@ async fn serve_http1(stream: TcpStream, acceptor: Acceptor) {
             return Poll::Ready(None);
         }
         if let Some(handoff) = slot.take_flushed() {
-            return Poll::Ready(Some(handoff));
+            return Poll::Ready(Some(Next::HandOver(handoff)));
         }
         if is_draining && slot.is_idle() {
             return Poll::Ready(None);
         }
-        poll_patience(&slot, &mut timer, cx).map(|()| None)
+        poll_patience(&slot, &mut timer, cx).map(|()| slot.take_waiting().map(Next::Hold))
     })
-    .await;
-    if let Some(handoff) = end {
-        let parts = connection.into_parts();
-        hand_over(parts.io, parts.read_buf, handoff, &delivery);
-    }
+    .await?;
+    let parts = connection.into_parts();
+    Some((parts.io, parts.read_buf, end))
 }
 
-/// Ready when the client has taken too long over a request's head, or over having nothing to say.
+/// Gives a client the answer that it waits for. `None` when it is gone.
+async fn hold(socket: &TcpStream, received: &mut Bytes, waiting: Waiting, acceptor: &Acceptor) -> Option<()> {
+    let mut response = held::wait(socket, received, waiting.answer).await?;
+    acceptor.routes.finish(&mut response, &waiting.cors);
+    if *acceptor.phase.borrow() >= Phase::Draining {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    held::write(socket, response).await.ok()
+}
+
+/// Ready when the client has taken too long over a request's head, or over having nothing to say; or an answer takes long.
 fn poll_patience(slot: &Slot, timer: &mut Timer, cx: &mut Context<'_>) -> Poll<()> {
     match slot.deadline() {
         Some(deadline) => timer.poll_until(cx, deadline),

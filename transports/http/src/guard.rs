@@ -30,7 +30,7 @@ pub(crate) struct Cors {
 }
 
 impl Cors {
-    pub(crate) fn apply(&self, headers: &mut HeaderMap) {
+    fn apply(&self, headers: &mut HeaderMap) {
         if let Some(origin) = &self.origin {
             headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
             headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
@@ -47,20 +47,28 @@ pub(crate) async fn guard<F: Future<Output = Response<Body>>>(
     request: Request,
     answer: impl FnOnce(Request, Cors) -> F,
 ) -> Response<Body> {
-    let response = match check(app, &request) {
+    match check(app, &request) {
         Ok(cors) => {
             let mut response = if is_preflight(&request) {
                 preflight(&request)
             } else {
                 answer(request, cors.clone()).await
             };
-            cors.apply(response.headers_mut());
+            finish(app, &mut response, &cors);
             response
         }
-        Err(problem) => refuse(&problem),
-    };
+        Err(problem) => {
+            let response = refuse(&problem);
+            app.metrics.responded(response.status().as_u16());
+            response
+        }
+    }
+}
+
+/// What every response gets on its way out, also one that comes by another way.
+pub(crate) fn finish<B>(app: &App, response: &mut Response<B>, cors: &Cors) {
+    cors.apply(response.headers_mut());
     app.metrics.responded(response.status().as_u16());
-    response
 }
 
 fn check(app: &App, request: &Request) -> Result<Cors, Problem> {

@@ -9,6 +9,7 @@ mod body;
 mod client;
 mod delivery;
 mod guard;
+mod held;
 mod metrics;
 mod options;
 mod outgoing;

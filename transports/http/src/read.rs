@@ -24,6 +24,7 @@ use crate::{
     api::{App, PageReply},
     body,
     delivery::Job,
+    guard,
     metrics::Transport,
     publish::pairs,
     reply::{
@@ -32,7 +33,7 @@ use crate::{
     },
     router::Via,
     stream::{self, Codec, Dialect},
-    takeover::Handoff,
+    takeover::{Handoff, Waiting},
     websocket,
 };
 
@@ -57,20 +58,44 @@ pub(crate) async fn read(app: &Arc<App>, resource: Resource, request: Request, v
         Representation::Sse { envelope: false } => stream(app, ask, Dialect::Sse, request, via).await,
         Representation::Sse { envelope: true } => stream(app, ask, Dialect::SseEnvelope, request, via).await,
         Representation::Ndjson => stream(app, ask, Dialect::Ndjson, request, via).await,
-        // A poll may wait for long, and the buffer that its request came in need not.
-        Representation::Page | Representation::LongPoll { .. } => {
+        Representation::Page | Representation::LongPoll { .. } | Representation::Raw { .. } => {
+            let slot = via.slot.filter(|_| ask.representation.wait_ms() > 0 && stays_open(&request));
+            // A poll may wait for long, and the buffer that its request came in need not.
             drop(request);
-            page(app, ask, query.as_deref()).await
-        }
-        Representation::Raw { wait_ms } => {
-            drop(request);
-            raw(app, ask, wait_ms).await
+            let answer = poll(app.clone(), ask, query);
+            return match slot {
+                Some(slot) => slot.wait(Waiting { answer: Box::pin(answer), cors: via.cors }).await,
+                None => answer.await,
+            };
         }
     };
     let mut response = result.unwrap_or_else(|problem| refused(&problem, query.as_deref()));
+    vary(&mut response, varies);
+    response
+}
+
+/// Whether the connection outlasts the response (RFC 9112 §9.3).
+fn stays_open(request: &Parts) -> bool {
+    let connection = request.headers.get(header::CONNECTION);
+    request.version == Version::HTTP_11
+        && connection.is_none_or(|value| value.as_bytes().eq_ignore_ascii_case(b"keep-alive"))
+}
+
+fn vary(response: &mut Response<Body>, varies: bool) {
     if varies {
         response.headers_mut().append(header::VARY, HeaderValue::from_static("accept"));
     }
+}
+
+/// Whatever is answered once, if that takes a while: it owns all that it needs.
+async fn poll(app: Arc<App>, ask: ReadRequest, query: Option<Box<str>>) -> Response<Body> {
+    let varies = ask.varies_by_accept;
+    let result = match ask.representation {
+        Representation::Raw { wait_ms } => raw(&app, ask, wait_ms).await,
+        _ => page(&app, ask, query.as_deref()).await,
+    };
+    let mut response = result.unwrap_or_else(|problem| refused(&problem, query.as_deref()));
+    vary(&mut response, varies);
     response
 }
 
@@ -245,10 +270,9 @@ async fn stream(
         headers.append(header::VARY, HeaderValue::from_static("accept"));
     }
     // A head that is written by hand doesn't pass the guard on its way out.
-    cors.apply(headers);
+    guard::finish(app, &mut response, &cors);
     let start =
         stream::Start { head: head(&response), reader, codec, retry_ms, metrics: app.metrics.clone() };
-    app.metrics.responded(response.status().as_u16());
     match slot.hand_off(Handoff { job: Job::Stream(Box::new(start)), shard }).await {}
 }
 
@@ -288,8 +312,7 @@ async fn websocket(
     if let Some(reader) = &subscription {
         set_cursor(response.headers_mut(), reader.cursor());
     }
-    cors.apply(response.headers_mut());
-    app.metrics.responded(response.status().as_u16());
+    guard::finish(app, &mut response, &cors);
     let shard = app.pick_shard();
     let start = websocket::Start { app: app.clone(), principal, head: head(&response), subscription };
     match slot.hand_off(Handoff { job: Job::WebSocket(Box::new(start)), shard }).await {}

@@ -52,6 +52,11 @@ impl Routes {
         caught.unwrap_or_else(|_| refuse(&Problem::new(Code::Internal)))
     }
 
+    /// Does for a response what `answer` would have done, where its connection was taken away meanwhile.
+    pub(crate) fn finish(&self, response: &mut Response<Body>, cors: &Cors) {
+        guard::finish(&self.app, response, cors);
+    }
+
     /// Publishing and reading come by here without the router, whose parameters and boxes cost a publish a tenth of its
     /// time. Each handler has a box of its own size: a publish must not pay for what a long-poll remembers.
     fn dispatch(&self, request: Request, via: Via) -> BoxFuture<'_, Response<Body>> {

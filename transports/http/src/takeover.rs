@@ -1,12 +1,15 @@
-//! Taking a TCP socket over from hyper, so that an endless response is written with prebuilt bytes and an idle stream
-//! costs no HTTP machinery.
+//! Taking a TCP socket over from hyper, so that an endless response is written with prebuilt bytes, and neither an idle
+//! stream nor a long-poll that waits costs any HTTP machinery.
 //!
-//! A handler that wants its connection puts a [`Handoff`] into the connection's [`Slot`] and never answers; the
-//! connection's driver sees it, takes hyper apart, and gives the socket to a delivery runtime. Plain HTTP/1.1 only: a
-//! request on anything else has no slot, and its response goes through hyper's body.
+//! A handler that wants its connection for good puts a [`Handoff`] into the connection's [`Slot`] and never answers. One
+//! whose answer may take long leaves that to the slot ([`Slot::wait`]), from where it can be had. The connection's driver
+//! sees to both: it takes hyper apart, and gives the socket to a delivery runtime, or keeps it for as long as the answer
+//! takes ([`held`](crate::held)). Plain HTTP/1.1 only: a request on anything else has no slot, and its response goes
+//! through hyper's body.
 
 use std::{
     convert::Infallible,
+    future::poll_fn,
     io,
     pin::Pin,
     sync::Arc,
@@ -14,13 +17,16 @@ use std::{
     time::Duration,
 };
 
+use axum::{body::Body, http::Response};
+use bytes::{Buf, Bytes};
+use futures_util::future::BoxFuture;
 use hyper::rt::ReadBufCursor;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
-use tailwire_model::limits::{KEEP_ALIVE_MS, REQUEST_HEAD_MS_MAX};
+use tailwire_model::limits::{HOLD_AFTER_MS, KEEP_ALIVE_MS, REQUEST_HEAD_MS_MAX};
 use tokio::{net::TcpStream, time::Instant};
 
-use crate::delivery::Job;
+use crate::{delivery::Job, guard::Cors};
 
 /// Up to here a head and a body are cheaper to put together than to hand to the kernel apart.
 const SMALL_BYTES: usize = 1024;
@@ -33,12 +39,20 @@ pub(crate) struct Handoff {
     pub(crate) shard: usize,
 }
 
+/// An answer that may take long.
+pub(crate) struct Waiting {
+    pub(crate) answer: BoxFuture<'static, Response<Body>>,
+    /// What its head owes to the origin of the request.
+    pub(crate) cors: Cors,
+}
+
 /// What a connection's handlers, its socket and its driver know of each other.
 #[derive(Clone)]
 pub(crate) struct Slot(Arc<Mutex<State>>);
 
 struct State {
     handoff: Option<Handoff>,
+    waiting: Option<Waiting>,
     /// Whether everything that hyper wrote has reached the kernel. A client that pipelines can send the request for a
     /// stream before it has read the answer to the last one; that answer must not be cut.
     flushed: bool,
@@ -46,23 +60,10 @@ struct State {
     busy: usize,
     /// Whether there ever was one.
     used: bool,
-    /// Since when the client has nothing to say, or is saying the next head.
+    /// Since when the client has nothing to say, or is saying the next head; or waits for an answer that takes long.
     since: Instant,
     /// Whether a part of that head has come.
     head_begun: bool,
-}
-
-impl Default for Slot {
-    fn default() -> Self {
-        Self(Arc::new(Mutex::new(State {
-            handoff: None,
-            flushed: true,
-            busy: 0,
-            used: false,
-            since: Instant::now(),
-            head_begun: false,
-        })))
-    }
 }
 
 /// Held while a request is being answered.
@@ -77,6 +78,44 @@ impl Drop for Busy {
 }
 
 impl Slot {
+    /// For a connection on which there was a request before, or not yet.
+    pub(crate) fn new(used: bool) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            handoff: None,
+            waiting: None,
+            flushed: true,
+            busy: 0,
+            used,
+            since: Instant::now(),
+            head_begun: false,
+        })))
+    }
+
+    /// Answers a request, unless the driver takes the answer away meanwhile: then it gives that itself, and drops this
+    /// future with the rest of hyper.
+    pub(crate) async fn wait(self, waiting: Waiting) -> Response<Body> {
+        {
+            let mut state = self.0.lock();
+            state.waiting = Some(waiting);
+            state.since = Instant::now();
+        }
+        poll_fn(|cx| {
+            let Some(mut waiting) = self.0.lock().waiting.take() else { return Poll::Pending };
+            let polled = waiting.answer.as_mut().poll(cx);
+            if polled.is_pending() {
+                self.0.lock().waiting = Some(waiting);
+            }
+            polled
+        })
+        .await
+    }
+
+    /// The answer that takes long, once nothing of an earlier response is left to write.
+    pub(crate) fn take_waiting(&self) -> Option<Waiting> {
+        let mut state = self.0.lock();
+        if state.flushed { state.waiting.take() } else { None }
+    }
+
     /// Hands the connection off. The future never ends: the driver drops it, with the rest of hyper.
     pub(crate) async fn hand_off(self, handoff: Handoff) -> Infallible {
         self.0.lock().handoff = Some(handoff);
@@ -104,12 +143,17 @@ impl Slot {
         state.busy == 0 && state.flushed
     }
 
-    /// When the driver's patience with the client ends; never while a request is being answered.
+    /// When the driver's patience ends: with the client, or with an answer that takes long. Any other is waited for.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let state = self.0.lock();
         let idle = state.used && !state.head_begun;
-        let patience = if idle { KEEP_ALIVE_MS } else { REQUEST_HEAD_MS_MAX };
-        (state.busy == 0).then(|| state.since + Duration::from_millis(patience))
+        let patience = match (state.busy, idle) {
+            (0, true) => KEEP_ALIVE_MS,
+            (0, false) => REQUEST_HEAD_MS_MAX,
+            (1, _) if state.waiting.is_some() && state.flushed => HOLD_AFTER_MS,
+            _ => return None,
+        };
+        Some(state.since + Duration::from_millis(patience))
     }
 
     fn received(&self) {
@@ -128,12 +172,14 @@ impl Slot {
 /// A socket as hyper sees it, which tells the driver what passes.
 pub(crate) struct Socket {
     inner: TokioIo<TcpStream>,
+    /// What came before hyper had it.
+    received: Bytes,
     slot: Slot,
 }
 
 impl Socket {
-    pub(crate) fn new(stream: TcpStream, slot: Slot) -> Self {
-        Self { inner: TokioIo::new(stream), slot }
+    pub(crate) fn new(stream: TcpStream, received: Bytes, slot: Slot) -> Self {
+        Self { inner: TokioIo::new(stream), received, slot }
     }
 
     pub(crate) fn into_stream(self) -> TcpStream {
@@ -149,8 +195,15 @@ impl hyper::rt::Read for Socket {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        buf: ReadBufCursor<'_>,
+        mut buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.received.is_empty() {
+            let count = self.received.len().min(buf.remaining());
+            buf.put_slice(&self.received[..count]);
+            self.received.advance(count);
+            self.slot.received();
+            return Poll::Ready(Ok(()));
+        }
         let result = self.inner().poll_read(cx, buf);
         if result.is_ready() {
             self.slot.received();
