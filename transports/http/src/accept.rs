@@ -172,9 +172,12 @@ async fn drive(socket: Socket, slot: Slot, acceptor: &Acceptor) -> Option<(Socke
     let mut connection = builder.serve_connection(socket, service);
     let mut timer = Timer::default();
     let mut draining = pin!(draining(acceptor.phase.clone()));
-    let mut is_draining = false;
+    let (mut is_listening, mut is_draining) = (false, false);
     let end = poll_fn(|cx| {
-        if !is_draining && draining.as_mut().poll(cx).is_ready() {
+        // One that listens is woken, and needs not be asked each time.
+        let may_drain = !is_listening || acceptor.phase.has_changed().unwrap_or(true);
+        is_listening = true;
+        if may_drain && !is_draining && draining.as_mut().poll(cx).is_ready() {
             is_draining = true;
             Pin::new(&mut connection).graceful_shutdown();
         }
