@@ -30,7 +30,7 @@ export function carriedOf(): Carried {
     },
     path(query) {
       const all = feeds();
-      const least = (places: string[]): string => places.reduce((a, b) => (b < a ? b : a));
+      const least = (places: string[]): string => places.sort()[0]!;
       const after = least(all.map((feed) => feed.position));
       // What every one of them knows of. Who doesn't is told, and the others ignore it.
       const gap = least(all.map((feed) => (feed.known > feed.position ? feed.known : feed.position)));

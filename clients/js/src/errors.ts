@@ -3,29 +3,21 @@
 /** Any error of the client. `code` is stable; `message` is for people. */
 export class TailwireError extends Error {
   override name = "TailwireError";
-  constructor(
-    readonly code: string,
-    message: string,
-    cause?: unknown,
-  ) {
+  declare readonly code: string;
+  constructor(code: string, message: string, cause?: unknown) {
     super(message, { cause });
+    this.code = code;
   }
 }
 
 /** Nothing came back: no connection, a broken one, or no answer in time. */
 export class NetworkError extends TailwireError {
   override name = "NetworkError";
-  constructor(message: string, cause?: unknown) {
-    super("network", message, cause);
-  }
 }
 
 /** The hub or the subscription was closed. */
 export class ClosedError extends TailwireError {
   override name = "ClosedError";
-  constructor(what: string) {
-    super("closed", `The ${what} was closed`);
-  }
 }
 
 /** A problem as the broker or something before it told it (RFC 9457). */
@@ -40,15 +32,17 @@ export interface Problem {
   from?: string;
   to?: string;
   reason?: string;
-  retry_after_ms?: number;
+  retry_after_ms?: number | undefined;
 }
 
 /** The broker answered, and the answer is no. */
 export class ProblemError extends TailwireError {
   override name = "ProblemError";
-  readonly status: number;
-  constructor(readonly problem: Problem) {
-    super(problem.code, [problem.title ?? `The answer was ${problem.status}`, problem.detail].filter(Boolean).join(": "));
+  declare readonly status: number;
+  declare readonly problem: Problem;
+  constructor(problem: Problem) {
+    super(problem.code, (problem.title ?? `The answer was ${problem.status}`) + (problem.detail ? `: ${problem.detail}` : ""));
+    this.problem = problem;
     this.status = problem.status;
   }
 
@@ -72,7 +66,7 @@ export class GapError extends ProblemError {
 }
 
 export function problemError(problem: Problem): ProblemError {
-  const { status, code } = problem;
-  if (code === "gap" && problem.from && problem.to) return new GapError(problem);
-  return status === 401 || status === 403 ? new AccessError(problem) : new ProblemError(problem);
+  const { status, code, from, to } = problem;
+  const Kind = code === "gap" && from && to ? GapError : status === 401 || status === 403 ? AccessError : ProblemError;
+  return new Kind(problem);
 }

@@ -1,9 +1,9 @@
 /** Plain requests: addresses, the token, time limits, and problems as errors. Knows nothing of subscriptions. */
-import { lateness, onAbort, sleep, throwIfAborted, type Life, type Signal } from "./backoff.js";
+import { lateness, onAbort, sleep, told, throwIfAborted, type Life, type Signal } from "./backoff.js";
 import { GapError, NetworkError, ProblemError, TailwireError, problemError, type Problem } from "./errors.js";
 import * as limits from "./limits.js";
 import type { Platform } from "./platform.js";
-import type { Tokens } from "./token.js";
+import { tokensOf, type TokenSource, type Tokens } from "./token.js";
 
 /** A page, as the broker gives it. */
 export interface Page {
@@ -13,88 +13,96 @@ export interface Page {
   retry_after_ms?: number;
 }
 
-export interface Http {
+export interface Http extends Pick<Tokens, "due" | "transport_time"> {
   url(path: string): string;
   /** Does something with a token, if there are tokens; and once more with another, if the first was refused. */
-  authorized<T>(run: (token?: string) => Promise<T>): Promise<T>;
+  authorized<T>(signal: Signal, run: (token?: string) => Promise<T>): Promise<T>;
   /** The answer of a 2xx; anything else is an error. The body is left unread. */
-  send(path: string, init: RequestInit): Promise<Response>;
-  /** The whole answer, within a time limit. */
-  json<T = Page>(path: string, init: Omit<RequestInit, "signal"> & { signal?: Signal }, timeout?: number): Promise<T>;
+  answered(path: string, init: RequestInit): Promise<Response>;
+  /** The whole answer, within a time limit, which is for the request alone. */
+  whole<T = Page>(path: string, init: Omit<RequestInit, "signal"> & { signal?: Signal }, timeout?: number): Promise<T>;
   /** Does something that ends, at the latest, after this time, with the signal or with the hub: then `ended` is aborted. */
   within<T>(ms: number, signal: Signal, run: (ended: AbortSignal) => Promise<T>): Promise<T>;
 }
 
 /** Requests that are under way end with the `life` of their hub. */
-export function httpOf(base: URL, { fetch, clock }: Platform, tokens: Tokens | undefined, life: Life): Http {
-  const http: Http = {
-    url: (path) => new URL(path, base).href,
+export function httpOf(base: URL, { fetch, clock }: Platform, source: TokenSource | undefined, life: Life): Http {
+  const url = (path: string): string => new URL(path, base).href;
 
-    async authorized(run) {
-      const token = await tokens?.();
-      try {
-        return await run(token);
-      } catch (error) {
-        if (!token || !(error instanceof ProblemError) || error.status !== 401) throw error;
-        return run(await tokens!(token));
-      }
-    },
-
-    send: (path, init) =>
-      http.authorized(async (token) => {
-        const response = await fetch(http.url(path), {
-          ...init,
-          headers: { ...init.headers, ...(token && { authorization: `Bearer ${token}` }) },
-          // A redirect could lead the token to another origin.
-          redirect: "error",
-          // The broker permits none.
-          credentials: "omit",
-          // Some browsers let equal requests wait for each other, to answer all from the first one's answer.
-          cache: "no-store",
-        });
-        if (response.ok) return response;
-        // Else it is a page of a proxy, or nothing at all.
-        const problem = (await response.json().catch(() => {})) as Problem | undefined;
-        const value = response.headers.get("retry-after")!;
-        // Seconds or a date (RFC 9110 §10.2.3).
-        const after = Number(value) * 1000 || Date.parse(value) - clock.now();
-        throw problemError({ code: "http", ...(after > 0 && { retry_after_ms: after }), ...problem, status: response.status });
-      }),
-
-    json: (path, { signal, ...init }, timeout = limits.request) =>
-      // The limit is for what comes before the request too: the token.
-      http.within(timeout, signal, async (ended) => (await http.send(path, { ...init, signal: ended })).json()),
-
-    async within(ms, signal, run) {
-      const abort = new AbortController();
-      const stop = (): void => abort.abort();
-      const ends = [life, signal];
-      const offs = ends.map((end) => onAbort(end, stop));
-      try {
-        ends.forEach(throwIfAborted);
-        const late = sleep(clock, ms, abort.signal).then(() => {
-          throw new NetworkError(lateness(0, ms));
-        });
-        return await Promise.race([run(abort.signal), late]);
-      } catch (error) {
-        ends.forEach(throwIfAborted);
-        throw toError(error);
-      } finally {
-        stop();
-        for (const off of offs) off();
-      }
-    },
+  const within: Http["within"] = async (ms, signal, run) => {
+    const abort = new AbortController();
+    const stop = (): void => abort.abort();
+    const ends = [life, signal];
+    const offs = ends.map((end) => onAbort(end, stop));
+    try {
+      ends.forEach(throwIfAborted);
+      const late = sleep(clock, ms, abort.signal).then(() => {
+        throw new NetworkError("network", lateness(0, ms));
+      });
+      return await Promise.race([run(abort.signal), late]);
+    } catch (error) {
+      ends.forEach(throwIfAborted);
+      throw toError(error);
+    } finally {
+      stop();
+      for (const off of offs) off();
+    }
   };
-  return http;
+
+  const { give, due, transport_time } = tokensOf(source, clock, within);
+
+  const authorized: Http["authorized"] = async (signal, run) => {
+    // The source has a time limit of its own.
+    const given = (refused?: string): Promise<string | undefined> => within(limits.timer, signal, () => give(refused));
+    const token = await given();
+    try {
+      return await run(token);
+    } catch (error) {
+      if (!token || (error as ProblemError).status !== 401) throw error;
+      return run(await given(token));
+    }
+  };
+
+  const answer = async (path: string, init: RequestInit, token?: string): Promise<Response> => {
+    const response = await fetch(url(path), {
+      ...init,
+      headers: { ...init.headers, ...(token && { authorization: `Bearer ${token}` }) },
+      // A redirect could lead the token to another origin.
+      redirect: "error",
+      // The broker permits none.
+      credentials: "omit",
+      // Some browsers let equal requests wait for each other, to answer all from the first one's answer.
+      cache: "no-store",
+    });
+    if (response.ok) return response;
+    // Else it is a page of a proxy, or nothing at all.
+    const problem = (await response.json().catch(() => {})) as Problem | undefined;
+    const value = response.headers.get("retry-after")!;
+    // Seconds or a date (RFC 9110 §10.2.3).
+    const retry_after_ms = told(Number(value) * 1000 || Date.parse(value) - clock.now());
+    throw problemError({ code: "http", retry_after_ms, ...problem, status: response.status });
+  };
+
+  return {
+    url,
+    within,
+    authorized,
+    due,
+    transport_time,
+    answered: (path, init) => authorized(init.signal, (token) => answer(path, init, token)),
+    whole: (path, { signal, ...init }, timeout = limits.request) =>
+      authorized(signal, (token) => within(timeout, signal, async (ended) => (await answer(path, { ...init, signal: ended }, token)).json())),
+  };
 }
 
 /** Errors of `fetch` say little and differ between browsers; ours pass. */
 export function toError(error: unknown): TailwireError {
-  return error instanceof TailwireError ? error : new NetworkError("the request failed", error);
+  return error instanceof TailwireError ? error : new NetworkError("network", "the request failed", error);
 }
 
-/** How long the broker, or whoever answers in its place, wants to be left alone. */
+/** How long the broker, or whoever answers in its place, wants to be left alone. If there is no token, nobody is to blame. */
 export function retryAfter(error: unknown): number | undefined {
+  if ((error as TailwireError).code === "token") return 0;
   return error instanceof ProblemError && error.temporary ? error.problem.retry_after_ms : undefined;
 }
 

@@ -1,7 +1,7 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 /** The hub: holds subscriptions, runs the ladder, opens and closes links as it commands. Of other tabs it knows nothing. */
 import { emitterOf, type Emitter } from "./emitter.js";
-import { ClosedError, TailwireError } from "./errors.js";
+import { TailwireError } from "./errors.js";
 import { lifeOf, onAbort, sleep, throwIfAborted } from "./backoff.js";
 import { httpOf } from "./http.js";
 import { Kind, ladderOf, type LadderEvent, type Rung, type State } from "./ladder.js";
@@ -11,7 +11,7 @@ import { defaultPlatform, type Platform } from "./platform.js";
 import { probe, type Probe } from "./probe.js";
 import { publish, type PublishOptions, type Receipt } from "./publish.js";
 import { feedOf, type Feed, type Start, type SubscribeOptions, type Subscription } from "./subscription.js";
-import { tokensOf, type TokenSource } from "./token.js";
+import type { TokenSource } from "./token.js";
 import { streamPath } from "./topics.js";
 import type { Link, Surroundings } from "./transports/link.js";
 import { RUNGS, openLink } from "./transports/open.js";
@@ -76,20 +76,21 @@ export function directHub(base: URL, { token, transports, signal, ...parts }: Co
   const platform: Platform = { ...defaultPlatform(), ...parts };
   const { clock, network } = platform;
   const life = lifeOf();
-  const http = httpOf(base, platform, token && tokensOf(token, clock, life), life);
+  const http = httpOf(base, platform, token, life);
   const around: Surroundings = { ...platform, http };
   const rungs = RUNGS.filter((rung) => (transports ?? RUNGS).includes(rung) && (rung !== "websocket" || platform.WebSocket));
   if (!rungs.length) throw new TailwireError("transports", "No transport");
   const events = emitterOf<HubEvents>();
   const feeds = new Set<Feed>();
-  const links = new Map<number, Link>();
-  let carrier: { id: number; link: Link } | undefined;
+  const links = new Map<object, Link>();
+  let carrier: { id: object; link: Link } | undefined;
   let transport: Rung | undefined;
   let state: State = "connecting";
   let timer: unknown;
   let timer_at = Infinity;
   let syncing = false;
   let heard_at = 0;
+  const wanted = (): Feed[] => [...feeds].filter((feed) => !feed.paused);
 
   const remembered = rungs.indexOf(recall(around)!);
   const ladder = ladderOf(rungs, Math.max(0, remembered), platform.random, {
@@ -102,9 +103,9 @@ export function directHub(base: URL, { token, transports, signal, ...parts }: Co
     audit: (id) => void audit(id),
   });
   onAbort(life, network.listen((event) => {
-    if (event !== "shown") handle({ kind: event === "offline" ? Kind.Offline : Kind.Network });
     // Timers of a page in the background hardly run: look whether the connection is still there.
-    else if (clock.now() - heard_at > limits.silence / 2) handle({ kind: Kind.Network });
+    const lost = event !== "shown" || clock.now() - heard_at > limits.silence / 2;
+    if (lost) handle({ kind: event === "offline" ? Kind.Offline : Kind.Network });
   }));
   onAbort(life, onAbort(signal, close));
 
@@ -112,7 +113,7 @@ export function directHub(base: URL, { token, transports, signal, ...parts }: Co
     get state() {
       return state;
     },
-    on: (name, run) => events.on(name, run),
+    on: events.on,
     subscribe,
     publish: (topic, data, options = {}) => publish(topic, data, options, around, () => carrier?.link),
     page,
@@ -128,7 +129,7 @@ export function directHub(base: URL, { token, transports, signal, ...parts }: Co
   function subscribe<T>(topic: string | readonly string[], options: SubscribeOptions = {}): Subscription<T> {
     throwIfAborted(life);
     const topics = [...new Set([topic].flat())];
-    const terms = new Set([...feeds].flatMap((feed) => feed.topics).concat(topics));
+    const terms = new Set([...feeds, { topics }].flatMap((feed) => feed.topics));
     if (feeds.size >= limits.subscriptions || terms.size > limits.terms || streamPath(terms, {}).length > limits.query_bytes) {
       throw new TailwireError("filter-too-large", "Too many subscriptions");
     }
@@ -139,7 +140,7 @@ export function directHub(base: URL, { token, transports, signal, ...parts }: Co
   }
 
   async function page<T>(topic: string | readonly string[], { signal, ...query }: PageOptions = {}): Promise<Page<T>> {
-    const { messages, cursor, more } = await http.json(streamPath([topic].flat(), query), { signal });
+    const { messages, cursor, more } = await http.whole(streamPath([topic].flat(), query), { signal });
     return { messages: messages.map(toMessage) as Message<T>[], cursor, more };
   }
 
@@ -147,9 +148,8 @@ export function directHub(base: URL, { token, transports, signal, ...parts }: Co
     if (life.aborted) return;
     state = "closed";
     clock.clearTimeout(timer);
-    for (const link of links.values()) link.close();
-    for (const feed of feeds) feed.close();
-    life.end(new ClosedError("hub"));
+    for (const each of [...links.values(), ...feeds]) each.close();
+    life.end();
     events.emit("state", state);
   }
 
@@ -175,13 +175,9 @@ export function directHub(base: URL, { token, transports, signal, ...parts }: Co
     }
   }
 
-  function wanted(): Feed[] {
-    return [...feeds].filter((feed) => !feed.paused);
-  }
-
   function handle(event: LadderEvent): void {
     if (life.aborted) return;
-    ladder.handle(event, clock.now());
+    ladder.handle(event, http.transport_time());
     // By a listener, meanwhile.
     if (life.aborted) return;
     if (carrier && !links.has(carrier.id)) {
@@ -194,7 +190,7 @@ export function directHub(base: URL, { token, transports, signal, ...parts }: Co
     events.emit("state", state);
   }
 
-  function open(id: number, rung: Rung): void {
+  function open(id: object, rung: Rung): void {
     // A listener may have closed the hub meanwhile.
     if (life.aborted) return;
     const link = openLink(rung, wanted(), around, (event) => {
@@ -206,7 +202,7 @@ export function directHub(base: URL, { token, transports, signal, ...parts }: Co
     links.set(id, link);
   }
 
-  function carry(id: number, rung: Rung, why: string): void {
+  function carry(id: object, rung: Rung, why: string): void {
     const from = transport;
     carrier = { id, link: links.get(id)! };
     transport = rung;
@@ -217,11 +213,11 @@ export function directHub(base: URL, { token, transports, signal, ...parts }: Co
   }
 
   /** Lines flowed, and stopped. A plain page, which nothing can hold back, shows whether there are more. */
-  async function audit(id: number): Promise<void> {
+  async function audit(id: object): Promise<void> {
     const carried = links.get(id)?.carried;
     if (!carried?.feeds().length) return;
     try {
-      const [message] = (await http.json(carried.path({ limit: 1 }), {})).messages as Message[];
+      const [message] = (await http.whole(carried.path({ limit: 1 }), {})).messages as Message[];
       await sleep(clock, limits.audit_grace);
       const missed = message && carried.feeds().some((feed) => feed.matches(message.topic) && feed.position < message.cursor);
       handle({ kind: missed ? Kind.Ended : Kind.Audited, id, why: "it held lines back" });
@@ -238,9 +234,9 @@ export function directHub(base: URL, { token, transports, signal, ...parts }: Co
     clock.clearTimeout(timer);
     timer_at = at;
     timer = clock.setTimeout(() => {
-      const late = clock.now() - timer_at;
+      const late = http.transport_time() - timer_at;
       timer_at = Infinity;
       handle({ kind: late > limits.slept ? Kind.Network : Kind.Tick });
-    }, Math.max(0, at - clock.now()));
+    }, Math.max(0, at - http.transport_time()));
   }
 }

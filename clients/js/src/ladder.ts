@@ -25,27 +25,29 @@ export type LadderEvent =
   | { kind: Kind.Offline | Kind.Network }
   | { kind: Kind.Tick }
   /** Of one attempt: the head of the answer came; a sign of life, with a message in it or not, and whether it delivers by now. */
-  | { kind: Kind.Opened; id: number }
-  | { kind: Kind.Alive; id: number; message: boolean; up: boolean }
+  | { kind: Kind.Opened; id: object }
+  | { kind: Kind.Alive; id: object; message: boolean; up: boolean }
   /** An audit found nothing wrong. */
-  | { kind: Kind.Audited; id: number }
-  /** It ended. `retry_after` is the broker's word on when to come back; then the transport isn't to blame. */
-  | { kind: Kind.Ended; id: number; why: string; retry_after?: number | undefined };
+  | { kind: Kind.Audited; id: object }
+  /** It ended. `retry_after` is the broker's word on when to come back; then the transport isn't to blame. `retry_ms` is no less to be waited if it is. */
+  | { kind: Kind.Ended; id: object; why: string; retry_after?: number | undefined; retry_ms?: number | undefined };
 
 /** What the ladder has done. */
 export interface Orders {
-  open(id: number, rung: Rung): void;
-  close(id: number): void;
+  open(id: object, rung: Rung): void;
+  close(id: object): void;
   /** From now on this attempt is the carrier. */
-  carry(id: number, rung: Rung, why: string): void;
+  carry(id: object, rung: Rung, why: string): void;
   /** Ask by a plain page whether the carrier holds lines back. */
-  audit(id: number): void;
+  audit(id: object): void;
 }
 
-type Purpose = "search" | "climb" | "renew";
+const enum Purpose {
+  Search, Climb, Renew,
+}
 
+/** Outside of the ladder nothing but a name, the `id` of events and orders. */
 interface Attempt {
-  id: number;
   rung: number;
   purpose: Purpose;
   /** 0: opening, 1: the head of the answer is there, 2: it delivers. */
@@ -63,6 +65,9 @@ interface Attempt {
   audit_after: number;
 }
 
+/** What is to be done, and from when on. */
+type Timer = [at: number, run: () => void];
+
 export interface Ladder {
   readonly state: State;
   /** When the next `tick` is due. */
@@ -71,11 +76,12 @@ export interface Ladder {
 }
 
 export function ladderOf(rungs: readonly Rung[], base: number, random: () => number, orders: Orders): Ladder {
-  let ids = 0;
+  /** When what is being handled happened. */
+  let now = 0;
   let wanted = false;
   let offline = false;
   /** All that is open, the carrier among them. */
-  const attempts = new Map<number, Attempt>();
+  const attempts = new Set<Attempt>();
   let carrier: Attempt | undefined;
   const remembered = base;
   /** What went wrong with each rung, the last time that something did. */
@@ -97,111 +103,107 @@ export function ladderOf(rungs: readonly Rung[], base: number, random: () => num
       return carrier.rung ? "degraded" : "live";
     },
     get next_at() {
-      return nextAt();
+      return Math.min(...timers().map(([at]) => at));
     },
     handle,
   };
 
-  function nextAt(): number {
-    const idle = wanted && !offline && !beside();
-    let at = Infinity;
-    if (idle) at = carrier ? Math.min(renew_at, climb_at) : search_at;
-    for (const attempt of attempts.values()) at = Math.min(at, attempt.deadline, attempt.race_at, auditAt(attempt));
-    return at;
-  }
-
-  function handle(event: LadderEvent, now: number): void {
+  function handle(event: LadderEvent, at: number): void {
+    now = at;
     if ("id" in event) {
-      const attempt = attempts.get(event.id);
-      if (attempt) of(attempt, event, now);
+      const attempt = event.id as Attempt;
+      if (attempts.has(attempt)) of(attempt, event);
     } else if (event.kind === Kind.Start) {
       wanted = true;
       if (!attempts.size && search_at === Infinity) search_at = now;
     } else if (event.kind === Kind.Stop) {
       wanted = false;
-      for (const attempt of attempts.values()) close(attempt);
+      for (const attempt of attempts) close(attempt);
       search_at = renew_at = climb_at = Infinity;
     } else if (event.kind === Kind.Renew) {
       renew_at = now;
     } else if (event.kind !== Kind.Tick) {
-      network(event.kind === Kind.Offline, now);
+      network(event.kind === Kind.Offline);
     }
-    due(now);
+    for (let due; (due = timers().find(([at]) => now >= at)); ) due[1]();
   }
 
-  function of(attempt: Attempt, event: Extract<LadderEvent, { id: number }>, now: number): void {
+  function of(attempt: Attempt, event: Extract<LadderEvent, { id: object }>): void {
     if (event.kind === Kind.Opened) {
-      enter(attempt, 1, now);
+      enter(attempt, 1);
     } else if (event.kind === Kind.Alive) {
       // A line is better evidence than what the system says of the network.
       offline = false;
       attempt.heard ||= event.message;
       attempt.line_at = now;
-      extend(attempt, now);
-      if (event.up && attempt.phase < 2) up(attempt, now);
+      extend(attempt);
+      if (event.up && attempt.phase < 2) up(attempt);
     } else if (event.kind === Kind.Audited) {
       // Unless a line came meanwhile.
       attempt.heard = now - attempt.line_at < limits.audit_first;
     } else {
-      ended(attempt, now, event.why, event.retry_after);
+      ended(attempt, event.why, event.retry_after, event.retry_ms);
     }
   }
 
-  /** Everything that is due by now. */
-  function due(now: number): void {
-    for (const attempt of [...attempts.values()]) {
-      if (now >= attempt.deadline) {
-        ended(attempt, now, lateness(attempt.phase, now - attempt.since));
-      } else if (now >= attempt.race_at) {
-        attempt.race_at = Infinity;
-        blame[attempt.rung] = `${rungs[attempt.rung]} took more than ${limits.race / 1000} s to open`;
-        below(attempt, now);
-      } else if (now >= auditAt(attempt)) {
-        attempt.audit_after *= 2;
-        orders.audit(attempt.id);
-      }
+  /** What comes by itself, and when. Whatever is done moves its own time, or takes it out. */
+  function timers(): Timer[] {
+    const all: Timer[] = [];
+    for (const attempt of attempts) {
+      all.push(
+        [attempt.deadline, () => ended(attempt, lateness(attempt.phase, now - attempt.since))],
+        [attempt.race_at, () => late(attempt)],
+        [auditAt(attempt), () => audit(attempt)],
+      );
     }
-    if (!wanted || offline || beside()) return;
-    if (!carrier) {
-      if (now >= search_at) open(base, "search", now);
-    } else if (now >= renew_at) {
-      open(carrier.rung, "renew", now);
-    } else if (now >= climb_at) {
-      open(0, "climb", now);
-    }
+    if (!wanted || offline || beside()) return all;
+    if (!carrier) all.push([search_at, () => open(base, Purpose.Search)]);
+    else all.push([renew_at, () => open(carrier!.rung, Purpose.Renew)], [climb_at, () => open(0, Purpose.Climb)]);
+    return all;
   }
 
-  function open(rung: number, purpose: Purpose, now: number): void {
+  function late(attempt: Attempt): void {
+    attempt.race_at = Infinity;
+    blame[attempt.rung] = `${rungs[attempt.rung]} took more than ${limits.race / 1000} s to open`;
+    below(attempt);
+  }
+
+  function audit(attempt: Attempt): void {
+    attempt.audit_after = 2 * (now - attempt.line_at);
+    orders.audit(attempt);
+  }
+
+  function open(rung: number, purpose: Purpose): void {
     search_at = Infinity;
-    if (purpose === "renew") renew_at = Infinity;
-    if (purpose === "climb") climb_at = Infinity;
-    const id = ++ids;
-    attempts.set(id, {
-      id, rung, purpose, phase: 0, since: now, line_at: now, heard: false, audit_after: limits.audit_first, below: rung + 1,
+    if (purpose === Purpose.Renew) renew_at = Infinity;
+    if (purpose === Purpose.Climb) climb_at = Infinity;
+    const attempt: Attempt = {
+      rung, purpose, phase: 0, since: now, line_at: now, heard: false, audit_after: limits.audit_first, below: rung + 1,
       deadline: now + limits.open,
-      race_at: purpose === "search" ? now + limits.race : Infinity,
-    });
-    orders.open(id, rungs[rung]!);
+      race_at: purpose === Purpose.Search ? now + limits.race : Infinity,
+    };
+    attempts.add(attempt);
+    orders.open(attempt, rungs[rung]!);
   }
 
-  function enter(attempt: Attempt, phase: 1 | 2, now: number): void {
+  function enter(attempt: Attempt, phase: 1 | 2): void {
     attempt.phase = phase;
     attempt.since = attempt.line_at = now;
     attempt.race_at = Infinity;
-    extend(attempt, now);
+    extend(attempt);
   }
 
-  function up(attempt: Attempt, now: number): void {
+  function up(attempt: Attempt): void {
     const before = carrier;
-    const { id, rung } = attempt;
-    enter(attempt, 2, now);
+    const { rung } = attempt;
+    enter(attempt, 2);
     offline = false;
     carrier = attempt;
-    orders.carry(id, rungs[rung]!, whyTo(rung));
+    orders.carry(attempt, rungs[rung]!, whyTo(rung));
     // What is still opening further up may yet win; the rest has lost.
-    for (const other of attempts.values()) if (other !== attempt && (other === before || other.rung >= rung)) close(other);
+    for (const other of attempts) if (other !== attempt && (other === before || other.rung >= rung)) close(other);
     if (!rung) climb_at = Infinity;
-    else if (climb_at === Infinity) climbLater(now);
+    else if (climb_at === Infinity) climbLater();
     if (before && before.rung > rung) attempt.below = before.rung;
     base = carried = rung;
   }
@@ -213,37 +215,36 @@ export function ladderOf(rungs: readonly Rung[], base: number, random: () => num
   }
 
   /** `retry_after` are words of the broker, so the way is fine, and another transport would hear the same. */
-  function ended(attempt: Attempt, now: number, why: string, retry_after?: number): void {
+  function ended(attempt: Attempt, why: string, retry_after?: number, retry_ms = 0): void {
     const { rung, purpose } = attempt;
     const blamed = retry_after === undefined;
     const carried = attempt === carrier;
     close(attempt);
     if (carried) {
       renew_at = Infinity;
-      for (const other of attempts.values()) other.purpose = "search";
-      if (blamed) lost(attempt, now, why);
+      for (const other of attempts) other.purpose = Purpose.Search;
+      if (blamed) lost(attempt, why, retry_ms);
       else search_at = now + retry_after;
-    } else if (purpose === "climb" && carrier) {
-      if (blamed && rung + 1 < carrier.rung) open(rung + 1, purpose, now);
-      else climbLater(now, retry_after);
+    } else if (purpose === Purpose.Climb && carrier) {
+      if (blamed && rung + 1 < carrier.rung) open(rung + 1, purpose);
+      else climbLater(retry_after);
     } else {
       if (blamed) {
         blame[rung] = `${rungs[rung]}: ${why}`;
-        below(attempt, now);
+        below(attempt);
       }
-      if (!beside()) roundFailed(now, retry_after);
+      if (!beside()) roundFailed(retry_after);
     }
   }
 
   /** Opens the rung below, unless one there is open already. */
-  function below({ rung, purpose }: Attempt, now: number): void {
-    const taken = [...attempts.values()].some((other) => other !== carrier && other.rung > rung);
-    if (rung + 1 < rungs.length && !taken) open(rung + 1, purpose, now);
+  function below({ rung, purpose }: Attempt): void {
+    const taken = [...attempts].some((other) => other !== carrier && other.rung > rung);
+    if (rung + 1 < rungs.length && !taken) open(rung + 1, purpose);
   }
 
-  function roundFailed(now: number, retry_after: number | undefined): void {
-    // Many clients may have heard the same time to come back.
-    const at = now + (retry_after === undefined ? backoff() : retry_after * (1 + random() / 4));
+  function roundFailed(retry_after = 0): void {
+    const at = now + Math.max(backoff(), spread(retry_after));
     if (carrier) renew_at = at;
     else search_at = at;
     // Nothing worked, so no rung is to blame. Where it goes on like that, what worked last is no guide either.
@@ -251,15 +252,15 @@ export function ladderOf(rungs: readonly Rung[], base: number, random: () => num
   }
 
   /** The carrier ended: come back to the same rung, or after too many of these, to the one below. */
-  function lost({ rung, since, purpose, below }: Attempt, now: number, why: string): void {
+  function lost({ rung, since, purpose, below }: Attempt, why: string, retry_ms: number): void {
     const lived = now - since;
     if (lived >= limits.stable) failures = 0;
     // Climbs that failed don't count any more once a rung has carried for so long.
     if (lived >= limits.strike_window) climb_step = limits.climb_first;
     const cuts = (strikes[rung] = strikes[rung]!.filter((at) => now - at < limits.strike_window));
     const often = cuts.push(now) >= limits.strikes;
-    const climbed = purpose === "climb" && lived < limits.probation;
-    search_at = now + (climbed ? 0 : backoff());
+    const climbed = purpose === Purpose.Climb && lived < limits.probation;
+    search_at = now + (climbed ? 0 : spread(retry_ms) + backoff());
     blame[rung] = `${rungs[rung]} was lost${often ? ` ${limits.strikes} times in ${limits.strike_window / 60_000} minutes` : ""}: ${why}`;
     if (below < rungs.length && (climbed || often)) {
       // Another rung begins anew: the way from one that is cut every few seconds to one that isn't shall take seconds too.
@@ -269,26 +270,31 @@ export function ladderOf(rungs: readonly Rung[], base: number, random: () => num
   }
 
   /** The network is gone, or another one: what stood in the way of a better transport may be gone too. */
-  function network(gone: boolean, now: number): void {
+  function network(gone: boolean): void {
     offline = gone;
-    for (const attempt of attempts.values()) if (attempt !== carrier) close(attempt);
+    for (const attempt of attempts) if (attempt !== carrier) close(attempt);
     if (gone) return;
     failures = base = 0;
     climb_step = limits.climb_first;
-    if (carrier) open(0, "renew", now);
+    if (carrier) open(0, Purpose.Renew);
     else if (wanted) search_at = now;
   }
 
   function close(attempt: Attempt): void {
-    attempts.delete(attempt.id);
+    attempts.delete(attempt);
     if (attempt === carrier) carrier = undefined;
-    orders.close(attempt.id);
+    orders.close(attempt);
   }
 
   /** A quarter sooner or later, so that clients which began together don't stay together. */
-  function climbLater(now: number, retry_after = 0): void {
+  function climbLater(retry_after = 0): void {
     climb_at = now + Math.max(retry_after, climb_step * (0.75 + random() / 2));
     climb_step = Math.min(limits.climb_max, climb_step * 2);
+  }
+
+  /** Many clients may have heard the same time to come back. */
+  function spread(ms: number): number {
+    return ms * (1 + random() / 4);
   }
 
   function backoff(): number {
@@ -300,7 +306,7 @@ export function ladderOf(rungs: readonly Rung[], base: number, random: () => num
     return attempts.size > (carrier ? 1 : 0);
   }
 
-  function extend(attempt: Attempt, now: number): void {
+  function extend(attempt: Attempt): void {
     // Between polls nothing is heard, so only connections are given up for their silence.
     attempt.deadline = now + [limits.open, limits.first_line, rungs[attempt.rung]!.endsWith("poll") ? Infinity : limits.silence][attempt.phase]!;
   }

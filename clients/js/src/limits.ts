@@ -22,6 +22,11 @@ export const backoff_first = 1_000;
 export const backoff_max = 30_000;
 /** Where the broker closes for a while without a word on how long: this, or up to twice as long. */
 export const come_back = 2_000;
+/**
+ * The longest that a word of the other side keeps the client away, as one of a broken proxy could be for ever. To ask once in
+ * a quarter of an hour costs nobody anything.
+ */
+export const told_max = 900_000;
 /** When lines flowed and then stopped for this long, a page is asked whether some are held back; doubled each time. */
 export const audit_first = 3_000;
 /** A page may be faster than a stream by a little; what has not come by then is held back. */
@@ -45,6 +50,12 @@ export const terms = 100;
 export const query_bytes = 7_000;
 /** A token that ends within this time is replaced before it is used. */
 export const token_early = 30_000;
+/** One that was just given isn't replaced sooner than this. */
+export const token_least = 1_000;
+/** A source of tokens may have to refresh a session over a bad network. What takes longer than this has hung. */
+export const token = 30_000;
+/** When the broker could not be given the next token: there is time for two more tries before the old one ends. */
+export const token_again = 10_000;
 /** What worked an hour ago may not be true of the network of now. */
 export const memory = 3_600_000;
 /** A timer that fires this late means that the machine slept. Browsers let timers of pages in the background wait up to a minute. */

@@ -56,7 +56,7 @@ export async function publish(
       try {
         // After a failure the other way is tried, if there are two.
         const asked = failures % 2 ? undefined : carrier()?.request?.({ kind: "publish", messages: [JSON.parse(body)], idempotency_key });
-        const answer = asked ?? http.json<object>("stream", { method: "POST", headers, body, signal: ended });
+        const answer = asked ?? http.whole<object>("stream", { method: "POST", headers, body, signal: ended });
         const { receipts } = (await answer) as { receipts: Receipt[] };
         return receipts[0]!;
       } catch (reason) {

@@ -4,11 +4,12 @@
 export function matches(term: string, topic: string): boolean {
   const want = term.split("/");
   const have = topic.split("/");
+  const from = (i: number): boolean => {
+    if (i === want.length || i === have.length) return want.length === have.length;
+    return want[i] === "**" || ((want[i] === "*" || want[i] === have[i]) && from(i + 1));
+  };
   // No wildcard stands for a name of the broker's own.
-  if (have[0]![0] === "$" && want[0] !== have[0]) return false;
-  const rest = want.at(-1) === "**";
-  if (rest ? have.length < want.length : have.length !== want.length) return false;
-  return want.every((segment, i) => segment === have[i] || segment === "*" || (rest && i === want.length - 1));
+  return (topic[0] !== "$" || want[0] === have[0]) && from(0);
 }
 
 /** A request for terms as one resource. */

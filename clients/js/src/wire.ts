@@ -64,24 +64,25 @@ export function toMessage(line: object): Message {
 /**
  * Reads an SSE response that was asked for with `envelope=true`: each block's data is one line, and a block of only
  * an id is a heartbeat. Feed it decoded text, cut anywhere. SSE rather than NDJSON, as it is the endless response
- * that proxies know, and mostly let through.
+ * that proxies know, and mostly let through. `retry` is told what stands in fields of that name.
  */
-export function blockReader(): (text: string) => Line[] {
+export function blockReader(retry: (text: string) => void): (text: string) => Line[] {
   let rest = "";
-  let id = "";
-  let data = "";
+  let block: { id?: string; data?: string; retry?: string } = {};
   /** Gives the lines that this piece of text completes. */
   return (text) => {
     const lines: Line[] = [];
     const fields = (rest + text).split(/\r?\n/);
     rest = fields.pop()!;
     for (const field of fields) {
-      if (field.startsWith("data: ")) data += field.slice(6);
-      else if (field.startsWith("id: ")) id = field.slice(4);
-      else if (!field) {
-        const line = data ? parseLine(data) : id ? { kind: "heartbeat", cursor: id } : undefined;
+      const [name, value] = field.split(/: (.*)/s);
+      if (field) block[name as "id"] = value!;
+      else {
+        const { id, data } = block;
+        const line = data ? parseLine(data) : id && { kind: "heartbeat", cursor: id };
         if (line) lines.push(line);
-        id = data = "";
+        if (block.retry) retry(block.retry);
+        block = {};
       }
     }
     return lines;

@@ -145,7 +145,7 @@ describe("a token callback", () => {
     const { clock, open } = rig();
     let give;
     const hub = open({ transports: ["poll"], fetch: answer, token: () => new Promise((resolve) => (give = resolve)) });
-    const lost = assert.rejects(hub.page("a"), { name: "NetworkError" });
+    const lost = assert.rejects(hub.page("a"), { name: "TailwireError", code: "token" });
     const published = assert.rejects(hub.publish("a", 1, { timeout: 25_000 }), { name: "NetworkError" });
     await clock.advance(60_000);
     await lost;

@@ -165,6 +165,34 @@ test("a climb that fails on one rung tries the next one below it", () => {
   assert.deepEqual(rig.live("long-poll"), ["carry long-poll: it answers again", "close poll"]);
 });
 
+test("the `retry:` of a stream is waited on top of the usual, but not on the way back from a climb", () => {
+  const rig = new Rig(1);
+  rig.send({ kind: "start" });
+  rig.live("stream");
+  rig.of("stream", "ended", { why: "cut", retry_ms: 4000 });
+  // An eighth more, and half of a second: chance is in the middle here.
+  assert.deepEqual(rig.pass(4999), []);
+  assert.deepEqual(rig.pass(1), ["open stream"]);
+  const climber = new Rig(3);
+  climber.send({ kind: "start" });
+  climber.live("poll");
+  climber.pass(60_000);
+  climber.of("websocket", "ended", { why: "refused" });
+  climber.live("stream");
+  assert.deepEqual(climber.of("stream", "ended", { why: "cut", retry_ms: 4000 }).at(-1), "open poll");
+});
+
+test("without a token nobody is to blame, and the waits grow", () => {
+  const rig = new Rig();
+  rig.send({ kind: "start" });
+  for (const wait of [500, 1000, 2000]) {
+    assert.deepEqual(rig.of("websocket", "ended", { why: "no token was given", retry_after: 0 }), []);
+    assert.deepEqual(rig.pass(wait - 1), []);
+    assert.deepEqual(rig.pass(1), ["open websocket"]);
+  }
+  assert.deepEqual(rig.live("websocket"), ["carry websocket: it is the first choice"]);
+});
+
 test("bye and Retry-After: come back when told, to the same rung", () => {
   const rig = new Rig();
   rig.send({ kind: "start" });

@@ -56,7 +56,7 @@ test("blocks of SSE with envelopes are read alike, however they are cut", () => 
   const cases = vectors("sse").filter(({ envelope, control }) => envelope || control);
   const text = cases.map(({ expect }) => expect).join("");
   const bytes = Buffer.from(text);
-  const whole = blockReader()(text);
+  const whole = blockReader(() => {})(text);
   assert.deepEqual(whole.map(({ kind }) => kind), cases.map(({ control }) => (control === "open" ? "heartbeat" : (control ?? "message"))));
   for (let cut = 0; cut <= bytes.length; cut++) assert.deepEqual(read([bytes.subarray(0, cut), bytes.subarray(cut)]), whole);
   assert.deepEqual(read([...bytes].map((byte) => Buffer.of(byte))), whole);
@@ -70,13 +70,26 @@ test("all lines in SSE envelopes, split at every byte", () => {
   }
 });
 
+test("what `retry:` says is heard, however it is cut", () => {
+  const cases = vectors("sse").filter(({ retry_ms, retry_after_ms }) => retry_ms ?? retry_after_ms);
+  assert.deepEqual(cases.map(({ control }) => control), ["open", "bye"]);
+  for (const { expect, retry_ms, retry_after_ms } of cases) {
+    for (let cut = 0; cut <= expect.length; cut++) {
+      const heard = [];
+      const read = blockReader((text) => heard.push(Number(text)));
+      for (const piece of [expect.slice(0, cut), expect.slice(cut)]) read(piece);
+      assert.deepEqual(heard, [retry_ms ?? retry_after_ms]);
+    }
+  }
+});
+
 test("rubbish is no line, and does no harm", () => {
   for (const text of ["", "null", "1", "[]", "{}", '{"kind":1}', "{", '"kind"']) assert.equal(parseLine(text), undefined);
-  assert.deepEqual(blockReader()("<html>\n\ndata: {\n\n: comment\n\nid: x\n\n"), [{ kind: "heartbeat", cursor: "x" }]);
+  assert.deepEqual(blockReader(() => {})("<html>\n\ndata: {\n\n: comment\n\nid: x\n\n"), [{ kind: "heartbeat", cursor: "x" }]);
 });
 
 function read(pieces) {
-  const read = blockReader();
+  const read = blockReader(() => {});
   const decoder = new TextDecoder();
   return pieces.flatMap((piece) => read(decoder.decode(piece, { stream: true })));
 }

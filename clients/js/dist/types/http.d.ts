@@ -2,7 +2,7 @@
 import { type Life, type Signal } from "./backoff.js";
 import { ProblemError, TailwireError } from "./errors.js";
 import type { Platform } from "./platform.js";
-import type { Tokens } from "./token.js";
+import { type TokenSource, type Tokens } from "./token.js";
 /** A page, as the broker gives it. */
 export interface Page {
     messages: object[];
@@ -10,24 +10,24 @@ export interface Page {
     more: boolean;
     retry_after_ms?: number;
 }
-export interface Http {
+export interface Http extends Pick<Tokens, "due" | "transport_time"> {
     url(path: string): string;
     /** Does something with a token, if there are tokens; and once more with another, if the first was refused. */
-    authorized<T>(run: (token?: string) => Promise<T>): Promise<T>;
+    authorized<T>(signal: Signal, run: (token?: string) => Promise<T>): Promise<T>;
     /** The answer of a 2xx; anything else is an error. The body is left unread. */
-    send(path: string, init: RequestInit): Promise<Response>;
-    /** The whole answer, within a time limit. */
-    json<T = Page>(path: string, init: Omit<RequestInit, "signal"> & {
+    answered(path: string, init: RequestInit): Promise<Response>;
+    /** The whole answer, within a time limit, which is for the request alone. */
+    whole<T = Page>(path: string, init: Omit<RequestInit, "signal"> & {
         signal?: Signal;
     }, timeout?: number): Promise<T>;
     /** Does something that ends, at the latest, after this time, with the signal or with the hub: then `ended` is aborted. */
     within<T>(ms: number, signal: Signal, run: (ended: AbortSignal) => Promise<T>): Promise<T>;
 }
 /** Requests that are under way end with the `life` of their hub. */
-export declare function httpOf(base: URL, { fetch, clock }: Platform, tokens: Tokens | undefined, life: Life): Http;
+export declare function httpOf(base: URL, { fetch, clock }: Platform, source: TokenSource | undefined, life: Life): Http;
 /** Errors of `fetch` say little and differ between browsers; ours pass. */
 export declare function toError(error: unknown): TailwireError;
-/** How long the broker, or whoever answers in its place, wants to be left alone. */
+/** How long the broker, or whoever answers in its place, wants to be left alone. If there is no token, nobody is to blame. */
 export declare function retryAfter(error: unknown): number | undefined;
 /** Whether the broker itself refused for good. A word of something else on the way isn't final: another rung may pass. */
 export declare function refused(error: unknown): error is ProblemError;

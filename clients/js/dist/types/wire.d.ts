@@ -40,6 +40,6 @@ export declare function toMessage(line: object): Message;
 /**
  * Reads an SSE response that was asked for with `envelope=true`: each block's data is one line, and a block of only
  * an id is a heartbeat. Feed it decoded text, cut anywhere. SSE rather than NDJSON, as it is the endless response
- * that proxies know, and mostly let through.
+ * that proxies know, and mostly let through. `retry` is told what stands in fields of that name.
  */
-export declare function blockReader(): (text: string) => Line[];
+export declare function blockReader(retry: (text: string) => void): (text: string) => Line[];

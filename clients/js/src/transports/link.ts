@@ -1,5 +1,5 @@
 /** What all transports have in common: the interface to the hub, and how subscriptions come aboard over plain requests. */
-import { lifeOf, sleep, type Life } from "../backoff.js";
+import { lifeOf, sleep, told, type Life } from "../backoff.js";
 import { carriedOf, type Carried } from "../carried.js";
 import { GapError } from "../errors.js";
 import { refused, retryAfter, toError, type Http } from "../http.js";
@@ -22,7 +22,7 @@ export type LinkEvent =
   | { kind: Kind.Alive; message: boolean; up: boolean }
   /** What it carries changed by itself. */
   | { kind: Kind.Changed }
-  | { kind: Kind.Ended; why: string; retry_after?: number | undefined };
+  | { kind: Kind.Ended; why: string; retry_after?: number | undefined; retry_ms?: number | undefined };
 
 export type Tell = (event: LinkEvent) => void;
 
@@ -42,17 +42,18 @@ export interface Base {
   life: Life;
   /** A sign of life came, with a message or not, and whether it delivers by now. */
   alive(message: boolean, up?: boolean): void;
-  end(why: string, retry_after?: number): void;
+  /** `retry_after` is what the broker said, whatever that is. */
+  end(why: string, retry_after?: unknown): void;
   /** Whatever goes wrong ends the link; what the broker refuses for good, also the subscriptions that asked for it. */
   failed(reason: unknown, feeds: readonly Feed[]): void;
 }
 
 export function baseOf(tell: Tell): Base {
   const life = lifeOf();
-  const end = (why: string, retry_after?: number): void => {
+  const end: Base["end"] = (why, retry_after) => {
     if (life.aborted) return;
     life.end();
-    tell({ kind: Kind.Ended, why, retry_after });
+    tell({ kind: Kind.Ended, why, retry_after: told(retry_after) });
   };
   return {
     carried: carriedOf(),
@@ -77,7 +78,7 @@ interface Lines {
 export interface HttpBase extends Base {
   sleep(ms: number): Promise<void>;
   /** A page as the lines that a stream would have given. */
-  page(path: string, timeout?: number): Promise<Lines>;
+  pages(path: string, timeout?: number): Promise<Lines>;
 }
 
 /**
@@ -91,9 +92,9 @@ export function httpLink(feeds: readonly Feed[], { http, clock }: Surroundings, 
   const behind = new Set<Feed>();
   const sleeping = (ms: number): Promise<void> => sleep(clock, ms, life);
 
-  const page = async (path: string, timeout?: number): Promise<Lines> => {
+  const pages = async (path: string, timeout?: number): Promise<Lines> => {
     try {
-      const { messages, cursor, more, retry_after_ms } = await http.json(path, { signal: life }, timeout);
+      const { messages, cursor, more, retry_after_ms } = await http.whole(path, { signal: life }, timeout);
       const lines = messages.map((message) => ({ ...message, kind: "message" }) as Line);
       return { lines: [...lines, { kind: more ? "heartbeat" : "caught_up", cursor }], more, retry_after_ms };
     } catch (error) {
@@ -110,7 +111,7 @@ export function httpLink(feeds: readonly Feed[], { http, clock }: Surroundings, 
       const asked = feed.position;
       let { lap } = feed;
       try {
-        const { lines, more } = await page(streamPath(feed.topics, { ...feed.ask(), limit: limits.page_messages }));
+        const { lines, more } = await pages(streamPath(feed.topics, { ...feed.ask(), limit: limits.page_messages }));
         alive(lines.length > 1, false);
         // Another link may have found the start meanwhile, and then this page is no continuation of it.
         if (feed.lap !== lap || (!asked && feed.position)) continue;
@@ -149,7 +150,7 @@ export function httpLink(feeds: readonly Feed[], { http, clock }: Surroundings, 
   const live = async (): Promise<void> => {
     try {
       await board();
-      while (carried.feeds().length && !life.aborted) await run({ ...base, sleep: sleeping, page });
+      while (carried.feeds().length && !life.aborted) await run({ ...base, sleep: sleeping, pages });
       // Nothing to carry for now: all are paused, or have to come aboard another link. That is no fault of this one.
       while (!life.aborted) {
         alive(false);

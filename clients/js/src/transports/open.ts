@@ -7,11 +7,11 @@ import { pollLink } from "./poll.js";
 import { streamLink } from "./stream.js";
 import { webSocketLink } from "./websocket.js";
 
+const LINKS = { websocket: webSocketLink, stream: streamLink, "long-poll": pollLink, poll: pollLink };
+
 /** From the best down. */
-export const RUNGS: readonly Rung[] = ["websocket", "stream", "long-poll", "poll"];
+export const RUNGS = Object.keys(LINKS) as readonly Rung[];
 
 export function openLink(rung: Rung, feeds: readonly Feed[], around: Surroundings, tell: Tell): Link {
-  if (rung === "websocket") return webSocketLink(feeds, around, tell);
-  if (rung === "stream") return streamLink(feeds, around, tell);
-  return pollLink(feeds, around, tell, rung === "poll" ? 0 : limits.wait_seconds);
+  return LINKS[rung](feeds, around, tell, rung === "poll" ? 0 : limits.wait_seconds);
 }

@@ -1,4 +1,5 @@
 /** Pages, one request after the other: held open by the broker (long-poll), or asked for when the broker says (poll). */
+import { told } from "../backoff.js";
 import * as limits from "../limits.js";
 import type { Feed } from "../subscription.js";
 import { httpLink, type Link, type Surroundings, type Tell } from "./link.js";
@@ -6,18 +7,18 @@ import { httpLink, type Link, type Surroundings, type Tell } from "./link.js";
 /** `seconds` are what the broker may hold a request. */
 export function pollLink(feeds: readonly Feed[], around: Surroundings, tell: Tell, seconds: number): Link {
   const { clock } = around;
-  return httpLink(feeds, around, tell, async ({ carried, life, alive, page, sleep }) => {
+  return httpLink(feeds, around, tell, async ({ carried, life, alive, pages, sleep }) => {
     // The first answer comes at once: it shows that this transport works.
     for (let wait = 0; carried.feeds().length; wait = seconds) {
       const asked_at = clock.now();
       const path = carried.path({ limit: limits.page_messages, wait });
-      const { lines, more, retry_after_ms } = await page(path, limits.request + wait * 1000);
+      const { lines, more, retry_after_ms } = await pages(path, limits.request + wait * 1000);
       if (life.aborted) return;
       lines.forEach(carried.line);
       alive(lines.length > 1);
       if (more || lines.length > 1 || wait < seconds) continue;
       // Something on the way may take the wait out of the request; asking again at once would never end.
-      if (!wait || clock.now() - asked_at < limits.race) await sleep(retry_after_ms ?? limits.open);
+      if (!wait || clock.now() - asked_at < limits.race) await sleep(told(retry_after_ms) ?? limits.open);
     }
   });
 }

@@ -1,28 +1,29 @@
 /** A streamed response, read by `fetch`. */
-import { NetworkError } from "../errors.js";
+import { told } from "../backoff.js";
 import { Kind } from "../ladder.js";
 import * as limits from "../limits.js";
 import type { Feed } from "../subscription.js";
 import { blockReader } from "../wire.js";
-import { httpLink, type Link, type Surroundings, type Tell } from "./link.js";
+import { httpLink, type Link, type LinkEvent, type Surroundings, type Tell } from "./link.js";
 
 export function streamLink(feeds: readonly Feed[], around: Surroundings, tell: Tell): Link {
   const { http } = around;
-  return httpLink(feeds, around, tell, ({ carried, life, alive, end }) =>
+  /** When an `EventSource` would come back. */
+  let retry_ms: number | undefined;
+  return httpLink(feeds, around, (event) => tell({ ...event, retry_ms } as LinkEvent), ({ carried, life, alive, end }) =>
     http.within(limits.timer, life, async (signal) => {
       const asked = carried.feeds().length;
-      const { body } = await http.send(carried.path({ format: "sse", envelope: true }), { signal });
+      const { body } = await http.answered(carried.path({ format: "sse", envelope: true }), { signal });
       tell({ kind: Kind.Opened });
-      if (!body?.getReader) throw new NetworkError("no streaming here");
-      const reader = body.getReader();
+      const reader = body!.getReader();
       const decoder = new TextDecoder();
-      const read = blockReader();
+      const read = blockReader((ms) => (retry_ms = told(ms)));
       for (;;) {
         const { done, value } = await reader.read();
         if (done) return end("the response ended");
         for (const line of read(decoder.decode(value, { stream: true }))) {
           if (life.aborted) return;
-          if (line.kind === "bye") return end(`bye: ${line.reason}`, line.retry_after_ms as number);
+          if (line.kind === "bye") return end(`bye: ${line.reason}`, line.retry_after_ms);
           carried.line(line);
           alive(line.kind === "message");
         }

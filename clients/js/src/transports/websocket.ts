@@ -1,5 +1,5 @@
 /** One WebSocket for all subscriptions, each by its own id, and for requests. */
-import { onAbort } from "../backoff.js";
+import { onAbort, sleep } from "../backoff.js";
 import { problemError, type Problem, type ProblemError } from "../errors.js";
 import { refused } from "../http.js";
 import { Kind } from "../ladder.js";
@@ -16,12 +16,12 @@ interface Entry {
 }
 
 interface Pending {
-  ok: (line: Line) => void;
+  granted: (line: Line) => void;
   failed: (error: unknown) => void;
 }
 
 /** Lines without a tag are for those that caught up; these are `carried`. */
-export function webSocketLink(feeds: readonly Feed[], { WebSocket, http, random }: Surroundings, tell: Tell): Link {
+export function webSocketLink(feeds: readonly Feed[], { WebSocket, http, clock, random }: Surroundings, tell: Tell): Link {
   const { carried, life, alive, end, failed } = baseOf(tell);
   const pending = new Map<number, Pending>();
   const entries = new Map<Feed, Entry>();
@@ -65,7 +65,7 @@ export function webSocketLink(feeds: readonly Feed[], { WebSocket, http, random 
   }
 
   function request(line: object): Promise<Line> {
-    return http.within(limits.open, life, () => new Promise((ok, failed) => send(line, { ok, failed })));
+    return http.within(limits.open, life, () => new Promise((granted, failed) => send(line, { granted, failed })));
   }
 
   /** Some codes are the broker's word on whether and when to come back. */
@@ -87,7 +87,7 @@ export function webSocketLink(feeds: readonly Feed[], { WebSocket, http, random 
     const { kind } = line;
     alive(kind === "message", false);
     if (kind === "welcome") welcome(line).catch((error: unknown) => failed(error, wanted));
-    else if (kind === "bye") end(`bye: ${line.reason}`, line.retry_after_ms as number);
+    else if (kind === "bye") end(`bye: ${line.reason}`, line.retry_after_ms);
     else if (kind === "ok" || kind === "error") answered(line);
     else if (line.sub === undefined) carried.line(line);
     else tagged(line);
@@ -96,23 +96,30 @@ export function webSocketLink(feeds: readonly Feed[], { WebSocket, http, random 
   function answered(line: Line): void {
     const answer = pending.get(line.id!);
     pending.delete(line.id!);
-    if (line.kind === "ok") answer?.ok(line);
+    if (line.kind === "ok") answer?.granted(line);
     else answer?.failed(problemError(line as unknown as Problem));
   }
 
   async function welcome({ authenticate }: Line): Promise<void> {
     // The token goes in a line: scripts can't set headers here, and addresses end up in logs.
-    if (authenticate) await http.authorized(async (token) => token && request({ kind: "authenticate", token }));
+    const identify = (): Promise<unknown> => http.authorized(life, async (token) => token && request({ kind: "authenticate", token }));
+    const known = authenticate && (await identify());
     if (life.aborted) return;
     ready = true;
     sync(wanted);
+    while (known) {
+      await http.due(life);
+      if (life.aborted) return;
+      // What goes wrong may go better before the old one ends, unless it is refused.
+      await identify().catch((error: unknown) => (refused(error) ? failed(error, wanted) : sleep(clock, limits.token_again, life)));
+    }
   }
 
   function subscribe(feed: Feed): void {
     const asked = feed.position;
     const entry: Entry = { id: 0, feed, lap: feed.lap, answered: false };
     entries.set(feed, entry);
-    const ok = ({ cursor }: Line): void => {
+    const granted = ({ cursor }: Line): void => {
       if (entries.get(feed) !== entry) return;
       entry.answered = true;
       if (!asked && feed.position && !(cursor! <= feed.position)) {
@@ -132,7 +139,7 @@ export function webSocketLink(feeds: readonly Feed[], { WebSocket, http, random 
       feed.fail(error as ProblemError);
       check();
     };
-    entry.id = send({ kind: "subscribe", topic: feed.topics, ...feed.ask() }, { ok, failed: refusal });
+    entry.id = send({ kind: "subscribe", topic: feed.topics, ...feed.ask() }, { granted, failed: refusal });
   }
 
   function unsubscribe({ feed, id }: Entry): void {

@@ -1,14 +1,16 @@
 import type { Clock } from "./platform.js";
 /** Full jitter: anywhere from 0 to a bound that doubles. Spreads clients that lost the same broker evenly over time. */
 export declare function fullJitter(failures: number, random: () => number): number;
+/** How long somebody else wants the client to wait, as far as that can be taken seriously. */
+export declare function told(ms: unknown): number | undefined;
 /** What may end: the application's signal, or the life of a hub or a link. */
 export type Signal = AbortSignal | Life | null | undefined;
 /** The life of a hub or a link. Any number may wait for its end: of an `AbortSignal`, Node warns from the eleventh on. */
 export interface Life {
-    readonly aborted: boolean;
-    readonly reason: unknown;
-    on(name: "abort", run: () => void): () => void;
-    end(reason?: unknown): void;
+    aborted: boolean;
+    addEventListener(name: "abort", run: () => void): void;
+    removeEventListener(name: "abort", run: () => void): void;
+    end(): void;
 }
 export declare function lifeOf(): Life;
 /** Ends early, without an error, when the signal does. */

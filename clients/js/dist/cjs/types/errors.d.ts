@@ -1,19 +1,17 @@
 /** Errors that a caller can branch on: by class, and by `code`, which is the broker's wherever the broker answered. */
 /** Any error of the client. `code` is stable; `message` is for people. */
 export declare class TailwireError extends Error {
-    readonly code: string;
     name: string;
+    readonly code: string;
     constructor(code: string, message: string, cause?: unknown);
 }
 /** Nothing came back: no connection, a broken one, or no answer in time. */
 export declare class NetworkError extends TailwireError {
     name: string;
-    constructor(message: string, cause?: unknown);
 }
 /** The hub or the subscription was closed. */
 export declare class ClosedError extends TailwireError {
     name: string;
-    constructor(what: string);
 }
 /** A problem as the broker or something before it told it (RFC 9457). */
 export interface Problem {
@@ -27,13 +25,13 @@ export interface Problem {
     from?: string;
     to?: string;
     reason?: string;
-    retry_after_ms?: number;
+    retry_after_ms?: number | undefined;
 }
 /** The broker answered, and the answer is no. */
 export declare class ProblemError extends TailwireError {
-    readonly problem: Problem;
     name: string;
     readonly status: number;
+    readonly problem: Problem;
     constructor(problem: Problem);
     /** Whether the same request can succeed later (RFC 9110: 408, 429 and 5xx). */
     get temporary(): boolean;

@@ -6,7 +6,7 @@ import { type Platform } from "./platform.js";
 import { type Probe } from "./probe.js";
 import { type PublishOptions, type Receipt } from "./publish.js";
 import { type Start, type SubscribeOptions, type Subscription } from "./subscription.js";
-import { type TokenSource } from "./token.js";
+import type { TokenSource } from "./token.js";
 import { type Message } from "./wire.js";
 export interface ConnectOptions extends Partial<Platform> {
     token?: TokenSource;

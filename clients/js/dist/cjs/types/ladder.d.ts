@@ -32,33 +32,34 @@ export type LadderEvent =
 /** Of one attempt: the head of the answer came; a sign of life, with a message in it or not, and whether it delivers by now. */
  | {
     kind: Kind.Opened;
-    id: number;
+    id: object;
 } | {
     kind: Kind.Alive;
-    id: number;
+    id: object;
     message: boolean;
     up: boolean;
 }
 /** An audit found nothing wrong. */
  | {
     kind: Kind.Audited;
-    id: number;
+    id: object;
 }
-/** It ended. `retry_after` is the broker's word on when to come back; then the transport isn't to blame. */
+/** It ended. `retry_after` is the broker's word on when to come back; then the transport isn't to blame. `retry_ms` is no less to be waited if it is. */
  | {
     kind: Kind.Ended;
-    id: number;
+    id: object;
     why: string;
     retry_after?: number | undefined;
+    retry_ms?: number | undefined;
 };
 /** What the ladder has done. */
 export interface Orders {
-    open(id: number, rung: Rung): void;
-    close(id: number): void;
+    open(id: object, rung: Rung): void;
+    close(id: object): void;
     /** From now on this attempt is the carrier. */
-    carry(id: number, rung: Rung, why: string): void;
+    carry(id: object, rung: Rung, why: string): void;
     /** Ask by a plain page whether the carrier holds lines back. */
-    audit(id: number): void;
+    audit(id: object): void;
 }
 export interface Ladder {
     readonly state: State;

@@ -22,6 +22,11 @@ export declare const backoff_first = 1000;
 export declare const backoff_max = 30000;
 /** Where the broker closes for a while without a word on how long: this, or up to twice as long. */
 export declare const come_back = 2000;
+/**
+ * The longest that a word of the other side keeps the client away, as one of a broken proxy could be for ever. To ask once in
+ * a quarter of an hour costs nobody anything.
+ */
+export declare const told_max = 900000;
 /** When lines flowed and then stopped for this long, a page is asked whether some are held back; doubled each time. */
 export declare const audit_first = 3000;
 /** A page may be faster than a stream by a little; what has not come by then is held back. */
@@ -45,6 +50,12 @@ export declare const terms = 100;
 export declare const query_bytes = 7000;
 /** A token that ends within this time is replaced before it is used. */
 export declare const token_early = 30000;
+/** One that was just given isn't replaced sooner than this. */
+export declare const token_least = 1000;
+/** A source of tokens may have to refresh a session over a bad network. What takes longer than this has hung. */
+export declare const token = 30000;
+/** When the broker could not be given the next token: there is time for two more tries before the old one ends. */
+export declare const token_again = 10000;
 /** What worked an hour ago may not be true of the network of now. */
 export declare const memory = 3600000;
 /** A timer that fires this late means that the machine slept. Browsers let timers of pages in the background wait up to a minute. */

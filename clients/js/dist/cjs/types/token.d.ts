@@ -4,11 +4,18 @@ import type { Clock } from "./platform.js";
 export interface TokenRequest {
     /** Why a token is asked for: the first one, the last one is about to end, or the broker refused it. */
     reason: "first" | "expires" | "unauthorized";
-    /** Aborted when the hub is closed. */
+    /** Aborted when the hub is closed, or when it took too long. */
     signal: AbortSignal;
 }
 /** If the token is a JWT, it is replaced before it ends. Any other is replaced when the broker refuses it. */
 export type TokenSource = (request: TokenRequest) => string | Promise<string>;
-/** Gives a token to use; given one that was refused, another one. */
-export type Tokens = (refused?: string) => Promise<string>;
-export declare function tokensOf(source: TokenSource, clock: Clock, life: Signal): Tokens;
+export interface Tokens {
+    /** Gives a token to use, if there is a source; given one that was refused, another one. */
+    give(refused?: string): Promise<string | undefined>;
+    /** Resolves when what `give` gave last is to be replaced, or with the signal. */
+    due(signal: Signal): Promise<void>;
+    /** The time by which transports are judged: it stands still while the application looks for a token. */
+    transport_time(): number;
+}
+/** `within` limits how long the source may take. */
+export declare function tokensOf(source: TokenSource | undefined, clock: Clock, within: (ms: number, signal: Signal, run: (ended: AbortSignal) => Promise<string>) => Promise<string>): Tokens;

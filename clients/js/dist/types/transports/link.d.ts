@@ -28,6 +28,7 @@ export type LinkEvent =
     kind: Kind.Ended;
     why: string;
     retry_after?: number | undefined;
+    retry_ms?: number | undefined;
 };
 export type Tell = (event: LinkEvent) => void;
 /** One attempt at one transport. */
@@ -45,7 +46,8 @@ export interface Base {
     life: Life;
     /** A sign of life came, with a message or not, and whether it delivers by now. */
     alive(message: boolean, up?: boolean): void;
-    end(why: string, retry_after?: number): void;
+    /** `retry_after` is what the broker said, whatever that is. */
+    end(why: string, retry_after?: unknown): void;
     /** Whatever goes wrong ends the link; what the broker refuses for good, also the subscriptions that asked for it. */
     failed(reason: unknown, feeds: readonly Feed[]): void;
 }
@@ -59,7 +61,7 @@ interface Lines {
 export interface HttpBase extends Base {
     sleep(ms: number): Promise<void>;
     /** A page as the lines that a stream would have given. */
-    page(path: string, timeout?: number): Promise<Lines>;
+    pages(path: string, timeout?: number): Promise<Lines>;
 }
 /**
  * A link made of plain requests. What it carries is fixed when it has opened; for more, the hub opens another. `run`
