@@ -240,7 +240,7 @@ impl Committer {
         for write in pending {
             write.answer(committed.err());
         }
-        self.queue.pace.end();
+        self.queue.pace.end(Instant::now());
         self.commits_untidied += 1;
         self.tidy_at = Some(Instant::now());
         true

@@ -2,40 +2,53 @@
 //! is as urgent as a commit's, and would take every core that a commit, or a live delivery, is about to want.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::{Duration, Instant},
 };
 
-use tailwire_model::limits::CATCH_UP_REST_MS_MAX;
+use tailwire_model::limits::{CATCH_UP_QUIET_MS, CATCH_UP_REST_MS_MAX};
 
-/// Tells whether commits come one upon the other: how many began and ended. Odd while one is under way.
-#[derive(Debug, Default)]
-pub(crate) struct Pace(AtomicU64);
+/// Tells whether anybody publishes.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    /// What times are counted from.
+    began: Instant,
+    is_under_way: AtomicBool,
+    /// When the last commit was over, in microseconds; zero if there was none.
+    last_us: AtomicU64,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { began: Instant::now(), is_under_way: AtomicBool::default(), last_us: AtomicU64::default() }
+    }
+}
 
 impl Pace {
     /// A commit begins.
     pub(crate) fn begin(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.is_under_way.store(true, Ordering::Relaxed);
     }
 
-    /// It has ended, and is answered.
-    pub(crate) fn end(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+    /// It is over, and answered.
+    pub(crate) fn end(&self, now: Instant) {
+        self.last_us.store(self.us(now).max(1), Ordering::Relaxed);
+        self.is_under_way.store(false, Ordering::Relaxed);
     }
 
-    /// As of now, to be asked with later.
-    pub(crate) fn marks(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    /// How long catching up rests after work that began at these marks and took so long, at `times` as long a rest: not at
-    /// all, unless something was being committed meanwhile.
-    pub(crate) fn rest(&self, since: u64, took: Duration, times: u32) -> Duration {
-        let marks = self.marks();
-        if marks == since && marks.is_multiple_of(2) {
+    /// How long catching up rests after work that took so long, at `times` as long a rest: not at all, unless something is
+    /// being committed or was just before.
+    pub(crate) fn rest(&self, now: Instant, took: Duration, times: u32) -> Duration {
+        let last_us = self.last_us.load(Ordering::Relaxed);
+        let is_recent = last_us > 0 && self.us(now) < last_us + CATCH_UP_QUIET_MS * 1000;
+        if !is_recent && !self.is_under_way.load(Ordering::Relaxed) {
             return Duration::ZERO;
         }
         (took * times).min(Duration::from_millis(CATCH_UP_REST_MS_MAX))
+    }
+
+    fn us(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.began).as_micros()).unwrap_or(u64::MAX)
     }
 }
 
@@ -65,24 +78,15 @@ mod tests {
     const TIMES: u32 = 4;
 
     #[test]
-    fn nobody_rests_for_nobody() {
-        let pace = Pace::default();
-        assert_eq!(pace.rest(pace.marks(), TOOK, TIMES), Duration::ZERO);
+    fn who_reads_rests_while_something_is_committed_and_shortly_after() {
+        let (pace, now) = (Pace::default(), Instant::now());
+        assert_eq!(pace.rest(now, TOOK, TIMES), Duration::ZERO, "nobody publishes");
         pace.begin();
-        pace.end();
-        assert_eq!(pace.rest(pace.marks(), TOOK, TIMES), Duration::ZERO);
-    }
-
-    #[test]
-    fn a_commit_that_began_or_ended_or_goes_on_meanwhile_is_given_time() {
-        let pace = Pace::default();
-        let before = pace.marks();
-        pace.begin();
-        let during = pace.marks();
-        let rest = TOOK * TIMES;
-        assert_eq!((pace.rest(before, TOOK, TIMES), pace.rest(during, TOOK, TIMES)), (rest, rest));
-        pace.end();
-        assert_eq!((pace.rest(before, TOOK, TIMES), pace.rest(during, TOOK, TIMES)), (rest, rest));
+        assert_eq!(pace.rest(now, TOOK, TIMES), TOOK * TIMES);
+        pace.end(now);
+        assert_eq!(pace.rest(now + TOOK, TOOK, TIMES), TOOK * TIMES);
+        let quiet = now + Duration::from_millis(CATCH_UP_QUIET_MS + 1);
+        assert_eq!(pace.rest(quiet, TOOK, TIMES), Duration::ZERO);
     }
 
     #[test]
@@ -90,7 +94,7 @@ mod tests {
         let pace = Pace::default();
         pace.begin();
         let longest = Duration::from_millis(CATCH_UP_REST_MS_MAX);
-        assert_eq!(pace.rest(0, Duration::from_secs(60), TIMES), longest);
+        assert_eq!(pace.rest(Instant::now(), Duration::from_secs(60), TIMES), longest);
         let (mut turns, now) = (Turns::new(), Instant::now() + Duration::from_secs(1));
         turns.rest(now, longest);
         turns.rest(now, longest);

@@ -121,14 +121,14 @@ impl Pool {
 
     fn work(self: Arc<Self>, log: &dyn Log) {
         while let Some((haste, lease, job)) = self.next() {
-            let (marks, began) = (self.queue.pace.marks(), Instant::now());
+            let began = Instant::now();
             // An engine may panic over a damaged store: that read fails, and the thread goes on.
             if panic::catch_unwind(AssertUnwindSafe(|| job(log, lease))).is_err() {
                 tracing::error!("a read of the log panicked");
             }
             if haste == Haste::Rested {
                 let now = Instant::now();
-                let rest = self.queue.pace.rest(marks, now - began, self.rests);
+                let rest = self.queue.pace.rest(now, now - began, self.rests);
                 self.state.lock().turns.rest(now, rest);
             }
         }
