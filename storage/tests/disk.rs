@@ -4,7 +4,11 @@
 
 mod common;
 
-use std::{fs, panic, path::Path};
+use std::{
+    fs, panic,
+    path::Path,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use common::{
     Harness, OnDisk, START, UNBOUNDED, all, append, bodies, copy_files, filter, group, keyed, publish,
@@ -12,7 +16,7 @@ use common::{
 };
 use tailwire_core::log::{Appended, Log};
 use tailwire_model::{
-    Durability, Opening, Options, Position, Term, Timestamp, Trim, TrimReason,
+    Durability, Epoch, Opening, Options, Position, Term, Timestamp, Trim, TrimReason,
     limits::{IDEMPOTENCY_WINDOW_MS, MESSAGE_BYTES_MAX},
 };
 use tailwire_storage::{LogSettings, OpenError, SledLog};
@@ -32,6 +36,40 @@ fn a_second_opener_is_told_so() {
     let error = SledLog::open(h.dir(), Timestamp(START), &LogSettings::default()).err().unwrap();
     assert_eq!(error, OpenError::Locked);
     assert!(error.to_string().starts_with("another process has this log open"));
+}
+
+/// The time, and the epoch of a log that is opened then.
+fn epoch_of(dir: &Path) -> (u64, u32) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
+    let log = SledLog::open(dir, Timestamp(now), &LogSettings::default()).unwrap();
+    publish(&log, &[("a", "1")]);
+    (now, log.epochs().current().epoch.number())
+}
+
+#[test]
+fn a_log_that_is_wiped_and_made_anew_begins_another_epoch() {
+    let above = tempfile::tempdir().unwrap();
+    let dir = above.path().join("data");
+    let (_, first) = epoch_of(&dir);
+    fs::remove_dir_all(&dir).unwrap();
+    let (_, second) = epoch_of(&dir);
+    assert!(first < second, "the folder was removed: {first}, {second}");
+    for entry in fs::read_dir(&dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { fs::remove_dir_all(path).unwrap() } else { fs::remove_file(path).unwrap() }
+    }
+    let (_, third) = epoch_of(&dir);
+    assert!(second < third, "the folder was emptied: {second}, {third}");
+}
+
+#[test]
+fn a_log_in_a_place_where_none_was_begins_at_once() {
+    let above = tempfile::tempdir().unwrap();
+    // Where that isn't known, it waits.
+    if above.path().metadata().unwrap().created().is_ok() {
+        let (now, epoch) = epoch_of(&above.path().join("data"));
+        assert_eq!(Epoch::opening(now, None).number(), epoch);
+    }
 }
 
 #[test]

@@ -25,7 +25,7 @@ use crate::{
     log::{Appended, Commit, Feed, Group, Log, LogStats, TopicInfo},
     metrics::Metrics,
     policy::{Forbidden, Policy, Principal},
-    pool::Pool,
+    pool::{Haste, Pool},
     reader::{ReadError, Reader},
     segment::Encoders,
     shard::Shard,
@@ -46,6 +46,10 @@ pub struct Parts {
     pub shards: usize,
     /// Threads that read the log.
     pub read_threads: usize,
+    /// What each of them does first.
+    pub read_thread_begins: fn(),
+    /// How many times as long as a page of old data took none is read after it, while others publish.
+    pub read_rests: u32,
 }
 
 /// Where a subscription begins.
@@ -143,14 +147,15 @@ impl Broker {
     /// # Errors
     /// When the system gives no threads.
     pub fn start(parts: Parts) -> io::Result<(Self, Committer)> {
-        let Parts { log, encoders, policy, clock, shards, read_threads } = parts;
+        let Parts { log, encoders, policy, clock, shards, read_threads, read_thread_begins, read_rests } =
+            parts;
         let metrics = Arc::new(Metrics::default());
         let queue = Arc::new(Queue::default());
         let health = Arc::new(Health::default());
         let shards: Vec<_> = (0..shards.max(1)).map(|_| Shard::new(log.committed(), encoders)).collect();
         let newest_ms = Arc::new(AtomicU64::new(0));
         log.follow(Arc::new(Fanout { shards: shards.clone(), newest_ms: newest_ms.clone() }));
-        let pool = Pool::start(&log, read_threads.max(1))?;
+        let pool = Pool::start(&log, &queue, read_threads.max(1), read_thread_begins, read_rests)?;
         let committer = Committer {
             queue: queue.clone(),
             log: log.clone(),
@@ -337,7 +342,8 @@ impl Broker {
 
     async fn before_last(&self, filter: &Filter, count: usize) -> Result<Position, ReadError> {
         let filter = filter.clone();
-        let result = self.0.pool.run(READ_BYTES_MAX, move |log, _| log.before_last(&filter, count)).await;
+        let result =
+            self.0.pool.run(READ_BYTES_MAX, Haste::Soon, move |log, _| log.before_last(&filter, count)).await;
         readable(result)
     }
 
@@ -350,7 +356,7 @@ impl Broker {
         if standing != Standing::Good || cursor.position == Position::ZERO {
             return Err(MessageError::Unknown);
         }
-        let read = self.0.pool.run(READ_BYTES_MAX, move |log, _| log.get(cursor.position)).await;
+        let read = self.0.pool.run(READ_BYTES_MAX, Haste::Soon, move |log, _| log.get(cursor.position)).await;
         let message = readable(read)?.ok_or(MessageError::Gone)?;
         let filter = Filter::from(Term::Topic(message.topic().clone()));
         self.permit_read(principal, filter).map_err(|_| MessageError::Forbidden)?;

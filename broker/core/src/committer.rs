@@ -21,6 +21,7 @@ use crate::{
     clock::Clock,
     log::{Appended, Group, Log, LogError},
     metrics::Metrics,
+    pace::Pace,
 };
 
 /// Why a write was not done, or may not have been.
@@ -53,6 +54,8 @@ type PublishReply = oneshot::Sender<WriteResult>;
 /// Writes that wait for the committer.
 #[derive(Default)]
 pub(crate) struct Queue {
+    /// Told of each commit.
+    pub(crate) pace: Pace,
     state: Mutex<State>,
     filled: Condvar,
 }
@@ -221,6 +224,7 @@ impl Committer {
             return false;
         }
         let started = Instant::now();
+        self.queue.pace.begin();
         let pending = self.append(batch);
         let committed = self.log.commit().map_err(|error| {
             report(&error);
@@ -236,6 +240,7 @@ impl Committer {
         for write in pending {
             write.answer(committed.err());
         }
+        self.queue.pace.end(Instant::now());
         self.commits_untidied += 1;
         self.tidy_at = Some(Instant::now());
         true

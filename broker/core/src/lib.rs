@@ -9,6 +9,7 @@ mod committer;
 mod following;
 pub mod log;
 mod metrics;
+mod pace;
 mod page;
 mod policy;
 mod pool;

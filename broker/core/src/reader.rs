@@ -25,6 +25,7 @@ use crate::{
     following::Following,
     log::{Budget, LogError},
     metrics::ReasonLabel,
+    pool::Haste,
     segment::{Segment, Slice},
     shared::Shared,
     tail::Slices,
@@ -64,6 +65,7 @@ pub struct Reader {
     format: usize,
     following: Option<Box<Following>>,
     read: Option<oneshot::Receiver<Result<Turn, LogError>>>,
+    haste: Haste,
     told: Told,
 }
 
@@ -110,6 +112,7 @@ impl Reader {
             format,
             following: None,
             read: None,
+            haste: Haste::Soon,
             told: Told::default(),
         }
     }
@@ -360,7 +363,7 @@ impl Reader {
         let encoders = self.shared.encoders;
         self.shared.metrics.log_pages.inc();
         self.shared.metrics.lag.observe((upto.0 - after.0) as f64);
-        self.read = Some(self.shared.pool.run(budget.bytes, move |log, lease| {
+        self.read = Some(self.shared.pool.run(budget.bytes, self.haste, move |log, lease| {
             let page = log.read(&filter, after, upto, budget)?;
             let segment =
                 (!page.messages.is_empty()).then(|| Segment::new(page.messages, encoders, Some(lease)));
@@ -390,6 +393,8 @@ impl Reader {
             return Poll::Ready(Ok(self.tell(gap)));
         }
         self.position = self.position.max(turn.scanned);
+        // The first page may be all that was missed; who needs another reads old data, until he has come to its end.
+        self.haste = if self.position < self.watermark() { Haste::Rested } else { Haste::Soon };
         Poll::Ready(Ok(match turn.segment {
             Some(segment) => self.give(SmallVec::from_iter([Slice::whole(segment)])),
             None => Step::Scanned,

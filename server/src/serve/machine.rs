@@ -71,6 +71,21 @@ pub(super) fn raise_open_files() -> io::Result<u64> {
     Ok(limit.rlim_cur)
 }
 
+/// How much nicer a thread that reads the log is than the others: where there is not enough for all, it gets a tenth of
+/// what they get. Not less, because others wait for what it holds, if only for moments, and who catches up must get on.
+#[cfg(target_os = "linux")]
+const STANDS_BACK: i32 = 10;
+
+/// Has the calling thread give way to all others: to commits, and to deliveries. Where a system knows no such thing of
+/// threads it stays as it is.
+pub(super) fn stand_back() {
+    #[cfg(target_os = "linux")]
+    // On Linux a niceness is a thread's own, and the system keeps it to its greatest.
+    if let Err(error) = rustix::process::nice(STANDS_BACK) {
+        tracing::debug!(%error, "a thread's priority could not be lowered");
+    }
+}
+
 /// The runtime that accepts, parses, publishes and answers.
 pub(super) fn front_runtime(threads: Threads) -> io::Result<Runtime> {
     let workers = if threads.front == 0 { half_of_the_cores() } else { threads.front };
@@ -143,6 +158,18 @@ mod tests {
     fn system_errors_read_as_words() {
         let error = io::Error::from_raw_os_error(libc::ENOENT);
         assert_eq!(describe(&error), "no such file or directory");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn only_the_thread_that_stands_back_does() {
+        let niceness = || rustix::process::getpriority_process(None).unwrap();
+        let before = niceness();
+        let lowered = std::thread::spawn(move || {
+            stand_back();
+            niceness()
+        });
+        assert_eq!((lowered.join().unwrap(), niceness()), ((before + STANDS_BACK).min(19), before));
     }
 
     #[test]

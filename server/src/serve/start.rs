@@ -9,7 +9,7 @@ use std::{
 
 use tailwire_core::{AllowAll, Broker, Clock, Committer, Parts, Principal, log::LogError};
 use tailwire_http::Server;
-use tailwire_model::{Options, Term};
+use tailwire_model::{Options, Term, limits::CATCH_UP_RESTS};
 use tailwire_storage::{LogSettings, SledLog};
 use tokio::sync::oneshot;
 
@@ -66,6 +66,8 @@ pub(super) async fn start(settings: &Settings) -> Result<Running, StartError> {
         clock: Clock { now: Clock::system_now, random: rand::random },
         shards: machine::delivery_shards(settings.threads),
         read_threads: READ_THREADS,
+        read_thread_begins: machine::stand_back,
+        read_rests: CATCH_UP_RESTS,
     };
     let (broker, committer) = Broker::start(parts).map_err(StartError::Threads)?;
     let committer = start_committer(committer)?;

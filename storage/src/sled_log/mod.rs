@@ -6,6 +6,7 @@ mod ballast;
 mod behind;
 mod chunk;
 mod commit;
+mod fresh;
 pub mod inspect;
 mod label;
 mod open;

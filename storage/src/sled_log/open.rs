@@ -20,6 +20,7 @@ use uuid::Uuid;
 use super::{
     ballast::Ballast,
     codec::Damage,
+    fresh,
     promised::{accept_loss, check_whole, find_watermark},
     recover::{self, StoredTrim},
     store::{NOT_AS_WRITTEN, Store},
@@ -96,6 +97,7 @@ pub(super) struct Opened {
 
 pub(super) fn open(dir: &Path, now: Timestamp, settings: &LogSettings) -> Result<Opened, OpenError> {
     let existed = dir.is_dir();
+    let now = fresh::settle(dir, now);
     fs::create_dir_all(dir).map_err(|error| not_writable(dir, &error))?;
     let ballast = Ballast::before_opening(dir);
     let promised = find_watermark(dir)?;

@@ -93,6 +93,9 @@ impl Rig {
             shards: 1,
             // One thread, so that a read is done when a later one is.
             read_threads: 1,
+            read_thread_begins: || (),
+            // What is read when must not depend on how long anything takes.
+            read_rests: 0,
         };
         let (broker, committer) = Broker::start(parts).expect("threads");
         let dispatcher = Task::new(broker.dispatcher(0));

@@ -5,7 +5,7 @@ use crate::testing::Script;
 
 fn pool(threads: usize) -> Arc<Pool> {
     let log: Arc<dyn Log> = Arc::new(Script::default());
-    Pool::start(&log, threads).unwrap()
+    Pool::start(&log, &Arc::default(), threads, || (), 4).unwrap()
 }
 
 fn bytes_free(pool: &Pool) -> usize {
@@ -14,7 +14,7 @@ fn bytes_free(pool: &Pool) -> usize {
 
 /// Takes the whole budget, and keeps it as long as the lease is held.
 fn spend(pool: &Pool) -> Lease {
-    pool.run(READ_BYTES_IN_FLIGHT_MAX, |_, lease| lease).blocking_recv().unwrap()
+    pool.run(READ_BYTES_IN_FLIGHT_MAX, Haste::Soon, |_, lease| lease).blocking_recv().unwrap()
 }
 
 /// Returns when a thread has looked at a job that can't run yet, and waits again.
@@ -33,7 +33,7 @@ fn a_job_waits_while_the_budget_is_spent() {
     let lease = spend(&pool);
     assert_eq!(bytes_free(&pool), 0);
     // What it sees is what is left after its own share: all else was given back before it ran.
-    let mut seen = pool.run(10, {
+    let mut seen = pool.run(10, Haste::Soon, {
         let pool = pool.clone();
         move |_, _lease| bytes_free(&pool)
     });
@@ -46,14 +46,14 @@ fn a_job_waits_while_the_budget_is_spent() {
 #[test]
 fn jobs_run_in_their_order_also_when_a_later_one_would_fit() {
     let pool = pool(1);
-    let half = pool.run(READ_BYTES_IN_FLIGHT_MAX / 2, |_, lease| lease).blocking_recv().unwrap();
+    let half = pool.run(READ_BYTES_IN_FLIGHT_MAX / 2, Haste::Soon, |_, lease| lease).blocking_recv().unwrap();
     let order = Arc::new(Mutex::new(Vec::new()));
     let note = |name: &'static str| {
         let order = order.clone();
         move |_: &dyn Log, _: Lease| order.lock().push(name)
     };
-    let mut large = pool.run(READ_BYTES_IN_FLIGHT_MAX, note("large"));
-    let small = pool.run(1, note("small"));
+    let mut large = pool.run(READ_BYTES_IN_FLIGHT_MAX, Haste::Soon, note("large"));
+    let small = pool.run(1, Haste::Soon, note("small"));
     looked_at(&pool, &mut large);
     drop(half);
     assert_eq!((large.blocking_recv(), small.blocking_recv()), (Ok(()), Ok(())));
@@ -64,7 +64,10 @@ fn jobs_run_in_their_order_also_when_a_later_one_would_fit() {
 #[test]
 fn a_job_that_asks_for_more_than_there_is_gets_all_of_it() {
     let pool = pool(1);
-    assert_eq!(pool.run(usize::MAX, |_, lease| lease.bytes).blocking_recv(), Ok(READ_BYTES_IN_FLIGHT_MAX));
+    assert_eq!(
+        pool.run(usize::MAX, Haste::Soon, |_, lease| lease.bytes).blocking_recv(),
+        Ok(READ_BYTES_IN_FLIGHT_MAX)
+    );
     pool.close();
 }
 
@@ -73,14 +76,14 @@ fn a_reader_that_goes_away_before_its_job_costs_nothing() {
     let pool = pool(1);
     let lease = spend(&pool);
     let ran = Arc::new(AtomicBool::new(false));
-    let abandoned = pool.run(10, {
+    let abandoned = pool.run(10, Haste::Soon, {
         let ran = ran.clone();
         move |_, _| ran.store(true, Ordering::SeqCst)
     });
     drop(abandoned);
     drop(lease);
     // Jobs run in their order: the one before this is over.
-    pool.run(1, |_, _| ()).blocking_recv().unwrap();
+    pool.run(1, Haste::Soon, |_, _| ()).blocking_recv().unwrap();
     assert!(!ran.load(Ordering::SeqCst));
     // The last job's lease is given back before the next one can have all.
     drop(spend(&pool));
@@ -93,7 +96,7 @@ fn a_page_that_nobody_takes_gives_its_share_back() {
     let pool = pool(1);
     let (started, start) = oneshot::channel();
     let (go_on, wait) = oneshot::channel::<()>();
-    let abandoned = pool.run(10, move |_, lease| {
+    let abandoned = pool.run(10, Haste::Soon, move |_, lease| {
         let _ = started.send(());
         let _ = wait.blocking_recv();
         lease
@@ -109,9 +112,44 @@ fn a_page_that_nobody_takes_gives_its_share_back() {
 fn a_closed_pool_fails_what_waits_and_what_comes() {
     let pool = pool(1);
     let lease = spend(&pool);
-    let waiting = pool.run(1, |_, _| ());
+    let waiting = pool.run(1, Haste::Soon, |_, _| ());
     pool.close();
     assert!(waiting.blocking_recv().is_err());
-    assert!(pool.run(1, |_, _| ()).blocking_recv().is_err());
+    assert!(pool.run(1, Haste::Soon, |_, _| ()).blocking_recv().is_err());
     drop(lease);
+}
+
+#[test]
+fn who_rests_is_passed_and_comes_when_the_rest_is_over() {
+    let pool = pool(1);
+    let long = Instant::now() + std::time::Duration::from_secs(3600);
+    pool.state.lock().turns.next = long;
+    let mut turn = pool.run(1, Haste::Rested, |_, _| ());
+    for _ in 0..3 {
+        pool.run(1, Haste::Soon, |_, _| ()).blocking_recv().unwrap();
+    }
+    assert_eq!(turn.try_recv().err(), Some(oneshot::error::TryRecvError::Empty));
+    pool.state.lock().turns.next = Instant::now();
+    pool.changed.notify_one();
+    turn.blocking_recv().unwrap();
+    pool.close();
+}
+
+#[test]
+fn a_turn_beside_a_commit_is_followed_by_a_rest() {
+    let pool = pool(1);
+    // A job that comes behind another sees what that one left.
+    let next = |_: ()| {
+        let state = pool.clone();
+        pool.run(1, Haste::Soon, move |_, _| state.state.lock().turns.next).blocking_recv().unwrap()
+    };
+    pool.run(1, Haste::Rested, |_, _| ()).blocking_recv().unwrap();
+    let unhurried = next(());
+    assert!(unhurried <= Instant::now());
+    pool.queue.pace.begin();
+    let began = Instant::now();
+    let pause = std::time::Duration::from_millis(1);
+    pool.run(1, Haste::Rested, move |_, _| thread::sleep(pause)).blocking_recv().unwrap();
+    assert!(next(()) >= began + pause * (1 + pool.rests));
+    pool.close();
 }
