@@ -40,6 +40,11 @@ def without_cursors(lines: bytes) -> list[dict]:
     return messages
 
 
+def untrimmed(messages: list[dict]) -> list[dict]:
+    """Those of topics that no option bounds."""
+    return [message for message in messages if message["topic"].startswith("kept/")]
+
+
 def was_heard(fault: str, promised: Ledger) -> bool:
     """What no client was ever told of, and only a sound copy of the store taught, may be gone without a word."""
     cursor = fault.partition(" at ")[2].partition(" ")[0]
@@ -82,8 +87,14 @@ class LogTools(FaultTest):
             with Broker(data) as broker:
                 log = read_all(broker.http)
                 self.assertEqual(ledger.faults(log), [])
-                self.assertEqual(figures["messages"], len(log))
-                self.assertEqual([json.loads(line) for line in export.stdout.splitlines()], log)
+                exported = [json.loads(line) for line in export.stdout.splitlines()]
+                if not clean:
+                    # The broker goes on with what retention and compaction had yet to do when it was killed.
+                    self.assertGreaterEqual(figures["messages"], len(log))
+                    log, exported = untrimmed(log), untrimmed(exported)
+                else:
+                    self.assertEqual(figures["messages"], len(log))
+                self.assertEqual(exported, log)
                 topics = broker.http.get("/topics?limit=1000").json["topics"]
                 self.assertEqual(figures["topics"], len(topics))
 
