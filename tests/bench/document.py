@@ -29,6 +29,8 @@ class Run:
     scale: Scale
     # Every peer was asked for, at full length.
     everything: bool
+    # How many rounds are in it.
+    rounds: int = 0
     minutes: float = 0
     # Cores that others kept busy.
     neighbours: float = 0
@@ -149,6 +151,15 @@ def text(run: Run, results: Results, present: list[Peer], drawn: set[str]) -> st
                 for what in ["receipt", "delivery"] for name in ["p50", "p99", "p99.9"]
             ],
         ),
+        _section(
+            results, drawn, "single", "What a publish takes beside the disk",
+            "`tailwire bench publish`, 128-byte messages, beside what the disk alone takes in the same round. CPU is the "
+            "server's, per message.",
+            [
+                Column("p50, ms", "p50_ms"), Column("p99, ms", "p99_ms"),
+                Column("messages/s", "per_s"), Column("µs CPU a message", "cpu_us"),
+            ],
+        ),
         _method(run, results),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -156,7 +167,7 @@ def text(run: Run, results: Results, present: list[Peer], drawn: set[str]) -> st
 
 def _opening(run: Run, results: Results) -> str:
     scale = run.scale
-    rounds = "one round" if scale.rounds == 1 else f"{scale.rounds} rounds, of which each figure is the median"
+    rounds = "one round" if run.rounds == 1 else f"{run.rounds} rounds, of which each figure is the median"
     lines = [
         f"What it costs to deliver, to publish, and to read again, on one machine, over loopback: {rounds}, "
         f"{scale.seconds:g} s a measurement, {run.minutes:.0f} min in all. Measured on {run.when:%Y-%m-%d at %H:%M} UTC at revision {run.revision}.",

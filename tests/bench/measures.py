@@ -1,5 +1,7 @@
 """What is measured of a server: each function starts one, loads it, and adds its figures to the results."""
 
+import os
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,8 @@ SETTLE_S = 1
 IN_FLIGHT = 16
 REPLAY_CLIENTS = 10
 REPLAY_S_MAX = 30
+# Of which the disk's own time is told.
+APPENDS = 1000
 # Connections and publishes under way on each.
 OUTSTANDING = {"16": (16, 1), "256": (256, 1), "pipelined": (4, 64)}
 
@@ -35,7 +39,7 @@ class Scale:
 
 
 FULL = Scale(
-    rounds=3, seconds=8, subscribers=1000, idle=5000, replayed=10_000,
+    rounds=3, seconds=5, subscribers=1000, idle=5000, replayed=10_000,
     growth_subscribers=[10, 100, 1000, 10_000],
     growth_sizes=[64, 256, 1024, 4096, 16_384, 65_536],
     growth_topics=[1, 100, 10_000, 100_000, 1_000_000],
@@ -199,12 +203,26 @@ def alone(bench: Bench, peer: Peer) -> None:
             bench.results.add(
                 "stored", row, cpu_us=got["server_cpu_us_per_message"], per_s=got["reads_per_s"],
             )
-    row = "100 messages/s to 10 subscribers, WebSocket"
-    got = _bench(bench, peer, "latency", row, ["latency", "--rate", "100", "--subscribers", "10"])
-    bench.results.add("latency", row, **{
-        f"{what}_{name.replace('.', '')}_ms": got[f"{what}_us"][name] / 1e3
-        for what in ["receipt", "delivery"] for name in ["p50", "p99", "p99.9"]
-    })
+    for rate, subscribers in [(100, 10), (10, 1000)]:
+        row = f"{rate} messages/s to {subscribers:,} subscribers, WebSocket"
+        got = _bench(bench, peer, "latency", row, ["latency", "--rate", str(rate), "--subscribers", str(subscribers)])
+        bench.results.add("latency", row, **{
+            f"{what}_{name.replace('.', '')}_ms": got[f"{what}_us"][name] / 1e3
+            for what in ["receipt", "delivery"] for name in ["p50", "p99", "p99.9"]
+        })
+    bare = sorted(_appends(bench.data))
+    bench.results.add("single", "the disk: an append of 128 bytes and `fdatasync`", **_percentiles(
+        {"p50": bare[len(bare) // 2] * 1e6, "p99": bare[len(bare) * 99 // 100] * 1e6}))
+    for row, more in [
+        ("Tailwire, POST, one at a time", []),
+        ("Tailwire, WebSocket, one at a time", ["--transport", "ws"]),
+        ("Tailwire, POST, NDJSON batches of 100 over 4 connections", ["--batch", "100", "--connections", "4"]),
+    ]:
+        got = _bench(bench, peer, "single", row, ["publish", *more])
+        bench.results.add(
+            "single", row, **_percentiles(got["latency_us"]), cpu_us=got["server_cpu_us_per_message"],
+            per_s=got["messages_per_s"],
+        )
     row = "2,000 messages/s over 100 topics with 10 subscribers each"
     got = _bench(bench, peer, "many", row, [
         "fanout", "--topics", "100", "--subscribers", "1000", "--rate", "2000", "--in-flight", "64",
@@ -213,6 +231,22 @@ def alone(bench: Bench, peer: Peer) -> None:
         "many", row, published_per_s=got["messages"] / bench.scale.seconds, per_s=got["deliveries_per_s"],
         cpu_us=got["server_cpu_us_per_delivery"], p99_ms=got["latency_us"]["p99"] / 1e3,
     )
+
+
+def _appends(folder: Path) -> list[float]:
+    """What the disk alone takes, in seconds: the least that an acknowledged publish can."""
+    times = []
+    with tempfile.NamedTemporaryFile(dir=folder, buffering=0) as file:
+        for _ in range(APPENDS):
+            began = time.perf_counter()
+            file.write(bytes(128))
+            os.fdatasync(file.fileno())
+            times.append(time.perf_counter() - began)
+    return times
+
+
+def _percentiles(us: dict[str, float]) -> dict[str, float]:
+    return {"p50_ms": us["p50"] / 1e3, "p99_ms": us["p99"] / 1e3}
 
 
 def _bench(bench: Bench, peer: Peer, table: str, row: str, arguments: list[str]) -> dict:

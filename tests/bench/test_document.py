@@ -14,7 +14,7 @@ from results import Results
 def run(**changes) -> Run:
     told = {
         "when": datetime(2026, 1, 2, tzinfo=timezone.utc), "revision": "abc", "machine": [("cores", "2")],
-        "scale": FULL, "everything": True,
+        "scale": FULL, "everything": True, "rounds": 3,
     }
     return Run(**(told | changes))
 
