@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import time
+from collections.abc import Callable
 
 from broker import Broker
 from ledger import Ledger
@@ -50,10 +51,7 @@ class FullDisk(FaultTest):
             self._take_rest()
             self.assertEqual(self._try(broker), "507 storage-full")
             self.filler.unlink()
-            end = time.monotonic() + RESUME_S_MAX
-            while (answer := self._try(broker)) != "201":
-                self.assertLess(time.monotonic(), end, answer)
-                time.sleep(0.05)
+            self._eventually(lambda: self._try(broker) == "201")
             self.assertEqual(broker.http.get("/readyz").status, 200)
             broker.kill()
         with Broker(self.data) as broker:
@@ -73,6 +71,36 @@ class FullDisk(FaultTest):
             self._fill(broker)
             answer = broker.http.request("DELETE", "/topics/kept/large")
             self.assertEqual(answer.status, 204, answer.body)
+
+    def test_what_would_free_room_waits_for_it_and_goes_on_by_itself(self) -> None:
+        """Retention and DELETE write, too; on a disk without any room they must not be what breaks the log."""
+        with Broker(self.data) as broker:
+            options = broker.http.request("PUT", "/options/aged/**", b'{"max_age":1}', {"content-type": "application/json"})
+            self.assertEqual(options.status, 200, options.body)
+            for number in range(50):
+                publish(self, broker.http, self.ledger, f"kept/{number}")
+                posted = broker.http.request("POST", f"/topics/aged/{number}", b"x", {"content-type": "text/plain"})
+                self.assertEqual(posted.status, 201, posted.body)
+            self._take_rest()
+            self.assertEqual(broker.http.get("/readyz").json["status"], "storage-full")
+            for number in range(50):
+                answer = broker.http.request("DELETE", f"/topics/kept/{number}")
+                self.assertEqual(f"{answer.status} {answer.code}", "507 storage-full")
+            # Long enough for what has an age of a second to be due.
+            time.sleep(2.5)
+            self.assertEqual(self._try(broker), "507 storage-full")
+            self.filler.unlink()
+            self._eventually(lambda: self._try(broker) == "201")
+            # All of them are trimmed: reading from the beginning finds nothing.
+            self._eventually(lambda: b'"data":"x"' not in broker.http.get("/topics/aged/**?last=100").body)
+            self.assertEqual(broker.http.get("/readyz").status, 200)
+            self.assertEqual(broker.http.request("DELETE", "/topics/kept/7").status, 204)
+
+    def _eventually(self, holds: Callable[[], bool]) -> None:
+        end = time.monotonic() + RESUME_S_MAX
+        while not holds():
+            self.assertLess(time.monotonic(), end)
+            time.sleep(0.05)
 
     def test_a_start_on_a_disk_without_any_room(self) -> None:
         """It starts, to read, by means of its ballast; and makes that anew once there is room."""

@@ -416,9 +416,14 @@ impl Broker {
         self.0.log.stats()
     }
 
-    /// Whether the log took the last commit.
+    /// Whether the log takes what it is given, as far as the last commit tells.
     pub fn is_writable(&self) -> bool {
         self.0.health.is_good()
+    }
+
+    /// Whether the disk has no room for another message.
+    pub fn is_full(&self) -> bool {
+        self.0.log.is_full()
     }
 
     /// Whether the broker is going away.

@@ -200,19 +200,43 @@ pub struct Committer {
 /// Under steady load the log is tidied a step every so many commits.
 const COMMITS_PER_TIDY: usize = 64;
 
-/// Whether the last commit went through.
-#[derive(Debug)]
-pub(crate) struct Health(AtomicBool);
-
-impl Default for Health {
-    fn default() -> Self {
-        Self(AtomicBool::new(true))
-    }
+/// Whether the log takes what it is given.
+#[derive(Debug, Default)]
+pub(crate) struct Health {
+    has_failed: AtomicBool,
+    /// What the operator was told last, until something goes through.
+    told: Mutex<Option<LogError>>,
 }
 
 impl Health {
     pub(crate) fn is_good(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        !self.has_failed.load(Ordering::Relaxed)
+    }
+
+    fn recovered(&self) {
+        self.has_failed.store(false, Ordering::Relaxed);
+        *self.told.lock() = None;
+    }
+
+    /// Tells the operator what happened, once for as long as it is the same, and what it means to the client.
+    fn failed(&self, error: &LogError) -> WriteError {
+        let (meaning, fails) = match error {
+            // These two are about what was asked; there is always room for less.
+            LogError::Full => (WriteError::Full, false),
+            LogError::TooManyOptions(_) => return WriteError::TooManyOptions,
+            LogError::Closed => return WriteError::Draining,
+            LogError::Unknown(_) => (WriteError::Unknown, true),
+            LogError::Failed(_) | LogError::Corrupt(_) => (WriteError::Failed, true),
+        };
+        if fails {
+            self.has_failed.store(true, Ordering::Relaxed);
+        }
+        let mut told = self.told.lock();
+        if told.as_ref() != Some(error) {
+            tracing::error!(%error, "the log could not be written");
+            *told = Some(error.clone());
+        }
+        meaning
     }
 }
 
@@ -227,7 +251,7 @@ impl Committer {
         self.queue.pace.begin();
         let pending = self.append(batch);
         let committed = self.log.commit().map_err(|error| {
-            report(&error);
+            self.health.failed(&error);
             WriteError::Unknown
         });
         self.metrics.commits.inc();
@@ -235,8 +259,9 @@ impl Committer {
         if committed.is_ok() {
             self.count(&pending);
         }
-        let refused = pending.iter().any(Pending::is_refused);
-        self.health.0.store(committed.is_ok() && !refused, Ordering::Relaxed);
+        if committed.is_ok() && !pending.iter().any(Pending::is_refused) {
+            self.health.recovered();
+        }
         for write in pending {
             write.answer(committed.err());
         }
@@ -270,7 +295,7 @@ impl Committer {
     pub(crate) fn tidy(&mut self) {
         self.commits_untidied = 0;
         let again_ms = self.log.tidy((self.clock.now)()).unwrap_or_else(|error| {
-            report(&error);
+            self.health.failed(&error);
             Some(RETENTION_EVERY_MS)
         });
         self.tidy_at = again_ms.map(|ms| Instant::now() + Duration::from_millis(ms));
@@ -290,7 +315,7 @@ impl Committer {
                         Change::Delete(topic) => self.log.trim(&topic, TrimReason::Deleted),
                         Change::Options(term, options) => self.log.set_options(&term, options),
                     };
-                    let result = result.map_err(|error| report(&error));
+                    let result = result.map_err(|error| self.health.failed(&error));
                     pending.push(Pending::Change { result, reply });
                 }
             }
@@ -312,7 +337,7 @@ impl Committer {
         let (groups, replies): (Vec<Group>, Vec<PublishReply>) = publishes.into_iter().unzip();
         let results: Vec<WriteResult> = match self.log.append(groups, now) {
             Ok(results) => results.into_iter().map(Ok).collect(),
-            Err(error) => vec![Err(report(&error)); replies.len()],
+            Err(error) => vec![Err(self.health.failed(&error)); replies.len()],
         };
         let answers = results.into_iter().zip(bytes).zip(replies);
         pending.extend(answers.map(|((result, bytes), reply)| Pending::Publish { result, bytes, reply }));
@@ -349,12 +374,11 @@ enum Pending {
 
 impl Pending {
     /// Whether the log would not take it.
-    fn is_refused(&self) -> bool {
-        let error = match self {
-            Self::Publish { result, .. } => result.as_ref().err(),
-            Self::Change { result, .. } => result.as_ref().err(),
-        };
-        error.is_some_and(|error| *error != WriteError::TooManyOptions)
+    const fn is_refused(&self) -> bool {
+        match self {
+            Self::Publish { result, .. } => result.is_err(),
+            Self::Change { result, .. } => result.is_err(),
+        }
     }
 
     /// Answers after the commit. A client that went away meanwhile has its message in the log all the same.
@@ -375,20 +399,6 @@ const fn outcome(done: Appended, failed: Option<WriteError>) -> WriteResult {
     match (done, failed) {
         (Appended::Stored(_) | Appended::Replayed(_), Some(error)) => Err(error),
         (done, _) => Ok(done),
-    }
-}
-
-/// Says what happened in the log of the operator, and what it means to the client.
-fn report(error: &LogError) -> WriteError {
-    if !matches!(error, LogError::Closed | LogError::TooManyOptions(_)) {
-        tracing::error!(%error, "the log could not be written");
-    }
-    match error {
-        LogError::Full => WriteError::Full,
-        LogError::Unknown(_) => WriteError::Unknown,
-        LogError::Closed => WriteError::Draining,
-        LogError::TooManyOptions(_) => WriteError::TooManyOptions,
-        LogError::Failed(_) | LogError::Corrupt(_) => WriteError::Failed,
     }
 }
 

@@ -88,12 +88,18 @@ pub trait Log: Send + Sync + 'static {
     /// Figures of the store.
     fn stats(&self) -> LogStats;
 
+    /// Whether the disk has no room for another message.
+    fn is_full(&self) -> bool {
+        false
+    }
+
     /// Does a bounded step of what need not be done within a commit: carries out retention, removes what is dead, makes
     /// durable what was committed as relaxed. Returns after how many milliseconds it wants to be called again, even if
     /// nothing is committed until then: 0 when more is left to do, `None` when nothing is due.
     ///
     /// # Errors
-    /// When the store fails; nothing that is alive is touched.
+    /// When the store failed, and takes no more; nothing that is alive is touched. What it can only not read or not do
+    /// for now it tells the operator, and tries again.
     fn tidy(&self, now: Timestamp) -> Result<Option<u64>, LogError>;
 
     /// Commits, and closes in good order: the next opening is a clean one. Appends fail from here on.

@@ -43,11 +43,17 @@ pub(super) enum StartError {
 }
 
 /// What the operator can do about a log that can't be opened.
-const fn open_advice(error: &tailwire_storage::OpenError) -> &'static str {
+fn open_advice(error: &tailwire_storage::OpenError) -> &'static str {
+    use tailwire_storage::OpenError::{Corrupt, Io, Short};
     match error {
-        tailwire_storage::OpenError::Short(_) => {
-            "; restore a backup, or start once with --accept-loss to go on with what is left"
+        Short(_) => {
+            "; look first, with `tailwire log check`; then restore a backup, mend it with `tailwire log repair`, \
+             or start once with --accept-loss to go on with what is left"
         }
+        Corrupt(_) => {
+            "; `tailwire log check` tells what is wrong, `tailwire log repair` saves what can be read"
+        }
+        Io(why) if why.contains("No space left") => "; opening a log writes some MB: make room",
         _ => "",
     }
 }

@@ -36,6 +36,8 @@ pub(super) struct Writer {
     pub(super) unsynced: Option<Instant>,
     /// Bytes that were written since the engine's file was last cleaned.
     pub(super) uncleaned: u64,
+    /// What could not be tidied when that was last tried.
+    pub(super) complaint: Option<String>,
     /// Topics of which the store knows that messages of theirs are not in it.
     pub(super) volatile: HashSet<Topic>,
 }
@@ -59,11 +61,24 @@ impl Writer {
     /// Remembers a failure, also for the next opening: what the kernel shows of the store may not be on the disk.
     fn fail(&mut self, error: &LogError) -> LogError {
         tracing::error!(%error, "a commit failed; the log takes no more messages until it is opened again");
-        self.state = State::Failed(error.to_string());
+        let why = match error {
+            LogError::Failed(why) | LogError::Unknown(why) => why.clone(),
+            other => other.to_string(),
+        };
+        self.state = State::Failed(why.clone());
         if let Err(error) = self.watermark.write(&Mark { in_doubt: true, ..self.synced }) {
             tracing::error!(%error, "nor could that be written down");
         }
-        LogError::Unknown(error.to_string())
+        LogError::Unknown(why)
+    }
+
+    /// Tells the operator what could not be done, once for as long as it is the same.
+    pub(super) fn complain(&mut self, error: &LogError) {
+        let why = error.to_string();
+        if self.complaint.as_ref() != Some(&why) {
+            tracing::error!(%error, "the log could not be tidied");
+            self.complaint = Some(why);
+        }
     }
 }
 

@@ -98,6 +98,7 @@ impl SledLog {
             synced: mark,
             unsynced: None,
             uncleaned: 0,
+            complaint: None,
             volatile: HashSet::new(),
         };
         let clean = epochs.current().opening != Opening::Unclean;
@@ -162,6 +163,9 @@ impl Log for SledLog {
     fn trim(&self, topic: &Topic, reason: TrimReason) -> Result<(), LogError> {
         let mut writer = self.writer.lock();
         writer.check()?;
+        if !self.store.has_room_to_tidy() {
+            return Err(LogError::Full);
+        }
         writer.batch.trim(topic, reason, &self.index.read());
         Ok(())
     }
@@ -173,6 +177,9 @@ impl Log for SledLog {
     fn set_options(&self, term: &Term, options: Options) -> Result<(), LogError> {
         let mut writer = self.writer.lock();
         writer.check()?;
+        if !self.store.has_room_to_tidy() {
+            return Err(LogError::Full);
+        }
         writer.batch.set_options(term, options)
     }
 
@@ -238,6 +245,10 @@ impl Log for SledLog {
             bytes: index.bytes() + volatile_bytes,
             disk_bytes: self.store.db.size_on_disk().unwrap_or(0),
         }
+    }
+
+    fn is_full(&self) -> bool {
+        !self.store.has_room(0)
     }
 
     fn tidy(&self, now: Timestamp) -> Result<Option<u64>, LogError> {

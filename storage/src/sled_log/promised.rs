@@ -63,6 +63,10 @@ pub(super) fn check_whole(
             Err(OpenError::Short("its watermark is missing, so that nobody knows whether it is whole".into()))
         }
         Some(mark) if mark.commits <= 1 && commits == 0 => Ok(()),
+        Some(mark) if mark.id != id && commits == 0 => Err(OpenError::Short(format!(
+            "the engine finds nothing in its files, and commit {} at position {} was acknowledged",
+            mark.commits, mark.newest.0,
+        ))),
         Some(mark) if mark.id != id => Err(OpenError::Short("its watermark is of another log".into())),
         Some(mark) if commits < mark.commits || stored < mark.newest => Err(OpenError::Short(format!(
             "it ends with commit {commits} at position {}, and commit {} at position {} was acknowledged",
@@ -72,8 +76,8 @@ pub(super) fn check_whole(
     }
 }
 
-/// Notes for every topic how far messages were acknowledged that are not there any more, where that is known, and returns
-/// it: whoever has not seen them is told, wherever their cursor stands.
+/// Notes for every topic how far messages may have been acknowledged that are not there any more, and returns it: whoever
+/// has not seen them is told, wherever their cursor stands. Where nobody knows what was acknowledged, that is all of it.
 pub(super) fn accept_loss(
     store: &Store,
     promised: Promised,
@@ -81,14 +85,20 @@ pub(super) fn accept_loss(
     stored: Position,
 ) -> Result<Position, OpenError> {
     let upto = match promised {
-        Ok(Some(mark)) if mark.id == id && mark.newest > stored => mark.newest,
-        _ => return Ok(Position::ZERO),
+        Ok(Some(mark)) if mark.id == id && mark.newest <= stored => return Ok(Position::ZERO),
+        Ok(Some(mark)) if mark.id == id => {
+            let (from, to) = (stored.next().0, mark.newest.0);
+            tracing::warn!(from, to, "messages that were acknowledged are lost, as was accepted");
+            mark.newest
+        }
+        _ => {
+            tracing::warn!(
+                newest = stored.0,
+                "nobody knows which messages were acknowledged and are lost, as was accepted"
+            );
+            stored
+        }
     };
-    tracing::warn!(
-        from = stored.next().0,
-        to = upto.0,
-        "messages that were acknowledged are lost, as was accepted"
-    );
     store.volatile.insert(EVERY_TOPIC, put_lost(EVERY_TOPIC, upto)).map_err(failed)?;
     Ok(upto)
 }

@@ -50,6 +50,8 @@ const CHANGES_PER_PAGE: u64 = 11;
 /// Room that the disk must have beyond what a commit brings. The engine does not recover from a full disk without
 /// being opened again, so the log stops first, with enough left to trim, tidy and close.
 const RESERVE_BYTES: u64 = 32 << 20;
+/// Of that, what others must have left for the log to trim and to tidy: both write before they give anything back.
+const TIDY_BYTES: u64 = 8 << 20;
 /// The engine writes a message more than once: as it comes, and again with its page.
 const WRITE_FACTOR: u64 = 4;
 
@@ -122,6 +124,11 @@ impl Store {
     /// Whether the disk has room for `bytes` more of messages. An unknown answer is yes: then the commit will tell.
     pub(crate) fn has_room(&self, bytes: usize) -> bool {
         fs2::available_space(&self.dir).map_or(true, |available| suffices(available, bytes as u64))
+    }
+
+    /// Whether the disk has room for what frees room in the end: trims, options, and what tidying writes.
+    pub(crate) fn has_room_to_tidy(&self) -> bool {
+        fs2::available_space(&self.dir).map_or(true, |available| available >= TIDY_BYTES)
     }
 
     /// Writes a commit; durable only after [`Store::sync`]. Returns the newest position that is stored with it. The engine
@@ -395,6 +402,7 @@ pub(crate) fn corrupt(what: &str, position: Position, Damage(damage): Damage) ->
 pub(crate) fn failed(error: sled::Error) -> LogError {
     match error {
         sled::Error::Corruption { .. } => LogError::Corrupt(NOT_AS_WRITTEN.into()),
+        sled::Error::Io(error) => LogError::Failed(error.to_string()),
         other => LogError::Failed(other.to_string()),
     }
 }

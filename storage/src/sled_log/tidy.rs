@@ -12,7 +12,7 @@ use super::{
     chunk::Chunk,
     commit::{State, Writer},
     record::Content,
-    store::{corrupt, failed},
+    store::{corrupt, failed, guarded},
     values::key_span,
 };
 use crate::{
@@ -41,21 +41,43 @@ impl SledLog {
         let mut writer = self.writer.lock();
         match &writer.state {
             State::Open => {}
-            // A closed log stays as it was closed.
-            State::Closed => return Ok(None),
-            State::Failed(why) => return Err(LogError::Failed(why.clone())),
+            // A closed log stays as it was closed, and one that failed as it failed.
+            State::Closed | State::Failed(_) => return Ok(None),
+        }
+        // First what was promised within a time, before anything that can't be done stands in its way.
+        let flushed = self.flush(&mut writer)?;
+        if !self.store.has_room_to_tidy() {
+            return Ok(Some(flushed.map_or(RETENTION_EVERY_MS, |ms| ms.min(RETENTION_EVERY_MS))));
         }
         self.ballast.keep();
         let time = writer.batch.time(now);
-        let retained = self.retain(&mut writer, time)?;
-        let ring = self.tidy_ring(time);
-        let compacted = self.compact(&mut writer)?;
-        let buried = self.bury_step(&mut writer)?;
-        let expired = self.expire_keys(time)?;
-        let behind = self.write_behind_step(&writer)?.then_some(0);
-        let cleaned = self.clean(&mut writer)?;
-        let flushed = self.flush(&mut writer)?;
-        Ok([retained, ring, compacted, buried, expired, behind, cleaned, flushed].into_iter().flatten().min())
+        // Each by itself: where one page is damaged, what needs it waits, and nothing else.
+        let steps = [
+            guarded(|| self.retain(&mut writer, time)),
+            Ok(self.tidy_ring(time)),
+            guarded(|| self.compact(&mut writer)),
+            guarded(|| self.bury_step(&mut writer)),
+            guarded(|| self.expire_keys(time)),
+            guarded(|| self.write_behind_step(&writer)).map(|more| more.then_some(0)),
+            guarded(|| self.clean(&mut writer)),
+            self.flush(&mut writer),
+        ];
+        if let State::Failed(why) = &writer.state {
+            return Err(LogError::Failed(why.clone()));
+        }
+        let mut complained = false;
+        let mut due = |step: Result<Option<u64>, LogError>| {
+            step.unwrap_or_else(|error| {
+                complained = true;
+                writer.complain(&error);
+                Some(RETENTION_EVERY_MS)
+            })
+        };
+        let next = steps.into_iter().filter_map(&mut due).min();
+        if !complained {
+            writer.complaint = None;
+        }
+        Ok(next)
     }
 
     /// Trims what retention finds.

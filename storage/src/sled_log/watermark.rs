@@ -134,7 +134,11 @@ fn newest(file: &File) -> io::Result<Result<(Mark, u64), Damage>> {
         take(bytes).map(|mark| (mark, slot))
     });
     Ok(match found {
-        [Ok(a), Ok(b)] => Ok(if a.0.commits >= b.0.commits { a } else { b }),
+        // A doubt is written beside the mark that it is about, with the same number.
+        [Ok(a), Ok(b)] => {
+            let order = |(mark, _): &(Mark, u64)| (mark.commits, mark.in_doubt);
+            Ok(if order(&a) >= order(&b) { a } else { b })
+        }
         [Ok(found), Err(_)] | [Err(_), Ok(found)] => Ok(found),
         [Err(damage), Err(_)] => Err(damage),
     })
@@ -191,6 +195,21 @@ mod tests {
         drop(own);
         Watermark::begin(dir.path(), &mark(6)).unwrap();
         assert_eq!(find(dir.path()), Ok(Some(mark(6))));
+    }
+
+    #[test]
+    fn a_doubt_is_found_in_either_slot() {
+        for syncs in 0..2 {
+            let dir = tempfile::tempdir().unwrap();
+            let mut own = Watermark::begin(dir.path(), &mark(1)).unwrap();
+            for _ in 0..syncs {
+                own.sync().unwrap();
+            }
+            own.write(&mark(2)).unwrap();
+            own.sync().unwrap();
+            own.write(&Mark { in_doubt: true, ..mark(2) }).unwrap();
+            assert_eq!(find(dir.path()).map(|mark| mark.map(|mark| mark.in_doubt)), Ok(Some(true)));
+        }
     }
 
     #[test]

@@ -71,6 +71,9 @@ pub(crate) async fn readyz(State(app): State<Arc<App>>) -> Response<Body> {
     if !app.broker.is_writable() {
         return status(StatusCode::SERVICE_UNAVAILABLE, "storage-failed");
     }
+    if app.broker.is_full() {
+        return status(StatusCode::SERVICE_UNAVAILABLE, "storage-full");
+    }
     status(StatusCode::OK, "ready")
 }
 

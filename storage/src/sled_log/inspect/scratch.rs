@@ -1,5 +1,7 @@
 //! The lock of a log that is looked at, and the copy of its files that the engine gets instead of them.
 
+#[cfg(unix)]
+use std::{fs::Permissions, os::unix::fs::PermissionsExt};
 use std::{
     fs::{self, File},
     io,
@@ -90,6 +92,9 @@ fn copy_below(from: &Path, to: &Path) -> Result<(), InspectError> {
             copy_below(&path, &target)?;
         } else if entry.file_name() != ballast::NAME {
             fs::copy(&path, &target).map_err(io_error(&path))?;
+            // The engine writes when it opens files, also where the log's own are only to be read.
+            #[cfg(unix)]
+            fs::set_permissions(&target, Permissions::from_mode(0o600)).map_err(io_error(&target))?;
         }
     }
     Ok(())
