@@ -65,5 +65,5 @@ export function onAbort(signal: Signal, run: () => void): () => void {
 /** Why something is given up that has been in its phase for so long. */
 export function lateness(phase: number, ms: number): string {
   const why = ["no answer", "it opened, but lines are held back: none", "no sign of life"];
-  return `${why[phase]} came within ${Math.round(ms / 1000)} s`;
+  return `${why[phase]} came within ${ms / 1000} s`;
 }
