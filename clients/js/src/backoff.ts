@@ -52,7 +52,7 @@ export async function sleep(clock: Clock, ms: number, signal?: Signal): Promise<
 
 /** What `throwIfAborted` does, which React Native's signals don't have; nor do they have reasons. */
 export function throwIfAborted(signal: Signal): void {
-  if (signal?.aborted) throw (signal as AbortSignal).reason ?? new ClosedError("closed", "It was closed");
+  if (signal?.aborted) throw (signal as AbortSignal).reason ?? new ClosedError("closed", "it was closed");
 }
 
 /** At once, if it is aborted already. Returns the function that forgets about it. */

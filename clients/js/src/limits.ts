@@ -55,7 +55,7 @@ export const token_early = 30_000;
 /** A source of tokens may have to refresh a session over a bad network. What takes longer than this has hung. */
 export const token = 30_000;
 /** After a source failed, or gave the same token again, it is left alone for so long, however many ask. */
-export const token_pause = 5_000;
+export const token_pause = 3_000;
 /** What worked an hour ago may not be true of the network of now. */
 export const memory = 3_600_000;
 /** A timer that fires this late means that the machine slept. Browsers let timers of pages in the background wait up to a minute. */

@@ -15,7 +15,7 @@ export function recall(around: Surroundings): Rung | undefined {
 
 export function remember(rung: Rung, around: Surroundings): void {
   try {
-    // What is remembered, and worked once more, was a second choice then; now it may be no more than a habit.
+    // What was tried first because it is remembered keeps its date: else a second choice would be remembered for ever.
     if (recall(around) !== rung) around.storage!.setItem(name(around), JSON.stringify([rung, around.clock.date()]));
   } catch {
     // None, full or forbidden: the next page starts from the top.

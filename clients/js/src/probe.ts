@@ -31,7 +31,7 @@ function probeOne(rung: Rung, topics: readonly string[], around: Surroundings): 
     const done = (why?: string): void => {
       clock.clearTimeout(timer);
       link.close();
-      resolve({ ok: !why, ms: clock.now() - since, why });
+      resolve({ ok: !why, ms: Math.round(clock.now() - since), why });
     };
     const late = limits.opening + limits.first_line;
     const timer = clock.setTimeout(() => done(lateness(phase, late)), late);

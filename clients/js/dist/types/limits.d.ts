@@ -55,7 +55,7 @@ export declare const token_early = 30000;
 /** A source of tokens may have to refresh a session over a bad network. What takes longer than this has hung. */
 export declare const token = 30000;
 /** After a source failed, or gave the same token again, it is left alone for so long, however many ask. */
-export declare const token_pause = 5000;
+export declare const token_pause = 3000;
 /** What worked an hour ago may not be true of the network of now. */
 export declare const memory = 3600000;
 /** A timer that fires this late means that the machine slept. Browsers let timers of pages in the background wait up to a minute. */

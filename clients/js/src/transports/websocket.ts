@@ -4,9 +4,9 @@ import { problemError, type Problem, type ProblemError } from "../errors.js";
 import { refused } from "../http.js";
 import { Kind } from "../ladder.js";
 import * as limits from "../limits.js";
+import type { Socket } from "../platform.js";
 import type { Feed } from "../subscription.js";
 import { parseLine, type Line } from "../wire.js";
-import type { Socket } from "../platform.js";
 import { baseOf, type Link, type Surroundings, type Tell } from "./link.js";
 
 interface Entry {
