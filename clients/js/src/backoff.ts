@@ -52,7 +52,7 @@ export async function sleep(clock: Clock, ms: number, signal?: Signal): Promise<
 
 /** What `throwIfAborted` does, which React Native's signals don't have; nor do they have reasons. */
 export function throwIfAborted(signal: Signal): void {
-  if (signal?.aborted) throw (signal as AbortSignal).reason ?? new ClosedError("closed", "It was closed");
+  if (signal?.aborted) throw (signal as AbortSignal).reason ?? new ClosedError("closed", "it was closed");
 }
 
 /** At once, if it is aborted already. Returns the function that forgets about it. */
@@ -65,5 +65,5 @@ export function onAbort(signal: Signal, run: () => void): () => void {
 /** Why something is given up that has been in its phase for so long. */
 export function lateness(phase: number, ms: number): string {
   const why = ["no answer", "it opened, but lines are held back: none", "no sign of life"];
-  return `${why[phase]} came within ${Math.round(ms / 1000)} s`;
+  return `${why[phase]} came within ${ms / 1000} s`;
 }

@@ -13,7 +13,7 @@ export interface Page {
   retry_after_ms?: number;
 }
 
-export interface Http extends Pick<Tokens, "due" | "transport_time"> {
+export interface Http extends Pick<Tokens, "due" | "held"> {
   url(path: string): string;
   /** Does something with a token, if there are tokens; and once more with another, if the first was refused. */
   authorized<T>(signal: Signal, run: (token?: string) => Promise<T>): Promise<T>;
@@ -49,7 +49,7 @@ export function httpOf(base: URL, { fetch, clock }: Platform, source: TokenSourc
     }
   };
 
-  const { give, due, transport_time } = tokensOf(source, clock, within);
+  const { give, due, held } = tokensOf(source, clock, within);
 
   const authorized: Http["authorized"] = async (signal, run) => {
     // The source has a time limit of its own.
@@ -79,7 +79,7 @@ export function httpOf(base: URL, { fetch, clock }: Platform, source: TokenSourc
     const problem = (await response.json().catch(() => {})) as Problem | undefined;
     const value = response.headers.get("retry-after")!;
     // Seconds or a date (RFC 9110 §10.2.3).
-    const retry_after_ms = told(Number(value) * 1000 || Date.parse(value) - clock.now());
+    const retry_after_ms = told(Number(value) * 1000 || Date.parse(value) - clock.date());
     throw problemError({ code: "http", retry_after_ms, ...problem, status: response.status });
   };
 
@@ -88,9 +88,9 @@ export function httpOf(base: URL, { fetch, clock }: Platform, source: TokenSourc
     within,
     authorized,
     due,
-    transport_time,
+    held,
     answered: (path, init) => authorized(init.signal, (token) => answer(path, init, token)),
-    whole: (path, { signal, ...init }, timeout = limits.request) =>
+    whole: (path, { signal, ...init }, timeout = limits.answer) =>
       authorized(signal, (token) => within(timeout, signal, async (ended) => (await answer(path, { ...init, signal: ended }, token)).json())),
   };
 }

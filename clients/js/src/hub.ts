@@ -7,7 +7,7 @@ import { httpOf } from "./http.js";
 import { Kind, ladderOf, type LadderEvent, type Rung, type State } from "./ladder.js";
 import * as limits from "./limits.js";
 import { recall, remember } from "./memory.js";
-import { defaultPlatform, type Platform } from "./platform.js";
+import type { Platform } from "./platform.js";
 import { probe, type Probe } from "./probe.js";
 import { publish, type PublishOptions, type Receipt } from "./publish.js";
 import { feedOf, type Feed, type Start, type SubscribeOptions, type Subscription } from "./subscription.js";
@@ -28,7 +28,7 @@ export interface ConnectOptions extends Partial<Platform> {
 }
 
 /** Makes a hub for an address out of others, each with a connection of its own; `events` is for what it tells. */
-export type Tabs = (connect: (options: ConnectOptions) => Hub, url: string, options: ConnectOptions & Platform, events: Emitter<HubEvents>) => Hub;
+export type Tabs = (connect: (options: ConnectOptions & Platform) => Hub, url: string, options: ConnectOptions & Platform, events: Emitter<HubEvents>) => Hub;
 
 export interface TransportChange {
   /** Undefined at first. */
@@ -72,8 +72,7 @@ export interface Hub {
 }
 
 /** The hub that has a connection of its own. */
-export function directHub(base: URL, { token, transports, signal, ...parts }: ConnectOptions): Hub {
-  const platform: Platform = { ...defaultPlatform(), ...parts };
+export function directHub(base: URL, { token, transports, signal, ...platform }: ConnectOptions & Platform): Hub {
   const { clock, network } = platform;
   const life = lifeOf();
   const http = httpOf(base, platform, token, life);
@@ -104,7 +103,7 @@ export function directHub(base: URL, { token, transports, signal, ...parts }: Co
   });
   onAbort(life, network.listen((event) => {
     // Timers of a page in the background hardly run: look whether the connection is still there.
-    const lost = event !== "shown" || clock.now() - heard_at > limits.silence / 2;
+    const lost = event !== "shown" || clock.date() - heard_at > limits.silence / 2;
     if (lost) handle({ kind: event === "offline" ? Kind.Offline : Kind.Network });
   }));
   onAbort(life, onAbort(signal, close));
@@ -140,8 +139,11 @@ export function directHub(base: URL, { token, transports, signal, ...parts }: Co
   }
 
   async function page<T>(topic: string | readonly string[], { signal, ...query }: PageOptions = {}): Promise<Page<T>> {
-    const { messages, cursor, more } = await http.whole(streamPath([topic].flat(), query), { signal });
-    return { messages: messages.map(toMessage) as Message<T>[], cursor, more };
+    // What is no page at all fails within, where every error gets a class.
+    return http.within(limits.timer, signal, async () => {
+      const { messages, cursor, more } = await http.whole(streamPath([topic].flat(), query), { signal });
+      return { messages: messages.map(toMessage) as Message<T>[], cursor, more };
+    });
   }
 
   function close(): void {
@@ -158,13 +160,11 @@ export function directHub(base: URL, { token, transports, signal, ...parts }: Co
     for (const feed of feeds) if (feed.closed) feeds.delete(feed);
     if (syncing) return;
     syncing = true;
-    clock.setTimeout(() => {
-      syncing = false;
-      sync();
-    }, 0);
+    clock.setTimeout(sync, 0);
   }
 
   function sync(): void {
+    syncing = false;
     if (life.aborted) return;
     if (!feeds.size) return handle({ kind: Kind.Stop });
     const feeds_now = wanted();
@@ -177,7 +177,7 @@ export function directHub(base: URL, { token, transports, signal, ...parts }: Co
 
   function handle(event: LadderEvent): void {
     if (life.aborted) return;
-    ladder.handle(event, http.transport_time());
+    ladder.handle(event, clock.now(), http.held());
     // By a listener, meanwhile.
     if (life.aborted) return;
     if (carrier && !links.has(carrier.id)) {
@@ -195,7 +195,7 @@ export function directHub(base: URL, { token, transports, signal, ...parts }: Co
     if (life.aborted) return;
     const link = openLink(rung, wanted(), around, (event) => {
       if (!links.has(id)) return;
-      heard_at = clock.now();
+      heard_at = clock.date();
       if (event.kind === Kind.Changed) changed();
       else handle({ ...event, id });
     });
@@ -230,13 +230,16 @@ export function directHub(base: URL, { token, transports, signal, ...parts }: Co
   function arm(): void {
     const at = ladder.next_at;
     // A timer that comes too early does no harm: most deadlines move with every line.
-    if (at >= timer_at) return;
-    clock.clearTimeout(timer);
-    timer_at = at;
-    timer = clock.setTimeout(() => {
-      const late = http.transport_time() - timer_at;
-      timer_at = Infinity;
-      handle({ kind: late > limits.slept ? Kind.Network : Kind.Tick });
-    }, Math.max(0, at - http.transport_time()));
+    if (at < timer_at) {
+      clock.clearTimeout(timer);
+      timer_at = at;
+      const wait = at - clock.now();
+      // In some systems the other clock stands still while the machine sleeps.
+      const due = clock.date() + wait;
+      timer = clock.setTimeout(() => {
+        timer_at = Infinity;
+        handle({ kind: clock.date() - due > limits.slept ? Kind.Network : Kind.Tick });
+      }, wait);
+    }
   }
 }

@@ -72,12 +72,14 @@ export interface Ladder {
   readonly state: State;
   /** When the next `tick` is due. */
   readonly next_at: number;
-  handle(event: LadderEvent, now: number): void;
+  /** `held` is for how long, all in all, nothing could be opened for want of a token: it counts against no attempt. */
+  handle(event: LadderEvent, now: number, held: number): void;
 }
 
 export function ladderOf(rungs: readonly Rung[], base: number, random: () => number, orders: Orders): Ladder {
   /** When what is being handled happened. */
   let now = 0;
+  let held = 0;
   let wanted = false;
   let offline = false;
   /** All that is open, the carrier among them. */
@@ -88,8 +90,8 @@ export function ladderOf(rungs: readonly Rung[], base: number, random: () => num
   const blame: string[] = [];
   /** The rung that carried last. */
   let carried = -1;
-  let search_at = Infinity;
-  let renew_at = Infinity;
+  /** When to search for a carrier; if there is one, when to renew it. */
+  let open_at = Infinity;
   let climb_at = Infinity;
   let climb_step: number = limits.climb_first;
   let failures = 0;
@@ -108,20 +110,27 @@ export function ladderOf(rungs: readonly Rung[], base: number, random: () => num
     handle,
   };
 
-  function handle(event: LadderEvent, at: number): void {
+  function handle(event: LadderEvent, at: number, held_now: number): void {
     now = at;
+    const more = held_now - held;
+    held = held_now;
+    // The carrier has its token: its silence is its own.
+    for (const attempt of attempts) if (attempt.phase < 2) {
+      attempt.deadline += more;
+      attempt.race_at += more;
+    }
     if ("id" in event) {
       const attempt = event.id as Attempt;
       if (attempts.has(attempt)) of(attempt, event);
     } else if (event.kind === Kind.Start) {
       wanted = true;
-      if (!attempts.size && search_at === Infinity) search_at = now;
+      if (!attempts.size && open_at === Infinity) open_at = now;
     } else if (event.kind === Kind.Stop) {
       wanted = false;
       for (const attempt of attempts) close(attempt);
-      search_at = renew_at = climb_at = Infinity;
+      open_at = climb_at = Infinity;
     } else if (event.kind === Kind.Renew) {
-      renew_at = now;
+      open_at = now;
     } else if (event.kind !== Kind.Tick) {
       network(event.kind === Kind.Offline);
     }
@@ -151,14 +160,14 @@ export function ladderOf(rungs: readonly Rung[], base: number, random: () => num
     const all: Timer[] = [];
     for (const attempt of attempts) {
       all.push(
-        [attempt.deadline, () => ended(attempt, lateness(attempt.phase, now - attempt.since))],
+        [attempt.deadline, () => ended(attempt, lateness(attempt.phase, patience(attempt)))],
         [attempt.race_at, () => late(attempt)],
         [auditAt(attempt), () => audit(attempt)],
       );
     }
     if (!wanted || offline || beside()) return all;
-    if (!carrier) all.push([search_at, () => open(base, Purpose.Search)]);
-    else all.push([renew_at, () => open(carrier!.rung, Purpose.Renew)], [climb_at, () => open(0, Purpose.Climb)]);
+    all.push([open_at, () => (carrier ? open(carrier.rung, Purpose.Renew) : open(base, Purpose.Search))]);
+    if (carrier) all.push([climb_at, () => open(0, Purpose.Climb)]);
     return all;
   }
 
@@ -174,12 +183,11 @@ export function ladderOf(rungs: readonly Rung[], base: number, random: () => num
   }
 
   function open(rung: number, purpose: Purpose): void {
-    search_at = Infinity;
-    if (purpose === Purpose.Renew) renew_at = Infinity;
     if (purpose === Purpose.Climb) climb_at = Infinity;
+    else open_at = Infinity;
     const attempt: Attempt = {
       rung, purpose, phase: 0, since: now, line_at: now, heard: false, audit_after: limits.audit_first, below: rung + 1,
-      deadline: now + limits.open,
+      deadline: now + limits.opening,
       race_at: purpose === Purpose.Search ? now + limits.race : Infinity,
     };
     attempts.add(attempt);
@@ -199,6 +207,7 @@ export function ladderOf(rungs: readonly Rung[], base: number, random: () => num
     enter(attempt, 2);
     offline = false;
     carrier = attempt;
+    open_at = Infinity;
     orders.carry(attempt, rungs[rung]!, whyTo(rung));
     // What is still opening further up may yet win; the rest has lost.
     for (const other of attempts) if (other !== attempt && (other === before || other.rung >= rung)) close(other);
@@ -221,10 +230,9 @@ export function ladderOf(rungs: readonly Rung[], base: number, random: () => num
     const carried = attempt === carrier;
     close(attempt);
     if (carried) {
-      renew_at = Infinity;
       for (const other of attempts) other.purpose = Purpose.Search;
       if (blamed) lost(attempt, why, retry_ms);
-      else search_at = now + retry_after;
+      else open_at = now + spread(retry_after);
     } else if (purpose === Purpose.Climb && carrier) {
       if (blamed && rung + 1 < carrier.rung) open(rung + 1, purpose);
       else climbLater(retry_after);
@@ -244,9 +252,7 @@ export function ladderOf(rungs: readonly Rung[], base: number, random: () => num
   }
 
   function roundFailed(retry_after = 0): void {
-    const at = now + Math.max(backoff(), spread(retry_after));
-    if (carrier) renew_at = at;
-    else search_at = at;
+    open_at = now + Math.max(backoff(), spread(retry_after));
     // Nothing worked, so no rung is to blame. Where it goes on like that, what worked last is no guide either.
     if (failures > 2) base = 0;
   }
@@ -260,7 +266,7 @@ export function ladderOf(rungs: readonly Rung[], base: number, random: () => num
     const cuts = (strikes[rung] = strikes[rung]!.filter((at) => now - at < limits.strike_window));
     const often = cuts.push(now) >= limits.strikes;
     const climbed = purpose === Purpose.Climb && lived < limits.probation;
-    search_at = now + (climbed ? 0 : spread(retry_ms) + backoff());
+    open_at = now + (climbed ? 0 : spread(retry_ms) + backoff());
     blame[rung] = `${rungs[rung]} was lost${often ? ` ${limits.strikes} times in ${limits.strike_window / 60_000} minutes` : ""}: ${why}`;
     if (below < rungs.length && (climbed || often)) {
       // Another rung begins anew: the way from one that is cut every few seconds to one that isn't shall take seconds too.
@@ -277,7 +283,7 @@ export function ladderOf(rungs: readonly Rung[], base: number, random: () => num
     failures = base = 0;
     climb_step = limits.climb_first;
     if (carrier) open(0, Purpose.Renew);
-    else if (wanted) search_at = now;
+    else if (wanted) open_at = now;
   }
 
   function close(attempt: Attempt): void {
@@ -307,8 +313,12 @@ export function ladderOf(rungs: readonly Rung[], base: number, random: () => num
   }
 
   function extend(attempt: Attempt): void {
+    attempt.deadline = now + patience(attempt);
+  }
+
+  function patience({ rung, phase }: Attempt): number {
     // Between polls nothing is heard, so only connections are given up for their silence.
-    attempt.deadline = now + [limits.open, limits.first_line, rungs[attempt.rung]!.endsWith("poll") ? Infinity : limits.silence][attempt.phase]!;
+    return [limits.opening, limits.first_line, rungs[rung]!.endsWith("poll") ? Infinity : limits.silence][phase]!;
   }
 
   /** Four times at most: a fifth would come after any silence that a connection or a long-poll can have. */

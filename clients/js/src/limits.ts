@@ -2,7 +2,7 @@
 /** A handshake on a good network takes well under a second. After this the next rung starts beside it. */
 export const race = 1_000;
 /** Five seconds cover a lost packet and its retries. Without an answer by then the rung is given up. */
-export const open = 5_000;
+export const opening = 5_000;
 /** The broker sends its first line at once. If only the head has come by then, something holds the lines back. */
 export const first_line = 3_000;
 /** Two heartbeats of the broker (15 s each) and 10 s for the way. */
@@ -20,8 +20,8 @@ export const climb_max = 900_000;
 /** The first wait before trying again, doubled after each round that failed; the wait itself is anywhere from 0 to it. */
 export const backoff_first = 1_000;
 export const backoff_max = 30_000;
-/** Where the broker closes for a while without a word on how long: this, or up to twice as long. */
-export const come_back = 2_000;
+/** Where the broker closes for a while without a word on how long: this, and up to a quarter more. */
+export const come_back = 3_000;
 /**
  * The longest that a word of the other side keeps the client away, as one of a broken proxy could be for ever. To ask once in
  * a quarter of an hour costs nobody anything.
@@ -34,10 +34,12 @@ export const audit_grace = 1_000;
 /** How long a long-poll is asked to wait. Most proxies cut a silent response at 30 s or later. */
 export const wait_seconds = 25;
 /** An answer to one plain request; a long-poll gets its wait on top. */
-export const request = 10_000;
+export const answer = 10_000;
 /** A publish is tried again for this long. The broker knows its key for ten minutes; more than that would not be safe. */
 export const publish = 60_000;
 export const publish_max = 540_000;
+/** Characters of a publish by WebSocket. In UTF-8 one has three bytes at most, and a line of the broker two MiB. */
+export const line_length = 600_000;
 /** Messages that wait for a reader of one subscription. */
 export const buffer_messages = 1_000;
 /** Messages of one page while catching up: the broker's own bound. */
@@ -50,17 +52,15 @@ export const terms = 100;
 export const query_bytes = 7_000;
 /** A token that ends within this time is replaced before it is used. */
 export const token_early = 30_000;
-/** One that was just given isn't replaced sooner than this. */
-export const token_least = 1_000;
 /** A source of tokens may have to refresh a session over a bad network. What takes longer than this has hung. */
 export const token = 30_000;
-/** When the broker could not be given the next token: there is time for two more tries before the old one ends. */
-export const token_again = 10_000;
+/** After a source failed, or gave the same token again, it is left alone for so long, however many ask. */
+export const token_pause = 3_000;
 /** What worked an hour ago may not be true of the network of now. */
 export const memory = 3_600_000;
 /** A timer that fires this late means that the machine slept. Browsers let timers of pages in the background wait up to a minute. */
 export const slept = 120_000;
-/** Timers can't wait longer than 2^31 - 1 ms. What is due later is looked at again by then. */
-export const timer = 2_147_483_647;
+/** Timers can wait for 2^31 - 1 ms at most. What is due later is looked at again by then. */
+export const timer = 2_000_000_000;
 /** Between being told of a gap and asking for what comes after it. */
 export const gap_pause = 100;

@@ -6,7 +6,7 @@ import type { Surroundings } from "./transports/link.js";
 export function recall(around: Surroundings): Rung | undefined {
   try {
     const [rung, at] = JSON.parse(around.storage!.getItem(name(around))!) as [Rung, number];
-    return around.clock.now() - at < limits.memory ? rung : undefined;
+    return around.clock.date() - at < limits.memory ? rung : undefined;
   } catch {
     // No storage, nothing in it, or something else.
     return undefined;
@@ -15,7 +15,8 @@ export function recall(around: Surroundings): Rung | undefined {
 
 export function remember(rung: Rung, around: Surroundings): void {
   try {
-    around.storage!.setItem(name(around), JSON.stringify([rung, around.clock.now()]));
+    // What was tried first because it is remembered keeps its date: else a second choice would be remembered for ever.
+    if (recall(around) !== rung) around.storage!.setItem(name(around), JSON.stringify([rung, around.clock.date()]));
   } catch {
     // None, full or forbidden: the next page starts from the top.
   }

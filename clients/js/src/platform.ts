@@ -2,8 +2,10 @@
 import * as limits from "./limits.js";
 
 export interface Clock {
-  /** Milliseconds; only differences and storage use it. */
+  /** Milliseconds since any time. Nobody sets it: what it measures are waits. */
   now(): number;
+  /** Milliseconds since 1970, for times that others give, and to notice that the machine slept. */
+  date(): number;
   setTimeout(run: () => void, ms: number): unknown;
   clearTimeout(timer: unknown): void;
 }
@@ -22,10 +24,20 @@ export interface Network {
   listen(tell: (event: "offline" | "network" | "shown") => void): () => void;
 }
 
+/** A `WebSocket`, as far as it is needed: that of the browser, or of a library. */
+export interface Socket {
+  onopen: ((event: any) => void) | null;
+  onmessage: ((event: any) => void) | null;
+  onclose: ((event: any) => void) | null;
+  onerror: ((event: any) => void) | null;
+  send(text: string): void;
+  close(code?: number): void;
+}
+
 export interface Platform {
   fetch: typeof fetch;
   /** Left out where there is none; then the ladder begins with the stream. */
-  WebSocket?: typeof WebSocket | undefined;
+  WebSocket?: (new (url: string, protocol: string) => Socket) | undefined;
   clock: Clock;
   storage?: Store | undefined;
   network: Network;
@@ -37,10 +49,11 @@ export interface Platform {
 
 export function defaultPlatform(): Platform {
   return {
-    fetch: (input, init) => globalThis.fetch(input, init),
+    fetch: (input, init) => fetch(input, init),
     WebSocket: globalThis.WebSocket,
     clock: {
-      now: () => Date.now(),
+      now: () => performance.now(),
+      date: () => Date.now(),
       // Beyond the bound of timers they would fire at once.
       setTimeout: (run, ms) => setTimeout(run, Math.min(ms, limits.timer)),
       clearTimeout: (timer) => clearTimeout(timer as number),

@@ -31,9 +31,9 @@ function probeOne(rung: Rung, topics: readonly string[], around: Surroundings): 
     const done = (why?: string): void => {
       clock.clearTimeout(timer);
       link.close();
-      resolve({ ok: !why, ms: clock.now() - since, why });
+      resolve({ ok: !why, ms: Math.round(clock.now() - since), why });
     };
-    const late = limits.open + limits.first_line;
+    const late = limits.opening + limits.first_line;
     const timer = clock.setTimeout(() => done(lateness(phase, late)), late);
     const feed = feedOf(topics, {}, () => {});
     feed.on("error", ({ message }) => done(message));

@@ -1,7 +1,7 @@
 /** Publishing: the same message under the same key, over whatever works, until the broker says yes or no. */
 import { fullJitter, sleep, throwIfAborted } from "./backoff.js";
 import { ProblemError } from "./errors.js";
-import { retryAfter, toError } from "./http.js";
+import { retryAfter } from "./http.js";
 import * as limits from "./limits.js";
 import type { Link, Surroundings } from "./transports/link.js";
 
@@ -48,6 +48,8 @@ export async function publish(
   const body = JSON.stringify({ topic, key: messageKey, ...own, ...encode(data, own.type) });
   const idempotency_key = key ?? unique();
   const headers = { "content-type": "application/x-ndjson", "idempotency-key": JSON.stringify(idempotency_key) };
+  // Throws here too, for what no header can have.
+  new Headers(headers);
   const limit = Math.min(timeout, limits.publish_max);
   const until = clock.now() + limit;
   return http.within(limit, signal, async (ended) => {
@@ -55,12 +57,12 @@ export async function publish(
       throwIfAborted(ended);
       try {
         // After a failure the other way is tried, if there are two.
-        const asked = failures % 2 ? undefined : carrier()?.request?.({ kind: "publish", messages: [JSON.parse(body)], idempotency_key });
+        // What the broker's lines are too short for goes by POST, where the answer to too much is no close of what all share.
+        const asked = failures % 2 || body.length > limits.line_length ? undefined : carrier()?.request?.({ kind: "publish", messages: [JSON.parse(body)], idempotency_key });
         const answer = asked ?? http.whole<object>("stream", { method: "POST", headers, body, signal: ended });
         const { receipts } = (await answer) as { receipts: Receipt[] };
         return receipts[0]!;
-      } catch (reason) {
-        const error = toError(reason);
+      } catch (error) {
         const wait = Math.max(retryAfter(error) ?? 0, fullJitter(failures, random));
         if ((error instanceof ProblemError && !error.temporary) || clock.now() + wait > until) throw error;
         await sleep(clock, wait, ended);

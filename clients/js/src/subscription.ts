@@ -115,7 +115,7 @@ export function feedOf(topics: readonly string[], options: SubscribeOptions, cha
     ask() {
       const { position, known } = feed;
       if (position) return { after: position, gap: known > position ? known : undefined };
-      return { last, after: last ? undefined : (after ?? "latest") };
+      return last ? { last } : { after: after ?? "latest" };
     },
     line(lap, line, shared) {
       const { kind, cursor } = line;

@@ -6,6 +6,7 @@
 import type { Emitter } from "./emitter.js";
 import type { ConnectOptions, Hub, HubEvents, Tabs, TransportChange } from "./hub.js";
 import type { Rung, State } from "./ladder.js";
+import type { Platform } from "./platform.js";
 import { lead } from "./tabs/leader.js";
 import { hold, roomOf, type Room, type RoomOptions, type Said } from "./tabs/room.js";
 import { tabSocket } from "./tabs/socket.js";
@@ -24,7 +25,7 @@ export function tabs({ group = "", ...parts }: TabsOptions = {}): Tabs {
   };
 }
 
-function tabHub(room: Room, connect: (options: ConnectOptions) => Hub, options: ConnectOptions, events: Emitter<HubEvents>): Hub {
+function tabHub(room: Room, connect: (options: ConnectOptions & Platform) => Hub, options: ConnectOptions & Platform, events: Emitter<HubEvents>): Hub {
   let said: Pick<Said, "state" | "to" | "why"> = { state: "connecting", to: undefined, why: "" };
   /** Set while this tab is on the ladder by itself. */
   let alone: TransportChange | undefined;
@@ -45,7 +46,7 @@ function tabHub(room: Room, connect: (options: ConnectOptions) => Hub, options: 
           update();
         });
       }
-    } as unknown as typeof WebSocket,
+    } as unknown as NonNullable<Platform["WebSocket"]>,
     transports: options.transports && ["websocket", ...options.transports],
     // What works for this tab alone says nothing of the connection that all share.
     storage: undefined,

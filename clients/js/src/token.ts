@@ -19,8 +19,8 @@ export interface Tokens {
   give(refused?: string): Promise<string | undefined>;
   /** Resolves when what `give` gave last is to be replaced, or with the signal. */
   due(signal: Signal): Promise<void>;
-  /** The time by which transports are judged: it stands still while the application looks for a token. */
-  transport_time(): number;
+  /** For how long, all in all, the application has been looking for a token. */
+  held(): number;
 }
 
 /** `within` limits how long the source may take. */
@@ -31,38 +31,40 @@ export function tokensOf(
 ): Tokens {
   let token: string | undefined;
   let renew_at = Infinity;
-  let fetching: Promise<string> | undefined;
-  let asked_at = 0;
-  let waited_ms = 0;
+  /** What came of it when the source was asked. However many need a token share it, also a failure, until `again_at`. */
+  let asked: Promise<string>;
+  let again_at = -Infinity;
+  let held_ms = 0;
 
   const ask = async (reason: TokenRequest["reason"]): Promise<string> => {
-    asked_at = clock.now();
+    const old = token;
+    again_at = Infinity;
+    held_ms -= clock.now();
     try {
       token = await within(limits.token, undefined, async (signal) => source!({ reason, signal }));
     } catch (error) {
-      throw new TailwireError("token", "no token was given", (error as Error).cause ?? error);
+      // The old one is good until it ends.
+      if (reason !== "expires" || endOf(token!) <= clock.date()) throw new TailwireError("token", "no token", (error as Error).cause ?? error);
     } finally {
-      waited_ms += clock.now() - asked_at;
-      fetching = undefined;
-      asked_at = 0;
+      held_ms += clock.now();
+      again_at = clock.now() + (token === old ? limits.token_pause : 0);
     }
-    const now = clock.now();
-    const left = endOf(token) - now;
-    // A short one is used for half of its life, but not for ever less of it, should the source give the same one again.
+    const left = endOf(token!) - clock.date();
+    // A short one is used for half of its life.
     // Where one ended long ago clocks differ, and the broker will judge.
-    renew_at = left > 0 ? now + Math.max(left / 2, left - limits.token_early, limits.token_least) : Infinity;
-    return token;
+    renew_at = left > 0 ? Math.max(again_at, clock.now() + Math.max(left / 2, left - limits.token_early)) : Infinity;
+    return token!;
   };
   return {
     async give(refused) {
       // Whoever brings a token that was replaced meanwhile gets the one that replaced it.
       const reason = token === undefined ? "first" : token === refused ? "unauthorized" : renew_at <= clock.now() && "expires";
-      // However many ask, it is fetched once.
-      return source && reason ? (fetching ??= ask(reason)) : token;
+      if (!source || !reason) return token;
+      return clock.now() < again_at ? asked : (asked = ask(reason));
     },
     // Some timers fire a moment too early.
     due: (signal) => sleep(clock, Math.min(renew_at + 1 - clock.now(), limits.timer), signal),
-    transport_time: () => (asked_at || clock.now()) - waited_ms,
+    held: () => (again_at < Infinity ? held_ms : held_ms + clock.now()),
   };
 }
 

@@ -2,14 +2,9 @@
 
 /** Whether a topic matches one term: `*` is one segment, `**` at the end is one or more. */
 export function matches(term: string, topic: string): boolean {
-  const want = term.split("/");
-  const have = topic.split("/");
-  const from = (i: number): boolean => {
-    if (i === want.length || i === have.length) return want.length === have.length;
-    return want[i] === "**" || ((want[i] === "*" || want[i] === have[i]) && from(i + 1));
-  };
+  const pattern = term.replace(/[^\w/*]/g, "\\$&").replace("**", ".+").replace(/\*/g, "[^/]+");
   // No wildcard stands for a name of the broker's own.
-  return (topic[0] !== "$" || want[0] === have[0]) && from(0);
+  return (topic[0] !== "$" || term[0] === "$") && RegExp(`^${pattern}$`).test(topic);
 }
 
 /** A request for terms as one resource. */

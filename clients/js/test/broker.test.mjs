@@ -347,7 +347,7 @@ describe("tokens", () => {
     const jwt = (seconds) => `x.${Buffer.from(JSON.stringify({ exp: seconds })).toString("base64url")}.x`;
     const reasons = [];
     const hub = connect("https://one.example/", {
-      clock: { now: () => now, setTimeout, clearTimeout },
+      clock: { now: () => now, date: () => now, setTimeout, clearTimeout },
       token: ({ reason }) => (reasons.push(reason), jwt(now / 1000 + 300)),
       fetch: async () => new Response('{"messages":[]}'),
     });

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { connect } from "../.build/index.js";
+import { defaultPlatform } from "../.build/platform.js";
 import { RUNGS, rig, upTo } from "./support/rig.mjs";
 
 for (const rung of RUNGS) {
@@ -172,7 +173,7 @@ describe("a WebSocket that the broker closes with a word", () => {
       close() {}
     };
 
-  for (const [code, status] of [[1008, 403], [3000, 401]]) {
+  for (const [code, status] of [[1008, 403]]) {
     test(`${code}: not again`, async () => {
       const { clock, network, open } = rig();
       const sockets = [];
@@ -291,4 +292,60 @@ test("an ok that does not say where it began is not built upon, where another co
   assert.deepEqual(asks.map(({ after }) => after), ["latest", broker.cursor(0)]);
   await clock.advance(500);
   assert.deepEqual(got, upTo(6));
+});
+
+describe("clocks", () => {
+  test("the one that waits are measured by is not set back with the wall clock", () => {
+    const { clock } = defaultPlatform();
+    const [now, date] = [clock.now(), clock.date()];
+    const real = Date.now;
+    Date.now = () => real() - 3_600_000;
+    try {
+      assert.ok(clock.now() >= now && clock.now() - now < 1000);
+      assert.ok(date - clock.date() > 3_500_000);
+    } finally {
+      Date.now = real;
+    }
+  });
+
+  test("the wall clock is set back: what was lost is back as soon as ever", async () => {
+    const { clock, network, open } = rig();
+    const hub = open({});
+    hub.subscribe("a");
+    await clock.advance(2000);
+    network.cut(false);
+    clock.set_ms = -3_600_000;
+    await clock.advance(3000);
+    assert.equal(hub.state, "live");
+    hub.close();
+  });
+
+  test("the machine slept, and the clock of waits with it: the connection is renewed at the next look", async () => {
+    const { clock, network, open } = rig();
+    const hub = open({ transports: ["websocket"] });
+    hub.subscribe("a");
+    await clock.advance(2000);
+    assert.equal(network.requests, 1);
+    clock.set_ms = 600_000;
+    await clock.advance(45_000);
+    assert.equal(network.requests, 2);
+    assert.equal(hub.state, "live");
+    hub.close();
+  });
+
+  test("page loads that keep to what is remembered don't keep it for ever", async () => {
+    const { clock, open } = rig();
+    const store = new Map([["tailwire https://broker.example/ ", JSON.stringify(["poll", clock.date()])]]);
+    const storage = { getItem: (key) => store.get(key) ?? null, setItem: (key, value) => void store.set(key, value) };
+    const seen = [];
+    for (let load = 0; load < 4; load++) {
+      await clock.advance(1_500_000);
+      const hub = open({ storage });
+      hub.on("transport", ({ to }) => seen.push(to));
+      hub.subscribe("a");
+      await clock.advance(10_000);
+      hub.close();
+    }
+    assert.deepEqual(seen, ["poll", "poll", "websocket", "websocket"]);
+  });
 });

@@ -26,7 +26,7 @@ class Rig {
     this.told = [];
     this.ending = event.kind === "ended" ? event.id : undefined;
     const kind = Kind[event.kind[0].toUpperCase() + event.kind.slice(1)];
-    this.ladder.handle({ ...event, kind }, this.now);
+    this.ladder.handle({ ...event, kind }, this.now, 0);
     return this.told;
   }
 
@@ -186,7 +186,7 @@ test("without a token nobody is to blame, and the waits grow", () => {
   const rig = new Rig();
   rig.send({ kind: "start" });
   for (const wait of [500, 1000, 2000]) {
-    assert.deepEqual(rig.of("websocket", "ended", { why: "no token was given", retry_after: 0 }), []);
+    assert.deepEqual(rig.of("websocket", "ended", { why: "no token", retry_after: 0 }), []);
     assert.deepEqual(rig.pass(wait - 1), []);
     assert.deepEqual(rig.pass(1), ["open websocket"]);
   }
@@ -199,11 +199,22 @@ test("bye and Retry-After: come back when told, to the same rung", () => {
   rig.live("websocket");
   rig.of("websocket", "ended", { why: "bye", retry_after: 4000 });
   assert.deepEqual(rig.pass(3999), []);
-  assert.deepEqual(rig.pass(1), ["open websocket"]);
+  assert.deepEqual(rig.pass(1001), ["open websocket"]);
   rig.of("websocket", "ended", { why: "503", retry_after: 8000 });
   const since = rig.now;
   assert.deepEqual(rig.pass(20_000), ["open websocket"]);
   assert.ok(rig.now - since >= 8000 && rig.now - since <= 10_000);
+});
+
+test("many that were told the same time to come back don't come back at once", () => {
+  const waits = [0, 0.5, 1].map((chance) => {
+    const rig = new Rig(0, () => chance);
+    rig.send({ kind: "start" });
+    rig.live("websocket");
+    rig.of("websocket", "ended", { why: "503", retry_after: 4000 });
+    for (let waited = 0; ; waited += 100) if (rig.pass(100).length) return waited + 100;
+  });
+  assert.deepEqual(waits, [4000, 4500, 5000]);
 });
 
 test("where nothing works, rounds are further and further apart", () => {

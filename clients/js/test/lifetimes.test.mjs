@@ -99,6 +99,7 @@ describe("a publish", () => {
     const running = new Set();
     const watched = {
       now: clock.now,
+      date: clock.date,
       setTimeout: (run, ms) => {
         const timer = clock.setTimeout(() => (running.delete(timer), run()), ms);
         running.add(timer);

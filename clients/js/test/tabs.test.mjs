@@ -25,7 +25,7 @@ class World {
     const { clock, network, random } = this;
     const dead = () => !tab.alive || tab.frozen;
     // A tab that is dead or frozen runs no timers. One that thaws begins with what was due.
-    const own = { ...clock, now: clock.now, setTimeout: (run, ms) => clock.setTimeout(() => (dead() ? tab.thawed?.push(run) : run()), ms), clearTimeout: clock.clearTimeout };
+    const own = { ...clock, now: clock.now, date: clock.date, setTimeout: (run, ms) => clock.setTimeout(() => (dead() ? tab.thawed?.push(run) : run()), ms), clearTimeout: clock.clearTimeout };
     tab.sockets = 0;
     const Socket = class extends network.WebSocket {
       constructor(...args) {
@@ -233,7 +233,7 @@ test("a hub whose signal was aborted before takes part in nothing", async () => 
 });
 
 const first = Number(process.env.SEED ?? 1);
-const schedules = Number(process.env.SCHEDULES ?? (process.env.SEED ? 1 : 60));
+const schedules = Number(process.env.SCHEDULES ?? (process.env.SEED ? 1 : 150));
 
 test(`${schedules} schedules of tabs that come and go`, { timeout: 1_800_000 }, async () => {
   for (let seed = first; seed < first + schedules; seed++) {

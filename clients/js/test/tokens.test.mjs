@@ -126,7 +126,7 @@ describe("an open WebSocket whose token is about to end", () => {
     const hub = open({ WebSocket, transports: ["websocket"], token: () => tokens[calls++]() });
     hub.subscribe("a");
     await quiet(clock, socket, 10 * MINUTES);
-    assert.deepEqual([calls, heard.tokens.length, heard.sockets, hub.state], [3, 2, 1, "live"]);
+    assert.deepEqual([calls, new Set(heard.tokens).size, heard.sockets, hub.state], [3, 2, 1, "live"]);
     hub.close();
   });
 
@@ -219,6 +219,90 @@ describe("a source that takes its time", () => {
       hub.close();
     });
   }
+
+  test("longer than the broker waits for one: the WebSocket is opened when it is there", async () => {
+    const { clock, open } = rig();
+    const { WebSocket, heard } = guardedClass(clock);
+    const Impatient = class extends WebSocket {
+      constructor() {
+        super();
+        const before = heard.tokens.length;
+        clock.setTimeout(() => heard.tokens.length > before || this.onclose({ code: 3000, reason: "" }), 10_000);
+      }
+    };
+    const hub = open({ WebSocket: Impatient, transports: ["websocket"], token: slow(clock) });
+    const subscription = hub.subscribe("a");
+    await clock.advance(30_000);
+    assert.deepEqual([subscription.closed, hub.state, heard.sockets, heard.tokens], [false, "live", 1, ["good"]]);
+    hub.close();
+  });
+
+  test("doesn't hide a connection that has died", async () => {
+    const { clock, network, open } = rig();
+    let dead = false;
+    const asked = [];
+    const token = () => (asked.push(clock.now()), dead ? new Promise(() => {}) : jwt(clock.now() + 60_000));
+    const hub = open({ token, transports: ["stream"] });
+    hub.subscribe("a");
+    await clock.advance(20_000);
+    assert.equal(hub.state, "live");
+    network.cut(true);
+    dead = true;
+    const calls = asked.length;
+    const timer = setInterval(() => {}, 1000);
+    for (let n = 0; n < 42; n++) {
+      hub.publish("a", n).catch(() => {});
+      await clock.advance(1000);
+    }
+    clearInterval(timer);
+    assert.ok(asked.length > calls);
+    assert.equal(hub.state, "connecting");
+    hub.close();
+  });
+
+  test("however many need one, a source that throws is left alone for a while; they share its failure", async () => {
+    const { clock, open } = rig();
+    let calls = 0;
+    const hub = open({ token: () => (calls++, Promise.reject(new Error("down"))) });
+    const outcomes = Array.from({ length: 80 }, (_, n) => hub.publish("a", n, { timeout: 8000 }).catch(({ code }) => code));
+    hub.subscribe("a");
+    await clock.advance(9000);
+    assert.ok((await Promise.all(outcomes)).every((code) => code === "token" || code === "network"));
+    assert.ok(calls <= 4, `${calls} calls`);
+    hub.close();
+  });
+
+  test("so is one that gives the refused token again", async () => {
+    const { clock, open } = rig();
+    let calls = 0;
+    const fetch = async () => new Promise((resolve) => clock.setTimeout(() => resolve(Response.json({ code: "unauthorized", title: "No" }, { status: 401 })), 300 * (calls % 3)));
+    const hub = open({ fetch, token: async () => (calls++, "bad") });
+    for (let n = 0; n < 30; n++) {
+      const failed = assert.rejects(hub.page("a"), { name: "AccessError" });
+      await clock.advance(2000);
+      await failed;
+    }
+    assert.ok(calls <= 20, `${calls} calls`);
+    hub.close();
+  });
+
+  test("a refresh that fails takes nothing from the token that there is", async () => {
+    const { clock, open } = rig();
+    const ends = clock.now() + 40_000;
+    const bearers = [];
+    let calls = 0;
+    const fetch = async (_, { headers }) => (bearers.push(headers.authorization), Response.json({ messages: [] }));
+    const hub = open({ fetch, token: async () => (calls++ ? Promise.reject(new Error("down")) : jwt(ends)) });
+    for (let n = 0; n < 39; n++) {
+      await hub.page("a");
+      await clock.advance(1000);
+    }
+    assert.deepEqual(bearers, Array(39).fill(`Bearer ${jwt(ends)}`));
+    assert.ok(calls > 2 && calls < 8, `${calls} calls`);
+    await clock.advance(2000);
+    await assert.rejects(hub.page("a"), { code: "token" });
+    hub.close();
+  });
 
   test("and one that fails for a while is nobody's fault but its own, nor is it asked in a storm", async () => {
     const { clock, open } = rig();

@@ -10,7 +10,7 @@ export interface Page {
     more: boolean;
     retry_after_ms?: number;
 }
-export interface Http extends Pick<Tokens, "due" | "transport_time"> {
+export interface Http extends Pick<Tokens, "due" | "held"> {
     url(path: string): string;
     /** Does something with a token, if there are tokens; and once more with another, if the first was refused. */
     authorized<T>(signal: Signal, run: (token?: string) => Promise<T>): Promise<T>;

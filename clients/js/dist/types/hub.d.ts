@@ -2,7 +2,7 @@
 /** The hub: holds subscriptions, runs the ladder, opens and closes links as it commands. Of other tabs it knows nothing. */
 import { type Emitter } from "./emitter.js";
 import { type Rung, type State } from "./ladder.js";
-import { type Platform } from "./platform.js";
+import type { Platform } from "./platform.js";
 import { type Probe } from "./probe.js";
 import { type PublishOptions, type Receipt } from "./publish.js";
 import { type Start, type SubscribeOptions, type Subscription } from "./subscription.js";
@@ -18,7 +18,7 @@ export interface ConnectOptions extends Partial<Platform> {
     signal?: AbortSignal | undefined;
 }
 /** Makes a hub for an address out of others, each with a connection of its own; `events` is for what it tells. */
-export type Tabs = (connect: (options: ConnectOptions) => Hub, url: string, options: ConnectOptions & Platform, events: Emitter<HubEvents>) => Hub;
+export type Tabs = (connect: (options: ConnectOptions & Platform) => Hub, url: string, options: ConnectOptions & Platform, events: Emitter<HubEvents>) => Hub;
 export interface TransportChange {
     /** Undefined at first. */
     from: Rung | undefined;
@@ -56,4 +56,4 @@ export interface Hub {
     [Symbol.asyncDispose](): Promise<void>;
 }
 /** The hub that has a connection of its own. */
-export declare function directHub(base: URL, { token, transports, signal, ...parts }: ConnectOptions): Hub;
+export declare function directHub(base: URL, { token, transports, signal, ...platform }: ConnectOptions & Platform): Hub;

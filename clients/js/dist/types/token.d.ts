@@ -14,8 +14,8 @@ export interface Tokens {
     give(refused?: string): Promise<string | undefined>;
     /** Resolves when what `give` gave last is to be replaced, or with the signal. */
     due(signal: Signal): Promise<void>;
-    /** The time by which transports are judged: it stands still while the application looks for a token. */
-    transport_time(): number;
+    /** For how long, all in all, the application has been looking for a token. */
+    held(): number;
 }
 /** `within` limits how long the source may take. */
 export declare function tokensOf(source: TokenSource | undefined, clock: Clock, within: (ms: number, signal: Signal, run: (ended: AbortSignal) => Promise<string>) => Promise<string>): Tokens;

@@ -154,7 +154,7 @@ export function httpLink(feeds: readonly Feed[], { http, clock }: Surroundings, 
       // Nothing to carry for now: all are paused, or have to come aboard another link. That is no fault of this one.
       while (!life.aborted) {
         alive(false);
-        await sleeping(limits.request);
+        await sleeping(limits.answer);
       }
     } catch (error) {
       failed(error, carried.feeds());

@@ -12,13 +12,13 @@ export function pollLink(feeds: readonly Feed[], around: Surroundings, tell: Tel
     for (let wait = 0; carried.feeds().length; wait = seconds) {
       const asked_at = clock.now();
       const path = carried.path({ limit: limits.page_messages, wait });
-      const { lines, more, retry_after_ms } = await pages(path, limits.request + wait * 1000);
+      const { lines, more, retry_after_ms } = await pages(path, limits.answer + wait * 1000);
       if (life.aborted) return;
       lines.forEach(carried.line);
       alive(lines.length > 1);
       if (more || lines.length > 1 || wait < seconds) continue;
       // Something on the way may take the wait out of the request; asking again at once would never end.
-      if (!wait || clock.now() - asked_at < limits.race) await sleep(told(retry_after_ms) ?? limits.open);
+      if (!wait || clock.now() - asked_at < limits.race) await sleep(told(retry_after_ms) ?? limits.opening);
     }
   });
 }

@@ -1,9 +1,10 @@
 /** One WebSocket for all subscriptions, each by its own id, and for requests. */
-import { onAbort, sleep } from "../backoff.js";
+import { onAbort } from "../backoff.js";
 import { problemError, type Problem, type ProblemError } from "../errors.js";
 import { refused } from "../http.js";
 import { Kind } from "../ladder.js";
 import * as limits from "../limits.js";
+import type { Socket } from "../platform.js";
 import type { Feed } from "../subscription.js";
 import { parseLine, type Line } from "../wire.js";
 import { baseOf, type Link, type Surroundings, type Tell } from "./link.js";
@@ -21,19 +22,19 @@ interface Pending {
 }
 
 /** Lines without a tag are for those that caught up; these are `carried`. */
-export function webSocketLink(feeds: readonly Feed[], { WebSocket, http, clock, random }: Surroundings, tell: Tell): Link {
+export function webSocketLink(feeds: readonly Feed[], { WebSocket, http }: Surroundings, tell: Tell): Link {
   const { carried, life, alive, end, failed } = baseOf(tell);
-  const pending = new Map<number, Pending>();
+  const pending = new Map<number, Pending | undefined>();
   const entries = new Map<Feed, Entry>();
-  let socket: WebSocket | undefined;
+  let socket: Socket;
   let wanted = feeds;
   let ids = 0;
   let ready = false;
   let up = false;
 
-  const connect = (): void => {
-    if (life.aborted) return;
+  const connect = async (): Promise<void> => {
     socket = new WebSocket!(http.url("stream").replace(/^http/, "ws"), "tailwire.v1");
+    onAbort(life, () => socket.close(1000));
     let why = "the handshake failed";
     socket.onopen = () => {
       why = "it was closed";
@@ -41,15 +42,18 @@ export function webSocketLink(feeds: readonly Feed[], { WebSocket, http, clock, 
     };
     // Another tab gives lines as they are.
     socket.onmessage = ({ data }) => receive(typeof data === "string" ? parseLine(data) : (data as Line));
-    socket.onclose = ({ code, reason }) => closed(code, `${why} (${code}${reason && ` ${reason}`})`);
+    // Some codes are the broker's word on whether and when to come back.
+    socket.onclose = ({ code, reason }) => {
+      why += ` (${code}${reason && ` ${reason}`})`;
+      if (code === 1008) failed(problemError({ status: 403, code: "closed-by-broker", title: why }), wanted);
+      else end(why, code === 1012 || code === 1013 ? limits.come_back : undefined);
+    };
     // A close follows each error; but a library may throw where nobody listens.
     socket.onerror = () => {};
   };
-  onAbort(life, () => socket?.close(1000));
-  // Where a policy of the page forbids it, connecting throws; the hub shall have the link by then.
-  Promise.resolve()
-    .then(connect)
-    .catch((error: unknown) => failed(error, []));
+  // The broker gives who has connected ten seconds to identify: the token is there before. Where a policy of the page
+  // forbids it, connecting throws.
+  http.authorized(life, connect).catch((error: unknown) => failed(error, []));
 
   return { carried, sync, request, close: life.end };
 
@@ -65,20 +69,13 @@ export function webSocketLink(feeds: readonly Feed[], { WebSocket, http, clock, 
   }
 
   function request(line: object): Promise<Line> {
-    return http.within(limits.open, life, () => new Promise((granted, failed) => send(line, { granted, failed })));
-  }
-
-  /** Some codes are the broker's word on whether and when to come back. */
-  function closed(code: number, why: string): void {
-    const status = code === 1008 ? 403 : code === 3000 && 401;
-    if (status) failed(problemError({ status, code: "closed-by-broker", title: why }), wanted);
-    else end(why, code === 1012 || code === 1013 ? limits.come_back * (1 + random()) : undefined);
+    return http.within(limits.opening, life, () => new Promise((granted, failed) => send(line, { granted, failed })));
   }
 
   function send(line: object, answer?: Pending): number {
     const id = ++ids;
-    if (answer) pending.set(id, answer);
-    socket!.send(JSON.stringify({ id, ...line }));
+    pending.set(id, answer);
+    socket.send(JSON.stringify({ id, ...line }));
     return id;
   }
 
@@ -107,12 +104,7 @@ export function webSocketLink(feeds: readonly Feed[], { WebSocket, http, clock, 
     if (life.aborted) return;
     ready = true;
     sync(wanted);
-    while (known) {
-      await http.due(life);
-      if (life.aborted) return;
-      // What goes wrong may go better before the old one ends, unless it is refused.
-      await identify().catch((error: unknown) => (refused(error) ? failed(error, wanted) : sleep(clock, limits.token_again, life)));
-    }
+    while (known) await http.due(life).then(identify);
   }
 
   function subscribe(feed: Feed): void {

@@ -5,6 +5,9 @@ export class VirtualClock {
   #ids = 0;
 
   now = () => this.#now;
+  date = () => this.#now + this.set_ms;
+  /** By how much the wall clock was set. */
+  set_ms = 0;
   setTimeout = (run, ms) => {
     const id = ++this.#ids;
     this.#timers.set(id, { at: this.#now + Math.max(0, ms), run, id });

@@ -65,6 +65,7 @@ export interface Ladder {
     readonly state: State;
     /** When the next `tick` is due. */
     readonly next_at: number;
-    handle(event: LadderEvent, now: number): void;
+    /** `held` is for how long, all in all, nothing could be opened for want of a token: it counts against no attempt. */
+    handle(event: LadderEvent, now: number, held: number): void;
 }
 export declare function ladderOf(rungs: readonly Rung[], base: number, random: () => number, orders: Orders): Ladder;

@@ -2,7 +2,7 @@
 /** A handshake on a good network takes well under a second. After this the next rung starts beside it. */
 export declare const race = 1000;
 /** Five seconds cover a lost packet and its retries. Without an answer by then the rung is given up. */
-export declare const open = 5000;
+export declare const opening = 5000;
 /** The broker sends its first line at once. If only the head has come by then, something holds the lines back. */
 export declare const first_line = 3000;
 /** Two heartbeats of the broker (15 s each) and 10 s for the way. */
@@ -20,8 +20,8 @@ export declare const climb_max = 900000;
 /** The first wait before trying again, doubled after each round that failed; the wait itself is anywhere from 0 to it. */
 export declare const backoff_first = 1000;
 export declare const backoff_max = 30000;
-/** Where the broker closes for a while without a word on how long: this, or up to twice as long. */
-export declare const come_back = 2000;
+/** Where the broker closes for a while without a word on how long: this, and up to a quarter more. */
+export declare const come_back = 3000;
 /**
  * The longest that a word of the other side keeps the client away, as one of a broken proxy could be for ever. To ask once in
  * a quarter of an hour costs nobody anything.
@@ -34,10 +34,12 @@ export declare const audit_grace = 1000;
 /** How long a long-poll is asked to wait. Most proxies cut a silent response at 30 s or later. */
 export declare const wait_seconds = 25;
 /** An answer to one plain request; a long-poll gets its wait on top. */
-export declare const request = 10000;
+export declare const answer = 10000;
 /** A publish is tried again for this long. The broker knows its key for ten minutes; more than that would not be safe. */
 export declare const publish = 60000;
 export declare const publish_max = 540000;
+/** Characters of a publish by WebSocket. In UTF-8 one has three bytes at most, and a line of the broker two MiB. */
+export declare const line_length = 600000;
 /** Messages that wait for a reader of one subscription. */
 export declare const buffer_messages = 1000;
 /** Messages of one page while catching up: the broker's own bound. */
@@ -50,17 +52,15 @@ export declare const terms = 100;
 export declare const query_bytes = 7000;
 /** A token that ends within this time is replaced before it is used. */
 export declare const token_early = 30000;
-/** One that was just given isn't replaced sooner than this. */
-export declare const token_least = 1000;
 /** A source of tokens may have to refresh a session over a bad network. What takes longer than this has hung. */
 export declare const token = 30000;
-/** When the broker could not be given the next token: there is time for two more tries before the old one ends. */
-export declare const token_again = 10000;
+/** After a source failed, or gave the same token again, it is left alone for so long, however many ask. */
+export declare const token_pause = 3000;
 /** What worked an hour ago may not be true of the network of now. */
 export declare const memory = 3600000;
 /** A timer that fires this late means that the machine slept. Browsers let timers of pages in the background wait up to a minute. */
 export declare const slept = 120000;
-/** Timers can't wait longer than 2^31 - 1 ms. What is due later is looked at again by then. */
-export declare const timer = 2147483647;
+/** Timers can wait for 2^31 - 1 ms at most. What is due later is looked at again by then. */
+export declare const timer = 2000000000;
 /** Between being told of a gap and asking for what comes after it. */
 export declare const gap_pause = 100;
