@@ -62,12 +62,13 @@ def damage(data: Path, dice: random.Random) -> str:
 
 
 def untold(broker: Broker, promised: Ledger, left: set[str], dice: random.Random) -> str:
-    """A lost message that a reader who had all before it isn't told of."""
+    """A lost message that a reader who had all before it isn't told of; of those that a client was told of itself: what
+    only a sound copy of the store taught was never acknowledged."""
     kept = sorted(
         (cursor, group.topics[index])
         for group in promised.groups.values()
         for index, cursor in group.cursors.items()
-        if group.topics[index].startswith("kept/")
+        if group.topics[index].startswith("kept/") and cursor <= promised.told
     )
     lost = [at for at, (cursor, _) in enumerate(kept) if cursor not in left and at > 0]
     for at in dice.sample(lost, min(_PROBES, len(lost))):
