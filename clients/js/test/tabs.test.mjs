@@ -233,7 +233,7 @@ test("a hub whose signal was aborted before takes part in nothing", async () => 
 });
 
 const first = Number(process.env.SEED ?? 1);
-const schedules = Number(process.env.SCHEDULES ?? (process.env.SEED ? 1 : 150));
+const schedules = Number(process.env.SCHEDULES ?? (process.env.SEED ? 1 : 300));
 
 test(`${schedules} schedules of tabs that come and go`, { timeout: 1_800_000 }, async () => {
   for (let seed = first; seed < first + schedules; seed++) {
