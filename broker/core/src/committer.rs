@@ -7,6 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    thread,
     time::{Duration, Instant},
 };
 
@@ -282,6 +283,8 @@ impl Committer {
             } else if self.queue.wait(self.tidy_at) == Waited::Closed {
                 return self.log.close();
             }
+            // Where one core has to do for all, those who are about to publish go first, and share this commit.
+            thread::yield_now();
             self.step();
         }
     }
