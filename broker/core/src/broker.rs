@@ -151,17 +151,19 @@ impl Broker {
             parts;
         let metrics = Arc::new(Metrics::default());
         let queue = Arc::new(Queue::default());
+        let activity = Arc::default();
         let health = Arc::new(Health::default());
         let shards: Vec<_> = (0..shards.max(1)).map(|_| Shard::new(log.committed(), encoders)).collect();
         let newest_ms = Arc::new(AtomicU64::new(0));
         log.follow(Arc::new(Fanout { shards: shards.clone(), newest_ms: newest_ms.clone() }));
-        let pool = Pool::start(&log, &queue, read_threads.max(1), read_thread_begins, read_rests)?;
+        let pool = Pool::start(&log, &activity, read_threads.max(1), read_thread_begins, read_rests)?;
         let committer = Committer {
             queue: queue.clone(),
             log: log.clone(),
             metrics: metrics.clone(),
             clock,
             health: health.clone(),
+            activity,
             // What an earlier run left to tidy up.
             tidy_at: Some(Instant::now()),
             commits_untidied: 0,

@@ -22,7 +22,7 @@ use crate::{
     clock::Clock,
     log::{Appended, Group, Log, LogError},
     metrics::Metrics,
-    pace::Pace,
+    rest::Activity,
 };
 
 /// Why a write was not done, or may not have been.
@@ -55,8 +55,6 @@ type PublishReply = oneshot::Sender<WriteResult>;
 /// Writes that wait for the committer.
 #[derive(Default)]
 pub(crate) struct Queue {
-    /// Told of each commit.
-    pub(crate) pace: Pace,
     state: Mutex<State>,
     filled: Condvar,
 }
@@ -193,6 +191,8 @@ pub struct Committer {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) clock: Clock,
     pub(crate) health: Arc<Health>,
+    /// Told of each commit.
+    pub(crate) activity: Arc<Activity>,
     /// When the log wants to be tidied next.
     pub(crate) tidy_at: Option<Instant>,
     pub(crate) commits_untidied: usize,
@@ -219,25 +219,35 @@ impl Health {
         *self.told.lock() = None;
     }
 
-    /// Tells the operator what happened, once for as long as it is the same, and what it means to the client.
-    fn failed(&self, error: &LogError) -> WriteError {
-        let (meaning, fails) = match error {
-            // These two are about what was asked; there is always room for less.
-            LogError::Full => (WriteError::Full, false),
+    /// What was to be written may not have been.
+    fn failed(&self, error: &LogError) {
+        self.has_failed.store(true, Ordering::Relaxed);
+        self.tell(error);
+    }
+
+    /// What a refusal means to the client, and to the log's health: some are only about what was asked.
+    fn refused(&self, error: &LogError) -> WriteError {
+        let meaning = match error {
             LogError::TooManyOptions(_) => return WriteError::TooManyOptions,
             LogError::Closed => return WriteError::Draining,
-            LogError::Unknown(_) => (WriteError::Unknown, true),
-            LogError::Failed(_) | LogError::Corrupt(_) => (WriteError::Failed, true),
+            LogError::Full => {
+                self.tell(error);
+                return WriteError::Full;
+            }
+            LogError::Unknown(_) => WriteError::Unknown,
+            LogError::Failed(_) | LogError::Corrupt(_) => WriteError::Failed,
         };
-        if fails {
-            self.has_failed.store(true, Ordering::Relaxed);
-        }
+        self.failed(error);
+        meaning
+    }
+
+    /// Tells the operator, once for as long as it is the same.
+    fn tell(&self, error: &LogError) {
         let mut told = self.told.lock();
         if told.as_ref() != Some(error) {
             tracing::error!(%error, "the log could not be written");
             *told = Some(error.clone());
         }
-        meaning
     }
 }
 
@@ -249,7 +259,7 @@ impl Committer {
             return false;
         }
         let started = Instant::now();
-        self.queue.pace.begin();
+        self.activity.begin();
         let pending = self.append(batch);
         let committed = self.log.commit().map_err(|error| {
             self.health.failed(&error);
@@ -266,7 +276,7 @@ impl Committer {
         for write in pending {
             write.answer(committed.err());
         }
-        self.queue.pace.end(Instant::now());
+        self.activity.end(Instant::now());
         self.commits_untidied += 1;
         self.tidy_at = Some(Instant::now());
         true
@@ -318,7 +328,7 @@ impl Committer {
                         Change::Delete(topic) => self.log.trim(&topic, TrimReason::Deleted),
                         Change::Options(term, options) => self.log.set_options(&term, options),
                     };
-                    let result = result.map_err(|error| self.health.failed(&error));
+                    let result = result.map_err(|error| self.health.refused(&error));
                     pending.push(Pending::Change { result, reply });
                 }
             }
@@ -340,7 +350,7 @@ impl Committer {
         let (groups, replies): (Vec<Group>, Vec<PublishReply>) = publishes.into_iter().unzip();
         let results: Vec<WriteResult> = match self.log.append(groups, now) {
             Ok(results) => results.into_iter().map(Ok).collect(),
-            Err(error) => vec![Err(self.health.failed(&error)); replies.len()],
+            Err(error) => vec![Err(self.health.refused(&error)); replies.len()],
         };
         let answers = results.into_iter().zip(bytes).zip(replies);
         pending.extend(answers.map(|((result, bytes), reply)| Pending::Publish { result, bytes, reply }));

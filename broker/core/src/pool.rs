@@ -18,11 +18,14 @@ use parking_lot::{Condvar, Mutex};
 use tailwire_model::limits::READ_BYTES_IN_FLIGHT_MAX;
 use tokio::sync::oneshot;
 
-use crate::{committer::Queue, log::Log, pace::Turns};
+use crate::{
+    log::Log,
+    rest::{Activity, Turns},
+};
 
 /// The threads' shared side.
 pub(crate) struct Pool {
-    queue: Arc<Queue>,
+    activity: Arc<Activity>,
     /// Rests are so many times as long as what they follow.
     rests: u32,
     state: Mutex<State>,
@@ -67,15 +70,15 @@ impl Pool {
     /// When the system gives no thread.
     pub(crate) fn start(
         log: &Arc<dyn Log>,
-        queue: &Arc<Queue>,
+        activity: &Arc<Activity>,
         threads: usize,
         begins: fn(),
         rests: u32,
     ) -> std::io::Result<Arc<Self>> {
         let (jobs, turns) = (VecDeque::new(), Turns::new());
         let state = State { jobs, turns, bytes_free: READ_BYTES_IN_FLIGHT_MAX, closed: false };
-        let (queue, state) = (queue.clone(), Mutex::new(state));
-        let pool = Arc::new(Self { queue, rests, state, changed: Condvar::new() });
+        let (activity, state) = (activity.clone(), Mutex::new(state));
+        let pool = Arc::new(Self { activity, rests, state, changed: Condvar::new() });
         for index in 0..threads {
             let (pool, log) = (pool.clone(), log.clone());
             let work = move || {
@@ -128,7 +131,7 @@ impl Pool {
             }
             if haste == Haste::Rested {
                 let now = Instant::now();
-                let rest = self.queue.pace.rest(now, now - began, self.rests);
+                let rest = self.activity.rest(now, now - began, self.rests);
                 self.state.lock().turns.rest(now, rest);
             }
         }

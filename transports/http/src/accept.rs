@@ -205,7 +205,7 @@ async fn hold(socket: &TcpStream, received: &mut Bytes, waiting: Waiting, accept
     if *acceptor.phase.borrow() >= Phase::Draining {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    held::write(socket, response).await.ok()
+    held::write(socket, response).await
 }
 
 /// Ready when the client has taken too long over a request's head, or over having nothing to say; or an answer takes long.

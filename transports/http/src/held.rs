@@ -4,7 +4,7 @@
 use std::{
     future::poll_fn,
     io,
-    panic::AssertUnwindSafe,
+    pin::pin,
     task::{Context, Poll},
     time::Duration,
 };
@@ -14,15 +14,14 @@ use axum::{
     http::{HeaderValue, Response, header},
 };
 use bytes::{Bytes, BytesMut};
-use futures_util::{FutureExt, future::BoxFuture};
+use futures_util::future::BoxFuture;
 use http_body_util::BodyExt;
 use tailwire_model::limits::{REQUEST_HEAD_BYTES_MAX, STALL_CLOSE_MS};
-use tailwire_wire::{Code, Problem};
 use tokio::net::TcpStream;
 
 use crate::{
     outgoing::Outgoing,
-    reply::{head, refuse},
+    reply::{caught, head},
 };
 
 /// What is read at once while a client waits: it has nothing to say but that it is gone.
@@ -35,11 +34,10 @@ pub(crate) async fn wait(
     received: &mut Bytes,
     answer: BoxFuture<'static, Response<Body>>,
 ) -> Option<Response<Body>> {
-    // A handler that panics has a fault, and nobody else hears of it.
-    let mut answer = AssertUnwindSafe(answer).catch_unwind();
+    let mut answer = pin!(caught(answer));
     poll_fn(|cx| {
-        if let Poll::Ready(response) = answer.poll_unpin(cx) {
-            return Poll::Ready(Some(response.unwrap_or_else(|_| refuse(&Problem::new(Code::Internal)))));
+        if let Poll::Ready(response) = answer.as_mut().poll(cx) {
+            return Poll::Ready(Some(response));
         }
         match poll_receive(socket, received, cx) {
             Poll::Ready(Err(_)) => Poll::Ready(None),
@@ -49,13 +47,10 @@ pub(crate) async fn wait(
     .await
 }
 
-/// Writes a response whole.
-///
-/// # Errors
-/// The client takes nothing, or is gone.
-pub(crate) async fn write(socket: &TcpStream, response: Response<Body>) -> io::Result<()> {
+/// Writes a response whole. `None` when the client takes nothing, or is gone.
+pub(crate) async fn write(socket: &TcpStream, response: Response<Body>) -> Option<()> {
     let (mut parts, body) = response.into_parts();
-    let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+    let body = body.collect().await.ok()?.to_bytes();
     // RFC 9112 §6.3; these two have no body, and need not say so.
     if !matches!(parts.status.as_u16(), 204 | 304) {
         parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
@@ -64,11 +59,7 @@ pub(crate) async fn write(socket: &TcpStream, response: Response<Body>) -> io::R
     out.push(head(&Response::from_parts(parts, ())));
     out.push(body);
     let written = poll_fn(|cx| out.poll_write(socket, cx, |_| {}));
-    match tokio::time::timeout(Duration::from_millis(STALL_CLOSE_MS), written).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(_)) => Err(io::ErrorKind::BrokenPipe.into()),
-        Err(_) => Err(io::ErrorKind::TimedOut.into()),
-    }
+    tokio::time::timeout(Duration::from_millis(STALL_CLOSE_MS), written).await.ok()?.ok()
 }
 
 /// Ready when there is an end: nothing that a client says ahead is lost, but more than a request's head is not taken.

@@ -69,9 +69,7 @@ pub(crate) async fn read(app: &Arc<App>, resource: Resource, request: Request, v
             };
         }
     };
-    let mut response = result.unwrap_or_else(|problem| refused(&problem, query.as_deref()));
-    vary(&mut response, varies);
-    response
+    answered(result, query.as_deref(), varies)
 }
 
 /// Whether the connection outlasts the response (RFC 9112 §9.3).
@@ -81,9 +79,16 @@ fn stays_open(request: &Parts) -> bool {
         && connection.is_none_or(|value| value.as_bytes().eq_ignore_ascii_case(b"keep-alive"))
 }
 
-fn vary(response: &mut Response<Body>, varies: bool) {
+/// The response that a result comes to.
+fn answered(result: Result<Response<Body>, Problem>, query: Option<&str>, varies: bool) -> Response<Body> {
+    let mut response = result.unwrap_or_else(|problem| refused(&problem, query));
+    vary(response.headers_mut(), varies);
+    response
+}
+
+fn vary(headers: &mut HeaderMap, varies: bool) {
     if varies {
-        response.headers_mut().append(header::VARY, HeaderValue::from_static("accept"));
+        headers.append(header::VARY, HeaderValue::from_static("accept"));
     }
 }
 
@@ -94,9 +99,7 @@ async fn poll(app: Arc<App>, ask: ReadRequest, query: Option<Box<str>>) -> Respo
         Representation::Raw { wait_ms } => raw(&app, ask, wait_ms).await,
         _ => page(&app, ask, query.as_deref()).await,
     };
-    let mut response = result.unwrap_or_else(|problem| refused(&problem, query.as_deref()));
-    vary(&mut response, varies);
-    response
+    answered(result, query.as_deref(), varies)
 }
 
 /// A problem; a gap says where to go on.
@@ -266,9 +269,7 @@ async fn stream(
     if codec.chunked {
         headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
-    if ask.varies_by_accept {
-        headers.append(header::VARY, HeaderValue::from_static("accept"));
-    }
+    vary(headers, ask.varies_by_accept);
     // A head that is written by hand doesn't pass the guard on its way out.
     guard::finish(app, &mut response, &cors);
     let start =

@@ -1,11 +1,12 @@
 //! Responses: bodies, problems, cursors, and the head of a response that is written by hand.
 
-use std::time::SystemTime;
+use std::{panic::AssertUnwindSafe, time::SystemTime};
 
 use axum::{
     body::Body,
     http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version, header},
 };
+use futures_util::FutureExt;
 use tailwire_model::{Cursor, Durability, Keep, Rule, limits::CACHE_MS_MAX};
 use tailwire_wire::{Code, Problem, problem};
 
@@ -74,6 +75,12 @@ pub(crate) fn refuse(problem: &Problem) -> Response<Body> {
         set_cursor(headers, cursor);
     }
     response
+}
+
+/// The answer of a handler. One that panics has a fault, and nobody else hears of it.
+pub(crate) async fn caught(answer: impl Future<Output = Response<Body>>) -> Response<Body> {
+    let caught = AssertUnwindSafe(answer).catch_unwind().await;
+    caught.unwrap_or_else(|_| refuse(&Problem::new(Code::Internal)))
 }
 
 /// The resource has other methods (RFC 9110 §15.5.6).

@@ -1,7 +1,7 @@
 //! Which resource a request is for. Methods are told apart here, so that a wrong one is answered with those that there
 //! are; names in paths are decoded by the pure rules, not by the router.
 
-use std::{future::ready, panic::AssertUnwindSafe, sync::Arc};
+use std::{future::ready, sync::Arc};
 
 use axum::{
     Router,
@@ -19,7 +19,7 @@ use crate::{
     client,
     guard::{self, Cors},
     options, publish, read,
-    reply::{not_allowed, refuse},
+    reply::{caught, not_allowed, refuse},
     resources,
     takeover::Slot,
 };
@@ -44,12 +44,10 @@ impl Routes {
         Self { app, others }
     }
 
-    /// Answers a request. A handler that panics has a fault, and nobody else hears of it.
+    /// Answers a request.
     pub(crate) async fn answer(&self, request: Request, slot: Option<Slot>) -> Response<Body> {
-        let answer =
-            guard::guard(&self.app, request, |request, cors| self.dispatch(request, Via { slot, cors }));
-        let caught = AssertUnwindSafe(answer).catch_unwind().await;
-        caught.unwrap_or_else(|_| refuse(&Problem::new(Code::Internal)))
+        caught(guard::guard(&self.app, request, |request, cors| self.dispatch(request, Via { slot, cors })))
+            .await
     }
 
     /// Does for a response what `answer` would have done, where its connection was taken away meanwhile.

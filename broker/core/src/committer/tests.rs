@@ -13,6 +13,7 @@ fn committer() -> (Committer, Arc<Script>) {
         metrics: Arc::default(),
         clock: clock(),
         health: Arc::default(),
+        activity: Arc::default(),
         tidy_at: None,
         commits_untidied: 0,
     };
@@ -100,7 +101,7 @@ fn a_trim_that_fails_is_answered_so() {
 #[test]
 fn a_commit_that_fails_leaves_the_outcome_unknown() {
     // Whatever the store says: it may have written all of it.
-    for error in [LogError::Failed(String::new()), LogError::Unknown(String::new())] {
+    for error in [LogError::Full, LogError::Failed(String::new()), LogError::Unknown(String::new())] {
         let (mut committer, script) = committer();
         *script.commit_error.lock() = Some(error);
         let publish = committer.queue.publish(group(&["a"])).unwrap();

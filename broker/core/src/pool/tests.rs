@@ -146,7 +146,7 @@ fn a_turn_beside_a_commit_is_followed_by_a_rest() {
     pool.run(1, Haste::Rested, |_, _| ()).blocking_recv().unwrap();
     let unhurried = next(());
     assert!(unhurried <= Instant::now());
-    pool.queue.pace.begin();
+    pool.activity.begin();
     let began = Instant::now();
     let pause = std::time::Duration::from_millis(1);
     pool.run(1, Haste::Rested, move |_, _| thread::sleep(pause)).blocking_recv().unwrap();

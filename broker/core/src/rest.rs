@@ -10,7 +10,7 @@ use tailwire_model::limits::{CATCH_UP_QUIET_MS, CATCH_UP_REST_MS_MAX};
 
 /// Tells whether anybody publishes.
 #[derive(Debug)]
-pub(crate) struct Pace {
+pub(crate) struct Activity {
     /// What times are counted from.
     began: Instant,
     is_under_way: AtomicBool,
@@ -18,13 +18,13 @@ pub(crate) struct Pace {
     last_us: AtomicU64,
 }
 
-impl Default for Pace {
+impl Default for Activity {
     fn default() -> Self {
         Self { began: Instant::now(), is_under_way: AtomicBool::default(), last_us: AtomicU64::default() }
     }
 }
 
-impl Pace {
+impl Activity {
     /// A commit begins.
     pub(crate) fn begin(&self) {
         self.is_under_way.store(true, Ordering::Relaxed);
@@ -79,22 +79,22 @@ mod tests {
 
     #[test]
     fn who_reads_rests_while_something_is_committed_and_shortly_after() {
-        let (pace, now) = (Pace::default(), Instant::now());
-        assert_eq!(pace.rest(now, TOOK, TIMES), Duration::ZERO, "nobody publishes");
-        pace.begin();
-        assert_eq!(pace.rest(now, TOOK, TIMES), TOOK * TIMES);
-        pace.end(now);
-        assert_eq!(pace.rest(now + TOOK, TOOK, TIMES), TOOK * TIMES);
+        let (activity, now) = (Activity::default(), Instant::now());
+        assert_eq!(activity.rest(now, TOOK, TIMES), Duration::ZERO, "nobody publishes");
+        activity.begin();
+        assert_eq!(activity.rest(now, TOOK, TIMES), TOOK * TIMES);
+        activity.end(now);
+        assert_eq!(activity.rest(now + TOOK, TOOK, TIMES), TOOK * TIMES);
         let quiet = now + Duration::from_millis(CATCH_UP_QUIET_MS + 1);
-        assert_eq!(pace.rest(quiet, TOOK, TIMES), Duration::ZERO);
+        assert_eq!(activity.rest(quiet, TOOK, TIMES), Duration::ZERO);
     }
 
     #[test]
     fn a_rest_is_bounded_and_rests_add_up() {
-        let pace = Pace::default();
-        pace.begin();
+        let activity = Activity::default();
+        activity.begin();
         let longest = Duration::from_millis(CATCH_UP_REST_MS_MAX);
-        assert_eq!(pace.rest(Instant::now(), Duration::from_secs(60), TIMES), longest);
+        assert_eq!(activity.rest(Instant::now(), Duration::from_secs(60), TIMES), longest);
         let (mut turns, now) = (Turns::new(), Instant::now() + Duration::from_secs(1));
         turns.rest(now, longest);
         turns.rest(now, longest);
