@@ -218,10 +218,10 @@ def _size(dice: random.Random) -> int:
 
 
 class Subscriber:
-    """Reads a stream into the ledger until it ends; `cursor` is where it would resume."""
+    """Reads a stream into the ledger until it ends; `cursor` is where it would resume, "" if it was never given one."""
 
     def __init__(self, port: int, ledger: Ledger, path: str, after: str):
-        self.cursor = after
+        self.cursor = "" if after == "earliest" else after
         self.errors: list[BaseException] = []
         self._ledger = ledger
         self._thread = threading.Thread(target=self._run, args=(port, path, after), daemon=True)
