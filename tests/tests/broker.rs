@@ -14,5 +14,7 @@ mod pages;
 mod rig;
 #[path = "broker/simulation.rs"]
 mod simulation;
+#[path = "broker/socket.rs"]
+mod socket;
 #[path = "broker/timer.rs"]
 mod timer;

@@ -153,7 +153,8 @@ impl Broker {
         let queue = Arc::new(Queue::default());
         let activity = Arc::default();
         let health = Arc::new(Health::default());
-        let shards: Vec<_> = (0..shards.max(1)).map(|_| Shard::new(log.committed(), encoders)).collect();
+        let shards: Vec<_> =
+            (0..shards.max(1)).map(|_| Shard::new(log.committed(), encoders, metrics.clone())).collect();
         let newest_ms = Arc::new(AtomicU64::new(0));
         log.follow(Arc::new(Fanout { shards: shards.clone(), newest_ms: newest_ms.clone() }));
         let pool = Pool::start(&log, &activity, read_threads.max(1), read_thread_begins, read_rests)?;

@@ -1,4 +1,4 @@
-//! A reader's place on a shard: its terms' tails, its waker, its timer.
+//! A reader's place on a shard: its terms' tails, its seat, its timer.
 
 use std::sync::Arc;
 
@@ -7,15 +7,16 @@ use tailwire_model::{Filter, Position, Term};
 use tokio::time::Instant;
 
 use crate::{
+    seat::{Seat, Sink},
     shard::Shard,
-    tail::{Slices, Tail, Wake, merge},
+    tail::{Slices, Tail, merge},
     timer::Timer,
 };
 
 /// A reader's place on a shard, once it follows the tails.
 pub(crate) struct Following {
     pub(crate) shard: Arc<Shard>,
-    pub(crate) wake: Arc<Wake>,
+    pub(crate) seat: Arc<Seat>,
     place: usize,
     terms: SmallVec<[Attached; 1]>,
     pub(crate) timer: Timer,
@@ -33,10 +34,10 @@ struct Attached {
 impl Following {
     /// A place without terms.
     pub(crate) fn new(shard: Arc<Shard>) -> Self {
-        let wake = Arc::new(Wake::default());
-        let place = shard.enter(wake.clone());
+        let seat = Arc::new(Seat::default());
+        let place = shard.enter(seat.clone());
         let (terms, timer, spoke) = (SmallVec::new(), Timer::default(), Instant::now());
-        Self { shard, wake, place, terms, timer, spoke }
+        Self { shard, seat, place, terms, timer, spoke }
     }
 
     pub(crate) fn attach(&mut self, term: &Term) {
@@ -44,7 +45,7 @@ impl Following {
             own.count += 1;
             return;
         }
-        let (tail, key) = self.shard.attach(term, &self.wake);
+        let (tail, key) = self.shard.attach(term, &self.seat);
         self.terms.push(Attached { term: term.clone(), tail, key, count: 1 });
     }
 
@@ -59,6 +60,14 @@ impl Following {
 
     pub(crate) fn filter(&self) -> Filter {
         Filter::union(self.terms.iter().map(|own| &own.term))
+    }
+
+    /// Lends a socket that has been given everything up to `position`, if that is all there is, and of one term: the order
+    /// of several is the reader's to find.
+    pub(crate) fn lend(&self, sink: Arc<dyn Sink>, format: usize, position: Position) {
+        if self.terms.len() == 1 && position == self.shard.dispatched() && !self.shard.is_draining() {
+            self.seat.lend(sink, format, position, self.spoke);
+        }
     }
 
     /// What the tails hold, merged; `None` when one of them doesn't reach back that far.

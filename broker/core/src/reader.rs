@@ -26,6 +26,7 @@ use crate::{
     log::{Budget, LogError},
     metrics::ReasonLabel,
     pool::Haste,
+    seat::{Owed, Sink},
     segment::{Segment, Slice},
     shared::Shared,
     tail::Slices,
@@ -215,9 +216,27 @@ impl Reader {
     /// Wakes the task that polls this reader after the shard's next round, whatever is in it.
     pub fn wake_next_round(&self, cx: &Context<'_>) {
         if let Some(following) = &self.following {
-            following.wake.register(cx);
-            following.shard.wake_next_round(following.wake.clone());
+            following.seat.register(cx);
+            following.shard.wake_next_round(following.seat.clone());
         }
+    }
+
+    /// Lends the socket of a connection that has written all it was given to the shard, which writes there what comes next in
+    /// the reader's format, if the reader waits at the tail. Whenever the task is polled it takes it back first.
+    pub fn lend(&self, sink: Arc<dyn Sink>) {
+        let waits = self.gap.is_none() && self.read.is_none() && self.told.caught_up && !self.told.bye;
+        if let Some(following) = self.following.as_ref().filter(|_| waits) {
+            following.lend(sink, self.format, self.position);
+        }
+    }
+
+    /// Takes a lent socket back. What it took only a part of is owed to it, before anything else.
+    pub fn take_back(&mut self) -> Option<Box<Owed>> {
+        let following = self.following.as_mut()?;
+        let returned = following.seat.take_back()?;
+        following.spoke = returned.spoke;
+        self.position = returned.position;
+        returned.owed
     }
 
     /// The reader's timer, for a transport that waits for its socket rather than for the reader.
@@ -293,7 +312,7 @@ impl Reader {
             return self.poll_read(cx);
         }
         if let Some(following) = &self.following {
-            following.wake.register(cx);
+            following.seat.register(cx);
         }
         let upto = self.watermark();
         if self.position >= upto {

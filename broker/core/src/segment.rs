@@ -1,7 +1,10 @@
 //! Segments: a few messages, immutable and shared by every reader, with one contiguous encoding per format, made on
 //! first use. This is where "encode once" lives. A format is a slot and a function; what it writes is not known here.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    ops::Range,
+    sync::{Arc, OnceLock},
+};
 
 use bytes::Bytes;
 use tailwire_model::{Message, Position};
@@ -151,8 +154,17 @@ impl Slice {
     /// All messages in one format, contiguous.
     pub fn encoded(&self, format: usize) -> Bytes {
         let encoding = self.segment.encoding(format);
-        let start = self.offset(encoding, self.start as usize);
-        encoding.bytes.slice(start..self.offset(encoding, self.end as usize))
+        encoding.bytes.slice(self.range(encoding))
+    }
+
+    /// The same, to look at.
+    pub(crate) fn bytes(&self, format: usize) -> &[u8] {
+        let encoding = self.segment.encoding(format);
+        &encoding.bytes[self.range(encoding)]
+    }
+
+    fn range(&self, encoding: &Encoding) -> Range<usize> {
+        self.offset(encoding, self.start as usize)..self.offset(encoding, self.end as usize)
     }
 
     /// The end of the message in which byte `offset` of [`Slice::encoded`] lies, and that message's position.

@@ -17,16 +17,21 @@ use parking_lot::Mutex;
 use slab::Slab;
 use tailwire_model::{
     Message, Position, Term,
-    limits::{SEGMENT_BYTES_MAX, TAILS_BYTES_MAX},
+    limits::{BATCH_READ_BYTES_MAX, SEGMENT_BYTES_MAX, TAILS_BYTES_MAX},
 };
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
 use crate::{
     log::Commit,
+    metrics::Metrics,
     routes::Routes,
-    segment::{Encoders, Segment},
-    tail::{Tail, Wake},
+    seat::{Delivery, Seat},
+    segment::{Encoders, Segment, Slice},
+    tail::{Slices, Tail},
 };
+
+/// Sockets that the dispatcher writes to before others on its runtime have a turn.
+const WRITES_PER_TURN: usize = 256;
 
 /// See the module.
 pub(crate) struct Shard {
@@ -35,11 +40,12 @@ pub(crate) struct Shard {
     routes: Mutex<Routes>,
     inbox: Mutex<Vec<Arc<Commit>>>,
     filled: Notify,
-    readers: Mutex<Slab<Arc<Wake>>>,
+    readers: Mutex<Slab<Arc<Seat>>>,
     /// Who wants to know of the next round, whatever is in it.
-    next_round: Mutex<Vec<Arc<Wake>>>,
+    next_round: Mutex<Vec<Arc<Seat>>>,
     draining: AtomicBool,
     encoders: Encoders,
+    metrics: Arc<Metrics>,
 }
 
 /// The dispatcher's own memory between rounds.
@@ -49,13 +55,17 @@ struct Round {
     picked: Vec<Vec<u32>>,
     /// The tails that get any.
     touched: Vec<usize>,
+    /// What each of them gets.
+    fresh: Vec<(usize, Slices)>,
+    /// What is to be written, and to whom.
+    services: Vec<(Slices, Vec<Arc<Seat>>)>,
     /// Which segments exist, oldest first: (tail, last position, cost).
     kept: VecDeque<(usize, Position, usize)>,
     kept_cost: usize,
 }
 
 impl Shard {
-    pub(crate) fn new(committed: Position, encoders: Encoders) -> Arc<Self> {
+    pub(crate) fn new(committed: Position, encoders: Encoders, metrics: Arc<Metrics>) -> Arc<Self> {
         Arc::new(Self {
             dispatched: AtomicU64::new(committed.0),
             routes: Mutex::default(),
@@ -65,6 +75,7 @@ impl Shard {
             next_round: Mutex::default(),
             draining: AtomicBool::new(false),
             encoders,
+            metrics,
         })
     }
 
@@ -74,10 +85,10 @@ impl Shard {
     }
 
     /// A term's tail, and the reader's place in it.
-    pub(crate) fn attach(&self, term: &Term, wake: &Arc<Wake>) -> (Arc<Tail>, usize) {
+    pub(crate) fn attach(&self, term: &Term, seat: &Arc<Seat>) -> (Arc<Tail>, usize) {
         let mut routes = self.routes.lock();
         let tail = routes.tail_of(term, self.dispatched());
-        let key = tail.join(wake.clone());
+        let key = tail.join(seat.clone());
         (tail, key)
     }
 
@@ -88,8 +99,8 @@ impl Shard {
         }
     }
 
-    pub(crate) fn enter(&self, wake: Arc<Wake>) -> usize {
-        self.readers.lock().insert(wake)
+    pub(crate) fn enter(&self, seat: Arc<Seat>) -> usize {
+        self.readers.lock().insert(seat)
     }
 
     pub(crate) fn leave(&self, key: usize) {
@@ -97,10 +108,10 @@ impl Shard {
     }
 
     /// Wakes once after the next round.
-    pub(crate) fn wake_next_round(&self, wake: Arc<Wake>) {
+    pub(crate) fn wake_next_round(&self, seat: Arc<Seat>) {
         let mut waiting = self.next_round.lock();
-        if !waiting.iter().any(|own| Arc::ptr_eq(own, &wake)) {
-            waiting.push(wake);
+        if !waiting.iter().any(|own| Arc::ptr_eq(own, &seat)) {
+            waiting.push(seat);
         }
     }
 
@@ -110,8 +121,8 @@ impl Shard {
 
     pub(crate) fn drain(&self) {
         self.draining.store(true, Ordering::Release);
-        for (_, wake) in &*self.readers.lock() {
-            wake.wake();
+        for (_, seat) in &*self.readers.lock() {
+            seat.wake();
         }
     }
 
@@ -137,6 +148,7 @@ impl Shard {
         loop {
             self.filled.notified().await;
             while self.dispatch_pending(&mut round) {
+                self.serve(&mut round).await;
                 // Let the readers run; what is committed meanwhile is the next round.
                 tokio::task::yield_now().await;
             }
@@ -155,11 +167,37 @@ impl Shard {
             routes.matching(topic, |id| routes.tail(id).into_iter().for_each(|tail| tail.trim(trim.upto)));
         }
         self.dispatched.store(newest.watermark.0, Ordering::Release);
-        for id in round.touched.drain(..) {
-            routes.tail(id).into_iter().for_each(|tail| tail.wake_all());
+        round.touched.clear();
+        for (id, slices) in round.fresh.drain(..) {
+            let mut lent = Vec::new();
+            routes.tail(id).into_iter().for_each(|tail| tail.call(&mut lent));
+            if !lent.is_empty() {
+                round.services.push((slices, lent));
+            }
         }
-        self.next_round.lock().drain(..).for_each(|wake| wake.wake());
+        self.next_round.lock().drain(..).for_each(|seat| seat.wake());
         true
+    }
+
+    /// Writes what the round has for readers that have lent their sockets. No lock is held that anybody else waits for.
+    async fn serve(&self, round: &mut Round) {
+        let (upto, now) = (self.dispatched(), Instant::now());
+        let mut writes = 0;
+        for (slices, lent) in round.services.drain(..) {
+            let fits = slices.iter().map(Slice::cost).sum::<usize>() <= BATCH_READ_BYTES_MAX;
+            let delivery = Delivery { slices: &slices, upto, now };
+            for seat in lent {
+                if fits {
+                    self.metrics.messages_out.inc_by(seat.deliver(&delivery) as u64);
+                } else {
+                    seat.give_back();
+                }
+                writes += 1;
+                if writes % WRITES_PER_TURN == 0 {
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
     }
 
     /// Gives each touched tail its segments. Tails that get the same messages share them, and so their encodings.
@@ -170,11 +208,12 @@ impl Shard {
             let segments =
                 shared.entry(picked).or_insert_with_key(|picked| segments(messages, picked, self.encoders));
             let Some(tail) = routes.tail(id) else { continue };
-            for segment in segments {
+            for segment in &*segments {
                 round.kept.push_back((id, segment.last(), segment.cost()));
                 round.kept_cost += segment.cost();
                 tail.append(segment.clone());
             }
+            round.fresh.push((id, segments.iter().cloned().map(Slice::whole).collect()));
         }
         while round.kept_cost > TAILS_BYTES_MAX
             && let Some((id, last, cost)) = round.kept.pop_front()

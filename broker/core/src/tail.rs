@@ -1,37 +1,16 @@
 //! The hot tail of one term: its newest segments, shared by all of its readers.
 
-use std::{
-    collections::VecDeque,
-    sync::Arc,
-    task::{Context, Waker},
-};
+use std::{collections::VecDeque, sync::Arc};
 
 use parking_lot::Mutex;
 use slab::Slab;
 use smallvec::SmallVec;
 use tailwire_model::{Position, limits::TAIL_BYTES_MAX};
 
-use crate::segment::{Segment, Slice};
-
-/// How a reader is woken: one waker, whatever it waits for.
-#[derive(Default)]
-pub(crate) struct Wake(Mutex<Option<Waker>>);
-
-impl Wake {
-    /// The task to wake from here on.
-    pub(crate) fn register(&self, cx: &Context<'_>) {
-        let mut waker = self.0.lock();
-        if !waker.as_ref().is_some_and(|own| own.will_wake(cx.waker())) {
-            *waker = Some(cx.waker().clone());
-        }
-    }
-
-    pub(crate) fn wake(&self) {
-        if let Some(waker) = &*self.0.lock() {
-            waker.wake_by_ref();
-        }
-    }
-}
+use crate::{
+    seat::Seat,
+    segment::{Segment, Slice},
+};
 
 /// The newest messages of one term. Every match after `floor` and up to the shard's watermark is in the segments.
 pub(crate) struct Tail(Mutex<State>);
@@ -40,7 +19,7 @@ struct State {
     floor: Position,
     segments: VecDeque<Arc<Segment>>,
     cost: usize,
-    readers: Slab<Arc<Wake>>,
+    readers: Slab<Arc<Seat>>,
 }
 
 /// Slices of one tail, oldest first.
@@ -52,8 +31,8 @@ impl Tail {
         Self(Mutex::new(State { floor, segments: VecDeque::new(), cost: 0, readers: Slab::new() }))
     }
 
-    pub(crate) fn join(&self, wake: Arc<Wake>) -> usize {
-        self.0.lock().readers.insert(wake)
+    pub(crate) fn join(&self, seat: Arc<Seat>) -> usize {
+        self.0.lock().readers.insert(seat)
     }
 
     /// Returns whether nobody is left.
@@ -87,10 +66,11 @@ impl Tail {
         state.floor = state.floor.max(position);
     }
 
-    pub(crate) fn wake_all(&self) {
-        for (_, wake) in &self.0.lock().readers {
-            wake.wake();
-        }
+    /// Calls all readers: wakes them, but for those whose sockets are lent, which it adds to `lent`.
+    pub(crate) fn call(&self, lent: &mut Vec<Arc<Seat>>) {
+        let state = self.0.lock();
+        let served = state.readers.iter().filter(|(_, seat)| seat.wake_unless_lent(state.floor));
+        lent.extend(served.map(|(_, seat)| seat.clone()));
     }
 
     /// The matches after `after` and up to `upto`; `None` when the tail doesn't reach back that far.

@@ -14,6 +14,7 @@ use crate::{
     oracle::Told,
     rig::{Flag, Task, filter},
     simulation::{World, poll_with},
+    socket::Socket,
 };
 
 /// Whether a batch is as its slices say, with their encodings. Returns a word for the trace.
@@ -65,6 +66,7 @@ fn take(world: &mut World, told: &mut Told, event: Event) -> bool {
 pub(crate) struct Stream {
     reader: Reader,
     told: Told,
+    socket: Arc<Socket>,
     following: bool,
     pub(crate) flag: Arc<Flag>,
     pub(crate) over: bool,
@@ -75,7 +77,8 @@ impl Stream {
         let (terms, start) = (world.random.terms(), world.start());
         let known = world.known(&terms, start);
         let (reader, told) = open(world, &terms, start, known);
-        Self { reader, told, following: false, flag: Flag::raised(), over: false }
+        let (socket, flag) = (Arc::default(), Flag::raised());
+        Self { reader, told, socket, following: false, flag, over: false }
     }
 
     /// Takes some events, or goes back to what its socket would not take.
@@ -88,13 +91,14 @@ impl Stream {
         if !(self.flag.take() || spurious) || self.over {
             return;
         }
+        self.socket.take_back(world, &mut self.reader, &mut self.told);
         if world.random.percent(8) && rewind(world, &mut self.reader, &mut self.told) {
             self.flag.set();
             return;
         }
         for _ in 0..1 + world.random.below(5) {
             match poll_with(&self.flag, |cx| self.reader.poll_next(cx)) {
-                Poll::Pending => return,
+                Poll::Pending => return self.socket.lend(world, &self.reader),
                 Poll::Ready(event) => {
                     self.over = take(world, &mut self.told, event.expect("a log that can be read"));
                     assert!(self.over || self.reader.cursor().position.0 >= self.told.position);
@@ -108,7 +112,9 @@ impl Stream {
         self.flag.set();
     }
 
-    pub(crate) fn check_complete(&mut self, world: &World) {
+    pub(crate) fn check_complete(&mut self, world: &mut World) {
+        self.socket.take_back(world, &mut self.reader, &mut self.told);
+        self.socket.lend(world, &self.reader);
         assert!(self.told.caught_up, "a stream that waits has caught up");
         complete(world, &self.reader, &mut self.told);
     }
@@ -148,6 +154,7 @@ fn complete(world: &World, reader: &Reader, told: &mut Told) {
 pub(crate) struct Session {
     live: Reader,
     told: Told,
+    socket: Arc<Socket>,
     catching_up: Vec<Catching>,
     pub(crate) flag: Arc<Flag>,
     pub(crate) over: bool,
@@ -163,7 +170,8 @@ impl Session {
         let mut live = world.rig.broker.open_empty(0);
         live.follow(0);
         let told = Told::empty(&world.oracle);
-        let mut session = Self { live, told, catching_up: Vec::new(), flag: Flag::raised(), over: false };
+        let (socket, flag) = (Arc::default(), Flag::raised());
+        let mut session = Self { live, told, socket, catching_up: Vec::new(), flag, over: false };
         session.subscribe(world);
         session
     }
@@ -172,6 +180,7 @@ impl Session {
         if self.over {
             return;
         }
+        self.socket.take_back(world, &mut self.live, &mut self.told);
         let (terms, start) = (world.random.terms(), world.start());
         let known = world.known(&terms, start);
         let (mut reader, told) = open(world, &terms, start, known);
@@ -182,6 +191,7 @@ impl Session {
 
     pub(crate) fn unsubscribe(&mut self, world: &mut World) {
         if !self.told.subs.is_empty() && !self.over {
+            self.socket.take_back(world, &mut self.live, &mut self.told);
             let sub = self.told.subs.swap_remove(world.random.below(self.told.subs.len()));
             self.live.part(&filter(&sub.terms));
             world.trace.push(format!("part {:?}", sub.terms));
@@ -196,6 +206,7 @@ impl Session {
         if !(self.flag.take() || spurious) || self.over {
             return;
         }
+        self.socket.take_back(world, &mut self.live, &mut self.told);
         if world.random.percent(8) && rewind(world, &mut self.live, &mut self.told) {
             self.flag.set();
             return;
@@ -218,6 +229,8 @@ impl Session {
         // What has no room waits, as do all behind it.
         if full || !self.catch_up(world) {
             self.flag.set();
+        } else if self.catching_up.is_empty() && !self.flag.is_set() {
+            self.socket.lend(world, &self.live);
         }
     }
 
@@ -272,7 +285,9 @@ impl Session {
         true
     }
 
-    pub(crate) fn check_complete(&mut self, world: &World) {
+    pub(crate) fn check_complete(&mut self, world: &mut World) {
+        self.socket.take_back(world, &mut self.live, &mut self.told);
+        self.socket.lend(world, &self.live);
         assert!(self.catching_up.is_empty(), "a subscription at the tail is not live");
         complete(world, &self.live, &mut self.told);
     }

@@ -178,15 +178,24 @@ impl Told {
     }
 
     pub(crate) fn messages<'a>(&mut self, oracle: &Oracle, messages: impl Iterator<Item = &'a Message>) {
-        self.speaks(oracle);
-        let before = self.given.len();
-        for message in messages {
+        let positions = messages.map(|message| {
             let position = message.position().0;
+            assert_eq!(message.cursor, oracle.cursor_at(position));
+            assert_eq!(message.topic().as_str(), TOPICS[oracle.messages[position as usize - 1].0]);
+            position
+        });
+        self.takes(oracle, positions, Instant::now());
+    }
+
+    /// Messages came, by their positions, the last of them at some time.
+    pub(crate) fn takes(&mut self, oracle: &Oracle, positions: impl Iterator<Item = u64>, at: Instant) {
+        self.speaks(oracle);
+        self.spoke = at;
+        let before = self.given.len();
+        for position in positions {
             assert!(position > self.position, "{position} came after {}", self.position);
             assert!(position <= oracle.committed(), "{position} is not committed");
-            assert_eq!(message.cursor, oracle.cursor_at(position));
             let (topic, _) = oracle.messages[position as usize - 1];
-            assert_eq!(message.topic().as_str(), TOPICS[topic]);
             assert!(wants(&self.terms(), topic), "{position} in {} was not asked for", TOPICS[topic]);
             self.passes(oracle, position - 1);
             self.position = position;

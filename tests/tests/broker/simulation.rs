@@ -321,7 +321,7 @@ impl Clients {
     }
 
     /// Nothing is under way: everybody has everything.
-    fn check_complete(&mut self, world: &World) {
+    fn check_complete(&mut self, world: &mut World) {
         self.streams.iter_mut().for_each(|stream| stream.check_complete(world));
         self.sessions.iter_mut().for_each(|session| session.check_complete(world));
     }
@@ -338,11 +338,11 @@ fn run(seed: u64) -> Vec<String> {
     }
     if world.random.percent(70) {
         clients.settle(&mut world);
-        clients.check_complete(&world);
+        clients.check_complete(&mut world);
         // And once more, all of it live.
         (0..6).for_each(|_| world.publish());
         clients.settle(&mut world);
-        clients.check_complete(&world);
+        clients.check_complete(&mut world);
     }
     (0..3).for_each(|_| world.publish());
     world.rig.broker.drain();

@@ -11,12 +11,14 @@ use std::{
 use bytes::Bytes;
 use smallvec::SmallVec;
 use socket2::SockRef;
-use tailwire_core::{Slice, Timer};
+use tailwire_core::{Reader, Sink, Slice, Timer};
 use tailwire_model::{
     Position,
     limits::{BATCH_READ_BYTES_MAX, STALL_CLOSE_MS, STALL_RELEASE_MS},
 };
 use tokio::{net::TcpStream, time::Instant};
+
+use crate::metrics::Connected;
 
 /// How many pieces one call writes, at most; the kernel takes 1,024.
 const PIECES_PER_WRITE: usize = 64;
@@ -25,6 +27,24 @@ const PIECES_PER_WRITE: usize = 64;
 const COPY_BYTES_MAX: usize = 16 << 10;
 /// How long a client may take to close its side.
 const HANG_UP: Duration = Duration::from_secs(2);
+
+/// The socket of a stream or a WebSocket. Its task lends it to the shard while it has nothing to say; only one of the two
+/// writes at a time, and both write whole frames, or tell the other what is left.
+pub(crate) struct Outlet {
+    pub(crate) stream: TcpStream,
+    pub(crate) connected: Connected,
+}
+
+impl Sink for Outlet {
+    fn write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        let socket = SockRef::from(&self.stream);
+        let written = match parts {
+            [part] => socket.send(part),
+            parts => socket.send_vectored(parts),
+        };
+        written.inspect(|&count| self.connected.wrote(count))
+    }
+}
 
 /// See the module.
 #[derive(Default)]
@@ -94,6 +114,14 @@ impl Outgoing {
     pub(crate) fn push_messages(&mut self, slice: Slice, format: usize) {
         let bytes = slice.encoded(format);
         self.push_piece(Piece { bytes, content: Content::Messages(slice, format) });
+    }
+
+    /// Takes back a socket that its reader has lent, and what it is still owed.
+    pub(crate) fn take_back(&mut self, reader: &mut Reader, format: usize) {
+        if let Some(owed) = reader.take_back() {
+            owed.slices.into_iter().for_each(|slice| self.push_messages(slice, format));
+            self.advance(owed.written);
+        }
     }
 
     fn push_piece(&mut self, piece: Piece) {

@@ -5,6 +5,7 @@
 
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -15,8 +16,8 @@ use tailwire_wire::{Format, framing, line, sse};
 use tokio::net::TcpStream;
 
 use crate::{
-    metrics::{Connected, Metrics, Transport},
-    outgoing::{HangUp, Outgoing, WriteError, poll_closed},
+    metrics::{Metrics, Transport},
+    outgoing::{HangUp, Outgoing, Outlet, WriteError, poll_closed},
 };
 
 /// How a stream speaks.
@@ -111,13 +112,12 @@ pub(crate) struct Start {
 
 /// A stream, as a task of the delivery runtime. It is its own future, so that it takes no more than it holds.
 pub(crate) struct Connection {
-    socket: TcpStream,
+    outlet: Arc<Outlet>,
     reader: Reader,
     codec: Codec,
     out: Outgoing,
     /// Told with the first event.
     retry_ms: Option<u64>,
-    connected: Connected,
     /// Nothing comes behind what is pending.
     ending: Option<HangUp>,
 }
@@ -126,18 +126,25 @@ impl Future for Connection {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        self.get_mut().poll_stream(cx)
+        let connection = self.get_mut();
+        connection.out.take_back(&mut connection.reader, connection.codec.format() as usize);
+        let over = connection.poll_stream(cx);
+        if over.is_pending() && connection.out.is_empty() && connection.ending.is_none() {
+            connection.reader.lend(connection.outlet.clone());
+        }
+        over
     }
 }
 
 impl Connection {
-    pub(crate) fn new(socket: TcpStream, shard: usize, start: Start) -> Self {
+    pub(crate) fn new(stream: TcpStream, shard: usize, start: Start) -> Self {
         let Start { head, mut reader, codec, retry_ms, metrics } = start;
         reader.follow(shard);
         let mut out = Outgoing::default();
         out.push(head);
         let connected = metrics.connected(codec.transport());
-        Self { socket, reader, codec, out, retry_ms: Some(retry_ms), connected, ending: None }
+        let outlet = Arc::new(Outlet { stream, connected });
+        Self { outlet, reader, codec, out, retry_ms: Some(retry_ms), ending: None }
     }
 
     /// Ready when the connection is over.
@@ -145,13 +152,13 @@ impl Connection {
         loop {
             // What follows is gathered when that is written: a stuck connection holds no more than one write.
             let at_tail = self.out.is_empty() && self.gather(cx).is_pending();
-            let connected = &self.connected;
-            match (self.out.poll_write(&self.socket, cx, |bytes| connected.wrote(bytes)), &mut self.ending) {
+            let Outlet { stream, connected } = &*self.outlet;
+            match (self.out.poll_write(stream, cx, |bytes| connected.wrote(bytes)), &mut self.ending) {
                 (Poll::Ready(Ok(())), Some(ending)) => {
-                    return ending.poll(&self.socket, self.reader.timer(), cx);
+                    return ending.poll(stream, self.reader.timer(), cx);
                 }
                 // It has asked for an endless response, and has nothing more to say.
-                (Poll::Ready(Ok(())), None) if at_tail => return poll_closed(&self.socket, cx),
+                (Poll::Ready(Ok(())), None) if at_tail => return poll_closed(stream, cx),
                 (Poll::Ready(Ok(())), None) => {}
                 (Poll::Ready(Err(_)), _) => return Poll::Ready(()),
                 (Poll::Pending, _) => match ready!(self.poll_stalled(cx)) {
@@ -189,7 +196,7 @@ impl Connection {
             }
             Event::Bye(bye) => {
                 self.out.push(self.codec.control(&event, None));
-                self.connected.ended(bye.reason);
+                self.outlet.connected.ended(bye.reason);
                 self.end();
             }
         }
@@ -210,7 +217,7 @@ impl Connection {
                 Poll::Ready(Ok(()))
             }
             Err(error) => {
-                self.connected.ended(ByeReason::Slow);
+                self.outlet.connected.ended(ByeReason::Slow);
                 Poll::Ready(Err(error))
             }
         }

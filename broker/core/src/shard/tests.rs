@@ -12,16 +12,20 @@ use crate::{
 /// A reader's side of a shard.
 struct Place {
     tail: Arc<Tail>,
-    wake: Arc<Wake>,
+    seat: Arc<Seat>,
     wakes: Arc<Wakes>,
     key: usize,
 }
 
+fn shard() -> Arc<Shard> {
+    Shard::new(Position::ZERO, &[], Arc::default())
+}
+
 fn attach(shard: &Shard, name: &str) -> Place {
-    let (wake, wakes) = (Arc::new(Wake::default()), Arc::new(Wakes::default()));
-    wake.register(&Context::from_waker(&Waker::from(wakes.clone())));
-    let (tail, key) = shard.attach(&term(name), &wake);
-    Place { tail, wake, wakes, key }
+    let (seat, wakes) = (Arc::new(Seat::default()), Arc::new(Wakes::default()));
+    seat.register(&Context::from_waker(&Waker::from(wakes.clone())));
+    let (tail, key) = shard.attach(&term(name), &seat);
+    Place { tail, seat, wakes, key }
 }
 
 impl Place {
@@ -42,7 +46,7 @@ fn push(shard: &Shard, messages: &[(u64, &str)]) {
 
 #[test]
 fn commits_that_come_meanwhile_are_one_round() {
-    let shard = Shard::new(Position::ZERO, &[]);
+    let shard = shard();
     let place = attach(&shard, "a");
     push(&shard, &[(1, "a")]);
     push(&shard, &[(2, "b"), (3, "a")]);
@@ -59,7 +63,7 @@ fn commits_that_come_meanwhile_are_one_round() {
 
 #[test]
 fn tails_that_get_the_same_share_their_segments() {
-    let shard = Shard::new(Position::ZERO, &[]);
+    let shard = shard();
     let places = ["a", "*", "**", "b"].map(|name| attach(&shard, name));
     push(&shard, &[(1, "a"), (2, "a")]);
     shard.dispatch_pending(&mut Round::default());
@@ -71,7 +75,7 @@ fn tails_that_get_the_same_share_their_segments() {
 
 #[test]
 fn only_who_gets_something_is_woken() {
-    let shard = Shard::new(Position::ZERO, &[]);
+    let shard = shard();
     let (a, b) = (attach(&shard, "a"), attach(&shard, "b"));
     let mut round = Round::default();
     push(&shard, &[(1, "a")]);
@@ -94,11 +98,11 @@ impl std::task::Wake for Looks {
 
 #[test]
 fn who_is_woken_finds_the_watermark_moved() {
-    let shard = Shard::new(Position::ZERO, &[]);
+    let shard = shard();
     let looks = Arc::new(Looks(shard.clone(), Mutex::default()));
     let place = attach(&shard, "a");
-    place.wake.register(&Context::from_waker(&Waker::from(looks.clone())));
-    shard.wake_next_round(place.wake.clone());
+    place.seat.register(&Context::from_waker(&Waker::from(looks.clone())));
+    shard.wake_next_round(place.seat.clone());
     push(&shard, &[(1, "a")]);
     shard.dispatch_pending(&mut Round::default());
     assert_eq!(*looks.1.lock(), [Position(1), Position(1)]);
@@ -107,9 +111,9 @@ fn who_is_woken_finds_the_watermark_moved() {
 
 #[test]
 fn a_round_is_told_once_to_who_asked_whatever_is_in_it() {
-    let shard = Shard::new(Position::ZERO, &[]);
+    let shard = shard();
     let place = attach(&shard, "a");
-    shard.wake_next_round(place.wake.clone());
+    shard.wake_next_round(place.seat.clone());
     let mut round = Round::default();
     for position in 1..=2 {
         push(&shard, &[(position, "b")]);
@@ -120,7 +124,7 @@ fn a_round_is_told_once_to_who_asked_whatever_is_in_it() {
 
 #[test]
 fn without_readers_a_commit_costs_nothing() {
-    let shard = Shard::new(Position::ZERO, &[]);
+    let shard = shard();
     push(&shard, &[(1, "a")]);
     assert_eq!(shard.dispatched(), Position(1));
     assert!(shard.inbox.lock().is_empty());
@@ -138,7 +142,7 @@ fn without_readers_a_commit_costs_nothing() {
 
 #[test]
 fn segments_are_bounded() {
-    let shard = Shard::new(Position::ZERO, &[]);
+    let shard = shard();
     let place = attach(&shard, "a");
     let sizes = [10 << 10, 10 << 10, 10 << 10, 10 << 10, 100 << 10, 1];
     let messages = sizes.into_iter().zip(1..).map(|(size, position)| message(position, "a", size)).collect();
@@ -150,7 +154,7 @@ fn segments_are_bounded() {
 
 #[test]
 fn a_trim_takes_effect_with_its_round() {
-    let shard = Shard::new(Position::ZERO, &[]);
+    let shard = shard();
     let (all, other) = (attach(&shard, "**"), attach(&shard, "b"));
     let trim = Trim { upto: Position(1), reason: TrimReason::Deleted };
     let messages = vec![message(1, "a", 1), message(2, "b", 1)];
@@ -164,7 +168,7 @@ fn a_trim_takes_effect_with_its_round() {
 
 #[test]
 fn all_tails_together_are_bounded_and_the_oldest_goes_first() {
-    let shard = Shard::new(Position::ZERO, &[]);
+    let shard = shard();
     let names: Vec<String> = (1..=20).map(|n| format!("t/{n}")).collect();
     let places: Vec<Place> = names.iter().map(|name| attach(&shard, name)).collect();
     let mut round = Round::default();
@@ -180,12 +184,57 @@ fn all_tails_together_are_bounded_and_the_oldest_goes_first() {
 
 #[test]
 fn a_drain_wakes_everybody_who_is_there() {
-    let shard = Shard::new(Position::ZERO, &[]);
+    let shard = shard();
     let (stays, goes) = (attach(&shard, "a"), attach(&shard, "a"));
-    shard.enter(stays.wake.clone());
-    let place = shard.enter(goes.wake.clone());
+    shard.enter(stays.seat.clone());
+    let place = shard.enter(goes.seat.clone());
     shard.leave(place);
     shard.drain();
     assert!(shard.is_draining());
     assert_eq!((stays.wakes.count(), goes.wakes.count()), (1, 0));
+}
+
+/// A socket that takes everything, and counts.
+#[derive(Default)]
+struct Sponge(Mutex<usize>);
+
+impl crate::Sink for Sponge {
+    fn write(&self, parts: &[std::io::IoSlice<'_>]) -> std::io::Result<usize> {
+        let count = parts.iter().map(|part| part.len()).sum();
+        *self.0.lock() += count;
+        Ok(count)
+    }
+}
+
+/// More sockets than the dispatcher writes to in one turn; some are taken back, and some lent again, between its turns.
+#[tokio::test(start_paused = true)]
+async fn every_lent_socket_is_given_a_round_once() {
+    const ONE_BYTE: Encoders = &[|_, out| out.push(7)];
+    let shard = Shard::new(Position::ZERO, ONE_BYTE, Arc::default());
+    let sponges: Vec<_> = (0..3 * WRITES_PER_TURN).map(|_| Arc::new(Sponge::default())).collect();
+    let places: Vec<_> = sponges.iter().map(|_| attach(&shard, "a")).collect();
+    let lend = |index: usize, position| {
+        places[index].seat.lend(sponges[index].clone(), 0, Position(position), Instant::now());
+    };
+    (0..places.len()).for_each(|index| lend(index, 0));
+    push(&shard, &[(1, "a"), (2, "b"), (3, "a")]);
+    let mut round = Round::default();
+    assert!(shard.dispatch_pending(&mut round));
+    let (last, before) = (places.len() - 1, places.len() - 2);
+    let mut serve = std::pin::pin!(shard.serve(&mut round));
+    std::future::poll_fn(|cx| {
+        assert!(serve.as_mut().poll(cx).is_pending(), "others have a turn");
+        std::task::Poll::Ready(())
+    })
+    .await;
+    // Both of their tasks run meanwhile, and read the round by themselves.
+    for index in [before, last] {
+        assert_eq!(places[index].seat.take_back().unwrap().position, Position::ZERO);
+    }
+    lend(last, 3);
+    serve.await;
+    let written: Vec<usize> = sponges.iter().map(|sponge| *sponge.0.lock()).collect();
+    assert!(written[..before].iter().all(|&bytes| bytes == 2));
+    assert_eq!(written[before..], [0, 0]);
+    assert!(places.iter().all(|place| place.wakes.count() == 0));
 }

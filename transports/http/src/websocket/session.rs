@@ -32,8 +32,8 @@ use super::{
 };
 use crate::{
     api::App,
-    metrics::{Connected, Transport},
-    outgoing::{HangUp, Outgoing, WriteError},
+    metrics::Transport,
+    outgoing::{HangUp, Outgoing, Outlet, WriteError},
 };
 
 /// Close codes (RFC 6455 §7.4.1, and the registry of §11.7).
@@ -47,7 +47,7 @@ const FORMAT: usize = Format::Frame as usize;
 pub(crate) struct Session {
     app: Arc<App>,
     principal: Principal,
-    socket: TcpStream,
+    outlet: Arc<Outlet>,
     shard: usize,
     out: Outgoing,
     inbound: Inbound,
@@ -58,7 +58,6 @@ pub(crate) struct Session {
     generations: u64,
     /// Most connections never ask for anything.
     requests: Option<Box<Requests>>,
-    connected: Connected,
     /// A heartbeat was due while a subscription had yet to begin.
     heartbeat_owed: bool,
     /// Nothing comes behind what is pending.
@@ -91,21 +90,29 @@ impl Future for Session {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let session = self.get_mut();
-        while ready!(session.poll_turn(cx)).is_ok() {}
-        Poll::Ready(())
+        session.out.take_back(&mut session.live, FORMAT);
+        loop {
+            match session.poll_turn(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(Over)) => return Poll::Ready(()),
+                Poll::Pending => break,
+            }
+        }
+        session.lend();
+        Poll::Pending
     }
 }
 
 impl Session {
-    pub(crate) fn new(socket: TcpStream, received: Bytes, shard: usize, start: Start) -> Self {
+    pub(crate) fn new(stream: TcpStream, received: Bytes, shard: usize, start: Start) -> Self {
         let Start { app, principal, head, subscription } = start;
         let mut live = app.broker.open_empty(FORMAT);
         live.follow(shard);
+        let connected = app.metrics.connected(Transport::WebSocket);
         let mut session = Self {
-            connected: app.metrics.connected(Transport::WebSocket),
+            outlet: Arc::new(Outlet { stream, connected }),
             app,
             principal,
-            socket,
             shard,
             out: Outgoing::default(),
             inbound: Inbound::new(received),
@@ -141,15 +148,23 @@ impl Session {
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Over>> {
         // What follows is gathered when that is written: a stuck connection holds no more than one write.
         let waits_for_all = self.out.is_empty() && self.gather(cx).is_pending();
-        let connected = &self.connected;
-        match (self.out.poll_write(&self.socket, cx, |bytes| connected.wrote(bytes)), &mut self.ending) {
+        let Outlet { stream, connected } = &*self.outlet;
+        match (self.out.poll_write(stream, cx, |bytes| connected.wrote(bytes)), &mut self.ending) {
             (Poll::Ready(Ok(())), Some(ending)) => {
-                ending.poll(&self.socket, self.live.timer(), cx).map(|()| Err(Over))
+                ending.poll(stream, self.live.timer(), cx).map(|()| Err(Over))
             }
             (Poll::Ready(Ok(())), None) if waits_for_all => self.poll_receive(cx),
             (Poll::Ready(Ok(())), None) => Poll::Ready(Ok(())),
             (Poll::Ready(Err(_)), _) => Poll::Ready(Err(Over)),
             (Poll::Pending, _) => self.poll_stalled(cx),
+        }
+    }
+
+    /// Lends the socket, if nobody but the live reader has anything to say on it.
+    fn lend(&self) {
+        let is_live = |own: &Subscription| matches!(own.stage, Stage::Live(_));
+        if self.out.is_empty() && self.ending.is_none() && self.subscriptions.iter().all(is_live) {
+            self.live.lend(self.outlet.clone());
         }
     }
 
@@ -177,7 +192,7 @@ impl Session {
                 Poll::Ready(Ok(()))
             }
             Err(WriteError::Stalled) => {
-                self.connected.ended(ByeReason::Slow);
+                self.outlet.connected.ended(ByeReason::Slow);
                 Poll::Ready(Err(Over))
             }
             Err(WriteError::Closed) => Poll::Ready(Err(Over)),
@@ -211,7 +226,7 @@ impl Session {
             Event::Bye(bye) => {
                 line::bye(bye.reason, bye.retry_after_ms, &mut out);
                 self.say(&out);
-                self.connected.ended(bye.reason);
+                self.outlet.connected.ended(bye.reason);
                 self.close(CLOSE_RESTART, bye.reason.as_str());
             }
         }
@@ -366,7 +381,8 @@ impl Session {
             if too_many {
                 return Poll::Pending;
             }
-            if ready!(self.socket.poll_read_ready(cx)).is_err() || self.inbound.read(&self.socket).is_err() {
+            let stream = &self.outlet.stream;
+            if ready!(stream.poll_read_ready(cx)).is_err() || self.inbound.read(stream).is_err() {
                 return Poll::Ready(Err(Over));
             }
         }

@@ -1,0 +1,166 @@
+//! A reader's seat on a shard: how it is reached when there is something for it. Mostly that is by waking the task that
+//! polls it. But a connection that has written everything and waits at the tail lends its socket to the shard, and then
+//! the dispatcher writes what comes straight to it. Waking a thousand tasks, so that each finds one shared message and
+//! hands it to its socket, costs a fifth of a sparse delivery, most of it in fetching the tasks' memory; a seat is two
+//! lines of it.
+//!
+//! While the socket is lent the task does nothing. It takes the socket back whenever it is polled, whatever for, and
+//! lends it again when it has nothing more to do. A seat is lent on the thread of its shard, where its task and the
+//! dispatcher run in turn.
+
+use std::{
+    io::{self, IoSlice},
+    sync::Arc,
+    task::{Context, Waker},
+};
+
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+use tailwire_model::Position;
+use tokio::time::Instant;
+
+use crate::{segment::Slice, tail::Slices};
+
+/// Something that bytes can be written to without waiting: a connection's socket.
+pub trait Sink: Send + Sync {
+    /// Writes as much as it takes at once.
+    ///
+    /// # Errors
+    /// When it takes nothing at the moment, or is broken. The task that owns it finds out which.
+    fn write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize>;
+}
+
+/// See the module.
+#[derive(Default)]
+pub(crate) struct Seat(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    waker: Option<Waker>,
+    lent: Option<Lent>,
+}
+
+struct Lent {
+    sink: Arc<dyn Sink>,
+    format: usize,
+    /// Everything up to here has been written.
+    position: Position,
+    /// When something last was.
+    spoke: Instant,
+    /// It has not taken all of something: what comes behind that is its task's.
+    stopped: bool,
+    /// What it took a part of.
+    owed: Option<Box<Owed>>,
+}
+
+/// Messages of which only the beginning was written.
+pub struct Owed {
+    /// The messages.
+    pub slices: Slices,
+    /// How many bytes of their encoding were written.
+    pub written: usize,
+}
+
+/// What is taken back with the socket.
+pub(crate) struct Returned {
+    pub(crate) position: Position,
+    pub(crate) spoke: Instant,
+    pub(crate) owed: Option<Box<Owed>>,
+}
+
+/// What one round has for the readers of one tail.
+pub(crate) struct Delivery<'a> {
+    /// All of it, in log order.
+    pub(crate) slices: &'a [Slice],
+    /// Where a reader stands that has been given it.
+    pub(crate) upto: Position,
+    pub(crate) now: Instant,
+}
+
+impl Seat {
+    /// The task to wake from here on.
+    pub(crate) fn register(&self, cx: &Context<'_>) {
+        let mut state = self.0.lock();
+        if !state.waker.as_ref().is_some_and(|own| own.will_wake(cx.waker())) {
+            state.waker = Some(cx.waker().clone());
+        }
+    }
+
+    pub(crate) fn wake(&self) {
+        self.0.lock().wake();
+    }
+
+    /// Lends a socket, which has been given everything up to a position. The task is registered.
+    pub(crate) fn lend(&self, sink: Arc<dyn Sink>, format: usize, position: Position, spoke: Instant) {
+        let lent = Lent { sink, format, position, spoke, stopped: false, owed: None };
+        self.0.lock().lent = Some(lent);
+    }
+
+    /// Takes the socket back, if it is lent.
+    pub(crate) fn take_back(&self) -> Option<Returned> {
+        let Lent { position, spoke, owed, .. } = self.0.lock().lent.take()?;
+        Some(Returned { position, spoke, owed })
+    }
+
+    /// Wakes the task, unless its socket is lent and has been given everything up to `floor`. Answers whether it is so.
+    pub(crate) fn wake_unless_lent(&self, floor: Position) -> bool {
+        let state = self.0.lock();
+        let is_lent = state.lent.as_ref().is_some_and(|lent| !lent.stopped && lent.position >= floor);
+        if !is_lent {
+            state.wake();
+        }
+        is_lent
+    }
+
+    /// Writes messages to the socket, if it is lent and they are new to it. Answers how many messages those are.
+    pub(crate) fn deliver(&self, delivery: &Delivery<'_>) -> usize {
+        let mut state = self.0.lock();
+        // Its task may have had its turn meanwhile: then it has seen them, or was woken for them.
+        let Some(lent) = &mut state.lent else { return 0 };
+        if lent.stopped || lent.position >= delivery.upto {
+            return 0;
+        }
+        let given = lent.take(delivery);
+        if lent.stopped {
+            state.wake();
+        }
+        given
+    }
+
+    /// Wakes the task, which has to see by itself what there is for it.
+    pub(crate) fn give_back(&self) {
+        let mut state = self.0.lock();
+        state.lent.iter_mut().for_each(|lent| lent.stopped = true);
+        state.wake();
+    }
+}
+
+impl Lent {
+    fn take(&mut self, delivery: &Delivery<'_>) -> usize {
+        let parts: SmallVec<[IoSlice<'_>; 4]> =
+            delivery.slices.iter().map(|slice| IoSlice::new(slice.bytes(self.format))).collect();
+        let length: usize = parts.iter().map(|part| part.len()).sum();
+        let written = self.sink.write(&parts).unwrap_or(0);
+        self.stopped = written < length;
+        if written == 0 {
+            // Its task comes to the same messages, and to whatever is wrong with the socket, by itself.
+            return 0;
+        }
+        (self.position, self.spoke) = (delivery.upto, delivery.now);
+        if self.stopped {
+            self.owed = Some(Box::new(Owed { slices: delivery.slices.into(), written }));
+        }
+        delivery.slices.iter().map(Slice::len).sum()
+    }
+}
+
+impl State {
+    fn wake(&self) {
+        if let Some(waker) = &self.waker {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
