@@ -393,6 +393,11 @@ impl Broker {
         self.0.epochs.current().epoch
     }
 
+    /// How often the log was opened.
+    pub fn epochs(&self) -> u64 {
+        self.0.epochs.starts().len() as u64
+    }
+
     /// When a poll that found nothing under a filter should come again: by the topic's own pace, or the whole log's where
     /// there are several.
     pub fn retry_after_ms(&self, filter: &Filter) -> u64 {

@@ -6,6 +6,7 @@ mod ballast;
 mod behind;
 mod chunk;
 mod commit;
+mod figures;
 mod fresh;
 pub mod inspect;
 mod label;
@@ -46,6 +47,7 @@ use self::{
     ballast::Ballast,
     behind::Behind,
     commit::{State, Writer},
+    figures::Counts,
     open::Opened,
     store::{Store, guarded},
 };
@@ -79,6 +81,7 @@ pub struct SledLog {
     buried_upto: Mutex<Position>,
     /// The span of time before which no idempotency key is left.
     expired_upto: Mutex<u32>,
+    counts: Counts,
 }
 
 impl SledLog {
@@ -118,6 +121,7 @@ impl SledLog {
             behind: Mutex::new(Behind::new(indexed, newest)),
             buried_upto: Mutex::default(),
             expired_upto: Mutex::default(),
+            counts: Counts::new(mark),
         })
     }
 
@@ -236,15 +240,7 @@ impl Log for SledLog {
     }
 
     fn stats(&self) -> LogStats {
-        let index = self.index.read();
-        let (topics, messages) = index.totals();
-        let (volatile, volatile_bytes) = self.ring.read().size();
-        LogStats {
-            topics,
-            messages: messages + volatile,
-            bytes: index.bytes() + volatile_bytes,
-            disk_bytes: self.store.db.size_on_disk().unwrap_or(0),
-        }
+        self.figures()
     }
 
     fn is_full(&self) -> bool {
