@@ -462,8 +462,8 @@ fn readable<T>(
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => {
             tracing::error!(%error, "the log could not be read");
-            Err(ReadError)
+            Err((&error).into())
         }
-        Err(_) => Err(ReadError),
+        Err(_) => Err(ReadError::Failed),
     }
 }
