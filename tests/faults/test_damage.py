@@ -8,12 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from broker import Broker, Refused, panics
-from damage import damage, store, untold
+from damage import damage, damage_file, store, untold
 from ledger import Ledger
 from settings import FLIPS, FaultTest
 from verify import read_all
 from wire import Answer, WebSocket, catch_up, ndjson, pages, sse
 
+# Damaged snapshots of each store.
+SNAPSHOTS = max(2, FLIPS // 5)
 # What may become of a damaged store.
 REFUSED, WHOLE, TOLD, UNREADABLE = "refused", "whole", "gap told", "reads refused"
 # What may not: the end of the store is gone, with messages or with DELETEs and epochs, and nobody is told.
@@ -50,6 +52,21 @@ class Damage(FaultTest):
         print(f"\n{FLIPS} damaged stores: {dict(outcomes)}")
         self.assertLessEqual(len(silent), KILLED_SILENT_PART_MAX * FLIPS, "\n" + "\n".join(silent))
         self.assertEqual(stories, [], "\n" + "\n".join(stories))
+
+    def test_a_damaged_snapshot_of_the_engine_is_done_without(self) -> None:
+        for origin, promised in (store(self, "closed", clean=True), store(self, "killed", clean=False)):
+            for _ in range(SNAPSHOTS):
+                data = self.folder / "damaged"
+                shutil.rmtree(data, ignore_errors=True)
+                shutil.copytree(origin, data)
+                [snapshot] = data.glob("snap.*")
+                self.note = f"{origin.name} store, {damage_file(snapshot, self.dice)}"
+                # As it is opened first, and then with the snapshot that was made anew.
+                for _ in range(2):
+                    self.assertEqual(self._try(data, promised), (WHOLE, ""))
+                # What the engine makes nothing of may be spoiled: the length before the checksum.
+                self.assertLessEqual(len(list(data.glob("damaged.snap.*"))), 1)
+                self.assertEqual(len(list(data.glob("snap.*"))), 1)
 
     def test_reading_ends_before_damage_and_says_so(self) -> None:
         data = self.folder / "data"

@@ -16,6 +16,7 @@ mod promised;
 mod read;
 mod record;
 mod recover;
+mod snapshots;
 mod store;
 mod table;
 mod tidy;
