@@ -43,7 +43,6 @@ use tailwire_model::{
 };
 use uuid::Uuid;
 
-pub use self::open::{LogSettings, OpenError};
 use self::{
     ballast::Ballast,
     behind::Behind,
@@ -51,6 +50,10 @@ use self::{
     figures::Counts,
     open::Opened,
     store::{Store, guarded},
+};
+pub use self::{
+    ballast::NoRoom,
+    open::{LogSettings, OpenError},
 };
 use crate::{
     batch::{Batch, Holder, Memory, Place},

@@ -47,6 +47,11 @@ pub(super) fn set_aside_damaged(dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// What all of them take.
+pub(super) fn bytes(dir: &Path) -> io::Result<u64> {
+    named(dir, PREFIX)?.iter().map(|path| Ok(fs::metadata(path)?.len())).sum()
+}
+
 /// Removes all. Returns how many there were.
 pub(super) fn remove_all(dir: &Path) -> io::Result<usize> {
     let snapshots = named(dir, PREFIX)?;
