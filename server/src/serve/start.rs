@@ -129,11 +129,8 @@ fn listen(settings: &Settings) -> Result<std::net::TcpListener, StartError> {
 /// So it waits for room, rather than fail again and again, and says so to whoever asks.
 async fn wait_for_room(settings: &Settings, listener: &TcpListener) {
     let Some(NoRoom { needed, available }) = NoRoom::to_open(&settings.data) else { return };
-    tracing::warn!(
-        needed,
-        available,
-        "the disk is full; the log is opened once it has so many bytes of room"
-    );
+    let folder = settings.data.display();
+    tracing::warn!(%folder, needed, available, "the disk is full; the log is opened once so much is free");
     let room = async {
         while NoRoom::to_open(&settings.data).is_some() {
             tokio::time::sleep(LOOK_FOR_ROOM).await;
