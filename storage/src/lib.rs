@@ -10,4 +10,4 @@ mod ring;
 pub mod sled_log;
 
 pub use memory::MemoryLog;
-pub use sled_log::{LogSettings, OpenError, SledLog, inspect};
+pub use sled_log::{LogSettings, NoRoom, OpenError, SledLog, inspect};

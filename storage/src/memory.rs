@@ -289,7 +289,16 @@ impl Log for MemoryLog {
     fn stats(&self) -> LogStats {
         let store = self.store.read();
         let (topics, messages) = store.index.totals();
-        LogStats { topics, messages, bytes: store.index.bytes(), disk_bytes: 0 }
+        LogStats {
+            topics,
+            messages,
+            bytes: store.index.bytes(),
+            head: store.messages.keys().next().copied(),
+            trims: store.index.trim_count() as u64,
+            keys: store.keys.len() as u64,
+            options: store.rules.set_count() as u64,
+            ..LogStats::default()
+        }
     }
 
     fn tidy(&self, now: Timestamp) -> Result<Option<u64>, LogError> {

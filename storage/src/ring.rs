@@ -140,6 +140,11 @@ impl Ring {
         (self.messages.len() as u64, self.bytes as u64)
     }
 
+    /// The oldest message.
+    pub(crate) fn oldest(&self) -> Option<Position> {
+        self.messages.front().map(Message::position)
+    }
+
     /// How far any topic of a filter has lost messages, where that lies beyond `after`.
     pub(crate) fn lost(&self, filter: &Filter, after: Position) -> Option<Trim> {
         let everywhere = Trim { upto: self.lost.everywhere, reason: TrimReason::Lost };

@@ -43,12 +43,12 @@ def environment(more: dict[str, str]) -> dict[str, str]:
 
 
 class Broker:
-    def __init__(self, data: Path, shim: Shim | None = None, log: Path | None = None):
+    def __init__(self, data: Path, shim: Shim | None = None, log: Path | None = None, port: int = 0):
         """Starts it, and returns once it says where it listens. Raises `Refused` if it ends before."""
         began = time.monotonic()
         # Not beside the data: that disk may be full.
         self._log = log.open("w+b") if log else tempfile.TemporaryFile()
-        command = [BINARY, "serve", "--listen", "127.0.0.1:0", "--data", str(data)]
+        command = [BINARY, "serve", "--listen", f"127.0.0.1:{port}", "--data", str(data)]
         env = environment(shim.environment() if shim else {})
         self.process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self._log, env=env

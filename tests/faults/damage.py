@@ -45,7 +45,10 @@ def damage(data: Path, dice: random.Random) -> str:
     files = [path for path in files if path.name != "ballast"]
     sizes = [path.stat().st_size for path in files]
     by_size = dice.random() < 0.8
-    path = dice.choices(files, sizes if by_size else None)[0]
+    return damage_file(dice.choices(files, sizes if by_size else None)[0], dice)
+
+
+def damage_file(path: Path, dice: random.Random) -> str:
     size = path.stat().st_size
     if dice.random() < 0.25:
         left = dice.randrange(size)

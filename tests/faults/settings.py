@@ -4,7 +4,9 @@ import os
 import random
 import shutil
 import tempfile
+import time
 import unittest
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -20,6 +22,8 @@ FLIPS = _number("FAULT_FLIPS", 40)
 SEED = _number("FAULT_SEED", random.SystemRandom().randrange(1 << 32))
 # Keep the folder of a test that failed.
 KEEPS = os.environ.get("FAULT_KEEP") == "1"
+# How long what comes by itself may take; how long after room comes back publishes may still be refused.
+EVENTUALLY_S_MAX = 5
 
 
 class FaultTest(unittest.TestCase):
@@ -37,6 +41,12 @@ class FaultTest(unittest.TestCase):
             print(f"{self.id()}: {self.folder}")
         else:
             shutil.rmtree(self.folder)
+
+    def eventually(self, holds: Callable[[], bool]) -> None:
+        end = time.monotonic() + EVENTUALLY_S_MAX
+        while not holds():
+            self.assertLess(time.monotonic(), end)
+            time.sleep(0.05)
 
     def _formatMessage(self, msg: str | None, standardMsg: str) -> str:
         where = f" [FAULT_SEED={SEED} {self.note}]"

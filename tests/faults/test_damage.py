@@ -4,14 +4,18 @@ acknowledged is missing without a word."""
 
 import shutil
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 from broker import Broker, Refused, panics
-from damage import damage, store, untold
+from damage import damage, damage_file, store, untold
 from ledger import Ledger
 from settings import FLIPS, FaultTest
 from verify import read_all
+from wire import Answer, WebSocket, catch_up, ndjson, pages, sse
 
+# Damaged snapshots of each store.
+SNAPSHOTS = max(2, FLIPS // 5)
 # What may become of a damaged store.
 REFUSED, WHOLE, TOLD, UNREADABLE = "refused", "whole", "gap told", "reads refused"
 # What may not: the end of the store is gone, with messages or with DELETEs and epochs, and nobody is told.
@@ -49,6 +53,56 @@ class Damage(FaultTest):
         self.assertLessEqual(len(silent), KILLED_SILENT_PART_MAX * FLIPS, "\n" + "\n".join(silent))
         self.assertEqual(stories, [], "\n" + "\n".join(stories))
 
+    def test_a_damaged_snapshot_of_the_engine_is_done_without(self) -> None:
+        for origin, promised in (store(self, "closed", clean=True), store(self, "killed", clean=False)):
+            for _ in range(SNAPSHOTS):
+                data = self.folder / "damaged"
+                shutil.rmtree(data, ignore_errors=True)
+                shutil.copytree(origin, data)
+                [snapshot] = data.glob("snap.*")
+                self.note = f"{origin.name} store, {damage_file(snapshot, self.dice)}"
+                # As it is opened first, and then with the snapshot that was made anew.
+                for _ in range(2):
+                    self.assertEqual(self._try(data, promised), (WHOLE, ""))
+                # What the engine makes nothing of may be spoiled: the length before the checksum.
+                self.assertLessEqual(len(list(data.glob("damaged.snap.*"))), 1)
+                self.assertEqual(len(list(data.glob("snap.*"))), 1)
+
+    def test_reading_ends_before_damage_and_says_so(self) -> None:
+        data = self.folder / "data"
+        with Broker(data) as broker:
+            cursors = [_publish(self, broker, "kept/a", f"mark {number:04}") for number in range(600)]
+            broker.stop()
+        # From its second opening on the engine has no need to read what it wrote before.
+        with Broker(data) as broker:
+            _publish(self, broker, "kept/b", "other")
+            broker.stop()
+        raw = (data / "db").read_bytes()
+        self.assertIn(b"mark 0300", raw)
+        (data / "db").write_bytes(raw.replace(b"mark 0300", b"mark 03~0"))
+        with Broker(data) as broker:
+            got = [self._read_to_damage(broker, read) for read in (_by_pages, _by_ndjson, _by_sse, _by_websocket)]
+            for messages in got:
+                self.assertEqual(messages, cursors[: len(messages)])
+                self.assertTrue(100 < len(messages) <= 300, len(messages))
+            self.assertEqual(len({len(messages) for messages in got}), 1, "each transport gets as far")
+            # The rest of the log is there, for whoever begins behind it.
+            self.assertEqual(catch_up(pages(broker.http, "/topics/kept/a", cursors[-2]))[0]["cursor"], cursors[-1])
+            self.assertEqual(len(catch_up(ndjson(broker.port, "/topics/kept/b", "earliest"))), 1)
+            self.assertEqual(broker.http.get(f"/messages/{cursors[300]}").code, "storage-damaged")
+            self.assertEqual(broker.http.get("/readyz").status, 200)
+            self.assertEqual(panics(broker.stderr), "")
+
+    def _read_to_damage(self, broker: Broker, read: Callable[["Damage", Broker, str], list[str]]) -> list[str]:
+        """What comes before the damage; asked from there, nothing does, and the broker says why."""
+        cursors = read(self, broker, "earliest")
+        self.assertEqual(read(self, broker, cursors[-1]), [])
+        return cursors
+
+    def assert_damaged(self, answer: Answer) -> None:
+        self.assertEqual(f"{answer.status} {answer.code}", "500 storage-damaged")
+        self.assertIsNone(answer.headers["retry-after"])
+
     def _try(self, data: Path, promised: Ledger) -> tuple[str, str]:
         try:
             broker = Broker(data)
@@ -81,3 +135,47 @@ class Damage(FaultTest):
             return WHOLE, ""
         what = untold(broker, promised, {line["cursor"] for line in log}, self.dice)
         return (SILENT, f"{len(faults)} lost, as {what}") if what else (TOLD, "")
+
+
+def _publish(test: FaultTest, broker: Broker, topic: str, text: str) -> str:
+    answer = broker.http.request("POST", f"/topics/{topic}", text.ljust(400).encode(), {"content-type": "text/plain"})
+    test.assertEqual(answer.status, 201, answer.body)
+    return answer.json["cursor"]
+
+
+def _by_pages(test: Damage, broker: Broker, after: str) -> list[str]:
+    cursors = []
+    while (answer := broker.http.get(f"/topics/kept/a?after={after}&limit=1000")).status == 200:
+        cursors += [message["cursor"] for message in answer.json["messages"]]
+        after = answer.json["cursor"]
+    test.assert_damaged(answer)
+    return cursors
+
+
+def _by_ndjson(test: Damage, broker: Broker, after: str) -> list[str]:
+    return _by_stream(test, broker, after, "ndjson", ndjson)
+
+
+def _by_sse(test: Damage, broker: Broker, after: str) -> list[str]:
+    return _by_stream(test, broker, after, "sse", sse)
+
+
+def _by_stream(test: Damage, broker: Broker, after: str, name: str, lines: Callable) -> list[str]:
+    """A stream that can't begin is refused; one that had begun ends."""
+    try:
+        return [line["cursor"] for line in lines(broker.port, "/topics/kept/a", after) if line["kind"] == "message"]
+    except ConnectionError:
+        test.assert_damaged(broker.http.get(f"/topics/kept/a?after={after}&format={name}"))
+        return []
+
+
+def _by_websocket(test: Damage, broker: Broker, after: str) -> list[str]:
+    client = WebSocket(broker.port, f"/topics/kept/a?after={after}")
+    try:
+        lines = list(client.lines())
+    finally:
+        client.close()
+    test.assertEqual(client.close_code, 1011)
+    error = {"kind": "error", "id": 0, "status": 500, "code": "storage-damaged"}
+    test.assertEqual(lines[-1] | error, lines[-1])
+    return [line["cursor"] for line in lines if line["kind"] == "message"]

@@ -3,20 +3,20 @@ is room again so do publishes, without a restart."""
 
 import os
 import shutil
+import socket
 import subprocess
 import time
-from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 from broker import Broker
 from ledger import Ledger
 from settings import FaultTest
 from verify import publish, read_all, verify
+from wire import BROKEN, HOST, Http
 
 SIZE_MB = 80
 # Bytes of a message's body; large, so that it doesn't take long.
 MESSAGE_BYTES = 500_000
-# How long after room comes back publishes may still be refused.
-RESUME_S_MAX = 5
 
 
 class FullDisk(FaultTest):
@@ -51,7 +51,7 @@ class FullDisk(FaultTest):
             self._take_rest()
             self.assertEqual(self._try(broker), "507 storage-full")
             self.filler.unlink()
-            self._eventually(lambda: self._try(broker) == "201")
+            self.eventually(lambda: self._try(broker) == "201")
             self.assertEqual(broker.http.get("/readyz").status, 200)
             broker.kill()
         with Broker(self.data) as broker:
@@ -90,17 +90,11 @@ class FullDisk(FaultTest):
             time.sleep(2.5)
             self.assertEqual(self._try(broker), "507 storage-full")
             self.filler.unlink()
-            self._eventually(lambda: self._try(broker) == "201")
+            self.eventually(lambda: self._try(broker) == "201")
             # All of them are trimmed: reading from the beginning finds nothing.
-            self._eventually(lambda: b'"data":"x"' not in broker.http.get("/topics/aged/**?last=100").body)
+            self.eventually(lambda: b'"data":"x"' not in broker.http.get("/topics/aged/**?last=100").body)
             self.assertEqual(broker.http.get("/readyz").status, 200)
             self.assertEqual(broker.http.request("DELETE", "/topics/kept/7").status, 204)
-
-    def _eventually(self, holds: Callable[[], bool]) -> None:
-        end = time.monotonic() + RESUME_S_MAX
-        while not holds():
-            self.assertLess(time.monotonic(), end)
-            time.sleep(0.05)
 
     def test_a_start_on_a_disk_without_any_room(self) -> None:
         """It starts, to read, by means of its ballast; and makes that anew once there is room."""
@@ -120,6 +114,33 @@ class FullDisk(FaultTest):
             with Broker(self.data) as broker:
                 self.assertTrue(self.ballast.exists())
                 verify(self, broker, self.ledger, "", self.dice)
+
+    def test_a_start_without_room_or_ballast_waits_for_room(self) -> None:
+        """It can't read, as the engine writes when it opens; but it says so, leaves the log alone, and goes on by itself."""
+        for ends_well in (True, False):
+            self.note = f"ended well: {ends_well}"
+            with Broker(self.data) as broker:
+                publish(self, broker.http, self.ledger, "kept/large", MESSAGE_BYTES)
+                broker.stop() if ends_well else broker.kill()
+            self.ballast.unlink()
+            self._take_rest()
+            before = {path: path.read_bytes() for path in self.data.iterdir() if path.is_file()}
+            port, log = _free_port(), self.folder / f"stderr-{ends_well}"
+            with ThreadPoolExecutor(1) as pool:
+                starting = pool.submit(Broker, self.data, log=log, port=port)
+                self.eventually(lambda port=port: _answer(port, "/healthz") == "200 None")
+                self.assertEqual(_answer(port, "/readyz"), "503 None")
+                self.assertEqual(_answer(port, "/topics/kept/large"), "507 storage-full")
+                self.assertEqual(_answer(port, "/topics/kept/large", "POST"), "507 storage-full")
+                self.assertEqual(_answer(port, "/topics/kept/large?format=sse"), "200 None")
+                self.assertFalse(starting.done())
+                self.assertEqual({path: path.read_bytes() for path in before}, before)
+                self.filler.unlink()
+                self.eventually(lambda port=port: _answer(port, "/readyz") == "200 None")
+                with starting.result() as broker:
+                    self.assertEqual(self._try(broker), "201")
+                    self.assertIn("the disk is full", broker.stderr)
+                    verify(self, broker, self.ledger, "", self.dice)
 
     def _fill(self, broker: Broker) -> None:
         for _ in range(2 * SIZE_MB):
@@ -146,3 +167,20 @@ class FullDisk(FaultTest):
                         pass
                 except OSError:
                     pass
+
+
+def _free_port() -> int:
+    with socket.create_server((HOST, 0)) as server:
+        return server.getsockname()[1]
+
+
+def _answer(port: int, path: str, method: str = "GET") -> str:
+    """What one request is answered, on a connection of its own: its status, and its code if it is a problem."""
+    http = Http(port)
+    try:
+        answer = http.request(method, path, b"x" if method == "POST" else None)
+        return f"{answer.status} {answer.code}"
+    except BROKEN as error:
+        return str(error)
+    finally:
+        http.close()

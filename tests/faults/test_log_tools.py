@@ -2,6 +2,7 @@
 gives back all that can be read, at its old cursors, and tells readers of the rest; an export is imported as it was."""
 
 import json
+import re
 import shutil
 import subprocess
 from collections import Counter
@@ -16,6 +17,7 @@ from verify import publish, read_all
 # A damaged store is looked at, repaired and served, so fewer of them are.
 REPAIRS = max(1, FLIPS // 4)
 SOUND, DAMAGED, UNDONE = 0, 1, 2
+JSON = {"content-type": "application/json"}
 # What a repair may not give back: it was in what can't be read.
 _LOST = ("lost: ", "not whole: ")
 # Where what says that it is gone can't be read either.
@@ -31,6 +33,20 @@ def log_tool(*words: object, text: bytes = b"") -> subprocess.CompletedProcess:
 
 def files(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def log_metrics(broker: Broker) -> dict:
+    """What `/metrics` says of the log, by the words of `tailwire log stats`."""
+    found: dict = {}
+    for name, labels, value in re.findall(
+        r"^tailwire_log_(\w+)(?:\{(.*)\})? ([\d.]+)$", broker.http.get("/metrics").body.decode(), re.MULTILINE
+    ):
+        if name == "name_info":
+            known = dict(re.findall(r'(\w+)="([^"]*)"', labels))
+            found |= {"id": known["id"], "format": int(known["format"])}
+        elif name != "pages_total":
+            found[name] = int(value)
+    return found
 
 
 def without_cursors(lines: bytes) -> list[dict]:
@@ -97,6 +113,34 @@ class LogTools(FaultTest):
                 self.assertEqual(exported, log)
                 topics = broker.http.get("/topics?limit=1000").json["topics"]
                 self.assertEqual(figures["topics"], len(topics))
+
+    def test_metrics_say_what_stats_say(self) -> None:
+        """Before a stop in good order and after it, which is a commit of its own; also of what an earlier process left."""
+        data = self.folder / "data"
+        for run in (1, 2):
+            with Broker(data) as broker:
+                for number in range(20):
+                    headers = {"idempotency-key": f'"{run}-{number}"'}
+                    answer = broker.http.request("POST", f"/topics/t{number % 7}", b"x" * 100, headers)
+                    self.assertEqual(answer.status, 201)
+                options = broker.http.request("PUT", f"/options/o{run}", b'{"max_messages":3}', JSON)
+                self.assertEqual(options.status, 200, options.body)
+                self.assertEqual(broker.http.request("DELETE", f"/topics/t{run - 1}").status, 204)
+                # In steps after the start, as is what a DELETE leaves to do.
+                self.eventually(lambda broker=broker, run=run: log_metrics(broker)["keys"] == 20 * run)
+                metrics = log_metrics(broker)
+                broker.stop()
+            figures = json.loads(log_tool("stats", "--json", "--data", data).stdout)
+            acknowledged = figures.pop("acknowledged")
+            figures["acknowledged_commits"] = acknowledged["commits"] - 1
+            figures["acknowledged_position"] = acknowledged["position"]
+            figures["commits"] -= 1
+            for word in ("head", "tail"):
+                figures[f"{word}_position"] = figures.pop(word)
+            figures["epoch"] = int(figures["epoch"], 32)
+            # The stop writes, too.
+            self.assertAlmostEqual(figures.pop("file_bytes"), metrics.pop("file_bytes"), delta=1 << 20)
+            self.assertEqual(metrics, figures)
 
     def test_an_export_is_imported_as_it_was(self) -> None:
         data, _ = store(self, "origin", clean=True)

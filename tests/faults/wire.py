@@ -120,6 +120,8 @@ class WebSocket:
 
     def __init__(self, port: int, path: str):
         self._socket = socket.create_connection((HOST, port), TIME_S_MAX)
+        # What the broker closed with.
+        self.close_code: int | None = None
         key = base64.b64encode(os.urandom(16)).decode()
         head = (
             f"GET {path} HTTP/1.1\r\nHost: {HOST}:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -155,6 +157,7 @@ class WebSocket:
                     (length,) = struct.unpack(">Q", self._exactly(8))
                 payload = self._exactly(length)
                 if first & 0x0F == 8:
+                    self.close_code = int.from_bytes(payload[:2], "big")
                     return
                 if first & 0x0F == 1:
                     yield json.loads(payload)

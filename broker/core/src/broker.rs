@@ -4,7 +4,7 @@ use std::{
     io,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Instant,
 };
@@ -170,14 +170,32 @@ impl Broker {
             commits_untidied: 0,
         };
         let epochs = log.epochs();
-        let shared =
-            Shared { log, epochs, pool, shards, metrics, encoders, clock, queue, health, policy, newest_ms };
+        let met_damage = AtomicBool::new(false);
+        let shared = Shared {
+            log,
+            epochs,
+            pool,
+            shards,
+            metrics,
+            encoders,
+            clock,
+            queue,
+            health,
+            policy,
+            newest_ms,
+            met_damage,
+        };
         Ok((Self(Arc::new(shared)), committer))
     }
 
     /// The dispatcher of a shard, to be run on the runtime whose connections it feeds.
     pub fn dispatcher(&self, shard: usize) -> impl Future<Output = ()> + Send + 'static {
         self.0.shards[shard].clone().dispatch()
+    }
+
+    /// Whether any read of the log has come to damage, in this run.
+    pub fn has_met_damage(&self) -> bool {
+        self.0.met_damage.load(Ordering::Relaxed)
     }
 
     /// How many shards there are.
@@ -347,7 +365,7 @@ impl Broker {
         let filter = filter.clone();
         let result =
             self.0.pool.run(READ_BYTES_MAX, Haste::Soon, move |log, _| log.before_last(&filter, count)).await;
-        readable(result)
+        self.0.readable(result)
     }
 
     /// The message that a cursor names.
@@ -360,7 +378,7 @@ impl Broker {
             return Err(MessageError::Unknown);
         }
         let read = self.0.pool.run(READ_BYTES_MAX, Haste::Soon, move |log, _| log.get(cursor.position)).await;
-        let message = readable(read)?.ok_or(MessageError::Gone)?;
+        let message = self.0.readable(read)?.ok_or(MessageError::Gone)?;
         let filter = Filter::from(Term::Topic(message.topic().clone()));
         self.permit_read(principal, filter).map_err(|_| MessageError::Forbidden)?;
         Ok(message)
@@ -392,6 +410,11 @@ impl Broker {
     /// The epoch in which messages are written.
     pub fn epoch(&self) -> Epoch {
         self.0.epochs.current().epoch
+    }
+
+    /// How often the log was opened.
+    pub fn epochs(&self) -> u64 {
+        self.0.epochs.starts().len() as u64
     }
 
     /// When a poll that found nothing under a filter should come again: by the topic's own pace, or the whole log's where
@@ -449,17 +472,4 @@ impl Broker {
 
 fn at(after: Position) -> Resume {
     Resume { after, gap: None }
-}
-
-fn readable<T>(
-    result: Result<Result<T, crate::log::LogError>, oneshot::error::RecvError>,
-) -> Result<T, ReadError> {
-    match result {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => {
-            tracing::error!(%error, "the log could not be read");
-            Err(ReadError)
-        }
-        Err(_) => Err(ReadError),
-    }
 }

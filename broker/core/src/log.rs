@@ -85,7 +85,7 @@ pub trait Log: Send + Sync + 'static {
     /// was ever written to is listed, also when it is empty again.
     fn topics(&self, prefix: &str, from: Option<&str>, limit: usize) -> Vec<TopicInfo>;
 
-    /// Figures of the store.
+    /// Figures of the store. In memory, but for a look at its oldest message and its files.
     fn stats(&self) -> LogStats;
 
     /// Whether the disk has no room for another message.
@@ -234,16 +234,32 @@ pub struct TopicInfo {
 }
 
 /// Figures of a store.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct LogStats {
+    /// The log's own name, if it has one.
+    pub id: Option<Box<str>>,
+    /// The version of everything stored, if anything is.
+    pub format: Option<u32>,
     /// Topics that were ever written to.
     pub topics: u64,
     /// Retained messages.
     pub messages: u64,
     /// What they take, as [`Draft::cost`] counts it.
     pub bytes: u64,
-    /// Bytes on disk.
-    pub disk_bytes: u64,
+    /// What the files take.
+    pub file_bytes: u64,
+    /// The oldest retained message; or a place before it, while much that is dead has yet to be removed.
+    pub head: Option<Position>,
+    /// The number of the last commit.
+    pub commits: u64,
+    /// The number and the newest position of the last commit that may have been acknowledged, if that is known.
+    pub acknowledged: Option<(u64, Position)>,
+    /// Topics that were trimmed.
+    pub trims: u64,
+    /// Idempotency keys that are remembered; after a start they are counted bit by bit.
+    pub keys: u64,
+    /// Topics and patterns that clients have set options for.
+    pub options: u64,
 }
 
 /// Why the log could not do what was asked.

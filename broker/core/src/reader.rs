@@ -49,8 +49,14 @@ pub enum Event {
 
 /// The log could not be read. The cursor stays good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the log could not be read")]
-pub struct ReadError;
+pub enum ReadError {
+    /// The store failed. It may be better the next time.
+    #[error("the log could not be read")]
+    Failed,
+    /// What is stored is not what was written: it stays so until somebody mends it.
+    #[error("the log is damaged here")]
+    Damaged,
+}
 
 /// See the module.
 pub struct Reader {
@@ -393,18 +399,40 @@ impl Reader {
         }));
     }
 
+    /// Reads the first page of a stream that has yet to begin, which gives it then: so that whoever asks for it hears at
+    /// once if the log is damaged there. Whatever else becomes of the page, or isn't known within `patience`, the stream
+    /// tells.
+    ///
+    /// # Errors
+    /// [`ReadError::Damaged`].
+    pub async fn read_ahead(&mut self, patience: Duration) -> Result<(), ReadError> {
+        let upto = self.watermark();
+        if self.position >= upto || self.has_nothing_stored() {
+            return Ok(());
+        }
+        self.start_read(upto);
+        let Some(read) = &mut self.read else { return Ok(()) };
+        let Ok(result) = tokio::time::timeout(patience, read).await else { return Ok(()) };
+        self.read = None;
+        match result {
+            Ok(Err(error @ LogError::Corrupt(_))) => return Err(self.shared.read_failed(&error)),
+            Ok(turn) => {
+                let (sender, receiver) = oneshot::channel();
+                let _ = sender.send(turn);
+                self.read = Some(receiver);
+            }
+            Err(_) => {}
+        }
+        Ok(())
+    }
+
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Step, ReadError>> {
         let Some(read) = &mut self.read else { return Poll::Ready(Ok(Step::Scanned)) };
         let result = ready!(std::pin::Pin::new(read).poll(cx));
         self.read = None;
-        let turn = match result {
-            Ok(Ok(turn)) => turn,
-            Ok(Err(error)) => {
-                tracing::error!(%error, "a page of the log could not be read");
-                return Poll::Ready(Err(ReadError));
-            }
-            // The pool is closed: the broker is ending.
-            Err(_) => return Poll::Ready(Err(ReadError)),
+        let turn = match self.shared.readable(result) {
+            Ok(turn) => turn,
+            Err(error) => return Poll::Ready(Err(error)),
         };
         let gap = gap::trimmed_gap(&self.shared.epochs, turn.trimmed, self.position, self.known);
         if let Some(gap) = gap {

@@ -1,16 +1,21 @@
 //! What a broker's handles and its readers have in common.
 
-use std::sync::{Arc, atomic::AtomicU64};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
 
 use tailwire_model::Epochs;
+use tokio::sync::oneshot::error::RecvError;
 
 use crate::{
     clock::Clock,
     committer::{Health, Queue},
-    log::Log,
+    log::{Log, LogError},
     metrics::Metrics,
     policy::Policy,
     pool::Pool,
+    reader::ReadError,
     segment::Encoders,
     shard::Shard,
 };
@@ -29,4 +34,21 @@ pub(crate) struct Shared {
     pub(crate) queue: Arc<Queue>,
     pub(crate) health: Arc<Health>,
     pub(crate) policy: Arc<dyn Policy>,
+    /// A read of the log came to damage.
+    pub(crate) met_damage: AtomicBool,
+}
+
+impl Shared {
+    /// What a read of the log gave. Without an answer the pool is closed: the broker is ending.
+    pub(crate) fn readable<T>(&self, read: Result<Result<T, LogError>, RecvError>) -> Result<T, ReadError> {
+        read.map_err(|_| ReadError::Failed)?.map_err(|error| self.read_failed(&error))
+    }
+
+    /// What it means to a reader that a read of the log failed.
+    pub(crate) fn read_failed(&self, error: &LogError) -> ReadError {
+        tracing::error!(%error, "the log could not be read");
+        let is_damaged = matches!(error, LogError::Corrupt(_));
+        self.met_damage.fetch_or(is_damaged, Ordering::Relaxed);
+        if is_damaged { ReadError::Damaged } else { ReadError::Failed }
+    }
 }

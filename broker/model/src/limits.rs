@@ -102,6 +102,8 @@ pub const CATCH_UP_RESTS: u32 = 6;
 pub const CATCH_UP_QUIET_MS: u64 = 20;
 /// Such a rest at most: a page that waited long for its disk is no reason to stop.
 pub const CATCH_UP_REST_MS_MAX: u64 = 50;
+/// How long a stream's head waits for its first page, by which it is known whether the log can be read there.
+pub const READ_AHEAD_MS_MAX: u64 = 1_000;
 /// Pages that are read but not yet written, for all readers together.
 pub const READ_BYTES_IN_FLIGHT_MAX: usize = 64 << 20;
 

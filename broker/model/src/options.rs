@@ -163,6 +163,11 @@ impl Rules {
         find(&self.set).or(find(&self.configured))
     }
 
+    /// For how many terms clients have set something.
+    pub fn set_count(&self) -> usize {
+        self.set.len()
+    }
+
     /// Every term that something is set for, with what is set for just it: topics, then patterns, each by name.
     pub fn iter(&self) -> impl Iterator<Item = (&Term, Options)> {
         let terms: BTreeSet<&Term> = self.set.keys().chain(self.configured.keys()).collect();

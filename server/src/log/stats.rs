@@ -14,7 +14,8 @@ use super::{Done, LookedAt, Outcome, say};
 
 pub(super) const NOTES: &str = "\
 `bytes` is what messages count against bounds such as max_bytes: topic, body, key, event, headers, and 64 bytes each.
-`files` is what the folder takes. Of a damaged log it counts what can be read, and says so on stderr.";
+`files` is what the folder takes. Of a damaged log it counts what can be read, and says so on stderr.
+A broker says the same of the log that it has open, at /metrics.";
 
 #[derive(Debug, Args)]
 pub(super) struct StatsArgs {

@@ -1,23 +1,20 @@
 //! The wiring: the one place where the log, the broker and the HTTP server meet.
 
-use std::{
-    io,
-    net::{SocketAddr, TcpListener},
-    sync::Arc,
-    thread,
-};
+use std::{io, net::SocketAddr, sync::Arc, thread, time::Duration};
 
 use tailwire_core::{AllowAll, Broker, Clock, Committer, Parts, Principal, log::LogError};
 use tailwire_http::Server;
 use tailwire_model::{Options, Term, limits::CATCH_UP_RESTS};
-use tailwire_storage::{LogSettings, SledLog};
-use tokio::sync::oneshot;
+use tailwire_storage::{LogSettings, NoRoom, SledLog};
+use tokio::{net::TcpListener, sync::oneshot};
 
 use super::machine;
 use crate::config::{Listen, Settings};
 
 /// Threads that read the log. They wait for the disk more than they work, so two keep even a single core busy.
 const READ_THREADS: usize = 2;
+/// How often a start that waits for room looks for it.
+const LOOK_FOR_ROOM: Duration = Duration::from_secs(1);
 
 /// A broker that accepts connections.
 pub(super) struct Running {
@@ -60,10 +57,10 @@ fn open_advice(error: &tailwire_storage::OpenError) -> &'static str {
 
 /// Starts everything. The socket comes first: a mistaken second start then leaves the log alone.
 pub(super) async fn start(settings: &Settings) -> Result<Running, StartError> {
-    let listener = listen(settings)?;
-    let address = listener
-        .local_addr()
-        .map_err(|error| StartError::Listen { listen: settings.listen.clone(), error })?;
+    let unusable = |error| StartError::Listen { listen: settings.listen.clone(), error };
+    let listener = TcpListener::from_std(listen(settings)?).map_err(unusable)?;
+    let address = listener.local_addr().map_err(unusable)?;
+    wait_for_room(settings, &listener).await;
     let log = open_log(settings).await?;
     let parts = Parts {
         log: Arc::new(log),
@@ -120,12 +117,27 @@ fn serve(
         allow_origins: settings.allow_origins.clone(),
         loopback: address.ip().is_loopback(),
     };
-    Server::start(broker, http, tokio::net::TcpListener::from_std(listener)?)
+    Server::start(broker, http, listener)
 }
 
-fn listen(settings: &Settings) -> Result<TcpListener, StartError> {
+fn listen(settings: &Settings) -> Result<std::net::TcpListener, StartError> {
     machine::listen(&settings.listen)
         .map_err(|error| StartError::Listen { listen: settings.listen.clone(), error })
+}
+
+/// Opening a log takes room, and what an opening that finds none has begun to write would stand in the way of the next.
+/// So it waits for room, rather than fail again and again, and says so to whoever asks.
+async fn wait_for_room(settings: &Settings, listener: &TcpListener) {
+    let Some(NoRoom { needed, available }) = NoRoom::to_open(&settings.data) else { return };
+    let folder = settings.data.display();
+    tracing::warn!(%folder, needed, available, "the disk is full; the log is opened once so much is free");
+    let room = async {
+        while NoRoom::to_open(&settings.data).is_some() {
+            tokio::time::sleep(LOOK_FOR_ROOM).await;
+        }
+    };
+    tailwire_http::answer_until(listener, rand::random, room).await;
+    tracing::info!("there is room; the log is opened");
 }
 
 /// Opening reads the whole index from disk, so it has a thread that may wait.

@@ -138,6 +138,11 @@ impl Index {
         self.trims.last_key_value().map_or(Position::ZERO, |(&(upto, _), _)| upto)
     }
 
+    /// How many topics were trimmed.
+    pub(crate) fn trim_count(&self) -> usize {
+        self.trims.len()
+    }
+
     /// Beyond this nothing that is stored is dead.
     pub(crate) fn farthest_dead(&self) -> Position {
         let superseded = self.superseded.last_key_value().map_or(Position::ZERO, |(&position, _)| position);

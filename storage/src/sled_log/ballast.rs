@@ -10,15 +10,45 @@ use std::{
 
 use fs2::FileExt;
 
+use super::snapshots;
+
 /// The file's name.
 pub(crate) const NAME: &str = "ballast";
-/// What it takes: some of the engine's segments of 512 KB, of which an opening fills one or two, and its snapshot.
+/// What it takes: some of the engine's segments of 512 KB, of which an opening fills one or two, and a snapshot of some
+/// gigabytes.
 const BYTES: u64 = 8 << 20;
-/// An opening that finds less room than this gives the ballast up first: once the engine has run out of room, what it
-/// has begun to write stands in its own way.
+/// An opening that finds less room than this, and a snapshot's beside it, gives the ballast up first: once the engine has
+/// run out of room, what it has begun to write stands in its own way.
 const OPENING_BYTES: u64 = 4 << 20;
 /// Room that must be left beside it when it is made, so that it is never what fills the disk.
 const LEFT_BYTES: u64 = 40 << 20;
+
+/// What an opening takes of the disk, where there is not so much.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NoRoom {
+    /// Bytes that must be free.
+    pub needed: u64,
+    /// Bytes that are, with what can be given up.
+    pub available: u64,
+}
+
+impl NoRoom {
+    /// Whether the log in `dir` lacks room to be opened. An unknown answer is no: then the opening will tell.
+    pub fn to_open(dir: &Path) -> Option<Self> {
+        let available = fs2::available_space(dir).ok()? + if has_ballast(dir) { BYTES } else { 0 };
+        let needed = opening_bytes(dir);
+        (available < needed).then_some(Self { needed, available })
+    }
+}
+
+/// The engine's snapshot is written anew beside the one that is there.
+fn opening_bytes(dir: &Path) -> u64 {
+    OPENING_BYTES + snapshots::bytes(dir).unwrap_or(0)
+}
+
+fn has_ballast(dir: &Path) -> bool {
+    fs::metadata(dir.join(NAME)).is_ok_and(|meta| meta.len() == BYTES)
+}
 
 /// The ballast of a log.
 #[derive(Debug)]
@@ -31,8 +61,8 @@ impl Ballast {
     /// The ballast in `dir`: given up, if there is too little room for an opening.
     pub(crate) fn before_opening(dir: &Path) -> Self {
         let path = dir.join(NAME);
-        let is_there = fs::metadata(&path).is_ok_and(|meta| meta.len() == BYTES);
-        if is_there && fs2::available_space(dir).is_ok_and(|available| available < OPENING_BYTES) {
+        let is_there = has_ballast(dir);
+        if is_there && fs2::available_space(dir).is_ok_and(|available| available < opening_bytes(dir)) {
             tracing::warn!("the disk is full; the ballast in the data folder is given up for the start");
             let is_there = fs::remove_file(&path).is_err();
             return Self { path, is_there: is_there.into() };

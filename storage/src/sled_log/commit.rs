@@ -114,6 +114,7 @@ impl SledLog {
         }
         let newest = self.store.write(changes, &self.epochs, mark.commits).map_err(store::failed)?;
         writer.mark = Mark { newest: newest.unwrap_or(mark.newest), ..mark };
+        self.counts.written(&writer.mark);
         writer.uncleaned += changes.bytes as u64;
         let since = *writer.unsynced.get_or_insert_with(Instant::now);
         if changes.promised || since.elapsed() >= RELAXED_FLUSH {
@@ -126,6 +127,7 @@ impl SledLog {
     fn sync(&self, writer: &mut Writer) -> Result<(), LogError> {
         self.store.sync().map_err(store::failed)?;
         (writer.unsynced, writer.synced) = (None, writer.mark);
+        self.counts.synced(&writer.mark);
         writer.watermark.write(&writer.mark).map_err(|error| LogError::Failed(error.to_string()))
     }
 

@@ -6,6 +6,7 @@ mod ballast;
 mod behind;
 mod chunk;
 mod commit;
+mod figures;
 mod fresh;
 pub mod inspect;
 mod label;
@@ -15,6 +16,7 @@ mod promised;
 mod read;
 mod record;
 mod recover;
+mod snapshots;
 mod store;
 mod table;
 mod tidy;
@@ -41,13 +43,17 @@ use tailwire_model::{
 };
 use uuid::Uuid;
 
-pub use self::open::{LogSettings, OpenError};
 use self::{
     ballast::Ballast,
     behind::Behind,
     commit::{State, Writer},
+    figures::Counts,
     open::Opened,
     store::{Store, guarded},
+};
+pub use self::{
+    ballast::NoRoom,
+    open::{LogSettings, OpenError},
 };
 use crate::{
     batch::{Batch, Holder, Memory, Place},
@@ -79,6 +85,7 @@ pub struct SledLog {
     buried_upto: Mutex<Position>,
     /// The span of time before which no idempotency key is left.
     expired_upto: Mutex<u32>,
+    counts: Counts,
 }
 
 impl SledLog {
@@ -118,6 +125,7 @@ impl SledLog {
             behind: Mutex::new(Behind::new(indexed, newest)),
             buried_upto: Mutex::default(),
             expired_upto: Mutex::default(),
+            counts: Counts::new(mark),
         })
     }
 
@@ -236,15 +244,7 @@ impl Log for SledLog {
     }
 
     fn stats(&self) -> LogStats {
-        let index = self.index.read();
-        let (topics, messages) = index.totals();
-        let (volatile, volatile_bytes) = self.ring.read().size();
-        LogStats {
-            topics,
-            messages: messages + volatile,
-            bytes: index.bytes() + volatile_bytes,
-            disk_bytes: self.store.db.size_on_disk().unwrap_or(0),
-        }
+        self.figures()
     }
 
     fn is_full(&self) -> bool {

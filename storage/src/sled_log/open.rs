@@ -23,6 +23,7 @@ use super::{
     fresh,
     promised::{accept_loss, check_whole, find_watermark},
     recover::{self, StoredTrim},
+    snapshots,
     store::{NOT_AS_WRITTEN, Store},
     table,
     values::{EVERY_TOPIC, epoch_key, put_epoch, put_lost, take_epoch, take_lost, take_options, take_trim},
@@ -182,7 +183,7 @@ pub(super) fn open_db(dir: &Path) -> Result<Db, OpenError> {
 }
 
 fn try_open_db(dir: &Path) -> Result<Db, OpenError> {
-    remove_unfinished_snapshots(dir)?;
+    mind_snapshots(dir)?;
     let config = Config::new().path(dir).cache_capacity(CACHE_BYTES).flush_every_ms(None);
     // The engine asserts what it reads; damage that trips it is damage all the same, not a reason to abort.
     let opened = catch_unwind(AssertUnwindSafe(|| config.open()));
@@ -197,22 +198,9 @@ fn try_open_db(dir: &Path) -> Result<Db, OpenError> {
     }
 }
 
-/// Removes what the engine keeps to start faster. Returns how many files that were.
-pub(super) fn remove_snapshots(dir: &Path) -> io::Result<usize> {
-    let mut count = 0;
-    for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        if entry.file_name().to_string_lossy().starts_with("snap.") {
-            fs::remove_file(entry.path())?;
-            count += 1;
-        }
-    }
-    Ok(count)
-}
-
 /// The engine takes the newest file that is named like a snapshot for one, also the torn beginning of one that a crash
-/// left, and then can't be opened any more. It can always do without.
-fn remove_unfinished_snapshots(dir: &Path) -> Result<(), OpenError> {
+/// left, and then can't be opened any more; nor can it with a damaged one. It can always do without.
+fn mind_snapshots(dir: &Path) -> Result<(), OpenError> {
     let unreadable = |error: io::Error| not_writable(dir, &error);
     // Under the engine's own lock: another process may be at writing one.
     let Ok(file) = File::open(dir.join("db")) else { return Ok(()) };
@@ -225,6 +213,7 @@ fn remove_unfinished_snapshots(dir: &Path) -> Result<(), OpenError> {
             fs::remove_file(&path).map_err(unreadable)?;
         }
     }
+    snapshots::set_aside_damaged(dir).map_err(unreadable)?;
     FileExt::unlock(&file).map_err(unreadable)
 }
 

@@ -13,7 +13,7 @@ use super::{
     chunk::Chunk,
     codec::Damage,
     record::{Content, Record, take_content},
-    store::corrupt,
+    store::{corrupt, guarded},
 };
 use crate::{
     index::{Index, Outline, Planned, Unread},
@@ -75,13 +75,16 @@ impl SledLog {
                     // doesn't fill the page.
                     pager.page.scanned = last.position;
                 }
-                pager.follow(filter, &plan)?
+                pager.up_to_damage(|pager| pager.follow(filter, &plan))?
             }
             None => Followed::Not,
         };
         if followed == Followed::Not {
             pager = Pager::new(self, budget, upto);
-            pager.scan(filter, after, upto, farthest)?;
+            pager.up_to_damage(|pager| {
+                pager.scan(filter, after, upto, farthest)?;
+                Ok(Followed::Page)
+            })?;
         }
         let Pager { mut page, lost, .. } = pager;
         let index = self.index.read();
@@ -90,10 +93,16 @@ impl SledLog {
             page.messages.retain(|message| !index.is_dead(message.topic().as_str(), message.position()));
         }
         let missing = lost.iter().find(|lost| index.expects(lost.topic, lost.position));
-        match missing {
-            Some(lost) => Err(corrupt("message", lost.position, Damage("it is missing"))),
-            None => Ok((page, lost.into_iter().map(|lost| lost.position).collect())),
+        if let Some(missing) = missing {
+            page.messages.retain(|message| message.position() < missing.position);
+            if page.messages.is_empty() {
+                return Err(corrupt("message", missing.position, Damage("it is missing")));
+            }
+            page.scanned = missing.position.previous();
         }
+        let lost = lost.into_iter().map(|lost| lost.position);
+        let lost = lost.filter(|position| *position <= page.scanned).collect();
+        Ok((page, lost))
     }
 
     /// The messages that a page is made of, and one more, to know whether it is the last. `None` when a scan of the log
@@ -272,6 +281,19 @@ impl<'a> Pager<'a> {
     fn new(log: &'a SledLog, budget: Budget, upto: Position) -> Self {
         let page = Page { scanned: upto, ..Page::default() };
         Self { log, budget, page, bytes: 0, looked: 0, lost: Vec::new(), names: Names::default() }
+    }
+
+    /// Reads; where it comes to damage after the first message, the page ends before that, and the next one tells.
+    fn up_to_damage(
+        &mut self,
+        read: impl FnOnce(&mut Self) -> Result<Followed, LogError>,
+    ) -> Result<Followed, LogError> {
+        let followed = guarded(|| read(self));
+        if let (Err(LogError::Corrupt(_)), Some(last)) = (&followed, self.page.messages.last()) {
+            self.page.scanned = last.position();
+            return Ok(Followed::Page);
+        }
+        followed
     }
 
     /// Reads the messages of a plan.

@@ -31,6 +31,7 @@ use tailwire_model::{Epochs, Message, Position, Timestamp, Topic, admission::Key
 use super::{
     chunk::{Chunk, Entry, pack},
     codec::Damage,
+    figures::KeyCount,
     postings::PostingsTree,
     record::Fragmented,
     values::{
@@ -93,6 +94,8 @@ pub(crate) struct Store {
     pub(crate) fragments: Tree,
     pub(crate) topics: Tree,
     pub(crate) postings: PostingsTree,
+    /// How many `keys` has.
+    pub(crate) key_count: KeyCount,
     /// The last chunk, if it stands there without messages.
     hollow: Mutex<Option<Position>>,
     pub(crate) disk: Box<dyn Disk>,
@@ -114,6 +117,7 @@ impl Store {
             fragments: db.open_tree("fragments")?,
             topics: db.open_tree("topics")?,
             postings: PostingsTree(db.open_tree("postings")?),
+            key_count: KeyCount::default(),
             hollow: Mutex::default(),
             db,
             disk,
@@ -143,7 +147,9 @@ impl Store {
     ) -> sled::Result<Option<Position>> {
         for (scoped, record) in &changes.keys {
             let key = key_key(key_span(record.time), scoped);
-            self.keys.insert(&key, put_key(&key, record))?;
+            if self.keys.insert(&key, put_key(&key, record))?.is_none() {
+                self.key_count.added(&key);
+            }
         }
         for (place, &(holder, before)) in &changes.places {
             let key = place_key(place);

@@ -58,6 +58,7 @@ impl SledLog {
             guarded(|| self.compact(&mut writer)),
             guarded(|| self.bury_step(&mut writer)),
             guarded(|| self.expire_keys(time)),
+            guarded(|| self.store.key_count.step(&self.store.keys)).map(|more| more.then_some(0)),
             guarded(|| self.write_behind_step(&writer)).map(|more| more.then_some(0)),
             guarded(|| self.clean(&mut writer)),
             self.flush(&mut writer),
@@ -301,7 +302,9 @@ impl SledLog {
         }
         let mut expired = self.store.keys.range(..kept.to_be_bytes()).keys();
         for key in expired.by_ref().take(STEP_KEYS) {
-            self.store.keys.remove(key.map_err(failed)?).map_err(failed)?;
+            let key = key.map_err(failed)?;
+            self.store.keys.remove(&key).map_err(failed)?;
+            self.store.key_count.removed(&key);
         }
         if expired.next().is_some() {
             return Ok(Some(0));

@@ -2,7 +2,7 @@
 
 use std::task::Poll;
 
-use tailwire_core::{Page, ReadError, Slice, Start, Wait};
+use tailwire_core::{Event, Page, ReadError, Slice, Start, Wait};
 use tailwire_model::{GapReason, Position};
 use tokio::time::{Duration, Instant};
 
@@ -48,6 +48,30 @@ fn a_page_ends_at_its_limit_and_says_whether_there_is_more() {
     assert_eq!(page(&rig, &["a/x"], 4, 2), "[] 4", "the cursor stays where it was asked");
     assert_eq!(page(&rig, &["never/written"], 2, 2), "[] 2");
     assert_eq!(page(&rig, &["**"], 0, 100), "[1, 2, 3, 4, 5] 5");
+}
+
+#[test]
+fn a_page_that_was_read_ahead_is_given_once_and_leaves_no_seam() {
+    let runtime = paused();
+    let _entered = runtime.enter();
+    let mut rig = Rig::new();
+    rig.publish_now(&["a", "b", "a"]);
+    let mut reader = rig.open(&["a"], Start::Earliest, None);
+    rig.through(reader.read_ahead(Duration::from_secs(1))).expect("a log that can be read");
+    // Published between the page and the place on the tails.
+    rig.publish_now(&["a"]);
+    reader.follow(0);
+    let (mut positions, mut caught_up) = (Vec::new(), false);
+    while !caught_up {
+        match rig.through(reader.next()).expect("a log that can be read") {
+            Event::Messages(slices) => {
+                let messages = slices.iter().flat_map(Slice::messages);
+                positions.extend(messages.map(|message| message.position().0));
+            }
+            event => caught_up = matches!(event, Event::CaughtUp(_)),
+        }
+    }
+    assert_eq!(positions, [1, 3, 4]);
 }
 
 #[test]

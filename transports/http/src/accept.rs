@@ -37,7 +37,7 @@ use crate::{
 /// How an HTTP/2 connection begins (RFC 9113 §3.4); no method of HTTP/1.1 does.
 const HTTP2_PREFACE: &[u8] = b"PRI";
 /// How long to wait when the system has no more sockets for us.
-const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
+pub(crate) const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 
 /// What every connection needs.
 #[derive(Clone)]

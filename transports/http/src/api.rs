@@ -317,6 +317,9 @@ pub(crate) fn open_problem(error: OpenError) -> Problem {
     }
 }
 
-fn read_problem(_: ReadError) -> Problem {
-    Problem::new(Code::StorageFailed).with_retry_after_ms(STORAGE_RETRY_MS)
+pub(crate) fn read_problem(error: ReadError) -> Problem {
+    match error {
+        ReadError::Failed => Problem::new(Code::StorageFailed).with_retry_after_ms(STORAGE_RETRY_MS),
+        ReadError::Damaged => Problem::new(Code::StorageDamaged),
+    }
 }

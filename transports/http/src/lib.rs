@@ -21,6 +21,7 @@ mod resources;
 mod router;
 mod stream;
 mod takeover;
+mod waiting;
 mod websocket;
 
 use std::{
@@ -38,6 +39,7 @@ use tokio::{
     task::JoinHandle,
 };
 
+pub use self::waiting::answer_until;
 use crate::{
     accept::Acceptor, api::App, delivery::Delivery, metrics::Metrics, replies::Replies, router::Routes,
 };

@@ -4,10 +4,10 @@ use std::{fmt, sync::Arc};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
-    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, info::Info},
     registry::{Registry, Unit},
 };
-use tailwire_core::Broker;
+use tailwire_core::{Broker, log::LogStats};
 use tailwire_model::ByeReason;
 
 /// A way to listen.
@@ -62,36 +62,72 @@ struct Inner {
     log: LogGauges,
 }
 
-/// The log as it stands when it is asked.
+/// The log as it stands when it is asked, in the words of `tailwire log stats`.
 #[derive(Default)]
 struct LogGauges {
     topics: Gauge,
     messages: Gauge,
-    retained_bytes: Gauge,
-    disk_bytes: Gauge,
+    bytes: Gauge,
+    file_bytes: Gauge,
+    head: Gauge,
     tail: Gauge,
+    epochs: Gauge,
     epoch: Gauge,
+    commits: Gauge,
+    acknowledged_commits: Gauge,
+    acknowledged: Gauge,
+    trims: Gauge,
+    keys: Gauge,
+    options: Gauge,
 }
 
 impl LogGauges {
-    fn register(&self, registry: &mut Registry) {
-        registry.register("topics", "Topics ever written to", self.topics.clone());
-        registry.register("messages", "Messages retained", self.messages.clone());
-        let retained = "What they take, as bounds count it";
-        registry.register_with_unit("retained", retained, Unit::Bytes, self.retained_bytes.clone());
-        registry.register_with_unit("disk", "Size of the log", Unit::Bytes, self.disk_bytes.clone());
-        registry.register("log_tail_position", "The newest position of the log", self.tail.clone());
-        registry.register("log_epoch", "The number of the log's epoch", self.epoch.clone());
+    fn register(&self, registry: &mut Registry, stats: &LogStats) {
+        let registry = registry.sub_registry_with_prefix("log");
+        let format = stats.format.map_or_else(String::new, |format| format.to_string());
+        let labels = vec![("id", stats.id.as_deref().unwrap_or("").to_owned()), ("format", format)];
+        registry.register("name", "The log's own name, and the version of what it stores", Info::new(labels));
+        let mut add = |name, help, gauge: &Gauge| registry.register(name, help, gauge.clone());
+        add("topics", "Topics ever written to", &self.topics);
+        add("messages", "Messages retained", &self.messages);
+        add("head_position", "The oldest retained position, 0 if there is none", &self.head);
+        add("tail_position", "The newest position", &self.tail);
+        add("epochs", "How often the log was opened", &self.epochs);
+        add("epoch", "The number of the epoch", &self.epoch);
+        add("commits", "The number of the last commit", &self.commits);
+        let acknowledged = "The number of the last commit that is on the disk";
+        add("acknowledged_commits", acknowledged, &self.acknowledged_commits);
+        add("acknowledged_position", "The newest position as of that commit", &self.acknowledged);
+        add("trims", "Topics that were trimmed", &self.trims);
+        add("keys", "Idempotency keys that are remembered", &self.keys);
+        add("options", "Topics and patterns that options are set for", &self.options);
+        add("bytes", "What the messages take, as bounds count it", &self.bytes);
+        registry.register_with_unit("file", "What the files take", Unit::Bytes, self.file_bytes.clone());
     }
 
     fn set(&self, broker: &Broker) {
         let stats = broker.stats();
-        self.topics.set(stats.topics.cast_signed());
-        self.messages.set(stats.messages.cast_signed());
-        self.retained_bytes.set(stats.bytes.cast_signed());
-        self.disk_bytes.set(stats.disk_bytes.cast_signed());
-        self.tail.set(broker.tail().position.0.cast_signed());
-        self.epoch.set(i64::from(broker.epoch().number()));
+        let (acknowledged_commits, acknowledged) = stats.acknowledged.unwrap_or_default();
+        let head = stats.head.unwrap_or_default();
+        let figures = [
+            (&self.topics, stats.topics),
+            (&self.messages, stats.messages),
+            (&self.bytes, stats.bytes),
+            (&self.file_bytes, stats.file_bytes),
+            (&self.head, head.0),
+            (&self.tail, broker.tail().position.0),
+            (&self.epochs, broker.epochs()),
+            (&self.epoch, broker.epoch().number().into()),
+            (&self.commits, stats.commits),
+            (&self.acknowledged_commits, acknowledged_commits),
+            (&self.acknowledged, acknowledged.0),
+            (&self.trims, stats.trims),
+            (&self.keys, stats.keys),
+            (&self.options, stats.options),
+        ];
+        for (gauge, figure) in figures {
+            gauge.set(figure.cast_signed());
+        }
     }
 }
 
@@ -111,7 +147,7 @@ impl Metrics {
         registry.register_with_unit("sent", "Bytes written to streams", Unit::Bytes, bytes_out.clone());
         registry.register("byes", "Streams that the broker ended", byes.clone());
         registry.register("responses", "Responses to requests", responses.clone());
-        log.register(&mut registry);
+        log.register(&mut registry, &broker.stats());
         let broker = broker.clone();
         Self(Arc::new(Inner { registry, broker, connections, opened, bytes_out, byes, responses, log }))
     }

@@ -1,6 +1,6 @@
 //! `GET` and `HEAD` on a topic, a pattern or `/stream`: one resource, and the request says over which transport.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
@@ -10,7 +10,7 @@ use axum::{
     },
 };
 use tailwire_core::Principal;
-use tailwire_model::{Cursor, Message, retry};
+use tailwire_model::{Cursor, Message, limits::READ_AHEAD_MS_MAX, retry};
 use tailwire_wire::{
     Code, Problem, ReadRequest, Representation, Resource, Start,
     negotiate::{self, SUBPROTOCOL},
@@ -21,7 +21,7 @@ use tailwire_wire::{
 use tokio_tungstenite::tungstenite::handshake::server::create_response;
 
 use crate::{
-    api::{App, PageReply},
+    api::{App, PageReply, read_problem},
     body,
     delivery::Job,
     guard,
@@ -248,7 +248,12 @@ async fn stream(
 ) -> Result<Response<Body>, Problem> {
     let codec = Codec { dialect, chunked: slot.is_some() && request.version == Version::HTTP_11 };
     let principal = Principal::ANONYMOUS;
-    let reader = app.open(&principal, ask.filter, ask.start, ask.gap, codec.format()).await?;
+    let mut reader = app.open(&principal, ask.filter, ask.start, ask.gap, codec.format()).await?;
+    let is_head = request.method == Method::HEAD;
+    // A stream that meets damage has no word for it, and ends: whoever comes back to the place is told before there is one.
+    if app.broker.has_met_damage() && !is_head {
+        reader.read_ahead(Duration::from_millis(READ_AHEAD_MS_MAX)).await.map_err(read_problem)?;
+    }
     let mut response = Response::new(());
     *response.version_mut() = request.version;
     let headers = response.headers_mut();
@@ -256,7 +261,7 @@ async fn stream(
     headers.insert(header::CACHE_CONTROL, NO_STORE);
     headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
     set_cursor(headers, reader.cursor());
-    if request.method == Method::HEAD {
+    if is_head {
         return Ok(response.map(|()| Body::empty()));
     }
     let retry_ms = retry::spread(RETRY_MS, app.broker.clock().draw());

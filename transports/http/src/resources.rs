@@ -77,7 +77,8 @@ pub(crate) async fn readyz(State(app): State<Arc<App>>) -> Response<Body> {
     status(StatusCode::OK, "ready")
 }
 
-fn status(status: StatusCode, word: &str) -> Response<Body> {
+/// How the process is, in a word.
+pub(crate) fn status(status: StatusCode, word: &str) -> Response<Body> {
     let mut response = reply(status, JSON, format!("{{\"status\":\"{word}\"}}"));
     response.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
     response

@@ -129,6 +129,8 @@ codes! {
     OutcomeUnknown = "outcome-unknown", 503, "It is not known whether the messages were stored";
     /// The store failed; nothing was stored.
     StorageFailed = "storage-failed", 503, "The store failed";
+    /// What is stored is not what was written: no retry helps.
+    StorageDamaged = "storage-damaged", 500, "What is stored there is damaged";
     /// The options of a topic or pattern break a rule.
     OptionsInvalid = "options-invalid", 400, "The options are not valid";
     /// Options are set for as many topics and patterns as there may be.

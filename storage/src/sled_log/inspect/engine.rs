@@ -13,7 +13,8 @@ use tailwire_model::{Epoch, Position};
 use super::{
     super::{
         chunk::Chunk,
-        open::{open_db, remove_snapshots},
+        open::open_db,
+        snapshots,
         store::Store,
         values::{fragment_key, take_fragment},
     },
@@ -30,11 +31,14 @@ pub(super) struct Tripped;
 impl Engine {
     /// Opens a copy, if the engine takes it.
     pub(super) fn open(copy: &Path, findings: &mut Findings) -> Option<Self> {
+        if snapshots::damaged(copy).is_ok_and(|damaged| !damaged.is_empty()) {
+            findings.damage(None, "the engine's snapshot is damaged; it opens its files without it");
+        }
         if let Some(store) = open_store(copy) {
             return Some(Self(store));
         }
         // What it keeps to start faster may be all that is damaged; it can do without.
-        if remove_snapshots(copy).is_ok_and(|count| count > 0)
+        if snapshots::remove_all(copy).is_ok_and(|count| count > 0)
             && let Some(store) = open_store(copy)
         {
             findings

@@ -169,7 +169,7 @@ impl Survey {
 }
 
 /// The bytes of all files below a folder.
-fn bytes_below(folder: &Path) -> io::Result<u64> {
+pub(super) fn bytes_below(folder: &Path) -> io::Result<u64> {
     let mut sum = 0;
     for entry in fs::read_dir(folder)? {
         let (path, meta) = entry.and_then(|entry| Ok((entry.path(), entry.metadata()?)))?;

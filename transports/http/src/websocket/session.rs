@@ -13,7 +13,7 @@ use std::{
 use bytes::Bytes;
 use futures_util::Stream;
 use smallvec::SmallVec;
-use tailwire_core::{Event, Principal, Reader};
+use tailwire_core::{Event, Principal, ReadError, Reader};
 use tailwire_model::{
     ByeReason, Cursor, Filter,
     limits::{HEARTBEAT_MS, SOCKET_PENDING_MAX, SOCKET_SUBSCRIPTIONS_MAX, SOCKET_TERMS_MAX},
@@ -31,7 +31,7 @@ use super::{
     requests::{self, Opening, Outcome, Requests},
 };
 use crate::{
-    api::App,
+    api::{App, read_problem},
     metrics::Transport,
     outgoing::{HangUp, Outgoing, Outlet, WriteError},
 };
@@ -204,7 +204,7 @@ impl Session {
         while self.ending.is_none() && !self.out.is_full() {
             match ready!(self.live.poll_next(cx)) {
                 Ok(event) => self.take_live(event),
-                Err(_) => self.close(CLOSE_INTERNAL, "the log could not be read"),
+                Err(error) => self.fail(None, error),
             }
         }
         Poll::Ready(())
@@ -243,7 +243,10 @@ impl Session {
                     // Its `ok` was that.
                     Poll::Ready(Ok(Event::Heartbeat(_))) if is_opening => {}
                     Poll::Ready(Ok(event)) => self.take_catching_up(index, event, cx),
-                    Poll::Ready(Err(_)) => self.close(CLOSE_INTERNAL, "the log could not be read"),
+                    Poll::Ready(Err(error)) => {
+                        let id = subscription.id.clone();
+                        self.fail(Some(&id), error);
+                    }
                     Poll::Pending => {
                         self.try_join(index, cx);
                         break;
@@ -449,6 +452,12 @@ impl Session {
         let mut out = Vec::new();
         line::error(id, problem, &mut out);
         self.say(&out);
+    }
+
+    /// The log can't be read on for a subscription, or for those that have caught up.
+    fn fail(&mut self, id: Option<&Id>, error: ReadError) {
+        self.refuse(id, &read_problem(error));
+        self.close(CLOSE_INTERNAL, "the log could not be read");
     }
 
     fn say(&mut self, line: &[u8]) {
