@@ -130,11 +130,15 @@ fn an_unfinished_group_is_dropped() {
     let cut = group(&[("a", &"y".repeat(3000)), ("b", &"z".repeat(3000)), ("a", &large)]);
     let lost = stored(append(h.log(), keyed(cut.clone(), "k", 1)));
     assert_eq!(lost.first.position, Position(3));
-    // The power goes before the commit is synced: the watermark is the one before.
+    // The power goes before the commit is written to its end: its number and the watermark are those before.
     let watermark = fs::read(h.dir().join("watermark")).unwrap();
+    let before = tempfile::tempdir().unwrap();
+    copy_files(h.dir(), before.path());
+    let commits = with_tree(before.path(), "meta", |meta| meta.get("commits").unwrap().unwrap());
     h.log().commit().unwrap();
     h.crash(|dir| {
         with_tree(dir, "chunks", |chunks| drop(chunks.pop_max().unwrap().unwrap()));
+        with_tree(dir, "meta", |meta| meta.insert("commits", commits).unwrap());
         fs::write(dir.join("watermark"), watermark).unwrap();
     });
     h.open(START + 1).unwrap();

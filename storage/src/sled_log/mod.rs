@@ -17,6 +17,7 @@ mod record;
 mod recover;
 mod store;
 mod table;
+mod tally;
 mod tidy;
 mod values;
 mod watermark;

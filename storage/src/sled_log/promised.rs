@@ -10,7 +10,8 @@ use super::{
     codec::Damage,
     open::{OpenError, corrupt, failed, not_writable},
     store::Store,
-    values::{EVERY_TOPIC, put_lost},
+    tally::Count,
+    values::{EVERY_TOPIC, put_lost, take_lost},
     watermark::{Mark, Watermark},
 };
 
@@ -99,6 +100,31 @@ pub(super) fn accept_loss(
             stored
         }
     };
-    store.volatile.insert(EVERY_TOPIC, put_lost(EVERY_TOPIC, upto)).map_err(failed)?;
+    lose_everywhere(store, upto)?;
     Ok(upto)
+}
+
+/// Whether the chunks that were read have all the messages that they should. Where messages are gone from their middle,
+/// that is refused, or, if it is accepted, noted for every topic, up to the newest that is stored: nobody knows whose they
+/// were.
+pub(super) fn check_count(
+    store: &Store,
+    count: &mut Count,
+    stored: Position,
+    accepts_loss: bool,
+) -> Result<(), OpenError> {
+    let Some(missing) = count.missing() else { return Ok(()) };
+    if !accepts_loss {
+        return Err(OpenError::Short(missing.to_string()));
+    }
+    tracing::warn!(upto = stored.0, "the log has lost messages from its middle, as was accepted: {missing}");
+    lose_everywhere(store, stored)
+}
+
+fn lose_everywhere(store: &Store, upto: Position) -> Result<(), OpenError> {
+    let before = store.volatile.get(EVERY_TOPIC).map_err(failed)?;
+    let before = before.and_then(|value| take_lost(EVERY_TOPIC, &value).ok()).unwrap_or_default();
+    let value = put_lost(EVERY_TOPIC, upto.max(before));
+    store.volatile.insert(EVERY_TOPIC, value).map_err(failed)?;
+    Ok(())
 }

@@ -29,10 +29,11 @@ use tailwire_core::log::LogError;
 use tailwire_model::{Epochs, Message, Position, Timestamp, Topic, admission::KeyRecord};
 
 use super::{
-    chunk::{Chunk, Entry, pack},
+    chunk::{Chunk, Entry, count_of, pack},
     codec::Damage,
     postings::PostingsTree,
     record::Fragmented,
+    tally::{Known, Shrinking, Tally},
     values::{
         fragment_key, key_key, key_span, place_key, put_key, put_lost, put_options, put_place, put_trim,
         take_fragment, take_key, take_place,
@@ -95,6 +96,8 @@ pub(crate) struct Store {
     pub(crate) postings: PostingsTree,
     /// The last chunk, if it stands there without messages.
     hollow: Mutex<Option<Position>>,
+    /// Of what is written, which the next commit writes down.
+    pub(super) tally: Mutex<Tally>,
     pub(crate) disk: Box<dyn Disk>,
     pub(crate) dir: Box<Path>,
 }
@@ -115,6 +118,7 @@ impl Store {
             topics: db.open_tree("topics")?,
             postings: PostingsTree(db.open_tree("postings")?),
             hollow: Mutex::default(),
+            tally: Mutex::new(Tally::of_none()),
             db,
             disk,
             dir: dir.into(),
@@ -156,9 +160,7 @@ impl Store {
                 Entry::Fragment(position, number, value) => {
                     self.fragments.insert(fragment_key(position, number), value)?;
                 }
-                Entry::Chunk(first, value) => {
-                    self.chunks.insert(first.0.to_be_bytes(), value)?;
-                }
+                Entry::Chunk(first, value) => self.put_chunk(first, value)?,
             }
         }
         for (topic, &(trim, time)) in &changes.trims {
@@ -178,13 +180,30 @@ impl Store {
         {
             self.chunks.remove(hollow.0.to_be_bytes())?;
         }
-        self.write_commits(commits)?;
-        Ok(messages.last().map(Message::position))
+        let newest = messages.last().map(Message::position);
+        self.write_commits(commits, newest)?;
+        Ok(newest)
     }
 
-    /// Writes the number of a commit.
-    pub(crate) fn write_commits(&self, commits: u64) -> sled::Result<()> {
-        self.meta.insert(META_COMMITS, &commits.to_le_bytes()).map(drop)
+    /// Writes a new chunk.
+    pub(super) fn put_chunk(&self, first: Position, value: Vec<u8>) -> sled::Result<()> {
+        let count = count_of(&value);
+        self.chunks.insert(first.0.to_be_bytes(), value)?;
+        self.tally.lock().add(first, count);
+        Ok(())
+    }
+
+    /// Writes the number of a commit, and how many messages there are with it; `newest` is the newest position that it
+    /// stored, if it stored any.
+    pub(super) fn write_commits(&self, commits: u64, newest: Option<Position>) -> sled::Result<()> {
+        let mut tally = self.tally.lock();
+        tally.commits = commits;
+        tally.newest = newest.unwrap_or(tally.newest);
+        self.write_tally(&tally)
+    }
+
+    fn write_tally(&self, tally: &Tally) -> sled::Result<()> {
+        self.meta.insert(META_COMMITS, tally.put(META_COMMITS.as_bytes())).map(drop)
     }
 
     /// Has the engine move some pages out of segments of its file that are half empty, so that these can be used again. It
@@ -197,10 +216,31 @@ impl Store {
         Ok(())
     }
 
-    /// The number of the last commit; zero if there was none.
-    pub(crate) fn commits(&self) -> sled::Result<u64> {
-        let value = self.meta.get(META_COMMITS)?;
-        Ok(value.and_then(|value| value.as_ref().try_into().ok()).map_or(0, u64::from_le_bytes))
+    /// What is known of the last commit. A log without one has no messages.
+    pub(super) fn known(&self) -> Result<Known, LogError> {
+        let Some(value) = self.meta.get(META_COMMITS).map_err(failed)? else {
+            return Ok(Known::Tally(Tally::of_none()));
+        };
+        let known = Known::take(META_COMMITS.as_bytes(), &value);
+        let known = known.map_err(|Damage(what)| LogError::Corrupt(format!("the number of the last commit: {what}")));
+        match known? {
+            Known::Tally(mut tally) => {
+                self.settle(&mut tally)?;
+                Ok(Known::Tally(tally))
+            }
+            bare @ Known::Commits(_) => Ok(bare),
+        }
+    }
+
+    /// Finds out what became of a chunk that was shrinking.
+    fn settle(&self, tally: &mut Tally) -> Result<(), LogError> {
+        if let Some(Shrinking { first, before, .. }) = tally.shrinking {
+            let found = self.chunks.get(first.0.to_be_bytes()).map_err(failed)?;
+            let chunk = found.map(|value| Chunk::open(first, &value)).transpose();
+            let chunk = chunk.map_err(|damage| corrupt("chunk", first, damage))?;
+            tally.end_shrinking(!chunk.is_some_and(|chunk| chunk.count == before));
+        }
+        Ok(())
     }
 
     /// Notes that a topic has messages that are not stored.
@@ -214,13 +254,18 @@ impl Store {
     pub(crate) fn write_clean(&self, stored: Position, newest: Position, commits: u64) -> sled::Result<()> {
         let value = [stored.0.to_le_bytes(), newest.0.to_le_bytes()].concat();
         self.meta.insert(META_CLEAN, value)?;
-        self.write_commits(commits)
+        self.write_commits(commits, Some(stored))
     }
 
-    /// Takes the mark of a clean close away. Returns the newest position that was given before that close, if what is
-    /// stored is what was then.
-    pub(crate) fn take_clean(&self, stored: Position) -> sled::Result<Option<Position>> {
-        let value = self.meta.remove(META_CLEAN)?;
+    /// Takes the mark of a clean close away.
+    pub(crate) fn remove_clean(&self) -> sled::Result<()> {
+        self.meta.remove(META_CLEAN).map(drop)
+    }
+
+    /// The newest position that was given before the close in good order, if that was the last thing, and what is stored is
+    /// what was then.
+    pub(crate) fn clean_close(&self, stored: Position) -> sled::Result<Option<Position>> {
+        let value = self.meta.get(META_CLEAN)?;
         let halves = value.as_deref().and_then(|value| value.split_first_chunk::<8>());
         let (then, newest) = match halves {
             Some((then, newest)) => (u64::from_le_bytes(*then), newest.try_into().map(u64::from_le_bytes)),
@@ -252,11 +297,28 @@ impl Store {
         Ok(self.chunks.get_gt(first.0.to_be_bytes()).map_err(failed)?.is_none())
     }
 
-    /// Leaves the last chunk there without its messages, until there is another: by its end it is known that the end of
-    /// the log was not lost.
-    pub(crate) fn hollow_out(&self, first: Position, empty: Vec<u8>) -> Result<(), LogError> {
-        self.chunks.insert(first.0.to_be_bytes(), empty).map_err(failed)?;
-        *self.hollow.lock() = Some(first);
+    /// Takes messages out of a chunk: `rest` is what becomes of it, or nothing, and `count` how many records that has. The
+    /// last chunk stays there, also without messages, until there is another: by its end it is known that the end of the
+    /// log was not lost.
+    pub(crate) fn shrink(&self, chunk: &Chunk, rest: Option<Vec<u8>>, count: u16) -> Result<(), LogError> {
+        let (first, before) = (chunk.first, chunk.count);
+        let mut tally = self.tally.lock();
+        // One that failed before.
+        self.settle(&mut tally)?;
+        if count != before {
+            tally.begin_shrinking(Shrinking { first, before, after: count });
+            self.write_tally(&tally).map_err(failed)?;
+        }
+        let key = first.0.to_be_bytes();
+        let is_hollow = rest.is_some() && count == 0;
+        match rest {
+            Some(rest) => self.chunks.insert(key, rest).map_err(failed)?,
+            None => self.chunks.remove(key).map_err(failed)?,
+        };
+        tally.end_shrinking(true);
+        if is_hollow {
+            *self.hollow.lock() = Some(first);
+        }
         Ok(())
     }
 

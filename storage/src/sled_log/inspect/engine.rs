@@ -14,7 +14,8 @@ use super::{
     super::{
         chunk::Chunk,
         open::{open_db, remove_snapshots},
-        store::Store,
+        store::{Store, guarded},
+        tally::{Count, Missing},
         values::{fragment_key, take_fragment},
     },
     Findings,
@@ -49,17 +50,21 @@ impl Engine {
         &self.0
     }
 
-    /// Reads all chunks and fragments. Answers the newest position, or nothing where any of them is damaged.
-    pub(super) fn probe(&self) -> Option<Position> {
+    /// Reads all chunks and fragments. Answers the newest position, and whether messages are missing before it; or nothing
+    /// where any of them is damaged.
+    pub(super) fn probe(&self) -> Option<(Position, Option<Missing>)> {
         let mut newest = Position::ZERO;
+        let mut count = Count::new(guarded(|| self.0.known()).ok()?.tally());
         for entry in entries(&self.0.chunks) {
-            newest = open_chunk(&entry.ok()?)?.last;
+            let chunk = open_chunk(&entry.ok()?)?;
+            count.see(&chunk);
+            newest = chunk.last;
         }
         for entry in entries(&self.0.fragments) {
             let (key, value) = entry.ok()?;
             take_fragment(&key, &value).ok()?;
         }
-        Some(newest)
+        Some((newest, count.missing()))
     }
 
     /// The chunks, oldest first; after a [`Engine::probe`] that found no damage.

@@ -112,9 +112,14 @@ impl Survey {
         let (mut is_sound, mut newest) = (false, Position::ZERO);
         if let Some(engine) = &engine {
             let is_ledger_sound = ledger.read(engine.store(), &mut findings);
-            let stored = engine.probe();
-            is_sound = is_ledger_sound && stored.is_some();
-            newest = stored.unwrap_or_default().max(ledger.farthest_trim());
+            let probed = engine.probe();
+            is_sound = is_ledger_sound && probed.is_some();
+            let (stored, missing) = probed.unwrap_or_default();
+            newest = stored.max(ledger.farthest_trim());
+            if let Some(missing) = missing {
+                is_sound = false;
+                findings.damage(missing.among, missing.what());
+            }
         }
         if let Some(version) = ledger.foreign_format() {
             return Err(InspectError::Version(version));
