@@ -97,6 +97,12 @@ pub(super) struct Opened {
 }
 
 pub(super) fn open(dir: &Path, now: Timestamp, settings: &LogSettings) -> Result<Opened, OpenError> {
+    // Whatever is asked of the engine may trip it, not only its own opening.
+    catch_unwind(AssertUnwindSafe(|| open_whole(dir, now, settings)))
+        .unwrap_or_else(|_| Err(OpenError::Corrupt(NOT_AS_WRITTEN.into())))
+}
+
+fn open_whole(dir: &Path, now: Timestamp, settings: &LogSettings) -> Result<Opened, OpenError> {
     let existed = dir.is_dir();
     let now = fresh::settle(dir, now);
     fs::create_dir_all(dir).map_err(|error| not_writable(dir, &error))?;

@@ -6,8 +6,8 @@ use tailwire_model::{Position, Timestamp, Topic, Trim};
 
 use super::{
     store::{Store, corrupt, failed, guarded},
-    tally::Count,
     table::{self, Mark},
+    tally::Count,
 };
 use crate::index::Index;
 

@@ -222,7 +222,8 @@ impl Store {
             return Ok(Known::Tally(Tally::of_none()));
         };
         let known = Known::take(META_COMMITS.as_bytes(), &value);
-        let known = known.map_err(|Damage(what)| LogError::Corrupt(format!("the number of the last commit: {what}")));
+        let known =
+            known.map_err(|Damage(what)| LogError::Corrupt(format!("the number of the last commit: {what}")));
         match known? {
             Known::Tally(mut tally) => {
                 self.settle(&mut tally)?;

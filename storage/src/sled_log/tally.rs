@@ -342,3 +342,132 @@ impl Count {
         Tally { commits, newest, all, from: self.mark, beyond: self.since, ..Tally::default() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use tailwire_model::{Draft, Epoch, MediaType, Timestamp, Topic};
+
+    use super::{
+        super::chunk::{Entry, pack},
+        *,
+    };
+
+    const KEY: &[u8] = b"key";
+
+    /// A chunk of so many messages.
+    fn chunk(first: u64, count: u64) -> Chunk {
+        let message = |position| {
+            let draft = Draft::new(Topic::parse("a").unwrap(), MediaType::NONE, "x".into());
+            draft.into_message(Epoch::new(1).unwrap(), Position(position), Timestamp(1))
+        };
+        let messages: Vec<_> = (first..first + count).map(message).collect();
+        let Some(Entry::Chunk(first, value)) = pack(&messages, &[0..messages.len()]).pop() else {
+            unreachable!()
+        };
+        Chunk::open(first, &value).unwrap()
+    }
+
+    fn chunks() -> [Chunk; 3] {
+        [chunk(1, 2), chunk(3, 4), chunk(7, 3)]
+    }
+
+    /// The tally of a log with these chunks, whose index is written up to here.
+    fn tally(chunks: &[Chunk], from: u64) -> Tally {
+        let mut tally = Tally::of_none();
+        (tally.commits, tally.newest) = (5, Position(9));
+        tally.begin_round(Position(from));
+        chunks.iter().for_each(|chunk| tally.add(chunk.first, chunk.count));
+        tally.end_round();
+        tally
+    }
+
+    fn missing(tally: Tally, mark: u64, chunks: &[Chunk]) -> Option<Missing> {
+        let mut count = Count::new(Some(tally));
+        let from = count.begin(Position(mark));
+        chunks.iter().filter(|chunk| chunk.first > from).for_each(|chunk| count.see(chunk));
+        count.missing()
+    }
+
+    #[test]
+    fn it_round_trips_and_is_checked() {
+        let mut known = tally(&chunks(), 2);
+        for shrinks in [false, true] {
+            if shrinks {
+                known.begin_shrinking(Shrinking { first: Position(3), before: 4, after: 1 });
+            }
+            for all in [known.all, None] {
+                let tally = Tally { all, ..known.clone() };
+                let mut value = tally.put(KEY);
+                assert_eq!(Known::take(KEY, &value), Ok(Known::Tally(tally)));
+                value[1] ^= 1;
+                assert!(Known::take(KEY, &value).is_err());
+            }
+        }
+        assert_eq!(Known::take(KEY, &7u64.to_le_bytes()), Ok(Known::Commits(7)));
+    }
+
+    #[test]
+    fn what_is_there_is_not_missed() {
+        let chunks = chunks();
+        for from in [0, 2, 6, 9] {
+            // The index may be written further than the tally knows, or not at all.
+            for mark in [0, from, 9] {
+                assert_eq!(missing(tally(&chunks, from), mark, &chunks), None);
+            }
+        }
+        let more = [&chunks[..], &[chunk(10, 3)]].concat();
+        assert_eq!(missing(tally(&chunks, 2), 2, &more), None, "of a commit whose number was not written");
+    }
+
+    #[test]
+    fn what_is_gone_is_missed() {
+        let [a, b, c] = chunks();
+        let whole = [a.clone(), b.clone(), c.clone()];
+        let lost = |records, from, to| Some(Missing { records, among: Some((Position(from), Position(to))) });
+        assert_eq!(missing(tally(&whole, 2), 2, &[a.clone(), c.clone()]), lost(4, 3, 6));
+        assert_eq!(missing(tally(&whole, 2), 2, &[a.clone(), b.clone()]), lost(3, 7, 9));
+        assert_eq!(missing(tally(&whole, 2), 2, std::slice::from_ref(&a)), lost(7, 3, 9));
+        // Only where all is read it is known that the index and the chunks were lost together.
+        assert_eq!(missing(tally(&whole, 2), 0, &[b.clone(), c.clone()]), lost(2, 1, 2));
+        assert_eq!(missing(tally(&whole, 2), 2, &[b.clone(), c.clone()]), None);
+        // As many messages, but not the same.
+        let other = [a, chunk(3, 3), chunk(6, 1), c];
+        assert_eq!(missing(tally(&whole, 2), 2, &other).unwrap().records, 0);
+    }
+
+    #[test]
+    fn of_a_chunk_that_shrinks_either_state_is_right() {
+        let [a, b, c] = chunks();
+        let (smaller, _) = b.retain(|record| record.position == b.first).unwrap();
+        let smaller = Chunk::open(b.first, &smaller).unwrap();
+        for from in [0, 2, 6] {
+            for is_done in [true, false] {
+                let mut tally = tally(&[a.clone(), b.clone(), c.clone()], from);
+                tally.begin_round(Position(9));
+                tally.begin_shrinking(Shrinking { first: b.first, before: b.count, after: 1 });
+                tally.end_shrinking(is_done);
+                let now = [a.clone(), if is_done { smaller.clone() } else { b.clone() }, c.clone()];
+                assert_eq!(missing(tally.clone(), 0, &now), None);
+                assert_eq!(missing(tally.clone(), from, &now), None);
+                tally.end_round();
+                assert_eq!(missing(tally, 9, &now), None);
+            }
+        }
+    }
+
+    #[test]
+    fn it_goes_on_from_what_was_counted() {
+        let chunks = chunks();
+        for (from, mark) in [(0, 0), (2, 2), (2, 6), (6, 6), (2, 0)] {
+            let mut count = Count::new(Some(tally(&chunks, from)));
+            let after = count.begin(Position(mark));
+            let more = [&chunks[..], &[chunk(10, 3)]].concat();
+            more.iter().filter(|chunk| chunk.first > after).for_each(|chunk| count.see(chunk));
+            let mut wanted = tally(&more, mark);
+            (wanted.commits, wanted.newest) = (6, Position(12));
+            assert_eq!(count.into_tally(6, Position(12)), wanted);
+        }
+    }
+}

@@ -44,6 +44,33 @@ fn after_a_failed_sync_the_log_reads_and_refuses() {
     assert_eq!(page.messages.len(), 1);
 }
 
+#[test]
+fn a_crash_while_a_message_is_taken_out_of_a_chunk_loses_nothing() {
+    let topic = Topic::parse("a").unwrap();
+    for (count, is_done) in [(0, false), (0, true), (1, false), (1, true)] {
+        let dir = tempfile::tempdir().unwrap();
+        let log = SledLog::open(dir.path(), Timestamp(0), &LogSettings::default()).unwrap();
+        log.append(vec![group(&topic, "1"), group(&topic, "2")], Timestamp(1)).unwrap();
+        log.commit().unwrap();
+        log.append(vec![group(&topic, "3")], Timestamp(1)).unwrap();
+        log.commit().unwrap();
+        let chunk = log.store.chunk_at(Position(1)).unwrap().unwrap();
+        let (rest, _) = chunk.retain(|record| record.position == Position(2)).unwrap();
+        log.store.shrink(&chunk, (count > 0).then_some(rest), count).unwrap();
+        if !is_done {
+            let (whole, _) = chunk.retain(|_| true).unwrap();
+            log.store.chunks.insert(chunk.first.0.to_be_bytes(), whole).unwrap();
+        }
+        log.store.db.flush().unwrap();
+        drop(log);
+        let log = SledLog::open(dir.path(), Timestamp(2), &LogSettings::default()).unwrap();
+        let left = if is_done { usize::from(count) + 1 } else { 3 };
+        assert_eq!(positions(&log, "a").len(), left);
+        drop(log);
+        SledLog::open(dir.path(), Timestamp(3), &LogSettings::default()).unwrap();
+    }
+}
+
 fn many(topic: &str, count: usize) -> Group {
     let draft = Draft::new(Topic::parse(topic).unwrap(), MediaType::NONE, Bytes::from_static(b"x"));
     Group { drafts: vec![draft; count], key: None, condition: Condition::None }

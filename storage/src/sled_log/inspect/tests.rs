@@ -342,6 +342,33 @@ fn of_two_messages_at_one_position_the_later_epochs_counts() {
 }
 
 #[test]
+fn a_part_that_is_gone_is_found_where_a_trim_could_explain_it() {
+    for closes in [false, true] {
+        let bench = Bench::new();
+        let log = bench.open(START);
+        publish(&log, &five());
+        log.trim(&topic("c"), TrimReason::Deleted).unwrap();
+        log.commit().unwrap();
+        while log.tidy(Timestamp(START)).unwrap() == Some(0) {}
+        if closes {
+            log.close().unwrap();
+        }
+        log.store.chunks.remove(2u64.to_be_bytes()).unwrap().unwrap();
+        log.store.sync().unwrap();
+        drop(log);
+        drop(super::Lock::take(&bench.data().join("db")).unwrap());
+        let (_, walked) = bench.walk();
+        let what = "1 message that was stored is missing";
+        let found = walked.findings.iter().find(|finding| finding.what == what);
+        let found = found.unwrap_or_else(|| panic!("{:?}", walked.findings));
+        assert_eq!(found.positions, Some((Position(2), Position(4))));
+        // The file has it still, outside of what the engine gives.
+        let log = bench.repair(START + 5_000);
+        assert_eq!(bodies(&all(&log)), ["body one", "body two", "body three", "body five"]);
+    }
+}
+
+#[test]
 fn a_chunk_in_a_body_is_no_chunk() {
     let forged = Draft::new(topic("admin"), MediaType::NONE, "forged".into());
     let forged = forged.into_message(Epoch::MAX, Position(1), Timestamp(START));
