@@ -20,12 +20,12 @@ use uuid::Uuid;
 use super::{
     ballast::Ballast,
     codec::Damage,
+    count::Count,
     fresh,
     promised::{accept_loss, check_count, check_whole, find_watermark},
     recover::{self, StoredTrim},
     store::{NOT_AS_WRITTEN, Store},
     table,
-    tally::Count,
     values::{EVERY_TOPIC, epoch_key, put_epoch, put_lost, take_epoch, take_lost, take_options, take_trim},
     watermark::{Mark, Watermark},
 };

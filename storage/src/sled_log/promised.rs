@@ -8,9 +8,9 @@ use uuid::Uuid;
 
 use super::{
     codec::Damage,
+    count::Count,
     open::{OpenError, corrupt, failed, not_writable},
     store::Store,
-    tally::Count,
     values::{EVERY_TOPIC, put_lost, take_lost},
     watermark::{Mark, Watermark},
 };

@@ -5,9 +5,9 @@ use tailwire_core::log::LogError;
 use tailwire_model::{Position, Timestamp, Topic, Trim};
 
 use super::{
+    count::Count,
     store::{Store, corrupt, failed, guarded},
     table::{self, Mark},
-    tally::Count,
 };
 use crate::index::Index;
 

@@ -29,11 +29,11 @@ use tailwire_core::log::LogError;
 use tailwire_model::{Epochs, Message, Position, Timestamp, Topic, admission::KeyRecord};
 
 use super::{
-    chunk::{Chunk, Entry, count_of, pack},
+    chunk::{Chunk, Entry, pack},
     codec::Damage,
     postings::PostingsTree,
     record::Fragmented,
-    tally::{Known, Shrinking, Tally},
+    tally::Tally,
     values::{
         fragment_key, key_key, key_span, place_key, put_key, put_lost, put_options, put_place, put_trim,
         take_fragment, take_key, take_place,
@@ -95,7 +95,7 @@ pub(crate) struct Store {
     pub(crate) topics: Tree,
     pub(crate) postings: PostingsTree,
     /// The last chunk, if it stands there without messages.
-    hollow: Mutex<Option<Position>>,
+    pub(super) hollow: Mutex<Option<Position>>,
     /// Of what is written, which the next commit writes down.
     pub(super) tally: Mutex<Tally>,
     pub(crate) disk: Box<dyn Disk>,
@@ -185,61 +185,12 @@ impl Store {
         Ok(newest)
     }
 
-    /// Writes a new chunk.
-    pub(super) fn put_chunk(&self, first: Position, value: Vec<u8>) -> sled::Result<()> {
-        let count = count_of(&value);
-        self.chunks.insert(first.0.to_be_bytes(), value)?;
-        self.tally.lock().add(first, count);
-        Ok(())
-    }
-
-    /// Writes the number of a commit, and how many messages there are with it; `newest` is the newest position that it
-    /// stored, if it stored any.
-    pub(super) fn write_commits(&self, commits: u64, newest: Option<Position>) -> sled::Result<()> {
-        let mut tally = self.tally.lock();
-        tally.commits = commits;
-        tally.newest = newest.unwrap_or(tally.newest);
-        self.write_tally(&tally)
-    }
-
-    fn write_tally(&self, tally: &Tally) -> sled::Result<()> {
-        self.meta.insert(META_COMMITS, tally.put(META_COMMITS.as_bytes())).map(drop)
-    }
-
     /// Has the engine move some pages out of segments of its file that are half empty, so that these can be used again. It
     /// moves one whenever it writes a page anew, and else only in a thread that syncs every so often whether there is
     /// anything to sync. So a small page is written anew, by changing it as often as that takes.
     pub(crate) fn clean(&self, pages: u64) -> sled::Result<()> {
         for turn in 0..pages * CHANGES_PER_PAGE {
             self.meta.insert(META_TURN, &turn.to_le_bytes())?;
-        }
-        Ok(())
-    }
-
-    /// What is known of the last commit. A log without one has no messages.
-    pub(super) fn known(&self) -> Result<Known, LogError> {
-        let Some(value) = self.meta.get(META_COMMITS).map_err(failed)? else {
-            return Ok(Known::Tally(Tally::of_none()));
-        };
-        let known = Known::take(META_COMMITS.as_bytes(), &value);
-        let known =
-            known.map_err(|Damage(what)| LogError::Corrupt(format!("the number of the last commit: {what}")));
-        match known? {
-            Known::Tally(mut tally) => {
-                self.settle(&mut tally)?;
-                Ok(Known::Tally(tally))
-            }
-            bare @ Known::Commits(_) => Ok(bare),
-        }
-    }
-
-    /// Finds out what became of a chunk that was shrinking.
-    fn settle(&self, tally: &mut Tally) -> Result<(), LogError> {
-        if let Some(Shrinking { first, before, .. }) = tally.shrinking {
-            let found = self.chunks.get(first.0.to_be_bytes()).map_err(failed)?;
-            let chunk = found.map(|value| Chunk::open(first, &value)).transpose();
-            let chunk = chunk.map_err(|damage| corrupt("chunk", first, damage))?;
-            tally.end_shrinking(!chunk.is_some_and(|chunk| chunk.count == before));
         }
         Ok(())
     }
@@ -296,31 +247,6 @@ impl Store {
     /// Whether no chunk begins beyond a position.
     pub(crate) fn is_last(&self, first: Position) -> Result<bool, LogError> {
         Ok(self.chunks.get_gt(first.0.to_be_bytes()).map_err(failed)?.is_none())
-    }
-
-    /// Takes messages out of a chunk: `rest` is what becomes of it, or nothing, and `count` how many records that has. The
-    /// last chunk stays there, also without messages, until there is another: by its end it is known that the end of the
-    /// log was not lost.
-    pub(crate) fn shrink(&self, chunk: &Chunk, rest: Option<Vec<u8>>, count: u16) -> Result<(), LogError> {
-        let (first, before) = (chunk.first, chunk.count);
-        let mut tally = self.tally.lock();
-        // One that failed before.
-        self.settle(&mut tally)?;
-        if count != before {
-            tally.begin_shrinking(Shrinking { first, before, after: count });
-            self.write_tally(&tally).map_err(failed)?;
-        }
-        let key = first.0.to_be_bytes();
-        let is_hollow = rest.is_some() && count == 0;
-        match rest {
-            Some(rest) => self.chunks.insert(key, rest).map_err(failed)?,
-            None => self.chunks.remove(key).map_err(failed)?,
-        };
-        tally.end_shrinking(true);
-        if is_hollow {
-            *self.hollow.lock() = Some(first);
-        }
-        Ok(())
     }
 
     /// The chunks that may hold messages after a position, oldest first. Each is looked up by itself: see [`Store::touch`].

@@ -13,9 +13,9 @@ use tailwire_model::{Epoch, Position};
 use super::{
     super::{
         chunk::Chunk,
+        count::{Count, Missing},
         open::{open_db, remove_snapshots},
         store::{Store, guarded},
-        tally::{Count, Missing},
         values::{fragment_key, take_fragment},
     },
     Findings,
