@@ -318,6 +318,11 @@ fn forget_tally(dir: &Path, commits: u64) {
     with_tree(dir, "meta", |meta| meta.insert("commits", &commits.to_le_bytes()).unwrap());
 }
 
+/// Publishes each message in a commit of its own, and so in a chunk.
+fn publish_apart(log: &SledLog, messages: &[(&str, &str)]) {
+    messages.iter().for_each(|message| publish(log, &[*message]));
+}
+
 fn lose_chunk(dir: &Path, first: u64) {
     with_tree(dir, "chunks", |chunks| chunks.remove(first.to_be_bytes()).unwrap().unwrap());
 }
@@ -327,9 +332,9 @@ fn a_log_that_lost_a_part_of_its_middle_is_refused_until_that_is_accepted() {
     // Where no index was written yet; beyond what is written; and where it was written, and can't be used.
     for (closes, spoils, lost) in [(false, false, 2), (true, false, 5), (true, true, 2)] {
         let mut h = OnDisk::new();
-        publish(h.log(), &[("a", "1"), ("b", "2"), ("a", "3")]);
+        publish_apart(h.log(), &[("a", "1"), ("b", "2"), ("a", "3")]);
         h.reopen(closes, START + 1);
-        publish(h.log(), &[("a", "4"), ("b", "5"), ("a", "6")]);
+        publish_apart(h.log(), &[("a", "4"), ("b", "5"), ("a", "6")]);
         h.crash(|dir| {
             lose_chunk(dir, lost);
             if spoils {
@@ -362,7 +367,7 @@ fn a_log_without_a_tally_is_opened_and_gets_one() {
         h.reopen(closes, START + 1);
         h.crash(|dir| forget_tally(dir, 5 + u64::from(closes)));
         h.open(START + 2).unwrap();
-        publish(h.log(), &[("a", "4"), ("a", "5"), ("a", "6")]);
+        publish_apart(h.log(), &[("a", "4"), ("a", "5"), ("a", "6")]);
         h.reopen(false, START + 3);
         assert_eq!(all(h.log(), &["**"]), [1, 2, 3, 4, 5, 6]);
         h.crash(|dir| lose_chunk(dir, 5));
