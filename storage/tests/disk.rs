@@ -360,6 +360,27 @@ fn a_log_that_lost_a_part_of_its_middle_is_refused_until_that_is_accepted() {
 }
 
 #[test]
+fn a_delete_that_is_undone_is_refused_until_that_is_accepted() {
+    for closes in [false, true] {
+        let mut h = OnDisk::new();
+        publish_apart(h.log(), &[("a", "1"), ("b", "2")]);
+        h.log().trim(&topic("a"), TrimReason::Deleted).unwrap();
+        h.log().commit().unwrap();
+        if closes {
+            h.log().close().unwrap();
+        }
+        h.crash(|dir| drop(with_tree(dir, "trims", |trims| trims.remove("a").unwrap().unwrap())));
+        for _ in 0..2 {
+            assert!(matches!(h.open(START + 1).err(), Some(OpenError::Short(_))));
+        }
+        h.open_accepting_loss(START + 1).unwrap();
+        let told = Trim { upto: Position(2), reason: TrimReason::Lost };
+        assert_eq!(h.log().trimmed(&filter(&["a"]), Position(1)), Some(told));
+        h.reopen(closes, START + 2);
+    }
+}
+
+#[test]
 fn a_log_without_a_tally_is_opened_and_gets_one() {
     for closes in [false, true] {
         let mut h = OnDisk::new();

@@ -22,10 +22,11 @@ use super::{
     codec::Damage,
     count::Count,
     fresh,
-    promised::{accept_loss, check_count, check_whole, find_watermark},
+    promised::{accept_loss, check_count, check_small, check_whole, find_watermark},
     recover::{self, StoredTrim},
     store::{NOT_AS_WRITTEN, Store},
     table,
+    tally::Tally,
     values::{EVERY_TOPIC, epoch_key, put_epoch, put_lost, take_epoch, take_lost, take_options, take_trim},
     watermark::{Mark, Watermark},
 };
@@ -122,6 +123,7 @@ fn open_whole(dir: &Path, now: Timestamp, settings: &LogSettings) -> Result<Open
     drop_fragments_after(&store, stored)?;
     let known = store.known().map_err(unreadable)?;
     let commits = known.commits();
+    check_small(&store, &known, stored, settings.accepts_loss)?;
     let accepted = match check_whole(promised, id, commits, last) {
         Err(_) if settings.accepts_loss => accept_loss(&store, promised, id, stored)?,
         checked => checked.map(|()| Position::ZERO)?,
@@ -147,7 +149,8 @@ fn open_whole(dir: &Path, now: Timestamp, settings: &LogSettings) -> Result<Open
     let epochs = begin_epoch(&store, starts, newest, closed.is_some(), now)?;
     let promised_commits = promised.ok().flatten().map_or(0, |mark| mark.commits);
     let mark = Mark { id, commits: commits.max(promised_commits) + 1, newest: last, in_doubt: false };
-    *store.tally.lock() = count.into_tally(mark.commits, last);
+    let small = vec![store.small_digest().map_err(failed)?];
+    *store.tally.lock() = Tally { small, ..count.into_tally(mark.commits, last) };
     store.write_commits(mark.commits, Some(last)).map_err(failed)?;
     store.sync().map_err(failed)?;
     let watermark = Watermark::begin(dir, &mark).map_err(|error| OpenError::Io(error.to_string()))?;
@@ -173,7 +176,7 @@ fn lose_volatile(
         }
         let upto = if before == Position::ZERO { newest } else { before };
         if upto != before {
-            store.volatile.insert(&key, put_lost(&key, upto)).map_err(failed)?;
+            store.put_small(&store.volatile, &key, put_lost(&key, upto)).map_err(failed)?;
         }
         let name = topic(&key)?;
         if index.tail(&name).0 < upto {
@@ -337,7 +340,7 @@ fn begin_epoch(
     starts.push(start);
     let epochs =
         Epochs::new(starts).ok_or_else(|| OpenError::Corrupt("its epochs are not in order".into()))?;
-    store.epochs.insert(epoch_key(epoch), put_epoch(&start)).map_err(failed)?;
+    store.put_small(&store.epochs, &epoch_key(epoch), put_epoch(&start)).map_err(failed)?;
     Ok(epochs)
 }
 

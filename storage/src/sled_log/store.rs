@@ -33,6 +33,7 @@ use super::{
     codec::Damage,
     postings::PostingsTree,
     record::Fragmented,
+    tallied::SmallChange,
     tally::Tally,
     values::{
         fragment_key, key_key, key_span, place_key, put_key, put_lost, put_options, put_place, put_trim,
@@ -163,26 +164,30 @@ impl Store {
                 Entry::Chunk(first, value) => self.put_chunk(first, value)?,
             }
         }
-        for (topic, &(trim, time)) in &changes.trims {
-            let topic = topic.as_str().as_bytes();
-            self.trims.insert(topic, put_trim(topic, trim, time))?;
-        }
-        for (term, options) in &changes.options {
-            let term = term.as_str().as_bytes();
-            if options.is_empty() {
-                self.options.remove(term)?;
-            } else {
-                self.options.insert(term, put_options(term, options))?;
-            }
-        }
+        let newest = messages.last().map(Message::position);
+        self.stored_upto(newest);
+        self.change_small(&self.small_changes(changes))?;
         if !messages.is_empty()
             && let Some(hollow) = self.hollow.lock().take()
         {
             self.chunks.remove(hollow.0.to_be_bytes())?;
         }
-        let newest = messages.last().map(Message::position);
         self.write_commits(commits, newest)?;
         Ok(newest)
+    }
+
+    /// What a commit changes in the small trees.
+    pub(super) fn small_changes(&self, changes: &Changes) -> Vec<SmallChange<'_>> {
+        let trims = changes.trims.iter().map(|(topic, &(trim, time))| {
+            let topic = topic.as_str().as_bytes();
+            (&self.trims, topic.to_vec(), Some(put_trim(topic, trim, time)))
+        });
+        let options = changes.options.iter().map(|(term, options)| {
+            let term = term.as_str().as_bytes();
+            let value = (!options.is_empty()).then(|| put_options(term, options));
+            (&self.options, term.to_vec(), value)
+        });
+        trims.chain(options).collect()
     }
 
     /// Has the engine move some pages out of segments of its file that are half empty, so that these can be used again. It
@@ -198,7 +203,7 @@ impl Store {
     /// Notes that a topic has messages that are not stored.
     pub(crate) fn write_volatile(&self, topic: &Topic) -> sled::Result<()> {
         let topic = topic.as_str().as_bytes();
-        self.volatile.insert(topic, put_lost(topic, Position::ZERO)).map(drop)
+        self.put_small(&self.volatile, topic, put_lost(topic, Position::ZERO))
     }
 
     /// Writes the mark of a clean close: the newest position that is stored, by which it is known that the mark is of

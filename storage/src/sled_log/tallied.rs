@@ -1,6 +1,7 @@
 //! What changes chunks, and so the tally of them: each change of the one is written down in the other, in an order of which
 //! every beginning is understood at the next opening.
 
+use sled::Tree;
 use tailwire_core::log::LogError;
 use tailwire_model::Position;
 
@@ -8,10 +9,59 @@ use super::{
     chunk::{Chunk, count_of},
     codec::Damage,
     store::{META_COMMITS, Store, corrupt, failed},
-    tally::{Known, Shrinking, Tally},
+    tally::{Known, Shrinking, Tally, digest_of},
 };
 
+/// Changes of small trees that are written down at once.
+const CHANGES_AT_ONCE: usize = 64;
+
+/// An entry of a small tree, and its value from here on, if it is to have one.
+pub(super) type SmallChange<'a> = (&'a Tree, Vec<u8>, Option<Vec<u8>>);
+
 impl Store {
+    /// Changes the trees that every opening reads as a whole.
+    pub(super) fn change_small(&self, changes: &[SmallChange<'_>]) -> sled::Result<()> {
+        let mut tally = self.tally.lock();
+        for changes in changes.chunks(CHANGES_AT_ONCE) {
+            if let Some(&digest) = tally.small.last() {
+                tally.small = digests_after(digest, changes)?;
+                self.write_tally(&tally)?;
+            }
+            for (tree, key, value) in changes {
+                match value {
+                    Some(value) => tree.insert(key, value.as_slice())?,
+                    None => tree.remove(key)?,
+                };
+            }
+            tally.small = tally.small.last().copied().into_iter().collect();
+        }
+        Ok(())
+    }
+
+    /// Changes one entry of them.
+    pub(super) fn put_small(&self, tree: &Tree, key: &[u8], value: Vec<u8>) -> sled::Result<()> {
+        self.change_small(&[(tree, key.to_vec(), Some(value))])
+    }
+
+    /// The digest of all that they hold.
+    pub(super) fn small_digest(&self) -> sled::Result<u64> {
+        let mut digest = 0u64;
+        for tree in [&self.trims, &self.options, &self.epochs, &self.volatile] {
+            let name = tree.name();
+            for entry in tree {
+                let (key, value) = entry?;
+                digest = digest.wrapping_add(digest_of(&name, &key, &value));
+            }
+        }
+        Ok(digest)
+    }
+
+    /// All chunks up to here are written; the next change of the tally says so.
+    pub(super) fn stored_upto(&self, newest: Option<Position>) {
+        let mut tally = self.tally.lock();
+        tally.newest = newest.unwrap_or(tally.newest);
+    }
+
     /// Writes a new chunk.
     pub(super) fn put_chunk(&self, first: Position, value: Vec<u8>) -> sled::Result<()> {
         let count = count_of(&value);
@@ -85,4 +135,16 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// The digest as it is, and after each of these changes.
+fn digests_after(mut digest: u64, changes: &[SmallChange<'_>]) -> sled::Result<Vec<u64>> {
+    let mut digests = vec![digest];
+    for (tree, key, value) in changes {
+        let of = |value: &[u8]| digest_of(&tree.name(), key, value);
+        let (before, after) = (tree.get(key)?.map(|value| of(&value)), value.as_deref().map(of));
+        digest = digest.wrapping_sub(before.unwrap_or(0)).wrapping_add(after.unwrap_or(0));
+        digests.push(digest);
+    }
+    Ok(digests)
 }

@@ -4,7 +4,7 @@
 //! held against it, and when, stands in `count`.
 //!
 //! ```text
-//! commits  newest  all + 1 [digest]  from  beyond  digest  [first  before  after]   CRC-32
+//! commits  newest  all + 1 [digest]  from  beyond  digest  how many digests, and these  [first  before  after]   CRC-32
 //! ```
 //! Numbers are varints. `all` is the records of all chunks, zero if that isn't known, as in a log that was written before
 //! there was a tally; `beyond` is those of the chunks after `from`, which is how far the index is written: the chunks after
@@ -14,6 +14,10 @@
 //! The engine recovers its writes in order, up to where a crash cut them off. So chunks of a commit may be there that the
 //! tally doesn't know yet: they lie beyond `newest`. And before messages are taken out of a chunk, the tally names the chunk
 //! and its counts before and after, and counts it as it will be: of that one chunk either state is right.
+//!
+//! The last digests are of the entries of all trees that every opening reads as a whole, trims among them: a tree that falls
+//! back to what it was undoes a DELETE. Before they change, the tally has the digest after each of the changes to come,
+//! and any of these is right.
 
 use tailwire_model::Position;
 
@@ -60,6 +64,20 @@ fn mixed(number: u64) -> u64 {
     number ^ (number >> 31)
 }
 
+/// The digest of an entry of a tree.
+pub(super) fn digest_of(tree: &[u8], key: &[u8], value: &[u8]) -> u64 {
+    let mut digest = 0;
+    for part in [tree, key, value] {
+        digest = mixed(digest ^ part.len() as u64);
+        for word in part.chunks(8) {
+            let mut bytes = [0; 8];
+            bytes[..word.len()].copy_from_slice(word);
+            digest = mixed(digest ^ u64::from_le_bytes(bytes));
+        }
+    }
+    digest
+}
+
 /// A chunk that messages are being taken out of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Shrinking {
@@ -78,6 +96,8 @@ pub(super) struct Tally {
     pub(super) all: Option<Sum>,
     pub(super) from: Position,
     pub(super) beyond: Sum,
+    /// What the digest of the small trees may be; none if that isn't known.
+    pub(super) small: Vec<u64>,
     pub(super) shrinking: Option<Shrinking>,
     /// Where the index will be written up to, and the records of the chunks beyond. Not stored.
     pub(super) round: Option<(Position, Sum)>,
@@ -181,6 +201,8 @@ impl Tally {
         put_varint(&mut value, self.from.0);
         put_varint(&mut value, self.beyond.records);
         value.extend_from_slice(&self.beyond.digest.to_le_bytes());
+        put_varint(&mut value, self.small.len() as u64);
+        self.small.iter().for_each(|digest| value.extend_from_slice(&digest.to_le_bytes()));
         if let Some(Shrinking { first, before, after }) = self.shrinking {
             [first.0, before.into(), after.into()].into_iter().for_each(|n| put_varint(&mut value, n));
         }
@@ -197,8 +219,9 @@ impl Tally {
         };
         let from = Position(reader.varint()?);
         let beyond = Sum { records: reader.varint()?, digest: reader.u64()? };
+        let small = (0..reader.varint()?).map(|_| reader.u64()).collect::<Result<_, _>>()?;
         let shrinking = if reader.0.is_empty() { None } else { Some(take_shrinking(&mut reader)?) };
-        Ok(Self { commits, newest, all, from, beyond, shrinking, round: None })
+        Ok(Self { commits, newest, all, from, beyond, small, shrinking, round: None })
     }
 }
 
@@ -219,6 +242,7 @@ mod tests {
         let mut known = Tally { commits: 5, newest: Position(9), from: Position(2), ..Tally::of_none() };
         known.add(Position(1), 2);
         known.add(Position(3), 4);
+        known.small = vec![3, u64::MAX];
         for shrinks in [false, true] {
             if shrinks {
                 known.begin_shrinking(Shrinking { first: Position(3), before: 4, after: 1 });

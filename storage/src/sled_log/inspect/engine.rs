@@ -15,7 +15,8 @@ use super::{
         chunk::Chunk,
         count::{Count, Missing},
         open::{open_db, remove_snapshots},
-        store::{Store, guarded},
+        store::{Store, failed, guarded},
+        tally::Known,
         values::{fragment_key, take_fragment},
     },
     Findings,
@@ -65,6 +66,13 @@ impl Engine {
             take_fragment(&key, &value).ok()?;
         }
         Some((newest, count.missing()))
+    }
+
+    /// Whether the small trees hold what they should.
+    pub(super) fn has_small(&self) -> bool {
+        let known = guarded(|| self.0.known()).ok().and_then(Known::tally);
+        let digest = guarded(|| self.0.small_digest().map_err(failed)).ok();
+        known.is_none_or(|tally| tally.small.is_empty() || digest.is_some_and(|it| tally.small.contains(&it)))
     }
 
     /// The chunks, oldest first; after a [`Engine::probe`] that found no damage.

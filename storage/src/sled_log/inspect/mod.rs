@@ -37,7 +37,7 @@ pub use self::{
     swap::swap,
     walk::Walked,
 };
-use super::watermark::Mark;
+use super::{promised::SMALL_CHANGED, watermark::Mark};
 
 /// Why a log can't be looked at.
 #[derive(Debug, thiserror::Error)]
@@ -116,6 +116,10 @@ impl Survey {
             is_sound = is_ledger_sound && probed.is_some();
             let (stored, missing) = probed.unwrap_or_default();
             newest = stored.max(ledger.farthest_trim());
+            if is_sound && !engine.has_small() {
+                is_sound = false;
+                findings.damage(None, SMALL_CHANGED);
+            }
             if let Some(missing) = missing {
                 is_sound = false;
                 findings.damage(missing.among, missing.what());
