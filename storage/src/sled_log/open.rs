@@ -149,7 +149,10 @@ fn open_whole(dir: &Path, now: Timestamp, settings: &LogSettings) -> Result<Open
     let epochs = begin_epoch(&store, starts, newest, closed.is_some(), now)?;
     let promised_commits = promised.ok().flatten().map_or(0, |mark| mark.commits);
     let mark = Mark { id, commits: commits.max(promised_commits) + 1, newest: last, in_doubt: false };
-    let small = vec![store.small_digest().map_err(failed)?];
+    let mut small = store.tally.lock().small.clone();
+    if small.is_empty() {
+        small.push(store.small_digest().map_err(failed)?);
+    }
     *store.tally.lock() = Tally { small, ..count.into_tally(mark.commits, last) };
     store.write_commits(mark.commits, Some(last)).map_err(failed)?;
     store.sync().map_err(failed)?;
