@@ -127,7 +127,6 @@ impl SledLog {
             let unaccounted = position.0.saturating_sub(index.ever());
             let (stored, topics) = (writer.mark.newest, index.next_id().0);
             let mark = Mark { position, stored, topics, unaccounted };
-            self.store.tally.lock().begin_round(position);
             (mark, index.shelves_changed())
         });
         let step = left.min(shelves);
@@ -144,7 +143,6 @@ impl SledLog {
             return Ok(());
         }
         table::put_mark(&self.store, mark).map_err(failed)?;
-        self.store.tally.lock().end_round();
         behind.mark = mark;
         Ok(())
     }

@@ -177,9 +177,8 @@ mod tests {
     fn tally(chunks: &[Chunk], from: u64) -> Tally {
         let mut tally = Tally::of_none();
         (tally.commits, tally.newest) = (5, Position(9));
-        tally.begin_round(Position(from));
+        tally.from = Position(from);
         chunks.iter().for_each(|chunk| tally.add(chunk.first, chunk.count));
-        tally.end_round();
         tally
     }
 
@@ -227,13 +226,12 @@ mod tests {
         for from in [0, 2, 6] {
             for is_done in [true, false] {
                 let mut tally = tally(&[a.clone(), b.clone(), c.clone()], from);
-                tally.begin_round(Position(9));
                 tally.begin_shrinking(Shrinking { first: b.first, before: b.count, after: 1 });
                 tally.end_shrinking(is_done);
                 let now = [a.clone(), if is_done { smaller.clone() } else { b.clone() }, c.clone()];
                 assert_eq!(missing(tally.clone(), 0, &now), None);
                 assert_eq!(missing(tally.clone(), from, &now), None);
-                tally.end_round();
+                tally.count_from(Position(9));
                 assert_eq!(missing(tally, 9, &now), None);
             }
         }

@@ -68,6 +68,9 @@ fn catch_up(
     for chunk in store.chunks_after(count.begin(mark.position)) {
         let chunk = chunk?;
         count.see(&chunk);
+        if chunk.last <= mark.position {
+            continue;
+        }
         for record in chunk.records() {
             let damaged = |damage| corrupt("chunk", chunk.first, damage);
             let record = record.map_err(damaged)?;

@@ -7,9 +7,9 @@
 //! commits  newest  all + 1 [digest]  from  beyond  digest  how many digests, and these  [first  before  after]   CRC-32
 //! ```
 //! Numbers are varints. `all` is the records of all chunks, zero if that isn't known, as in a log that was written before
-//! there was a tally; `beyond` is those of the chunks after `from`, which is how far the index is written: the chunks after
-//! it are read at every opening, the others only where the index is built again, as it tells itself which messages they have.
-//! A digest stands after each, because a chunk that is gone and another that is back could have the same count.
+//! there was a tally; `beyond` is those of the chunks after `from`, which is how far the index was written at the opening,
+//! or the log's end where it was closed in good order: the engine can only lose what came since it was opened, and reads
+//! all of that, too. The chunks before are counted where the index is built again. A digest stands after each, because a chunk that is gone and another that is back could have the same count.
 //!
 //! The engine recovers its writes in order, up to where a crash cut them off. So chunks of a commit may be there that the
 //! tally doesn't know yet: they lie beyond `newest`. And before messages are taken out of a chunk, the tally names the chunk
@@ -99,8 +99,6 @@ pub(super) struct Tally {
     /// What the digest of the small trees may be; none if that isn't known.
     pub(super) small: Vec<u64>,
     pub(super) shrinking: Option<Shrinking>,
-    /// Where the index will be written up to, and the records of the chunks beyond. Not stored.
-    pub(super) round: Option<(Position, Sum)>,
 }
 
 /// What is known of the last commit.
@@ -165,27 +163,15 @@ impl Tally {
         }
     }
 
-    /// The index begins to be written up to here.
-    pub(super) fn begin_round(&mut self, upto: Position) {
-        self.round = Some((upto, Sum::default()));
-    }
-
-    /// It is written.
-    pub(super) fn end_round(&mut self) {
-        if let Some(round) = self.round.take() {
-            (self.from, self.beyond) = round;
-        }
+    /// Nothing that is stored lies beyond here: from here on is counted.
+    pub(super) fn count_from(&mut self, newest: Position) {
+        (self.from, self.beyond) = (newest, Sum::default());
     }
 
     fn change(&mut self, first: Position, change: impl Fn(Sum) -> Sum) {
         self.all = self.all.map(&change);
         if first > self.from {
             self.beyond = change(self.beyond);
-        }
-        if let Some((upto, sum)) = &mut self.round
-            && first > *upto
-        {
-            *sum = change(*sum);
         }
     }
 
@@ -221,7 +207,7 @@ impl Tally {
         let beyond = Sum { records: reader.varint()?, digest: reader.u64()? };
         let small = (0..reader.varint()?).map(|_| reader.u64()).collect::<Result<_, _>>()?;
         let shrinking = if reader.0.is_empty() { None } else { Some(take_shrinking(&mut reader)?) };
-        Ok(Self { commits, newest, all, from, beyond, small, shrinking, round: None })
+        Ok(Self { commits, newest, all, from, beyond, small, shrinking })
     }
 }
 
