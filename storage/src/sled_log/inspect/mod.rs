@@ -114,9 +114,13 @@ impl Survey {
             let is_ledger_sound = ledger.read(engine.store(), &mut findings);
             let probed = engine.probe();
             is_sound = is_ledger_sound && probed.is_some();
+            if probed.is_none() {
+                // All of it may stand in the file; still a broker comes upon what the engine can't give.
+                findings.damage(None, "the engine can't read all of its messages");
+            }
             let (stored, missing) = probed.unwrap_or_default();
             newest = stored.max(ledger.farthest_trim());
-            if is_sound && !engine.has_small() {
+            if !engine.has_small() {
                 is_sound = false;
                 findings.damage(None, SMALL_CHANGED);
             }
