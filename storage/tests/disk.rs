@@ -16,7 +16,7 @@ use common::{
 };
 use tailwire_core::log::{Appended, Log};
 use tailwire_model::{
-    Durability, Epoch, Opening, Options, Position, Term, Timestamp, Trim, TrimReason,
+    Durability, Epoch, Keep, Opening, Options, Position, Term, Timestamp, Trim, TrimReason,
     limits::{IDEMPOTENCY_WINDOW_MS, MESSAGE_BYTES_MAX},
 };
 use tailwire_storage::{LogSettings, OpenError, SledLog};
@@ -130,11 +130,15 @@ fn an_unfinished_group_is_dropped() {
     let cut = group(&[("a", &"y".repeat(3000)), ("b", &"z".repeat(3000)), ("a", &large)]);
     let lost = stored(append(h.log(), keyed(cut.clone(), "k", 1)));
     assert_eq!(lost.first.position, Position(3));
-    // The power goes before the commit is synced: the watermark is the one before.
+    // The power goes before the commit is written to its end: its number and the watermark are those before.
     let watermark = fs::read(h.dir().join("watermark")).unwrap();
+    let before = tempfile::tempdir().unwrap();
+    copy_files(h.dir(), before.path());
+    let commits = with_tree(before.path(), "meta", |meta| meta.get("commits").unwrap().unwrap());
     h.log().commit().unwrap();
     h.crash(|dir| {
         with_tree(dir, "chunks", |chunks| drop(chunks.pop_max().unwrap().unwrap()));
+        with_tree(dir, "meta", |meta| meta.insert("commits", commits).unwrap());
         fs::write(dir.join("watermark"), watermark).unwrap();
     });
     h.open(START + 1).unwrap();
@@ -307,6 +311,107 @@ fn a_log_that_lost_what_was_acknowledged_is_refused_until_that_is_accepted() {
     // Once accepted, it is what there is.
     h.open(START + 3).unwrap();
     assert_eq!(bodies(h.log(), &["a"]), ["1"]);
+}
+
+/// The value of `commits` as it was before there was a tally.
+fn forget_tally(dir: &Path, commits: u64) {
+    with_tree(dir, "meta", |meta| meta.insert("commits", &commits.to_le_bytes()).unwrap());
+}
+
+/// Publishes each message in a commit of its own, and so in a chunk.
+fn publish_apart(log: &SledLog, messages: &[(&str, &str)]) {
+    messages.iter().for_each(|message| publish(log, &[*message]));
+}
+
+fn lose_chunk(dir: &Path, first: u64) {
+    with_tree(dir, "chunks", |chunks| chunks.remove(first.to_be_bytes()).unwrap().unwrap());
+}
+
+#[test]
+fn a_log_that_lost_a_part_of_its_middle_is_refused_until_that_is_accepted() {
+    // Where no index was written yet; beyond what is written; and where it was written, and can't be used.
+    for (closes, spoils, lost) in [(false, false, 2), (true, false, 5), (true, true, 2)] {
+        let mut h = OnDisk::new();
+        publish_apart(h.log(), &[("a", "1"), ("b", "2"), ("a", "3")]);
+        h.reopen(closes, START + 1);
+        publish_apart(h.log(), &[("a", "4"), ("b", "5"), ("a", "6")]);
+        h.crash(|dir| {
+            lose_chunk(dir, lost);
+            if spoils {
+                with_tree(dir, "topics", |topics| topics.insert(0u32.to_be_bytes(), b"rubbish").unwrap());
+            }
+        });
+        for _ in 0..2 {
+            let error = h.open(START + 2).err().unwrap();
+            let said = format!("1 message that was stored is missing, from among positions {lost} to {lost}");
+            assert_eq!(error, OpenError::Short(said));
+        }
+        h.open_accepting_loss(START + 3).unwrap();
+        assert_eq!(bodies(h.log(), &["a"]), ["1", "3", "4", "6"]);
+        // Nobody knows whose it was, so everybody is told, unless they had seen all.
+        let told = Trim { upto: Position(6), reason: TrimReason::Lost };
+        let trimmed = |name, after| h.log().trimmed(&filter(&[name]), Position(after));
+        assert_eq!((trimmed("a", 1), trimmed("b", 1), trimmed("a", 6)), (Some(told), Some(told), None));
+        for closes in [false, true] {
+            h.reopen(closes, START + 4);
+            assert_eq!(all(h.log(), &["**"]).len(), 5, "once accepted, it is what there is");
+        }
+    }
+}
+
+#[test]
+fn a_delete_that_is_undone_is_refused_until_that_is_accepted() {
+    for closes in [false, true] {
+        let mut h = OnDisk::new();
+        publish_apart(h.log(), &[("a", "1"), ("b", "2")]);
+        h.log().trim(&topic("a"), TrimReason::Deleted).unwrap();
+        h.log().commit().unwrap();
+        if closes {
+            h.log().close().unwrap();
+        }
+        h.crash(|dir| drop(with_tree(dir, "trims", |trims| trims.remove("a").unwrap().unwrap())));
+        for _ in 0..2 {
+            assert!(matches!(h.open(START + 1).err(), Some(OpenError::Short(_))));
+        }
+        h.open_accepting_loss(START + 1).unwrap();
+        let told = Trim { upto: Position(2), reason: TrimReason::Lost };
+        assert_eq!(h.log().trimmed(&filter(&["a"]), Position(1)), Some(told));
+        h.reopen(closes, START + 2);
+    }
+}
+
+#[test]
+fn a_log_without_a_tally_is_opened_and_gets_one() {
+    for closes in [false, true] {
+        let mut h = OnDisk::new();
+        publish(h.log(), &[("a", "1"), ("b", "2"), ("a", "3")]);
+        h.reopen(closes, START + 1);
+        h.crash(|dir| forget_tally(dir, 5 + u64::from(closes)));
+        h.open(START + 2).unwrap();
+        publish_apart(h.log(), &[("a", "4"), ("a", "5"), ("a", "6")]);
+        h.reopen(false, START + 3);
+        assert_eq!(all(h.log(), &["**"]), [1, 2, 3, 4, 5, 6]);
+        h.crash(|dir| lose_chunk(dir, 5));
+        assert!(matches!(h.open(START + 4).err(), Some(OpenError::Short(_))));
+    }
+}
+
+#[test]
+fn what_is_trimmed_compacted_and_cut_off_is_not_missed() {
+    let mut h = OnDisk::new();
+    let compact = Options { keep: Some(Keep::Last), ..Options::default() };
+    h.log().set_options(&Term::parse("last").unwrap(), compact).unwrap();
+    for turn in 0..6 {
+        publish(h.log(), &[("a", "1"), ("last", "2"), ("b", "3"), ("last", "4")]);
+        append(h.log(), group(&[("a", "5"), ("b", "6"), ("last", "7"), ("last", "8")]));
+        h.log().trim(&topic(if turn % 2 == 0 { "a" } else { "b" }), TrimReason::Deleted).unwrap();
+        h.log().commit().unwrap();
+        if turn > 1 {
+            tidy_all(h.log());
+        }
+        h.reopen(turn % 3 == 0, START + turn);
+    }
+    assert_eq!(bodies(h.log(), &["last"]), ["8"]);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Writing the index behind, in steps that are short enough to stand between two commits: older postings are sealed,
 //! then, once enough messages came since the last time, every shelf that changed is written, and at the end the mark.
-//! A crash costs at most reading the messages since the last mark.
+//! A crash costs at most reading these messages again, and counting those since the opening (`count`).
 
 use tailwire_core::log::LogError;
 use tailwire_model::Position;

@@ -33,6 +33,7 @@ const VERSION: u8 = 1;
 const ENDS: u8 = 1;
 /// Of the label and what follows it, up to the records.
 const HEADER_BYTES: usize = 42;
+const COUNT_AT: usize = 20;
 /// A content of more than this goes into fragments.
 const INLINE_BYTES_MAX: usize = CHUNK_BYTES - 512;
 
@@ -99,6 +100,11 @@ impl Chunk {
     }
 }
 
+/// How many records a chunk has that was just packed.
+pub(crate) fn count_of(value: &[u8]) -> u16 {
+    u16::from_le_bytes([value[COUNT_AT], value[COUNT_AT + 1]])
+}
+
 /// A chunk that is being filled.
 struct OpenChunk {
     first: Position,
@@ -130,7 +136,7 @@ impl OpenChunk {
         let header = &mut self.value[..HEADER_BYTES];
         header[18] = VERSION;
         header[19] = if ends { ENDS } else { 0 };
-        header[20..22].copy_from_slice(&self.count.to_le_bytes());
+        header[COUNT_AT..COUNT_AT + 2].copy_from_slice(&self.count.to_le_bytes());
         header[22..26].copy_from_slice(&self.epoch.number().to_le_bytes());
         header[26..34].copy_from_slice(&self.last.0.to_le_bytes());
         header[34..].copy_from_slice(&self.time.0.to_le_bytes());

@@ -20,12 +20,14 @@ use uuid::Uuid;
 use super::{
     ballast::Ballast,
     codec::Damage,
+    count::Count,
     fresh,
-    promised::{accept_loss, check_whole, find_watermark},
+    promised::{accept_loss, check_count, check_small, check_whole, find_watermark},
     recover::{self, StoredTrim},
     snapshots,
     store::{NOT_AS_WRITTEN, Store},
     table,
+    tally::Tally,
     values::{EVERY_TOPIC, epoch_key, put_epoch, put_lost, take_epoch, take_lost, take_options, take_trim},
     watermark::{Mark, Watermark},
 };
@@ -97,6 +99,12 @@ pub(super) struct Opened {
 }
 
 pub(super) fn open(dir: &Path, now: Timestamp, settings: &LogSettings) -> Result<Opened, OpenError> {
+    // Whatever is asked of the engine may trip it, not only its own opening.
+    catch_unwind(AssertUnwindSafe(|| open_whole(dir, now, settings)))
+        .unwrap_or_else(|_| Err(OpenError::Corrupt(NOT_AS_WRITTEN.into())))
+}
+
+fn open_whole(dir: &Path, now: Timestamp, settings: &LogSettings) -> Result<Opened, OpenError> {
     let existed = dir.is_dir();
     let now = fresh::settle(dir, now);
     fs::create_dir_all(dir).map_err(|error| not_writable(dir, &error))?;
@@ -114,29 +122,40 @@ pub(super) fn open(dir: &Path, now: Timestamp, settings: &LogSettings) -> Result
     let last = store.last_chunk().map_err(unreadable)?.map_or(Position::ZERO, |last| last.last);
     let stored = last.max(proven);
     drop_fragments_after(&store, stored)?;
-    let commits = store.commits().map_err(failed)?;
+    let known = store.known().map_err(unreadable)?;
+    let commits = known.commits();
+    check_small(&store, &known, stored, settings.accepts_loss)?;
     let accepted = match check_whole(promised, id, commits, last) {
         Err(_) if settings.accepts_loss => accept_loss(&store, promised, id, stored)?,
         checked => checked.map(|()| Position::ZERO)?,
     };
     let rules = Arc::new(Rules::new(settings.options.clone(), stored_options(&store)?));
 
-    // Before the epoch: a crash between the two must not leave a mark that was used.
-    let closed = store.take_clean(last).map_err(failed)?;
+    let closed = store.clean_close(last).map_err(failed)?;
     let starts = stored_epochs(&store)?;
     // A position that an epoch has passed is not given again, whatever was stored of it: messages that are never stored
     // have positions, too, and the index knows of some.
     let passed = starts.last().map_or(Position::ZERO, |start| start.first.previous());
-    let known = passed.max(accepted).max(table::position(&store, last));
-    let newest = closed.unwrap_or(stored).max(known);
-    let (mut index, indexed) = recover::recover(&store, &trims, last, newest).map_err(unreadable)?;
+    let passed = passed.max(accepted).max(table::position(&store, last));
+    let newest = closed.unwrap_or(stored).max(passed);
+    let mut count = Count::new(known.tally());
+    let (mut index, indexed) =
+        recover::recover(&store, &trims, last, newest, &mut count).map_err(unreadable)?;
+    check_count(&store, &mut count, stored, settings.accepts_loss)?;
     store.compacted().map_err(unreadable)?.iter().for_each(|topic| index.set_compacted(topic.as_str()));
     let time = index.newest_time();
     let lost = lose_volatile(&store, &mut index, newest, time)?;
+    // Before the epoch: a crash between the two must not leave a mark that was used.
+    store.remove_clean().map_err(failed)?;
     let epochs = begin_epoch(&store, starts, newest, closed.is_some(), now)?;
     let promised_commits = promised.ok().flatten().map_or(0, |mark| mark.commits);
     let mark = Mark { id, commits: commits.max(promised_commits) + 1, newest: last, in_doubt: false };
-    store.write_commits(mark.commits).map_err(failed)?;
+    let mut small = store.tally.lock().small.clone();
+    if small.is_empty() {
+        small.push(store.small_digest().map_err(failed)?);
+    }
+    *store.tally.lock() = Tally { small, ..count.into_tally(mark.commits, last) };
+    store.write_commits(mark.commits, Some(last)).map_err(failed)?;
     store.sync().map_err(failed)?;
     let watermark = Watermark::begin(dir, &mark).map_err(|error| OpenError::Io(error.to_string()))?;
     sync_names(dir, existed).map_err(|error| OpenError::Io(error.to_string()))?;
@@ -161,7 +180,7 @@ fn lose_volatile(
         }
         let upto = if before == Position::ZERO { newest } else { before };
         if upto != before {
-            store.volatile.insert(&key, put_lost(&key, upto)).map_err(failed)?;
+            store.put_small(&store.volatile, &key, put_lost(&key, upto)).map_err(failed)?;
         }
         let name = topic(&key)?;
         if index.tail(&name).0 < upto {
@@ -313,7 +332,7 @@ fn begin_epoch(
     starts.push(start);
     let epochs =
         Epochs::new(starts).ok_or_else(|| OpenError::Corrupt("its epochs are not in order".into()))?;
-    store.epochs.insert(epoch_key(epoch), put_epoch(&start)).map_err(failed)?;
+    store.put_small(&store.epochs, &epoch_key(epoch), put_epoch(&start)).map_err(failed)?;
     Ok(epochs)
 }
 

@@ -8,11 +8,16 @@ use uuid::Uuid;
 
 use super::{
     codec::Damage,
+    count::Count,
     open::{OpenError, corrupt, failed, not_writable},
     store::Store,
-    values::{EVERY_TOPIC, put_lost},
+    tally::Known,
+    values::{EVERY_TOPIC, put_lost, take_lost},
     watermark::{Mark, Watermark},
 };
+
+/// The trees that an opening reads as a whole are other than they were.
+pub(super) const SMALL_CHANGED: &str = "its trims, options or epochs are not those that were stored";
 
 /// What the watermark says.
 pub(super) type Promised = Result<Option<Mark>, Damage>;
@@ -99,6 +104,54 @@ pub(super) fn accept_loss(
             stored
         }
     };
-    store.volatile.insert(EVERY_TOPIC, put_lost(EVERY_TOPIC, upto)).map_err(failed)?;
+    lose_everywhere(store, upto)?;
     Ok(upto)
+}
+
+/// Takes what is known of the last commit for the tally to go on with, if the small trees hold what they should: else a trim
+/// may be undone. If that is accepted, every reader is told of what may be lost.
+pub(super) fn check_small(
+    store: &Store,
+    known: &Known,
+    stored: Position,
+    accepts_loss: bool,
+) -> Result<(), OpenError> {
+    let digest = store.small_digest().map_err(failed)?;
+    let mut tally = known.clone().tally().unwrap_or_default();
+    let is_whole = tally.small.is_empty() || tally.small.contains(&digest);
+    if !is_whole && !accepts_loss {
+        return Err(OpenError::Short(SMALL_CHANGED.into()));
+    }
+    let had_tally = matches!(known, Known::Tally(_));
+    tally.small = if had_tally { vec![digest] } else { Vec::new() };
+    *store.tally.lock() = tally;
+    if is_whole {
+        return Ok(());
+    }
+    tracing::warn!("{SMALL_CHANGED}, as was accepted; what was deleted may be back");
+    lose_everywhere(store, stored)
+}
+
+/// Whether the chunks that were read have all the messages that they should. Where messages are gone from their middle,
+/// that is refused, or, if it is accepted, noted for every topic, up to the newest that is stored: nobody knows whose they
+/// were.
+pub(super) fn check_count(
+    store: &Store,
+    count: &mut Count,
+    stored: Position,
+    accepts_loss: bool,
+) -> Result<(), OpenError> {
+    let Some(missing) = count.missing() else { return Ok(()) };
+    if !accepts_loss {
+        return Err(OpenError::Short(missing.to_string()));
+    }
+    tracing::warn!(upto = stored.0, "the log has lost messages from its middle, as was accepted: {missing}");
+    lose_everywhere(store, stored)
+}
+
+fn lose_everywhere(store: &Store, upto: Position) -> Result<(), OpenError> {
+    let before = store.volatile.get(EVERY_TOPIC).map_err(failed)?;
+    let before = before.and_then(|value| take_lost(EVERY_TOPIC, &value).ok()).unwrap_or_default();
+    let value = put_lost(EVERY_TOPIC, upto.max(before));
+    store.put_small(&store.volatile, EVERY_TOPIC, value).map_err(failed)
 }

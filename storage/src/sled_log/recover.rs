@@ -5,6 +5,7 @@ use tailwire_core::log::LogError;
 use tailwire_model::{Position, Timestamp, Topic, Trim};
 
 use super::{
+    count::Count,
     store::{Store, corrupt, failed, guarded},
     table::{self, Mark},
 };
@@ -14,16 +15,17 @@ use crate::index::Index;
 pub(super) type StoredTrim = (Topic, Trim, Timestamp);
 
 /// The index of a log whose newest position is `newest`, and `stored` the newest that is stored; and how far the index
-/// is written.
+/// is written. The chunks that are read for it are counted.
 pub(super) fn recover(
     store: &Store,
     trims: &[StoredTrim],
     stored: Position,
     newest: Position,
+    count: &mut Count,
 ) -> Result<(Index, Mark), LogError> {
     let written = guarded(|| {
         let (mut index, mark) = table::load(store, stored, newest)?;
-        let counted = catch_up(store, &mut index, mark, newest)?;
+        let counted = catch_up(store, &mut index, mark, newest, count)?;
         apply(store, &mut index, trims)?;
         if counted && index.trims_agree() {
             Ok((index, mark))
@@ -41,7 +43,7 @@ pub(super) fn recover(
             tracing::warn!(%why, "the index is not what the log holds; it is built again from the messages");
             table::clear(store).map_err(failed)?;
             let mut index = Index::default();
-            catch_up(store, &mut index, Mark::default(), newest)?;
+            catch_up(store, &mut index, Mark::default(), newest, count)?;
             apply(store, &mut index, trims)?;
             rebuilt(index, newest)
         }
@@ -55,10 +57,20 @@ fn rebuilt(index: Index, newest: Position) -> Result<(Index, Mark), LogError> {
 
 /// Adds the messages after the mark. Answers whether every position of the log is accounted for: each belongs to a
 /// message of one topic.
-fn catch_up(store: &Store, index: &mut Index, mark: Mark, newest: Position) -> Result<bool, LogError> {
+fn catch_up(
+    store: &Store,
+    index: &mut Index,
+    mark: Mark,
+    newest: Position,
+    count: &mut Count,
+) -> Result<bool, LogError> {
     let mut seen = 0;
-    for chunk in store.chunks_after(mark.position) {
+    for chunk in store.chunks_after(count.begin(mark.position)) {
         let chunk = chunk?;
+        count.see(&chunk);
+        if chunk.last <= mark.position {
+            continue;
+        }
         for record in chunk.records() {
             let damaged = |damage| corrupt("chunk", chunk.first, damage);
             let record = record.map_err(damaged)?;

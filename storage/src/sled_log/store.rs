@@ -34,6 +34,8 @@ use super::{
     figures::KeyCount,
     postings::PostingsTree,
     record::Fragmented,
+    tallied::SmallChange,
+    tally::Tally,
     values::{
         fragment_key, key_key, key_span, place_key, put_key, put_lost, put_options, put_place, put_trim,
         take_fragment, take_key, take_place,
@@ -97,7 +99,9 @@ pub(crate) struct Store {
     /// How many `keys` has.
     pub(crate) key_count: KeyCount,
     /// The last chunk, if it stands there without messages.
-    hollow: Mutex<Option<Position>>,
+    pub(super) hollow: Mutex<Option<Position>>,
+    /// Of what is written, which the next commit writes down.
+    pub(super) tally: Mutex<Tally>,
     pub(crate) disk: Box<dyn Disk>,
     pub(crate) dir: Box<Path>,
 }
@@ -119,6 +123,7 @@ impl Store {
             postings: PostingsTree(db.open_tree("postings")?),
             key_count: KeyCount::default(),
             hollow: Mutex::default(),
+            tally: Mutex::new(Tally::of_none()),
             db,
             disk,
             dir: dir.into(),
@@ -162,35 +167,33 @@ impl Store {
                 Entry::Fragment(position, number, value) => {
                     self.fragments.insert(fragment_key(position, number), value)?;
                 }
-                Entry::Chunk(first, value) => {
-                    self.chunks.insert(first.0.to_be_bytes(), value)?;
-                }
+                Entry::Chunk(first, value) => self.put_chunk(first, value)?,
             }
         }
-        for (topic, &(trim, time)) in &changes.trims {
-            let topic = topic.as_str().as_bytes();
-            self.trims.insert(topic, put_trim(topic, trim, time))?;
-        }
-        for (term, options) in &changes.options {
-            let term = term.as_str().as_bytes();
-            if options.is_empty() {
-                self.options.remove(term)?;
-            } else {
-                self.options.insert(term, put_options(term, options))?;
-            }
-        }
+        let newest = messages.last().map(Message::position);
+        self.stored_upto(newest);
+        self.change_small(&self.small_changes(changes))?;
         if !messages.is_empty()
             && let Some(hollow) = self.hollow.lock().take()
         {
             self.chunks.remove(hollow.0.to_be_bytes())?;
         }
-        self.write_commits(commits)?;
-        Ok(messages.last().map(Message::position))
+        self.write_commits(commits, newest)?;
+        Ok(newest)
     }
 
-    /// Writes the number of a commit.
-    pub(crate) fn write_commits(&self, commits: u64) -> sled::Result<()> {
-        self.meta.insert(META_COMMITS, &commits.to_le_bytes()).map(drop)
+    /// What a commit changes in the small trees.
+    pub(super) fn small_changes(&self, changes: &Changes) -> Vec<SmallChange<'_>> {
+        let trims = changes.trims.iter().map(|(topic, &(trim, time))| {
+            let topic = topic.as_str().as_bytes();
+            (&self.trims, topic.to_vec(), Some(put_trim(topic, trim, time)))
+        });
+        let options = changes.options.iter().map(|(term, options)| {
+            let term = term.as_str().as_bytes();
+            let value = (!options.is_empty()).then(|| put_options(term, options));
+            (&self.options, term.to_vec(), value)
+        });
+        trims.chain(options).collect()
     }
 
     /// Has the engine move some pages out of segments of its file that are half empty, so that these can be used again. It
@@ -203,16 +206,10 @@ impl Store {
         Ok(())
     }
 
-    /// The number of the last commit; zero if there was none.
-    pub(crate) fn commits(&self) -> sled::Result<u64> {
-        let value = self.meta.get(META_COMMITS)?;
-        Ok(value.and_then(|value| value.as_ref().try_into().ok()).map_or(0, u64::from_le_bytes))
-    }
-
     /// Notes that a topic has messages that are not stored.
     pub(crate) fn write_volatile(&self, topic: &Topic) -> sled::Result<()> {
         let topic = topic.as_str().as_bytes();
-        self.volatile.insert(topic, put_lost(topic, Position::ZERO)).map(drop)
+        self.put_small(&self.volatile, topic, put_lost(topic, Position::ZERO))
     }
 
     /// Writes the mark of a clean close: the newest position that is stored, by which it is known that the mark is of
@@ -220,13 +217,18 @@ impl Store {
     pub(crate) fn write_clean(&self, stored: Position, newest: Position, commits: u64) -> sled::Result<()> {
         let value = [stored.0.to_le_bytes(), newest.0.to_le_bytes()].concat();
         self.meta.insert(META_CLEAN, value)?;
-        self.write_commits(commits)
+        self.write_commits(commits, Some(stored))
     }
 
-    /// Takes the mark of a clean close away. Returns the newest position that was given before that close, if what is
-    /// stored is what was then.
-    pub(crate) fn take_clean(&self, stored: Position) -> sled::Result<Option<Position>> {
-        let value = self.meta.remove(META_CLEAN)?;
+    /// Takes the mark of a clean close away.
+    pub(crate) fn remove_clean(&self) -> sled::Result<()> {
+        self.meta.remove(META_CLEAN).map(drop)
+    }
+
+    /// The newest position that was given before the close in good order, if that was the last thing, and what is stored is
+    /// what was then.
+    pub(crate) fn clean_close(&self, stored: Position) -> sled::Result<Option<Position>> {
+        let value = self.meta.get(META_CLEAN)?;
         let halves = value.as_deref().and_then(|value| value.split_first_chunk::<8>());
         let (then, newest) = match halves {
             Some((then, newest)) => (u64::from_le_bytes(*then), newest.try_into().map(u64::from_le_bytes)),
@@ -256,14 +258,6 @@ impl Store {
     /// Whether no chunk begins beyond a position.
     pub(crate) fn is_last(&self, first: Position) -> Result<bool, LogError> {
         Ok(self.chunks.get_gt(first.0.to_be_bytes()).map_err(failed)?.is_none())
-    }
-
-    /// Leaves the last chunk there without its messages, until there is another: by its end it is known that the end of
-    /// the log was not lost.
-    pub(crate) fn hollow_out(&self, first: Position, empty: Vec<u8>) -> Result<(), LogError> {
-        self.chunks.insert(first.0.to_be_bytes(), empty).map_err(failed)?;
-        *self.hollow.lock() = Some(first);
-        Ok(())
     }
 
     /// The chunks that may hold messages after a position, oldest first. Each is looked up by itself: see [`Store::touch`].

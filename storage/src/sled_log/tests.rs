@@ -44,6 +44,68 @@ fn after_a_failed_sync_the_log_reads_and_refuses() {
     assert_eq!(page.messages.len(), 1);
 }
 
+#[test]
+fn a_crash_while_a_message_is_taken_out_of_a_chunk_loses_nothing() {
+    let topic = Topic::parse("a").unwrap();
+    for (count, is_done) in [(0, false), (0, true), (1, false), (1, true)] {
+        let dir = tempfile::tempdir().unwrap();
+        let log = SledLog::open(dir.path(), Timestamp(0), &LogSettings::default()).unwrap();
+        log.append(vec![group(&topic, "1"), group(&topic, "2")], Timestamp(1)).unwrap();
+        log.commit().unwrap();
+        log.append(vec![group(&topic, "3")], Timestamp(1)).unwrap();
+        log.commit().unwrap();
+        let chunk = log.store.chunk_at(Position(1)).unwrap().unwrap();
+        let (rest, _) = chunk.retain(|record| record.position == Position(2)).unwrap();
+        log.store.shrink(&chunk, (count > 0).then_some(rest), count).unwrap();
+        if !is_done {
+            let (whole, _) = chunk.retain(|_| true).unwrap();
+            log.store.chunks.insert(chunk.first.0.to_be_bytes(), whole).unwrap();
+        }
+        log.store.db.flush().unwrap();
+        drop(log);
+        let log = SledLog::open(dir.path(), Timestamp(2), &LogSettings::default()).unwrap();
+        let left = if is_done { usize::from(count) + 1 } else { 3 };
+        assert_eq!(positions(&log, "a").len(), left);
+        drop(log);
+        SledLog::open(dir.path(), Timestamp(3), &LogSettings::default()).unwrap();
+    }
+}
+
+#[test]
+fn a_crash_between_two_trims_of_a_commit_undoes_nothing() {
+    for done in 0..=3 {
+        let dir = tempfile::tempdir().unwrap();
+        let log = SledLog::open(dir.path(), Timestamp(0), &LogSettings::default()).unwrap();
+        for name in ["a", "b", "c"] {
+            log.append(vec![many(name, 2)], Timestamp(1)).unwrap();
+        }
+        log.trim(&Topic::parse("b").unwrap(), TrimReason::Retention).unwrap();
+        log.commit().unwrap();
+        log.append(vec![many("b", 2)], Timestamp(1)).unwrap();
+        for name in ["a", "b", "c"] {
+            log.trim(&Topic::parse(name).unwrap(), TrimReason::Deleted).unwrap();
+        }
+        let changes = log.writer.lock().batch.take();
+        let before: Vec<_> = log.store.trims.iter().map(Result::unwrap).collect();
+        log.store.write(&changes, &log.epochs, 99).unwrap();
+        // What comes after the trims that were written does not get to the disk: the tally is the one before them.
+        let after: Vec<_> = log.store.trims.iter().map(Result::unwrap).collect();
+        log.store.trims.clear().unwrap();
+        before.iter().for_each(|(key, value)| drop(log.store.trims.insert(key, value).unwrap()));
+        let digest = log.store.small_digest().unwrap();
+        log.store.tally.lock().small = vec![digest];
+        log.store.change_small(&log.store.small_changes(&changes)).unwrap();
+        log.store.trims.clear().unwrap();
+        before.iter().for_each(|(key, value)| drop(log.store.trims.insert(key, value).unwrap()));
+        after.iter().take(done).for_each(|(key, value)| drop(log.store.trims.insert(key, value).unwrap()));
+        log.store.db.flush().unwrap();
+        drop(log);
+        let log = SledLog::open(dir.path(), Timestamp(2), &LogSettings::default()).unwrap();
+        assert_eq!(positions(&log, "a").is_empty(), done > 0);
+        assert_eq!(positions(&log, "c").is_empty(), done > 2);
+    }
+}
+
 fn many(topic: &str, count: usize) -> Group {
     let draft = Draft::new(Topic::parse(topic).unwrap(), MediaType::NONE, Bytes::from_static(b"x"));
     Group { drafts: vec![draft; count], key: None, condition: Condition::None }

@@ -261,13 +261,10 @@ impl SledLog {
         for position in contents {
             self.store.remove_content(position).map_err(failed)?;
         }
-        let key = chunk.first.0.to_be_bytes();
         if alive == 0 && !self.store.is_last(chunk.first)? {
-            self.store.chunks.remove(key).map_err(failed)?;
-        } else if alive == 0 {
-            self.store.hollow_out(chunk.first, value)?;
-        } else if must || 2 * dead_bytes >= chunk.bytes {
-            self.store.chunks.insert(key, value).map_err(failed)?;
+            self.store.shrink(chunk, None, alive)?;
+        } else if alive == 0 || must || 2 * dead_bytes >= chunk.bytes {
+            self.store.shrink(chunk, Some(value), alive)?;
         }
         Ok(())
     }

@@ -13,9 +13,11 @@ use tailwire_model::{Epoch, Position};
 use super::{
     super::{
         chunk::Chunk,
+        count::{Count, Missing},
         open::open_db,
         snapshots,
-        store::Store,
+        store::{Store, failed, guarded},
+        tally::Known,
         values::{fragment_key, take_fragment},
     },
     Findings,
@@ -53,17 +55,28 @@ impl Engine {
         &self.0
     }
 
-    /// Reads all chunks and fragments. Answers the newest position, or nothing where any of them is damaged.
-    pub(super) fn probe(&self) -> Option<Position> {
+    /// Reads all chunks and fragments. Answers the newest position, and whether messages are missing before it; or nothing
+    /// where any of them is damaged.
+    pub(super) fn probe(&self) -> Option<(Position, Option<Missing>)> {
         let mut newest = Position::ZERO;
+        let mut count = Count::new(guarded(|| self.0.known()).ok()?.tally());
         for entry in entries(&self.0.chunks) {
-            newest = open_chunk(&entry.ok()?)?.last;
+            let chunk = open_chunk(&entry.ok()?)?;
+            count.see(&chunk);
+            newest = chunk.last;
         }
         for entry in entries(&self.0.fragments) {
             let (key, value) = entry.ok()?;
             take_fragment(&key, &value).ok()?;
         }
-        Some(newest)
+        Some((newest, count.missing()))
+    }
+
+    /// Whether the small trees hold what they should.
+    pub(super) fn has_small(&self) -> bool {
+        let known = guarded(|| self.0.known()).ok().and_then(Known::tally);
+        let digest = guarded(|| self.0.small_digest().map_err(failed)).ok();
+        known.is_none_or(|tally| tally.small.is_empty() || digest.is_some_and(|it| tally.small.contains(&it)))
     }
 
     /// The chunks, oldest first; after a [`Engine::probe`] that found no damage.

@@ -12,6 +12,7 @@ use super::{
         open::{FORMAT, META_FORMAT, META_ID},
         promised::find_watermark,
         store::{META_CLEAN, META_COMMITS, Store},
+        tally::Known,
         values::{EVERY_TOPIC, take_epoch, take_key, take_lost, take_options, take_place, take_trim},
         watermark::Mark,
     },
@@ -108,7 +109,7 @@ impl Ledger {
             } else if key == META_ID.as_bytes() {
                 self.id = Some(Uuid::from_slice(value).ok()?);
             } else if key == META_COMMITS.as_bytes() {
-                self.commits = u64::from_le_bytes(value.try_into().ok()?);
+                self.commits = Known::take(key, value).ok()?.commits();
             } else if key == META_CLEAN.as_bytes() {
                 let (_, newest) = value.split_first_chunk::<8>()?;
                 self.closed = Some(Position(u64::from_le_bytes(newest.try_into().ok()?)));

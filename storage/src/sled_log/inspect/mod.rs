@@ -37,7 +37,7 @@ pub use self::{
     swap::swap,
     walk::Walked,
 };
-use super::watermark::Mark;
+use super::{promised::SMALL_CHANGED, watermark::Mark};
 
 /// Why a log can't be looked at.
 #[derive(Debug, thiserror::Error)]
@@ -112,9 +112,22 @@ impl Survey {
         let (mut is_sound, mut newest) = (false, Position::ZERO);
         if let Some(engine) = &engine {
             let is_ledger_sound = ledger.read(engine.store(), &mut findings);
-            let stored = engine.probe();
-            is_sound = is_ledger_sound && stored.is_some();
-            newest = stored.unwrap_or_default().max(ledger.farthest_trim());
+            let probed = engine.probe();
+            is_sound = is_ledger_sound && probed.is_some();
+            if probed.is_none() {
+                // All of it may stand in the file; still a broker comes upon what the engine can't give.
+                findings.damage(None, "the engine can't read all of its messages");
+            }
+            let (stored, missing) = probed.unwrap_or_default();
+            newest = stored.max(ledger.farthest_trim());
+            if !engine.has_small() {
+                is_sound = false;
+                findings.damage(None, SMALL_CHANGED);
+            }
+            if let Some(missing) = missing {
+                is_sound = false;
+                findings.damage(missing.among, missing.what());
+            }
         }
         if let Some(version) = ledger.foreign_format() {
             return Err(InspectError::Version(version));

@@ -127,7 +127,7 @@ fn build(survey: &Survey, store: &Store, now: Timestamp) -> Result<Walked, LogEr
         store.write_clean(last, newest, commits).map_err(failed)?;
     } else {
         store.meta.remove(META_CLEAN).map_err(failed)?;
-        store.write_commits(commits).map_err(failed)?;
+        store.write_commits(commits, Some(last)).map_err(failed)?;
     }
     store.sync().map_err(failed)?;
     let mark = Mark { id, commits, newest: last, in_doubt: false };
@@ -209,9 +209,9 @@ impl Packer<'_> {
         for entry in pack(&self.messages, &groups) {
             let inserted = match entry {
                 Entry::Fragment(position, number, value) => {
-                    self.store.fragments.insert(fragment_key(position, number), value)
+                    self.store.fragments.insert(fragment_key(position, number), value).map(drop)
                 }
-                Entry::Chunk(first, value) => self.store.chunks.insert(first.0.to_be_bytes(), value),
+                Entry::Chunk(first, value) => self.store.put_chunk(first, value),
             };
             inserted.map_err(failed)?;
         }

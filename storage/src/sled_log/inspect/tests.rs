@@ -320,11 +320,13 @@ fn of_two_messages_at_one_position_the_later_epochs_counts() {
     let log = bench.open(START);
     publish(&log, &[("a", "kept")]);
     let watermark = fs::read(bench.data().join("watermark")).unwrap();
+    let commits = log.store.meta.get("commits").unwrap().unwrap();
     let early = "x".repeat(3000);
     log.append(vec![group(&[("a", "dropped"), ("a", &early), ("a", &early)])], Timestamp(START)).unwrap();
     log.commit().unwrap();
-    // The group's last chunk does not get to the disk, and nor does the watermark.
+    // The group's last chunk does not get to the disk, and nor does what comes after it.
     log.store.chunks.pop_max().unwrap().unwrap();
+    log.store.meta.insert("commits", commits).unwrap();
     log.store.sync().unwrap();
     drop(log);
     drop(super::Lock::take(&bench.data().join("db")).unwrap());
@@ -337,6 +339,33 @@ fn of_two_messages_at_one_position_the_later_epochs_counts() {
     spoil(&bench.data(), "kept");
     let (messages, _) = bench.walk();
     assert_eq!(bodies(&messages), ["second", "third"]);
+}
+
+#[test]
+fn a_part_that_is_gone_is_found_where_a_trim_could_explain_it() {
+    for closes in [false, true] {
+        let bench = Bench::new();
+        let log = bench.open(START);
+        publish(&log, &five());
+        log.trim(&topic("c"), TrimReason::Deleted).unwrap();
+        log.commit().unwrap();
+        while log.tidy(Timestamp(START)).unwrap() == Some(0) {}
+        if closes {
+            log.close().unwrap();
+        }
+        log.store.chunks.remove(2u64.to_be_bytes()).unwrap().unwrap();
+        log.store.sync().unwrap();
+        drop(log);
+        drop(super::Lock::take(&bench.data().join("db")).unwrap());
+        let (_, walked) = bench.walk();
+        let what = "1 message that was stored is missing";
+        let found = walked.findings.iter().find(|finding| finding.what == what);
+        let found = found.unwrap_or_else(|| panic!("{:?}", walked.findings));
+        assert_eq!(found.positions, Some((Position(2), Position(4))));
+        // The file has it still, outside of what the engine gives.
+        let log = bench.repair(START + 5_000);
+        assert_eq!(bodies(&all(&log)), ["body one", "body two", "body three", "body five"]);
+    }
 }
 
 #[test]
