@@ -137,7 +137,9 @@ def text(run: Run, results: Results, present: list[Peer], drawn: set[str]) -> st
             [Column("µs CPU a message", "cpu_us"), Column("messages/s", "per_s")],
         ),
         _section(
-            results, drawn, "many", "Many topics at once", "`tailwire bench fanout`, WebSocket.",
+            results, drawn, "many", "Many topics at once",
+            "`tailwire bench fanout`, WebSocket. By the topics' option, an acknowledged message is on disk (`sync`), or will "
+            "be within 100 ms (`relaxed`), or is in memory (`memory`).",
             [
                 Column("published/s", "published_per_s"), Column("deliveries/s", "per_s"),
                 Column("µs CPU a delivery", "cpu_us"), Column("p99, ms", "p99_ms"),

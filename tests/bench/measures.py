@@ -1,8 +1,10 @@
 """What is measured of a server: each function starts one, loads it, and adds its figures to the results."""
 
+import json
 import os
 import tempfile
 import time
+import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +21,8 @@ REPLAY_CLIENTS = 10
 REPLAY_S_MAX = 30
 # Of which the disk's own time is told.
 APPENDS = 1000
+# What a receipt can stand for: on disk; there within 100 ms; in memory.
+DURABILITIES = ["sync", "relaxed", "memory"]
 # Connections and publishes under way on each.
 OUTSTANDING = {"16": (16, 1), "256": (256, 1), "pipelined": (4, 64)}
 
@@ -213,24 +217,26 @@ def alone(bench: Bench, peer: Peer) -> None:
     bare = sorted(_appends(bench.data))
     bench.results.add("single", "the disk: an append of 128 bytes and `fdatasync`", **_percentiles(
         {"p50": bare[len(bare) // 2] * 1e6, "p99": bare[len(bare) * 99 // 100] * 1e6}))
-    for row, more in [
-        ("Tailwire, POST, one at a time", []),
-        ("Tailwire, WebSocket, one at a time", ["--transport", "ws"]),
-        ("Tailwire, POST, NDJSON batches of 100 over 4 connections", ["--batch", "100", "--connections", "4"]),
+    for row, more, durability in [
+        *[(f"Tailwire, POST, one at a time, `{durability}`", [], durability) for durability in DURABILITIES],
+        ("Tailwire, WebSocket, one at a time, `sync`", ["--transport", "ws"], "sync"),
+        ("Tailwire, POST, NDJSON batches of 100 over 4 connections, `sync`",
+         ["--batch", "100", "--connections", "4"], "sync"),
     ]:
-        got = _bench(bench, peer, "single", row, ["publish", *more])
+        got = _bench(bench, peer, "single", row, ["publish", *more], durability)
         bench.results.add(
             "single", row, **_percentiles(got["latency_us"]), cpu_us=got["server_cpu_us_per_message"],
             per_s=got["messages_per_s"],
         )
-    row = "2,000 messages/s over 100 topics with 10 subscribers each"
-    got = _bench(bench, peer, "many", row, [
-        "fanout", "--topics", "100", "--subscribers", "1000", "--rate", "2000", "--in-flight", "64",
-    ])
-    bench.results.add(
-        "many", row, published_per_s=got["messages"] / bench.scale.seconds, per_s=got["deliveries_per_s"],
-        cpu_us=got["server_cpu_us_per_delivery"], p99_ms=got["latency_us"]["p99"] / 1e3,
-    )
+    for durability in DURABILITIES:
+        row = f"2,000 messages/s over 100 topics with 10 subscribers each, `{durability}`"
+        got = _bench(bench, peer, "many", row, [
+            "fanout", "--topics", "100", "--subscribers", "1000", "--rate", "2000", "--in-flight", "64",
+        ], durability)
+        bench.results.add(
+            "many", row, published_per_s=got["messages"] / bench.scale.seconds, per_s=got["deliveries_per_s"],
+            cpu_us=got["server_cpu_us_per_delivery"], p99_ms=got["latency_us"]["p99"] / 1e3,
+        )
 
 
 def _appends(folder: Path) -> list[float]:
@@ -249,9 +255,21 @@ def _percentiles(us: dict[str, float]) -> dict[str, float]:
     return {"p50_ms": us["p50"] / 1e3, "p99_ms": us["p99"] / 1e3}
 
 
-def _bench(bench: Bench, peer: Peer, table: str, row: str, arguments: list[str]) -> dict:
+def _set_durability(port: int, durability: str) -> None:
+    """For every topic of a broker of ours."""
+    body = json.dumps({"durability": durability}).encode()
+    headers = {"content-type": "application/json"}
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/options/**", body, headers, method="PUT")
+    urllib.request.urlopen(request, timeout=5).close()
+
+
+def _bench(
+    bench: Bench, peer: Peer, table: str, row: str, arguments: list[str], durability: str = "sync"
+) -> dict:
     """Runs `tailwire bench` against a server that has just started."""
     with peer.start(bench.data) as running:
+        if durability != "sync":
+            _set_durability(running.port, durability)
         got = processes.bench(bench.tailwire, [
             *arguments, "--url", f"http://127.0.0.1:{running.port}", "--pid", str(running.server.pid),
             *([] if arguments[0] == "replay" else ["--seconds", str(max(1, int(bench.scale.seconds)))]),

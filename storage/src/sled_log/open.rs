@@ -22,12 +22,12 @@ use super::{
     codec::Damage,
     count::Count,
     fresh,
-    promised::{accept_loss, check_count, check_small, check_whole, find_watermark},
+    promised::{Promised, accept_loss, check_count, check_small, check_whole, find_watermark},
     recover::{self, StoredTrim},
     snapshots,
     store::{NOT_AS_WRITTEN, Store},
     table,
-    tally::Tally,
+    tally::Known,
     values::{EVERY_TOPIC, epoch_key, put_epoch, put_lost, take_epoch, take_lost, take_options, take_trim},
     watermark::{Mark, Watermark},
 };
@@ -115,20 +115,10 @@ fn open_whole(dir: &Path, now: Timestamp, settings: &LogSettings) -> Result<Open
     let file = file.map_err(|error| not_writable(&dir.join("db"), &error))?;
     let store = Store::new(db, Box::new(file), dir).map_err(failed)?;
 
-    let id = identify(&store)?;
-    let trims = read_trims(&store)?;
-    let proven = trims.iter().map(|(_, trim, _)| trim.upto).max().unwrap_or_default();
-    drop_unfinished(&store, proven)?;
-    let last = store.last_chunk().map_err(unreadable)?.map_or(Position::ZERO, |last| last.last);
-    let stored = last.max(proven);
-    drop_fragments_after(&store, stored)?;
-    let known = store.known().map_err(unreadable)?;
-    let commits = known.commits();
-    check_small(&store, &known, stored, settings.accepts_loss)?;
-    let accepted = match check_whole(promised, id, commits, last) {
-        Err(_) if settings.accepts_loss => accept_loss(&store, promised, id, stored)?,
-        checked => checked.map(|()| Position::ZERO)?,
-    };
+    let found = Found::in_store(&store)?;
+    let accepted = found.check(&store, promised, settings.accepts_loss)?;
+    found.drop_unfinished(&store)?;
+    let Found { id, trims, last, stored, known, .. } = found;
     let rules = Arc::new(Rules::new(settings.options.clone(), stored_options(&store)?));
 
     let closed = store.clean_close(last).map_err(failed)?;
@@ -138,6 +128,7 @@ fn open_whole(dir: &Path, now: Timestamp, settings: &LogSettings) -> Result<Open
     let passed = starts.last().map_or(Position::ZERO, |start| start.first.previous());
     let passed = passed.max(accepted).max(table::position(&store, last));
     let newest = closed.unwrap_or(stored).max(passed);
+    let commits = known.commits();
     let mut count = Count::new(known.tally());
     let (mut index, indexed) =
         recover::recover(&store, &trims, last, newest, &mut count).map_err(unreadable)?;
@@ -150,17 +141,71 @@ fn open_whole(dir: &Path, now: Timestamp, settings: &LogSettings) -> Result<Open
     let epochs = begin_epoch(&store, starts, newest, closed.is_some(), now)?;
     let promised_commits = promised.ok().flatten().map_or(0, |mark| mark.commits);
     let mark = Mark { id, commits: commits.max(promised_commits) + 1, newest: last, in_doubt: false };
-    let mut small = store.tally.lock().small.clone();
-    if small.is_empty() {
-        small.push(store.small_digest().map_err(failed)?);
-    }
-    *store.tally.lock() = Tally { small, ..count.into_tally(mark.commits, last) };
-    store.write_commits(mark.commits, Some(last)).map_err(failed)?;
+    store.begin_tally(count.into_tally(mark.commits, last)).map_err(failed)?;
     store.sync().map_err(failed)?;
     let watermark = Watermark::begin(dir, &mark).map_err(|error| OpenError::Io(error.to_string()))?;
     sync_names(dir, existed).map_err(|error| OpenError::Io(error.to_string()))?;
     ballast.keep();
     Ok(Opened { store, ballast, watermark, mark, epochs, index, rules, indexed, lost, newest, time })
+}
+
+/// What stands in the store. It is looked at, and held against what was acknowledged, before anything of it is changed.
+struct Found {
+    id: Uuid,
+    trims: Vec<StoredTrim>,
+    /// The chunks of a group at the log's end whose last one is missing.
+    unfinished: Vec<Position>,
+    /// The end of the last chunk before these.
+    last: Position,
+    /// The newest position that was stored.
+    stored: Position,
+    known: Known,
+}
+
+impl Found {
+    fn in_store(store: &Store) -> Result<Self, OpenError> {
+        let id = identify(store)?;
+        let trims = read_trims(store)?;
+        // A trim is written after the messages that it trims, so it proves that they all got there, also where their last
+        // chunk was tidied away since.
+        let proven = trims.iter().map(|(_, trim, _)| trim.upto).max().unwrap_or_default();
+        let (mut unfinished, mut last) = (Vec::new(), Position::ZERO);
+        for chunk in store.last_chunks() {
+            let chunk = chunk.map_err(unreadable)?;
+            if chunk.ends || chunk.first <= proven {
+                last = chunk.last;
+                break;
+            }
+            unfinished.push(chunk.first);
+        }
+        let known = store.known().map_err(unreadable)?;
+        Ok(Self { id, trims, unfinished, last, stored: last.max(proven), known })
+    }
+
+    /// Holds it against what was acknowledged. If a loss is accepted, answers how far it goes.
+    fn check(&self, store: &Store, promised: Promised, accepts_loss: bool) -> Result<Position, OpenError> {
+        let whole = check_whole(promised, self.id, self.known.commits(), self.last);
+        if !accepts_loss {
+            whole.clone()?;
+        }
+        check_small(store, &self.known, self.stored, accepts_loss)?;
+        match whole {
+            Ok(()) => Ok(Position::ZERO),
+            Err(_) => accept_loss(store, promised, self.id, self.stored),
+        }
+    }
+
+    /// Drops what a crash left of a group, and of the contents of one.
+    fn drop_unfinished(&self, store: &Store) -> Result<(), OpenError> {
+        for first in &self.unfinished {
+            tracing::warn!(from = first.0, "dropped the beginning of a publish that a crash cut off");
+            store.chunks.remove(first.0.to_be_bytes()).map_err(failed)?;
+        }
+        for key in store.fragments.range(self.stored.next().0.to_be_bytes()..).keys() {
+            store.fragments.remove(key.map_err(failed)?).map_err(failed)?;
+        }
+        Ok(())
+    }
 }
 
 /// All messages that were never stored are lost by now: notes how far. What a repair noted stays as it is.
@@ -257,27 +302,6 @@ fn identify(store: &Store) -> Result<Uuid, OpenError> {
     let id = Uuid::new_v4();
     store.meta.insert(META_ID, id.as_bytes()).map_err(failed)?;
     Ok(id)
-}
-
-/// Drops the group at the log's end whose last chunk is missing. What lies up to `proven` was whole: a trim is
-/// written after the messages that it trims, so it proves that they all got there; their last chunk may have been
-/// tidied away since.
-fn drop_unfinished(store: &Store, proven: Position) -> Result<(), OpenError> {
-    while let Some(last) = store.last_chunk().map_err(unreadable)? {
-        if last.ends || last.first <= proven {
-            break;
-        }
-        tracing::warn!(from = last.first.0, "dropped the beginning of a publish that a crash cut off");
-        store.chunks.remove(last.first.0.to_be_bytes()).map_err(failed)?;
-    }
-    Ok(())
-}
-
-fn drop_fragments_after(store: &Store, newest: Position) -> Result<(), OpenError> {
-    for key in store.fragments.range(newest.next().0.to_be_bytes()..).keys() {
-        store.fragments.remove(key.map_err(failed)?).map_err(failed)?;
-    }
-    Ok(())
 }
 
 fn read_trims(store: &Store) -> Result<Vec<StoredTrim>, OpenError> {

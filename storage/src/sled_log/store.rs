@@ -250,9 +250,9 @@ impl Store {
         Ok(chunk.filter(|chunk| position <= chunk.last))
     }
 
-    /// The newest chunk.
-    pub(crate) fn last_chunk(&self) -> Result<Option<Chunk>, LogError> {
-        self.chunks.iter().next_back().map(open_chunk).transpose()
+    /// The chunks, newest first.
+    pub(crate) fn last_chunks(&self) -> impl Iterator<Item = Result<Chunk, LogError>> {
+        self.chunks.iter().rev().map(open_chunk)
     }
 
     /// Whether no chunk begins beyond a position.

@@ -56,6 +56,17 @@ impl Store {
         Ok(digest)
     }
 
+    /// Goes on from a tally of what an opening has counted. The small trees are as they are known, or as they stand.
+    pub(super) fn begin_tally(&self, counted: Tally) -> sled::Result<()> {
+        let mut tally = self.tally.lock();
+        let mut small = std::mem::take(&mut tally.small);
+        if small.is_empty() {
+            small.push(self.small_digest()?);
+        }
+        *tally = Tally { small, ..counted };
+        self.write_tally(&tally)
+    }
+
     /// All chunks up to here are written; the next change of the tally says so.
     pub(super) fn stored_upto(&self, newest: Option<Position>) {
         let mut tally = self.tally.lock();

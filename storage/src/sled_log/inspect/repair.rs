@@ -112,7 +112,7 @@ fn build(survey: &Survey, store: &Store, now: Timestamp) -> Result<Walked, LogEr
     let stored = packer.last.max(survey.ledger.farthest_trim());
     let newest = survey.newest(stored).max(walked.lost_upto.unwrap_or_default());
 
-    let last = store.last_chunk()?.map_or(Position::ZERO, |last| last.last);
+    let last = store.last_chunks().next().transpose()?.map_or(Position::ZERO, |last| last.last);
     write_ledger(survey, store, newest, now).map_err(failed)?;
     if let Some(upto) = walked.lost_upto {
         let upto = upto.max(survey.ledger.lost_everywhere);

@@ -1,0 +1,101 @@
+//! What a reader does while it is behind the tails: it reads the log, a turn of a bounded page at a time, on the pool's
+//! threads.
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use smallvec::SmallVec;
+use tailwire_model::{Position, Trim, gap};
+use tokio::sync::oneshot;
+
+use super::{ReadError, Reader, Step};
+use crate::{
+    log::LogError,
+    pool::Haste,
+    segment::{Segment, Slice},
+};
+
+/// One turn of a read, done by the pool.
+pub(super) struct Turn {
+    segment: Option<Arc<Segment>>,
+    scanned: Position,
+    trimmed: Option<Trim>,
+}
+
+impl Reader {
+    /// A look into memory that spares most polls a turn of the log.
+    pub(super) fn has_nothing_stored(&self) -> bool {
+        self.filter.only_topic().is_some() && {
+            let bounds = self.shared.log.bounds(&self.filter);
+            bounds.tail <= self.position && bounds.trimmed.is_none_or(|trim| trim.upto <= self.position)
+        }
+    }
+
+    pub(super) fn start_read(&mut self, upto: Position) {
+        let (filter, after, budget, format) = (self.filter.clone(), self.position, self.budget, self.format);
+        let encoders = self.shared.encoders;
+        self.shared.metrics.log_pages.inc();
+        self.shared.metrics.lag.observe((upto.0 - after.0) as f64);
+        self.read = Some(self.shared.pool.run(budget.bytes, self.haste, move |log, lease| {
+            let page = log.read(&filter, after, upto, budget)?;
+            let segment =
+                (!page.messages.is_empty()).then(|| Segment::new(page.messages, encoders, Some(lease)));
+            if let Some(segment) = &segment {
+                segment.prepare(format);
+            }
+            Ok(Turn { segment, scanned: page.scanned, trimmed: page.trimmed })
+        }));
+    }
+
+    /// Reads the first page of a stream that has yet to begin, which gives it then: so that whoever asks for it hears at
+    /// once if the log is damaged there. Whatever else becomes of the page, or isn't known within `patience`, the stream
+    /// tells.
+    ///
+    /// # Errors
+    /// [`ReadError::Damaged`].
+    pub async fn read_ahead(&mut self, patience: Duration) -> Result<(), ReadError> {
+        let upto = self.watermark();
+        if self.position >= upto || self.has_nothing_stored() {
+            return Ok(());
+        }
+        self.start_read(upto);
+        let Some(read) = &mut self.read else { return Ok(()) };
+        let Ok(result) = tokio::time::timeout(patience, read).await else { return Ok(()) };
+        self.read = None;
+        match result {
+            Ok(Err(error @ LogError::Corrupt(_))) => return Err(self.shared.read_failed(&error)),
+            Ok(turn) => {
+                let (sender, receiver) = oneshot::channel();
+                let _ = sender.send(turn);
+                self.read = Some(receiver);
+            }
+            Err(_) => {}
+        }
+        Ok(())
+    }
+
+    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Step, ReadError>> {
+        let Some(read) = &mut self.read else { return Poll::Ready(Ok(Step::Scanned)) };
+        let result = ready!(std::pin::Pin::new(read).poll(cx));
+        self.read = None;
+        let turn = match self.shared.readable(result) {
+            Ok(turn) => turn,
+            Err(error) => return Poll::Ready(Err(error)),
+        };
+        let gap = gap::trimmed_gap(&self.shared.epochs, turn.trimmed, self.position, self.known);
+        if let Some(gap) = gap {
+            // The page is read again after the client has heard of the gap; that is rare.
+            return Poll::Ready(Ok(self.tell(gap)));
+        }
+        self.position = self.position.max(turn.scanned);
+        // The first page may be all that was missed; who needs another reads old data, until he has come to its end.
+        self.haste = if self.position < self.watermark() { Haste::Rested } else { Haste::Soon };
+        Poll::Ready(Ok(match turn.segment {
+            Some(segment) => self.give(SmallVec::from_iter([Slice::whole(segment)])),
+            None => Step::Scanned,
+        }))
+    }
+}
