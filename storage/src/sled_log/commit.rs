@@ -152,7 +152,6 @@ impl SledLog {
             // The index is written without them: nobody would find them again.
             while self.bury_superseded()? {}
             self.write_behind_all(writer)?;
-            self.store.tally.lock().count_from(newest);
             self.store.write_clean(mark.newest, newest, mark.commits).map_err(store::failed)?;
             writer.mark = mark;
             self.sync(writer)?;

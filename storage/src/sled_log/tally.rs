@@ -1,15 +1,16 @@
-//! The tally: how many messages there are in the chunks, kept with the number of the last commit. The engine can lose a part
-//! from the middle of what came before a kill, and positions that are missing there look like trimmed ones; the tally is
-//! how that is noticed. It knows chunks by their first positions and counts, and no store; what is
-//! held against it, and when, stands in `count`.
+//! The tally: how many messages there are in the chunks, kept with the number of the last commit. Of a damaged file the
+//! engine can lose a part in the middle of what came since it was opened, and positions that are missing there look like
+//! trimmed ones; the tally is how that is noticed. It knows chunks by their first positions and counts, and no store; what
+//! is held against it, and when, stands in `count`.
 //!
 //! ```text
 //! commits  newest  all + 1 [digest]  from  beyond  digest  how many digests, and these  [first  before  after]   CRC-32
 //! ```
 //! Numbers are varints. `all` is the records of all chunks, zero if that isn't known, as in a log that was written before
-//! there was a tally; `beyond` is those of the chunks after `from`, which is how far the index was written at the opening,
-//! or the log's end where it was closed in good order: the engine can only lose what came since it was opened, and reads
-//! all of that, too. The chunks before are counted where the index is built again. A digest stands after each, because a chunk that is gone and another that is back could have the same count.
+//! there was a tally; `beyond` is those of the chunks after `from`, which is how far the index was written at the opening:
+//! of what was there before, the engine keeps a map, and takes nothing on trust. The chunks before are counted where the
+//! index is built again. A digest stands after each, because a chunk that is gone and another that is back could have the
+//! same count.
 //!
 //! The engine recovers its writes in order, up to where a crash cut them off. So chunks of a commit may be there that the
 //! tally doesn't know yet: they lie beyond `newest`. And before messages are taken out of a chunk, the tally names the chunk
@@ -161,11 +162,6 @@ impl Tally {
         {
             self.change(first, |sum| sum.minus(Sum::of(first, after)).plus(Sum::of(first, before)));
         }
-    }
-
-    /// Nothing that is stored lies beyond here: from here on is counted.
-    pub(super) fn count_from(&mut self, newest: Position) {
-        (self.from, self.beyond) = (newest, Sum::default());
     }
 
     fn change(&mut self, first: Position, change: impl Fn(Sum) -> Sum) {
