@@ -198,6 +198,11 @@ impl Broker {
         self.0.met_damage.load(Ordering::Relaxed)
     }
 
+    /// Up to where a shard's readers can have what is committed.
+    pub fn dispatched(&self, shard: usize) -> Position {
+        self.0.shards[shard].dispatched()
+    }
+
     /// How many shards there are.
     pub fn shards(&self) -> usize {
         self.0.shards.len()

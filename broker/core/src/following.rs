@@ -62,7 +62,7 @@ impl Following {
         Filter::union(self.terms.iter().map(|own| &own.term))
     }
 
-    /// Lends a socket that has been given everything up to `position`, if that is all there is, and of one term: the order
+    /// Lends a sink that has been given everything up to `position`, if that is all there is, and of one term: the order
     /// of several is the reader's to find.
     pub(crate) fn lend(&self, sink: Arc<dyn Sink>, format: usize, position: Position) {
         if self.terms.len() == 1 && position == self.shard.dispatched() && !self.shard.is_draining() {

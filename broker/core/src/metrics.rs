@@ -72,7 +72,11 @@ impl Metrics {
         let r = registry;
         r.register("messages_in", "Messages appended and committed", self.messages_in.clone());
         r.register_with_unit("received", "Bytes of published bodies", Unit::Bytes, self.bytes_in.clone());
-        r.register("messages_out", "Messages handed to subscribers", self.messages_out.clone());
+        r.register(
+            "messages_out",
+            "Messages handed to connections, also again to one that fell behind",
+            self.messages_out.clone(),
+        );
         r.register("publishes_replayed", "Publishes answered from their key", self.replayed.clone());
         r.register("publishes_refused", "Publishes refused by a full queue", self.refused.clone());
         r.register("commits", "Commits", self.commits.clone());

@@ -222,7 +222,7 @@ impl Reader {
         }
     }
 
-    /// Lends the socket of a connection that has written all it was given to the shard, which writes there what comes next in
+    /// Lends the sink of a connection that has written all it was given to the shard, which writes there what comes next in
     /// the reader's format, if the reader waits at the tail. Whenever the task is polled it takes it back first.
     pub fn lend(&self, sink: Arc<dyn Sink>) {
         let waits = self.gap.is_none() && self.read.is_none() && self.told.caught_up && !self.told.bye;
@@ -231,7 +231,7 @@ impl Reader {
         }
     }
 
-    /// Takes a lent socket back. What it took only a part of is owed to it, before anything else.
+    /// Takes a lent sink back. What it took only a part of is owed to it, before anything else.
     pub fn take_back(&mut self) -> Option<Box<Owed>> {
         let following = self.following.as_mut()?;
         let returned = following.seat.take_back()?;

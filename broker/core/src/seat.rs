@@ -1,12 +1,11 @@
-//! A reader's seat on a shard: how it is reached when there is something for it. Mostly that is by waking the task that
-//! polls it. But a connection that has written everything and waits at the tail lends its socket to the shard, and then
-//! the dispatcher writes what comes straight to it. Waking a thousand tasks, so that each finds one shared message and
-//! hands it to its socket, costs a fifth of a sparse delivery, most of it in fetching the tasks' memory; a seat is two
-//! lines of it.
+//! A reader's seat on a shard: how it is reached when there is something for it. That is by waking the task that polls it;
+//! but a connection that has written everything and waits at the tail lends its sink to the shard, and then the dispatcher
+//! writes what comes straight to that. Waking a thousand tasks, so that each finds one shared message and hands it to its
+//! socket, costs a fifth of a sparse delivery, most of it in fetching the tasks' memory; a seat is two lines of it.
 //!
-//! While the socket is lent the task does nothing. It takes the socket back whenever it is polled, whatever for, and
-//! lends it again when it has nothing more to do. A seat is lent on the thread of its shard, where its task and the
-//! dispatcher run in turn.
+//! While the sink is lent the task does nothing. It takes the sink back whenever it is polled, whatever for, and lends it
+//! again when it has nothing more to do. A seat is lent on the thread of its shard, where its task and the dispatcher run
+//! in turn.
 
 use std::{
     io::{self, IoSlice},
@@ -21,7 +20,7 @@ use tokio::time::Instant;
 
 use crate::{segment::Slice, tail::Slices};
 
-/// Something that bytes can be written to without waiting: a connection's socket.
+/// What bytes can be written to without waiting; of a connection, its socket.
 pub trait Sink: Send + Sync {
     /// Writes as much as it takes at once.
     ///
@@ -61,7 +60,7 @@ pub struct Owed {
     pub written: usize,
 }
 
-/// What is taken back with the socket.
+/// What is taken back with the sink.
 pub(crate) struct Returned {
     pub(crate) position: Position,
     pub(crate) spoke: Instant,
@@ -69,7 +68,7 @@ pub(crate) struct Returned {
 }
 
 /// What one round has for the readers of one tail.
-pub(crate) struct Delivery<'a> {
+pub(crate) struct Fresh<'a> {
     /// All of it, in log order.
     pub(crate) slices: &'a [Slice],
     /// Where a reader stands that has been given it.
@@ -90,19 +89,19 @@ impl Seat {
         self.0.lock().wake();
     }
 
-    /// Lends a socket, which has been given everything up to a position. The task is registered.
+    /// Lends a sink, which has been given everything up to a position. The task is registered.
     pub(crate) fn lend(&self, sink: Arc<dyn Sink>, format: usize, position: Position, spoke: Instant) {
         let lent = Lent { sink, format, position, spoke, stopped: false, owed: None };
         self.0.lock().lent = Some(lent);
     }
 
-    /// Takes the socket back, if it is lent.
+    /// Takes the sink back, if it is lent.
     pub(crate) fn take_back(&self) -> Option<Returned> {
         let Lent { position, spoke, owed, .. } = self.0.lock().lent.take()?;
         Some(Returned { position, spoke, owed })
     }
 
-    /// Wakes the task, unless its socket is lent and has been given everything up to `floor`. Answers whether it is so.
+    /// Wakes the task, unless its sink is lent and has been given everything up to `floor`. Answers whether it is so.
     pub(crate) fn wake_unless_lent(&self, floor: Position) -> bool {
         let state = self.0.lock();
         let is_lent = state.lent.as_ref().is_some_and(|lent| !lent.stopped && lent.position >= floor);
@@ -112,15 +111,15 @@ impl Seat {
         is_lent
     }
 
-    /// Writes messages to the socket, if it is lent and they are new to it. Answers how many messages those are.
-    pub(crate) fn deliver(&self, delivery: &Delivery<'_>) -> usize {
+    /// Writes messages to the sink, if it is lent and they are new to it. Answers how many messages those are.
+    pub(crate) fn deliver(&self, fresh: &Fresh<'_>) -> usize {
         let mut state = self.0.lock();
         // Its task may have had its turn meanwhile: then it has seen them, or was woken for them.
         let Some(lent) = &mut state.lent else { return 0 };
-        if lent.stopped || lent.position >= delivery.upto {
+        if lent.stopped || lent.position >= fresh.upto {
             return 0;
         }
-        let given = lent.take(delivery);
+        let given = lent.take(fresh);
         if lent.stopped {
             state.wake();
         }
@@ -136,21 +135,22 @@ impl Seat {
 }
 
 impl Lent {
-    fn take(&mut self, delivery: &Delivery<'_>) -> usize {
+    fn take(&mut self, fresh: &Fresh<'_>) -> usize {
+        // A turn's bytes are a few segments: far fewer parts than a call may have.
         let parts: SmallVec<[IoSlice<'_>; 4]> =
-            delivery.slices.iter().map(|slice| IoSlice::new(slice.bytes(self.format))).collect();
+            fresh.slices.iter().map(|slice| IoSlice::new(slice.bytes(self.format))).collect();
         let length: usize = parts.iter().map(|part| part.len()).sum();
         let written = self.sink.write(&parts).unwrap_or(0);
         self.stopped = written < length;
         if written == 0 {
-            // Its task comes to the same messages, and to whatever is wrong with the socket, by itself.
+            // Its task comes to the same messages, and to whatever is wrong with the sink, by itself.
             return 0;
         }
-        (self.position, self.spoke) = (delivery.upto, delivery.now);
+        (self.position, self.spoke) = (fresh.upto, fresh.now);
         if self.stopped {
-            self.owed = Some(Box::new(Owed { slices: delivery.slices.into(), written }));
+            self.owed = Some(Box::new(Owed { slices: fresh.slices.into(), written }));
         }
-        delivery.slices.iter().map(Slice::len).sum()
+        fresh.slices.iter().map(Slice::len).sum()
     }
 }
 

@@ -7,6 +7,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     mem,
+    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -25,13 +26,14 @@ use crate::{
     log::Commit,
     metrics::Metrics,
     routes::Routes,
-    seat::{Delivery, Seat},
+    seat::{Fresh, Seat},
     segment::{Encoders, Segment, Slice},
     tail::{Slices, Tail},
 };
 
-/// Sockets that the dispatcher writes to before others on its runtime have a turn.
-const WRITES_PER_TURN: usize = 256;
+/// Sinks that the dispatcher writes to, or gives back, before others on its runtime have a turn. A debug build takes few, so
+/// that tests come between them.
+const SINKS_PER_TURN: usize = if cfg!(debug_assertions) { 2 } else { 256 };
 
 /// See the module.
 pub(crate) struct Shard {
@@ -57,8 +59,11 @@ struct Round {
     touched: Vec<usize>,
     /// What each of them gets.
     fresh: Vec<(usize, Slices)>,
-    /// What is to be written, and to whom.
-    services: Vec<(Slices, Vec<Arc<Seat>>)>,
+    /// Who has lent a sink, one tail after the other; and what each tail's have coming, and which they are.
+    lent: Vec<Arc<Seat>>,
+    services: Vec<(Slices, Range<usize>)>,
+    /// Where a reader stands that has been given the round.
+    upto: Position,
     /// Which segments exist, oldest first: (tail, last position, cost).
     kept: VecDeque<(usize, Position, usize)>,
     kept_cost: usize,
@@ -121,9 +126,9 @@ impl Shard {
 
     pub(crate) fn drain(&self) {
         self.draining.store(true, Ordering::Release);
-        for (_, seat) in &*self.readers.lock() {
-            seat.wake();
-        }
+        // Apart from the lock: a seat may be just being written to.
+        let seats: Vec<_> = self.readers.lock().iter().map(|(_, seat)| seat.clone()).collect();
+        seats.iter().for_each(|seat| seat.wake());
     }
 
     /// Takes a commit from the committing thread.
@@ -168,36 +173,38 @@ impl Shard {
         }
         self.dispatched.store(newest.watermark.0, Ordering::Release);
         round.touched.clear();
+        round.upto = newest.watermark;
         for (id, slices) in round.fresh.drain(..) {
-            let mut lent = Vec::new();
-            routes.tail(id).into_iter().for_each(|tail| tail.call(&mut lent));
-            if !lent.is_empty() {
-                round.services.push((slices, lent));
-            }
+            let before = round.lent.len();
+            routes.tail(id).into_iter().for_each(|tail| tail.call(&mut round.lent));
+            round.services.push((slices, before..round.lent.len()));
         }
+        // Who are few don't wait for those who are many.
+        round.services.sort_by_key(|(_, seats)| seats.len());
         self.next_round.lock().drain(..).for_each(|seat| seat.wake());
         true
     }
 
-    /// Writes what the round has for readers that have lent their sockets. No lock is held that anybody else waits for.
+    /// Writes what the round has for readers that have lent their sinks, holding no lock but the seat's own. More than a sink
+    /// takes in one turn is left to their tasks, which take turns as well.
     async fn serve(&self, round: &mut Round) {
-        let (upto, now) = (self.dispatched(), Instant::now());
-        let mut writes = 0;
-        for (slices, lent) in round.services.drain(..) {
+        let (now, mut turn) = (Instant::now(), 0);
+        for (slices, seats) in round.services.drain(..) {
             let fits = slices.iter().map(Slice::cost).sum::<usize>() <= BATCH_READ_BYTES_MAX;
-            let delivery = Delivery { slices: &slices, upto, now };
-            for seat in lent {
+            let fresh = Fresh { slices: &slices, upto: round.upto, now };
+            for seat in &round.lent[seats] {
                 if fits {
-                    self.metrics.messages_out.inc_by(seat.deliver(&delivery) as u64);
+                    self.metrics.messages_out.inc_by(seat.deliver(&fresh) as u64);
                 } else {
                     seat.give_back();
                 }
-                writes += 1;
-                if writes % WRITES_PER_TURN == 0 {
+                turn += 1;
+                if turn % SINKS_PER_TURN == 0 {
                     tokio::task::yield_now().await;
                 }
             }
         }
+        round.lent.clear();
     }
 
     /// Gives each touched tail its segments. Tails that get the same messages share them, and so their encodings.

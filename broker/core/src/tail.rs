@@ -66,7 +66,7 @@ impl Tail {
         state.floor = state.floor.max(position);
     }
 
-    /// Calls all readers: wakes them, but for those whose sockets are lent, which it adds to `lent`.
+    /// Calls all readers: wakes them, but for those whose sinks are lent, which it adds to `lent`.
     pub(crate) fn call(&self, lent: &mut Vec<Arc<Seat>>) {
         let state = self.0.lock();
         let served = state.readers.iter().filter(|(_, seat)| seat.wake_unless_lent(state.floor));

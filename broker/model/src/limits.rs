@@ -89,8 +89,9 @@ pub const SEGMENT_BYTES_MAX: usize = 32 << 10;
 pub const TAIL_BYTES_MAX: usize = 1 << 20;
 /// All hot tails of a shard together.
 pub const TAILS_BYTES_MAX: usize = 16 << 20;
-/// What one call of a reader hands to its transport.
-pub const BATCH_READ_BYTES_MAX: usize = 256 << 10;
+/// What one call of a reader hands to its transport, and what is written to a connection before others of its shard have
+/// their turn: when five thousand are all behind, a round of it takes some 0.2 s.
+pub const BATCH_READ_BYTES_MAX: usize = 64 << 10;
 /// One turn of a read from the log, for catch-up.
 pub const READ_BYTES_MAX: usize = 128 << 10;
 /// Messages of one such turn.

@@ -156,9 +156,8 @@ impl World {
     }
 
     fn dispatch_round(&mut self) {
-        if self.rig.dispatch_round() {
-            self.dispatched = self.oracle.committed();
-        }
+        self.rig.dispatch_round();
+        self.dispatched = self.rig.broker.dispatched(0).0;
     }
 
     pub(crate) fn flush_reads(&mut self) {
@@ -296,9 +295,8 @@ impl Clients {
     fn settle(&mut self, world: &mut World) {
         while world.step() {}
         for _ in 0..ROUNDS_MAX {
-            while world.rig.dispatch_round() {
-                world.dispatched = world.oracle.committed();
-            }
+            world.rig.dispatch();
+            world.dispatched = world.rig.broker.dispatched(0).0;
             world.flush_reads();
             let mut busy = false;
             for stream in self.streams.iter_mut().filter(|stream| stream.flag.is_set()) {

@@ -4,6 +4,7 @@
 use std::{
     io::{self, IoSlice},
     net::Shutdown,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -30,6 +31,9 @@ const HANG_UP: Duration = Duration::from_secs(2);
 
 /// The socket of a stream or a WebSocket. Its task lends it to the shard while it has nothing to say; only one of the two
 /// writes at a time, and both write whole frames, or tell the other what is left.
+///
+/// What the shard writes passes by tokio, which knows the socket for writable: when it is full, or broken, the task that is
+/// woken for that finds out by its own next write, and only then waits for it to be writable again.
 pub(crate) struct Outlet {
     pub(crate) stream: TcpStream,
     pub(crate) connected: Connected,
@@ -55,6 +59,8 @@ pub(crate) struct Outgoing {
     /// How much of the next one is.
     offset: usize,
     bytes: usize,
+    /// What was written since the task was polled.
+    turn: usize,
     stall: Option<Stall>,
 }
 
@@ -116,12 +122,25 @@ impl Outgoing {
         self.push_piece(Piece { bytes, content: Content::Messages(slice, format) });
     }
 
-    /// Takes back a socket that its reader has lent, and what it is still owed.
+    /// Lends the socket, if there is nothing to write and nothing will be but what the reader gives.
+    pub(crate) fn lend(&self, outlet: &Arc<Outlet>, reader: &Reader, is_ending: bool) {
+        if self.is_empty() && !is_ending {
+            reader.lend(outlet.clone());
+        }
+    }
+
+    /// Whether so much was written in this poll of the task that it is others' turn.
+    pub(crate) fn has_had_its_turn(&self) -> bool {
+        self.turn >= BATCH_READ_BYTES_MAX
+    }
+
+    /// When the task is polled: takes back a socket that its reader has lent, and what it is still owed.
     pub(crate) fn take_back(&mut self, reader: &mut Reader, format: usize) {
         if let Some(owed) = reader.take_back() {
             owed.slices.into_iter().for_each(|slice| self.push_messages(slice, format));
             self.advance(owed.written);
         }
+        self.turn = 0;
     }
 
     fn push_piece(&mut self, piece: Piece) {
@@ -175,6 +194,7 @@ impl Outgoing {
 
     fn advance(&mut self, mut count: usize) {
         self.bytes -= count;
+        self.turn += count;
         if let Some(stall) = &mut self.stall {
             stall.stuck = Instant::now();
         }

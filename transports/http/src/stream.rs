@@ -129,8 +129,8 @@ impl Future for Connection {
         let connection = self.get_mut();
         connection.out.take_back(&mut connection.reader, connection.codec.format() as usize);
         let over = connection.poll_stream(cx);
-        if over.is_pending() && connection.out.is_empty() && connection.ending.is_none() {
-            connection.reader.lend(connection.outlet.clone());
+        if over.is_pending() {
+            connection.out.lend(&connection.outlet, &connection.reader, connection.ending.is_some());
         }
         over
     }
@@ -159,6 +159,10 @@ impl Connection {
                 }
                 // It has asked for an endless response, and has nothing more to say.
                 (Poll::Ready(Ok(())), None) if at_tail => return poll_closed(stream, cx),
+                (Poll::Ready(Ok(())), None) if self.out.has_had_its_turn() => {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 (Poll::Ready(Ok(())), None) => {}
                 (Poll::Ready(Err(_)), _) => return Poll::Ready(()),
                 (Poll::Pending, _) => match ready!(self.poll_stalled(cx)) {

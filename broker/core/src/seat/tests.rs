@@ -51,7 +51,7 @@ impl Rig {
 
     fn deliver(&self, positions: &[u64]) -> usize {
         let upto = Position(*positions.last().unwrap());
-        self.seat.deliver(&Delivery { slices: &slices(positions), upto, now: Instant::now() })
+        self.seat.deliver(&Fresh { slices: &slices(positions), upto, now: Instant::now() })
     }
 
     /// Where it stands, what it is owed, how often its task was woken, and how many bytes were written.

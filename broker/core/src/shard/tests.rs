@@ -211,7 +211,7 @@ impl crate::Sink for Sponge {
 async fn every_lent_socket_is_given_a_round_once() {
     const ONE_BYTE: Encoders = &[|_, out| out.push(7)];
     let shard = Shard::new(Position::ZERO, ONE_BYTE, Arc::default());
-    let sponges: Vec<_> = (0..3 * WRITES_PER_TURN).map(|_| Arc::new(Sponge::default())).collect();
+    let sponges: Vec<_> = (0..3 * SINKS_PER_TURN).map(|_| Arc::new(Sponge::default())).collect();
     let places: Vec<_> = sponges.iter().map(|_| attach(&shard, "a")).collect();
     let lend = |index: usize, position| {
         places[index].seat.lend(sponges[index].clone(), 0, Position(position), Instant::now());

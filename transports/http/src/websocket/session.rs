@@ -93,6 +93,10 @@ impl Future for Session {
         session.out.take_back(&mut session.live, FORMAT);
         loop {
             match session.poll_turn(cx) {
+                Poll::Ready(Ok(())) if session.out.has_had_its_turn() => {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(Over)) => return Poll::Ready(()),
                 Poll::Pending => break,
@@ -163,8 +167,8 @@ impl Session {
     /// Lends the socket, if nobody but the live reader has anything to say on it.
     fn lend(&self) {
         let is_live = |own: &Subscription| matches!(own.stage, Stage::Live(_));
-        if self.out.is_empty() && self.ending.is_none() && self.subscriptions.iter().all(is_live) {
-            self.live.lend(self.outlet.clone());
+        if self.subscriptions.iter().all(is_live) {
+            self.out.lend(&self.outlet, &self.live, self.ending.is_some());
         }
     }
 
