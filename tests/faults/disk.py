@@ -18,8 +18,9 @@ _CREATED, _DIRECTORY = 1, 2
 SECTOR = 512
 
 # How much of what was not synced survives.
-NONE, ALL, PREFIX, SOME = "none", "all", "prefix", "some"
-FATES = (NONE, ALL, PREFIX, SOME)
+NONE, ALL, PREFIX, SOME, GAPPED = "none", "all", "prefix", "some", "all but a few in a row"
+FATES = (NONE, ALL, PREFIX, SOME, GAPPED)
+GAP_WRITES_MAX = 4
 
 
 @dataclass
@@ -52,6 +53,9 @@ class _File:
             kept = []
         elif fate == PREFIX:
             kept = kept[: dice.randint(0, len(kept))]
+        elif fate == GAPPED and kept:
+            first = dice.randrange(len(kept))
+            kept = kept[:first] + kept[first + dice.randint(1, GAP_WRITES_MAX):]
         for index, write in enumerate(kept):
             last = index == len(kept) - 1
             if fate == SOME:

@@ -1,20 +1,24 @@
 """The power goes while publishers are at it, again and again on one store: nothing that was acknowledged is lost."""
 
+import json
 import shutil
 import time
 
 from broker import Broker, Refused, panics
-from disk import FATES, NONE, PREFIX, Disk
+from disk import FATES, GAPPED, NONE, PREFIX, SOME, Disk
 from ledger import KEPT, Ledger
-from load import Load, Subscriber
+from load import Load, Subscriber, cursors_of
 from settings import CUTS, FaultTest
 from shim import ANY, SYNC, WRITE, Shim
 from verify import read_all, verify
+from wire import BROKEN, catch_up, pages
 
 # Cuts on one store before the next one begins, so that verifying it stays quick.
 CUTS_PER_STORE = 8
 # How long a publisher may go on if the cut was meant for a call that doesn't come.
 RUN_S_MAX = 1.5
+# Stores whose file is used again, and the batches that fill each, before the cut and until it.
+REUSED_CUTS, REUSED_ROUNDS = 2, 60
 
 
 class Store:
@@ -124,6 +128,37 @@ class PowerLoss(FaultTest):
         store.verify()
         self.assertGreater(nth, 3)
 
+    def test_a_cut_while_the_file_is_used_again(self) -> None:
+        """Retention frees parts of the file, and what comes is written over them, faster than it is promised to be durable:
+        what was durable must not go with it, however the disk orders what it has yet to write."""
+        kept = "\n".join(json.dumps(f"{'k' * 200}") for _ in range(20)).encode()
+        noise = "\n".join(json.dumps("x" * 900) for _ in range(300)).encode()
+        for cut in range(REUSED_CUTS):
+            root = self.folder / f"reused-{cut}"
+            root.mkdir()
+            place = self.folder / "shim"
+            place.mkdir(exist_ok=True)
+            disk, shim = Disk(root), Shim(place, root)
+            with Broker(root / "data", shim) as broker:
+                options = json.dumps({"durability": "relaxed", "max_messages": 400}).encode()
+                broker.http.request("PUT", "/options/noise/**", options, {"content-type": "application/json"})
+                acknowledged = _fill(broker, kept, noise, REUSED_ROUNDS)
+                # In mid-air, with whatever is not synced yet.
+                shim.kill(WRITE, self.dice.randint(1, 40))
+                acknowledged += _fill(broker, kept, noise, REUSED_ROUNDS)
+                broker.kill()
+            disk.replay(shim.journal)
+            self.assertGreater(len(acknowledged), 20, "too little was published for a test")
+            for fate in (SOME, SOME, GAPPED, GAPPED, PREFIX):
+                self.note = f"cut {cut}, what was not synced: {fate}"
+                left = self.folder / "left"
+                disk.cut(left, fate, self.dice)
+                with Broker(left / "data") as broker:
+                    there = {line["cursor"] for line in catch_up(pages(broker.http, "/topics/kept"))}
+                    self.assertEqual([cursor for cursor in acknowledged if cursor not in there], [])
+                    broker.kill()
+            shutil.rmtree(root)
+
     def _open_and_cut(self, store: Store, nth: int) -> bool:
         place = self.folder / "shim"
         disk = Disk(store.root)
@@ -139,6 +174,21 @@ class PowerLoss(FaultTest):
         disk.replay(shim.journal)
         disk.cut(store.root, self.dice.choice(FATES), self.dice)
         return opened
+
+
+def _fill(broker: Broker, kept: bytes, noise: bytes, rounds: int) -> list[str]:
+    """Publishes until the broker is gone, for so many rounds at most; gives the cursors that are promised to be durable."""
+    acknowledged: list[str] = []
+    batch = {"content-type": "application/x-ndjson"}
+    try:
+        for round_ in range(rounds):
+            broker.http.request("POST", f"/topics/noise/{round_ % 4}", noise, batch)
+            if round_ % 3 == 0:
+                answer = broker.http.request("POST", "/topics/kept", kept, batch)
+                acknowledged += cursors_of(answer) if answer.status == 201 else []
+    except BROKEN:
+        pass
+    return acknowledged
 
 
 class LyingDisk(FaultTest):

@@ -12,6 +12,7 @@ mod fresh;
 pub mod inspect;
 mod label;
 mod open;
+mod pace;
 mod postings;
 mod promised;
 mod read;

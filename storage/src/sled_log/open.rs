@@ -34,7 +34,9 @@ use super::{
 use crate::{index::Index, ring::Lost};
 
 /// The version of everything stored. Another one is not guessed at.
-pub(super) const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 2;
+/// The oldest that is read, without a tally; from its next opening on it is of the newest.
+pub(super) const FORMAT_MIN: u32 = 1;
 /// The engine's cache of pages. The newest messages are in the broker's tails; this is for the catch-up behind them. What
 /// it holds beyond that stands at [`Store::touch`].
 const CACHE_BYTES: u64 = 32 << 20;
@@ -62,7 +64,7 @@ pub enum OpenError {
     #[error("the log is not what it was: {0}")]
     Short(String),
     /// It was written by a version that stores things otherwise.
-    #[error("the log is of format {0}, which this version does not read (it reads format 1)")]
+    #[error("the log is of format {0}, which this version does not read (it reads formats 1 and 2)")]
     Version(u32),
     /// The disk or the store failed.
     #[error("the log can't be opened: {0}")]
@@ -141,6 +143,7 @@ fn open_whole(dir: &Path, now: Timestamp, settings: &LogSettings) -> Result<Open
     let epochs = begin_epoch(&store, starts, newest, closed.is_some(), now)?;
     let promised_commits = promised.ok().flatten().map_or(0, |mark| mark.commits);
     let mark = Mark { id, commits: commits.max(promised_commits) + 1, newest: last, in_doubt: false };
+    store.meta.insert(META_FORMAT, &FORMAT.to_le_bytes()).map_err(failed)?;
     store.begin_tally(count.into_tally(mark.commits, last)).map_err(failed)?;
     store.sync().map_err(failed)?;
     let watermark = Watermark::begin(dir, &mark).map_err(|error| OpenError::Io(error.to_string()))?;
@@ -286,7 +289,7 @@ fn identify(store: &Store) -> Result<Uuid, OpenError> {
     match store.meta.get(META_FORMAT).map_err(failed)? {
         Some(value) => {
             let found = value.as_ref().try_into().map_or(0, u32::from_le_bytes);
-            if found != FORMAT {
+            if !(FORMAT_MIN..=FORMAT).contains(&found) {
                 return Err(OpenError::Version(found));
             }
         }

@@ -90,7 +90,12 @@ pub(super) fn accept_loss(
     stored: Position,
 ) -> Result<Position, OpenError> {
     let upto = match promised {
-        Ok(Some(mark)) if mark.id == id && mark.newest <= stored => return Ok(Position::ZERO),
+        Ok(Some(mark)) if mark.id == id && mark.newest <= stored => {
+            tracing::warn!(
+                "trims or options that were acknowledged are lost, as was accepted; what was deleted may be back"
+            );
+            stored
+        }
         Ok(Some(mark)) if mark.id == id => {
             let (from, to) = (stored.next().0, mark.newest.0);
             tracing::warn!(from, to, "messages that were acknowledged are lost, as was accepted");

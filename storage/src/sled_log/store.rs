@@ -32,6 +32,7 @@ use super::{
     chunk::{Chunk, Entry, pack},
     codec::Damage,
     figures::KeyCount,
+    pace::Unsynced,
     postings::PostingsTree,
     record::Fragmented,
     tallied::SmallChange,
@@ -49,6 +50,8 @@ const META_TURN: &str = "turn";
 
 /// Changes after which the engine writes a page anew.
 const CHANGES_PER_PAGE: u64 = 11;
+/// What a page that is moved has, about: a leaf of chunks.
+const PAGE_BYTES: usize = 40 << 10;
 
 /// Room that the disk must have beyond what a commit brings. The engine does not recover from a full disk without
 /// being opened again, so the log stops first, with enough left to trim, tidy and close.
@@ -103,6 +106,7 @@ pub(crate) struct Store {
     /// Of what is written, which the next commit writes down.
     pub(super) tally: Mutex<Tally>,
     pub(crate) disk: Box<dyn Disk>,
+    pub(super) unsynced: Unsynced,
     pub(crate) dir: Box<Path>,
 }
 
@@ -126,6 +130,7 @@ impl Store {
             tally: Mutex::new(Tally::of_none()),
             db,
             disk,
+            unsynced: Unsynced::default(),
             dir: dir.into(),
         })
     }
@@ -152,19 +157,24 @@ impl Store {
     ) -> sled::Result<Option<Position>> {
         for (scoped, record) in &changes.keys {
             let key = key_key(key_span(record.time), scoped);
-            if self.keys.insert(&key, put_key(&key, record))?.is_none() {
+            let value = put_key(&key, record);
+            self.wrote(value.len())?;
+            if self.keys.insert(&key, value)?.is_none() {
                 self.key_count.added(&key);
             }
         }
         for (place, &(holder, before)) in &changes.places {
             let key = place_key(place);
             let named = |holder: Holder| (epochs.cursor_at(holder.position), holder.cost);
-            self.places.insert(&key, put_place(&key, [Some(named(holder)), before.map(named)]))?;
+            let value = put_place(&key, [Some(named(holder)), before.map(named)]);
+            self.wrote(value.len())?;
+            self.places.insert(&key, value)?;
         }
         let (messages, groups) = changes.stored();
         for entry in pack(&messages, &groups) {
             match entry {
                 Entry::Fragment(position, number, value) => {
+                    self.wrote(value.len())?;
                     self.fragments.insert(fragment_key(position, number), value)?;
                 }
                 Entry::Chunk(first, value) => self.put_chunk(first, value)?,
@@ -202,6 +212,9 @@ impl Store {
     pub(crate) fn clean(&self, pages: u64) -> sled::Result<()> {
         for turn in 0..pages * CHANGES_PER_PAGE {
             self.meta.insert(META_TURN, &turn.to_le_bytes())?;
+            if turn % CHANGES_PER_PAGE == 0 {
+                self.wrote_pages(PAGE_BYTES)?;
+            }
         }
         Ok(())
     }
@@ -240,7 +253,9 @@ impl Store {
     /// Makes durable what was written. The engine's flush alone leaves it in the disk's cache.
     pub(crate) fn sync(&self) -> sled::Result<()> {
         self.db.flush()?;
-        Ok(self.disk.sync()?)
+        self.disk.sync()?;
+        self.unsynced.clear();
+        Ok(())
     }
 
     /// The chunk in whose span a position lies, if the store has one.
@@ -324,6 +339,7 @@ impl Store {
     /// Removes the fragments of a message.
     pub(crate) fn remove_content(&self, position: Position) -> sled::Result<()> {
         for key in self.fragments.scan_prefix(position.0.to_be_bytes()).keys() {
+            self.wrote(0)?;
             self.fragments.remove(key?)?;
         }
         Ok(())

@@ -74,8 +74,13 @@ pub(super) fn position(store: &Store, stored: Position) -> Position {
 pub(super) fn clear(store: &Store) -> sled::Result<()> {
     // The mark first: without it nothing else counts.
     store.meta.remove(META_INDEXED)?;
-    store.topics.clear()?;
-    store.postings.0.clear()
+    for tree in [&store.topics, &store.postings.0] {
+        for key in tree.iter().keys() {
+            store.wrote(0)?;
+            tree.remove(key?)?;
+        }
+    }
+    Ok(())
 }
 
 /// Makes the next opening build the index again.
@@ -87,6 +92,7 @@ pub(super) fn forget(store: &Store) -> sled::Result<()> {
 pub(super) fn put_shelf(store: &Store, number: u32, mut value: Vec<u8>) -> sled::Result<()> {
     let key = number.to_be_bytes();
     seal(&key, &mut value);
+    store.wrote(value.len())?;
     store.topics.insert(key, value).map(drop)
 }
 

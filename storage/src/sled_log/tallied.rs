@@ -28,6 +28,7 @@ impl Store {
                 self.write_tally(&tally)?;
             }
             for (tree, key, value) in changes {
+                self.wrote(value.as_ref().map_or(0, Vec::len))?;
                 match value {
                     Some(value) => tree.insert(key, value.as_slice())?,
                     None => tree.remove(key)?,
@@ -76,6 +77,7 @@ impl Store {
     /// Writes a new chunk.
     pub(super) fn put_chunk(&self, first: Position, value: Vec<u8>) -> sled::Result<()> {
         let count = count_of(&value);
+        self.wrote(value.len())?;
         self.chunks.insert(first.0.to_be_bytes(), value)?;
         self.tally.lock().add(first, count);
         Ok(())
@@ -134,6 +136,7 @@ impl Store {
             tally.begin_shrinking(Shrinking { first, before, after: count });
             self.write_tally(&tally).map_err(failed)?;
         }
+        self.wrote(rest.as_ref().map_or(0, Vec::len)).map_err(failed)?;
         let key = first.0.to_be_bytes();
         let is_hollow = rest.is_some() && count == 0;
         match rest {

@@ -257,14 +257,14 @@ impl SledLog {
             });
             retained.map_err(damaged)?
         };
-        // Fragments first: without the chunk nothing would lead to them.
-        for position in contents {
-            self.store.remove_content(position).map_err(failed)?;
-        }
         if alive == 0 && !self.store.is_last(chunk.first)? {
             self.store.shrink(chunk, None, alive)?;
         } else if alive == 0 || must || 2 * dead_bytes >= chunk.bytes {
             self.store.shrink(chunk, Some(value), alive)?;
+        }
+        // After a crash in between they take room, until the log is repaired; a message without them would look damaged.
+        for position in contents {
+            self.store.remove_content(position).map_err(failed)?;
         }
         Ok(())
     }

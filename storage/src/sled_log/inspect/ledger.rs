@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{
     super::{
-        open::{FORMAT, META_FORMAT, META_ID},
+        open::{FORMAT, FORMAT_MIN, META_FORMAT, META_ID},
         promised::find_watermark,
         store::{META_CLEAN, META_COMMITS, Store},
         tally::Known,
@@ -123,7 +123,7 @@ impl Ledger {
 
     /// The format, if it is another than this version reads.
     pub(super) fn foreign_format(&self) -> Option<u32> {
-        self.format.filter(|format| *format != FORMAT)
+        self.format.filter(|format| !(FORMAT_MIN..=FORMAT).contains(format))
     }
 
     /// Takes in what was found by its label: of each the farthest, as a file may hold older ones too.
