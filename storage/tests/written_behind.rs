@@ -13,7 +13,7 @@ use common::{
 };
 use tailwire_core::log::{Group, Log, LogError, TopicInfo};
 use tailwire_model::{Position, TrimReason};
-use tailwire_storage::SledLog;
+use tailwire_storage::{OpenError, SledLog};
 use tempfile::TempDir;
 
 type Spoil = fn(&sled::Tree);
@@ -169,9 +169,20 @@ fn messages_that_the_store_lost_are_lost_to_the_index_too() {
 
 #[test]
 fn a_message_that_the_store_lost_is_told() {
+    let lose = |dir: &Path| with_tree(dir, "chunks", |chunks| drop(chunks.pop_min().unwrap().unwrap()));
     let mut h = written();
-    h.crash(|dir| with_tree(dir, "chunks", |chunks| drop(chunks.pop_min().unwrap().unwrap())));
-    let log = h.open(START + 1).unwrap();
+    h.crash(lose);
+    let refused = h.open(START + 1).err();
+    assert!(
+        matches!(refused, Some(OpenError::Short(what)) if what.contains("missing")),
+        "what came since an opening is counted"
+    );
+    // And what was there before it is noticed where it is read.
+    let mut h = written();
+    h.crash(|_| {});
+    h.open(START + 1).unwrap().close().unwrap();
+    h.crash(lose);
+    let log = h.open(START + 2).unwrap();
     let page = log.read(&filter(&["many"]), Position::ZERO, Position::MAX, UNBOUNDED);
     assert!(matches!(page, Err(LogError::Corrupt(what)) if what.contains("missing")));
 }
