@@ -12,7 +12,7 @@ fn main() {
     let dir = tempfile::tempdir().unwrap();
     let log = dir.path().join("log");
     sample::make(&log);
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/samples/format-1.txt");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/samples/format-2.txt");
     let text = sample::pack(&log);
     fs::write(path, &text).unwrap();
     println!("{path}: {} bytes", text.len());

@@ -1,4 +1,4 @@
-//! Logs of an old format stay openable: the stored sample was written when the format was fixed, and everything in it is
+//! Logs of an old format stay openable: each stored sample was written when its format was fixed, and everything in it is
 //! still found.
 
 #![allow(clippy::unwrap_used)]
@@ -13,13 +13,13 @@ use tailwire_model::{Filter, Keep, Message, Position, Term, Timestamp, Topic, Tr
 use tailwire_storage::{LogSettings, SledLog, inspect::Survey};
 use tempfile::TempDir;
 
-const FORMAT_1: &str = include_str!("samples/format-1.txt");
+const FORMATS: [&str; 2] = [include_str!("samples/format-1.txt"), include_str!("samples/format-2.txt")];
 const UNBOUNDED: Budget = Budget { messages: usize::MAX, bytes: usize::MAX, scan_bytes: usize::MAX };
 
-fn unpacked() -> (TempDir, PathBuf) {
+fn unpacked(sample: &str) -> (TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let log = dir.path().join("log");
-    sample::unpack(FORMAT_1, &log).unwrap();
+    sample::unpack(sample, &log).unwrap();
     (dir, log)
 }
 
@@ -41,8 +41,17 @@ fn expected() -> Vec<(String, u64, String, String, Vec<u8>)> {
 }
 
 #[test]
-fn format_1_is_opened_and_holds_what_it_held() {
-    let (_dir, log) = unpacked();
+fn an_old_log_holds_what_it_held() {
+    FORMATS.into_iter().for_each(holds_what_it_held);
+}
+
+#[test]
+fn an_old_log_is_sound() {
+    FORMATS.into_iter().for_each(is_sound);
+}
+
+fn holds_what_it_held(sample: &str) {
+    let (_dir, log) = unpacked(sample);
     let log = SledLog::open(&log, Timestamp(START + 3 * MINUTE_MS), &LogSettings::default()).unwrap();
     let page = log.read(&filter("**"), Position::ZERO, Position::MAX, UNBOUNDED).unwrap();
     assert_eq!(page.messages.iter().map(described).collect::<Vec<_>>(), expected());
@@ -65,9 +74,8 @@ fn format_1_is_opened_and_holds_what_it_held() {
     assert!(matches!(replayed[0], Appended::Replayed(stored) if stored.first.position == Position(7)));
 }
 
-#[test]
-fn format_1_is_sound() {
-    let (_dir, log) = unpacked();
+fn is_sound(sample: &str) {
+    let (_dir, log) = unpacked(sample);
     let survey = Survey::open(&log, None).unwrap();
     let mut messages = Vec::new();
     let Ok(walked) = survey.walk(|message| {
