@@ -3,7 +3,7 @@
 use std::{io, net::SocketAddr, sync::Arc, thread, time::Duration};
 
 use tailwire_core::{AllowAll, Broker, Clock, Committer, Parts, Principal, log::LogError};
-use tailwire_http::Server;
+use tailwire_http::{Server, WaitingFor, answer_until};
 use tailwire_model::{Options, Term, limits::CATCH_UP_RESTS};
 use tailwire_storage::{LogSettings, NoRoom, SledLog};
 use tokio::{net::TcpListener, sync::oneshot};
@@ -15,6 +15,9 @@ use crate::config::{Listen, Settings};
 const READ_THREADS: usize = 2;
 /// How often a start that waits for room looks for it.
 const LOOK_FOR_ROOM: Duration = Duration::from_secs(1);
+/// How long clients wait for a log to be opened before they are told to come back. Mostly it is open sooner, and then they
+/// have noticed nothing.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A broker that accepts connections.
 pub(super) struct Running {
@@ -61,7 +64,7 @@ pub(super) async fn start(settings: &Settings) -> Result<Running, StartError> {
     let listener = TcpListener::from_std(listen(settings)?).map_err(unusable)?;
     let address = listener.local_addr().map_err(unusable)?;
     wait_for_room(settings, &listener).await;
-    let log = open_log(settings).await?;
+    let log = open_log(settings, &listener).await?;
     let parts = Parts {
         log: Arc::new(log),
         encoders: &tailwire_wire::ENCODERS,
@@ -136,19 +139,29 @@ async fn wait_for_room(settings: &Settings, listener: &TcpListener) {
             tokio::time::sleep(LOOK_FOR_ROOM).await;
         }
     };
-    tailwire_http::answer_until(listener, rand::random, room).await;
+    answer_until(listener, WaitingFor::Room, rand::random, room).await;
     tracing::info!("there is room; the log is opened");
 }
 
 /// Opening reads the whole index from disk, so it has a thread that may wait.
-async fn open_log(settings: &Settings) -> Result<SledLog, StartError> {
+async fn open_log(settings: &Settings, listener: &TcpListener) -> Result<SledLog, StartError> {
     let data = settings.data.clone();
     let log = LogSettings {
         options: settings.options.clone(),
         max_bytes: settings.log_max_bytes,
         accepts_loss: settings.accepts_loss,
     };
-    let opened = tokio::task::spawn_blocking(move || SledLog::open(&data, Clock::system_now(), &log)).await;
+    let open = move || SledLog::open(&data, Clock::system_now(), &log);
+    let mut opening = tokio::task::spawn_blocking(open);
+    let opened = match tokio::time::timeout(PATIENCE, &mut opening).await {
+        Ok(opened) => opened,
+        Err(_) => {
+            tracing::info!(
+                "the log is being opened; after a kill that is some seconds for each 10 GB of the last run"
+            );
+            answer_until(listener, WaitingFor::Log, rand::random, opening).await
+        }
+    };
     let opened = opened.map_err(|error| StartError::Threads(io::Error::other(error)))?;
     opened.map_err(|error| StartError::Open { folder: settings.data.display().to_string(), error })
 }

@@ -39,7 +39,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-pub use self::waiting::answer_until;
+pub use self::waiting::{WaitingFor, answer_until};
 use crate::{
     accept::Acceptor, api::App, delivery::Delivery, metrics::Metrics, replies::Replies, router::Routes,
 };

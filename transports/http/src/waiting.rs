@@ -1,5 +1,5 @@
-//! Answers while there is no broker yet, because the disk has no room for its log to be opened: that the process is up, and
-//! that all else has to wait. Nothing here knows a topic, or asks who may.
+//! Answers while there is no broker yet, because its log takes long to open, or can't be before the disk has room: that the
+//! process is up, and that all else has to wait. Nothing here knows a topic, or asks who may.
 
 use std::{convert::Infallible, pin::pin, time::Duration};
 
@@ -27,9 +27,28 @@ use crate::{
 
 const EVENT_STREAM: &str = "text/event-stream";
 
+/// What is waited for.
+#[derive(Debug, Clone, Copy)]
+pub enum WaitingFor {
+    /// Room on the disk.
+    Room,
+    /// The log, which is being opened.
+    Log,
+}
+
+impl WaitingFor {
+    const fn problem(self) -> (Code, &'static str) {
+        match self {
+            Self::Room => (Code::StorageFull, "The broker can't open its log before there is room."),
+            Self::Log => (Code::Starting, "The broker is opening its log."),
+        }
+    }
+}
+
 /// Answers on a listener until something is ready.
 pub async fn answer_until<T>(
     listener: &TcpListener,
+    what: WaitingFor,
     random: fn() -> f64,
     ready: impl Future<Output = T>,
 ) -> T {
@@ -41,7 +60,7 @@ pub async fn answer_until<T>(
             value = &mut ready => return value,
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => drop(connections.spawn(serve(stream, random))),
+                Ok((stream, _)) => drop(connections.spawn(serve(stream, what, random))),
                 Err(_) => tokio::time::sleep(ACCEPT_BACKOFF).await,
             },
         }
@@ -49,10 +68,10 @@ pub async fn answer_until<T>(
 }
 
 /// One request a connection: the next one shall find the broker.
-async fn serve(stream: TcpStream, random: fn() -> f64) {
+async fn serve(stream: TcpStream, what: WaitingFor, random: fn() -> f64) {
     let service = service_fn(move |request: Request<Incoming>| async move {
         let retry_ms = retry::spread(STORAGE_RETRY_MS, random());
-        Ok::<_, Infallible>(answer(&request, retry_ms))
+        Ok::<_, Infallible>(answer(&request, what, retry_ms))
     });
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(Duration::from_millis(REQUEST_HEAD_MS_MAX));
@@ -60,15 +79,13 @@ async fn serve(stream: TcpStream, random: fn() -> f64) {
     let _ = tokio::time::timeout(Duration::from_millis(STALL_CLOSE_MS), connection).await;
 }
 
-fn answer<T>(request: &Request<T>, retry_ms: u64) -> Response<Body> {
+fn answer<T>(request: &Request<T>, what: WaitingFor, retry_ms: u64) -> Response<Body> {
+    let (code, detail) = what.problem();
     match request.uri().path() {
         "/healthz" => status(StatusCode::OK, "ok"),
-        "/readyz" => status(StatusCode::SERVICE_UNAVAILABLE, Code::StorageFull.as_str()),
+        "/readyz" => status(StatusCode::SERVICE_UNAVAILABLE, code.as_str()),
         _ if is_event_source(request) => come_back(retry_ms),
-        _ => {
-            let detail = "The broker can't open its log before there is room.";
-            refuse(&Problem::detailed(Code::StorageFull, detail).with_retry_after_ms(retry_ms))
-        }
+        _ => refuse(&Problem::detailed(code, detail).with_retry_after_ms(retry_ms)),
     }
 }
 
@@ -85,4 +102,26 @@ fn come_back(retry_ms: u64) -> Response<Body> {
     let mut response = reply(StatusCode::OK, content_type, format!("retry: {retry_ms}\n\n"));
     response.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
     response
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn says_what_is_waited_for() {
+        let ask = |path: &str, accept: &str, what| {
+            let request = Request::builder().uri(path).header(header::ACCEPT, accept).body(()).unwrap();
+            answer(&request, what, 1000).status().as_u16()
+        };
+        for (what, refused) in [(WaitingFor::Room, 507), (WaitingFor::Log, 503)] {
+            assert_eq!(ask("/healthz", "*/*", what), 200);
+            assert_eq!(ask("/readyz", "*/*", what), 503);
+            assert_eq!(ask("/topics/a", "*/*", what), refused);
+            assert_eq!(ask("/topics/a", EVENT_STREAM, what), 200);
+            assert_eq!(ask("/topics/a?format=sse", "*/*", what), 200);
+        }
+    }
 }

@@ -127,6 +127,8 @@ codes! {
     Draining = "draining", 503, "The broker is shutting down";
     /// It is not known whether the messages were stored.
     OutcomeUnknown = "outcome-unknown", 503, "It is not known whether the messages were stored";
+    /// The log is being opened.
+    Starting = "starting", 503, "The broker is starting";
     /// The store failed; nothing was stored.
     StorageFailed = "storage-failed", 503, "The store failed";
     /// What is stored is not what was written: no retry helps.
