@@ -19,6 +19,8 @@ NOISE_MAX = 0.10
 # Cores that others kept busy meanwhile, on average.
 NEIGHBOURS_MAX = 0.1
 LIMIT = "limit program, WebSocket"
+# The framings that the limit program knows; every other way is compared with its WebSocket.
+LIMIT_FRAMINGS = {"WebSocket", "SSE", "NDJSON"}
 
 
 @dataclass
@@ -60,6 +62,7 @@ def write(out: Path, run: Run, results: Results, present: list[Peer]) -> Path:
 
 def text(run: Run, results: Results, present: list[Peer], drawn: set[str]) -> str:
     scale = run.scale
+    _derive(results)
     parts = [
         "# Benchmarks\n\n<!-- Written by tests/bench/run: change that, not this. -->",
         _opening(run, results),
@@ -68,7 +71,9 @@ def text(run: Run, results: Results, present: list[Peer], drawn: set[str]) -> st
             f"{scale.subscribers:,} subscribers of one topic, 128-byte messages. *Sparse* is {SPARSE_RATE} messages a "
             "second; *flat out* is as many as the server acknowledges with 16 under way, on a connection each, or on one "
             "where the protocol pipelines. CPU is the server's, per delivery. Latency is from before the publish is sent "
-            "until a subscriber has read the payload, in the sparse run, over all of them.",
+            "until a subscriber has read the payload, in the sparse run, over all of them. *× limit* compares the sparse "
+            "CPU with that of the limit program in the same framing (WebSocket, SSE or NDJSON) and the same round; all other "
+            "ways (HTTP/2, long-poll, MQTT, NATS, RESP) are compared with the limit program's WebSocket.",
             [
                 Column("sparse, µs CPU", "sparse_cpu_us"), Column("× limit", "times_limit"),
                 Column("p50, ms", "delivery_p50_ms"), Column("p99, ms", "delivery_p99_ms"),
@@ -217,7 +222,6 @@ def _section(
     results: Results, drawn: set[str], table: str, title: str, about: str, columns: list[Column], first: str = ""
 ) -> str:
     """A section with the columns that have a figure; nothing if there is no figure and nothing to say."""
-    _derive(results)
     rows = results.rows(table)
     if not rows:
         return ""
@@ -239,11 +243,10 @@ def _section(
 
 def _derive(results: Results) -> None:
     """What follows from other figures: how many times the limit's a way's CPU time is."""
-    limit = results.median("fanout", LIMIT, "sparse_cpu_us")
     for row in results.rows("fanout"):
-        own = results.median("fanout", row, "sparse_cpu_us")
-        if limit and own:
-            results.samples[("fanout", row, "times_limit")] = [own / limit]
+        framing = row.rsplit(", ", 1)[-1]
+        limit = f"limit program, {framing}" if framing in LIMIT_FRAMINGS else LIMIT
+        results.divide("fanout", row, "sparse_cpu_us", limit, "sparse_cpu_us", "times_limit")
 
 
 def _row(row: str) -> str:

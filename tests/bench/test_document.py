@@ -21,7 +21,7 @@ def run(**changes) -> Run:
 
 def quiet() -> Results:
     results = Results()
-    for figure in [1.0, 1.02, 1.05]:
+    for results.round, figure in enumerate([1.0, 1.02, 1.05]):
         results.add("fanout", document.LIMIT, sparse_cpu_us=figure, flat_cpu_us=figure)
         results.add("fanout", "Tailwire, WebSocket", sparse_cpu_us=2 * figure)
     return results
@@ -30,6 +30,28 @@ def quiet() -> Results:
 class Document(unittest.TestCase):
     def test_a_figure_is_the_median_of_its_rounds(self):
         self.assertIn("| Tailwire, WebSocket | 2.04 | 2.00 | – |", document.text(run(), quiet(), [], set()))
+
+    def test_a_ratio_is_the_median_of_those_of_the_rounds(self):
+        results = Results()
+        # The medians' own ratio is 1; and the second round has no limit.
+        for results.round, (own, limit) in enumerate([(2.0, 1.0), (9.0, None), (6.0, 2.0), (4.0, 4.0)]):
+            results.add("fanout", document.LIMIT, sparse_cpu_us=limit)
+            results.add("fanout", "Tailwire, WebSocket", sparse_cpu_us=own)
+        self.assertIn("| Tailwire, WebSocket | ≈ 5.00 | ≈ 2.00 |", document.text(run(), results, [], set()))
+        self.assertEqual(results.samples[("fanout", "Tailwire, WebSocket", "times_limit")], {0: 2, 2: 3, 3: 1})
+
+    def test_a_way_is_compared_with_the_limit_of_its_framing(self):
+        results = Results()
+        for framing, figure in [("WebSocket", 1.0), ("SSE", 2.0)]:
+            results.add("fanout", f"limit program, {framing}", sparse_cpu_us=figure)
+        for row in ["Tailwire, SSE", "Tailwire, SSE over HTTP/2", "ws, a broadcast, WebSocket", "Tailwire, NDJSON"]:
+            results.add("fanout", row, sparse_cpu_us=4.0)
+        text = document.text(run(), results, [], set())
+        self.assertIn("| Tailwire, SSE | 4.00 | 2.00 |", text)
+        self.assertIn("| Tailwire, SSE over HTTP/2 | 4.00 | 4.00 |", text)
+        self.assertIn("| ws, a broadcast, WebSocket | 4.00 | 4.00 |", text)
+        # The one that it has could not be measured: another is not put in its place.
+        self.assertIn("| Tailwire, NDJSON | 4.00 | – |", text)
 
     def test_what_was_not_measured_has_no_section(self):
         text = document.text(run(), quiet(), [], set())
@@ -42,6 +64,7 @@ class Document(unittest.TestCase):
 
     def test_noise_is_told(self):
         wild = quiet()
+        wild.round = 3
         wild.add("fanout", document.LIMIT, sparse_cpu_us=3.0)
         for noisy, results in [
             (run(neighbours=0.5), quiet()), (run(everything=False), quiet()), (run(), wild), (run(), Results()),
@@ -50,7 +73,7 @@ class Document(unittest.TestCase):
 
     def test_samples_that_lie_apart_are_marked(self):
         results = quiet()
-        for figure in [1, 2, 3]:
+        for results.round, figure in enumerate([1, 2, 3]):
             results.add("replay", "Nchan, SSE", cpu_us=figure)
         self.assertIn("| Nchan, SSE | ≈ 2.00 |", document.text(run(), results, [], set()))
 
