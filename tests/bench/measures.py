@@ -99,7 +99,10 @@ def fanout(bench: Bench, peer: Peer, way: Way) -> None:
             "--connections", str(connections), "--in-flight", str(in_flight),
         ]
         flat = _fanout(bench, running, way, row, "flat out", arguments, scale.seconds)
-        bench.results.add("fanout", row, flat_cpu_us=flat["cpu_us"], flat_per_s=flat["per_s"])
+        bench.results.add(
+            "fanout", row, flat_cpu_us=flat["cpu_us"], flat_per_s=flat["per_s"],
+            flat_p50_ms=flat["delivery_us"]["p50"] / 1e3, flat_p99_ms=flat["delivery_us"]["p99"] / 1e3,
+        )
 
 
 def idle(bench: Bench, peer: Peer, way: Way, row: str) -> None:

@@ -53,6 +53,14 @@ class Document(unittest.TestCase):
         # The one that it has could not be measured: another is not put in its place.
         self.assertIn("| Tailwire, NDJSON | 4.00 | – |", text)
 
+    def test_flat_out_has_its_latency_and_says_what_makes_it_cheap(self):
+        results = quiet()
+        results.add("fanout", "Tailwire, WebSocket", flat_cpu_us=0.3, flat_p50_ms=40.0, flat_p99_ms=90.0)
+        text = document.text(run(), results, [], set())
+        self.assertIn("| flat out, µs CPU | flat out p50, ms | flat out p99, ms |", text)
+        self.assertIn("| 0.300 | 40.0 | 90.0 |", text)
+        self.assertIn("\n\nSparse, each message is a write of its own", text)
+
     def test_what_was_not_measured_has_no_section(self):
         text = document.text(run(), quiet(), [], set())
         self.assertNotIn("Replay", text)
