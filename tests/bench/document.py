@@ -4,8 +4,10 @@ import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
+import goals
 import plot
 from measures import REPLAY_CLIENTS, SPARSE_RATE, Scale
 from peers import Peer
@@ -76,6 +78,7 @@ def text(run: Run, results: Results, present: list[Peer], drawn: set[str]) -> st
     parts = [
         "# Benchmarks\n\n<!-- Written by tests/bench/run: change that, not this. -->",
         _opening(run, results),
+        _goals(results),
         _section(
             results, drawn, "fanout", "Fan-out",
             f"{scale.subscribers:,} subscribers of one topic, 128-byte messages. *Sparse* is {SPARSE_RATE} messages a "
@@ -229,6 +232,17 @@ def _wrapped(text: str) -> str:
     return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False)
 
 
+def _goals(results: Results) -> str:
+    rows = goals.table(results, partial(_cell, results))
+    if not rows:
+        return ""
+    about = (
+        "What Tailwire is to reach, and what this run says of it. A figure is the median of its rounds, as in the sections "
+        f"below; what is compared was measured in the same round. {goals.NOT_MEASURED}"
+    )
+    return "\n".join(["## Goals", "", _wrapped(about), "", *rows])
+
+
 def _section(
     results: Results, drawn: set[str], table: str, title: str, about: str, columns: list[Column], first: str = ""
 ) -> str:
@@ -242,7 +256,7 @@ def _section(
     if measured:
         lines += [f"| {first} | {' | '.join(column.title for column in used)} |", f"| --- |{' ---: |' * len(used)}"]
         lines += [
-            f"| {_row(row)} | {' | '.join(_cell(results, table, row, column) for column in used)} |" for row in measured
+            f"| {_row(row)} | {' | '.join(_cell(results, table, row, column.key, column.show) for column in used)} |" for row in measured
         ]
     notes = [f"- {_row(row)}: {note}." for row in rows for note in results.notes.get((table, row), [])]
     lines += ["", *notes] if notes else []
@@ -253,24 +267,25 @@ def _section(
 
 
 def _derive(results: Results) -> None:
-    """What follows from other figures: how many times the limit's a way's CPU time is."""
+    """What follows from other figures: how many times the limit's a way's CPU time is, and what goals ask for."""
     for row in results.rows("fanout"):
         framing = row.rsplit(", ", 1)[-1]
         limit = f"limit program, {framing}" if framing in LIMIT_FRAMINGS else LIMIT
         results.divide("fanout", row, "sparse_cpu_us", limit, "sparse_cpu_us", "times_limit")
+    goals.derive(results)
 
 
 def _row(row: str) -> str:
     return f"{int(row):,}" if row.isdigit() else row
 
 
-def _cell(results: Results, table: str, row: str, column: Column) -> str:
-    figure = results.median(table, row, column.key)
+def _cell(results: Results, table: str, row: str, key: str, show: Callable[[float], str]) -> str:
+    figure = results.median(table, row, key)
     if figure is None:
         return "–"
-    spread = results.spread(table, row, column.key)
+    spread = results.spread(table, row, key)
     mark = "≈ " if spread is not None and spread > SPREAD_MAX else ""
-    return mark + column.show(figure)
+    return mark + show(figure)
 
 
 def _beside_limit() -> list[Column]:

@@ -8,6 +8,7 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
+import goals
 import processes
 from peers import Peer, Publishing, Replaying, Way
 from processes import Failed, Load
@@ -218,7 +219,7 @@ def alone(bench: Bench, peer: Peer) -> None:
             for what in ["receipt", "delivery"] for name in ["p50", "p99", "p99.9"]
         })
     bare = sorted(_appends(bench.data))
-    bench.results.add("single", "the disk: an append of 128 bytes and `fdatasync`", **_percentiles(
+    bench.results.add("single", goals.DISK, **_percentiles(
         {"p50": bare[len(bare) // 2] * 1e6, "p99": bare[len(bare) * 99 // 100] * 1e6}))
     for row, more, durability in [
         *[(f"Tailwire, POST, one at a time, `{durability}`", [], durability) for durability in DURABILITIES],

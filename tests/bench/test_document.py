@@ -3,11 +3,16 @@
 import unittest
 import xml.dom.minidom
 from datetime import datetime, timezone
+from pathlib import Path
+from unittest import mock
 
 import document
+import goals
+import measures
+import peers
 import plot
 from document import Run
-from measures import FULL
+from measures import FULL, Bench
 from results import Results
 
 
@@ -100,6 +105,87 @@ class Document(unittest.TestCase):
         self.assertEqual(set(document._plots(results)), {"fanout-sparse", "fanout-flat"})
         results.add("subscribers", "100", tailwire_cpu_us=4.0)
         self.assertIn("subscribers-growth", document._plots(results))
+
+
+class Figures(float):
+    """What any measurement says of itself: 1 everywhere, and no faults."""
+
+    def __getitem__(self, _key: str) -> "Figures":
+        return Figures(1)
+
+    def get(self, _key: str, otherwise: int = 0) -> int:
+        return otherwise
+
+
+class Goals(unittest.TestCase):
+    def said(self, results: Results, goal: str) -> str:
+        lines = document.text(run(), results, [], set()).splitlines()
+        return next(line for line in lines if line.startswith(f"| {goal} |")).removeprefix(f"| {goal} | ")
+
+    def test_a_goal_is_met_up_to_its_bound(self):
+        for figure, said in [(2999, "met"), (3000, "met"), (3001, "not met")]:
+            results = Results()
+            results.add("idle", "Tailwire, WebSocket", memory_bytes=figure)
+            line = self.said(results, "an idle connection, WebSocket: memory")
+            self.assertEqual(line, f"at most 3,000 bytes | {plot.number(figure)} | {said} |")
+
+    def test_a_rate_is_met_from_its_bound_on(self):
+        for figure, said in [(39_900, "not met"), (40_000, "met"), (50_000, "met")]:
+            results = Results()
+            results.add("publish", "Tailwire, POST", **{"256_per_s": figure})
+            line = self.said(results, "a publish by POST, 256 connections: rate")
+            self.assertEqual(line, f"at least 40,000/s | {figure:,} | {said} |")
+
+    def test_what_was_not_measured_is_neither_met_nor_missed(self):
+        line = self.said(quiet(), "a sparse delivery, SSE: CPU")
+        self.assertEqual(line, "at most 1.2 × the limit | – | not measured |")
+        line = self.said(quiet(), "a sparse delivery, WebSocket: CPU")
+        self.assertEqual(line, "at most 1.2 × the limit | 2.00 | not met |")
+
+    def test_a_run_without_any_has_no_section(self):
+        self.assertNotIn("Goals", document.text(run(), Results(), [], set()))
+
+    def test_ratios_are_of_one_round(self):
+        results = Results()
+        row = "Tailwire, POST, one at a time, `sync`"
+        # Of the medians it is 1, of the rounds 2.
+        for results.round, (own, disk, after) in enumerate([(2.0, 1.0, 1.0), (6.0, 2.0, 1.05), (4.0, 4.0, 9.0)]):
+            results.add("single", goals.DISK, p50_ms=disk)
+            results.add("single", row, p50_ms=own)
+            results.add("topics", "1000000", before_cpu_us=1.0, after_cpu_us=after)
+        self.assertIn("| ≈ 2.00 | not met |", self.said(results, "one publish at a time, POST: p50"))
+        self.assertIn("| ≈ 1.05 | met |", self.said(results, "1,000,000 topics: CPU of a publish"))
+
+    def test_faults_stand_beside_a_goal_that_was_met_with_them(self):
+        results = Results()
+        results.add("fanout", document.LIMIT, sparse_cpu_us=1)
+        results.add("fanout", "Tailwire, WebSocket", flat_cpu_us=0.5, sparse_cpu_us=1)
+        results.note("fanout", "Tailwire, WebSocket", "flat out: 5 lost")
+        self.assertIn("met, with faults: see below |", self.said(results, "a delivery flat out, WebSocket: CPU"))
+        self.assertIn("| met |", self.said(results, "a sparse delivery, WebSocket: CPU"))
+
+    def test_a_full_run_measures_each(self):
+        results = Results()
+        bench = Bench(Path(), Path(), FULL, results)
+        running = mock.MagicMock()
+        running.__enter__().server.configure_mock(**{
+            f"{what}.return_value": 1 for what in ["cpu_ns", "resident_bytes", "rested_bytes"]})
+        load = mock.MagicMock()
+        load.__enter__().run.return_value = Figures(1)
+        with mock.patch.multiple(
+            measures, Load=mock.Mock(return_value=load), SETTLE_S=0, _appends=lambda _: [1.0] * 3,
+            _bench=lambda *_: Figures(1), _fanout=lambda *_: Figures(1),
+        ), mock.patch.object(peers.Peer, "start", return_value=running):
+            for peer in [peer for peer in peers.all_peers(Path()) if peer.name in {"limit", "tailwire"}]:
+                for way in peer.ways:
+                    measures.fanout(bench, peer, way)
+                for way in peer.publishing:
+                    measures.publish(bench, peer, way)
+            measures.topics(bench, peer)
+            measures.alone(bench, peer)
+        text = document.text(run(), results, [], set())
+        self.assertNotIn("not measured |", text)
+        self.assertIn("| flat out p50, ms | flat out p99, ms |", text)
 
 
 class Plot(unittest.TestCase):
