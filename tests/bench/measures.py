@@ -113,7 +113,7 @@ def idle(bench: Bench, peer: Peer, way: Way, row: str) -> None:
         # The first connection makes the server ready to serve; what that takes is not every connection's.
         with Load(bench.load, _arguments(running, "fanout", way.protocol, ["--subscribers", "1"])):
             pass
-        memory, cpu = running.server.resident_bytes(), running.server.cpu_ns()
+        memory, cpu = running.server.rested_bytes(), running.server.cpu_ns()
         with Load(bench.load, _arguments(running, "fanout", way.protocol, ["--subscribers", str(count)])):
             cpu = running.server.cpu_ns() - cpu
             time.sleep(SETTLE_S)
