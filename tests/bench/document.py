@@ -4,8 +4,10 @@ import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
+import goals
 import plot
 from measures import REPLAY_CLIENTS, SPARSE_RATE, Scale
 from peers import Peer
@@ -19,6 +21,18 @@ NOISE_MAX = 0.10
 # Cores that others kept busy meanwhile, on average.
 NEIGHBOURS_MAX = 0.1
 LIMIT = "limit program, WebSocket"
+# The framings that the limit program knows; every other way is compared with its WebSocket.
+LIMIT_FRAMINGS = {"WebSocket", "SSE", "NDJSON"}
+
+FLAT_OUT = (
+    "Sparse, each message is a write of its own to each connection, and the limit program's figure is a lower bound. "
+    "Flat out it is none: what counts there is how many messages go into one write. The limit program takes the requests "
+    "that are readable at once, writes their messages to all subscribers together (`--coalesce`), and only then answers: "
+    "so one write to a subscriber that keeps up carries at most the 16 messages under way. Tailwire answers without "
+    "waiting for its subscribers, and gathers what is pending for a connection into one write, up to 64 KB; so do some of "
+    "the others in their ways. That is cheaper per message, and the messages come later: see the latencies. A figure below "
+    "the limit's says that more was gathered, not that a write costs less; what a write costs is the sparse figure."
+)
 
 
 @dataclass
@@ -60,19 +74,24 @@ def write(out: Path, run: Run, results: Results, present: list[Peer]) -> Path:
 
 def text(run: Run, results: Results, present: list[Peer], drawn: set[str]) -> str:
     scale = run.scale
+    _derive(results)
     parts = [
         "# Benchmarks\n\n<!-- Written by tests/bench/run: change that, not this. -->",
         _opening(run, results),
+        _goals(results),
         _section(
             results, drawn, "fanout", "Fan-out",
             f"{scale.subscribers:,} subscribers of one topic, 128-byte messages. *Sparse* is {SPARSE_RATE} messages a "
             "second; *flat out* is as many as the server acknowledges with 16 under way, on a connection each, or on one "
             "where the protocol pipelines. CPU is the server's, per delivery. Latency is from before the publish is sent "
-            "until a subscriber has read the payload, in the sparse run, over all of them.",
+            "until a subscriber has read the payload, over all of them. *× limit* compares the sparse "
+            "CPU with that of the limit program in the same framing (WebSocket, SSE or NDJSON) and the same round; all other "
+            "ways (HTTP/2, long-poll, MQTT, NATS, RESP) are compared with the limit program's WebSocket.\n\n" + FLAT_OUT,
             [
                 Column("sparse, µs CPU", "sparse_cpu_us"), Column("× limit", "times_limit"),
-                Column("p50, ms", "delivery_p50_ms"), Column("p99, ms", "delivery_p99_ms"),
-                Column("flat out, µs CPU", "flat_cpu_us"), Column("deliveries/s", "flat_per_s"),
+                Column("sparse p50, ms", "delivery_p50_ms"), Column("sparse p99, ms", "delivery_p99_ms"),
+                Column("flat out, µs CPU", "flat_cpu_us"), Column("flat out, deliveries/s", "flat_per_s"),
+                Column("flat out p50, ms", "flat_p50_ms"), Column("flat out p99, ms", "flat_p99_ms"),
             ],
         ),
         _section(
@@ -213,21 +232,31 @@ def _wrapped(text: str) -> str:
     return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False)
 
 
+def _goals(results: Results) -> str:
+    rows = goals.table(results, partial(_cell, results))
+    if not rows:
+        return ""
+    about = (
+        "What Tailwire is to reach, and what this run says of it. A figure is the median of its rounds, as in the sections "
+        f"below; what is compared was measured in the same round. {goals.NOT_MEASURED}"
+    )
+    return "\n".join(["## Goals", "", _wrapped(about), "", *rows])
+
+
 def _section(
     results: Results, drawn: set[str], table: str, title: str, about: str, columns: list[Column], first: str = ""
 ) -> str:
     """A section with the columns that have a figure; nothing if there is no figure and nothing to say."""
-    _derive(results)
     rows = results.rows(table)
     if not rows:
         return ""
     used = [column for column in columns if any((table, row, column.key) in results.samples for row in rows)]
-    lines = [f"## {title}", "", _wrapped(about), ""]
+    lines = [f"## {title}", "", *[line for part in about.split("\n\n") for line in (_wrapped(part), "")]]
     measured = [row for row in rows if any((table, row, column.key) in results.samples for column in used)]
     if measured:
         lines += [f"| {first} | {' | '.join(column.title for column in used)} |", f"| --- |{' ---: |' * len(used)}"]
         lines += [
-            f"| {_row(row)} | {' | '.join(_cell(results, table, row, column) for column in used)} |" for row in measured
+            f"| {_row(row)} | {' | '.join(_cell(results, table, row, column.key, column.show) for column in used)} |" for row in measured
         ]
     notes = [f"- {_row(row)}: {note}." for row in rows for note in results.notes.get((table, row), [])]
     lines += ["", *notes] if notes else []
@@ -238,25 +267,25 @@ def _section(
 
 
 def _derive(results: Results) -> None:
-    """What follows from other figures: how many times the limit's a way's CPU time is."""
-    limit = results.median("fanout", LIMIT, "sparse_cpu_us")
+    """What follows from other figures: how many times the limit's a way's CPU time is, and what goals ask for."""
     for row in results.rows("fanout"):
-        own = results.median("fanout", row, "sparse_cpu_us")
-        if limit and own:
-            results.samples[("fanout", row, "times_limit")] = [own / limit]
+        framing = row.rsplit(", ", 1)[-1]
+        limit = f"limit program, {framing}" if framing in LIMIT_FRAMINGS else LIMIT
+        results.divide("fanout", row, "sparse_cpu_us", limit, "sparse_cpu_us", "times_limit")
+    goals.derive(results)
 
 
 def _row(row: str) -> str:
     return f"{int(row):,}" if row.isdigit() else row
 
 
-def _cell(results: Results, table: str, row: str, column: Column) -> str:
-    figure = results.median(table, row, column.key)
+def _cell(results: Results, table: str, row: str, key: str, show: Callable[[float], str]) -> str:
+    figure = results.median(table, row, key)
     if figure is None:
         return "–"
-    spread = results.spread(table, row, column.key)
+    spread = results.spread(table, row, key)
     mark = "≈ " if spread is not None and spread > SPREAD_MAX else ""
-    return mark + column.show(figure)
+    return mark + show(figure)
 
 
 def _beside_limit() -> list[Column]:

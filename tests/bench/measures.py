@@ -8,6 +8,7 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
+import goals
 import processes
 from peers import Peer, Publishing, Replaying, Way
 from processes import Failed, Load
@@ -99,7 +100,10 @@ def fanout(bench: Bench, peer: Peer, way: Way) -> None:
             "--connections", str(connections), "--in-flight", str(in_flight),
         ]
         flat = _fanout(bench, running, way, row, "flat out", arguments, scale.seconds)
-        bench.results.add("fanout", row, flat_cpu_us=flat["cpu_us"], flat_per_s=flat["per_s"])
+        bench.results.add(
+            "fanout", row, flat_cpu_us=flat["cpu_us"], flat_per_s=flat["per_s"],
+            flat_p50_ms=flat["delivery_us"]["p50"] / 1e3, flat_p99_ms=flat["delivery_us"]["p99"] / 1e3,
+        )
 
 
 def idle(bench: Bench, peer: Peer, way: Way, row: str) -> None:
@@ -109,7 +113,7 @@ def idle(bench: Bench, peer: Peer, way: Way, row: str) -> None:
         # The first connection makes the server ready to serve; what that takes is not every connection's.
         with Load(bench.load, _arguments(running, "fanout", way.protocol, ["--subscribers", "1"])):
             pass
-        memory, cpu = running.server.resident_bytes(), running.server.cpu_ns()
+        memory, cpu = running.server.rested_bytes(), running.server.cpu_ns()
         with Load(bench.load, _arguments(running, "fanout", way.protocol, ["--subscribers", str(count)])):
             cpu = running.server.cpu_ns() - cpu
             time.sleep(SETTLE_S)
@@ -215,7 +219,7 @@ def alone(bench: Bench, peer: Peer) -> None:
             for what in ["receipt", "delivery"] for name in ["p50", "p99", "p99.9"]
         })
     bare = sorted(_appends(bench.data))
-    bench.results.add("single", "the disk: an append of 128 bytes and `fdatasync`", **_percentiles(
+    bench.results.add("single", goals.DISK, **_percentiles(
         {"p50": bare[len(bare) // 2] * 1e6, "p99": bare[len(bare) * 99 // 100] * 1e6}))
     for row, more, durability in [
         *[(f"Tailwire, POST, one at a time, `{durability}`", [], durability) for durability in DURABILITIES],

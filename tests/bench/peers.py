@@ -109,7 +109,7 @@ def all_peers(binaries: Path) -> list[Peer]:
             durability="none: it stores nothing and checks nothing; it is the least that a server can do",
             command=lambda folder, port, _: [str(limit), "--listen", f"127.0.0.1:{port}", "--coalesce"],
             install=lambda: "of this revision",
-            ways=[Way("tailwire-ws", "WebSocket"), Way("tailwire-sse", "SSE")],
+            ways=[Way("tailwire-ws", "WebSocket"), Way("tailwire-sse", "SSE"), Way("tailwire-ndjson", "NDJSON")],
             publishing=[Publishing("tailwire-ws", "POST")],
         ),
         Peer(

@@ -15,6 +15,10 @@ import machine
 # Bounds for failure, none of them a wait.
 START_S_MAX = 20
 STOP_S_MAX = 10
+# A server whose memory is the same for so long rests. One that never does is measured all the same.
+STILL_S = 0.3
+STILL_S_MAX = 5
+GLANCE_S = 0.025
 READY_S_MAX = 90
 # What a run may take beyond the time that it was told to last.
 SLACK_S = 60
@@ -79,6 +83,17 @@ class Server:
             rollup = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
             total += sum(int(line.split()[1]) * 1024 for line in rollup if line.startswith("Rss:"))
         return total
+
+    def rested_bytes(self) -> int:
+        """Its memory once it stands still: a server that has just started may still grow to what it is at rest."""
+        end = time.monotonic() + STILL_S_MAX
+        memory, since = self.resident_bytes(), time.monotonic()
+        while (now := time.monotonic()) - since < STILL_S and now < end:
+            time.sleep(GLANCE_S)
+            seen = self.resident_bytes()
+            if seen != memory:
+                memory, since = seen, time.monotonic()
+        return memory
 
     def _family(self) -> list[int]:
         family = [self.pid]

@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Results:
-    # (table, row, column): one figure a round.
-    samples: dict[tuple[str, str, str], list[float]] = field(default_factory=dict)
+    # (table, row, column): by its round, the figure; none of a round in which it could not be measured.
+    samples: dict[tuple[str, str, str], dict[int, float]] = field(default_factory=dict)
+    # The round to which figures are added.
+    round: int = 0
     # What went wrong with a row: the document says it beside the figures.
     notes: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     # By a peer's title: its version, or why it isn't there.
@@ -17,7 +19,15 @@ class Results:
     def add(self, table: str, row: str, **figures: float | None) -> None:
         for column, figure in figures.items():
             if figure is not None:
-                self.samples.setdefault((table, row, column), []).append(figure)
+                self.samples.setdefault((table, row, column), {})[self.round] = figure
+
+    def divide(self, table: str, row: str, column: str, over_row: str, over_column: str, into: str) -> None:
+        """Adds the ratio of two figures of a table, of each round that has both: what slows a round down slows both."""
+        over = self.samples.get((table, over_row, over_column), {})
+        figures = self.samples.get((table, row, column), {})
+        ratios = {at: figure / over[at] for at, figure in figures.items() if over.get(at)}
+        if ratios:
+            self.samples[(table, row, into)] = ratios
 
     def note(self, table: str, row: str, what: str) -> None:
         notes = self.notes.setdefault((table, row), [])
@@ -26,11 +36,11 @@ class Results:
 
     def median(self, table: str, row: str, column: str) -> float | None:
         samples = self.samples.get((table, row, column))
-        return statistics.median(samples) if samples else None
+        return statistics.median(samples.values()) if samples else None
 
     def spread(self, table: str, row: str, column: str) -> float | None:
         """The distance from the least to the greatest sample, as a part of the median; none of fewer than two."""
-        samples = self.samples.get((table, row, column), [])
+        samples = list(self.samples.get((table, row, column), {}).values())
         middle = statistics.median(samples) if samples else 0
         return (max(samples) - min(samples)) / middle if len(samples) > 1 and middle > 0 else None
 

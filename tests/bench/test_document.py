@@ -3,11 +3,16 @@
 import unittest
 import xml.dom.minidom
 from datetime import datetime, timezone
+from pathlib import Path
+from unittest import mock
 
 import document
+import goals
+import measures
+import peers
 import plot
 from document import Run
-from measures import FULL
+from measures import FULL, Bench
 from results import Results
 
 
@@ -21,7 +26,7 @@ def run(**changes) -> Run:
 
 def quiet() -> Results:
     results = Results()
-    for figure in [1.0, 1.02, 1.05]:
+    for results.round, figure in enumerate([1.0, 1.02, 1.05]):
         results.add("fanout", document.LIMIT, sparse_cpu_us=figure, flat_cpu_us=figure)
         results.add("fanout", "Tailwire, WebSocket", sparse_cpu_us=2 * figure)
     return results
@@ -30,6 +35,36 @@ def quiet() -> Results:
 class Document(unittest.TestCase):
     def test_a_figure_is_the_median_of_its_rounds(self):
         self.assertIn("| Tailwire, WebSocket | 2.04 | 2.00 | – |", document.text(run(), quiet(), [], set()))
+
+    def test_a_ratio_is_the_median_of_those_of_the_rounds(self):
+        results = Results()
+        # The medians' own ratio is 1; and the second round has no limit.
+        for results.round, (own, limit) in enumerate([(2.0, 1.0), (9.0, None), (6.0, 2.0), (4.0, 4.0)]):
+            results.add("fanout", document.LIMIT, sparse_cpu_us=limit)
+            results.add("fanout", "Tailwire, WebSocket", sparse_cpu_us=own)
+        self.assertIn("| Tailwire, WebSocket | ≈ 5.00 | ≈ 2.00 |", document.text(run(), results, [], set()))
+        self.assertEqual(results.samples[("fanout", "Tailwire, WebSocket", "times_limit")], {0: 2, 2: 3, 3: 1})
+
+    def test_a_way_is_compared_with_the_limit_of_its_framing(self):
+        results = Results()
+        for framing, figure in [("WebSocket", 1.0), ("SSE", 2.0)]:
+            results.add("fanout", f"limit program, {framing}", sparse_cpu_us=figure)
+        for row in ["Tailwire, SSE", "Tailwire, SSE over HTTP/2", "ws, a broadcast, WebSocket", "Tailwire, NDJSON"]:
+            results.add("fanout", row, sparse_cpu_us=4.0)
+        text = document.text(run(), results, [], set())
+        self.assertIn("| Tailwire, SSE | 4.00 | 2.00 |", text)
+        self.assertIn("| Tailwire, SSE over HTTP/2 | 4.00 | 4.00 |", text)
+        self.assertIn("| ws, a broadcast, WebSocket | 4.00 | 4.00 |", text)
+        # The one that it has could not be measured: another is not put in its place.
+        self.assertIn("| Tailwire, NDJSON | 4.00 | – |", text)
+
+    def test_flat_out_has_its_latency_and_says_what_makes_it_cheap(self):
+        results = quiet()
+        results.add("fanout", "Tailwire, WebSocket", flat_cpu_us=0.3, flat_p50_ms=40.0, flat_p99_ms=90.0)
+        text = document.text(run(), results, [], set())
+        self.assertIn("| flat out, µs CPU | flat out p50, ms | flat out p99, ms |", text)
+        self.assertIn("| 0.300 | 40.0 | 90.0 |", text)
+        self.assertIn("\n\nSparse, each message is a write of its own", text)
 
     def test_what_was_not_measured_has_no_section(self):
         text = document.text(run(), quiet(), [], set())
@@ -42,6 +77,7 @@ class Document(unittest.TestCase):
 
     def test_noise_is_told(self):
         wild = quiet()
+        wild.round = 3
         wild.add("fanout", document.LIMIT, sparse_cpu_us=3.0)
         for noisy, results in [
             (run(neighbours=0.5), quiet()), (run(everything=False), quiet()), (run(), wild), (run(), Results()),
@@ -50,7 +86,7 @@ class Document(unittest.TestCase):
 
     def test_samples_that_lie_apart_are_marked(self):
         results = quiet()
-        for figure in [1, 2, 3]:
+        for results.round, figure in enumerate([1, 2, 3]):
             results.add("replay", "Nchan, SSE", cpu_us=figure)
         self.assertIn("| Nchan, SSE | ≈ 2.00 |", document.text(run(), results, [], set()))
 
@@ -69,6 +105,87 @@ class Document(unittest.TestCase):
         self.assertEqual(set(document._plots(results)), {"fanout-sparse", "fanout-flat"})
         results.add("subscribers", "100", tailwire_cpu_us=4.0)
         self.assertIn("subscribers-growth", document._plots(results))
+
+
+class Figures(float):
+    """What any measurement says of itself: 1 everywhere, and no faults."""
+
+    def __getitem__(self, _key: str) -> "Figures":
+        return Figures(1)
+
+    def get(self, _key: str, otherwise: int = 0) -> int:
+        return otherwise
+
+
+class Goals(unittest.TestCase):
+    def said(self, results: Results, goal: str) -> str:
+        lines = document.text(run(), results, [], set()).splitlines()
+        return next(line for line in lines if line.startswith(f"| {goal} |")).removeprefix(f"| {goal} | ")
+
+    def test_a_goal_is_met_up_to_its_bound(self):
+        for figure, said in [(2999, "met"), (3000, "met"), (3001, "not met")]:
+            results = Results()
+            results.add("idle", "Tailwire, WebSocket", memory_bytes=figure)
+            line = self.said(results, "an idle connection, WebSocket: memory")
+            self.assertEqual(line, f"at most 3,000 bytes | {plot.number(figure)} | {said} |")
+
+    def test_a_rate_is_met_from_its_bound_on(self):
+        for figure, said in [(39_900, "not met"), (40_000, "met"), (50_000, "met")]:
+            results = Results()
+            results.add("publish", "Tailwire, POST", **{"256_per_s": figure})
+            line = self.said(results, "a publish by POST, 256 connections: rate")
+            self.assertEqual(line, f"at least 40,000/s | {figure:,} | {said} |")
+
+    def test_what_was_not_measured_is_neither_met_nor_missed(self):
+        line = self.said(quiet(), "a sparse delivery, SSE: CPU")
+        self.assertEqual(line, "at most 1.2 × the limit | – | not measured |")
+        line = self.said(quiet(), "a sparse delivery, WebSocket: CPU")
+        self.assertEqual(line, "at most 1.2 × the limit | 2.00 | not met |")
+
+    def test_a_run_without_any_has_no_section(self):
+        self.assertNotIn("Goals", document.text(run(), Results(), [], set()))
+
+    def test_ratios_are_of_one_round(self):
+        results = Results()
+        row = "Tailwire, POST, one at a time, `sync`"
+        # Of the medians it is 1, of the rounds 2.
+        for results.round, (own, disk, after) in enumerate([(2.0, 1.0, 1.0), (6.0, 2.0, 1.05), (4.0, 4.0, 9.0)]):
+            results.add("single", goals.DISK, p50_ms=disk)
+            results.add("single", row, p50_ms=own)
+            results.add("topics", "1000000", before_cpu_us=1.0, after_cpu_us=after)
+        self.assertIn("| ≈ 2.00 | not met |", self.said(results, "one publish at a time, POST: p50"))
+        self.assertIn("| ≈ 1.05 | met |", self.said(results, "1,000,000 topics: CPU of a publish"))
+
+    def test_faults_stand_beside_a_goal_that_was_met_with_them(self):
+        results = Results()
+        results.add("fanout", document.LIMIT, sparse_cpu_us=1)
+        results.add("fanout", "Tailwire, WebSocket", flat_cpu_us=0.5, sparse_cpu_us=1)
+        results.note("fanout", "Tailwire, WebSocket", "flat out: 5 lost")
+        self.assertIn("met, with faults: see below |", self.said(results, "a delivery flat out, WebSocket: CPU"))
+        self.assertIn("| met |", self.said(results, "a sparse delivery, WebSocket: CPU"))
+
+    def test_a_full_run_measures_each(self):
+        results = Results()
+        bench = Bench(Path(), Path(), FULL, results)
+        running = mock.MagicMock()
+        running.__enter__().server.configure_mock(**{
+            f"{what}.return_value": 1 for what in ["cpu_ns", "resident_bytes", "rested_bytes"]})
+        load = mock.MagicMock()
+        load.__enter__().run.return_value = Figures(1)
+        with mock.patch.multiple(
+            measures, Load=mock.Mock(return_value=load), SETTLE_S=0, _appends=lambda _: [1.0] * 3,
+            _bench=lambda *_: Figures(1), _fanout=lambda *_: Figures(1),
+        ), mock.patch.object(peers.Peer, "start", return_value=running):
+            for peer in [peer for peer in peers.all_peers(Path()) if peer.name in {"limit", "tailwire"}]:
+                for way in peer.ways:
+                    measures.fanout(bench, peer, way)
+                for way in peer.publishing:
+                    measures.publish(bench, peer, way)
+            measures.topics(bench, peer)
+            measures.alone(bench, peer)
+        text = document.text(run(), results, [], set())
+        self.assertNotIn("not measured |", text)
+        self.assertIn("| flat out p50, ms | flat out p99, ms |", text)
 
 
 class Plot(unittest.TestCase):

@@ -1,0 +1,96 @@
+"""What Tailwire is to reach, and whether a run shows that it does."""
+
+from dataclasses import dataclass
+
+from plot import number
+from results import Results
+
+DISK = "the disk: an append of 128 bytes and `fdatasync`"
+MILLION = 1_000_000
+NOT_MEASURED = (
+    "What no run measures: 15,000 connections at once, memory after traffic, 10,000 pattern subscribers over 100,000 topics, "
+    "and replay beside live delivery."
+)
+
+
+@dataclass(frozen=True)
+class Goal:
+    what: str
+    # Where its figure is.
+    table: str
+    row: str
+    key: str
+    bound: float
+    unit: str = ""
+    # The bound is the least that it may be, instead of the most.
+    least: bool = False
+    # What notes of its measurement begin with, where a row has several measurements.
+    during: str = ""
+
+    def asked(self) -> str:
+        return f"{'at least' if self.least else 'at most'} {self.bound:,g}{self.unit}"
+
+    def met(self, figure: float) -> bool:
+        return figure >= self.bound if self.least else figure <= self.bound
+
+    def notes(self, results: Results) -> list[str]:
+        """What went wrong as it was measured."""
+        notes = results.notes.get((self.table, self.row), [])
+        return [note for note in notes if note.startswith((self.during, "could not be measured"))]
+
+
+def goals() -> list[Goal]:
+    bare = ["WebSocket", "SSE", "NDJSON"]
+    sparse = {**dict.fromkeys(bare, 1.2), "SSE over HTTP/2": 1.6, "long-poll": 1.6}
+    flat = {**dict.fromkeys(bare, 1.0), "SSE over HTTP/2": 2.0}
+    memory = {"WebSocket": 3000, "SSE": 4000, "NDJSON": 4000}
+    found = [Goal(f"a sparse delivery, {way}: CPU", "fanout", f"Tailwire, {way}", "times_limit", bound,
+                  " × the limit", during="sparse") for way, bound in sparse.items()]
+    found += [Goal(f"a delivery flat out, {way}: CPU", "fanout", f"Tailwire, {way}", "flat_cpu_us", bound,
+                   " µs", during="flat out") for way, bound in flat.items()]
+    found += [Goal(f"an idle connection, {way}: memory", "idle", f"Tailwire, {way}", "memory_bytes", bound, " bytes")
+              for way, bound in memory.items()]
+    found += [Goal(f"opening a connection, {way}: CPU", "idle", f"Tailwire, {way}", "open_cpu_us", 60, " µs")
+              for way in [*bare, "SSE over HTTP/2"]]
+    for what, row, name, cpu, rate in [
+        ("a publish by POST, 256 connections", "Tailwire, POST", "256", 25, 40_000),
+        ("a publish by WebSocket, pipelined", "Tailwire, WebSocket", "pipelined", 8, 100_000),
+    ]:
+        found += [
+            Goal(f"{what}: CPU", "publish", row, f"{name}_cpu_us", cpu, " µs", during=f"{name}:"),
+            Goal(f"{what}: rate", "publish", row, f"{name}_per_s", rate, "/s", least=True, during=f"{name}:"),
+        ]
+    found += [Goal(f"one publish at a time, {way}: p50", "single", f"Tailwire, {way}, one at a time, `sync`",
+                   "times_disk", 1.3, " × the disk's append and sync") for way in ["POST", "WebSocket"]]
+    found += [Goal(f"replay of 1,000,000 messages, {way}: CPU a message", "stored", f"{MILLION:,} messages, {way}",
+                   "cpu_us", 1, " µs") for way in ["ndjson", "ws", "page"]]
+    return [
+        *found,
+        Goal("2,000 messages/s over 100 topics, `sync`: CPU a delivery", "many",
+             "2,000 messages/s over 100 topics with 10 subscribers each, `sync`", "cpu_us", 12, " µs"),
+        Goal("1,000,000 topics: memory a topic", "topics", str(MILLION), "bytes_per_topic", 300, " bytes"),
+        Goal("1,000,000 topics: CPU of a publish", "topics", str(MILLION), "after_times_before", 1.1, " × before them"),
+    ]
+
+
+def derive(results: Results) -> None:
+    """The ratios that goals are about, of one round each."""
+    for row in results.rows("single"):
+        results.divide("single", row, "p50_ms", DISK, "p50_ms", "times_disk")
+    for row in results.rows("topics"):
+        results.divide("topics", row, "after_cpu_us", row, "before_cpu_us", "after_times_before")
+
+
+def table(results: Results, cell) -> list[str]:
+    """Lines of a table; none if the run has a figure for no goal. `cell` shows a figure as all tables do."""
+    lines, measured = ["| goal | | measured | |", "| --- | --- | ---: | --- |"], False
+    for goal in goals():
+        figure = results.median(goal.table, goal.row, goal.key)
+        shown, said = "–", "not measured"
+        if figure is not None:
+            measured = True
+            shown, said = cell(goal.table, goal.row, goal.key, number), "met" if goal.met(figure) else "not met"
+            if goal.notes(results):
+                said += ", with faults: see below"
+        lines.append(f"| {goal.what} | {goal.asked()} | {shown} | {said} |")
+    return lines if measured else []
