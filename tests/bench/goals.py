@@ -87,7 +87,8 @@ def table(results: Results, cell) -> list[str]:
     for goal in goals():
         figure = results.median(goal.table, goal.row, goal.key)
         shown, said = "–", "not measured"
-        if figure is not None:
+        # Memory that did not grow is finer than what can be told: that meets nothing.
+        if figure is not None and figure > 0:
             measured = True
             shown, said = cell(goal.table, goal.row, goal.key, number), "met" if goal.met(figure) else "not met"
             if goal.notes(results):

@@ -1,5 +1,6 @@
 """The document says what was measured, and nothing else."""
 
+import itertools
 import unittest
 import xml.dom.minidom
 from datetime import datetime, timezone
@@ -142,6 +143,12 @@ class Goals(unittest.TestCase):
         line = self.said(quiet(), "a sparse delivery, WebSocket: CPU")
         self.assertEqual(line, "at most 1.2 × the limit | 2.00 | not met |")
 
+    def test_nothing_is_met_by_a_figure_of_nothing(self):
+        results = quiet()
+        results.add("idle", "Tailwire, NDJSON", memory_bytes=0)
+        line = self.said(results, "an idle connection, NDJSON: memory")
+        self.assertEqual(line, "at most 4,000 bytes | – | not measured |")
+
     def test_a_run_without_any_has_no_section(self):
         self.assertNotIn("Goals", document.text(run(), Results(), [], set()))
 
@@ -167,9 +174,11 @@ class Goals(unittest.TestCase):
     def test_a_full_run_measures_each(self):
         results = Results()
         bench = Bench(Path(), Path(), FULL, results)
+        # What is read later is more.
+        readings = itertools.count(1)
         running = mock.MagicMock()
         running.__enter__().server.configure_mock(**{
-            f"{what}.return_value": 1 for what in ["cpu_ns", "resident_bytes", "rested_bytes"]})
+            f"{what}.side_effect": readings for what in ["cpu_ns", "resident_bytes", "rested_bytes"]})
         load = mock.MagicMock()
         load.__enter__().run.return_value = Figures(1)
         with mock.patch.multiple(

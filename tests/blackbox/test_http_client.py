@@ -1,53 +1,24 @@
-"""Python's own HTTP client publishes and listens: nothing of Tailwire's is needed for that.
-
-The broker is the binary in $BROKER.
-"""
+"""Python's own HTTP client publishes and listens: nothing of Tailwire's is needed for that."""
 
 import http.client
 import json
-import os
 import re
-import shutil
-import subprocess
-import tempfile
-import threading
 import unittest
 
-BINARY = os.environ.get("BROKER") or os.path.join(os.path.dirname(__file__), "../../target/release/tailwire")
+from broker import PATIENCE_S, Broker
+
 CURSOR = re.compile(r"^[0-9a-v]{6}-[0-9a-v]{13}$")
-# How long an answer may take. A bound for failure, not a wait.
-PATIENCE_S = 30
 
 
 class HttpClient(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.data = tempfile.mkdtemp(prefix="tailwire-test-")
-        env = {name: value for name, value in os.environ.items() if not name.startswith("TAILWIRE_")}
-        command = [BINARY, "serve", "--listen", "127.0.0.1:0", "--data", cls.data, "--log-level", "warn"]
-        cls.stderr = tempfile.TemporaryFile()
-        cls.broker = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=cls.stderr, text=True)
-        for line in cls.broker.stdout:
-            found = re.search(r"address\s+http://127\.0\.0\.1:(\d+)", line)
-            if found:
-                cls.port = int(found[1])
-                break
-        else:
-            raise RuntimeError("the broker did not start")
-        # Whatever else it says is not to fill the pipe.
-        threading.Thread(target=cls.broker.stdout.read, daemon=True).start()
+        cls.broker = Broker()
+        cls.port = cls.broker.port
 
     @classmethod
     def tearDownClass(cls):
-        cls.broker.terminate()
-        code = cls.broker.wait(PATIENCE_S)
-        cls.broker.stdout.close()
-        cls.stderr.seek(0)
-        said = cls.stderr.read().decode()
-        cls.stderr.close()
-        shutil.rmtree(cls.data)
-        if code != 0 or "panicked" in said:
-            raise RuntimeError(f"the broker ended with {code}: {said}")
+        cls.broker.stop()
 
     def setUp(self):
         self.topic = "python/" + self._testMethodName

@@ -1,0 +1,43 @@
+"""A broker for a test: the binary in $BROKER, on a port and with a folder of its own."""
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import threading
+
+BINARY = os.environ.get("BROKER") or os.path.join(os.path.dirname(__file__), "../../target/release/tailwire")
+# How long an answer may take. A bound for failure, not a wait.
+PATIENCE_S = 30
+
+
+class Broker:
+    def __init__(self):
+        """Returns once it says where it listens."""
+        self._data = tempfile.mkdtemp(prefix="tailwire-test-")
+        env = {name: value for name, value in os.environ.items() if not name.startswith("TAILWIRE_")}
+        command = [BINARY, "serve", "--listen", "127.0.0.1:0", "--data", self._data, "--log-level", "warn"]
+        self._stderr = tempfile.TemporaryFile()
+        self._process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=self._stderr, text=True)
+        for line in self._process.stdout:
+            found = re.search(r"address\s+http://127\.0\.0\.1:(\d+)", line)
+            if found:
+                self.port = int(found[1])
+                break
+        else:
+            raise RuntimeError("the broker did not start")
+        # Whatever else it says is not to fill the pipe.
+        threading.Thread(target=self._process.stdout.read, daemon=True).start()
+
+    def stop(self):
+        """Ends it in good order, or fails."""
+        self._process.terminate()
+        code = self._process.wait(PATIENCE_S)
+        self._process.stdout.close()
+        self._stderr.seek(0)
+        said = self._stderr.read().decode()
+        self._stderr.close()
+        shutil.rmtree(self._data)
+        if code != 0 or "panicked" in said:
+            raise RuntimeError(f"the broker ended with {code}: {said}")
