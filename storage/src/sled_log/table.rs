@@ -75,7 +75,7 @@ pub(super) fn clear(store: &Store) -> sled::Result<()> {
     // The mark first: without it nothing else counts.
     store.meta.remove(META_INDEXED)?;
     store.topics.clear()?;
-    store.postings.0.clear()
+    store.postings.tree.clear()
 }
 
 /// Makes the next opening build the index again.

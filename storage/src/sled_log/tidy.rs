@@ -176,7 +176,7 @@ impl SledLog {
             && block.first <= position
         {
             block.postings = block.postings.retain(|posting| posting.position != position);
-            postings.put(topic, &block).map_err(failed)?;
+            postings.put_again(topic, &block).map_err(failed)?;
         }
         if head == position {
             let next = postings.next_sealed(topic, position, last).or_else(|error| match error {
