@@ -189,7 +189,7 @@ fn readers_find_the_index_whole_while_compaction_changes_it() {
     let topic = Topic::parse("a").unwrap();
     let options = Options { keep: Some(Keep::Compact), ..Options::default() };
     log.set_options(&Term::Topic(topic.clone()), options).unwrap();
-    let keys = |round| (0..200).map(move |n| (round * 7919 + n * 104_729) % 2000);
+    let keys = |round: usize| (0..200).map(move |n| (round * 7919 + n * 104_729) % 2000);
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
         for _ in 0..3 {
