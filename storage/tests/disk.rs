@@ -16,7 +16,7 @@ use common::{
 };
 use tailwire_core::log::{Appended, Group, Log};
 use tailwire_model::{
-    Durability, Epoch, Keep, Opening, Options, Position, Term, Timestamp, Trim, TrimReason,
+    Bound, Durability, Epoch, Keep, Opening, Options, Position, Term, Timestamp, Trim, TrimReason,
     limits::{IDEMPOTENCY_WINDOW_MS, MESSAGE_BYTES_MAX},
     message::Extras,
 };
@@ -480,7 +480,7 @@ fn assert_in_bounds(log: &SledLog, messages_max: u64) {
 #[test]
 fn under_load_retention_keeps_up() {
     let h = OnDisk::new();
-    let options = Options { max_messages: Some(400), ..Options::default() };
+    let options = Options { max_messages: Some(Bound(400)), ..Options::default() };
     h.log().set_options(&Term::parse("**").unwrap(), options).unwrap();
     let body = "x".repeat(900);
     let topics = ["a", "b", "c", "d"];

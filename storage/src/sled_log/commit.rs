@@ -183,7 +183,7 @@ impl SledLog {
         let mark = Mark { commits: writer.mark.commits + 1, ..writer.mark };
         let closed = guarded(|| {
             // The index is written without them: nobody would find them again.
-            while self.bury_superseded(0)? {}
+            while self.bury_superseded(0)?.is_some() {}
             self.write_behind_all(writer)?;
             self.store.write_clean(mark.newest, newest, mark.commits).map_err(store::failed)?;
             writer.mark = mark;

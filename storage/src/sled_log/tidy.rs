@@ -51,13 +51,13 @@ impl SledLog {
         }
         self.ballast.keep();
         let time = writer.batch.time(now);
-        let owed = std::mem::take(&mut writer.owed);
+        let mut owed = std::mem::take(&mut writer.owed);
         // Each by itself: where one page is damaged, what needs it waits, and nothing else.
         let steps = [
             guarded(|| self.retain(&mut writer, time, owed)),
             Ok(self.tidy_ring(time)),
             guarded(|| self.compact(&mut writer)),
-            guarded(|| self.bury_step(&mut writer, owed)),
+            guarded(|| self.bury_step(&mut writer, &mut owed)),
             guarded(|| self.expire_keys(time)),
             guarded(|| self.store.key_count.step(&self.store.keys)).map(|more| more.then_some(0)),
             guarded(|| self.write_behind_step(&writer)).map(|more| more.then_some(0)),
@@ -132,16 +132,22 @@ impl SledLog {
         Ok(Some(0))
     }
 
-    /// Removes some of what is dead from the store.
-    fn bury_step(&self, writer: &mut Writer, owed: Owed) -> Result<Option<u64>, LogError> {
+    /// Removes some of what is dead from the store. What it writes again makes the engine's file grow as what is new does,
+    /// and is added to what is owed.
+    fn bury_step(&self, writer: &mut Writer, owed: &mut Owed) -> Result<Option<u64>, LogError> {
         let count = STEP_MESSAGES.max(owed.step_messages());
-        let mut left = count;
+        let (mut left, mut written) = (count, 0);
         while left > 0 {
             let Some(grave) = self.index.read().grave(left) else { break };
-            left = left.saturating_sub(self.bury_some(&grave)?.max(1));
+            let buried = self.bury_some(&grave)?;
+            left = left.saturating_sub(buried.messages.max(1));
+            written += buried.bytes;
         }
         let superseded = self.bury_superseded(owed.step_messages())?;
-        if left == count && !superseded {
+        written += superseded.unwrap_or_default();
+        writer.uncleaned += written;
+        owed.bytes += written;
+        if left == count && superseded.is_none() {
             return Ok(None);
         }
         // So that a DELETE is carried out on the disk even when no commit follows it.
@@ -151,19 +157,24 @@ impl SledLog {
 
     /// Removes some of the messages that lost their place to newer ones: in the order of their positions, over and over,
     /// so that the more there are the more of them stand in one chunk. Takes `owed` of them, if that is more than a step
-    /// takes anyway. Answers whether there were any.
-    pub(super) fn bury_superseded(&self, owed: usize) -> Result<bool, LogError> {
+    /// takes anyway. Answers how many bytes it wrote for that, if there were any.
+    pub(super) fn bury_superseded(&self, owed: usize) -> Result<Option<u64>, LogError> {
         let mut from = self.buried_upto.lock();
-        let step = {
+        let (mut step, upto) = {
             let index = self.index.read();
             let count = STEP_MESSAGES.max(owed).max(index.superseded_count() / STEPS_PER_ROUND);
-            index.superseded(*from, count)
+            let mut step = index.superseded(*from, count);
+            if step.len() < count {
+                // At the end there are always some that just came: the next round begins with this step.
+                let first = index.superseded(Position::ZERO, count - step.len());
+                step.extend(first.into_iter().take_while(|(position, _)| position <= &*from));
+            }
+            let upto = step.last().map(|&(last, _)| last);
+            (step, upto)
         };
-        let Some(&(last, _)) = step.last() else {
-            let was_inside = std::mem::take(&mut *from) > Position::ZERO;
-            return Ok(was_inside);
-        };
-        self.bury(&step.iter().map(|(position, _)| *position).collect::<Vec<_>>())?;
+        let Some(upto) = upto else { return Ok(None) };
+        step.sort_unstable_by_key(|&(position, _)| position);
+        let written = self.bury(&step.iter().map(|(position, _)| *position).collect::<Vec<_>>())?;
         let mut by_topic = BTreeMap::<_, Vec<_>>::new();
         for (position, topic) in step {
             by_topic.entry(topic).or_default().push(position);
@@ -173,8 +184,8 @@ impl SledLog {
             let mut index = self.index.write();
             positions.iter().for_each(|&position| index.unposted(topic, position));
         }
-        *from = last;
-        Ok(true)
+        *from = upto;
+        Ok(Some(written))
     }
 
     /// Takes messages out of their topic's sealed postings, as far as they are there; oldest first, and at least one. Those
@@ -207,9 +218,9 @@ impl SledLog {
     }
 
     /// Buries the oldest of a topic's dead: those of one sealed block, or else those that are known without. Answers how
-    /// many.
-    fn bury_some(&self, grave: &Grave) -> Result<usize, LogError> {
-        let mut count = 0;
+    /// many, and how many bytes it wrote for that.
+    fn bury_some(&self, grave: &Grave) -> Result<Owed, LogError> {
+        let mut paid = Owed::default();
         let upto = match grave.sealed {
             Some((buried, last)) => {
                 let block = self.store.postings.beyond(grave.topic, buried)?;
@@ -218,8 +229,7 @@ impl SledLog {
                         let positions = block.postings.iter().map(|posting| posting.position);
                         let dead = positions.take_while(|&position| position <= grave.upto);
                         let dead: Vec<_> = dead.collect();
-                        self.bury(&dead)?;
-                        count = dead.len();
+                        paid = Owed { messages: dead.len(), bytes: self.bury(&dead)? };
                         if block.last <= grave.upto {
                             self.store.postings.remove(grave.topic, &block).map_err(failed)?;
                         }
@@ -230,17 +240,17 @@ impl SledLog {
                 }
             }
             None => {
-                self.bury(&grave.recent)?;
-                count = grave.recent.len();
+                paid = Owed { messages: grave.recent.len(), bytes: self.bury(&grave.recent)? };
                 grave.recent.last().copied().unwrap_or(grave.upto)
             }
         };
         self.index.write().buried(grave.topic, upto);
-        Ok(count)
+        Ok(paid)
     }
 
-    fn bury(&self, dead: &[Position]) -> Result<(), LogError> {
-        let mut done = Position::ZERO;
+    /// Answers how many bytes it wrote.
+    fn bury(&self, dead: &[Position]) -> Result<u64, LogError> {
+        let (mut done, mut written) = (Position::ZERO, 0);
         for &position in dead {
             if position <= done {
                 continue;
@@ -249,14 +259,14 @@ impl SledLog {
             let Some(chunk) = self.store.chunk_at(position)? else {
                 continue;
             };
-            self.rewrite(&chunk)?;
+            written += self.rewrite(&chunk)?;
             done = chunk.last;
         }
-        Ok(())
+        Ok(written)
     }
 
-    /// Takes the dead out of a chunk, once it pays.
-    fn rewrite(&self, chunk: &Chunk) -> Result<(), LogError> {
+    /// Takes the dead out of a chunk, once it pays. Answers how many bytes it wrote.
+    fn rewrite(&self, chunk: &Chunk) -> Result<u64, LogError> {
         let damaged = |damage| corrupt("chunk", chunk.first, damage);
         let (mut dead_bytes, mut must, mut contents) = (0, false, Vec::new());
         let (value, alive) = {
@@ -284,9 +294,11 @@ impl SledLog {
         if alive == 0 && !self.store.is_last(chunk.first)? {
             self.store.shrink(chunk, None, alive)?;
         } else if alive == 0 || must || 2 * dead_bytes >= chunk.bytes {
+            let written = value.len() as u64;
             self.store.shrink(chunk, Some(value), alive)?;
+            return Ok(written);
         }
-        Ok(())
+        Ok(0)
     }
 
     /// Keeps the engine's file in bounds: where it takes more than what it holds, it is cleaned in proportion to what is
