@@ -134,7 +134,7 @@ impl SledLog {
                 Ok(found) => return Some(found),
                 Err(None) => {}
                 // Blocks may have changed under the reader's hands. What is wrong also while they can't is wrong.
-                Err(Some(_)) => match self.store.postings.at_rest(&look)? {
+                Err(Some(_)) => match self.store.postings.at_rest(look)? {
                     Ok(found) => return Some(found),
                     Err(None) => {}
                     Err(Some(error)) => {
