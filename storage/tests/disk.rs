@@ -499,7 +499,7 @@ fn under_load_compaction_keeps_up() {
         let mut all = group(&vec![("a", body.as_str()); 300]);
         for (n, draft) in (0..).zip(&mut all.drafts) {
             let key = (commit * 7919 + n * 104_729) % 2000;
-            draft.extras = Some(Box::new(Extras { key: Some(key.to_string().into()), ..Extras::default() }));
+            draft.extras = Some(Box::new(Extras { key: Some(key.to_string()), ..Extras::default() }));
         }
         all
     });

@@ -176,7 +176,7 @@ fn a_crash_at_any_point_of_a_round_loses_nothing() {
 fn keyed(topic: &Topic, keys: impl Iterator<Item = usize>) -> Group {
     let keyed = |key: usize| {
         let mut draft = Draft::new(topic.clone(), MediaType::NONE, Bytes::from_static(b"x"));
-        draft.extras = Some(Box::new(Extras { key: Some(key.to_string().into()), ..Extras::default() }));
+        draft.extras = Some(Box::new(Extras { key: Some(key.to_string()), ..Extras::default() }));
         draft
     };
     Group { drafts: keys.map(keyed).collect(), key: None, condition: Condition::None }
