@@ -113,7 +113,7 @@ impl MemoryLog {
     fn retain(&self, writer: &mut Writer, now: Timestamp) -> Result<Option<u64>, LogError> {
         let mut trims = Trims::default();
         let store = self.store.read();
-        let again = writer.retention.step(writer.batch.time(now), &store.rules, &*store, &mut trims)?;
+        let again = writer.retention.step(writer.batch.time(now), &store.rules, &*store, &mut trims, 0)?;
         writer.batch.retain(&trims, &store.index);
         drop(store);
         self.commit_batch(writer);

@@ -85,6 +85,8 @@ pub(crate) struct Retention {
     next_look: Timestamp,
     /// Everything up to here is gone, whatever its topic.
     floor: Position,
+    /// The last step left something.
+    is_behind: bool,
 }
 
 impl Retention {
@@ -148,7 +150,13 @@ impl Retention {
         self.uncompacted.remove(topic)
     }
 
-    /// One step: adds to `trims` what has to go. Returns after how many milliseconds the next step is due, if one is.
+    /// Whether there is something to do, with messages that take so much.
+    pub(crate) fn has_work(&self, bytes: u64) -> bool {
+        self.is_behind || !self.due.is_empty() || self.max_bytes.is_some_and(|max| bytes > max)
+    }
+
+    /// One step: adds to `trims` what has to go. Returns after how many milliseconds the next step is due, if one is. It
+    /// looks at `owed` messages, or as many topics, if that is more than a step is made for anyway.
     ///
     /// # Errors
     /// When the store can't be read; the step is made again.
@@ -158,23 +166,26 @@ impl Retention {
         rules: &Rules,
         stock: &impl Stock,
         trims: &mut Trims,
+        owed: usize,
     ) -> Result<Option<u64>, LogError> {
+        let (topics, messages) = (STEP_TOPICS.max(owed), STEP_MESSAGES.max(owed));
         if self.max_bytes.is_none() && rules.is_empty() {
             return Ok(None);
         }
         self.go_through_names(rules, stock);
-        self.look_at_due(rules, stock, trims)?;
+        self.look_at_due(rules, stock, trims, (topics, messages))?;
         let mut more = self.names_after.is_some() || !self.due.is_empty();
         self.is_counted |= self.names_after.is_none() && self.uncompacted.is_empty();
         match self.max_bytes {
-            Some(max) if self.is_counted => more |= self.raise_floor(max, stock, trims)?,
+            Some(max) if self.is_counted => more |= self.raise_floor(max, stock, trims, messages)?,
             _ => more |= !self.is_counted,
         }
         if now >= self.next_look {
-            let behind = self.advance_frontiers(now, rules, stock, trims)?;
+            let behind = self.advance_frontiers(now, rules, stock, trims, messages)?;
             more |= behind;
             self.next_look = if behind { now } else { Timestamp(now.0 + RETENTION_EVERY_MS) };
         }
+        self.is_behind = more;
         if more || !trims.is_empty() {
             return Ok(Some(0));
         }
@@ -201,8 +212,14 @@ impl Retention {
     }
 
     /// Count and bytes of single topics.
-    fn look_at_due(&mut self, rules: &Rules, stock: &impl Stock, trims: &mut Trims) -> Result<(), LogError> {
-        for topic in self.due.iter().take(STEP_TOPICS).cloned().collect::<Vec<_>>() {
+    fn look_at_due(
+        &mut self,
+        rules: &Rules,
+        stock: &impl Stock,
+        trims: &mut Trims,
+        (topics, messages): (usize, usize),
+    ) -> Result<(), LogError> {
+        for topic in self.due.iter().take(topics).cloned().collect::<Vec<_>>() {
             let (mut count, mut bytes) = stock.size(&topic);
             let rule = rules.of(&topic);
             let surplus = |count: u64, bytes: u64| {
@@ -214,7 +231,7 @@ impl Retention {
                 continue;
             }
             // One more than is likely to go: where there are no more, the index has counted some that a crash took back.
-            let wanted = likely_surplus(&rule, count, bytes).saturating_add(1).min(STEP_MESSAGES);
+            let wanted = likely_surplus(&rule, count, bytes).saturating_add(1).min(messages);
             let oldest = stock.oldest(&topic, wanted)?;
             if oldest.len() < wanted {
                 count = oldest.len() as u64;
@@ -240,14 +257,20 @@ impl Retention {
     }
 
     /// The bound of the whole log. Returns whether there is more to do.
-    fn raise_floor(&mut self, max: u64, stock: &impl Stock, trims: &mut Trims) -> Result<bool, LogError> {
+    fn raise_floor(
+        &mut self,
+        max: u64,
+        stock: &impl Stock,
+        trims: &mut Trims,
+        messages: usize,
+    ) -> Result<bool, LogError> {
         let mut surplus = stock.bytes().saturating_sub(max);
         if surplus == 0 {
             return Ok(false);
         }
         let (mut seen_count, mut floor) = (0, self.floor);
         stock.walk(self.floor, &mut |seen| {
-            if surplus == 0 || seen_count == STEP_MESSAGES {
+            if surplus == 0 || seen_count == messages {
                 return false;
             }
             seen_count += 1;
@@ -267,6 +290,7 @@ impl Retention {
         rules: &Rules,
         stock: &impl Stock,
         trims: &mut Trims,
+        messages: usize,
     ) -> Result<bool, LogError> {
         let mut behind = false;
         for (&age, frontier) in &mut self.frontiers {
@@ -275,7 +299,7 @@ impl Retention {
                 if now.since(seen.time) < age {
                     return false;
                 }
-                if seen_count == STEP_MESSAGES {
+                if seen_count == messages {
                     behind = true;
                     return false;
                 }

@@ -14,10 +14,11 @@ use common::{
     Harness, OnDisk, START, UNBOUNDED, all, append, bodies, copy_files, filter, group, keyed, publish,
     stored, tidy_all, topic, with_tree,
 };
-use tailwire_core::log::{Appended, Log};
+use tailwire_core::log::{Appended, Group, Log};
 use tailwire_model::{
-    Durability, Epoch, Keep, Opening, Options, Position, Term, Timestamp, Trim, TrimReason,
+    Bound, Durability, Epoch, Keep, Opening, Options, Position, Term, Timestamp, Trim, TrimReason,
     limits::{IDEMPOTENCY_WINDOW_MS, MESSAGE_BYTES_MAX},
+    message::Extras,
 };
 use tailwire_storage::{LogSettings, OpenError, SledLog};
 
@@ -453,4 +454,65 @@ fn positions_that_were_never_stored_are_not_given_again_after_a_kill() {
     h.reopen(false, START + 2_000);
     assert_eq!((h.log().committed(), h.log().epochs().current().first), (Position(3), Position(4)));
     assert_eq!(stored(append(h.log(), group(&[("a", "4")]))).first.position, Position(4));
+}
+
+/// Commits without a pause, as under load, where the log is tidied only as often as it owes that.
+fn saturate(log: &SledLog, commits: u64, mut messages: impl FnMut(u64) -> Group) {
+    let mut untidied = 0;
+    for commit in 0..commits {
+        append(log, messages(commit));
+        log.commit().unwrap();
+        untidied += 1;
+        if log.owes_tidying() || untidied == 64 {
+            log.tidy(Timestamp(START)).unwrap();
+            untidied = 0;
+        }
+    }
+}
+
+fn assert_in_bounds(log: &SledLog, messages_max: u64) {
+    let stats = log.stats();
+    assert!(stats.messages <= messages_max, "{} messages", stats.messages);
+    let file_max = stats.bytes * 5 / 2 + (16 << 20);
+    assert!(stats.file_bytes <= file_max, "{} bytes for {} of messages", stats.file_bytes, stats.bytes);
+}
+
+#[test]
+fn under_load_retention_keeps_up() {
+    let h = OnDisk::new();
+    let options = Options { max_messages: Some(Bound(400)), ..Options::default() };
+    h.log().set_options(&Term::parse("**").unwrap(), options).unwrap();
+    let body = "x".repeat(900);
+    let topics = ["a", "b", "c", "d"];
+    saturate(h.log(), 200, |commit| group(&vec![(topics[commit as usize % 4], body.as_str()); 300]));
+    // A step behind, each may have what came before the next.
+    assert_in_bounds(h.log(), 4 * 400 + 2 * 600);
+}
+
+#[test]
+fn under_load_compaction_keeps_up() {
+    let h = OnDisk::new();
+    let options = Options { keep: Some(Keep::Compact), ..Options::default() };
+    h.log().set_options(&Term::parse("**").unwrap(), options).unwrap();
+    let body = "x".repeat(900);
+    saturate(h.log(), 150, |commit| {
+        let mut all = group(&vec![("a", body.as_str()); 300]);
+        for (n, draft) in (0..).zip(&mut all.drafts) {
+            let key = (commit * 7919 + n * 104_729) % 2000;
+            draft.extras = Some(Box::new(Extras { key: Some(key.to_string()), ..Extras::default() }));
+        }
+        all
+    });
+    assert_in_bounds(h.log(), 2000);
+}
+
+#[test]
+fn a_log_in_which_nothing_dies_owes_nothing() {
+    let h = OnDisk::new();
+    let body = "x".repeat(900);
+    for _ in 0..20 {
+        append(h.log(), group(&vec![("a", body.as_str()); 300]));
+        h.log().commit().unwrap();
+        assert!(!h.log().owes_tidying());
+    }
 }

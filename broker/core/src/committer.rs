@@ -198,7 +198,7 @@ pub struct Committer {
     pub(crate) commits_untidied: usize,
 }
 
-/// Under steady load the log is tidied a step every so many commits.
+/// Under steady load the log is tidied a step every so many commits, and more often when it owes that.
 const COMMITS_PER_TIDY: usize = 64;
 
 /// Whether the log takes what it is given.
@@ -301,7 +301,8 @@ impl Committer {
 
     fn is_tidy_due(&self) -> bool {
         let due = self.tidy_at.is_some_and(|at| at <= Instant::now());
-        due && (self.queue.is_idle() || self.commits_untidied >= COMMITS_PER_TIDY)
+        let is_time = || self.queue.is_idle() || self.commits_untidied >= COMMITS_PER_TIDY;
+        due && (is_time() || self.log.owes_tidying())
     }
 
     /// Has the log do a step of its own.

@@ -102,6 +102,12 @@ pub trait Log: Send + Sync + 'static {
     /// for now it tells the operator, and tries again.
     fn tidy(&self, now: Timestamp) -> Result<Option<u64>, LogError>;
 
+    /// Whether enough came since the last step, to a log with something to tidy, that the next one is not to wait until
+    /// there is time for it: else what is dead would pile up under load.
+    fn owes_tidying(&self) -> bool {
+        false
+    }
+
     /// Commits, and closes in good order: the next opening is a clean one. Appends fail from here on.
     ///
     /// # Errors

@@ -34,7 +34,7 @@ pub(super) struct Behind {
     /// The newest position as of the last step.
     seen: Position,
     /// Something of the index didn't fit: it is not written any further, so that the next opening builds it again.
-    wrong: bool,
+    pub(super) wrong: bool,
 }
 
 impl Behind {

@@ -22,6 +22,9 @@ use super::{
 };
 use crate::batch::{Batch, Changes};
 
+/// Messages, and their bytes, after which a step of tidying is owed: few enough that it takes some milliseconds.
+const OWED_MESSAGES: usize = 512;
+const OWED_BYTES: u64 = 256 << 10;
 const RELAXED_FLUSH: Duration = Duration::from_millis(RELAXED_FLUSH_MS);
 
 /// The committing side of the log.
@@ -36,10 +39,37 @@ pub(super) struct Writer {
     pub(super) unsynced: Option<Instant>,
     /// Bytes that were written since the engine's file was last cleaned.
     pub(super) uncleaned: u64,
+    /// What came since the last step of tidying, while there was something to tidy.
+    pub(super) owed: Owed,
     /// What could not be tidied when that was last tried.
     pub(super) complaint: Option<String>,
     /// Topics of which the store knows that messages of theirs are not in it.
     pub(super) volatile: HashSet<Topic>,
+}
+
+/// What is to be paid for by tidying: a step trims, buries and cleans for all that came since the one before and as much
+/// again, so that what is left shrinks under any load.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Owed {
+    pub(super) messages: usize,
+    pub(super) bytes: u64,
+}
+
+impl Owed {
+    /// Whether it is time to pay.
+    pub(super) const fn is_due(&self) -> bool {
+        self.messages >= OWED_MESSAGES || self.bytes >= OWED_BYTES
+    }
+
+    /// Messages that a step trims or buries at least.
+    pub(super) const fn step_messages(&self) -> usize {
+        2 * self.messages
+    }
+
+    /// Bytes of messages for which a step cleans at most.
+    pub(super) const fn step_bytes(&self) -> u64 {
+        2 * self.bytes
+    }
 }
 
 pub(super) enum State {
@@ -91,7 +121,10 @@ impl SledLog {
         let changes = writer.batch.take();
         guarded(|| self.write(writer, &changes)).map_err(|error| writer.fail(&error))?;
         let watermark = writer.batch.newest();
-        self.publish(&changes, watermark);
+        if self.publish(&changes, watermark) {
+            writer.owed.messages += changes.messages.len();
+            writer.owed.bytes += changes.bytes as u64;
+        }
         let commit = changes.into_commit(watermark);
         for feed in self.followers.lock().iter() {
             feed.committed(commit.clone());
@@ -150,7 +183,7 @@ impl SledLog {
         let mark = Mark { commits: writer.mark.commits + 1, ..writer.mark };
         let closed = guarded(|| {
             // The index is written without them: nobody would find them again.
-            while self.bury_superseded()? {}
+            while self.bury_superseded(0)?.is_some() {}
             self.write_behind_all(writer)?;
             self.store.write_clean(mark.newest, newest, mark.commits).map_err(store::failed)?;
             writer.mark = mark;
@@ -165,8 +198,8 @@ impl SledLog {
         Ok(())
     }
 
-    /// Lets readers see what is committed, all at once.
-    fn publish(&self, changes: &Changes, watermark: Position) {
+    /// Lets readers see what is committed, all at once. Answers whether there is something to tidy.
+    fn publish(&self, changes: &Changes, watermark: Position) -> bool {
         let cuts =
             changes.trims.iter().map(|(topic, (trim, _))| self.cut(topic.as_str(), trim.upto)).collect();
         let mut index = self.index.write();
@@ -178,7 +211,10 @@ impl SledLog {
             *self.rules.write() = rules.clone();
         }
         self.committed.store(watermark.0, Ordering::Release);
+        let (has_dead, bytes) = (index.has_graves() || index.superseded_count() > 0, index.bytes());
         drop(index);
-        self.retention.lock().committed(changes, &self.rules.read());
+        let mut retention = self.retention.lock();
+        retention.committed(changes, &self.rules.read());
+        has_dead || retention.has_work(bytes)
     }
 }

@@ -50,7 +50,7 @@ use uuid::Uuid;
 use self::{
     ballast::Ballast,
     behind::Behind,
-    commit::{State, Writer},
+    commit::{Owed, State, Writer},
     figures::Counts,
     open::Opened,
     store::{Store, guarded},
@@ -109,6 +109,7 @@ impl SledLog {
             synced: mark,
             unsynced: None,
             uncleaned: 0,
+            owed: Owed::default(),
             complaint: None,
             volatile: HashSet::new(),
         };
@@ -257,6 +258,10 @@ impl Log for SledLog {
 
     fn tidy(&self, now: Timestamp) -> Result<Option<u64>, LogError> {
         guarded(|| self.tidy_step(now))
+    }
+
+    fn owes_tidying(&self) -> bool {
+        self.writer.lock().owed.is_due()
     }
 
     fn close(&self) -> Result<(), LogError> {

@@ -7,6 +7,7 @@
 //! A block is written before the shelf that knows of it. So after a crash blocks may stand here that the index doesn't
 //! know, beyond the end of what it knows; they are overwritten when their messages are sealed again.
 
+use parking_lot::RwLock;
 use sled::Tree;
 use tailwire_core::log::LogError;
 use tailwire_model::Position;
@@ -18,27 +19,55 @@ use super::{
 use crate::index::{Block, Blocks, Postings, TopicId};
 
 /// The tree of blocks.
-pub(crate) struct PostingsTree(pub(crate) Tree);
+pub(crate) struct PostingsTree {
+    pub(crate) tree: Tree,
+    /// Locked for writing while blocks change.
+    changing: RwLock<()>,
+}
 
 impl PostingsTree {
-    /// Writes a block, and removes what an earlier end of the log may have left behind the one before.
+    pub(crate) const fn new(tree: Tree) -> Self {
+        Self { tree, changing: RwLock::new(()) }
+    }
+
+    /// Writes a block, and removes what an earlier end of the log may have left behind the one before. At no time is the
+    /// block missing: it may be there already, and be read.
     pub(crate) fn put(&self, topic: TopicId, block: &Block) -> sled::Result<()> {
-        for old in self.0.range(key(topic, block.previous.next())..=key(topic, block.last)).keys() {
-            self.0.remove(old?)?;
+        let _changing = self.changing.write();
+        let own = key(topic, block.first);
+        self.tree.insert(own, encode(&own, block))?;
+        for old in self.tree.range(key(topic, block.previous.next())..=key(topic, block.last)).keys() {
+            let old = old?;
+            if *old != own {
+                self.tree.remove(old)?;
+            }
         }
-        let key = key(topic, block.first);
-        self.0.insert(key, encode(&key, block)).map(drop)
+        Ok(())
+    }
+
+    /// Writes a block that has lost messages in its own place.
+    pub(crate) fn put_again(&self, topic: TopicId, block: &Block) -> sled::Result<()> {
+        let _changing = self.changing.write();
+        let own = key(topic, block.first);
+        self.tree.insert(own, encode(&own, block)).map(drop)
     }
 
     /// Removes a block.
     pub(crate) fn remove(&self, topic: TopicId, block: &Block) -> sled::Result<()> {
-        self.0.remove(key(topic, block.first)).map(drop)
+        let _changing = self.changing.write();
+        self.tree.remove(key(topic, block.first)).map(drop)
+    }
+
+    /// Reads while no block changes.
+    pub(crate) fn at_rest<T>(&self, read: impl FnOnce() -> T) -> T {
+        let _at_rest = self.changing.read();
+        read()
     }
 
     /// Removes all blocks of topics from this one on: what is left of numbers that were given and lost again.
     pub(crate) fn remove_from(&self, topic: TopicId) -> sled::Result<()> {
-        for old in self.0.range(key(topic, Position::ZERO)..).keys() {
-            self.0.remove(old?)?;
+        for old in self.tree.range(key(topic, Position::ZERO)..).keys() {
+            self.tree.remove(old?)?;
         }
         Ok(())
     }
@@ -60,16 +89,16 @@ impl PostingsTree {
 impl Blocks for PostingsTree {
     fn beyond(&self, topic: TopicId, after: Position) -> Result<Option<Block>, LogError> {
         let wanted = key(topic, after.next());
-        if let Some(block) = self.find(topic, self.0.range(..=wanted).next_back())?
+        if let Some(block) = self.find(topic, self.tree.range(..=wanted).next_back())?
             && block.last > after
         {
             return Ok(Some(block));
         }
-        self.find(topic, self.0.range(wanted..).next())
+        self.find(topic, self.tree.range(wanted..).next())
     }
 
     fn before(&self, topic: TopicId, upto: Position) -> Result<Option<Block>, LogError> {
-        self.find(topic, self.0.range(..=key(topic, upto)).next_back())
+        self.find(topic, self.tree.range(..=key(topic, upto)).next_back())
     }
 }
 
@@ -122,7 +151,7 @@ mod tests {
 
     fn tree() -> PostingsTree {
         let db = sled::Config::new().temporary(true).flush_every_ms(None).open().unwrap();
-        PostingsTree(db.open_tree("postings").unwrap())
+        PostingsTree::new(db.open_tree("postings").unwrap())
     }
 
     #[test]
@@ -142,7 +171,7 @@ mod tests {
             [None, Some(a.clone()), Some(a), Some(b.clone()), Some(b)]
         );
         tree.remove_from(TopicId(8)).unwrap();
-        assert_eq!(tree.0.len(), 2);
+        assert_eq!(tree.tree.len(), 2);
     }
 
     #[test]
@@ -152,7 +181,7 @@ mod tests {
         tree.put(TopicId(1), &block(5, &[7, 9])).unwrap();
         let whole = block(0, &[3, 5, 7, 9]);
         tree.put(TopicId(1), &whole).unwrap();
-        assert_eq!(tree.0.len(), 1);
+        assert_eq!(tree.tree.len(), 1);
         assert_eq!(tree.beyond(TopicId(1), Position(6)).unwrap(), Some(whole));
     }
 

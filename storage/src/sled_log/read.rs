@@ -120,18 +120,28 @@ impl SledLog {
         outline: impl Fn(&Index) -> Option<Outline>,
         read: impl Fn(Outline) -> Result<T, Unread>,
     ) -> Option<T> {
-        for _ in 0..PLAN_TRIES {
+        let look = || {
             let (outlined, seen) = {
                 let index = self.index.read();
                 (outline(&index)?, index.removals())
             };
-            match read(outlined) {
+            let found = read(outlined);
+            let is_stale = || self.index.read().removals() != seen;
+            Some(found.map_err(|error| if is_stale() { None } else { Some(error) }))
+        };
+        for _ in 0..PLAN_TRIES {
+            match look()? {
                 Ok(found) => return Some(found),
-                Err(_) if self.index.read().removals() != seen => {}
-                Err(error) => {
-                    self.suspect(&error.into());
-                    return None;
-                }
+                Err(None) => {}
+                // Blocks may have changed under the reader's hands. What is wrong also while they can't is wrong.
+                Err(Some(_)) => match self.store.postings.at_rest(look)? {
+                    Ok(found) => return Some(found),
+                    Err(None) => {}
+                    Err(Some(error)) => {
+                        self.suspect(&error.into());
+                        return None;
+                    }
+                },
             }
         }
         None

@@ -124,7 +124,7 @@ impl Store {
             chunks: db.open_tree("chunks")?,
             fragments: db.open_tree("fragments")?,
             topics: db.open_tree("topics")?,
-            postings: PostingsTree(db.open_tree("postings")?),
+            postings: PostingsTree::new(db.open_tree("postings")?),
             key_count: KeyCount::default(),
             hollow: Mutex::default(),
             tally: Mutex::new(Tally::of_none()),

@@ -74,7 +74,7 @@ pub(super) fn position(store: &Store, stored: Position) -> Position {
 pub(super) fn clear(store: &Store) -> sled::Result<()> {
     // The mark first: without it nothing else counts.
     store.meta.remove(META_INDEXED)?;
-    for tree in [&store.topics, &store.postings.0] {
+    for tree in [&store.topics, &store.postings.tree] {
         for key in tree.iter().keys() {
             store.wrote(0)?;
             tree.remove(key?)?;

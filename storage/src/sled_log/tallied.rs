@@ -58,13 +58,13 @@ impl Store {
     }
 
     /// Goes on from a tally of what an opening has counted. The small trees are as they are known, or as they stand.
-    pub(super) fn begin_tally(&self, counted: Tally) -> sled::Result<()> {
+    pub(super) fn begin_tally(&self, mut counted: Tally) -> sled::Result<()> {
         let mut tally = self.tally.lock();
-        let mut small = std::mem::take(&mut tally.small);
-        if small.is_empty() {
-            small.push(self.small_digest()?);
+        counted.small = std::mem::take(&mut tally.small);
+        if counted.small.is_empty() {
+            counted.small.push(self.small_digest()?);
         }
-        *tally = Tally { small, ..counted };
+        *tally = counted;
         self.write_tally(&tally)
     }
 

@@ -2,11 +2,19 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::io;
+use std::{
+    collections::HashSet,
+    io,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
 
 use bytes::Bytes;
 use tailwire_core::log::{Budget, Group, Log, LogError};
-use tailwire_model::{Condition, Draft, Filter, MediaType, Position, Timestamp, Topic, TrimReason};
+use tailwire_model::{
+    Condition, Draft, Filter, Keep, MediaType, Options, Position, Term, Timestamp, Topic, TrimReason,
+    message::Extras,
+};
 
 use super::{LogSettings, SledLog, store::Disk};
 
@@ -162,4 +170,43 @@ fn a_crash_at_any_point_of_a_round_loses_nothing() {
         assert_eq!(log.topics("t/", None, 99)[1..], topics[1..]);
         assert_eq!(log.stats().messages, messages + 801);
     }
+}
+
+/// Messages of one topic, each with a key of its own.
+fn keyed(topic: &Topic, keys: impl Iterator<Item = usize>) -> Group {
+    let keyed = |key: usize| {
+        let mut draft = Draft::new(topic.clone(), MediaType::NONE, Bytes::from_static(b"x"));
+        draft.extras = Some(Box::new(Extras { key: Some(key.to_string()), ..Extras::default() }));
+        draft
+    };
+    Group { drafts: keys.map(keyed).collect(), key: None, condition: Condition::None }
+}
+
+#[test]
+fn readers_find_the_index_whole_while_compaction_changes_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = SledLog::open(dir.path(), Timestamp(0), &LogSettings::default()).unwrap();
+    let topic = Topic::parse("a").unwrap();
+    let options = Options { keep: Some(Keep::Compact), ..Options::default() };
+    log.set_options(&Term::Topic(topic.clone()), options).unwrap();
+    let keys = |round: usize| (0..200).map(move |n| (round * 7919 + n * 104_729) % 2000);
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    positions(&log, "a");
+                }
+            });
+        }
+        for round in 0..50 {
+            log.append(vec![keyed(&topic, keys(round))], Timestamp(1)).unwrap();
+            log.commit().unwrap();
+            log.tidy(Timestamp(1)).unwrap();
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
+    assert!(!log.behind.lock().wrong);
+    let known: HashSet<usize> = (0..50).flat_map(keys).collect();
+    assert_eq!(positions(&log, "a").len(), known.len());
 }

@@ -2,7 +2,7 @@
 //! carrying out retention and compaction, and removing from the store what is dead and the idempotency keys whose time is
 //! over. Nothing here decides what is dead: the rules of retention, the index and the keys' spans do.
 
-use std::time::Instant;
+use std::{collections::BTreeMap, time::Instant};
 
 use tailwire_core::log::{Budget, LogError, TopicInfo};
 use tailwire_model::{Filter, Position, Timestamp, Topic, TrimReason, limits::RETENTION_EVERY_MS};
@@ -10,23 +10,23 @@ use tailwire_model::{Filter, Position, Timestamp, Topic, TrimReason, limits::RET
 use super::{
     SledLog,
     chunk::Chunk,
-    commit::{State, Writer},
+    commit::{Owed, State, Writer},
     record::Content,
     store::{corrupt, failed, guarded},
     values::key_span,
 };
 use crate::{
-    index::{Blocks, Grave, TopicId, Unread},
+    index::{BLOCK_BYTES, Blocks, Grave, TopicId, Unread},
     retention::{Seen, Stock, Trims},
 };
 
-/// Dead messages that one step looks for: at worst as many chunks, 1 MB, are rewritten.
+/// Dead messages that one step looks for, where no more are owed: at worst as many chunks, 1 MB, are rewritten.
 const STEP_MESSAGES: usize = 256;
 /// In so many steps all superseded messages are gone through, if there are many.
 const STEPS_PER_ROUND: usize = 16;
 /// Bytes of messages for which a page is moved out of a half-empty segment, at the least.
 const BYTES_PER_CLEANING: u64 = 2 << 10;
-/// Pages that one step moves.
+/// Pages that one step moves, where no more are owed.
 const STEP_CLEANINGS: u64 = 128;
 /// What the engine's file may take beside the messages and a quarter as much again, before it is cleaned.
 const DISK_BYTES_FREE: u64 = 4 << 20;
@@ -51,16 +51,17 @@ impl SledLog {
         }
         self.ballast.keep();
         let time = writer.batch.time(now);
+        let mut owed = std::mem::take(&mut writer.owed);
         // Each by itself: where one page is damaged, what needs it waits, and nothing else.
         let steps = [
-            guarded(|| self.retain(&mut writer, time)),
+            guarded(|| self.retain(&mut writer, time, owed)),
             Ok(self.tidy_ring(time)),
             guarded(|| self.compact(&mut writer)),
-            guarded(|| self.bury_step(&mut writer)),
+            guarded(|| self.bury_step(&mut writer, &mut owed)),
             guarded(|| self.expire_keys(time)),
             guarded(|| self.store.key_count.step(&self.store.keys)).map(|more| more.then_some(0)),
             guarded(|| self.write_behind_step(&writer)).map(|more| more.then_some(0)),
-            guarded(|| self.clean(&mut writer)),
+            guarded(|| self.clean(&mut writer, owed)),
             self.flush(&mut writer),
         ];
         if let State::Failed(why) = &writer.state {
@@ -82,10 +83,10 @@ impl SledLog {
     }
 
     /// Trims what retention finds.
-    fn retain(&self, writer: &mut Writer, time: Timestamp) -> Result<Option<u64>, LogError> {
+    fn retain(&self, writer: &mut Writer, time: Timestamp, owed: Owed) -> Result<Option<u64>, LogError> {
         let mut trims = Trims::default();
         let rules = self.rules.read().clone();
-        let again = self.retention.lock().step(time, &rules, self, &mut trims)?;
+        let again = self.retention.lock().step(time, &rules, self, &mut trims, owed.step_messages())?;
         writer.batch.retain(&trims, &self.index.read());
         self.commit_batch(writer)?;
         Ok(again)
@@ -131,14 +132,22 @@ impl SledLog {
         Ok(Some(0))
     }
 
-    /// Removes some of what is dead from the store.
-    fn bury_step(&self, writer: &mut Writer) -> Result<Option<u64>, LogError> {
-        let grave = self.index.read().grave(STEP_MESSAGES);
-        if let Some(grave) = &grave {
-            self.bury_some(grave)?;
+    /// Removes some of what is dead from the store. What it writes again makes the engine's file grow as what is new does,
+    /// and is added to what is owed.
+    fn bury_step(&self, writer: &mut Writer, owed: &mut Owed) -> Result<Option<u64>, LogError> {
+        let count = STEP_MESSAGES.max(owed.step_messages());
+        let (mut left, mut written) = (count, 0);
+        while left > 0 {
+            let Some(grave) = self.index.read().grave(left) else { break };
+            let buried = self.bury_some(&grave)?;
+            left = left.saturating_sub(buried.messages.max(1));
+            written += buried.bytes;
         }
-        let superseded = self.bury_superseded()?;
-        if grave.is_none() && !superseded {
+        let superseded = self.bury_superseded(owed.step_messages())?;
+        written += superseded.unwrap_or_default();
+        writer.uncleaned += written;
+        owed.bytes += written;
+        if left == count && superseded.is_none() {
             return Ok(None);
         }
         // So that a DELETE is carried out on the disk even when no commit follows it.
@@ -147,39 +156,57 @@ impl SledLog {
     }
 
     /// Removes some of the messages that lost their place to newer ones: in the order of their positions, over and over,
-    /// so that the more there are the more of them stand in one chunk. Answers whether there were any.
-    pub(super) fn bury_superseded(&self) -> Result<bool, LogError> {
+    /// so that the more there are the more of them stand in one chunk. Takes `owed` of them, if that is more than a step
+    /// takes anyway. Answers how many bytes it wrote for that, if there were any.
+    pub(super) fn bury_superseded(&self, owed: usize) -> Result<Option<u64>, LogError> {
         let mut from = self.buried_upto.lock();
-        let step = {
+        let (mut step, upto) = {
             let index = self.index.read();
-            let count = STEP_MESSAGES.max(index.superseded_count() / STEPS_PER_ROUND);
-            index.superseded(*from, count)
+            let count = STEP_MESSAGES.max(owed).max(index.superseded_count() / STEPS_PER_ROUND);
+            let mut step = index.superseded(*from, count);
+            if step.len() < count {
+                // At the end there are always some that just came: the next round begins with this step.
+                let first = index.superseded(Position::ZERO, count - step.len());
+                step.extend(first.into_iter().take_while(|(position, _)| position <= &*from));
+            }
+            let upto = step.last().map(|&(last, _)| last);
+            (step, upto)
         };
-        let Some(&(last, _)) = step.last() else {
-            let was_inside = std::mem::take(&mut *from) > Position::ZERO;
-            return Ok(was_inside);
-        };
-        self.bury(&step.iter().map(|(position, _)| *position).collect::<Vec<_>>())?;
+        let Some(upto) = upto else { return Ok(None) };
+        step.sort_unstable_by_key(|&(position, _)| position);
+        let written = self.bury(&step.iter().map(|(position, _)| *position).collect::<Vec<_>>())?;
+        let mut by_topic = BTreeMap::<_, Vec<_>>::new();
         for (position, topic) in step {
-            self.unpost(topic, position)?;
-            self.index.write().unposted(topic, position);
+            by_topic.entry(topic).or_default().push(position);
         }
-        *from = last;
-        Ok(true)
+        for (topic, positions) in by_topic {
+            self.unpost(topic, &positions)?;
+            let mut index = self.index.write();
+            positions.iter().for_each(|&position| index.unposted(topic, position));
+        }
+        *from = upto;
+        Ok(Some(written))
     }
 
-    /// Takes a message out of its topic's sealed postings, if it is there.
-    fn unpost(&self, topic: TopicId, position: Position) -> Result<(), LogError> {
-        let Some((head, last)) = self.index.read().sealed_span(topic, position) else { return Ok(()) };
+    /// Takes messages out of their topic's sealed postings, as far as they are there; oldest first, and at least one. Those
+    /// of one block go at once.
+    fn unpost(&self, topic: TopicId, positions: &[Position]) -> Result<(), LogError> {
+        let Some((head, last)) = self.index.read().sealed_span(topic, positions[0]) else { return Ok(()) };
         let postings = &self.store.postings;
-        if let Some(mut block) = postings.beyond(topic, position.previous())?
-            && block.first <= position
-        {
-            block.postings = block.postings.retain(|posting| posting.position != position);
-            postings.put(topic, &block).map_err(failed)?;
+        let mut rest = &positions[..positions.partition_point(|&position| position <= last)];
+        while let [next, ..] = *rest {
+            let Some(mut block) = postings.beyond(topic, next.previous())? else { break };
+            let (taken, further) = rest.split_at(rest.partition_point(|&position| position <= block.last));
+            let count = block.postings.len();
+            block.postings = block.postings.retain(|posting| taken.binary_search(&posting.position).is_err());
+            if block.postings.len() < count {
+                self.store.wrote(BLOCK_BYTES).map_err(failed)?;
+                postings.put_again(topic, &block).map_err(failed)?;
+            }
+            rest = further;
         }
-        if head == position {
-            let next = postings.next_sealed(topic, position, last).or_else(|error| match error {
+        if positions.binary_search(&head).is_ok() {
+            let next = postings.next_sealed(topic, head, last).or_else(|error| match error {
                 Unread::Store(error) => Err(error),
                 Unread::Broken => {
                     self.suspect(&Unread::Broken.into());
@@ -191,8 +218,10 @@ impl SledLog {
         Ok(())
     }
 
-    /// Buries the oldest of a topic's dead: those of one sealed block, or else those that are known without.
-    fn bury_some(&self, grave: &Grave) -> Result<(), LogError> {
+    /// Buries the oldest of a topic's dead: those of one sealed block, or else those that are known without. Answers how
+    /// many, and how many bytes it wrote for that.
+    fn bury_some(&self, grave: &Grave) -> Result<Owed, LogError> {
+        let mut paid = Owed::default();
         let upto = match grave.sealed {
             Some((buried, last)) => {
                 let block = self.store.postings.beyond(grave.topic, buried)?;
@@ -200,7 +229,8 @@ impl SledLog {
                     Some(block) => {
                         let positions = block.postings.iter().map(|posting| posting.position);
                         let dead = positions.take_while(|&position| position <= grave.upto);
-                        self.bury(&dead.collect::<Vec<_>>())?;
+                        let dead: Vec<_> = dead.collect();
+                        paid = Owed { messages: dead.len(), bytes: self.bury(&dead)? };
                         if block.last <= grave.upto {
                             self.store.postings.remove(grave.topic, &block).map_err(failed)?;
                         }
@@ -211,16 +241,17 @@ impl SledLog {
                 }
             }
             None => {
-                self.bury(&grave.recent)?;
+                paid = Owed { messages: grave.recent.len(), bytes: self.bury(&grave.recent)? };
                 grave.recent.last().copied().unwrap_or(grave.upto)
             }
         };
         self.index.write().buried(grave.topic, upto);
-        Ok(())
+        Ok(paid)
     }
 
-    fn bury(&self, dead: &[Position]) -> Result<(), LogError> {
-        let mut done = Position::ZERO;
+    /// Answers how many bytes it wrote.
+    fn bury(&self, dead: &[Position]) -> Result<u64, LogError> {
+        let (mut done, mut written) = (Position::ZERO, 0);
         for &position in dead {
             if position <= done {
                 continue;
@@ -229,14 +260,14 @@ impl SledLog {
             let Some(chunk) = self.store.chunk_at(position)? else {
                 continue;
             };
-            self.rewrite(&chunk)?;
+            written += self.rewrite(&chunk)?;
             done = chunk.last;
         }
-        Ok(())
+        Ok(written)
     }
 
-    /// Takes the dead out of a chunk, once it pays.
-    fn rewrite(&self, chunk: &Chunk) -> Result<(), LogError> {
+    /// Takes the dead out of a chunk, once it pays. Answers how many bytes it wrote.
+    fn rewrite(&self, chunk: &Chunk) -> Result<u64, LogError> {
         let damaged = |damage| corrupt("chunk", chunk.first, damage);
         let (mut dead_bytes, mut must, mut contents) = (0, false, Vec::new());
         let (value, alive) = {
@@ -257,21 +288,23 @@ impl SledLog {
             });
             retained.map_err(damaged)?
         };
+        let mut written = 0;
         if alive == 0 && !self.store.is_last(chunk.first)? {
             self.store.shrink(chunk, None, alive)?;
         } else if alive == 0 || must || 2 * dead_bytes >= chunk.bytes {
+            written = value.len() as u64;
             self.store.shrink(chunk, Some(value), alive)?;
         }
         // After a crash in between they take room, until the log is repaired; a message without them would look damaged.
         for position in contents {
             self.store.remove_content(position).map_err(failed)?;
         }
-        Ok(())
+        Ok(written)
     }
 
     /// Keeps the engine's file in bounds: where it takes more than what it holds, it is cleaned in proportion to what is
     /// written, and the harder the more that is.
-    fn clean(&self, writer: &mut Writer) -> Result<Option<u64>, LogError> {
+    fn clean(&self, writer: &mut Writer, owed: Owed) -> Result<Option<u64>, LogError> {
         if writer.uncleaned < BYTES_PER_CLEANING {
             return Ok(None);
         }
@@ -281,7 +314,8 @@ impl SledLog {
             writer.uncleaned = 0;
             return Ok(None);
         };
-        let pages = (writer.uncleaned / bytes_per_page).min(STEP_CLEANINGS);
+        let pages_max = STEP_CLEANINGS.max(owed.step_bytes() / BYTES_PER_CLEANING);
+        let pages = (writer.uncleaned / bytes_per_page).min(pages_max);
         if pages == 0 {
             return Ok(None);
         }
@@ -300,6 +334,7 @@ impl SledLog {
         let mut expired = self.store.keys.range(..kept.to_be_bytes()).keys();
         for key in expired.by_ref().take(STEP_KEYS) {
             let key = key.map_err(failed)?;
+            self.store.wrote(0).map_err(failed)?;
             self.store.keys.remove(&key).map_err(failed)?;
             self.store.key_count.removed(&key);
         }

@@ -310,6 +310,10 @@ impl Log for Gated {
         self.log.tidy(now)
     }
 
+    fn owes_tidying(&self) -> bool {
+        self.log.owes_tidying()
+    }
+
     fn close(&self) -> Result<(), LogError> {
         self.log.close()
     }
