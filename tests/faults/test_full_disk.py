@@ -43,7 +43,8 @@ class FullDisk(FaultTest):
             broker.stop()
         with Broker(self.data) as broker:
             self.assertEqual(self.ledger.faults(read_all(broker.http)), [])
-            self.assertEqual(self._try(broker, MESSAGE_BYTES), "507 storage-full")
+            # The engine may have given some of its file back when it was opened.
+            self._fill(broker)
 
     def test_publishes_go_on_when_there_is_room(self) -> None:
         with Broker(self.data) as broker:
