@@ -89,7 +89,7 @@ impl Writer {
     }
 
     /// Remembers a failure, also for the next opening: what the kernel shows of the store may not be on the disk.
-    fn fail(&mut self, error: &LogError) -> LogError {
+    pub(super) fn fail(&mut self, error: &LogError) -> LogError {
         tracing::error!(%error, "a commit failed; the log takes no more messages until it is opened again");
         let why = match error {
             LogError::Failed(why) | LogError::Unknown(why) => why.clone(),

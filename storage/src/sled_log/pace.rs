@@ -4,7 +4,7 @@
 //! before a whole segment is written since the one before, in the middle of a commit or of tidying if need be: what is
 //! durable too early does no harm, since the end of a group, and of a commit, is written last.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::store::Store;
 
@@ -16,14 +16,23 @@ const WRITES_PER_BYTE: usize = 4;
 /// What changing an entry costs beside its value: now and then its page is written, and another page moved.
 const BYTES_PER_CHANGE: usize = 2 << 10;
 
-/// What was written since the last sync, roughly.
+/// What was written since the last sync, roughly; and whether a sync has failed, so that nobody knows what became of it.
 #[derive(Debug, Default)]
-pub(super) struct Unsynced(AtomicUsize);
+pub(super) struct Unsynced {
+    bytes: AtomicUsize,
+    lost: AtomicBool,
+}
 
 impl Unsynced {
-    /// Everything is durable.
-    pub(super) fn clear(&self) {
-        self.0.store(0, Ordering::Relaxed);
+    /// A sync has ended.
+    pub(super) fn end(&self, is_durable: bool) {
+        self.bytes.store(0, Ordering::Relaxed);
+        self.lost.fetch_or(!is_durable, Ordering::Relaxed);
+    }
+
+    /// A sync has failed, once.
+    pub(super) fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Relaxed)
     }
 }
 
@@ -35,7 +44,7 @@ impl Store {
 
     /// So many bytes were written, by whatever it was.
     pub(super) fn wrote_pages(&self, bytes: usize) -> sled::Result<()> {
-        let unsynced = self.unsynced.0.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let unsynced = self.unsynced.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
         if unsynced < UNSYNCED_BYTES_MAX { Ok(()) } else { self.sync() }
     }
 }

@@ -250,12 +250,15 @@ impl Store {
         Ok(newest.ok().filter(|_| then == stored.0).map(Position))
     }
 
-    /// Makes durable what was written. The engine's flush alone leaves it in the disk's cache.
+    /// Makes durable what was written. The engine's flush alone leaves it in the disk's cache. Once that has failed, it is not
+    /// tried again: the kernel may have let go of what the disk did not take, and would call the rest durable.
     pub(crate) fn sync(&self) -> sled::Result<()> {
-        self.db.flush()?;
-        self.disk.sync()?;
-        self.unsynced.clear();
-        Ok(())
+        if self.unsynced.is_lost() {
+            return Err(sled::Error::Io(io::Error::other("an earlier sync failed")));
+        }
+        let synced = self.db.flush().and_then(|_| Ok(self.disk.sync()?));
+        self.unsynced.end(synced.is_ok());
+        synced
     }
 
     /// The chunk in whose span a position lies, if the store has one.

@@ -16,7 +16,7 @@ use tailwire_model::{
     message::Extras,
 };
 
-use super::{LogSettings, SledLog, store::Disk};
+use super::{LogSettings, SledLog, store::Disk, watermark::Watermark};
 
 struct BrokenDisk;
 
@@ -29,6 +29,32 @@ impl Disk for BrokenDisk {
 fn group(topic: &Topic, body: &'static str) -> Group {
     let draft = Draft::new(topic.clone(), MediaType::NONE, Bytes::from_static(body.as_bytes()));
     Group { drafts: vec![draft], key: None, condition: Condition::None }
+}
+
+/// A disk that fails once, and then says that all is well.
+#[derive(Default)]
+struct FailsOnce(AtomicBool);
+
+impl Disk for FailsOnce {
+    fn sync(&self) -> io::Result<()> {
+        if self.0.swap(true, Ordering::SeqCst) { Ok(()) } else { Err(io::Error::other("broken")) }
+    }
+}
+
+#[test]
+fn a_sync_that_failed_between_commits_is_not_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = SledLog::open(dir.path(), Timestamp(0), &LogSettings::default()).unwrap();
+    let topic = Topic::parse("a").unwrap();
+    log.append(vec![group(&topic, "1")], Timestamp(1)).unwrap();
+    log.commit().unwrap();
+
+    log.store.disk = Box::<FailsOnce>::default();
+    log.store.wrote_pages(1 << 20).unwrap_err();
+    assert!(matches!(log.tidy(Timestamp(0)), Err(LogError::Unknown(_))));
+    assert!(matches!(log.append(vec![group(&topic, "2")], Timestamp(1)), Err(LogError::Failed(_))));
+    drop(log);
+    assert_eq!(Watermark::find(dir.path()).unwrap().unwrap().map(|mark| mark.in_doubt), Some(true));
 }
 
 #[test]

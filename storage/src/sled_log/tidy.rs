@@ -67,6 +67,10 @@ impl SledLog {
         if let State::Failed(why) = &writer.state {
             return Err(LogError::Failed(why.clone()));
         }
+        if self.store.unsynced.is_lost() {
+            let failed = steps.into_iter().find_map(Result::err);
+            return Err(writer.fail(&failed.unwrap_or(LogError::Failed("a sync failed".into()))));
+        }
         let mut complained = false;
         let mut due = |step: Result<Option<u64>, LogError>| {
             step.unwrap_or_else(|error| {
