@@ -31,6 +31,16 @@ fn group(topic: &Topic, body: &'static str) -> Group {
     Group { drafts: vec![draft], key: None, condition: Condition::None }
 }
 
+/// A log of one message, and its topic.
+fn with_one_message() -> (tempfile::TempDir, SledLog, Topic) {
+    let dir = tempfile::tempdir().unwrap();
+    let log = SledLog::open(dir.path(), Timestamp(0), &LogSettings::default()).unwrap();
+    let topic = Topic::parse("a").unwrap();
+    log.append(vec![group(&topic, "1")], Timestamp(1)).unwrap();
+    log.commit().unwrap();
+    (dir, log, topic)
+}
+
 /// A disk that fails once, and then says that all is well.
 #[derive(Default)]
 struct FailsOnce(AtomicBool);
@@ -43,12 +53,7 @@ impl Disk for FailsOnce {
 
 #[test]
 fn a_sync_that_failed_between_commits_is_not_forgotten() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut log = SledLog::open(dir.path(), Timestamp(0), &LogSettings::default()).unwrap();
-    let topic = Topic::parse("a").unwrap();
-    log.append(vec![group(&topic, "1")], Timestamp(1)).unwrap();
-    log.commit().unwrap();
-
+    let (dir, mut log, topic) = with_one_message();
     log.store.disk = Box::<FailsOnce>::default();
     log.store.wrote_pages(1 << 20).unwrap_err();
     assert!(matches!(log.tidy(Timestamp(0)), Err(LogError::Unknown(_))));
@@ -59,12 +64,7 @@ fn a_sync_that_failed_between_commits_is_not_forgotten() {
 
 #[test]
 fn after_a_failed_sync_the_log_reads_and_refuses() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut log = SledLog::open(dir.path(), Timestamp(0), &LogSettings::default()).unwrap();
-    let topic = Topic::parse("a").unwrap();
-    log.append(vec![group(&topic, "1")], Timestamp(1)).unwrap();
-    log.commit().unwrap();
-
+    let (_dir, mut log, topic) = with_one_message();
     log.store.disk = Box::new(BrokenDisk);
     log.append(vec![group(&topic, "2")], Timestamp(1)).unwrap();
     assert!(matches!(log.commit(), Err(LogError::Unknown(_))));
