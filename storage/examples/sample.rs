@@ -11,9 +11,11 @@ use std::fs;
 fn main() {
     let dir = tempfile::tempdir().unwrap();
     let log = dir.path().join("log");
-    sample::make(&log);
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/samples/format-2.txt");
+    let open = sample::make(&log);
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/samples/format-3.txt");
+    // As it stands on the disk while it is open, which is what a crash leaves.
     let text = sample::pack(&log);
+    drop(open);
     fs::write(path, &text).unwrap();
     println!("{path}: {} bytes", text.len());
 }

@@ -123,10 +123,74 @@ fn many_entries_never_become_blobs() {
     assert_eq!(fs::read_dir(h.dir().join("blobs")).unwrap().count(), 0);
 }
 
+/// The files of an open log, as a crash would leave them.
+fn crashed(h: &OnDisk) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    copy_files(h.dir(), copy.path());
+    copy
+}
+
+#[test]
+fn what_the_engine_has_not_written_is_in_the_journal() {
+    let h = OnDisk::new();
+    let request = || keyed(group(&[("keyed", "once")]), "k", 1);
+    let first = stored(append(h.log(), request()));
+    h.log().commit().unwrap();
+    let options = Options { keep: Some(Keep::Last), ..Options::default() };
+    h.log().set_options(&Term::parse("last").unwrap(), options).unwrap();
+    for n in 0..20 {
+        publish(h.log(), &[("a", &n.to_string()), ("last", &n.to_string()), ("b", &"x".repeat(5000))]);
+        if n == 10 {
+            h.log().trim(&topic("a"), TrimReason::Deleted).unwrap();
+            h.log().commit().unwrap();
+        }
+        tidy_all(h.log());
+    }
+    let copy = crashed(&h);
+    let log = SledLog::open(copy.path(), Timestamp(START), &LogSettings::default()).unwrap();
+    // What was superseded may be back until then.
+    tidy_all(&log);
+    for terms in [&["a"][..], &["last"], &["**"]] {
+        assert_eq!(bodies(&log, terms), bodies(h.log(), terms));
+    }
+    assert_eq!(bodies(&log, &["a"])[0], "11");
+    assert_eq!(
+        log.trimmed(&filter(&["a"]), Position::ZERO),
+        h.log().trimmed(&filter(&["a"]), Position::ZERO)
+    );
+    assert_eq!(log.rules().of(&topic("last")).keep, Keep::Last);
+    assert_eq!(append(&log, request()), Appended::Replayed(first));
+
+    let copy = crashed(&h);
+    fs::remove_file(copy.path().join("journal")).unwrap();
+    let error = SledLog::open(copy.path(), Timestamp(START), &LogSettings::default()).err().unwrap();
+    assert!(matches!(error, OpenError::Short(_)), "without it there is less: {error:?}");
+}
+
+#[test]
+fn a_spoiled_journal_is_told() {
+    let h = OnDisk::new();
+    (0..9).for_each(|n| publish(h.log(), &[("a", &n.to_string())]));
+    let whole = crashed(&h);
+    let journal = fs::read(whole.path().join("journal")).unwrap();
+    // The header, and each of the records; not what is left of a sector.
+    for at in (0..10).map(|sector| sector * 512 + 20) {
+        let copy = tempfile::tempdir().unwrap();
+        copy_files(whole.path(), copy.path());
+        let mut spoiled = journal.clone();
+        spoiled[at] ^= 1;
+        fs::write(copy.path().join("journal"), spoiled).unwrap();
+        let error = SledLog::open(copy.path(), Timestamp(START), &LogSettings::default()).err();
+        assert!(matches!(error, Some(OpenError::Short(_))), "{at}: {error:?}");
+    }
+}
+
 #[test]
 fn an_unfinished_group_is_dropped() {
     let mut h = OnDisk::new();
     publish(h.log(), &[("a", "1"), ("b", "2")]);
+    // So that the engine has all of it, and not the journal.
+    h.reopen(true, START);
     let large = "x".repeat(9000);
     let cut = group(&[("a", &"y".repeat(3000)), ("b", &"z".repeat(3000)), ("a", &large)]);
     let lost = stored(append(h.log(), keyed(cut.clone(), "k", 1)));

@@ -11,7 +11,7 @@ use super::{
     store::failed,
     table::{self, Mark},
 };
-use crate::index::{BLOCK_BYTES, Cut};
+use crate::index::Cut;
 
 /// Blocks that one step seals.
 const STEP_BLOCKS: usize = 256;
@@ -108,7 +108,6 @@ impl SledLog {
     fn seal_step(&self, blocks: usize) -> Result<bool, LogError> {
         for _ in 0..blocks {
             let Some((topic, block)) = self.index.read().ripe() else { return Ok(false) };
-            self.store.wrote(BLOCK_BYTES).map_err(failed)?;
             self.store.postings.put(topic, &block).map_err(failed)?;
             self.index.write().sealed(topic, &block);
         }

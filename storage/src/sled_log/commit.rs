@@ -156,9 +156,18 @@ impl SledLog {
         Ok(())
     }
 
-    /// Makes durable what was written, and says so beside the store.
+    /// Makes durable what was written, and says so beside the store. What was tidied since the last commit is one, too.
     fn sync(&self, writer: &mut Writer) -> Result<(), LogError> {
+        if self.store.journal.has_changes() {
+            writer.mark.commits += 1;
+            self.store.end_commit(writer.mark.commits, None).map_err(store::failed)?;
+        }
         self.store.sync().map_err(store::failed)?;
+        self.synced(writer)
+    }
+
+    /// What was written is durable.
+    fn synced(&self, writer: &mut Writer) -> Result<(), LogError> {
         (writer.unsynced, writer.synced) = (None, writer.mark);
         self.counts.synced(&writer.mark);
         writer.watermark.write(&writer.mark).map_err(|error| LogError::Failed(error.to_string()))
@@ -187,9 +196,10 @@ impl SledLog {
             self.write_behind_all(writer)?;
             self.store.write_clean(mark.newest, newest, mark.commits).map_err(store::failed)?;
             writer.mark = mark;
-            self.sync(writer)?;
-            let synced = writer.watermark.sync();
-            synced.map_err(|error| LogError::Failed(error.to_string()))
+            self.store.checkpoint().map_err(store::failed)?;
+            self.synced(writer)?;
+            let ended = writer.watermark.sync().and_then(|()| self.store.journal.end());
+            ended.map_err(|error| LogError::Failed(error.to_string()))
         });
         match closed {
             Ok(()) => writer.state = State::Closed,

@@ -4,15 +4,17 @@
 
 mod ballast;
 mod behind;
+mod checkpoint;
 mod chunk;
 mod commit;
 mod count;
+mod durable;
 mod figures;
 mod fresh;
 pub mod inspect;
+mod journal;
 mod label;
 mod open;
-mod pace;
 mod postings;
 mod promised;
 mod read;
@@ -24,6 +26,7 @@ mod table;
 mod tallied;
 mod tally;
 mod tidy;
+mod tree;
 mod values;
 mod watermark;
 

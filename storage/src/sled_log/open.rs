@@ -22,10 +22,11 @@ use super::{
     codec::Damage,
     count::Count,
     fresh,
+    journal::Journal,
     promised::{Promised, accept_loss, check_count, check_small, check_whole, find_watermark},
     recover::{self, StoredTrim},
     snapshots,
-    store::{NOT_AS_WRITTEN, Store},
+    store::{META_FORMAT, META_ID, NOT_AS_WRITTEN, Store},
     table,
     tally::Known,
     values::{EVERY_TOPIC, epoch_key, put_epoch, put_lost, take_epoch, take_lost, take_options, take_trim},
@@ -34,8 +35,9 @@ use super::{
 use crate::{index::Index, ring::Lost};
 
 /// The version of everything stored. Another one is not guessed at.
-pub(super) const FORMAT: u32 = 2;
-/// The oldest that is read, without a tally; from its next opening on it is of the newest.
+pub(super) const FORMAT: u32 = 3;
+/// The oldest that is read, without a tally and a journal, which came with 2 and 3; from its next opening on it is of the
+/// newest.
 pub(super) const FORMAT_MIN: u32 = 1;
 /// The engine's cache of pages. The newest messages are in the broker's tails; this is for the catch-up behind them. What
 /// it holds beyond that stands at [`Store::touch`].
@@ -44,9 +46,6 @@ const CACHE_BYTES: u64 = 32 << 20;
 /// wait for it, so it is tried again.
 pub(super) const LOCK_TRIES: usize = 20;
 pub(super) const LOCK_PAUSE: Duration = Duration::from_millis(25);
-
-pub(super) const META_FORMAT: &str = "format";
-pub(super) const META_ID: &str = "id";
 
 /// Why a log can't be opened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -64,7 +63,7 @@ pub enum OpenError {
     #[error("the log is not what it was: {0}")]
     Short(String),
     /// It was written by a version that stores things otherwise.
-    #[error("the log is of format {0}, which this version does not read (it reads formats 1 and 2)")]
+    #[error("the log is of format {0}, which this version does not read (it reads formats 1 to 3)")]
     Version(u32),
     /// The disk or the store failed.
     #[error("the log can't be opened: {0}")]
@@ -115,10 +114,14 @@ fn open_whole(dir: &Path, now: Timestamp, settings: &LogSettings) -> Result<Open
     let db = open_db(dir)?;
     let file = OpenOptions::new().read(true).write(true).open(dir.join("db"));
     let file = file.map_err(|error| not_writable(&dir.join("db"), &error))?;
-    let store = Store::new(db, Box::new(file), dir).map_err(failed)?;
+    let store = Store::new(&db, Box::new(file), dir).map_err(failed)?;
 
+    store.redo().map_err(unreadable)?;
     let found = Found::in_store(&store)?;
     let accepted = found.check(&store, promised, settings.accepts_loss)?;
+    // What the journal gave is in the engine's file before the journal is begun again, and that before anything new.
+    store.checkpoint().map_err(failed)?;
+    begin_journal(&store, found.id)?;
     found.drop_unfinished(&store)?;
     let Found { id, trims, last, stored, known, .. } = found;
     let rules = Arc::new(Rules::new(settings.options.clone(), stored_options(&store)?));
@@ -143,9 +146,9 @@ fn open_whole(dir: &Path, now: Timestamp, settings: &LogSettings) -> Result<Open
     let epochs = begin_epoch(&store, starts, newest, closed.is_some(), now)?;
     let promised_commits = promised.ok().flatten().map_or(0, |mark| mark.commits);
     let mark = Mark { id, commits: commits.max(promised_commits) + 1, newest: last, in_doubt: false };
-    store.meta.insert(META_FORMAT, &FORMAT.to_le_bytes()).map_err(failed)?;
+    store.meta.insert(META_FORMAT, FORMAT.to_le_bytes()).map_err(failed)?;
     store.begin_tally(count.into_tally(mark.commits, last)).map_err(failed)?;
-    store.sync().map_err(failed)?;
+    store.checkpoint().map_err(failed)?;
     let watermark = Watermark::begin(dir, &mark).map_err(|error| OpenError::Io(error.to_string()))?;
     sync_names(dir, existed).map_err(|error| OpenError::Io(error.to_string()))?;
     ballast.keep();
@@ -211,6 +214,17 @@ impl Found {
     }
 }
 
+/// A disk that is full has no room for a journal. Then every commit is a checkpoint, and the next opening tries again.
+fn begin_journal(store: &Store, id: Uuid) -> Result<(), OpenError> {
+    match store.journal.begin(&store.dir, id) {
+        Err(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
+            tracing::warn!("the disk has no room for the journal; until the next start commits are slower");
+            Ok(())
+        }
+        begun => begun.map_err(|error| not_writable(&Journal::path(&store.dir), &error)),
+    }
+}
+
 /// All messages that were never stored are lost by now: notes how far. What a repair noted stays as it is.
 fn lose_volatile(
     store: &Store,
@@ -219,7 +233,7 @@ fn lose_volatile(
     time: Timestamp,
 ) -> Result<Lost, OpenError> {
     let mut lost = Lost::default();
-    for entry in &store.volatile {
+    for entry in store.volatile.iter() {
         let (key, value) = entry.map_err(failed)?;
         let before = take_lost(&key, &value).map_err(|damage| corrupt("what was lost", damage))?;
         if *key == *EVERY_TOPIC {
@@ -294,7 +308,7 @@ fn identify(store: &Store) -> Result<Uuid, OpenError> {
             }
         }
         None if store.chunks.is_empty() => {
-            store.meta.insert(META_FORMAT, &FORMAT.to_le_bytes()).map_err(failed)?;
+            store.meta.insert(META_FORMAT, FORMAT.to_le_bytes()).map_err(failed)?;
         }
         None => return Err(OpenError::Corrupt("its format is not recorded".into())),
     }
@@ -309,7 +323,7 @@ fn identify(store: &Store) -> Result<Uuid, OpenError> {
 
 fn read_trims(store: &Store) -> Result<Vec<StoredTrim>, OpenError> {
     let mut trims = Vec::new();
-    for entry in &store.trims {
+    for entry in store.trims.iter() {
         let (key, value) = entry.map_err(failed)?;
         let (trim, time) = take_trim(&key, &value).map_err(|damage| corrupt("a trim", damage))?;
         trims.push((topic(&key)?, trim, time));
@@ -319,7 +333,7 @@ fn read_trims(store: &Store) -> Result<Vec<StoredTrim>, OpenError> {
 
 fn stored_options(store: &Store) -> Result<Vec<(Term, Options)>, OpenError> {
     let mut stored = Vec::new();
-    for entry in &store.options {
+    for entry in store.options.iter() {
         let (key, value) = entry.map_err(failed)?;
         let options = take_options(&key, &value).map_err(|damage| corrupt("options", damage))?;
         let term = std::str::from_utf8(&key).ok().and_then(|name| Term::parse(name).ok());
@@ -331,7 +345,7 @@ fn stored_options(store: &Store) -> Result<Vec<(Term, Options)>, OpenError> {
 
 fn stored_epochs(store: &Store) -> Result<Vec<EpochStart>, OpenError> {
     let mut starts = Vec::new();
-    for entry in &store.epochs {
+    for entry in store.epochs.iter() {
         let (key, value) = entry.map_err(failed)?;
         starts.push(take_epoch(&key, &value).map_err(|damage| corrupt("an epoch", damage))?);
     }

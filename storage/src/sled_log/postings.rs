@@ -8,25 +8,25 @@
 //! know, beyond the end of what it knows; they are overwritten when their messages are sealed again.
 
 use parking_lot::RwLock;
-use sled::Tree;
 use tailwire_core::log::LogError;
 use tailwire_model::Position;
 
 use super::{
     codec::{Damage, Reader, put_varint, seal, unseal},
     store::failed,
+    tree::StoreTree,
 };
 use crate::index::{Block, Blocks, Postings, TopicId};
 
 /// The tree of blocks.
 pub(crate) struct PostingsTree {
-    pub(crate) tree: Tree,
+    pub(crate) tree: StoreTree,
     /// Locked for writing while blocks change.
     changing: RwLock<()>,
 }
 
 impl PostingsTree {
-    pub(crate) const fn new(tree: Tree) -> Self {
+    pub(crate) const fn new(tree: StoreTree) -> Self {
         Self { tree, changing: RwLock::new(()) }
     }
 
@@ -137,7 +137,12 @@ fn decode(key: &[u8], sealed: &[u8]) -> Result<Block, Damage> {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use super::*;
+    use std::sync::Arc;
+
+    use super::{
+        super::{checkpoint::Checkpoints, journal::Journal},
+        *,
+    };
     use crate::index::Posting;
 
     fn block(previous: u64, positions: &[u64]) -> Block {
@@ -151,7 +156,9 @@ mod tests {
 
     fn tree() -> PostingsTree {
         let db = sled::Config::new().temporary(true).flush_every_ms(None).open().unwrap();
-        PostingsTree::new(db.open_tree("postings").unwrap())
+        let tree = db.open_tree("postings").unwrap();
+        let checkpoints = Checkpoints::new(db, Box::new(tempfile::tempfile().unwrap()));
+        PostingsTree::new(StoreTree::new(tree, 0, Arc::new(Journal::without_file()), Arc::new(checkpoints)))
     }
 
     #[test]

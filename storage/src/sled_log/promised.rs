@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::{
     codec::Damage,
     count::Count,
+    journal::Journal,
     open::{OpenError, corrupt, failed, not_writable},
     store::Store,
     tally::Known,
@@ -27,13 +28,14 @@ pub(super) type Promised = Result<Option<Mark>, Damage>;
 /// there is.
 pub(super) fn find_watermark(dir: &Path) -> Result<Promised, OpenError> {
     let found = Watermark::find(dir).map_err(|error| not_writable(&Watermark::path(dir), &error))?;
-    if found.is_ok_and(|mark| mark.is_some_and(|mark| mark.in_doubt))
-        && let Ok(file) = File::open(dir.join("db"))
-    {
+    if found.is_ok_and(|mark| mark.is_some_and(|mark| mark.in_doubt)) {
         tracing::warn!("the disk failed when the log was last written; what it did not take is not believed");
-        // What can still be written may be: it was never acknowledged, and does no harm.
-        let _ = file.sync_all();
-        forget_cached(&file);
+        for path in [dir.join("db"), Journal::path(dir)] {
+            let Ok(file) = File::open(path) else { continue };
+            // What can still be written may be: it was never acknowledged, and does no harm.
+            let _ = file.sync_all();
+            forget_cached(&file);
+        }
     }
     Ok(found)
 }

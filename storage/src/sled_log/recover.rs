@@ -9,7 +9,7 @@ use super::{
     store::{Store, corrupt, failed, guarded},
     table::{self, Mark},
 };
-use crate::index::{BLOCK_BYTES, Index};
+use crate::index::Index;
 
 /// A trim as it is stored, with the time of its topic's newest message.
 pub(super) type StoredTrim = (Topic, Trim, Timestamp);
@@ -85,7 +85,6 @@ fn catch_up(
             }
         }
         while let Some((topic, block)) = index.ripe() {
-            store.wrote(BLOCK_BYTES).map_err(failed)?;
             store.postings.put(topic, &block).map_err(failed)?;
             index.sealed(topic, &block);
         }

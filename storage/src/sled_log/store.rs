@@ -16,27 +16,28 @@
 //! | `meta` | `format`, `id`, `commits`, `clean`, `indexed` | the format's version, the log's id, the number of the last commit, the mark of a clean close, how far the index is written |
 
 use std::{
-    fs::File,
-    io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
+    sync::Arc,
 };
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use sled::{Db, Tree};
+use sled::Db;
 use tailwire_core::log::LogError;
 use tailwire_model::{Epochs, Message, Position, Timestamp, Topic, admission::KeyRecord};
 
 use super::{
+    checkpoint::{Checkpoints, Disk},
     chunk::{Chunk, Entry, pack},
     codec::Damage,
     figures::KeyCount,
-    pace::Unsynced,
+    journal::Journal,
     postings::PostingsTree,
     record::Fragmented,
     tallied::SmallChange,
     tally::Tally,
+    tree::{StoreTree, TREES},
     values::{
         fragment_key, key_key, key_span, place_key, put_key, put_lost, put_options, put_place, put_trim,
         take_fragment, take_key, take_place,
@@ -46,6 +47,8 @@ use crate::batch::{Changes, Holder, Place};
 
 pub(super) const META_COMMITS: &str = "commits";
 pub(super) const META_CLEAN: &str = "clean";
+pub(super) const META_FORMAT: &str = "format";
+pub(super) const META_ID: &str = "id";
 const META_TURN: &str = "turn";
 
 /// Changes after which the engine writes a page anew.
@@ -73,31 +76,19 @@ pub(crate) fn guarded<T>(ask: impl FnOnce() -> Result<T, LogError>) -> Result<T,
     catch_unwind(AssertUnwindSafe(ask)).unwrap_or_else(|_| Err(LogError::Corrupt(NOT_AS_WRITTEN.into())))
 }
 
-/// Whatever makes written bytes durable; a failing one stands in for a failing disk in tests.
-pub(crate) trait Disk: Send + Sync {
-    /// Returns once everything written before is on the medium.
-    fn sync(&self) -> io::Result<()>;
-}
-
-impl Disk for File {
-    fn sync(&self) -> io::Result<()> {
-        self.sync_data()
-    }
-}
-
 /// The open store.
 pub(crate) struct Store {
     pub(crate) db: Db,
-    pub(crate) meta: Tree,
-    pub(crate) epochs: Tree,
-    pub(crate) trims: Tree,
-    pub(crate) keys: Tree,
-    pub(crate) places: Tree,
-    pub(crate) volatile: Tree,
-    pub(crate) options: Tree,
-    pub(crate) chunks: Tree,
-    pub(crate) fragments: Tree,
-    pub(crate) topics: Tree,
+    pub(crate) meta: StoreTree,
+    pub(crate) epochs: StoreTree,
+    pub(crate) trims: StoreTree,
+    pub(crate) keys: StoreTree,
+    pub(crate) places: StoreTree,
+    pub(crate) volatile: StoreTree,
+    pub(crate) options: StoreTree,
+    pub(crate) chunks: StoreTree,
+    pub(crate) fragments: StoreTree,
+    pub(crate) topics: StoreTree,
     pub(crate) postings: PostingsTree,
     /// How many `keys` has.
     pub(crate) key_count: KeyCount,
@@ -105,34 +96,57 @@ pub(crate) struct Store {
     pub(super) hollow: Mutex<Option<Position>>,
     /// Of what is written, which the next commit writes down.
     pub(super) tally: Mutex<Tally>,
-    pub(crate) disk: Box<dyn Disk>,
-    pub(super) unsynced: Unsynced,
+    pub(super) journal: Arc<Journal>,
+    pub(super) checkpoints: Arc<Checkpoints>,
     pub(crate) dir: Box<Path>,
 }
 
 impl Store {
     /// The trees of an open database in `dir`.
-    pub(crate) fn new(db: Db, disk: Box<dyn Disk>, dir: &Path) -> sled::Result<Self> {
+    pub(crate) fn new(db: &Db, disk: Box<dyn Disk>, dir: &Path) -> sled::Result<Self> {
+        let journal = Arc::new(Journal::without_file());
+        let checkpoints = Arc::new(Checkpoints::new(db.clone(), disk));
+        let tree = |number: u8| {
+            let tree = db.open_tree(TREES[usize::from(number)])?;
+            Ok::<_, sled::Error>(StoreTree::new(tree, number, journal.clone(), checkpoints.clone()))
+        };
         Ok(Self {
-            meta: db.open_tree("meta")?,
-            epochs: db.open_tree("epochs")?,
-            trims: db.open_tree("trims")?,
-            keys: db.open_tree("keys")?,
-            places: db.open_tree("places")?,
-            volatile: db.open_tree("volatile")?,
-            options: db.open_tree("options")?,
-            chunks: db.open_tree("chunks")?,
-            fragments: db.open_tree("fragments")?,
-            topics: db.open_tree("topics")?,
-            postings: PostingsTree::new(db.open_tree("postings")?),
+            meta: tree(0)?,
+            epochs: tree(1)?,
+            trims: tree(2)?,
+            keys: tree(3)?,
+            places: tree(4)?,
+            volatile: tree(5)?,
+            options: tree(6)?,
+            chunks: tree(7)?,
+            fragments: tree(8)?,
+            topics: tree(9)?,
+            postings: PostingsTree::new(tree(10)?),
             key_count: KeyCount::default(),
             hollow: Mutex::default(),
             tally: Mutex::new(Tally::of_none()),
-            db,
-            disk,
-            unsynced: Unsynced::default(),
+            journal: journal.clone(),
+            checkpoints: checkpoints.clone(),
+            db: db.clone(),
             dir: dir.into(),
         })
+    }
+
+    /// All of them, by their numbers.
+    pub(super) fn trees(&self) -> [&StoreTree; TREES.len()] {
+        [
+            &self.meta,
+            &self.epochs,
+            &self.trims,
+            &self.keys,
+            &self.places,
+            &self.volatile,
+            &self.options,
+            &self.chunks,
+            &self.fragments,
+            &self.topics,
+            &self.postings.tree,
+        ]
     }
 
     /// Whether the disk has room for `bytes` more of messages. An unknown answer is yes: then the commit will tell.
@@ -158,7 +172,6 @@ impl Store {
         for (scoped, record) in &changes.keys {
             let key = key_key(key_span(record.time), scoped);
             let value = put_key(&key, record);
-            self.wrote(value.len())?;
             if self.keys.insert(&key, value)?.is_none() {
                 self.key_count.added(&key);
             }
@@ -167,14 +180,12 @@ impl Store {
             let key = place_key(place);
             let named = |holder: Holder| (epochs.cursor_at(holder.position), holder.cost);
             let value = put_place(&key, [Some(named(holder)), before.map(named)]);
-            self.wrote(value.len())?;
             self.places.insert(&key, value)?;
         }
         let (messages, groups) = changes.stored();
         for entry in pack(&messages, &groups) {
             match entry {
                 Entry::Fragment(position, number, value) => {
-                    self.wrote(value.len())?;
                     self.fragments.insert(fragment_key(position, number), value)?;
                 }
                 Entry::Chunk(first, value) => self.put_chunk(first, value)?,
@@ -188,7 +199,7 @@ impl Store {
         {
             self.chunks.remove(hollow.0.to_be_bytes())?;
         }
-        self.write_commits(commits, newest)?;
+        self.end_commit(commits, newest)?;
         Ok(newest)
     }
 
@@ -211,10 +222,10 @@ impl Store {
     /// anything to sync. So a small page is written anew, by changing it as often as that takes.
     pub(crate) fn clean(&self, pages: u64) -> sled::Result<()> {
         for turn in 0..pages * CHANGES_PER_PAGE {
-            self.meta.insert(META_TURN, &turn.to_le_bytes())?;
             if turn % CHANGES_PER_PAGE == 0 {
-                self.wrote_pages(PAGE_BYTES)?;
+                self.checkpoints.wrote_pages(PAGE_BYTES)?;
             }
+            self.meta.redo(META_TURN.as_bytes(), Some(&turn.to_le_bytes()))?;
         }
         Ok(())
     }
@@ -230,7 +241,7 @@ impl Store {
     pub(crate) fn write_clean(&self, stored: Position, newest: Position, commits: u64) -> sled::Result<()> {
         let value = [stored.0.to_le_bytes(), newest.0.to_le_bytes()].concat();
         self.meta.insert(META_CLEAN, value)?;
-        self.write_commits(commits, Some(stored))
+        self.end_commit(commits, Some(stored))
     }
 
     /// Takes the mark of a clean close away.
@@ -248,17 +259,6 @@ impl Store {
             None => return Ok(None),
         };
         Ok(newest.ok().filter(|_| then == stored.0).map(Position))
-    }
-
-    /// Makes durable what was written. The engine's flush alone leaves it in the disk's cache. Once that has failed, it is not
-    /// tried again: the kernel may have let go of what the disk did not take, and would call the rest durable.
-    pub(crate) fn sync(&self) -> sled::Result<()> {
-        if self.unsynced.is_lost() {
-            return Err(sled::Error::Io(io::Error::other("an earlier sync failed")));
-        }
-        let synced = self.db.flush().and_then(|_| Ok(self.disk.sync()?));
-        self.unsynced.end(synced.is_ok());
-        synced
     }
 
     /// The chunk in whose span a position lies, if the store has one.
@@ -342,7 +342,6 @@ impl Store {
     /// Removes the fragments of a message.
     pub(crate) fn remove_content(&self, position: Position) -> sled::Result<()> {
         for key in self.fragments.scan_prefix(position.0.to_be_bytes()).keys() {
-            self.wrote(0)?;
             self.fragments.remove(key?)?;
         }
         Ok(())

@@ -76,7 +76,6 @@ pub(super) fn clear(store: &Store) -> sled::Result<()> {
     store.meta.remove(META_INDEXED)?;
     for tree in [&store.topics, &store.postings.tree] {
         for key in tree.iter().keys() {
-            store.wrote(0)?;
             tree.remove(key?)?;
         }
     }
@@ -92,7 +91,6 @@ pub(super) fn forget(store: &Store) -> sled::Result<()> {
 pub(super) fn put_shelf(store: &Store, number: u32, mut value: Vec<u8>) -> sled::Result<()> {
     let key = number.to_be_bytes();
     seal(&key, &mut value);
-    store.wrote(value.len())?;
     store.topics.insert(key, value).map(drop)
 }
 

@@ -1,7 +1,6 @@
 //! What changes chunks, and so the tally of them: each change of the one is written down in the other, in an order of which
 //! every beginning is understood at the next opening.
 
-use sled::Tree;
 use tailwire_core::log::LogError;
 use tailwire_model::Position;
 
@@ -10,13 +9,14 @@ use super::{
     codec::Damage,
     store::{META_COMMITS, Store, corrupt, failed},
     tally::{Known, Shrinking, Tally, digest_of},
+    tree::StoreTree,
 };
 
 /// Changes of small trees that are written down at once.
 const CHANGES_AT_ONCE: usize = 64;
 
 /// An entry of a small tree, and its value from here on, if it is to have one.
-pub(super) type SmallChange<'a> = (&'a Tree, Vec<u8>, Option<Vec<u8>>);
+pub(super) type SmallChange<'a> = (&'a StoreTree, Vec<u8>, Option<Vec<u8>>);
 
 impl Store {
     /// Changes the trees that every opening reads as a whole.
@@ -28,7 +28,6 @@ impl Store {
                 self.write_tally(&tally)?;
             }
             for (tree, key, value) in changes {
-                self.wrote(value.as_ref().map_or(0, Vec::len))?;
                 match value {
                     Some(value) => tree.insert(key, value.as_slice())?,
                     None => tree.remove(key)?,
@@ -40,7 +39,7 @@ impl Store {
     }
 
     /// Changes one entry of them.
-    pub(super) fn put_small(&self, tree: &Tree, key: &[u8], value: Vec<u8>) -> sled::Result<()> {
+    pub(super) fn put_small(&self, tree: &StoreTree, key: &[u8], value: Vec<u8>) -> sled::Result<()> {
         self.change_small(&[(tree, key.to_vec(), Some(value))])
     }
 
@@ -49,7 +48,7 @@ impl Store {
         let mut digest = 0u64;
         for tree in [&self.trims, &self.options, &self.epochs, &self.volatile] {
             let name = tree.name();
-            for entry in tree {
+            for entry in tree.iter() {
                 let (key, value) = entry?;
                 digest = digest.wrapping_add(digest_of(&name, &key, &value));
             }
@@ -65,6 +64,7 @@ impl Store {
             counted.small.push(self.small_digest()?);
         }
         *tally = counted;
+        self.checkpoints.committed(tally.commits);
         self.write_tally(&tally)
     }
 
@@ -77,7 +77,6 @@ impl Store {
     /// Writes a new chunk.
     pub(super) fn put_chunk(&self, first: Position, value: Vec<u8>) -> sled::Result<()> {
         let count = count_of(&value);
-        self.wrote(value.len())?;
         self.chunks.insert(first.0.to_be_bytes(), value)?;
         self.tally.lock().add(first, count);
         Ok(())
@@ -136,7 +135,6 @@ impl Store {
             tally.begin_shrinking(Shrinking { first, before, after: count });
             self.write_tally(&tally).map_err(failed)?;
         }
-        self.wrote(rest.as_ref().map_or(0, Vec::len)).map_err(failed)?;
         let key = first.0.to_be_bytes();
         let is_hollow = rest.is_some() && count == 0;
         match rest {

@@ -16,7 +16,7 @@ use tailwire_model::{
     message::Extras,
 };
 
-use super::{LogSettings, SledLog, store::Disk, watermark::Watermark};
+use super::{LogSettings, SledLog, checkpoint::Disk, watermark::Watermark};
 
 struct BrokenDisk;
 
@@ -53,9 +53,9 @@ impl Disk for FailsOnce {
 
 #[test]
 fn a_sync_that_failed_between_commits_is_not_forgotten() {
-    let (dir, mut log, topic) = with_one_message();
-    log.store.disk = Box::<FailsOnce>::default();
-    log.store.wrote_pages(1 << 20).unwrap_err();
+    let (dir, log, topic) = with_one_message();
+    *log.store.checkpoints.disk.lock() = Box::<FailsOnce>::default();
+    log.store.checkpoints.wrote_pages(2 << 20).unwrap_err();
     assert!(matches!(log.tidy(Timestamp(0)), Err(LogError::Unknown(_))));
     assert!(matches!(log.append(vec![group(&topic, "2")], Timestamp(1)), Err(LogError::Failed(_))));
     drop(log);
@@ -64,8 +64,8 @@ fn a_sync_that_failed_between_commits_is_not_forgotten() {
 
 #[test]
 fn after_a_failed_sync_the_log_reads_and_refuses() {
-    let (_dir, mut log, topic) = with_one_message();
-    log.store.disk = Box::new(BrokenDisk);
+    let (_dir, log, topic) = with_one_message();
+    log.store.journal.set_disk(Box::new(BrokenDisk));
     log.append(vec![group(&topic, "2")], Timestamp(1)).unwrap();
     assert!(matches!(log.commit(), Err(LogError::Unknown(_))));
     assert!(matches!(log.append(vec![group(&topic, "3")], Timestamp(1)), Err(LogError::Failed(_))));

@@ -16,7 +16,7 @@ use super::{
     values::key_span,
 };
 use crate::{
-    index::{BLOCK_BYTES, Blocks, Grave, TopicId, Unread},
+    index::{Blocks, Grave, TopicId, Unread},
     retention::{Seen, Stock, Trims},
 };
 
@@ -67,7 +67,7 @@ impl SledLog {
         if let State::Failed(why) = &writer.state {
             return Err(LogError::Failed(why.clone()));
         }
-        if self.store.unsynced.is_lost() {
+        if self.store.checkpoints.is_lost() {
             let failed = steps.into_iter().find_map(Result::err);
             return Err(writer.fail(&failed.unwrap_or(LogError::Failed("a sync failed".into()))));
         }
@@ -204,7 +204,6 @@ impl SledLog {
             let count = block.postings.len();
             block.postings = block.postings.retain(|posting| taken.binary_search(&posting.position).is_err());
             if block.postings.len() < count {
-                self.store.wrote(BLOCK_BYTES).map_err(failed)?;
                 postings.put_again(topic, &block).map_err(failed)?;
             }
             rest = further;
@@ -338,7 +337,6 @@ impl SledLog {
         let mut expired = self.store.keys.range(..kept.to_be_bytes()).keys();
         for key in expired.by_ref().take(STEP_KEYS) {
             let key = key.map_err(failed)?;
-            self.store.wrote(0).map_err(failed)?;
             self.store.keys.remove(&key).map_err(failed)?;
             self.store.key_count.removed(&key);
         }

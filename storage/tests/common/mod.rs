@@ -195,8 +195,10 @@ pub(crate) fn copy_files(from: &Path, to: &Path) {
     }
 }
 
-/// Opens a tree of a log that is not open.
+/// Opens a tree of a log that is not open, and that is from then on as after a checkpoint: what the journal has would be
+/// done again.
 pub(crate) fn with_tree<T>(dir: &Path, name: &str, change: impl FnOnce(&sled::Tree) -> T) -> T {
+    let _ = fs::remove_file(dir.join("journal"));
     let open = || sled::Config::new().path(dir).flush_every_ms(None).open();
     // The log before may still be letting go of the lock.
     let db = std::iter::repeat_with(open).take(1000).find_map(Result::ok).unwrap();

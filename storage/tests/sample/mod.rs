@@ -28,8 +28,9 @@ pub(crate) const MINUTE_MS: u64 = 60_000;
 /// Bytes of a line.
 const LINE_BYTES: usize = 48;
 
-/// Makes the log in `dir`: three openings, of which the second ended without a close.
-pub(crate) fn make(dir: &Path) {
+/// Makes the log in `dir`: three openings, of which the second ended without a close. The third goes on: its end stands in
+/// the journal alone.
+pub(crate) fn make(dir: &Path) -> SledLog {
     let log = open(dir, START);
     log.set_options(&term("kept/*"), Options { keep: Some(Keep::Compact), ..Options::default() }).unwrap();
     let bounds = Options { max_messages: Some(Bound(2)), ..Options::default() };
@@ -65,7 +66,7 @@ pub(crate) fn make(dir: &Path) {
     let log = open(dir, START + 2 * MINUTE_MS);
     append(&log, START + 2 * MINUTE_MS, vec![draft("a", "text/plain", "the last one, ä".as_bytes())]);
     settle(&log, START + 2 * MINUTE_MS);
-    log.close().unwrap();
+    log
 }
 
 /// Every retained message: its cursor, its time, its topic, its type and its body.

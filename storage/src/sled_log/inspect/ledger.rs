@@ -9,9 +9,9 @@ use uuid::Uuid;
 
 use super::{
     super::{
-        open::{FORMAT, FORMAT_MIN, META_FORMAT, META_ID},
+        open::{FORMAT, FORMAT_MIN},
         promised::find_watermark,
-        store::{META_CLEAN, META_COMMITS, Store},
+        store::{META_CLEAN, META_COMMITS, META_FORMAT, META_ID, Store},
         tally::Known,
         values::{EVERY_TOPIC, take_epoch, take_key, take_lost, take_options, take_place, take_trim},
         watermark::Mark,

@@ -28,7 +28,7 @@ use tailwire_model::{Epochs, Position};
 use self::{
     engine::Engine,
     ledger::Ledger,
-    raw::RawFile,
+    raw::RawFiles,
     scratch::{Lock, Scratch},
 };
 pub use self::{
@@ -37,7 +37,7 @@ pub use self::{
     swap::swap,
     walk::Walked,
 };
-use super::{promised::SMALL_CHANGED, watermark::Mark};
+use super::{journal::Journal, promised::SMALL_CHANGED, watermark::Mark};
 
 /// Why a log can't be looked at.
 #[derive(Debug, thiserror::Error)]
@@ -83,7 +83,7 @@ fn io_error(path: &Path) -> impl FnOnce(io::Error) -> InspectError {
 pub struct Survey {
     engine: Option<Engine>,
     /// What the log's own file holds, where what the engine gives is not all or not sound.
-    raw: Option<RawFile>,
+    raw: Option<RawFiles>,
     ledger: Ledger,
     epochs: Option<Epochs>,
     /// What was acknowledged, if that is known.
@@ -140,7 +140,10 @@ impl Survey {
         if engine.is_some() {
             is_sound &= ledger.check_whole(mark, newest, &mut findings);
         }
-        let raw = (!is_sound).then(|| RawFile::scan(&db)).transpose()?;
+        let journal = Journal::path(dir);
+        let files: Vec<&Path> =
+            [&db, &journal].into_iter().filter(|path| path.exists()).map(|path| &**path).collect();
+        let raw = (!is_sound).then(|| RawFiles::scan(&files)).transpose()?;
         if let Some(raw) = &raw {
             findings.note(None, "messages were looked for in the file itself, by their labels");
             if raw.spoiled() > 0 {

@@ -1,6 +1,6 @@
-//! What stands in the engine's file, found by its labels, whatever the engine makes of it.
+//! What stands in the engine's file and in the journal, found by its labels, whatever the engine makes of it.
 //!
-//! The file may hold a value several times, and values that don't count any more. Of chunks that share positions the
+//! A file may hold a value several times, and values that don't count any more. Of chunks that share positions the
 //! latest epoch's counts, and of two of one epoch the one with fewer records, as a chunk only ever loses some. What lies
 //! beyond the end of its epoch was dropped when the next one began. Where a value's checksum is wrong, what its label says
 //! is its length is passed over: nothing in a message's body is taken for a label.
@@ -30,9 +30,11 @@ use super::{
 /// What is read at once; a label that begins near the end of it is looked at with the next.
 const WINDOW_BYTES: usize = 1 << 20;
 
-/// Where a value stands in the file, with its label.
+/// Where a value stands, with its label.
 #[derive(Debug, Clone, Copy)]
 struct Place {
+    /// In which of the files.
+    file: u8,
     offset: u64,
     bytes: usize,
 }
@@ -46,9 +48,9 @@ struct FoundChunk {
     place: Place,
 }
 
-/// The file, and what was found in it.
-pub(super) struct RawFile {
-    file: File,
+/// The files, and what was found in them.
+pub(super) struct RawFiles {
+    files: Vec<File>,
     found: Vec<(Position, FoundChunk)>,
     /// Those that count.
     chunks: BTreeMap<Position, FoundChunk>,
@@ -57,29 +59,32 @@ pub(super) struct RawFile {
     spoiled: usize,
 }
 
-impl RawFile {
-    /// Goes through a file.
-    pub(super) fn scan(path: &Path) -> Result<Self, InspectError> {
-        let file = File::open(path).map_err(io_error(path))?;
+impl RawFiles {
+    /// Goes through files.
+    pub(super) fn scan(paths: &[&Path]) -> Result<Self, InspectError> {
         let mut own = Self {
-            file,
+            files: Vec::new(),
             found: Vec::new(),
             chunks: BTreeMap::new(),
             fragments: HashMap::new(),
             small: Vec::new(),
             spoiled: 0,
         };
-        own.read_all().map_err(io_error(path))?;
+        for path in paths {
+            let file = File::open(path).map_err(io_error(path))?;
+            own.read_all(&file).map_err(io_error(path))?;
+            own.files.push(file);
+        }
         Ok(own)
     }
 
-    fn read_all(&mut self) -> io::Result<()> {
+    fn read_all(&mut self, mut file: &File) -> io::Result<()> {
         let mut window = Vec::new();
         let mut start = 0;
         loop {
             let had = window.len();
-            self.file.seek(SeekFrom::Start(start + had as u64))?;
-            Read::by_ref(&mut self.file).take((WINDOW_BYTES - had) as u64).read_to_end(&mut window)?;
+            file.seek(SeekFrom::Start(start + had as u64))?;
+            file.take((WINDOW_BYTES - had) as u64).read_to_end(&mut window)?;
             let is_last = window.len() < WINDOW_BYTES;
             // What begins after this may go beyond the window.
             let upto = if is_last { window.len() } else { window.len() - LABELLED_BYTES_MAX };
@@ -103,7 +108,7 @@ impl RawFile {
                 Ok(found) => {
                     let offset = start + at as u64;
                     let labelled = &window[at..at + found.bytes];
-                    let place = Place { offset, bytes: found.bytes };
+                    let place = Place { file: self.files.len() as u8, offset, bytes: found.bytes };
                     let taken = self.take_in(found.kind, found.key, labelled, place);
                     self.spoiled += usize::from(taken.is_err());
                     found.bytes
@@ -175,7 +180,7 @@ impl RawFile {
     }
 
     /// The epochs that are known, and those of chunks whose epochs are not: each from its first chunk that was found. Before
-    /// [`RawFile::settle`].
+    /// [`RawFiles::settle`].
     pub(super) fn epochs(&self, known: &BTreeMap<u32, EpochStart>) -> Option<Epochs> {
         let mut starts = known.clone();
         for (first, FoundChunk { epoch, .. }) in &self.found {
@@ -210,7 +215,7 @@ impl RawFile {
 
     fn read(&self, place: Place) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; place.bytes];
-        let mut file = &self.file;
+        let mut file = &self.files[usize::from(place.file)];
         file.seek(SeekFrom::Start(place.offset))?;
         file.read_exact(&mut bytes)?;
         Ok(bytes)
@@ -243,13 +248,13 @@ mod tests {
         (first, value)
     }
 
-    fn scanned(content: &[u8]) -> RawFile {
+    fn scanned(content: &[u8]) -> RawFiles {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), content).unwrap();
-        RawFile::scan(file.path()).unwrap()
+        RawFiles::scan(&[file.path()]).unwrap()
     }
 
-    fn spans(raw: &RawFile) -> Vec<(u32, u64, u64)> {
+    fn spans(raw: &RawFiles) -> Vec<(u32, u64, u64)> {
         raw.chunks().map(|chunk| (chunk.epoch.number(), chunk.first.0, chunk.last.0)).collect()
     }
 

@@ -8,7 +8,6 @@ use std::{
     path::Path,
 };
 
-use sled::Tree;
 use tailwire_core::log::{Log, LogError};
 use tailwire_model::{Epoch, EpochStart, Message, Opening, Position, Timestamp};
 use uuid::Uuid;
@@ -17,8 +16,9 @@ use super::{
     super::{
         LogSettings, OpenError, SledLog,
         chunk::{Entry, pack},
-        open::{FORMAT, META_FORMAT, META_ID, open_db},
-        store::{META_CLEAN, Store, failed, guarded},
+        open::{FORMAT, open_db},
+        store::{META_CLEAN, META_FORMAT, META_ID, Store, failed, guarded},
+        tree::StoreTree,
         values::{
             EVERY_TOPIC, epoch_key, fragment_key, put_epoch, put_lost, put_options, put_trim, take_key,
             take_place,
@@ -87,7 +87,7 @@ pub fn repair(survey: &Survey, into: &Path, now: Timestamp) -> Result<Repaired, 
     }
     let db = open_db(into)?;
     let file = OpenOptions::new().read(true).write(true).open(into.join("db"))?;
-    let store = guarded(|| Store::new(db, Box::new(file), into).map_err(failed))?;
+    let store = guarded(|| Store::new(&db, Box::new(file), into).map_err(failed))?;
     let built = guarded(|| build(survey, &store, now));
     if built.is_err() {
         // When the engine is dropped it syncs, and panics if it can't.
@@ -138,7 +138,7 @@ fn build(survey: &Survey, store: &Store, now: Timestamp) -> Result<Walked, LogEr
 /// Writes what is known besides the messages.
 fn write_ledger(survey: &Survey, store: &Store, newest: Position, now: Timestamp) -> sled::Result<()> {
     let ledger = &survey.ledger;
-    store.meta.insert(META_FORMAT, &FORMAT.to_le_bytes())?;
+    store.meta.insert(META_FORMAT, FORMAT.to_le_bytes())?;
     let starts = survey.epochs.as_ref().map_or_else(
         || {
             vec![EpochStart {
@@ -173,7 +173,7 @@ fn write_ledger(survey: &Survey, store: &Store, newest: Position, now: Timestamp
 }
 
 /// Copies the entries that can be read.
-fn copy(from: &Tree, to: &Tree, is_legible: impl Fn(&[u8], &[u8]) -> bool) -> sled::Result<()> {
+fn copy(from: &StoreTree, to: &StoreTree, is_legible: impl Fn(&[u8], &[u8]) -> bool) -> sled::Result<()> {
     for (key, value) in entries(from).map_while(Result::ok) {
         if is_legible(&key, &value) {
             to.insert(key, value)?;

@@ -331,6 +331,7 @@ fn of_two_messages_at_one_position_the_later_epochs_counts() {
     drop(log);
     drop(super::Lock::take(&bench.data().join("db")).unwrap());
     fs::write(bench.data().join("watermark"), watermark).unwrap();
+    fs::remove_file(bench.data().join("journal")).unwrap();
     let log = bench.open(START + 5_000);
     publish(&log, &[("a", "second"), ("a", "third")]);
     log.close().unwrap();
