@@ -114,7 +114,7 @@ fn open_whole(dir: &Path, now: Timestamp, settings: &LogSettings) -> Result<Open
     let db = open_db(dir)?;
     let file = OpenOptions::new().read(true).write(true).open(dir.join("db"));
     let file = file.map_err(|error| not_writable(&dir.join("db"), &error))?;
-    let store = Store::new(&db, Box::new(file), dir).map_err(failed)?;
+    let store = Store::new(db, Box::new(file), dir).map_err(failed)?;
 
     store.redo().map_err(unreadable)?;
     let found = Found::in_store(&store)?;

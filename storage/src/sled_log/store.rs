@@ -103,7 +103,7 @@ pub(crate) struct Store {
 
 impl Store {
     /// The trees of an open database in `dir`.
-    pub(crate) fn new(db: &Db, disk: Box<dyn Disk>, dir: &Path) -> sled::Result<Self> {
+    pub(crate) fn new(db: Db, disk: Box<dyn Disk>, dir: &Path) -> sled::Result<Self> {
         let journal = Arc::new(Journal::without_file());
         let checkpoints = Arc::new(Checkpoints::new(db.clone(), disk));
         let tree = |number: u8| {
@@ -127,7 +127,7 @@ impl Store {
             tally: Mutex::new(Tally::of_none()),
             journal: journal.clone(),
             checkpoints: checkpoints.clone(),
-            db: db.clone(),
+            db,
             dir: dir.into(),
         })
     }

@@ -111,7 +111,7 @@ fn open_store(copy: &Path) -> Option<Store> {
     let opened = catch_unwind(AssertUnwindSafe(|| {
         let db = open_db(copy).ok()?;
         let file = OpenOptions::new().read(true).write(true).open(copy.join("db")).ok()?;
-        let store = Store::new(&db, Box::new(file), copy).ok()?;
+        let store = Store::new(db, Box::new(file), copy).ok()?;
         // Where that fails, what is missing of the end is missed there.
         let _ = guarded(|| store.redo());
         Some(store)

@@ -87,7 +87,7 @@ pub fn repair(survey: &Survey, into: &Path, now: Timestamp) -> Result<Repaired, 
     }
     let db = open_db(into)?;
     let file = OpenOptions::new().read(true).write(true).open(into.join("db"))?;
-    let store = guarded(|| Store::new(&db, Box::new(file), into).map_err(failed))?;
+    let store = guarded(|| Store::new(db, Box::new(file), into).map_err(failed))?;
     let built = guarded(|| build(survey, &store, now));
     if built.is_err() {
         // When the engine is dropped it syncs, and panics if it can't.
