@@ -9,6 +9,7 @@ mod chunk;
 mod commit;
 mod count;
 mod durable;
+mod engine;
 mod figures;
 mod fresh;
 pub mod inspect;

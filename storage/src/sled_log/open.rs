@@ -7,12 +7,8 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::Arc,
-    thread,
-    time::Duration,
 };
 
-use fs2::FileExt;
-use sled::{Config, Db};
 use tailwire_core::log::LogError;
 use tailwire_model::{Epoch, EpochStart, Epochs, Opening, Options, Position, Rules, Term, Timestamp, Topic};
 use uuid::Uuid;
@@ -21,11 +17,11 @@ use super::{
     ballast::Ballast,
     codec::Damage,
     count::Count,
+    engine::{engine_lock, open_db, retry_locked},
     fresh,
     journal::Journal,
     promised::{Promised, accept_loss, check_count, check_small, check_whole, find_watermark},
     recover::{self, StoredTrim},
-    snapshots,
     store::{META_FORMAT, META_ID, NOT_AS_WRITTEN, Store},
     table,
     tally::Known,
@@ -39,14 +35,6 @@ pub(super) const FORMAT: u32 = 3;
 /// The oldest that is read, without a tally and a journal, which came with 2 and 3; from its next opening on it is of the
 /// newest.
 pub(super) const FORMAT_MIN: u32 = 1;
-/// The engine's cache of pages. The newest messages are in the broker's tails; this is for the catch-up behind them. What
-/// it holds beyond that stands at [`Store::touch`].
-const CACHE_BYTES: u64 = 32 << 20;
-/// A process that is just ending, or this one's last log, may hold the lock for a moment longer; the engine can't
-/// wait for it, so it is tried again.
-pub(super) const LOCK_TRIES: usize = 20;
-pub(super) const LOCK_PAUSE: Duration = Duration::from_millis(25);
-
 /// Why a log can't be opened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
@@ -109,6 +97,8 @@ fn open_whole(dir: &Path, now: Timestamp, settings: &LogSettings) -> Result<Open
     let existed = dir.is_dir();
     let now = fresh::settle(dir, now);
     fs::create_dir_all(dir).map_err(|error| not_writable(dir, &error))?;
+    // Before anything is touched that is another process's.
+    retry_locked(|| engine_lock(dir).map(drop))?;
     let ballast = Ballast::before_opening(dir);
     let promised = find_watermark(dir)?;
     let db = open_db(dir)?;
@@ -251,51 +241,6 @@ fn lose_volatile(
         lost.topics.insert(name, upto);
     }
     Ok(lost)
-}
-
-pub(super) fn open_db(dir: &Path) -> Result<Db, OpenError> {
-    for _ in 0..LOCK_TRIES {
-        match try_open_db(dir) {
-            Err(OpenError::Locked) => thread::sleep(LOCK_PAUSE),
-            other => return other,
-        }
-    }
-    Err(OpenError::Locked)
-}
-
-fn try_open_db(dir: &Path) -> Result<Db, OpenError> {
-    mind_snapshots(dir)?;
-    let config = Config::new().path(dir).cache_capacity(CACHE_BYTES).flush_every_ms(None);
-    // The engine asserts what it reads; damage that trips it is damage all the same, not a reason to abort.
-    let opened = catch_unwind(AssertUnwindSafe(|| config.open()));
-    match opened {
-        Ok(Ok(db)) => Ok(db),
-        Ok(Err(sled::Error::Io(error))) if error.to_string().contains("could not acquire lock") => {
-            Err(OpenError::Locked)
-        }
-        Ok(Err(sled::Error::Io(error))) => Err(not_writable(dir, &error)),
-        Ok(Err(error)) => Err(failed(error)),
-        Err(_) => Err(OpenError::Corrupt(NOT_AS_WRITTEN.into())),
-    }
-}
-
-/// The engine takes the newest file that is named like a snapshot for one, also the torn beginning of one that a crash
-/// left, and then can't be opened any more; nor can it with a damaged one. It can always do without.
-fn mind_snapshots(dir: &Path) -> Result<(), OpenError> {
-    let unreadable = |error: io::Error| not_writable(dir, &error);
-    // Under the engine's own lock: another process may be at writing one.
-    let Ok(file) = File::open(dir.join("db")) else { return Ok(()) };
-    if FileExt::try_lock_exclusive(&file).is_err() {
-        return Err(OpenError::Locked);
-    }
-    for entry in fs::read_dir(dir).map_err(unreadable)? {
-        let path = entry.map_err(unreadable)?.path();
-        if path.extension().is_some_and(|extension| extension == "generating") {
-            fs::remove_file(&path).map_err(unreadable)?;
-        }
-    }
-    snapshots::set_aside_damaged(dir).map_err(unreadable)?;
-    FileExt::unlock(&file).map_err(unreadable)
 }
 
 /// Checks the format and finds the id; a new log gets both.

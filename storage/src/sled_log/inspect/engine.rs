@@ -14,7 +14,7 @@ use super::{
     super::{
         chunk::Chunk,
         count::{Count, Missing},
-        open::open_db,
+        engine::open_db,
         snapshots,
         store::{Store, failed, guarded},
         tally::Known,

@@ -16,7 +16,8 @@ use super::{
     super::{
         LogSettings, OpenError, SledLog,
         chunk::{Entry, pack},
-        open::{FORMAT, open_db},
+        engine::open_db,
+        open::FORMAT,
         store::{META_CLEAN, META_FORMAT, META_ID, Store, failed, guarded},
         tree::StoreTree,
         values::{

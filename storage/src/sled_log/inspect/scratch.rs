@@ -14,7 +14,7 @@ use fs2::FileExt;
 use super::{
     super::{
         ballast,
-        open::{LOCK_PAUSE, LOCK_TRIES},
+        engine::{LOCK_PAUSE, LOCK_TRIES},
     },
     InspectError, bytes_below, io_error,
 };

@@ -1,0 +1,81 @@
+//! Opening the engine: its lock, what it must not meet in the folder, and its panics, which are damage.
+
+use std::{
+    fs::{self, File},
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+    thread,
+    time::Duration,
+};
+
+use fs2::FileExt;
+use sled::{Config, Db};
+
+use super::{
+    open::{OpenError, failed, not_writable},
+    snapshots,
+    store::NOT_AS_WRITTEN,
+};
+
+/// The engine's cache of pages. The newest messages are in the broker's tails; this is for the catch-up behind them. What
+/// it holds beyond that stands at [`Store::touch`].
+const CACHE_BYTES: u64 = 32 << 20;
+/// A process that is just ending, or this one's last log, may hold the lock for a moment longer; the engine can't
+/// wait for it, so it is tried again.
+pub(super) const LOCK_TRIES: usize = 20;
+pub(super) const LOCK_PAUSE: Duration = Duration::from_millis(25);
+
+/// Opens it, once no other has it.
+pub(super) fn open_db(dir: &Path) -> Result<Db, OpenError> {
+    retry_locked(|| try_open_db(dir))
+}
+
+/// Tries for a while, as long as another holds the lock.
+pub(super) fn retry_locked<T>(open: impl Fn() -> Result<T, OpenError>) -> Result<T, OpenError> {
+    for _ in 0..LOCK_TRIES {
+        match open() {
+            Err(OpenError::Locked) => thread::sleep(LOCK_PAUSE),
+            other => return other,
+        }
+    }
+    Err(OpenError::Locked)
+}
+
+/// The engine's file under the engine's own lock, if there is one.
+pub(super) fn engine_lock(dir: &Path) -> Result<Option<File>, OpenError> {
+    let Ok(file) = File::open(dir.join("db")) else { return Ok(None) };
+    FileExt::try_lock_exclusive(&file).map_err(|_| OpenError::Locked)?;
+    Ok(Some(file))
+}
+
+fn try_open_db(dir: &Path) -> Result<Db, OpenError> {
+    mind_snapshots(dir)?;
+    let config = Config::new().path(dir).cache_capacity(CACHE_BYTES).flush_every_ms(None);
+    // The engine asserts what it reads; damage that trips it is damage all the same, not a reason to abort.
+    let opened = catch_unwind(AssertUnwindSafe(|| config.open()));
+    match opened {
+        Ok(Ok(db)) => Ok(db),
+        Ok(Err(sled::Error::Io(error))) if error.to_string().contains("could not acquire lock") => {
+            Err(OpenError::Locked)
+        }
+        Ok(Err(sled::Error::Io(error))) => Err(not_writable(dir, &error)),
+        Ok(Err(error)) => Err(failed(error)),
+        Err(_) => Err(OpenError::Corrupt(NOT_AS_WRITTEN.into())),
+    }
+}
+
+/// The engine takes the newest file that is named like a snapshot for one, also the torn beginning of one that a crash
+/// left, and then can't be opened any more; nor can it with a damaged one. It can always do without.
+fn mind_snapshots(dir: &Path) -> Result<(), OpenError> {
+    let unreadable = |error: io::Error| not_writable(dir, &error);
+    // Another process may be at writing one.
+    let Some(_lock) = engine_lock(dir)? else { return Ok(()) };
+    for entry in fs::read_dir(dir).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        if path.extension().is_some_and(|extension| extension == "generating") {
+            fs::remove_file(&path).map_err(unreadable)?;
+        }
+    }
+    snapshots::set_aside_damaged(dir).map_err(unreadable)
+}
