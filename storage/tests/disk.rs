@@ -537,7 +537,8 @@ fn saturate(log: &SledLog, commits: u64, mut messages: impl FnMut(u64) -> Group)
 fn assert_in_bounds(log: &SledLog, messages_max: u64) {
     let stats = log.stats();
     assert!(stats.messages <= messages_max, "{} messages", stats.messages);
-    let file_max = stats.bytes * 5 / 2 + (16 << 20);
+    // Beside the messages: the ballast, the journal, and what the engine's file may take before it is cleaned.
+    let file_max = stats.bytes * 5 / 2 + (18 << 20);
     assert!(stats.file_bytes <= file_max, "{} bytes for {} of messages", stats.file_bytes, stats.bytes);
 }
 
