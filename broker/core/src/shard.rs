@@ -192,9 +192,10 @@ impl Shard {
         for (slices, seats) in round.services.drain(..) {
             let fits = slices.iter().map(Slice::cost).sum::<usize>() <= BATCH_READ_BYTES_MAX;
             let fresh = Fresh { slices: &slices, upto: round.upto, now };
+            let mut delivered = 0;
             for seat in &round.lent[seats] {
                 if fits {
-                    self.metrics.messages_out.inc_by(seat.deliver(&fresh) as u64);
+                    delivered += seat.deliver(&fresh);
                 } else {
                     seat.give_back();
                 }
@@ -203,6 +204,7 @@ impl Shard {
                     tokio::task::yield_now().await;
                 }
             }
+            self.metrics.messages_out.inc_by(delivered as u64);
         }
         round.lent.clear();
     }

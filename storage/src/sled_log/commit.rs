@@ -40,7 +40,7 @@ pub(super) struct Writer {
     /// Bytes that were written since the engine's file was last cleaned.
     pub(super) uncleaned: u64,
     /// What came since the last step of tidying, while there was something to tidy.
-    pub(super) owed: Owed,
+    pub(super) owed: Debt,
     /// What could not be tidied when that was last tried.
     pub(super) complaint: Option<String>,
     /// Topics of which the store knows that messages of theirs are not in it.
@@ -50,12 +50,12 @@ pub(super) struct Writer {
 /// What is to be paid for by tidying: a step trims, buries and cleans for all that came since the one before and as much
 /// again, so that what is left shrinks under any load.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Owed {
+pub(super) struct Debt {
     pub(super) messages: usize,
     pub(super) bytes: u64,
 }
 
-impl Owed {
+impl Debt {
     /// Whether it is time to pay.
     pub(super) const fn is_due(&self) -> bool {
         self.messages >= OWED_MESSAGES || self.bytes >= OWED_BYTES

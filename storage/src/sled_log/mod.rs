@@ -54,7 +54,7 @@ use uuid::Uuid;
 use self::{
     ballast::Ballast,
     behind::Behind,
-    commit::{Owed, State, Writer},
+    commit::{Debt, State, Writer},
     figures::Counts,
     open::Opened,
     store::{Store, guarded},
@@ -113,7 +113,7 @@ impl SledLog {
             synced: mark,
             unsynced: None,
             uncleaned: 0,
-            owed: Owed::default(),
+            owed: Debt::default(),
             complaint: None,
             volatile: HashSet::new(),
         };

@@ -10,7 +10,7 @@ use tailwire_model::{Filter, Position, Timestamp, Topic, TrimReason, limits::RET
 use super::{
     SledLog,
     chunk::Chunk,
-    commit::{Owed, State, Writer},
+    commit::{Debt, State, Writer},
     record::Content,
     store::{corrupt, failed, guarded},
     values::key_span,
@@ -87,7 +87,7 @@ impl SledLog {
     }
 
     /// Trims what retention finds.
-    fn retain(&self, writer: &mut Writer, time: Timestamp, owed: Owed) -> Result<Option<u64>, LogError> {
+    fn retain(&self, writer: &mut Writer, time: Timestamp, owed: Debt) -> Result<Option<u64>, LogError> {
         let mut trims = Trims::default();
         let rules = self.rules.read().clone();
         let again = self.retention.lock().step(time, &rules, self, &mut trims, owed.step_messages())?;
@@ -138,7 +138,7 @@ impl SledLog {
 
     /// Removes some of what is dead from the store. What it writes again makes the engine's file grow as what is new does,
     /// and is added to what is owed.
-    fn bury_step(&self, writer: &mut Writer, owed: &mut Owed) -> Result<Option<u64>, LogError> {
+    fn bury_step(&self, writer: &mut Writer, owed: &mut Debt) -> Result<Option<u64>, LogError> {
         let count = STEP_MESSAGES.max(owed.step_messages());
         let (mut left, mut written) = (count, 0);
         while left > 0 {
@@ -223,8 +223,8 @@ impl SledLog {
 
     /// Buries the oldest of a topic's dead: those of one sealed block, or else those that are known without. Answers how
     /// many, and how many bytes it wrote for that.
-    fn bury_some(&self, grave: &Grave) -> Result<Owed, LogError> {
-        let mut paid = Owed::default();
+    fn bury_some(&self, grave: &Grave) -> Result<Debt, LogError> {
+        let mut paid = Debt::default();
         let upto = match grave.sealed {
             Some((buried, last)) => {
                 let block = self.store.postings.beyond(grave.topic, buried)?;
@@ -233,7 +233,7 @@ impl SledLog {
                         let positions = block.postings.iter().map(|posting| posting.position);
                         let dead = positions.take_while(|&position| position <= grave.upto);
                         let dead: Vec<_> = dead.collect();
-                        paid = Owed { messages: dead.len(), bytes: self.bury(&dead)? };
+                        paid = Debt { messages: dead.len(), bytes: self.bury(&dead)? };
                         if block.last <= grave.upto {
                             self.store.postings.remove(grave.topic, &block).map_err(failed)?;
                         }
@@ -244,7 +244,7 @@ impl SledLog {
                 }
             }
             None => {
-                paid = Owed { messages: grave.recent.len(), bytes: self.bury(&grave.recent)? };
+                paid = Debt { messages: grave.recent.len(), bytes: self.bury(&grave.recent)? };
                 grave.recent.last().copied().unwrap_or(grave.upto)
             }
         };
@@ -307,7 +307,7 @@ impl SledLog {
 
     /// Keeps the engine's file in bounds: where it takes more than what it holds, it is cleaned in proportion to what is
     /// written, and the harder the more that is.
-    fn clean(&self, writer: &mut Writer, owed: Owed) -> Result<Option<u64>, LogError> {
+    fn clean(&self, writer: &mut Writer, owed: Debt) -> Result<Option<u64>, LogError> {
         if writer.uncleaned < BYTES_PER_CLEANING {
             return Ok(None);
         }
