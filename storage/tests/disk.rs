@@ -168,6 +168,33 @@ fn what_the_engine_has_not_written_is_in_the_journal() {
 }
 
 #[test]
+fn an_unknown_format_is_not_written_to() {
+    let mut h = OnDisk::new();
+    (0..9).for_each(|n| publish(h.log(), &[("a", &n.to_string())]));
+    let copy = crashed(&h);
+    let journal = fs::read(copy.path().join("journal")).unwrap();
+    let count = with_tree(copy.path(), "chunks", |chunks| {
+        let count = chunks.len();
+        assert!(count < 9, "the engine has all of them, and the journal nothing to do");
+        count
+    });
+    with_tree(copy.path(), "meta", |meta| meta.insert("format", &9u32.to_le_bytes()).unwrap());
+    fs::write(copy.path().join("journal"), journal).unwrap();
+    let error = SledLog::open(copy.path(), Timestamp(START), &LogSettings::default()).err();
+    assert_eq!(error, Some(OpenError::Version(9)));
+    assert_eq!(with_tree(copy.path(), "chunks", sled::Tree::len), count);
+    h.crash(|_| {});
+}
+
+#[test]
+fn without_its_settings_the_engine_is_not_asked() {
+    let mut h = OnDisk::new();
+    publish(h.log(), &[("a", "1")]);
+    h.crash(|dir| fs::remove_file(dir.join("conf")).unwrap());
+    assert!(matches!(h.open(START).err(), Some(OpenError::Corrupt(_))));
+}
+
+#[test]
 fn a_spoiled_journal_is_told() {
     let h = OnDisk::new();
     (0..9).for_each(|n| publish(h.log(), &[("a", &n.to_string())]));

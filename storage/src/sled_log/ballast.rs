@@ -14,12 +14,12 @@ use super::snapshots;
 
 /// The file's name.
 pub(crate) const NAME: &str = "ballast";
-/// What it takes: some of the engine's segments of 512 KB, of which an opening fills one or two, and a snapshot of some
-/// gigabytes.
+/// What it takes: some of the engine's segments of 2 MB, of which an opening fills one or two, the journal, and a snapshot
+/// of some gigabytes.
 const BYTES: u64 = 8 << 20;
 /// An opening that finds less room than this, and a snapshot's beside it, gives the ballast up first: once the engine has
 /// run out of room, what it has begun to write stands in its own way.
-const OPENING_BYTES: u64 = 4 << 20;
+const OPENING_BYTES: u64 = 6 << 20;
 /// Room that must be left beside it when it is made, so that it is never what fills the disk.
 const LEFT_BYTES: u64 = 40 << 20;
 

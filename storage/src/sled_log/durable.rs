@@ -44,9 +44,11 @@ impl Store {
     pub(crate) fn redo(&self) -> Result<(), LogError> {
         let id = self.meta.get(META_ID).map_err(failed)?;
         let Some(id) = id.and_then(|id| Uuid::from_slice(&id).ok()) else { return Ok(()) };
-        let commits = self.known()?.commits();
+        let last_epoch = self.epochs.last().map_err(failed)?;
+        let Some(epoch) = last_epoch.and_then(|(key, _)| key.as_ref().try_into().ok()) else { return Ok(()) };
+        let (epoch, commits) = (u32::from_be_bytes(epoch), self.known()?.commits());
         let unread = |error: io::Error| LogError::Failed(format!("its journal can't be read: {error}"));
-        for record in journal::records_after(&self.dir, id, commits).map_err(unread)? {
+        for record in journal::records_after(&self.dir, id, epoch, commits).map_err(unread)? {
             for change in record.changes() {
                 let damaged = |Damage(what)| LogError::Corrupt(format!("its journal: {what}"));
                 let Change { tree, key, value } = change.map_err(damaged)?;

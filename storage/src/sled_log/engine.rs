@@ -13,6 +13,7 @@ use fs2::FileExt;
 use sled::{Config, Db};
 
 use super::{
+    checkpoint::segment_bytes,
     open::{OpenError, failed, not_writable},
     snapshots,
     store::NOT_AS_WRITTEN,
@@ -51,7 +52,11 @@ pub(super) fn engine_lock(dir: &Path) -> Result<Option<File>, OpenError> {
 
 fn try_open_db(dir: &Path) -> Result<Db, OpenError> {
     mind_snapshots(dir)?;
+    let Some(segment_bytes) = segment_bytes(dir) else {
+        return Err(OpenError::Corrupt("the engine's settings, `conf`, are missing or damaged".into()));
+    };
     let config = Config::new().path(dir).cache_capacity(CACHE_BYTES).flush_every_ms(None);
+    let config = config.segment_size(segment_bytes);
     // The engine asserts what it reads; damage that trips it is damage all the same, not a reason to abort.
     let opened = catch_unwind(AssertUnwindSafe(|| config.open()));
     match opened {

@@ -8,12 +8,15 @@
 //! again. A commit that doesn't fit is made durable by a checkpoint instead.
 //!
 //! ```text
-//! offset 0    "tailjrnl"  version: u32  log's id: 16  seed: 16  CRC-32: u32
-//! 512, …      length: u32  number: u64  CRC-32 of seed, length, number and changes: u32  changes …  to the next 512
+//! offset 0    "tailjrnl"  version: u32  log's id: 16  epoch: u32  seed: u64  CRC-32: u32
+//! 512, …      length: u32  number: u64  XXH3 of length, number and changes: u64  changes …  to the next 512
 //! change      tree: u8  is it removed: u8  length of the key  key  [length of the value  value]
 //! ```
 //! Records follow each other in the order of their numbers, without a hole; the first that doesn't is an old one, or torn.
-//! The seed is another one after every opening, and nobody is told it: no message can be made to look like a record.
+//! The hash is no CRC: values end with theirs, and a CRC of what ends with a CRC is the same whatever stands before, so that
+//! a record whose last sectors are an older one's would pass. Its seed is another one after every opening, and nobody is
+//! told it: no message can be made to look like a record. A
+//! journal counts as long as its epoch is the log's last: once another has begun, all of it is in the engine's file.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -22,7 +25,9 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use tailwire_model::Epoch;
 use uuid::Uuid;
+use xxhash_rust::xxh3::Xxh3;
 
 use super::{
     checkpoint::Disk,
@@ -32,15 +37,16 @@ use super::{
 const NAME: &str = "journal";
 const MAGIC: [u8; 8] = *b"tailjrnl";
 const VERSION: u32 = 1;
-const SEED_BYTES: usize = 16;
-const HEADER_BYTES: usize = 48;
+const HEADER_BYTES: usize = 44;
 /// What a disk writes whole, or not at all: no record shares one with another.
 const SECTOR_BYTES: usize = 512;
 /// The file's size: the records of two thousand small commits.
 const FILE_BYTES: usize = 1 << 20;
 /// No record is longer. Beyond that a checkpoint costs no more than writing everything once more, as measured.
 const RECORD_BYTES_MAX: usize = 64 << 10;
-const RECORD_HEADER_BYTES: usize = 16;
+const RECORD_HEADER_BYTES: usize = 20;
+/// Where its hash stands, of what is before it and after it.
+const HASH_AT: usize = 12;
 
 /// The open journal, and the changes that its next record will hold.
 pub(super) struct Journal(Mutex<State>);
@@ -49,7 +55,7 @@ struct State {
     /// Without a file every commit is made durable by a checkpoint.
     file: Option<File>,
     disk: Option<Box<dyn Disk>>,
-    seed: [u8; SEED_BYTES],
+    seed: u64,
     /// The next record, from its header on, and where it will stand.
     next: Vec<u8>,
     at: usize,
@@ -76,7 +82,7 @@ impl Journal {
         Self(Mutex::new(State {
             file: None,
             disk: None,
-            seed: [0; SEED_BYTES],
+            seed: 0,
             next: vec![0; RECORD_HEADER_BYTES],
             at: SECTOR_BYTES,
             has_changes: false,
@@ -91,12 +97,11 @@ impl Journal {
         dir.join(NAME)
     }
 
-    /// Begins with an empty file in `dir`, durably: no record that it held counts from here on. It is used from the next
-    /// checkpoint on.
+    /// Begins with an empty file in `dir`, right after a checkpoint of an epoch's beginning.
     ///
     /// # Errors
     /// The file can't be made or written.
-    pub(super) fn begin(&self, dir: &Path, id: Uuid) -> io::Result<()> {
+    pub(super) fn begin(&self, dir: &Path, id: Uuid, epoch: Epoch) -> io::Result<()> {
         let path = Self::path(dir);
         let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path)?;
         if file.metadata()?.len() != FILE_BYTES as u64 {
@@ -107,13 +112,14 @@ impl Journal {
                 return Err(error);
             }
         }
-        let seed = *Uuid::new_v4().as_bytes();
+        let (seed, _) = Uuid::new_v4().as_u64_pair();
         file.seek(SeekFrom::Start(0))?;
-        file.write_all(&put_header(id, seed))?;
+        file.write_all(&put_header(id, epoch, seed))?;
         file.sync_data()?;
         let disk: Box<dyn Disk> = Box::new(file.try_clone()?);
         let mut state = self.0.lock();
         (state.file, state.disk, state.seed) = (Some(file), Some(disk), seed);
+        state.is_short = state.has_changes;
         Ok(())
     }
 
@@ -219,9 +225,9 @@ impl State {
         if let (false, Some(file)) = (self.is_short, &mut self.file) {
             let length = (bytes - RECORD_HEADER_BYTES) as u32;
             self.next[..4].copy_from_slice(&length.to_le_bytes());
-            self.next[4..12].copy_from_slice(&number.to_le_bytes());
-            let sum = record_sum(&self.seed, &self.next);
-            self.next[12..RECORD_HEADER_BYTES].copy_from_slice(&sum.to_le_bytes());
+            self.next[4..HASH_AT].copy_from_slice(&number.to_le_bytes());
+            let hash = hash_of(self.seed, &self.next);
+            self.next[HASH_AT..RECORD_HEADER_BYTES].copy_from_slice(&hash.to_le_bytes());
             file.seek(SeekFrom::Start(self.at as u64))?;
             file.write_all(&self.next)?;
             self.at += bytes.next_multiple_of(SECTOR_BYTES);
@@ -238,32 +244,32 @@ impl State {
     }
 }
 
-fn put_header(id: Uuid, seed: [u8; SEED_BYTES]) -> Vec<u8> {
+fn put_header(id: Uuid, epoch: Epoch, seed: u64) -> Vec<u8> {
     let mut header = Vec::with_capacity(HEADER_BYTES);
     header.extend_from_slice(&MAGIC);
     header.extend_from_slice(&VERSION.to_le_bytes());
     header.extend_from_slice(id.as_bytes());
-    header.extend_from_slice(&seed);
+    header.extend_from_slice(&epoch.number().to_le_bytes());
+    header.extend_from_slice(&seed.to_le_bytes());
     seal(NAME.as_bytes(), &mut header);
     header
 }
 
-/// The log that a journal is of, and its seed.
-fn take_header(header: &[u8]) -> Result<(Uuid, [u8; SEED_BYTES]), Damage> {
+/// The log and the number of the epoch that a journal is of, and its seed.
+fn take_header(header: &[u8]) -> Result<(Uuid, u32, u64), Damage> {
     let mut reader = Reader(unseal(NAME.as_bytes(), header)?);
     if reader.array()? != MAGIC || reader.u32()? != VERSION {
         return Err(Damage("it is of an unknown version"));
     }
-    Ok((Uuid::from_bytes(reader.array()?), reader.array()?))
+    Ok((Uuid::from_bytes(reader.array()?), reader.u32()?, reader.u64()?))
 }
 
-/// The checksum of a record, whose own place in it doesn't count.
-fn record_sum(seed: &[u8; SEED_BYTES], record: &[u8]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(seed);
-    hasher.update(&record[..12]);
+/// The hash of a record, whose own place in it doesn't count.
+fn hash_of(seed: u64, record: &[u8]) -> u64 {
+    let mut hasher = Xxh3::with_seed(seed);
+    hasher.update(&record[..HASH_AT]);
     hasher.update(&record[RECORD_HEADER_BYTES..]);
-    hasher.finalize()
+    hasher.digest()
 }
 
 /// What one commit changed.
@@ -298,12 +304,12 @@ fn take_change<'a>(reader: &mut Reader<'a>) -> Result<Change<'a>, Damage> {
     Ok(Change { tree, key: part()?, value: if is_removed == 0 { Some(part()?) } else { None } })
 }
 
-/// The records in `dir` that follow a commit of the log with this id, oldest first. Where one between is missing, there are
+/// The records in `dir` that follow a commit of this log in its last epoch, oldest first. Where one between is missing, there are
 /// none: that the log is shorter than it was, the watermark tells.
 ///
 /// # Errors
 /// The file is there and can't be read.
-pub(super) fn records_after(dir: &Path, id: Uuid, commits: u64) -> io::Result<Vec<Record>> {
+pub(super) fn records_after(dir: &Path, id: Uuid, epoch: u32, commits: u64) -> io::Result<Vec<Record>> {
     let mut bytes = Vec::new();
     match File::open(Journal::path(dir)) {
         Ok(file) => file.take(FILE_BYTES as u64).read_to_end(&mut bytes)?,
@@ -312,13 +318,14 @@ pub(super) fn records_after(dir: &Path, id: Uuid, commits: u64) -> io::Result<Ve
     };
     let header = bytes.get(..HEADER_BYTES).ok_or(Damage("it is too short")).and_then(take_header);
     let seed = match header {
-        Ok((its, seed)) if its == id => seed,
-        // Another log's, or one that a crash left half made; or it is damaged, and the watermark tells what is missing.
+        Ok((its_id, its_epoch, seed)) if its_id == id && its_epoch == epoch => seed,
+        // Another log's, an earlier epoch's, or one that a crash left half made; or it is damaged, and the watermark tells
+        // what is missing.
         _ => return Ok(Vec::new()),
     };
     let mut records: Vec<Record> = Vec::new();
     let mut at = SECTOR_BYTES;
-    while let Some(record) = bytes.get(at..).and_then(|rest| take_record(&seed, rest)) {
+    while let Some(record) = bytes.get(at..).and_then(|rest| take_record(seed, rest)) {
         if records.last().is_some_and(|last| record.number != last.number + 1) {
             break;
         }
@@ -330,11 +337,11 @@ pub(super) fn records_after(dir: &Path, id: Uuid, commits: u64) -> io::Result<Ve
     Ok(if follows { records } else { Vec::new() })
 }
 
-fn take_record(seed: &[u8; SEED_BYTES], bytes: &[u8]) -> Option<Record> {
+fn take_record(seed: u64, bytes: &[u8]) -> Option<Record> {
     let mut reader = Reader(bytes);
-    let (length, number, sum) = (reader.u32().ok()? as usize, reader.u64().ok()?, reader.u32().ok()?);
+    let (length, number, hash) = (reader.u32().ok()? as usize, reader.u64().ok()?, reader.u64().ok()?);
     let record = bytes.get(..RECORD_HEADER_BYTES.checked_add(length)?)?;
-    let is_whole = length > 0 && record_sum(seed, record) == sum;
+    let is_whole = length > 0 && hash_of(seed, record) == hash;
     is_whole.then(|| Record { number, changes: record[RECORD_HEADER_BYTES..].to_vec() })
 }
 
@@ -345,12 +352,11 @@ mod tests {
     use super::*;
 
     const ID: Uuid = Uuid::from_u128(7);
+    const EPOCH: u32 = 5;
 
     fn begun(dir: &Path) -> Journal {
         let journal = Journal::without_file();
-        journal.begin(dir, ID).unwrap();
-        journal.pass();
-        journal.restart();
+        journal.begin(dir, ID, Epoch::new(EPOCH).unwrap()).unwrap();
         journal
     }
 
@@ -364,7 +370,7 @@ mod tests {
     }
 
     fn numbers(dir: &Path, after: u64) -> Vec<u64> {
-        records_after(dir, ID, after).unwrap().iter().map(|record| record.number).collect()
+        records_after(dir, ID, EPOCH, after).unwrap().iter().map(|record| record.number).collect()
     }
 
     #[test]
@@ -378,7 +384,7 @@ mod tests {
             [3, 4, 5, 6, 7].map(|after| numbers(dir.path(), after)),
             [vec![], vec![5, 6, 7], vec![6, 7], vec![7], vec![]]
         );
-        let records = records_after(dir.path(), ID, 6).unwrap();
+        let records = records_after(dir.path(), ID, EPOCH, 6).unwrap();
         let changes: Vec<_> = records[0].changes().map(Result::unwrap).collect();
         assert_eq!(
             changes,
@@ -387,7 +393,8 @@ mod tests {
                 Change { tree: 7, key: &7u64.to_be_bytes(), value: Some(b"xxx") },
             ]
         );
-        assert!(records_after(dir.path(), Uuid::from_u128(8), 4).unwrap().is_empty(), "another log's");
+        assert!(records_after(dir.path(), Uuid::from_u128(8), EPOCH, 4).unwrap().is_empty(), "another log's");
+        assert!(records_after(dir.path(), ID, EPOCH + 1, 4).unwrap().is_empty(), "an earlier epoch's");
     }
 
     #[test]
@@ -432,6 +439,30 @@ mod tests {
             let is_used_again = behind == 1;
             assert_eq!(numbers(dir.path(), COMMITS - 1) == [COMMITS], is_used_again);
             assert_eq!(journal.sync().unwrap() == Synced::ByJournal, is_used_again);
+        }
+    }
+
+    #[test]
+    fn a_record_that_ends_as_an_older_one_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = begun(dir.path());
+        let path = Journal::path(dir.path());
+        let write = |number: u64| {
+            let mut sealed = format!("the value of {number}").into_bytes();
+            seal(b"key", &mut sealed);
+            journal.note(0, b"key", Some(&sealed), || Ok(())).unwrap();
+            journal.record(number, number).unwrap();
+            fs::read(&path).unwrap()
+        };
+        let older = write(3);
+        journal.restart();
+        let newer = write(4);
+        let record = RECORD_HEADER_BYTES + 2 + 1 + 3 + 1 + "the value of 3".len() + 4;
+        for end in SECTOR_BYTES + RECORD_HEADER_BYTES..SECTOR_BYTES + record {
+            let torn = [&newer[..end], &older[end..]].concat();
+            fs::write(&path, &torn).unwrap();
+            let is_newer = torn == newer;
+            assert_eq!(numbers(dir.path(), 3), if is_newer { vec![4] } else { vec![] }, "{end}");
         }
     }
 

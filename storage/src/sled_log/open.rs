@@ -106,12 +106,12 @@ fn open_whole(dir: &Path, now: Timestamp, settings: &LogSettings) -> Result<Open
     let file = file.map_err(|error| not_writable(&dir.join("db"), &error))?;
     let store = Store::new(db, Box::new(file), dir).map_err(failed)?;
 
+    check_format(&store)?;
     store.redo().map_err(unreadable)?;
     let found = Found::in_store(&store)?;
     let accepted = found.check(&store, promised, settings.accepts_loss)?;
-    // What the journal gave is in the engine's file before the journal is begun again, and that before anything new.
+    // What the journal gave is in the engine's file before the epoch begins that makes the journal worthless.
     store.checkpoint().map_err(failed)?;
-    begin_journal(&store, found.id)?;
     found.drop_unfinished(&store)?;
     let Found { id, trims, last, stored, known, .. } = found;
     let rules = Arc::new(Rules::new(settings.options.clone(), stored_options(&store)?));
@@ -139,6 +139,7 @@ fn open_whole(dir: &Path, now: Timestamp, settings: &LogSettings) -> Result<Open
     store.meta.insert(META_FORMAT, FORMAT.to_le_bytes()).map_err(failed)?;
     store.begin_tally(count.into_tally(mark.commits, last)).map_err(failed)?;
     store.checkpoint().map_err(failed)?;
+    begin_journal(&store, id, epochs.current().epoch)?;
     let watermark = Watermark::begin(dir, &mark).map_err(|error| OpenError::Io(error.to_string()))?;
     sync_names(dir, existed).map_err(|error| OpenError::Io(error.to_string()))?;
     ballast.keep();
@@ -205,8 +206,8 @@ impl Found {
 }
 
 /// A disk that is full has no room for a journal. Then every commit is a checkpoint, and the next opening tries again.
-fn begin_journal(store: &Store, id: Uuid) -> Result<(), OpenError> {
-    match store.journal.begin(&store.dir, id) {
+fn begin_journal(store: &Store, id: Uuid, epoch: Epoch) -> Result<(), OpenError> {
+    match store.journal.begin(&store.dir, id, epoch) {
         Err(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
             tracing::warn!("the disk has no room for the journal; until the next start commits are slower");
             Ok(())
@@ -243,20 +244,22 @@ fn lose_volatile(
     Ok(lost)
 }
 
-/// Checks the format and finds the id; a new log gets both.
-fn identify(store: &Store) -> Result<Uuid, OpenError> {
+/// Checks the format; a new log gets one.
+fn check_format(store: &Store) -> Result<(), OpenError> {
     match store.meta.get(META_FORMAT).map_err(failed)? {
-        Some(value) => {
-            let found = value.as_ref().try_into().map_or(0, u32::from_le_bytes);
-            if !(FORMAT_MIN..=FORMAT).contains(&found) {
-                return Err(OpenError::Version(found));
-            }
-        }
+        Some(value) => match value.as_ref().try_into().map_or(0, u32::from_le_bytes) {
+            FORMAT_MIN..=FORMAT => Ok(()),
+            other => Err(OpenError::Version(other)),
+        },
         None if store.chunks.is_empty() => {
-            store.meta.insert(META_FORMAT, FORMAT.to_le_bytes()).map_err(failed)?;
+            store.meta.insert(META_FORMAT, FORMAT.to_le_bytes()).map(drop).map_err(failed)
         }
-        None => return Err(OpenError::Corrupt("its format is not recorded".into())),
+        None => Err(OpenError::Corrupt("its format is not recorded".into())),
     }
+}
+
+/// Finds the id; a new log gets one.
+fn identify(store: &Store) -> Result<Uuid, OpenError> {
     let id = store.meta.get(META_ID).map_err(failed)?;
     if let Some(id) = id.and_then(|value| Uuid::from_slice(&value).ok()) {
         return Ok(id);

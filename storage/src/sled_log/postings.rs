@@ -155,9 +155,10 @@ mod tests {
     }
 
     fn tree() -> PostingsTree {
-        let db = sled::Config::new().temporary(true).flush_every_ms(None).open().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let db = sled::Config::new().path(dir.path()).flush_every_ms(None).open().unwrap();
         let tree = db.open_tree("postings").unwrap();
-        let checkpoints = Checkpoints::new(db, Box::new(tempfile::tempfile().unwrap()));
+        let checkpoints = Checkpoints::new(db, Box::new(tempfile::tempfile().unwrap()), dir.path());
         PostingsTree::new(StoreTree::new(tree, 0, Arc::new(Journal::without_file()), Arc::new(checkpoints)))
     }
 

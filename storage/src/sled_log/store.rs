@@ -105,7 +105,7 @@ impl Store {
     /// The trees of an open database in `dir`.
     pub(crate) fn new(db: Db, disk: Box<dyn Disk>, dir: &Path) -> sled::Result<Self> {
         let journal = Arc::new(Journal::without_file());
-        let checkpoints = Arc::new(Checkpoints::new(db.clone(), disk));
+        let checkpoints = Arc::new(Checkpoints::new(db.clone(), disk, dir));
         let tree = |number: u8| {
             let tree = db.open_tree(TREES[usize::from(number)])?;
             Ok::<_, sled::Error>(StoreTree::new(tree, number, journal.clone(), checkpoints.clone()))

@@ -64,8 +64,9 @@ impl Store {
             counted.small.push(self.small_digest()?);
         }
         *tally = counted;
+        self.write_tally(&tally)?;
         self.checkpoints.committed(tally.commits);
-        self.write_tally(&tally)
+        Ok(())
     }
 
     /// All chunks up to here are written; the next change of the tally says so.

@@ -56,10 +56,12 @@ fn a_sync_that_failed_between_commits_is_not_forgotten() {
     let (dir, log, topic) = with_one_message();
     *log.store.checkpoints.disk.lock() = Box::<FailsOnce>::default();
     log.store.checkpoints.wrote_pages(2 << 20).unwrap_err();
+    let in_doubt = || Watermark::find(dir.path()).unwrap().unwrap().map(|mark| mark.in_doubt);
+    assert_eq!(in_doubt(), Some(true), "also if the process ends here");
     assert!(matches!(log.tidy(Timestamp(0)), Err(LogError::Unknown(_))));
     assert!(matches!(log.append(vec![group(&topic, "2")], Timestamp(1)), Err(LogError::Failed(_))));
     drop(log);
-    assert_eq!(Watermark::find(dir.path()).unwrap().unwrap().map(|mark| mark.in_doubt), Some(true));
+    assert_eq!(in_doubt(), Some(true));
 }
 
 #[test]

@@ -71,6 +71,21 @@ impl Watermark {
         }
     }
 
+    /// Says of the mark in `dir`, if there is one, that a sync has failed since. Not durably: that it must outlive is this
+    /// process, and what the kernel holds of the log's files.
+    ///
+    /// # Errors
+    /// It can't be written.
+    pub(crate) fn doubt(dir: &Path) -> io::Result<()> {
+        let file = match OpenOptions::new().read(true).write(true).open(Self::path(dir)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            opened => opened?,
+        };
+        let Ok((mark, slot)) = newest(&file)? else { return Ok(()) };
+        let mut own = Self { file, slot: 1 - slot, synced: Instant::now(), dirty: false };
+        own.write(&Mark { in_doubt: true, ..mark })
+    }
+
     /// Opens or makes the file, and writes a first mark, durably.
     ///
     /// # Errors
@@ -209,6 +224,19 @@ mod tests {
             own.sync().unwrap();
             own.write(&Mark { in_doubt: true, ..mark(2) }).unwrap();
             assert_eq!(find(dir.path()).map(|mark| mark.map(|mark| mark.in_doubt)), Ok(Some(true)));
+        }
+    }
+
+    #[test]
+    fn a_doubt_is_about_the_mark_that_stands_there() {
+        let dir = tempfile::tempdir().unwrap();
+        Watermark::doubt(dir.path()).unwrap();
+        assert_eq!(find(dir.path()), Ok(None));
+        let mut own = Watermark::begin(dir.path(), &mark(1)).unwrap();
+        for commits in 2..4 {
+            own.write(&mark(commits)).unwrap();
+            Watermark::doubt(dir.path()).unwrap();
+            assert_eq!(find(dir.path()), Ok(Some(Mark { in_doubt: true, ..mark(commits) })));
         }
     }
 

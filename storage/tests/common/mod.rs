@@ -199,7 +199,10 @@ pub(crate) fn copy_files(from: &Path, to: &Path) {
 /// done again.
 pub(crate) fn with_tree<T>(dir: &Path, name: &str, change: impl FnOnce(&sled::Tree) -> T) -> T {
     let _ = fs::remove_file(dir.join("journal"));
-    let open = || sled::Config::new().path(dir).flush_every_ms(None).open();
+    let settings = String::from_utf8_lossy(&fs::read(dir.join("conf")).unwrap()).into_owned();
+    let segment_bytes = settings.lines().find_map(|line| line.strip_prefix("segment_size: ")).unwrap();
+    let segment_bytes = segment_bytes.parse().unwrap();
+    let open = || sled::Config::new().path(dir).flush_every_ms(None).segment_size(segment_bytes).open();
     // The log before may still be letting go of the lock.
     let db = std::iter::repeat_with(open).take(1000).find_map(Result::ok).unwrap();
     let tree = db.open_tree(name).unwrap();
