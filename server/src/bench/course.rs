@@ -27,7 +27,8 @@ pub(super) struct Delivered {
     pub(super) sent: Vec<u32>,
     /// Publishes that were not acknowledged, and so need not have been delivered.
     pub(super) failed: u64,
-    pub(super) topics: usize,
+    /// Of the spread.
+    pub(super) parts: usize,
     pub(super) start_ns: u64,
     pub(super) cpu: process::Used,
 }
@@ -70,8 +71,8 @@ pub(super) fn deliver(
         let (subscribers, (outcome, meter, start_ns)) = (joined?, published?);
         let cpu = meter.used();
         let (sent, failed) = (outcome.sent.clone(), outcome.errors.values().sum());
-        let topics = readers.spread.count();
-        Ok((outcome, Delivered { subscribers, sent, failed, topics, start_ns, cpu }))
+        let parts = readers.spread.parts();
+        Ok((outcome, Delivered { subscribers, sent, failed, parts, start_ns, cpu }))
     })
 }
 
@@ -89,8 +90,8 @@ pub(super) fn replay(
         handles.into_iter().map(join).collect()
     });
     let subscribers = joined?;
-    let (cpu, topics) = (meter.used(), readers.spread.count());
-    Ok(Delivered { subscribers, sent: vec![messages], failed: 0, topics, start_ns, cpu })
+    let (cpu, parts) = (meter.used(), readers.spread.parts());
+    Ok(Delivered { subscribers, sent: vec![messages], failed: 0, parts, start_ns, cpu })
 }
 
 impl Default for Board {
@@ -102,7 +103,7 @@ impl Default for Board {
 impl Delivered {
     /// How many messages a subscriber with this share should have had.
     pub(super) fn expected(&self, share: Share) -> u64 {
-        share.expected(self.topics, &self.sent)
+        share.expected(self.parts, &self.sent)
     }
 }
 
@@ -157,7 +158,7 @@ fn wait_opened(
 
 /// A subscriber thread.
 fn listen(plan: Plan, board: &Board, ready: &mpsc::Sender<bool>) -> Result<Subscribers, Failure> {
-    let topics = plan.spread.count();
+    let parts = plan.spread.parts();
     let opened = Subscribers::open(plan, |more| {
         board.opened.fetch_add(more, Ordering::Relaxed);
     });
@@ -171,7 +172,7 @@ fn listen(plan: Plan, board: &Board, ready: &mpsc::Sender<bool>) -> Result<Subsc
             last = (subscribers.last_ns(), Instant::now());
         }
         if let Some(sent) = sent {
-            let has_all = subscribers.have_all(|share| share.expected(topics, sent));
+            let has_all = subscribers.have_all(|share| share.expected(parts, sent));
             if has_all || last.1.elapsed() > QUIET {
                 break;
             }
