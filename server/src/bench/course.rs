@@ -62,10 +62,7 @@ pub(super) fn deliver(
                 publisher.run(|now| progress.show(|| format!("{} messages published", now.messages)))?;
             Ok((outcome, meter, start_ns))
         })();
-        match &published {
-            Ok((outcome, ..)) => _ = board.sent.set(outcome.sent.clone()),
-            Err(_) => board.stop.store(true, Ordering::Release),
-        }
+        board.tell(published.as_ref().map(|(outcome, ..)| outcome));
         let joined: Result<Vec<_>, _> = handles.into_iter().map(join).collect();
         // A thread that failed made the publishing fail as well, and knows better why.
         let (subscribers, (outcome, meter, start_ns)) = (joined?, published?);
@@ -74,6 +71,26 @@ pub(super) fn deliver(
         let parts = readers.spread.parts();
         Ok((outcome, Delivered { subscribers, sent, failed, parts, start_ns, cpu }))
     })
+}
+
+/// Publishes to subscribers that are open already, and waits until all is delivered.
+pub(super) fn deliver_to(
+    mut subscribers: Vec<Subscribers>,
+    writers: plan::Plan,
+    server: Option<Server>,
+) -> Result<Delivered, Failure> {
+    let (board, parts) = (&Board::default(), writers.spread.parts());
+    let (meter, start_ns) = (Meter::start(server), writers.clock.now_ns());
+    let outcome = thread::scope(|scope| {
+        let start = |one| scope.spawn(move || follow(one, parts, board));
+        let handles: Vec<_> = subscribers.iter_mut().map(start).collect();
+        let published = Publisher::open(writers).and_then(|publisher| publisher.run(|_| {}));
+        board.tell(published.as_ref());
+        handles.into_iter().try_for_each(join)?;
+        published
+    })?;
+    let (cpu, failed) = (meter.used(), outcome.errors.values().sum());
+    Ok(Delivered { subscribers, sent: outcome.sent, failed, parts, start_ns, cpu })
 }
 
 /// Opens subscribers that have everything to read already: so many messages of one publisher.
@@ -100,6 +117,16 @@ impl Default for Board {
     }
 }
 
+impl Board {
+    /// Publishing is over: so much is to come, or there is nothing to wait for.
+    fn tell(&self, published: Result<&Outcome, &Failure>) {
+        match published {
+            Ok(outcome) => _ = self.sent.set(outcome.sent.clone()),
+            Err(_) => self.stop.store(true, Ordering::Release),
+        }
+    }
+}
+
 impl Delivered {
     /// How many messages a subscriber with this share should have had.
     pub(super) fn expected(&self, share: Share) -> u64 {
@@ -107,7 +134,7 @@ impl Delivered {
     }
 }
 
-type Handle<'scope> = thread::ScopedJoinHandle<'scope, Result<Subscribers, Failure>>;
+type Handle<'scope, T> = thread::ScopedJoinHandle<'scope, Result<T, Failure>>;
 
 /// Starts the subscriber threads. Each says once whether it could open its subscribers.
 fn spawn<'scope>(
@@ -115,7 +142,7 @@ fn spawn<'scope>(
     readers: &'scope Plan,
     threads: usize,
     board: &'scope Board,
-) -> (Vec<Handle<'scope>>, mpsc::Receiver<bool>) {
+) -> (Vec<Handle<'scope, Subscribers>>, mpsc::Receiver<bool>) {
     let (ready, opened) = mpsc::channel();
     let start = |part| {
         let ready = ready.clone();
@@ -131,7 +158,7 @@ fn parts(whole: &Range<usize>, count: usize) -> Vec<Range<usize>> {
     (0..count).map(|at| cut(at)..cut(at + 1)).collect()
 }
 
-fn join(handle: Handle<'_>) -> Result<Subscribers, Failure> {
+fn join<T>(handle: Handle<'_, T>) -> Result<T, Failure> {
     handle.join().unwrap_or_else(|_| Err(Failure("a subscriber thread panicked".to_owned())))
 }
 
@@ -165,6 +192,12 @@ fn listen(plan: Plan, board: &Board, ready: &mpsc::Sender<bool>) -> Result<Subsc
     // The other end waits for this; if it has gone, the run is over, or has begun already.
     let _ = ready.send(opened.is_ok());
     let mut subscribers = opened?;
+    follow(&mut subscribers, parts, board)?;
+    Ok(subscribers)
+}
+
+/// Takes what comes, until each has had all that its share has, or nothing has come for long.
+fn follow(subscribers: &mut Subscribers, parts: usize, board: &Board) -> Result<(), Failure> {
     let mut last = (subscribers.last_ns(), Instant::now());
     while !board.stop.load(Ordering::Acquire) {
         let sent = board.sent.get();
@@ -179,7 +212,7 @@ fn listen(plan: Plan, board: &Board, ready: &mpsc::Sender<bool>) -> Result<Subsc
         }
         subscribers.turn(TURN)?;
     }
-    Ok(subscribers)
+    Ok(())
 }
 
 #[cfg(test)]
