@@ -2,9 +2,11 @@
 
 import json
 import os
+import resource
 import tempfile
 import time
 import urllib.request
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +20,13 @@ SPARSE_RATE = 20
 # Time for a server to let go of what opening connections took, before its memory is read.
 SETTLE_S = 1
 IN_FLIGHT = 16
+# How many connections are opened at once, by how `tailwire bench` names the transport; and what each is then delivered.
+CROWDS = {"ws": "WebSocket", "sse": "SSE", "ndjson": "NDJSON"}
+CROWD_MESSAGES = 100
+# Files that a server or its load may have open beside its connections.
+FILES_BESIDE = 200
+PATTERNS = 10_000
+REPLAY_CLIENTS_BESIDE = 100
 REPLAY_CLIENTS = 10
 REPLAY_S_MAX = 30
 # Of which the disk's own time is told.
@@ -41,6 +50,12 @@ class Scale:
     growth_sizes: list[int]
     growth_topics: list[int]
     growth_replayed: list[int]
+    # Connections at once.
+    crowd: int
+    # The topics among which patterns are searched for.
+    patterned: int
+    # Messages of the topic that is replayed beside live delivery: more than are read meanwhile.
+    beside: int
 
 
 FULL = Scale(
@@ -49,6 +64,7 @@ FULL = Scale(
     growth_sizes=[64, 256, 1024, 4096, 16_384, 65_536],
     growth_topics=[1, 100, 10_000, 100_000, 1_000_000],
     growth_replayed=[10_000, 100_000, 1_000_000],
+    crowd=15_000, patterned=100_000, beside=1_000_000,
 )
 QUICK = Scale(
     rounds=1, seconds=1, subscribers=1000, idle=500, replayed=10_000,
@@ -56,6 +72,7 @@ QUICK = Scale(
     growth_sizes=[64, 1024, 16_384],
     growth_topics=[1, 10_000],
     growth_replayed=[10_000],
+    crowd=500, patterned=10_000, beside=100_000,
 )
 
 
@@ -119,6 +136,27 @@ def idle(bench: Bench, peer: Peer, way: Way, row: str) -> None:
             time.sleep(SETTLE_S)
             memory = running.server.resident_bytes() - memory
         bench.results.add("idle", row, memory_bytes=memory / count, open_cpu_us=cpu / 1e3 / count)
+
+
+def crowd_label(bench: Bench, transport: str) -> str:
+    return f"{bench.scale.crowd:,} connections, {CROWDS[transport]}"
+
+
+def crowd(bench: Bench, peer: Peer, transport: str) -> None:
+    """Very many connections at once: whether they all open, and their memory before and after messages."""
+    count, row = bench.scale.crowd, bench.row(peer, crowd_label(bench, transport))
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files < count + FILES_BESIDE:
+        bench.results.note("crowd", row, f"left out: a process may have {files:,} files open here")
+        return
+    got = _bench(bench, peer, "crowd", row, [
+        "idle", "--transport", transport, "--connections", str(count), "--messages", str(CROWD_MESSAGES),
+        "--seconds", "1",
+    ])
+    bench.results.add(
+        "crowd", row, cut_off=sum(got["ended"].values()), open_cpu_us=got["server_cpu_us_per_connection"],
+        idle_bytes=got["held_bytes_per_connection"], after_bytes=got["after_bytes_per_connection"],
+    )
 
 
 def publish(bench: Bench, peer: Peer, way: Publishing) -> None:
@@ -187,9 +225,15 @@ def _grow(bench: Bench, peer: Peer, way: Way, table: str, step: int, arguments: 
 def topics(bench: Bench, peer: Peer) -> None:
     """More topics, by the broker's own load generator."""
     for count in bench.scale.growth_topics:
+        patterns = PATTERNS if count == bench.scale.patterned else 0
         got = _bench(bench, peer, "topics", str(count), [
-            "topics", "--topics", str(count), "--subscribers", "10", "--rate", "100",
+            "topics", "--topics", str(count), "--subscribers", "10", "--rate", "100", "--patterns", str(patterns),
         ])
+        if patterns:
+            cpu = got["patterns_server_cpu_us_per_message"]
+            bench.results.add("patterns", f"{count:,} topics", **{
+                f"{name}_us": cpu[name] for name in ["without", "with", "added"]
+            })
         bench.results.add(
             "topics", str(count), bytes_per_topic=got["server_bytes_per_topic"],
             memory_mb=got["server_memory_after_mb"] - got["server_memory_before_mb"],
@@ -198,6 +242,23 @@ def topics(bench: Bench, peer: Peer) -> None:
             pattern_cpu_us=got["server_cpu_us_per_delivery"],
             pattern_p99_ms=got["latency_us"]["p99"] / 1e3,
         )
+
+
+def beside(bench: Bench, peer: Peer) -> None:
+    """Live delivery, alone and while very many stored messages of another topic are read."""
+    stored = ["replay", "--topic", "stored", "--messages", str(bench.scale.beside)]
+    with peer.start(bench.data) as running:
+        _run(bench, running, "beside", "replay", stored)
+        for row, clients in [(goals.ALONE, 0), (goals.BESIDE, REPLAY_CLIENTS_BESIDE)]:
+            replay = [*stored, "--clients", str(clients), *_where(running)]
+            with processes.bench_beside(bench.tailwire, replay, running.server) if clients else nullcontext():
+                began, cpu = time.monotonic_ns(), running.server.cpu_ns()
+                got = _run(bench, running, "beside", row, ["latency", "--rate", "100", "--subscribers", "10"])
+                cores = (running.server.cpu_ns() - cpu) / (time.monotonic_ns() - began)
+            bench.results.add("beside", row, cores=cores, **{
+                f"{what}_{name}_ms": got[f"{what}_us"][name] / 1e3
+                for what in ["receipt", "delivery"] for name in ["p50", "p99"]
+            })
 
 
 def alone(bench: Bench, peer: Peer) -> None:
@@ -274,14 +335,24 @@ def _bench(
     with peer.start(bench.data) as running:
         if durability != "sync":
             _set_durability(running.port, durability)
-        got = processes.bench(bench.tailwire, [
-            *arguments, "--url", f"http://127.0.0.1:{running.port}", "--pid", str(running.server.pid),
-            *([] if arguments[0] == "replay" else ["--seconds", str(max(1, int(bench.scale.seconds)))]),
-        ], 4 * bench.scale.seconds)
+        return _run(bench, running, table, row, arguments)
+
+
+def _run(bench: Bench, running, table: str, row: str, arguments: list[str]) -> dict:
+    """Runs `tailwire bench` against a server that runs already."""
+    timed = arguments[0] != "replay" and "--seconds" not in arguments
+    got = processes.bench(bench.tailwire, [
+        *arguments, *_where(running), *(["--seconds", str(max(1, int(bench.scale.seconds)))] if timed else []),
+    ], 4 * bench.scale.seconds)
     for fault in ["lost", "doubled", "reordered", "other_orders"]:
         if got.get(fault):
             bench.results.note(table, row, f"{fault}: {got[fault]}")
     return got
+
+
+def _where(running) -> list[str]:
+    """The server, for `tailwire bench`."""
+    return ["--url", f"http://127.0.0.1:{running.port}", "--pid", str(running.server.pid)]
 
 
 def _fanout(

@@ -8,6 +8,8 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import machine
@@ -22,6 +24,8 @@ GLANCE_S = 0.025
 READY_S_MAX = 90
 # What a run may take beyond the time that it was told to last.
 SLACK_S = 60
+# A server that has worked for so long since a load began has that load.
+BUSY_NS = 200_000_000
 
 
 class Failed(Exception):
@@ -185,3 +189,24 @@ def bench(binary: Path, arguments: list[str], seconds: float) -> dict:
     if not done.stdout:
         raise Failed(done.stderr.strip())
     return json.loads(done.stdout)
+
+
+@contextmanager
+def bench_beside(binary: Path, arguments: list[str], server: Server) -> Iterator[None]:
+    """While the block runs, `tailwire bench` keeps the server busy, from its beginning to its end."""
+    _, core = machine.cores()
+    command = machine.pinned(core, [str(binary), "bench", *arguments])
+    before = server.cpu_ns()
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        end = time.monotonic() + START_S_MAX
+        while server.cpu_ns() - before < BUSY_NS:
+            if process.poll() is not None or time.monotonic() > end:
+                raise Failed(f"`tailwire bench {arguments[0]}` does not keep the server busy")
+            time.sleep(GLANCE_S)
+        yield
+        if process.poll() is not None:
+            raise Failed(f"`tailwire bench {arguments[0]}` was over too early")
+    finally:
+        process.kill()
+        process.wait()

@@ -117,6 +117,14 @@ class Figures(float):
     def get(self, _key: str, otherwise: int = 0) -> int:
         return otherwise
 
+    def values(self) -> list[int]:
+        return []
+
+
+def limited(files: int) -> mock.Mock:
+    """The limits of a process that may have so many files open."""
+    return mock.Mock(getrlimit=lambda _: (files, files))
+
 
 class Goals(unittest.TestCase):
     def said(self, results: Results, goal: str) -> str:
@@ -183,7 +191,7 @@ class Goals(unittest.TestCase):
         load.__enter__().run.return_value = Figures(1)
         with mock.patch.multiple(
             measures, Load=mock.Mock(return_value=load), SETTLE_S=0, _appends=lambda _: [1.0] * 3,
-            _bench=lambda *_: Figures(1), _fanout=lambda *_: Figures(1),
+            processes=mock.MagicMock(), resource=limited(FULL.crowd * 2), _bench=lambda *_: Figures(1), _run=lambda *_: Figures(1), _fanout=lambda *_: Figures(1),
         ), mock.patch.object(peers.Peer, "start", return_value=running):
             for peer in [peer for peer in peers.all_peers(Path()) if peer.name in {"limit", "tailwire"}]:
                 for way in peer.ways:
@@ -192,9 +200,52 @@ class Goals(unittest.TestCase):
                     measures.publish(bench, peer, way)
             measures.topics(bench, peer)
             measures.alone(bench, peer)
+            measures.beside(bench, peer)
+            for transport in measures.CROWDS:
+                measures.crowd(bench, peer, transport)
         text = document.text(run(), results, [], set())
         self.assertNotIn("not measured |", text)
         self.assertIn("| flat out p50, ms | flat out p99, ms |", text)
+        self.assertIn("| idle, bytes | after messages, bytes |", text)
+        self.assertIn("| added, µs CPU |", text)
+        self.assertIn("| × alone | server's CPU, cores |", text)
+
+    def crowd(self, results: Results, files: int, got: dict) -> str:
+        peer = next(peer for peer in peers.all_peers(Path()) if peer.name == "tailwire")
+        with mock.patch.multiple(measures, resource=limited(files), _bench=lambda *_: got):
+            measures.crowd(Bench(Path(), Path(), FULL, results), peer, "sse")
+        return self.said(results, "15,000 connections at once, SSE: cut off")
+
+    def test_every_connection_is_to_stay_open(self):
+        got = {"ended": {"closed": 2, "reading": 1}, "server_cpu_us_per_connection": 50,
+               "held_bytes_per_connection": 4001, "after_bytes_per_connection": 4000}
+        results = Results()
+        self.assertEqual(self.crowd(results, 20_000, got), "at most 0 | 3.00 | not met |")
+        self.assertIn("| 3.00 | 50.0 | 4,001 | 4,000 |", document.text(run(), results, [], set()))
+        for when, said in [("at once", "not met |"), ("that had messages", "met |")]:
+            line = self.said(results, f"15,000 connections {when}, SSE: memory of each")
+            self.assertTrue(line.endswith(f"| {said}"), line)
+
+    def test_more_connections_than_files_are_left_out(self):
+        results = quiet()
+        self.assertEqual(self.crowd(results, 15_100, {}), "at most 0 | – | not measured |")
+        said = "- Tailwire, 15,000 connections, SSE: left out: a process may have 15,100 files open here."
+        self.assertIn(said, document.text(run(), results, [], set()))
+
+    def test_patterns_that_cost_less_than_can_be_told_meet_their_bound(self):
+        for figure, said in [(-0.1, "met"), (0, "met"), (2, "met"), (2.1, "not met")]:
+            results = Results()
+            results.add("patterns", "100,000 topics", added_us=figure)
+            line = self.said(results, "10,000 patterns, 100,000 topics: CPU of a publish's search")
+            self.assertTrue(line.endswith(f"| {said} |"), line)
+
+    def test_live_delivery_is_compared_with_that_of_its_round(self):
+        results = Results()
+        for results.round, (alone, beside) in enumerate([(1.0, 6.0), (10.0, 20.0), (2.0, 11.0)]):
+            results.add("beside", goals.ALONE, delivery_p99_ms=alone)
+            results.add("beside", goals.BESIDE, delivery_p99_ms=beside)
+        line = self.said(results, "a live delivery beside 100 clients that replay: p99")
+        self.assertEqual(line, "at most 5 × alone | ≈ 5.50 | not met |")
 
 
 class Plot(unittest.TestCase):

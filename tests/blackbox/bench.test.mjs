@@ -97,6 +97,27 @@ describe('what a server uses is measured by its process', () => {
     assert.deepEqual(got.ended, {});
   });
 
+  for (const transport of ['ws', 'sse', 'ndjson', 'longpoll']) {
+    test(`idle over ${transport}: memory also after messages, which each connection had`, async () => {
+      const got = await report('idle', '--transport', transport, '--connections', '50', '--messages', '20', '--seconds', '1', '--pid', broker.pid);
+      assert.equal(got.deliveries, 20 * 50);
+      assert.deepEqual(faults(got), NONE);
+      assert.ok(got.server_memory_after_mb > 0 && got.after_bytes_per_connection >= 0);
+      assert.deepEqual(got.ended, {});
+    });
+  }
+
+  test('topics: what patterns add to a publish that none of them matches', async () => {
+    const args = ['topics', '--topics', '500', '--subscribers', '0', '--seconds', '1', '--pid', broker.pid];
+    const got = await report(...args, '--patterns', '300');
+    const cpu = got.patterns_server_cpu_us_per_message;
+    assert.ok(cpu.without > 0 && cpu.with > 0 && Number.isFinite(cpu.added), JSON.stringify(cpu));
+    for (const patterns of ['250', '600']) {
+      const refused = await bench(...args, '--patterns', patterns);
+      assert.match(refused.stderr, /a multiple of 100, and no more than --topics/);
+    }
+  });
+
   test('topics: creating them, publishing before and after, and listening to all', async () => {
     const got = await report('topics', '--topics', '2000', '--subscribers', '2', '--rate', '50', '--seconds', '1', '--pid', broker.pid);
     assert.ok(got.publish_before.messages_per_s > 0 && got.publish_after.server_cpu_us_per_message > 0);

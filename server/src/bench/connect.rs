@@ -54,9 +54,9 @@ impl Target {
         Ok(Target { address, authority: authority.to_owned() })
     }
 
-    /// The request that makes a connection a subscriber of a topic or pattern, from there on.
-    pub(super) fn subscribe(&self, transport: Transport, filter: &str, from: Start) -> Vec<u8> {
-        let path = format!("{}?after={}", topic_path(filter), from.word());
+    /// The request that makes a connection a subscriber of topics or patterns, from there on.
+    pub(super) fn subscribe(&self, transport: Transport, filters: &[String], from: Start) -> Vec<u8> {
+        let path = format!("{}after={}", resource(filters), from.word());
         match transport {
             Transport::Ws => self.upgrade(&path),
             Transport::Sse => self.get(&path, "text/event-stream"),
@@ -68,10 +68,10 @@ impl Target {
     }
 
     /// The start of the request for the next page, up to where its cursor belongs, and its end.
-    pub(super) fn poll(&self, transport: Transport, filter: &str) -> (Vec<u8>, Vec<u8>) {
+    pub(super) fn poll(&self, transport: Transport, filters: &[String]) -> (Vec<u8>, Vec<u8>) {
         let wait = if transport == Transport::Longpoll { "&wait=25" } else { "" };
-        let path = topic_path(filter);
-        let whole = self.get(&format!("{path}?after=^&limit={PAGE_MESSAGES}{wait}"), "application/json");
+        let path = resource(filters);
+        let whole = self.get(&format!("{path}after=^&limit={PAGE_MESSAGES}{wait}"), "application/json");
         let at = memchr::memchr(b'^', &whole).unwrap_or(whole.len());
         (whole[..at].to_vec(), whole[at + 1..].to_vec())
     }
@@ -85,9 +85,7 @@ impl Target {
 
     /// The list of topics whose names begin so, at least the first of them.
     pub(super) fn topics(&self, prefix: &str) -> Result<serde_json::Value, Failure> {
-        // In a query everything but unreserved characters is encoded; a slash may be.
-        let encoded = topic_path(prefix).trim_start_matches("/topics/").replace('*', "%2A");
-        self.ask(&format!("/topics?limit=1&prefix={encoded}"))
+        self.ask(&format!("/topics?limit=1&prefix={}", encoded(prefix)))
     }
 
     /// The JSON of a reply, for what is asked once.
@@ -167,18 +165,31 @@ pub(super) fn upgraded(head: &http::Head, bytes: &[u8]) -> bool {
     head.status == 101 && head.accept.clone().is_some_and(|at| &bytes[at] == NONCE_ACCEPTED)
 }
 
+/// A topic or pattern, or several of them as one, up to where further parameters belong.
+fn resource(filters: &[String]) -> String {
+    match filters {
+        [one] => format!("{}?", topic_path(one)),
+        all => all.iter().fold("/stream?".to_owned(), |url, one| format!("{url}topic={}&", encoded(one))),
+    }
+}
+
 /// A topic or pattern as the path of its URL.
 pub(super) fn topic_path(topic: &str) -> String {
-    let mut path = String::from("/topics/");
-    for byte in topic.bytes() {
+    format!("/topics/{}", encoded(topic))
+}
+
+/// The name of a topic or pattern, or its beginning, as it may stand in a path and in a query (RFC 3986 §3.3, §3.4).
+fn encoded(name: &str) -> String {
+    let mut out = String::new();
+    for byte in name.bytes() {
         match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'*' | b'/' => {
-                path.push(byte.into());
+                out.push(byte.into());
             }
-            _ => path.push_str(&format!("%{byte:02X}")),
+            _ => out.push_str(&format!("%{byte:02X}")),
         }
     }
-    path
+    out
 }
 
 #[cfg(test)]
@@ -199,13 +210,27 @@ mod tests {
     }
 
     #[test]
+    fn several_patterns_are_one_resource() {
+        let filters = ["a/*/1".to_owned(), "ä/**".to_owned()];
+        let bytes =
+            Target::parse("http://127.0.0.1:1").unwrap().subscribe(Transport::Sse, &filters, Start::Latest);
+        let request = String::from_utf8(bytes).unwrap();
+        assert!(
+            request.starts_with("GET /stream?topic=a/*/1&topic=%C3%A4/**&after=latest HTTP/1.1\r\n"),
+            "{request}"
+        );
+        assert!(resource(&filters[..1]).starts_with("/topics/a/*/1?"));
+    }
+
+    #[test]
     fn a_topic_keeps_its_slashes() {
         assert_eq!(topic_path("bench/ä b"), "/topics/bench/%C3%A4%20b");
     }
 
     #[test]
     fn a_poll_has_room_for_its_cursor() {
-        let (start, end) = Target::parse("http://127.0.0.1:1").unwrap().poll(Transport::Longpoll, "a/**");
+        let (start, end) =
+            Target::parse("http://127.0.0.1:1").unwrap().poll(Transport::Longpoll, &["a/**".to_owned()]);
         assert!(start.ends_with(b"GET /topics/a/**?after="));
         assert!(end.starts_with(b"&limit=1000&wait=25 HTTP/1.1\r\n"));
     }

@@ -27,7 +27,8 @@ pub(super) struct Delivered {
     pub(super) sent: Vec<u32>,
     /// Publishes that were not acknowledged, and so need not have been delivered.
     pub(super) failed: u64,
-    pub(super) topics: usize,
+    /// Of the spread.
+    pub(super) parts: usize,
     pub(super) start_ns: u64,
     pub(super) cpu: process::Used,
 }
@@ -61,18 +62,35 @@ pub(super) fn deliver(
                 publisher.run(|now| progress.show(|| format!("{} messages published", now.messages)))?;
             Ok((outcome, meter, start_ns))
         })();
-        match &published {
-            Ok((outcome, ..)) => _ = board.sent.set(outcome.sent.clone()),
-            Err(_) => board.stop.store(true, Ordering::Release),
-        }
+        board.tell(published.as_ref().map(|(outcome, ..)| outcome));
         let joined: Result<Vec<_>, _> = handles.into_iter().map(join).collect();
         // A thread that failed made the publishing fail as well, and knows better why.
         let (subscribers, (outcome, meter, start_ns)) = (joined?, published?);
         let cpu = meter.used();
         let (sent, failed) = (outcome.sent.clone(), outcome.errors.values().sum());
-        let topics = readers.spread.count();
-        Ok((outcome, Delivered { subscribers, sent, failed, topics, start_ns, cpu }))
+        let parts = readers.spread.parts();
+        Ok((outcome, Delivered { subscribers, sent, failed, parts, start_ns, cpu }))
     })
+}
+
+/// Publishes to subscribers that are open already, and waits until all is delivered.
+pub(super) fn deliver_to(
+    mut subscribers: Vec<Subscribers>,
+    writers: plan::Plan,
+    server: Option<Server>,
+) -> Result<Delivered, Failure> {
+    let (board, parts) = (&Board::default(), writers.spread.parts());
+    let (meter, start_ns) = (Meter::start(server), writers.clock.now_ns());
+    let outcome = thread::scope(|scope| {
+        let start = |one| scope.spawn(move || follow(one, parts, board));
+        let handles: Vec<_> = subscribers.iter_mut().map(start).collect();
+        let published = Publisher::open(writers).and_then(|publisher| publisher.run(|_| {}));
+        board.tell(published.as_ref());
+        handles.into_iter().try_for_each(join)?;
+        published
+    })?;
+    let (cpu, failed) = (meter.used(), outcome.errors.values().sum());
+    Ok(Delivered { subscribers, sent: outcome.sent, failed, parts, start_ns, cpu })
 }
 
 /// Opens subscribers that have everything to read already: so many messages of one publisher.
@@ -89,8 +107,8 @@ pub(super) fn replay(
         handles.into_iter().map(join).collect()
     });
     let subscribers = joined?;
-    let (cpu, topics) = (meter.used(), readers.spread.count());
-    Ok(Delivered { subscribers, sent: vec![messages], failed: 0, topics, start_ns, cpu })
+    let (cpu, parts) = (meter.used(), readers.spread.parts());
+    Ok(Delivered { subscribers, sent: vec![messages], failed: 0, parts, start_ns, cpu })
 }
 
 impl Default for Board {
@@ -99,14 +117,24 @@ impl Default for Board {
     }
 }
 
-impl Delivered {
-    /// How many messages a subscriber with this share should have had.
-    pub(super) fn expected(&self, share: Share) -> u64 {
-        share.expected(self.topics, &self.sent)
+impl Board {
+    /// Publishing is over: so much is to come, or there is nothing to wait for.
+    fn tell(&self, published: Result<&Outcome, &Failure>) {
+        match published {
+            Ok(outcome) => _ = self.sent.set(outcome.sent.clone()),
+            Err(_) => self.stop.store(true, Ordering::Release),
+        }
     }
 }
 
-type Handle<'scope> = thread::ScopedJoinHandle<'scope, Result<Subscribers, Failure>>;
+impl Delivered {
+    /// How many messages a subscriber with this share should have had.
+    pub(super) fn expected(&self, share: Share) -> u64 {
+        share.expected(self.parts, &self.sent)
+    }
+}
+
+type Handle<'scope, T> = thread::ScopedJoinHandle<'scope, Result<T, Failure>>;
 
 /// Starts the subscriber threads. Each says once whether it could open its subscribers.
 fn spawn<'scope>(
@@ -114,7 +142,7 @@ fn spawn<'scope>(
     readers: &'scope Plan,
     threads: usize,
     board: &'scope Board,
-) -> (Vec<Handle<'scope>>, mpsc::Receiver<bool>) {
+) -> (Vec<Handle<'scope, Subscribers>>, mpsc::Receiver<bool>) {
     let (ready, opened) = mpsc::channel();
     let start = |part| {
         let ready = ready.clone();
@@ -130,7 +158,7 @@ fn parts(whole: &Range<usize>, count: usize) -> Vec<Range<usize>> {
     (0..count).map(|at| cut(at)..cut(at + 1)).collect()
 }
 
-fn join(handle: Handle<'_>) -> Result<Subscribers, Failure> {
+fn join<T>(handle: Handle<'_, T>) -> Result<T, Failure> {
     handle.join().unwrap_or_else(|_| Err(Failure("a subscriber thread panicked".to_owned())))
 }
 
@@ -157,13 +185,19 @@ fn wait_opened(
 
 /// A subscriber thread.
 fn listen(plan: Plan, board: &Board, ready: &mpsc::Sender<bool>) -> Result<Subscribers, Failure> {
-    let topics = plan.spread.count();
+    let parts = plan.spread.parts();
     let opened = Subscribers::open(plan, |more| {
         board.opened.fetch_add(more, Ordering::Relaxed);
     });
     // The other end waits for this; if it has gone, the run is over, or has begun already.
     let _ = ready.send(opened.is_ok());
     let mut subscribers = opened?;
+    follow(&mut subscribers, parts, board)?;
+    Ok(subscribers)
+}
+
+/// Takes what comes, until each has had all that its share has, or nothing has come for long.
+fn follow(subscribers: &mut Subscribers, parts: usize, board: &Board) -> Result<(), Failure> {
     let mut last = (subscribers.last_ns(), Instant::now());
     while !board.stop.load(Ordering::Acquire) {
         let sent = board.sent.get();
@@ -171,14 +205,14 @@ fn listen(plan: Plan, board: &Board, ready: &mpsc::Sender<bool>) -> Result<Subsc
             last = (subscribers.last_ns(), Instant::now());
         }
         if let Some(sent) = sent {
-            let has_all = subscribers.have_all(|share| share.expected(topics, sent));
+            let has_all = subscribers.have_all(|share| share.expected(parts, sent));
             if has_all || last.1.elapsed() > QUIET {
                 break;
             }
         }
         subscribers.turn(TURN)?;
     }
-    Ok(subscribers)
+    Ok(())
 }
 
 #[cfg(test)]

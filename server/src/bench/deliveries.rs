@@ -75,6 +75,11 @@ impl Deliveries {
         self.count > 0 && self.lost + self.doubled + self.reordered + self.other_orders == 0
     }
 
+    /// Whether, beside that, nobody got anything that was for others.
+    pub(super) fn exact(&self) -> bool {
+        self.sound() && self.foreign == 0
+    }
+
     /// Adds what was wrong.
     pub(super) fn describe_faults(&self, report: &mut Report) {
         report.count("lost", self.lost);

@@ -1,5 +1,5 @@
 //! `tailwire bench idle`: a storm of connections that then hear nothing but heartbeats; what it costs to open one of
-//! them, and the memory that each takes.
+//! them, and the memory that each takes, also once all of them have been delivered messages.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -7,11 +7,14 @@ use std::time::{Duration, Instant};
 use clap::Args;
 
 use super::connect::Start;
+use super::deliveries::Deliveries;
+use super::incidents::Incidents;
+use super::plan;
 use super::process::{self, Meter, Server};
 use super::report::{Progress, Report, us_per};
 use super::spread::Spread;
 use super::subscribers::{Plan, Subscribers};
-use super::{Clock, Common, Failure, Transport, count, listening, payload};
+use super::{Clock, Common, Failure, Transport, count, course, listening};
 
 /// Time for the server to let go of what opening took, before its memory is read.
 const SETTLE: Duration = Duration::from_secs(1);
@@ -21,6 +24,7 @@ const STILL: Duration = Duration::from_millis(300);
 /// One whose memory never stands still is measured all the same.
 const STILL_WAIT: Duration = Duration::from_secs(5);
 const GLANCE: Duration = Duration::from_millis(25);
+const SIZE_BYTES: usize = 128;
 
 #[derive(Debug, Args)]
 pub(super) struct IdleArgs {
@@ -32,33 +36,30 @@ pub(super) struct IdleArgs {
     /// How many to open.
     #[arg(long, default_value_t = 5000, value_parser = count(100_000))]
     connections: u64,
+    /// Messages of 128 bytes that all of them are then delivered, to see what memory stays behind.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=10_000))]
+    messages: u64,
 }
 
 pub(super) fn run(args: &IdleArgs) -> Result<ExitCode, Failure> {
     let server = args.common.server()?;
     let resident = || server.as_ref().and_then(Server::resident);
-    process::reserve_descriptors(args.connections as usize + 1)?;
+    // With the first one, and the one that publishes.
+    process::reserve_descriptors(args.connections as usize + 2)?;
+    let (readers, writers) = plans(args)?;
     let mut progress = Progress::new();
     let mut ready = 0;
-    let plan = Plan {
-        target: args.common.target()?,
-        spread: Spread::one(args.common.topic()),
-        pattern: false,
-        transport: args.transport,
-        start: Start::Latest,
-        which: 0..args.connections as usize,
-        publishers: 0,
-        size: payload::SIZE_MIN,
-        clock: Clock::start(),
-    };
-    // The first connection makes the server ready to serve; what that takes is not every connection's.
-    let mut first = Subscribers::open(Plan { which: 0..1, ..plan.clone() }, |_| {})?;
+    // The first connection makes the server ready to serve, and to deliver; what that takes is not every connection's.
+    let mut first = vec![Subscribers::open(Plan { which: 0..1, ..readers.clone() }, |_| {})?];
+    if args.messages > 0 {
+        first = course::deliver_to(first, writers.clone(), server)?.subscribers;
+    }
     let before = rested(&mut first, resident)?;
     let (meter, start) = (Meter::start(server), Instant::now());
-    let mut subscribers = Subscribers::open(plan, |more| {
+    let mut subscribers = vec![Subscribers::open(readers, |more| {
         ready += more;
         progress.show(|| format!("{ready} of {} open", args.connections));
-    })?;
+    })?];
     let (opening, opening_cpu) = (start.elapsed(), meter.used().server);
     hold(&mut subscribers, SETTLE)?;
     let open = resident();
@@ -86,18 +87,53 @@ pub(super) fn run(args: &IdleArgs) -> Result<ExitCode, Failure> {
     report.figure("open_bytes_per_connection", each(open));
     report.figure("held_bytes_per_connection", each(held));
     report.figure("server_cpu_held_ms", cpu_held.map(|cpu| cpu.as_secs_f64() * 1e3));
-    let ended = &subscribers.incidents().ended;
-    report.counts("ended", ended);
+    let sound = if args.messages > 0 {
+        let mut delivered = course::deliver_to(subscribers, writers, server)?;
+        hold(&mut delivered.subscribers, SETTLE)?;
+        let after = rested(&mut delivered.subscribers, resident)?;
+        let deliveries = Deliveries::of(&delivered);
+        report.count("messages", args.messages);
+        report.count("deliveries", deliveries.count);
+        report.figure("server_memory_after_mb", mb(after));
+        report.figure("after_bytes_per_connection", each(after));
+        deliveries.describe_faults(&mut report);
+        deliveries.sound()
+    } else {
+        let mut all = Incidents::default();
+        subscribers.iter().for_each(|one| all.add(one.incidents()));
+        report.counts("ended", &all.ended);
+        all.ended.is_empty()
+    };
     report.print(args.common.json)?;
-    Ok(if ended.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The connections, and what is published to them.
+fn plans(args: &IdleArgs) -> Result<(Plan, plan::Plan), Failure> {
+    let (target, clock) = (args.common.target()?, Clock::start());
+    let spread = Spread::one(args.common.topic());
+    let readers = Plan {
+        target: target.clone(),
+        spread: spread.clone(),
+        pattern: false,
+        transport: args.transport,
+        start: Start::Latest,
+        which: 0..args.connections as usize,
+        publishers: 1,
+        size: SIZE_BYTES,
+        clock,
+    };
+    // Each is a publish of its own, as most are, and not one large batch.
+    let fill = plan::Plan::fill(target, spread, args.messages, SIZE_BYTES, clock);
+    Ok((readers, plan::Plan { batch: 1, ..fill }))
 }
 
 /// The server's memory, once it stands still.
-fn rested(first: &mut Subscribers, resident: impl Fn() -> Option<u64>) -> Result<Option<u64>, Failure> {
+fn rested(open: &mut [Subscribers], resident: impl Fn() -> Option<u64>) -> Result<Option<u64>, Failure> {
     let start = Instant::now();
     let (mut memory, mut since) = (resident(), start);
     while memory.is_some() && since.elapsed() < STILL && start.elapsed() < STILL_WAIT {
-        hold(first, GLANCE)?;
+        hold(open, GLANCE)?;
         let now = resident();
         if now != memory {
             (memory, since) = (now, Instant::now());
@@ -107,10 +143,12 @@ fn rested(first: &mut Subscribers, resident: impl Fn() -> Option<u64>) -> Result
 }
 
 /// Lets time pass, and takes what comes meanwhile.
-fn hold(subscribers: &mut Subscribers, time: Duration) -> Result<(), Failure> {
+fn hold(open: &mut [Subscribers], time: Duration) -> Result<(), Failure> {
     let start = Instant::now();
     while let Some(left) = time.checked_sub(start.elapsed()).filter(|left| !left.is_zero()) {
-        subscribers.turn(left.min(TURN))?;
+        for one in &mut *open {
+            one.turn(left.min(TURN))?;
+        }
     }
     Ok(())
 }

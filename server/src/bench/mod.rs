@@ -57,10 +57,12 @@ enum What {
     Latency(latency::LatencyArgs),
     /// Stored messages: how fast clients read them, and what one costs.
     Replay(replay::ReplayArgs),
-    /// A storm of connections that then have nothing to say: what opening one costs, and its memory. A server that
-    /// has just started tells it best: one that has worked before fills memory that it already has.
+    /// A storm of connections that then have nothing to say: what opening one costs, and its memory, also after
+    /// messages. A server that has just started tells it best: one that has worked before fills memory that it
+    /// already has.
     Idle(idle::IdleArgs),
-    /// Many topics: the memory of one, publishing before and after, and listening to all by a pattern.
+    /// Many topics: the memory of one, publishing before and after, and listening to all by a pattern; and what many
+    /// patterns cost a publish.
     Topics(topics::TopicsArgs),
 }
 
@@ -253,12 +255,12 @@ mod tests {
         assert!(parse("fanout --size 1").is_err());
         assert!(parse("publish --connections 256 --batch 100 --pid 1").is_ok());
         assert!(parse("publish --transport ws --in-flight 8").is_ok());
-        assert!(parse("idle --transport ndjson --connections 5000").is_ok());
+        assert!(parse("idle --transport ndjson --connections 5000 --messages 100").is_ok());
         assert!(parse("fanout --topics 100 --pattern --rate 2000").is_ok());
         assert!(parse("fanout --transport page").is_err());
         assert!(parse("latency --publish ws --rate 50 --subscribers 3").is_ok());
         assert!(parse("replay --transport page --messages 1000 --clients 4").is_ok());
         assert!(parse("replay --transport longpoll").is_err());
-        assert!(parse("topics --topics 1000000 --subscribers 0").is_ok());
+        assert!(parse("topics --topics 1000000 --subscribers 0 --patterns 10000").is_ok());
     }
 }

@@ -10,11 +10,20 @@ use super::payload::{Mark, append_decimal};
 pub(super) struct Spread {
     base: String,
     count: usize,
+    /// Into how many parts subscribers divide them: a part has every so-manieth topic, so it is one topic if they are as
+    /// many.
+    parts: usize,
 }
 
 impl Spread {
     pub(super) fn new(base: String, count: usize) -> Spread {
-        Spread { base, count: count.max(1) }
+        Spread { base, count: count.max(1), parts: count.max(1) }
+    }
+
+    /// Divided into so many parts, of which it has a multiple of topics; each topic of a part is asked for by a pattern
+    /// that only it matches, with a wildcard for its name's last segment but one.
+    pub(super) fn in_parts(self, parts: usize) -> Spread {
+        Spread { parts, ..self }
     }
 
     pub(super) fn one(topic: String) -> Spread {
@@ -23,6 +32,10 @@ impl Spread {
 
     pub(super) fn count(&self) -> usize {
         self.count
+    }
+
+    pub(super) fn parts(&self) -> usize {
+        self.parts
     }
 
     /// The topic itself if there is one, else what the names of all begin with.
@@ -39,11 +52,15 @@ impl Spread {
     }
 
     /// What to subscribe to for a share of the run.
-    pub(super) fn filter(&self, share: Share) -> String {
-        match (self.count, share) {
-            (1, _) => self.base.clone(),
-            (_, Share::All) => format!("{}/**", self.base),
-            (_, Share::Topic(at)) => format!("{}/{at}", self.base),
+    pub(super) fn filters(&self, share: Share) -> Vec<String> {
+        let parent = self.base.rsplit_once('/').map_or("", |(parent, _)| parent);
+        match share {
+            _ if self.count == 1 => vec![self.base.clone()],
+            Share::All => vec![format!("{}/**", self.base)],
+            Share::Part(at) if self.parts == self.count => vec![format!("{}/{at}", self.base)],
+            Share::Part(at) => {
+                (at..self.count).step_by(self.parts).map(|at| format!("{parent}/*/{at}")).collect()
+            }
         }
     }
 }
@@ -52,32 +69,33 @@ impl Spread {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Share {
     All,
-    Topic(usize),
+    /// The topics of one part.
+    Part(usize),
 }
 
 impl Share {
     /// Which message of its publisher this is, within the share; none if it doesn't belong there.
-    pub(super) fn ordinal(self, topics: usize, mark: Mark) -> Option<u32> {
-        let (first, step) = self.numbers(topics, mark.from);
+    pub(super) fn ordinal(self, parts: usize, mark: Mark) -> Option<u32> {
+        let (first, step) = self.numbers(parts, mark.from);
         (mark.seq % step == first).then(|| mark.seq / step)
     }
 
     /// How many messages are in the share, if each publisher has sent so many.
-    pub(super) fn expected(self, topics: usize, sent: &[u32]) -> u64 {
+    pub(super) fn expected(self, parts: usize, sent: &[u32]) -> u64 {
         let of_one = |(from, &count): (u32, &u32)| {
-            let (first, step) = self.numbers(topics, from);
+            let (first, step) = self.numbers(parts, from);
             u64::from(count.saturating_sub(first).div_ceil(step))
         };
         (0..).zip(sent).map(of_one).sum()
     }
 
     /// The number of a publisher's first message in the share, and how far apart the others are.
-    fn numbers(self, topics: usize, from: u32) -> (u32, u32) {
+    fn numbers(self, parts: usize, from: u32) -> (u32, u32) {
         match self {
             Share::All => (0, 1),
-            Share::Topic(topic) => {
-                let step = topics as u32;
-                ((topic as u32 + step - from % step) % step, step)
+            Share::Part(part) => {
+                let step = parts as u32;
+                ((part as u32 + step - from % step) % step, step)
             }
         }
     }
@@ -107,8 +125,8 @@ mod tests {
             let spread = Spread::new("b".to_owned(), topics);
             let all = run(&spread, sent);
             for at in 0..topics {
-                let share = Share::Topic(at);
-                let here: Vec<Mark> = (all.iter().filter(|(_, name)| *name == spread.filter(share)))
+                let share = Share::Part(at);
+                let here: Vec<Mark> = (all.iter().filter(|(_, name)| spread.filters(share).contains(name)))
                     .map(|&(mark, _)| mark)
                     .collect();
                 assert_eq!(share.expected(topics, &sent), here.len() as u64, "topic {at} of {topics}");
@@ -124,17 +142,28 @@ mod tests {
     }
 
     #[test]
+    fn a_part_is_asked_for_by_a_pattern_for_each_of_its_topics() {
+        let spread = Spread::new("a/of".to_owned(), 6).in_parts(2);
+        assert_eq!(spread.filters(Share::Part(1)), ["a/*/1", "a/*/3", "a/*/5"]);
+        assert_eq!(Share::Part(1).expected(spread.parts(), &[6]), 3);
+        for (mark, name) in run(&spread, [12, 0, 0]) {
+            let place = Share::Part(1).ordinal(spread.parts(), mark);
+            assert_eq!(place.is_some(), ["a/of/1", "a/of/3", "a/of/5"].contains(&name.as_str()), "{name}");
+        }
+    }
+
+    #[test]
     fn all_is_every_message_of_every_topic() {
         let spread = Spread::new("b".to_owned(), 4);
         assert_eq!(Share::All.expected(4, &[3, 4]), 7);
         assert_eq!(Share::All.ordinal(4, Mark { seq: 9, from: 1, at: 0 }), Some(9));
-        assert_eq!(spread.filter(Share::All), "b/**");
-        assert_eq!(Spread::one("b".to_owned()).filter(Share::All), "b");
+        assert_eq!(spread.filters(Share::All), ["b/**"]);
+        assert_eq!(Spread::one("b".to_owned()).filters(Share::All), ["b"]);
     }
 
     #[test]
     fn a_message_of_another_topic_has_no_place_in_a_share() {
-        assert_eq!(Share::Topic(1).ordinal(3, Mark { seq: 1, from: 0, at: 0 }), Some(0));
-        assert_eq!(Share::Topic(1).ordinal(3, Mark { seq: 2, from: 0, at: 0 }), None);
+        assert_eq!(Share::Part(1).ordinal(3, Mark { seq: 1, from: 0, at: 0 }), Some(0));
+        assert_eq!(Share::Part(1).ordinal(3, Mark { seq: 2, from: 0, at: 0 }), None);
     }
 }

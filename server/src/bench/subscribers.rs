@@ -30,7 +30,7 @@ const QUIET: Duration = Duration::from_secs(1);
 pub(super) struct Plan {
     pub(super) target: Target,
     pub(super) spread: Spread,
-    /// Each listens to all topics by a pattern; else they take the topics in turn, one each.
+    /// Each listens to all topics by a pattern; else they take the spread's parts in turn, one each.
     pub(super) pattern: bool,
     pub(super) transport: Transport,
     pub(super) start: Start,
@@ -45,12 +45,12 @@ pub(super) struct Plan {
 
 impl Plan {
     fn share(&self, at: usize) -> Share {
-        if self.pattern { Share::All } else { Share::Topic(at % self.spread.count()) }
+        if self.pattern { Share::All } else { Share::Part(at % self.spread.parts()) }
     }
 
     /// The different shares of these subscribers.
     fn shares(&self) -> usize {
-        if self.pattern { 1 } else { self.spread.count() }
+        if self.pattern { 1 } else { self.spread.parts() }
     }
 }
 
@@ -69,15 +69,15 @@ impl Subscribers {
     /// Opens all of them and waits until each is subscribed.
     pub(super) fn open(plan: Plan, mut opened: impl FnMut(usize)) -> Result<Subscribers, Failure> {
         let poll = Poll::new().map_err(Failure::during("epoll"))?;
-        let requests = |filter: String| Requests {
-            subscribe: plan.target.subscribe(plan.transport, &filter, plan.start),
-            poll: plan.target.poll(plan.transport, &filter),
+        let requests = |filters: Vec<String>| Requests {
+            subscribe: plan.target.subscribe(plan.transport, &filters, plan.start),
+            poll: plan.target.poll(plan.transport, &filters),
         };
         let shared = Shared {
             transport: plan.transport,
             clock: plan.clock,
             scanner: Scanner::new(),
-            requests: (0..plan.shares()).map(|at| requests(plan.spread.filter(plan.share(at)))).collect(),
+            requests: (0..plan.shares()).map(|at| requests(plan.spread.filters(plan.share(at)))).collect(),
             ready: 0,
             latency: latencies(),
             last_ns: 0,
@@ -164,7 +164,7 @@ impl Subscribers {
         let registered = self.poll.registry().register(&mut stream, Token(self.all.len()), interest);
         registered.map_err(Failure::during("epoll"))?;
         let at = self.plan.which.start + self.all.len();
-        let tally = Tally::new(self.plan.share(at), self.plan.spread.count(), self.plan.publishers);
+        let tally = Tally::new(self.plan.share(at), self.plan.spread.parts(), self.plan.publishers);
         self.all.push(Subscriber::new(stream, at % self.plan.shares(), tally));
         Ok(())
     }

@@ -8,9 +8,9 @@ use super::spread::Share;
 /// all subscribers, which [`Tally::order`] tells.
 #[derive(Debug, Clone)]
 pub(super) struct Tally {
-    /// What it asked for, of how many topics.
+    /// What it asked for, of how many parts.
     pub(super) share: Share,
-    topics: usize,
+    parts: usize,
     /// For each publisher, which of its messages should come next.
     next: Box<[u32]>,
     /// Messages that came, each counted once.
@@ -27,10 +27,10 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    pub(super) fn new(share: Share, topics: usize, publishers: usize) -> Tally {
+    pub(super) fn new(share: Share, parts: usize, publishers: usize) -> Tally {
         Tally {
             share,
-            topics,
+            parts,
             next: vec![0; publishers].into_boxed_slice(),
             distinct: 0,
             doubled: 0,
@@ -43,7 +43,7 @@ impl Tally {
 
     /// Takes note of a message; false if it doesn't belong to this run.
     pub(super) fn record(&mut self, mark: Mark) -> bool {
-        let place = self.next.get_mut(mark.from as usize).zip(self.share.ordinal(self.topics, mark));
+        let place = self.next.get_mut(mark.from as usize).zip(self.share.ordinal(self.parts, mark));
         let Some((next, ordinal)) = place else {
             self.foreign += 1;
             return false;
@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn another_topic_does_not_count() {
-        let mut tally = Tally::new(Share::Topic(1), 3, 1);
+        let mut tally = Tally::new(Share::Part(1), 3, 1);
         for seq in [1, 4, 5, 7] {
             tally.record(Mark { seq, from: 0, at: 0 });
         }

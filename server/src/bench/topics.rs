@@ -1,4 +1,5 @@
-//! `tailwire bench topics`: what many topics cost, in memory, to those who publish, and to those who listen to all.
+//! `tailwire bench topics`: what many topics cost, in memory, to those who publish, and to those who listen to all; and
+//! what many patterns cost those whose topics none of them matches.
 
 use std::process::ExitCode;
 use std::thread;
@@ -13,10 +14,18 @@ use super::process::{self, Meter, Server};
 use super::publisher::{Outcome, Publisher};
 use super::report::{Progress, Report, us_per};
 use super::spread::Spread;
-use super::{Clock, Common, Failure, Transport, count, course, listening, rate, size, subscribers};
+use super::subscribers::{self, Subscribers};
+use super::{Clock, Common, Failure, Transport, count, course, listening, rate, size};
 
 /// Time for the server to let go of what creating took, before its memory is read.
 const SETTLE: Duration = Duration::from_secs(1);
+/// One subscription takes no more.
+const PATTERNS_EACH: u64 = 100;
+/// Short measurements with patterns and without take turns: a machine that slows down slows both, and the median forgets
+/// what slowed only one.
+const PAIRS: usize = 11;
+/// Published in large batches, so that the search is much of what a message costs.
+const PAIR_MESSAGES: u64 = 50_000;
 
 #[derive(Debug, Args)]
 pub(super) struct TopicsArgs {
@@ -34,6 +43,10 @@ pub(super) struct TopicsArgs {
     /// How the subscribers listen.
     #[arg(long, value_parser = listening(), default_value = "ws")]
     transport: Transport,
+    /// Patterns that are listened to, 100 on each WebSocket, of which each matches one topic: what they cost a publish
+    /// that none of them matches. 0 for none.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=1_000_000))]
+    patterns: u64,
     /// Messages a second for the subscribers, each to another topic.
     #[arg(long, default_value_t = 100.0, value_parser = rate)]
     rate: f64,
@@ -48,20 +61,27 @@ struct Bench<'a> {
     /// The topic that is published to before and after.
     probe: Spread,
     many: Spread,
+    /// A topic beside those, which patterns match but for its last segment.
+    unmatched: Spread,
     server: Option<Server>,
     clock: Clock,
 }
 
 pub(super) fn run(args: &TopicsArgs) -> Result<ExitCode, Failure> {
+    if !args.patterns.is_multiple_of(PATTERNS_EACH) || args.patterns > args.topics {
+        return Err(Failure("--patterns: a multiple of 100, and no more than --topics".to_owned()));
+    }
     let base = args.common.topic();
     let bench = Bench {
         args,
         probe: Spread::one(format!("{base}/probe")),
         many: Spread::new(format!("{base}/of"), args.topics as usize),
+        unmatched: Spread::one(format!("{base}/of/none")),
         server: args.common.server()?,
         clock: Clock::start(),
     };
-    process::reserve_descriptors((args.connections + args.subscribers) as usize)?;
+    let readers = args.subscribers.max(args.patterns / PATTERNS_EACH);
+    process::reserve_descriptors((args.connections + readers) as usize)?;
     let resident = || bench.server.and_then(|server| server.resident());
 
     let before = bench.publish(bench.at(bench.probe.clone(), None)?, "before")?;
@@ -75,6 +95,7 @@ pub(super) fn run(args: &TopicsArgs) -> Result<ExitCode, Failure> {
     thread::sleep(SETTLE);
     let memory_after = resident();
     let after = bench.publish(bench.at(bench.probe.clone(), None)?, "after")?;
+    let search = (args.patterns > 0).then(|| bench.search()).transpose()?;
     let listened = (args.subscribers > 0).then(|| bench.listen()).transpose()?;
 
     let grown = memory_after.zip(memory_before).map(|(after, before)| after as f64 - before as f64);
@@ -89,6 +110,10 @@ pub(super) fn run(args: &TopicsArgs) -> Result<ExitCode, Failure> {
     report.figure("server_bytes_per_topic", grown.map(|bytes| bytes / args.topics as f64));
     describe(&mut report, "publish_before", &before);
     describe(&mut report, "publish_after", &after);
+    if let Some(search) = &search {
+        report.count("patterns", args.patterns);
+        report.figures("patterns_server_cpu_us_per_message", &search.figures());
+    }
     let mut sound = before.0.errors.is_empty() && after.0.errors.is_empty();
     if let Some(deliveries) = listened {
         report.text("transport", args.transport.name());
@@ -129,23 +154,100 @@ impl Bench<'_> {
         Ok((outcome, meter.used()))
     }
 
+    /// What patterns cost a publish to a topic that they have to be searched for and that none of them matches.
+    fn search(&self) -> Result<Search, Failure> {
+        let connections = (self.args.patterns / PATTERNS_EACH) as usize;
+        let each_its_topic = Spread::new(self.many.base().to_owned(), connections);
+        let patterns =
+            Spread::new(self.many.base().to_owned(), self.args.patterns as usize).in_parts(connections);
+        self.check(&patterns)?;
+        let mut search = Search::default();
+        for _ in 0..PAIRS {
+            // The connections are there either way, and a server with readers: only the patterns are the difference.
+            search.without.extend(self.beside(each_its_topic.clone())?);
+            search.with.extend(self.beside(patterns.clone())?);
+        }
+        Ok(search)
+    }
+
+    /// One message to each topic that a pattern matches goes to whom that belongs, and to nobody else.
+    fn check(&self, patterns: &Spread) -> Result<(), Failure> {
+        let messages = patterns.count() as u64;
+        let target = self.args.common.target()?;
+        let writers = Plan::fill(target, patterns.clone(), messages, self.args.size as usize, self.clock);
+        let (_, delivered) = course::deliver(&self.readers(patterns.clone())?, writers, 1, self.server)?;
+        let deliveries = Deliveries::of(&delivered);
+        if !deliveries.exact() || deliveries.count != messages {
+            let came = deliveries.count;
+            return Err(Failure(format!(
+                "of {messages} messages that match a pattern each, {came} came, or elsewhere"
+            )));
+        }
+        Ok(())
+    }
+
+    /// A WebSocket for each part of these topics.
+    fn readers(&self, spread: Spread) -> Result<subscribers::Plan, Failure> {
+        Ok(subscribers::Plan {
+            target: self.args.common.target()?,
+            which: 0..spread.parts(),
+            spread,
+            pattern: false,
+            transport: Transport::Ws,
+            start: Start::Latest,
+            publishers: 1,
+            size: self.args.size as usize,
+            clock: self.clock,
+        })
+    }
+
+    /// The server's CPU time for a publish while these are listened to, in microseconds.
+    fn beside(&self, listened: Spread) -> Result<Option<f64>, Failure> {
+        let _readers = Subscribers::open(self.readers(listened)?, |_| {})?;
+        let (target, size) = (self.args.common.target()?, self.args.size as usize);
+        let plan = Plan::fill(target, self.unmatched.clone(), PAIR_MESSAGES, size, self.clock);
+        let (outcome, used) = self.publish(plan, "beside patterns")?;
+        Ok(us_per(used.server, outcome.messages))
+    }
+
     /// Pattern subscribers, while messages go to one topic after the other.
     fn listen(&self) -> Result<Deliveries, Failure> {
         let readers = subscribers::Plan {
-            target: self.args.common.target()?,
-            spread: self.many.clone(),
             pattern: true,
             transport: self.args.transport,
-            start: Start::Latest,
             which: 0..self.args.subscribers as usize,
             publishers: self.args.connections as usize,
-            size: self.args.size as usize,
-            clock: self.clock,
+            ..self.readers(self.many.clone())?
         };
         let writers = self.at(self.many.clone(), Some(self.args.rate))?;
         let (_, delivered) = course::deliver(&readers, writers, 1, self.server)?;
         Ok(Deliveries::of(&delivered))
     }
+}
+
+/// What publishes cost, in microseconds, without patterns and with them, in pairs.
+#[derive(Debug, Default)]
+struct Search {
+    without: Vec<f64>,
+    with: Vec<f64>,
+}
+
+impl Search {
+    fn figures(&self) -> [(&'static str, Option<f64>); 3] {
+        let added = self.with.iter().zip(&self.without).map(|(with, without)| with - without);
+        [
+            ("without", median(self.without.iter().copied())),
+            ("with", median(self.with.iter().copied())),
+            ("added", median(added)),
+        ]
+    }
+}
+
+/// The one in the middle; none of none.
+fn median(figures: impl Iterator<Item = f64>) -> Option<f64> {
+    let mut sorted: Vec<f64> = figures.collect();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied()
 }
 
 fn per_second(outcome: &Outcome) -> Option<f64> {
@@ -164,4 +266,17 @@ fn describe(report: &mut Report, name: &'static str, (outcome, used): &(Outcome,
             ("server_cpu_us_per_message", us_per(used.server, outcome.messages)),
         ],
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_patterns_add_is_the_median_of_pairs() {
+        // The machine slows down from pair to pair, which is not the patterns' doing; once it stutters.
+        let search = Search { without: vec![10.0, 20.0, 30.0], with: vec![11.0, 29.0, 31.0] };
+        assert_eq!(search.figures(), [("without", Some(20.0)), ("with", Some(29.0)), ("added", Some(1.0))]);
+        assert_eq!(Search::default().figures().map(|(_, figure)| figure), [None; 3]);
+    }
 }
