@@ -19,6 +19,8 @@ SNAPSHOTS = max(2, FLIPS // 5)
 # What may become of a damaged store.
 REFUSED, WHOLE, TOLD, UNREADABLE = "refused", "whole", "gap told", "reads refused"
 # What may not: the end of the store is gone, with messages or with DELETEs and epochs, and nobody is told.
+# Messages that fill more than a segment of the engine's file.
+LARGE = 5
 SILENT, UNDONE = "silent loss", "end undone"
 PANIC, LOUD, UNCLEAR, WRONG = "panic", "refused with a panic", "unclear refusal", "wrong"
 # What a log that only lost its end has: messages and DELETEs of the end are gone, and epochs, which name the cursors.
@@ -62,10 +64,11 @@ class Damage(FaultTest):
         data = self.folder / "data"
         with Broker(data) as broker:
             cursors = [_publish(self, broker, "kept/a", f"mark {number:04}") for number in range(600)]
+            for _ in range(LARGE):
+                _publish(self, broker, "kept/b", "x" * 900_000)
             broker.stop()
-        # From its second opening on the engine has no need to read what it wrote before.
+        # From its second opening on the engine has no need to read what it wrote before, but for the last segment.
         with Broker(data) as broker:
-            _publish(self, broker, "kept/b", "other")
             broker.stop()
         raw = (data / "db").read_bytes()
         self.assertIn(b"mark 0300", raw)
@@ -78,7 +81,7 @@ class Damage(FaultTest):
             self.assertEqual(len({len(messages) for messages in got}), 1, "each transport gets as far")
             # The rest of the log is there, for whoever begins behind it.
             self.assertEqual(catch_up(pages(broker.http, "/topics/kept/a", cursors[-2]))[0]["cursor"], cursors[-1])
-            self.assertEqual(len(catch_up(ndjson(broker.port, "/topics/kept/b", "earliest"))), 1)
+            self.assertEqual(len(catch_up(ndjson(broker.port, "/topics/kept/b", "earliest"))), LARGE)
             self.assertEqual(broker.http.get(f"/messages/{cursors[300]}").code, "storage-damaged")
             self.assertEqual(broker.http.get("/readyz").status, 200)
             self.assertEqual(panics(broker.stderr), "")

@@ -28,7 +28,7 @@ const STEPS_PER_ROUND: usize = 16;
 const BYTES_PER_CLEANING: u64 = 2 << 10;
 /// Pages that one step moves, where no more are owed.
 const STEP_CLEANINGS: u64 = 128;
-/// What the engine's file may take beside the messages and a quarter as much again, before it is cleaned.
+/// What the engine's file may take beside the messages and an eighth as much again, before it is cleaned.
 const DISK_BYTES_FREE: u64 = 4 << 20;
 /// Expired keys that one step removes.
 const STEP_KEYS: usize = 512;
@@ -350,9 +350,9 @@ impl SledLog {
 
 /// Bytes of messages for which a page is to be moved; `None` as long as the file may be as large as it is.
 fn bytes_per_cleaning(live: u64, disk: u64) -> Option<u64> {
-    let over = disk.checked_sub(live + live / 4 + DISK_BYTES_FREE).filter(|&over| over > 0)?;
-    // In full where it takes three quarters more than the messages; what is just written may yet go by itself.
-    let all = live / 2 + DISK_BYTES_FREE;
+    let over = disk.checked_sub(live + live / 8 + DISK_BYTES_FREE).filter(|&over| over > 0)?;
+    // In full where it takes half as much again as the messages; what is just written may yet go by itself.
+    let all = live * 3 / 8 + DISK_BYTES_FREE;
     Some(BYTES_PER_CLEANING * (all / over).max(1))
 }
 
@@ -397,9 +397,9 @@ mod tests {
     fn the_fuller_the_file_the_harder_it_is_cleaned() {
         let live = 100 << 20;
         let at = |percent: u64| bytes_per_cleaning(live, live * percent / 100 + DISK_BYTES_FREE);
-        assert_eq!(at(125), None);
-        assert_eq!(at(150), Some(2 * BYTES_PER_CLEANING));
-        assert_eq!(at(180), Some(BYTES_PER_CLEANING));
+        assert_eq!(at(112), None);
+        assert_eq!(at(130), Some(2 * BYTES_PER_CLEANING));
+        assert_eq!(at(155), Some(BYTES_PER_CLEANING));
         assert_eq!(at(300), Some(BYTES_PER_CLEANING));
         assert_eq!(bytes_per_cleaning(0, 0), None);
         assert_eq!(bytes_per_cleaning(0, 2 * DISK_BYTES_FREE + 1), Some(BYTES_PER_CLEANING));
