@@ -134,7 +134,7 @@ impl Checkpoints {
     /// durable what the kernel shows of the file.
     fn lose(&self) {
         self.is_lost.store(true, Ordering::Relaxed);
-        if let Err(error) = Watermark::doubt(&self.dir) {
+        if let Err(error) = Watermark::doubt_in(&self.dir) {
             tracing::error!(%error, "the disk failed, and that could not be written down");
         }
     }

@@ -32,9 +32,8 @@ pub(super) struct Writer {
     pub(super) batch: Batch,
     pub(super) state: State,
     pub(super) watermark: Watermark,
-    /// As of the last write, and as of the last sync.
+    /// As of the last write.
     pub(super) mark: Mark,
-    pub(super) synced: Mark,
     /// Since when something is written and not synced. By the clock that never stands still: this is a promise.
     pub(super) unsynced: Option<Instant>,
     /// Bytes that were written since the engine's file was last cleaned.
@@ -96,7 +95,7 @@ impl Writer {
             other => other.to_string(),
         };
         self.state = State::Failed(why.clone());
-        if let Err(error) = self.watermark.write(&Mark { in_doubt: true, ..self.synced }) {
+        if let Err(error) = self.watermark.doubt() {
             tracing::error!(%error, "nor could that be written down");
         }
         LogError::Unknown(why)
@@ -168,7 +167,7 @@ impl SledLog {
 
     /// What was written is durable.
     fn synced(&self, writer: &mut Writer) -> Result<(), LogError> {
-        (writer.unsynced, writer.synced) = (None, writer.mark);
+        writer.unsynced = None;
         self.counts.synced(&writer.mark);
         writer.watermark.write(&writer.mark).map_err(|error| LogError::Failed(error.to_string()))
     }

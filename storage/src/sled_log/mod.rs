@@ -110,7 +110,6 @@ impl SledLog {
             state: State::Open,
             watermark,
             mark,
-            synced: mark,
             unsynced: None,
             uncleaned: 0,
             owed: Debt::default(),

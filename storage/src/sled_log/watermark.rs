@@ -71,19 +71,23 @@ impl Watermark {
         }
     }
 
-    /// Says of the mark in `dir`, if there is one, that a sync has failed since. Not durably: that it must outlive is this
-    /// process, and what the kernel holds of the log's files.
+    /// Says of the mark in `dir`, if there is one, that a sync has failed since.
     ///
     /// # Errors
-    /// It can't be written.
-    pub(crate) fn doubt(dir: &Path) -> io::Result<()> {
-        let file = match OpenOptions::new().read(true).write(true).open(Self::path(dir)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            opened => opened?,
-        };
-        let Ok((mark, slot)) = newest(&file)? else { return Ok(()) };
-        let mut own = Self { file, slot: 1 - slot, synced: Instant::now(), dirty: false };
-        own.write(&Mark { in_doubt: true, ..mark })
+    /// It can't be written; the mark is as it was.
+    pub(crate) fn doubt_in(dir: &Path) -> io::Result<()> {
+        match OpenOptions::new().read(true).write(true).open(Self::path(dir)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            opened => doubt(&opened?),
+        }
+    }
+
+    /// Says of the mark that a sync has failed since.
+    ///
+    /// # Errors
+    /// As of [`Watermark::doubt_in`].
+    pub(crate) fn doubt(&self) -> io::Result<()> {
+        doubt(&self.file)
     }
 
     /// Opens or makes the file, and writes a first mark, durably.
@@ -105,8 +109,7 @@ impl Watermark {
     /// # Errors
     /// It can't be written; the slot that was synced last is as it was.
     pub(crate) fn write(&mut self, mark: &Mark) -> io::Result<()> {
-        self.file.seek(SeekFrom::Start(self.slot * SLOT_STRIDE))?;
-        self.file.write_all(&put(mark))?;
+        write_slot(&self.file, self.slot, mark)?;
         self.dirty = true;
         Ok(())
     }
@@ -139,9 +142,24 @@ impl Watermark {
     }
 }
 
+/// Not durably: what this must outlive is the process, and what the kernel holds of the log's files. It is written where the
+/// newest mark isn't, so that this is still there if the write fails, too.
+fn doubt(file: &File) -> io::Result<()> {
+    match newest(file)? {
+        Ok((mark, slot)) if !mark.in_doubt => write_slot(file, 1 - slot, &Mark { in_doubt: true, ..mark }),
+        _ => Ok(()),
+    }
+}
+
+fn write_slot(mut file: &File, slot: u64, mark: &Mark) -> io::Result<()> {
+    file.seek(SeekFrom::Start(slot * SLOT_STRIDE))?;
+    file.write_all(&put(mark))
+}
+
 /// The newer mark of the two slots, and which slot has it.
-fn newest(file: &File) -> io::Result<Result<(Mark, u64), Damage>> {
+fn newest(mut file: &File) -> io::Result<Result<(Mark, u64), Damage>> {
     let mut bytes = Vec::new();
+    file.seek(SeekFrom::Start(0))?;
     file.take(2 * SLOT_STRIDE).read_to_end(&mut bytes)?;
     let found = [0, 1].map(|slot| {
         let at = (slot * SLOT_STRIDE) as usize;
@@ -221,8 +239,10 @@ mod tests {
                 own.sync().unwrap();
             }
             own.write(&mark(2)).unwrap();
-            own.sync().unwrap();
-            own.write(&Mark { in_doubt: true, ..mark(2) }).unwrap();
+            if syncs > 0 {
+                own.sync().unwrap();
+            }
+            own.doubt().unwrap();
             assert_eq!(find(dir.path()).map(|mark| mark.map(|mark| mark.in_doubt)), Ok(Some(true)));
         }
     }
@@ -230,13 +250,16 @@ mod tests {
     #[test]
     fn a_doubt_is_about_the_mark_that_stands_there() {
         let dir = tempfile::tempdir().unwrap();
-        Watermark::doubt(dir.path()).unwrap();
+        Watermark::doubt_in(dir.path()).unwrap();
         assert_eq!(find(dir.path()), Ok(None));
         let mut own = Watermark::begin(dir.path(), &mark(1)).unwrap();
         for commits in 2..4 {
             own.write(&mark(commits)).unwrap();
-            Watermark::doubt(dir.path()).unwrap();
-            assert_eq!(find(dir.path()), Ok(Some(Mark { in_doubt: true, ..mark(commits) })));
+            // Once more changes nothing.
+            for _ in 0..2 {
+                Watermark::doubt_in(dir.path()).unwrap();
+                assert_eq!(find(dir.path()), Ok(Some(Mark { in_doubt: true, ..mark(commits) })));
+            }
         }
     }
 
