@@ -25,7 +25,7 @@ use tailwire_core::log::{Bounds, TopicInfo};
 use tailwire_model::{Filter, Position, Term, Timestamp, Topic, Trim, TrimReason};
 
 pub(crate) use self::{
-    blocks::{BLOCK_BYTES, Block, Blocks, Unread},
+    blocks::{Block, Blocks, Unread},
     names::TopicId,
     plan::{Outline, Planned},
     postings::{Posting, Postings},
@@ -75,7 +75,7 @@ impl Index {
             return false;
         }
         entry.add(Posting { position, cost: cost as u64 }, time);
-        if entry.recent.encoded().len() >= BLOCK_BYTES && entry.set(flag::RIPE, true) {
+        if entry.recent.encoded().len() >= blocks::BLOCK_BYTES && entry.set(flag::RIPE, true) {
             self.ripe.push_back(id);
         }
         self.messages += 1;

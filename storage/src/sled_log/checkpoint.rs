@@ -24,7 +24,7 @@ use sled::Db;
 use super::watermark::Watermark;
 
 /// A segment of a new log. The engine's own choice is a quarter of this, and the checkpoints would be as much closer.
-pub(super) const SEGMENT_BYTES: usize = 2 << 20;
+const SEGMENT_BYTES: usize = 2 << 20;
 /// Bytes written between two checkpoints, as they are estimated here, in percent of a segment.
 const UNSYNCED_PERCENT_MAX: usize = 30;
 /// The engine writes a value when it comes, again when its page is split, and again when the page is moved: 3.8 to 4.1 times

@@ -20,12 +20,12 @@ use super::{
 };
 
 /// The engine's cache of pages. The newest messages are in the broker's tails; this is for the catch-up behind them. What
-/// it holds beyond that stands at [`Store::touch`].
+/// it holds beyond that stands at [`Store::touch`](super::store::Store::touch).
 const CACHE_BYTES: u64 = 32 << 20;
 /// A process that is just ending, or this one's last log, may hold the lock for a moment longer; the engine can't
 /// wait for it, so it is tried again.
-pub(super) const LOCK_TRIES: usize = 20;
-pub(super) const LOCK_PAUSE: Duration = Duration::from_millis(25);
+const LOCK_TRIES: usize = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(25);
 
 /// Opens it, once no other has it.
 pub(super) fn open_db(dir: &Path) -> Result<Db, OpenError> {
@@ -46,8 +46,13 @@ pub(super) fn retry_locked<T>(open: impl Fn() -> Result<T, OpenError>) -> Result
 /// The engine's file under the engine's own lock, if there is one.
 pub(super) fn engine_lock(dir: &Path) -> Result<Option<File>, OpenError> {
     let Ok(file) = File::open(dir.join("db")) else { return Ok(None) };
-    FileExt::try_lock_exclusive(&file).map_err(|_| OpenError::Locked)?;
+    lock(&file)?;
     Ok(Some(file))
+}
+
+/// Takes the lock on the engine's open file. It goes with the file.
+pub(super) fn lock(file: &File) -> Result<(), OpenError> {
+    FileExt::try_lock_exclusive(file).map_err(|_| OpenError::Locked)
 }
 
 fn try_open_db(dir: &Path) -> Result<Db, OpenError> {

@@ -35,6 +35,7 @@ pub(super) const FORMAT: u32 = 3;
 /// The oldest that is read, without a tally and a journal, which came with 2 and 3; from its next opening on it is of the
 /// newest.
 pub(super) const FORMAT_MIN: u32 = 1;
+
 /// Why a log can't be opened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {

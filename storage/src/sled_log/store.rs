@@ -171,16 +171,14 @@ impl Store {
     ) -> sled::Result<Option<Position>> {
         for (scoped, record) in &changes.keys {
             let key = key_key(key_span(record.time), scoped);
-            let value = put_key(&key, record);
-            if self.keys.insert(&key, value)?.is_none() {
+            if self.keys.insert(&key, put_key(&key, record))?.is_none() {
                 self.key_count.added(&key);
             }
         }
         for (place, &(holder, before)) in &changes.places {
             let key = place_key(place);
             let named = |holder: Holder| (epochs.cursor_at(holder.position), holder.cost);
-            let value = put_place(&key, [Some(named(holder)), before.map(named)]);
-            self.places.insert(&key, value)?;
+            self.places.insert(&key, put_place(&key, [Some(named(holder)), before.map(named)]))?;
         }
         let (messages, groups) = changes.stored();
         for entry in pack(&messages, &groups) {
@@ -225,7 +223,7 @@ impl Store {
             if turn % CHANGES_PER_PAGE == 0 {
                 self.checkpoints.wrote_pages(PAGE_BYTES)?;
             }
-            self.meta.redo(META_TURN.as_bytes(), Some(&turn.to_le_bytes()))?;
+            self.meta.change_unnoted(META_TURN.as_bytes(), Some(&turn.to_le_bytes()))?;
         }
         Ok(())
     }

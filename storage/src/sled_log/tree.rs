@@ -54,14 +54,15 @@ impl StoreTree {
         self.change(key.as_ref(), None)
     }
 
-    fn change(&self, key: &[u8], value: Option<&[u8]>) -> sled::Result<Option<IVec>> {
+    /// Writes a value, or removes what stands there, and returns that.
+    pub(super) fn change(&self, key: &[u8], value: Option<&[u8]>) -> sled::Result<Option<IVec>> {
         self.checkpoints.wrote(value.map_or(0, <[u8]>::len))?;
         // Noted in the order in which it is done.
-        self.journal.note(self.number, key, value, || self.redo(key, value))
+        self.journal.note(self.number, key, value, || self.change_unnoted(key, value))
     }
 
-    /// Changes it without a note: what the journal has, or doesn't need.
-    pub(super) fn redo(&self, key: &[u8], value: Option<&[u8]>) -> sled::Result<Option<IVec>> {
+    /// Does so for what the journal doesn't need, and where what is written is counted otherwise.
+    pub(super) fn change_unnoted(&self, key: &[u8], value: Option<&[u8]>) -> sled::Result<Option<IVec>> {
         match value {
             Some(value) => self.tree.insert(key, value),
             None => self.tree.remove(key),

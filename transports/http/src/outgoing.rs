@@ -24,7 +24,7 @@ use crate::metrics::Connected;
 /// How many pieces one call writes, at most; the kernel takes 1,024.
 const PIECES_PER_WRITE: usize = 64;
 
-/// The rest of a message that is copied rather than shared.
+/// What is copied rather than shared.
 const COPY_BYTES_MAX: usize = 16 << 10;
 /// How long a client may take to close its side.
 const HANG_UP: Duration = Duration::from_secs(2);
@@ -282,8 +282,9 @@ impl Outgoing {
     }
 }
 
-/// The rest of a message: a copy if that is small, so that it doesn't keep a whole page alive; else shared.
-fn keep(bytes: &Bytes, rest: &[u8]) -> Bytes {
+/// A part of some bytes that is kept for longer than they need be: a copy if it is small, so that it doesn't keep a whole
+/// page alive, or a connection's buffer; else shared.
+pub(crate) fn keep(bytes: &Bytes, rest: &[u8]) -> Bytes {
     if rest.len() <= COPY_BYTES_MAX { Bytes::copy_from_slice(rest) } else { bytes.slice_ref(rest) }
 }
 

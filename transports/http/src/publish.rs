@@ -20,11 +20,9 @@ use tailwire_wire::{
 
 use crate::{
     api::{App, Published},
+    outgoing::keep,
     reply::{IDEMPOTENCY_REPLAYED, JSON, NO_STORE, ascii, done, refuse, reply, set_cursor},
 };
-
-/// A body that is copied out of the buffer that it was read into.
-const COPY_BYTES_MAX: usize = 16 << 10;
 
 /// `POST` on a topic or on `/stream`.
 pub(crate) async fn post(app: &Arc<App>, target: Target, request: Request) -> Response<Body> {
@@ -57,7 +55,11 @@ pub(crate) async fn receive(headers: &HeaderMap, body: Body, bytes_max: usize) -
     let mut body = body;
     let received = Limited::new(&mut body, bytes_max).collect();
     match tokio::time::timeout(Duration::from_millis(REQUEST_BODY_MS_MAX), received).await {
-        Ok(Ok(body)) => Ok(own(body.to_bytes())),
+        Ok(Ok(body)) => {
+            let body = body.to_bytes();
+            // A message is kept in memory, and the buffer that its body was read into has 8 KB and more.
+            Ok(keep(&body, &body))
+        }
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
             discard(body).await;
             Err(too_large())
@@ -65,12 +67,6 @@ pub(crate) async fn receive(headers: &HeaderMap, body: Body, bytes_max: usize) -
         Ok(Err(_)) => Err(Problem::detailed(Code::RequestInvalid, "The body ended early.")),
         Err(_) => Err(Problem::new(Code::Timeout)),
     }
-}
-
-/// A body that doesn't keep the connection's buffer alive for as long as the message is kept in memory: that is 8 KB and
-/// more, and the next request would need another.
-fn own(body: Bytes) -> Bytes {
-    if body.len() <= COPY_BYTES_MAX { Bytes::copy_from_slice(&body) } else { body }
 }
 
 /// Takes the rest of a body that is refused, within bounds, so that a client that sends before it reads gets to see why:

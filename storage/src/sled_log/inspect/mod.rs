@@ -140,10 +140,7 @@ impl Survey {
         if engine.is_some() {
             is_sound &= ledger.check_whole(mark, newest, &mut findings);
         }
-        let journal = Journal::path(dir);
-        let files: Vec<&Path> =
-            [&db, &journal].into_iter().filter(|path| path.exists()).map(|path| &**path).collect();
-        let raw = (!is_sound).then(|| RawFiles::scan(&files)).transpose()?;
+        let raw = (!is_sound).then(|| RawFiles::scan(&[&db, &Journal::path(dir)])).transpose()?;
         if let Some(raw) = &raw {
             findings.note(None, "messages were looked for in the file itself, by their labels");
             if raw.spoiled() > 0 {

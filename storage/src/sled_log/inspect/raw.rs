@@ -60,7 +60,7 @@ pub(super) struct RawFiles {
 }
 
 impl RawFiles {
-    /// Goes through files.
+    /// Goes through files, as far as they are there.
     pub(super) fn scan(paths: &[&Path]) -> Result<Self, InspectError> {
         let mut own = Self {
             files: Vec::new(),
@@ -70,7 +70,7 @@ impl RawFiles {
             small: Vec::new(),
             spoiled: 0,
         };
-        for path in paths {
+        for path in paths.iter().filter(|path| path.exists()) {
             let file = File::open(path).map_err(io_error(path))?;
             own.read_all(&file).map_err(io_error(path))?;
             own.files.push(file);

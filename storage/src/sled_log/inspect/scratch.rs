@@ -6,15 +6,13 @@ use std::{
     fs::{self, File},
     io,
     path::{Path, PathBuf},
-    process, thread,
+    process,
 };
-
-use fs2::FileExt;
 
 use super::{
     super::{
         ballast,
-        engine::{LOCK_PAUSE, LOCK_TRIES},
+        engine::{lock, retry_locked},
     },
     InspectError, bytes_below, io_error,
 };
@@ -31,13 +29,8 @@ impl Lock {
             (io::ErrorKind::NotFound, Some(dir)) => InspectError::Missing(dir.into()),
             _ => io_error(db)(error),
         })?;
-        for _ in 0..LOCK_TRIES {
-            if FileExt::try_lock_exclusive(&file).is_ok() {
-                return Ok(Self { _db: file });
-            }
-            thread::sleep(LOCK_PAUSE);
-        }
-        Err(InspectError::Locked)
+        retry_locked(|| lock(&file)).map_err(|_| InspectError::Locked)?;
+        Ok(Self { _db: file })
     }
 }
 
