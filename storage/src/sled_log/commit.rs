@@ -36,8 +36,9 @@ pub(super) struct Writer {
     pub(super) mark: Mark,
     /// Since when something is written and not synced. By the clock that never stands still: this is a promise.
     pub(super) unsynced: Option<Instant>,
-    /// Bytes that were written since the engine's file was last cleaned.
+    /// Bytes that were taken apart since the engine's file was last cleaned, and those of new messages.
     pub(super) uncleaned: u64,
+    pub(super) grown: u64,
     /// What came since the last step of tidying, while there was something to tidy.
     pub(super) owed: Debt,
     /// What could not be tidied when that was last tried.
@@ -147,7 +148,7 @@ impl SledLog {
         let newest = self.store.write(changes, &self.epochs, mark.commits).map_err(store::failed)?;
         writer.mark = Mark { newest: newest.unwrap_or(mark.newest), ..mark };
         self.counts.written(&writer.mark);
-        writer.uncleaned += changes.bytes as u64;
+        writer.grown += changes.bytes as u64;
         let since = *writer.unsynced.get_or_insert_with(Instant::now);
         if changes.promised || since.elapsed() >= RELAXED_FLUSH {
             self.sync(writer)?;

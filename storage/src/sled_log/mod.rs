@@ -112,6 +112,7 @@ impl SledLog {
             mark,
             unsynced: None,
             uncleaned: 0,
+            grown: 0,
             owed: Debt::default(),
             complaint: None,
             volatile: HashSet::new(),
