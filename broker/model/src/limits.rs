@@ -115,10 +115,6 @@ pub const QUEUE_COUNT_MAX: usize = 65_536;
 /// What one commit takes from the queue.
 pub const COMMIT_BYTES_MAX: usize = 8 << 20;
 
-/// How long a request may wait before it gives back the memory that HTTP takes for its connection. A topic that is busier
-/// than this is answered without that detour.
-pub const HOLD_AFTER_MS: u64 = 1000;
-
 /// A request's head: method, URL and headers.
 pub const REQUEST_HEAD_BYTES_MAX: usize = 16 << 10;
 /// Headers of a request: what hyper takes when it isn't told.

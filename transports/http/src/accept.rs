@@ -11,10 +11,7 @@ use std::{
     time::Duration,
 };
 
-use axum::{
-    body::Body,
-    http::{HeaderValue, Response, header},
-};
+use axum::{body::Body, http::Response};
 use bytes::Bytes;
 use hyper::{body::Incoming, server::conn::http1, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -29,7 +26,7 @@ use tokio::{
 use crate::{
     Phase,
     delivery::{Delivery, Taken},
-    held,
+    held::{self, Held},
     router::Routes,
     takeover::{Handoff, Slot, Socket, Waiting},
 };
@@ -73,7 +70,7 @@ pub(crate) async fn accept(listener: TcpListener, acceptor: Acceptor) {
 }
 
 /// Ends when the server drains, or is gone.
-async fn draining(mut phase: watch::Receiver<Phase>) {
+pub(crate) async fn draining(mut phase: watch::Receiver<Phase>) {
     drop(phase.wait_for(|phase| *phase >= Phase::Draining).await);
 }
 
@@ -125,23 +122,26 @@ async fn serve_http2(stream: TcpStream, acceptor: Acceptor) {
     log_end(connection.await);
 }
 
-/// A connection of HTTP/1.1, through all of its requests. While one of them waits for long, hyper is not there.
-async fn serve_http1(mut stream: TcpStream, acceptor: Acceptor) {
-    let (mut received, mut used) = (Bytes::new(), false);
+/// A connection of HTTP/1.1, through all of its requests. From one that has to wait on, hyper is not there.
+async fn serve_http1(stream: TcpStream, acceptor: Acceptor) {
+    let acceptor = &acceptor;
+    let mut held = Held { stream, received: Bytes::new(), acceptor };
+    let mut used = false;
     loop {
         let slot = Slot::new(used);
-        let socket = Socket::new(stream, received, slot.clone());
+        let socket = Socket::new(held.stream, held.received, slot.clone());
         // Boxed, because it is most of what there is, and gone while a request waits.
-        let end = Box::pin(drive(socket, slot, &acceptor)).await;
-        let Some((socket, ahead, next)) = end else { return };
+        let end = Box::pin(drive(socket, slot, acceptor)).await;
+        let Some((stream, received, next)) = end else { return };
+        held = Held { stream, received, acceptor };
+        let next = match next {
+            Next::Hold(waiting) => held.serve(waiting).await,
+            Next::HandOver(handoff) => Some(held::Next::HandOver(handoff)),
+        };
         match next {
-            Next::HandOver(handoff) => return hand_over(socket, ahead, handoff, &acceptor.delivery),
-            Next::Hold(waiting) => {
-                (stream, received, used) = (socket.into_stream(), ahead, true);
-                if hold(&stream, &mut received, waiting, &acceptor).await.is_none() {
-                    return;
-                }
-            }
+            Some(held::Next::Hyper) => used = true,
+            Some(held::Next::HandOver(handoff)) => return hand_over(held, handoff),
+            None => return,
         }
     }
 }
@@ -152,8 +152,8 @@ enum Next {
     Hold(Waiting),
 }
 
-/// Has hyper serve a connection, until it ends, or somebody wants the socket: then it comes with what hyper has read ahead.
-async fn drive(socket: Socket, slot: Slot, acceptor: &Acceptor) -> Option<(Socket, Bytes, Next)> {
+/// Has hyper serve a connection, until it ends, or somebody wants the socket: then it comes with what was read ahead.
+async fn drive(socket: Socket, slot: Slot, acceptor: &Acceptor) -> Option<(TcpStream, Bytes, Next)> {
     let routes = &acceptor.routes;
     let own = slot.clone();
     let service = service_fn(move |request| {
@@ -188,27 +188,21 @@ async fn drive(socket: Socket, slot: Slot, acceptor: &Acceptor) -> Option<(Socke
         if let Some(handoff) = slot.take_flushed() {
             return Poll::Ready(Some(Next::HandOver(handoff)));
         }
+        if let Some(waiting) = slot.take_waiting() {
+            return Poll::Ready(Some(Next::Hold(waiting)));
+        }
         if is_draining && slot.is_idle() {
             return Poll::Ready(None);
         }
-        poll_patience(&slot, &mut timer, cx).map(|()| slot.take_waiting().map(Next::Hold))
+        poll_patience(&slot, &mut timer, cx).map(|()| None)
     })
     .await?;
     let parts = connection.into_parts();
-    Some((parts.io, parts.read_buf, end))
+    let (stream, received) = parts.io.into_parts(parts.read_buf);
+    Some((stream, received, end))
 }
 
-/// Gives a client the answer that it waits for. `None` when it is gone.
-async fn hold(socket: &TcpStream, received: &mut Bytes, waiting: Waiting, acceptor: &Acceptor) -> Option<()> {
-    let mut response = held::wait(socket, received, waiting.answer).await?;
-    acceptor.routes.finish(&mut response, &waiting.cors);
-    if *acceptor.phase.borrow() >= Phase::Draining {
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
-    held::write(socket, response).await
-}
-
-/// Ready when the client has taken too long over a request's head, or over having nothing to say; or an answer takes long.
+/// Ready when the client has taken too long over a request's head, or over having nothing to say.
 fn poll_patience(slot: &Slot, timer: &mut Timer, cx: &mut Context<'_>) -> Poll<()> {
     match slot.deadline() {
         Some(deadline) => timer.poll_until(cx, deadline),
@@ -216,10 +210,10 @@ fn poll_patience(slot: &Slot, timer: &mut Timer, cx: &mut Context<'_>) -> Poll<(
     }
 }
 
-fn hand_over(socket: Socket, received: Bytes, handoff: Handoff, delivery: &Delivery) {
+fn hand_over(Held { stream, received, acceptor }: Held<'_>, Handoff { job, shard }: Handoff) {
     // From this runtime's poll to the other's.
-    match socket.into_stream().into_std() {
-        Ok(socket) => delivery.hand_over(handoff.shard, Taken { socket, received, job: handoff.job }),
+    match stream.into_std() {
+        Ok(socket) => acceptor.delivery.hand_over(shard, Taken { socket, received, job }),
         Err(error) => tracing::warn!(%error, "a socket could not be handed over"),
     }
 }

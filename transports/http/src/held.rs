@@ -1,82 +1,182 @@
-//! A connection whose client waits for an answer. Nothing is held but its socket and what the answer is made of: hyper's
-//! buffers alone are several times as much, and there are as many of them as there are clients that long-poll.
+//! A connection whose client long-polls, from the first poll on that has to wait. Nothing is held of it but its socket and
+//! what the answer is made of: hyper's buffers alone are several times as much. It goes on without hyper behind the answer,
+//! as long as what the client asks next is [`plain`], since for a poll hyper costs as much as all the rest; whatever else
+//! comes is given back to hyper, unread.
 
 use std::{
-    future::poll_fn,
+    future::{Future, poll_fn},
     io,
-    pin::pin,
-    task::{Context, Poll},
+    mem::MaybeUninit,
+    pin::{Pin, pin},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use axum::{
     body::Body,
+    extract::Request,
     http::{HeaderValue, Response, header},
 };
 use bytes::{Bytes, BytesMut};
-use futures_util::future::BoxFuture;
 use http_body_util::BodyExt;
-use tailwire_model::limits::{REQUEST_HEAD_BYTES_MAX, STALL_CLOSE_MS};
-use tokio::net::TcpStream;
-
-use crate::{
-    outgoing::Outgoing,
-    reply::{caught, head},
+use tailwire_core::Timer;
+use tailwire_model::limits::{KEEP_ALIVE_MS, REQUEST_HEAD_BYTES_MAX, STALL_CLOSE_MS};
+use tokio::{
+    io::{AsyncRead, ReadBuf},
+    net::TcpStream,
+    time::Instant,
 };
 
-/// What is read at once while a client waits: it has nothing to say but that it is gone.
-const READ_BYTES: usize = 1024;
+use crate::{
+    Phase,
+    accept::{Acceptor, draining},
+    outgoing::Outgoing,
+    plain,
+    reply::{caught, head},
+    router::Routes,
+    takeover::{Handoff, Slot, Waiting},
+};
 
-/// Waits for an answer on a connection that hyper no longer has. What the client sends meanwhile is added to `received`.
-/// `None` when it is gone.
-pub(crate) async fn wait(
-    socket: &TcpStream,
-    received: &mut Bytes,
-    answer: BoxFuture<'static, Response<Body>>,
-) -> Option<Response<Body>> {
-    let mut answer = pin!(caught(answer));
+/// What is read at once: a poll, mostly.
+const READ_BYTES: usize = 4096;
+/// A body that is cheaper to put behind its head than to hand to the kernel apart.
+const SMALL_BYTES: usize = 1024;
+
+/// The connection, and what its client has sent ahead.
+pub(crate) struct Held<'a> {
+    pub(crate) stream: TcpStream,
+    pub(crate) received: Bytes,
+    pub(crate) acceptor: &'a Acceptor,
+}
+
+/// Who sees to the connection next.
+pub(crate) enum Next {
+    /// hyper, with a request that is not plain.
+    Hyper,
+    HandOver(Handoff),
+}
+
+/// What became of a request.
+enum Answer {
+    Now(Response<Body>),
+    Later(Waiting),
+    HandOver(Handoff),
+}
+
+impl Held<'_> {
+    /// Gives the client the answer that it waits for, and those to the plain requests that follow. `None` once the
+    /// connection is over.
+    pub(crate) async fn serve(&mut self, waiting: Waiting) -> Option<Next> {
+        let mut answer = Answer::Later(waiting);
+        let (mut timer, mut draining) = (Timer::default(), pin!(draining(self.acceptor.phase.clone())));
+        loop {
+            let mut response = match answer {
+                Answer::Now(response) => response,
+                Answer::Later(waiting) => self.wait(waiting).await?,
+                Answer::HandOver(handoff) => return Some(Next::HandOver(handoff)),
+            };
+            let is_last = *self.acceptor.phase.borrow() >= Phase::Draining;
+            if is_last {
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            self.write(response).await?;
+            if is_last {
+                return None;
+            }
+            let deadline = Instant::now() + Duration::from_millis(KEEP_ALIVE_MS);
+            let over = |cx: &mut Context<'_>| {
+                draining.as_mut().poll(cx).is_ready() || timer.poll_until(cx, deadline).is_ready()
+            };
+            let Some(request) = self.request(over).await? else { return Some(Next::Hyper) };
+            // Boxed, because it is large, and gone while the client waits.
+            answer = Box::pin(ask(&self.acceptor.routes, request)).await;
+        }
+    }
+
+    /// Waits for an answer. `None` when the client is gone.
+    async fn wait(&mut self, waiting: Waiting) -> Option<Response<Body>> {
+        let mut answer = pin!(caught(waiting.answer));
+        let mut response = poll_fn(|cx| {
+            if let Poll::Ready(response) = answer.as_mut().poll(cx) {
+                return Poll::Ready(Some(response));
+            }
+            // Nothing that the client says ahead is lost, but more than a request's head is not taken.
+            while self.received.len() < REQUEST_HEAD_BYTES_MAX {
+                if ready!(self.poll_receive(cx)).is_err() {
+                    return Poll::Ready(None);
+                }
+            }
+            Poll::Pending
+        })
+        .await?;
+        self.acceptor.routes.finish(&mut response, &waiting.cors);
+        Some(response)
+    }
+
+    /// Writes a response whole. `None` when the client takes nothing, or is gone.
+    async fn write(&self, response: Response<Body>) -> Option<()> {
+        let (mut parts, body) = response.into_parts();
+        let body = body.collect().await.ok()?.to_bytes();
+        // RFC 9112 §6.3; these two have no body, and need not say so.
+        if !matches!(parts.status.as_u16(), 204 | 304) {
+            parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+        }
+        let mut head = head(&Response::from_parts(parts, ()));
+        let mut out = Outgoing::default();
+        if body.len() <= SMALL_BYTES {
+            head.extend_from_slice(&body);
+            out.push(head);
+        } else {
+            out.push(head);
+            out.push(body);
+        }
+        let written = poll_fn(|cx| out.poll_write(&self.stream, cx, |_| {}));
+        tokio::time::timeout(Duration::from_millis(STALL_CLOSE_MS), written).await.ok()?.ok()
+    }
+
+    /// The next request, if it is a plain one; `None` if the client is gone, or it is `over` before there is any.
+    async fn request(&mut self, mut over: impl FnMut(&mut Context<'_>) -> bool) -> Option<Option<Request>> {
+        poll_fn(|cx| {
+            if self.received.is_empty() {
+                match self.poll_receive(cx) {
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(_)) => return Poll::Ready(None),
+                    Poll::Pending if over(cx) => return Poll::Ready(None),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+            Poll::Ready(Some(plain::take(&mut self.received)))
+        })
+        .await
+    }
+
+    /// Ready when something has come, or there is an end.
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut bytes = [MaybeUninit::uninit(); READ_BYTES];
+        let mut buffer = ReadBuf::uninit(&mut bytes);
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
+        if buffer.filled().is_empty() {
+            return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+        }
+        let mut all = BytesMut::from(&self.received[..]);
+        all.extend_from_slice(buffer.filled());
+        self.received = all.freeze();
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Has a request answered, up to where it has to wait.
+async fn ask(routes: &Routes, request: Request) -> Answer {
+    let slot = Slot::new(true);
+    let mut answer = pin!(routes.answer(request, Some(slot.clone())));
     poll_fn(|cx| {
         if let Poll::Ready(response) = answer.as_mut().poll(cx) {
-            return Poll::Ready(Some(response));
+            return Poll::Ready(Answer::Now(response));
         }
-        match poll_receive(socket, received, cx) {
-            Poll::Ready(Err(_)) => Poll::Ready(None),
-            _ => Poll::Pending,
+        if let Some(waiting) = slot.take_waiting() {
+            return Poll::Ready(Answer::Later(waiting));
         }
+        slot.take_flushed().map_or(Poll::Pending, |handoff| Poll::Ready(Answer::HandOver(handoff)))
     })
     .await
-}
-
-/// Writes a response whole. `None` when the client takes nothing, or is gone.
-pub(crate) async fn write(socket: &TcpStream, response: Response<Body>) -> Option<()> {
-    let (mut parts, body) = response.into_parts();
-    let body = body.collect().await.ok()?.to_bytes();
-    // RFC 9112 §6.3; these two have no body, and need not say so.
-    if !matches!(parts.status.as_u16(), 204 | 304) {
-        parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
-    }
-    let mut out = Outgoing::default();
-    out.push(head(&Response::from_parts(parts, ())));
-    out.push(body);
-    let written = poll_fn(|cx| out.poll_write(socket, cx, |_| {}));
-    tokio::time::timeout(Duration::from_millis(STALL_CLOSE_MS), written).await.ok()?.ok()
-}
-
-/// Ready when there is an end: nothing that a client says ahead is lost, but more than a request's head is not taken.
-fn poll_receive(socket: &TcpStream, received: &mut Bytes, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-    let mut buffer = [0; READ_BYTES];
-    while received.len() < REQUEST_HEAD_BYTES_MAX {
-        std::task::ready!(socket.poll_read_ready(cx))?;
-        match socket.try_read(&mut buffer) {
-            Ok(0) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
-            Ok(count) => {
-                let mut all = BytesMut::from(&received[..]);
-                all.extend_from_slice(&buffer[..count]);
-                *received = all.freeze();
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Poll::Ready(Err(error)),
-        }
-    }
-    Poll::Pending
 }

@@ -13,6 +13,7 @@ mod held;
 mod metrics;
 mod options;
 mod outgoing;
+mod plain;
 mod publish;
 mod read;
 mod replies;

@@ -72,8 +72,15 @@ pub(crate) async fn read(app: &Arc<App>, resource: Resource, request: Request, v
     answered(result, query.as_deref(), varies)
 }
 
-/// Whether the connection outlasts the response (RFC 9112 §9.3).
+/// Whether the connection outlasts the response (RFC 9112 §9.3), and nothing of the request is left on it (§6.3): a body
+/// that nobody has read must not be taken for the next request.
 fn stays_open(request: &Parts) -> bool {
+    if [header::CONTENT_LENGTH, header::TRANSFER_ENCODING]
+        .iter()
+        .any(|name| request.headers.contains_key(name))
+    {
+        return false;
+    }
     let connection = request.headers.get(header::CONNECTION);
     request.version == Version::HTTP_11
         && connection.is_none_or(|value| value.as_bytes().eq_ignore_ascii_case(b"keep-alive"))

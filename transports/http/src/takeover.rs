@@ -23,7 +23,7 @@ use futures_util::future::BoxFuture;
 use hyper::rt::ReadBufCursor;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
-use tailwire_model::limits::{HOLD_AFTER_MS, KEEP_ALIVE_MS, REQUEST_HEAD_MS_MAX};
+use tailwire_model::limits::{KEEP_ALIVE_MS, REQUEST_HEAD_MS_MAX};
 use tokio::{net::TcpStream, time::Instant};
 
 use crate::{delivery::Job, guard::Cors};
@@ -60,7 +60,7 @@ struct State {
     busy: usize,
     /// Whether there ever was one.
     used: bool,
-    /// Since when the client has nothing to say, or is saying the next head; or waits for an answer that takes long.
+    /// Since when the client has nothing to say, or is saying the next head.
     since: Instant,
     /// Whether a part of that head has come.
     head_begun: bool,
@@ -94,11 +94,7 @@ impl Slot {
     /// Answers a request, unless the driver takes the answer away meanwhile: then it gives that itself, and drops this
     /// future with the rest of hyper.
     pub(crate) async fn wait(self, waiting: Waiting) -> Response<Body> {
-        {
-            let mut state = self.0.lock();
-            state.waiting = Some(waiting);
-            state.since = Instant::now();
-        }
+        self.0.lock().waiting = Some(waiting);
         poll_fn(|cx| {
             let Some(mut waiting) = self.0.lock().waiting.take() else { return Poll::Pending };
             let polled = waiting.answer.as_mut().poll(cx);
@@ -143,14 +139,13 @@ impl Slot {
         state.busy == 0 && state.flushed
     }
 
-    /// When the driver's patience ends: with the client, or with an answer that takes long. Any other is waited for.
+    /// When the driver's patience with the client ends; an answer is waited for.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let state = self.0.lock();
         let idle = state.used && !state.head_begun;
         let patience = match (state.busy, idle) {
             (0, true) => KEEP_ALIVE_MS,
             (0, false) => REQUEST_HEAD_MS_MAX,
-            (1, _) if state.waiting.is_some() && state.flushed => HOLD_AFTER_MS,
             _ => return None,
         };
         Some(state.since + Duration::from_millis(patience))
@@ -182,8 +177,10 @@ impl Socket {
         Self { inner: TokioIo::new(stream), received, slot }
     }
 
-    pub(crate) fn into_stream(self) -> TcpStream {
-        self.inner.into_inner()
+    /// The stream, and what hyper has read ahead with what it hasn't read yet.
+    pub(crate) fn into_parts(self, ahead: Bytes) -> (TcpStream, Bytes) {
+        let received = if self.received.is_empty() { ahead } else { [ahead, self.received].concat().into() };
+        (self.inner.into_inner(), received)
     }
 
     fn inner(&mut self) -> Pin<&mut TokioIo<TcpStream>> {
