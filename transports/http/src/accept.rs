@@ -26,7 +26,7 @@ use tokio::{
 use crate::{
     Phase,
     delivery::{Delivery, Taken},
-    held::{self, Held},
+    plain::{Next, Plain},
     router::Routes,
     takeover::{Handoff, Slot, Socket, Waiting},
 };
@@ -122,38 +122,38 @@ async fn serve_http2(stream: TcpStream, acceptor: Acceptor) {
     log_end(connection.await);
 }
 
-/// A connection of HTTP/1.1, through all of its requests. From one that has to wait on, hyper is not there.
+/// A connection of HTTP/1.1, through all of its requests. hyper has it from one that is not plain up to one that waits.
 async fn serve_http1(stream: TcpStream, acceptor: Acceptor) {
     let acceptor = &acceptor;
-    let mut held = Held { stream, received: Bytes::new(), acceptor };
-    let mut used = false;
+    let mut plain = Plain { stream, received: Bytes::new(), used: false, acceptor };
+    let mut next = plain.serve(None).await;
     loop {
-        let slot = Slot::new(used);
-        let socket = Socket::new(held.stream, held.received, slot.clone());
-        // Boxed, because it is most of what there is, and gone while a request waits.
-        let end = Box::pin(drive(socket, slot, acceptor)).await;
-        let Some((stream, received, next)) = end else { return };
-        held = Held { stream, received, acceptor };
-        let next = match next {
-            Next::Hold(waiting) => held.serve(waiting).await,
-            Next::HandOver(handoff) => Some(held::Next::HandOver(handoff)),
-        };
         match next {
-            Some(held::Next::Hyper) => used = true,
-            Some(held::Next::HandOver(handoff)) => return hand_over(held, handoff),
+            Some(Next::Hyper) => {}
+            Some(Next::HandOver(handoff)) => return hand_over(plain, handoff),
             None => return,
         }
+        let slot = Slot::new(plain.used);
+        let socket = Socket::new(plain.stream, plain.received, slot.clone());
+        // Boxed, because it is most of what there is, and gone while a request waits.
+        let end = Box::pin(drive(socket, slot, acceptor)).await;
+        let Some((stream, received, end)) = end else { return };
+        plain = Plain { stream, received, used: true, acceptor };
+        next = match end {
+            End::Wait(waiting) => plain.serve(Some(waiting)).await,
+            End::HandOver(handoff) => Some(Next::HandOver(handoff)),
+        };
     }
 }
 
 /// Why a connection leaves hyper.
-enum Next {
+enum End {
     HandOver(Handoff),
-    Hold(Waiting),
+    Wait(Waiting),
 }
 
 /// Has hyper serve a connection, until it ends, or somebody wants the socket: then it comes with what was read ahead.
-async fn drive(socket: Socket, slot: Slot, acceptor: &Acceptor) -> Option<(TcpStream, Bytes, Next)> {
+async fn drive(socket: Socket, slot: Slot, acceptor: &Acceptor) -> Option<(TcpStream, Bytes, End)> {
     let routes = &acceptor.routes;
     let own = slot.clone();
     let service = service_fn(move |request| {
@@ -186,10 +186,10 @@ async fn drive(socket: Socket, slot: Slot, acceptor: &Acceptor) -> Option<(TcpSt
             return Poll::Ready(None);
         }
         if let Some(handoff) = slot.take_flushed() {
-            return Poll::Ready(Some(Next::HandOver(handoff)));
+            return Poll::Ready(Some(End::HandOver(handoff)));
         }
         if let Some(waiting) = slot.take_waiting() {
-            return Poll::Ready(Some(Next::Hold(waiting)));
+            return Poll::Ready(Some(End::Wait(waiting)));
         }
         if is_draining && slot.is_idle() {
             return Poll::Ready(None);
@@ -210,7 +210,7 @@ fn poll_patience(slot: &Slot, timer: &mut Timer, cx: &mut Context<'_>) -> Poll<(
     }
 }
 
-fn hand_over(Held { stream, received, acceptor }: Held<'_>, Handoff { job, shard }: Handoff) {
+fn hand_over(Plain { stream, received, acceptor, .. }: Plain<'_>, Handoff { job, shard }: Handoff) {
     // From this runtime's poll to the other's.
     match stream.into_std() {
         Ok(socket) => acceptor.delivery.hand_over(shard, Taken { socket, received, job }),

@@ -1,106 +1,190 @@
-//! Requests that are read without hyper: those that are as plain as a poll is, a `GET` of HTTP/1.1 without a body, on a
-//! connection that stays open. Whatever else a request may be is hyper's, and so is one that is not whole, or wrong: this
-//! refuses nothing, and decides nothing.
+//! A connection of HTTP/1.1, as long as all that its client asks is plain ([`request`]): publishing, reading and polling. hyper
+//! costs a publish or a poll as much as all the rest, and its buffers are several times what there is to hold of a client
+//! that waits for an answer. Whatever else a client asks is given to hyper as it came, and the connection with it.
+
+use std::{
+    future::{Future, poll_fn},
+    io,
+    mem::MaybeUninit,
+    pin::{Pin, pin},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use axum::{
     body::Body,
     extract::Request,
-    http::{HeaderName, HeaderValue, Uri, header},
+    http::{HeaderValue, Response, header},
 };
-use bytes::{Buf, Bytes};
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use tailwire_core::Timer;
+use tailwire_model::limits::{KEEP_ALIVE_MS, REQUEST_HEAD_BYTES_MAX, STALL_CLOSE_MS};
+use tokio::{
+    io::{AsyncRead, ReadBuf},
+    net::TcpStream,
+    time::Instant,
+};
 
-/// Headers of a plain request; browsers send some twenty.
-const HEADERS_MAX: usize = 32;
-/// What says of a request that there is more to it than its head, or that its connection is not just to stay (RFC 9110
-/// §7.8, §10.1.1; RFC 9112 §6, §9.6).
-const NOT_PLAIN: [HeaderName; 6] = [
-    header::CONNECTION,
-    header::CONTENT_LENGTH,
-    header::EXPECT,
-    header::TE,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-];
+use crate::{
+    Phase,
+    accept::{Acceptor, draining},
+    outgoing::Outgoing,
+    reply::{caught, head},
+    request,
+    router::Routes,
+    takeover::{Handoff, Slot, Waiting},
+};
 
-/// Takes the request with which `received` begins; `None` if that is not a plain one, and then nothing is taken.
-pub(crate) fn take(received: &mut Bytes) -> Option<Request> {
-    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
-    let mut head = httparse::Request::new(&mut headers);
-    let Ok(httparse::Status::Complete(length)) = head.parse(received) else { return None };
-    let target = head.path.filter(|target| target.starts_with('/'))?;
-    if (head.method, head.version) != (Some("GET"), Some(1)) {
-        return None;
-    }
-    let mut request = Request::new(Body::empty());
-    *request.uri_mut() = Uri::from_maybe_shared(received.slice_ref(target.as_bytes())).ok()?;
-    request.headers_mut().reserve(head.headers.len());
-    for field in head.headers {
-        let name = HeaderName::from_bytes(field.name.as_bytes()).ok()?;
-        let value = HeaderValue::from_maybe_shared(received.slice_ref(field.value)).ok()?;
-        let stays = name == header::CONNECTION && value.as_bytes().eq_ignore_ascii_case(b"keep-alive");
-        if NOT_PLAIN.contains(&name) && !stays {
-            return None;
-        }
-        request.headers_mut().append(name, value);
-    }
-    received.advance(length);
-    Some(request)
+/// What is read at once. What is longer is hyper's.
+const READ_BYTES: usize = 8 << 10;
+/// A body that is cheaper to put behind its head than to hand to the kernel apart.
+const SMALL_BYTES: usize = 1024;
+
+/// The connection.
+pub(crate) struct Plain<'a> {
+    pub(crate) stream: TcpStream,
+    /// What the client has sent ahead.
+    pub(crate) received: Bytes,
+    /// Whether it ever had an answer.
+    pub(crate) used: bool,
+    pub(crate) acceptor: &'a Acceptor,
 }
 
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
+/// Who sees to the connection next.
+pub(crate) enum Next {
+    /// hyper, with a request that is not plain.
+    Hyper,
+    HandOver(Handoff),
+}
 
-    use axum::http::{Method, Version};
+/// What became of a request.
+enum Answer {
+    Now(Response<Body>),
+    Later(Waiting),
+    HandOver(Handoff),
+}
 
-    use super::*;
-
-    fn taken(text: &str) -> (Option<Request>, Bytes) {
-        let mut received = Bytes::copy_from_slice(text.as_bytes());
-        let request = take(&mut received);
-        (request, received)
-    }
-
-    #[test]
-    fn takes_one_plain_request() {
-        let poll = "GET /topics/a?wait=25&after=x HTTP/1.1\r\nHost: a:1\r\nAccept: */*\r\nconnection: Keep-Alive\r\n\r\n";
-        let (request, rest) = taken(&format!("{poll}GET / HT"));
-        let request = request.unwrap();
-        assert_eq!((request.method(), request.version()), (&Method::GET, Version::HTTP_11));
-        assert_eq!((request.uri().path(), request.uri().query()), ("/topics/a", Some("wait=25&after=x")));
-        assert_eq!(request.headers().len(), 3);
-        assert_eq!(request.headers()[header::HOST], "a:1");
-        assert_eq!(rest, "GET / HT");
-    }
-
-    #[test]
-    fn leaves_every_other_one_as_it_is() {
-        let others = [
-            "",
-            "GET / HT",
-            "GET / HTTP/1.1\r\nHost: a\r\n",
-            "GET / HTTP/1.0\r\nHost: a\r\n\r\n",
-            "POST / HTTP/1.1\r\nHost: a\r\n\r\n",
-            "HEAD / HTTP/1.1\r\nHost: a\r\n\r\n",
-            "get / HTTP/1.1\r\nHost: a\r\n\r\n",
-            "GET http://a/ HTTP/1.1\r\nHost: a\r\n\r\n",
-            "GET * HTTP/1.1\r\nHost: a\r\n\r\n",
-            "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
-            "GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-            "GET / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n\r\n",
-            "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
-            "GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, upgrade\r\n\r\n",
-            "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n",
-            "GET / HTTP/1.1\r\nHost : a\r\n\r\n",
-            "GET / HTTP/1.1\r\nHost: a\r\n folded\r\n\r\n",
-            "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-        ];
-        for text in others {
-            let (request, rest) = taken(text);
-            assert!(request.is_none(), "{text}");
-            assert_eq!(rest, text.as_bytes());
+impl Plain<'_> {
+    /// Gives the client the answer that it waits for, if it does, and those to the plain requests that follow. `None` once
+    /// the connection is over.
+    pub(crate) async fn serve(&mut self, waiting: Option<Waiting>) -> Option<Next> {
+        if let Some(waiting) = waiting {
+            let response = self.wait(waiting).await?;
+            self.answer(response).await?;
         }
-        let many = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(HEADERS_MAX + 1));
-        assert!(taken(&many).0.is_none());
+        let (mut timer, mut draining) = (Timer::default(), pin!(draining(self.acceptor.phase.clone())));
+        loop {
+            let deadline = Instant::now() + Duration::from_millis(KEEP_ALIVE_MS);
+            let over = |cx: &mut Context<'_>| {
+                draining.as_mut().poll(cx).is_ready() || timer.poll_until(cx, deadline).is_ready()
+            };
+            let Some(request) = self.request(over).await? else { return Some(Next::Hyper) };
+            // Boxed, because it is large, and gone while the client waits.
+            let response = match Box::pin(ask(&self.acceptor.routes, request)).await {
+                Answer::Now(response) => response,
+                Answer::Later(waiting) => self.wait(waiting).await?,
+                Answer::HandOver(handoff) => return Some(Next::HandOver(handoff)),
+            };
+            self.answer(response).await?;
+        }
     }
+
+    /// Answers a request; `None` if that was the last.
+    async fn answer(&mut self, mut response: Response<Body>) -> Option<()> {
+        let is_last = *self.acceptor.phase.borrow() >= Phase::Draining;
+        if is_last {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        self.write(response).await?;
+        self.used = true;
+        (!is_last).then_some(())
+    }
+
+    /// Waits for an answer. `None` when the client is gone.
+    async fn wait(&mut self, waiting: Waiting) -> Option<Response<Body>> {
+        let mut answer = pin!(caught(waiting.answer));
+        let mut response = poll_fn(|cx| {
+            if let Poll::Ready(response) = answer.as_mut().poll(cx) {
+                return Poll::Ready(Some(response));
+            }
+            // Nothing that the client says ahead is lost, but more than a request's head is not taken.
+            while self.received.len() < REQUEST_HEAD_BYTES_MAX {
+                if ready!(self.poll_receive(cx)).is_err() {
+                    return Poll::Ready(None);
+                }
+            }
+            Poll::Pending
+        })
+        .await?;
+        self.acceptor.routes.finish(&mut response, &waiting.cors);
+        Some(response)
+    }
+
+    /// Writes a response whole. `None` when the client takes nothing, or is gone.
+    async fn write(&self, response: Response<Body>) -> Option<()> {
+        let (mut parts, body) = response.into_parts();
+        let body = body.collect().await.ok()?.to_bytes();
+        // RFC 9112 §6.3; these two have no body, and need not say so.
+        if !matches!(parts.status.as_u16(), 204 | 304) {
+            parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+        }
+        let mut head = head(&Response::from_parts(parts, ()));
+        let mut out = Outgoing::default();
+        if body.len() <= SMALL_BYTES {
+            head.extend_from_slice(&body);
+            out.push(head);
+        } else {
+            out.push(head);
+            out.push(body);
+        }
+        let written = poll_fn(|cx| out.poll_write(&self.stream, cx, |_| {}));
+        tokio::time::timeout(Duration::from_millis(STALL_CLOSE_MS), written).await.ok()?.ok()
+    }
+
+    /// The next request, if it is a plain one; `None` if the client is gone, or it is `over` before there is any.
+    async fn request(&mut self, mut over: impl FnMut(&mut Context<'_>) -> bool) -> Option<Option<Request>> {
+        poll_fn(|cx| {
+            if self.received.is_empty() {
+                match self.poll_receive(cx) {
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(_)) => return Poll::Ready(None),
+                    Poll::Pending if over(cx) => return Poll::Ready(None),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+            Poll::Ready(Some(request::take(&mut self.received)))
+        })
+        .await
+    }
+
+    /// Ready when something has come, or there is an end.
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut bytes = [MaybeUninit::uninit(); READ_BYTES];
+        let mut buffer = ReadBuf::uninit(&mut bytes);
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
+        if buffer.filled().is_empty() {
+            return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+        }
+        let mut all = BytesMut::from(&self.received[..]);
+        all.extend_from_slice(buffer.filled());
+        self.received = all.freeze();
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Has a request answered, up to where it has to wait.
+async fn ask(routes: &Routes, request: Request) -> Answer {
+    let slot = Slot::new(true);
+    let mut answer = pin!(routes.answer(request, Some(slot.clone())));
+    poll_fn(|cx| {
+        if let Poll::Ready(response) = answer.as_mut().poll(cx) {
+            return Poll::Ready(Answer::Now(response));
+        }
+        if let Some(waiting) = slot.take_waiting() {
+            return Poll::Ready(Answer::Later(waiting));
+        }
+        slot.take_flushed().map_or(Poll::Pending, |handoff| Poll::Ready(Answer::HandOver(handoff)))
+    })
+    .await
 }

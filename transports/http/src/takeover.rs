@@ -4,7 +4,7 @@
 //! A handler that wants its connection for good puts a [`Handoff`] into the connection's [`Slot`] and never answers. One
 //! whose answer may take long leaves that to the slot ([`Slot::wait`]), from where it can be had. The connection's driver
 //! sees to both: it takes hyper apart, and gives the socket to a delivery runtime, or keeps it for as long as the answer
-//! takes ([`held`](crate::held)). Plain HTTP/1.1 only: a request on anything else has no slot, and its response goes
+//! takes ([`plain`](crate::plain)). Plain HTTP/1.1 only: a request on anything else has no slot, and its response goes
 //! through hyper's body.
 
 use std::{
