@@ -7,6 +7,7 @@ mod common;
 use std::{
     fs, panic,
     path::Path,
+    thread,
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -37,6 +38,22 @@ fn a_second_opener_is_told_so() {
     let error = SledLog::open(h.dir(), Timestamp(START), &LogSettings::default()).err().unwrap();
     assert_eq!(error, OpenError::Locked);
     assert!(error.to_string().starts_with("another process has this log open"));
+}
+
+#[test]
+fn of_two_that_make_a_log_at_once_one_is_told_so() {
+    let above = tempfile::tempdir().unwrap();
+    for number in 0..8 {
+        let dir = above.path().join(number.to_string());
+        let open = || SledLog::open(&dir, Timestamp(START), &LogSettings::default());
+        let opened = thread::scope(|scope| {
+            let openers = [scope.spawn(open), scope.spawn(open)];
+            openers.map(|opener| opener.join().unwrap())
+        });
+        let errors: Vec<OpenError> =
+            opened.iter().filter_map(|opened| opened.as_ref().err().cloned()).collect();
+        assert_eq!(errors, [OpenError::Locked]);
+    }
 }
 
 /// The time, and the epoch of a log that is opened then.

@@ -9,6 +9,7 @@ bytes that it was asked for are lost for good, whatever later syncs answer: the 
 import random
 import shutil
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +22,33 @@ SECTOR = 512
 NONE, ALL, PREFIX, SOME, GAPPED = "none", "all", "prefix", "some", "all but a few in a row"
 FATES = (NONE, ALL, PREFIX, SOME, GAPPED)
 GAP_WRITES_MAX = 4
+
+
+def _records(journal: Path) -> Iterator[tuple[int, int, int, bytes]]:
+    """What a process did: the kind of a call, its file, its offset, its bytes. The last one may be cut off."""
+    raw = journal.read_bytes() if journal.exists() else b""
+    place = 0
+    while place + _HEADER.size <= len(raw):
+        kind, handle, offset, length = _HEADER.unpack_from(raw, place)
+        has_bytes = kind in (_OPENED, _WRITTEN, _RENAMED, _UNLINKED, _MADE_DIR)
+        end = place + _HEADER.size + (length if has_bytes else 0)
+        if end > len(raw):
+            return
+        yield kind, handle, offset, raw[place + _HEADER.size : end]
+        place = end
+
+
+def bytes_between_syncs(journal: Path, name: str) -> list[int]:
+    """How much was written to the file whose path ends so, before each of its syncs, since the one before."""
+    paths: dict[int, str] = {}
+    sums = [0]
+    for kind, handle, _, data in _records(journal):
+        if kind == _OPENED:
+            paths[handle] = data.decode()
+        elif paths.get(handle, "").endswith(name):
+            sums[-1] += len(data) if kind == _WRITTEN else 0
+            sums += [0] if kind == _SYNC_BEGUN else []
+    return sums
 
 
 @dataclass
@@ -150,18 +178,10 @@ class Disk:
         return _Folder(dict(names), names)
 
     def replay(self, journal: Path) -> None:
-        """Follows the journal of one process. Its last record may be cut off."""
-        raw = journal.read_bytes() if journal.exists() else b""
-        place = 0
-        while place + _HEADER.size <= len(raw):
-            record, handle, offset, length = _HEADER.unpack_from(raw, place)
-            has_bytes = record in (_OPENED, _WRITTEN, _RENAMED, _UNLINKED, _MADE_DIR)
-            end = place + _HEADER.size + (length if has_bytes else 0)
-            if end > len(raw):
-                break
+        """Follows the journal of one process."""
+        for kind, handle, offset, data in _records(journal):
             self.records += 1
-            self._follow(record, handle, offset, raw[place + _HEADER.size : end])
-            place = end
+            self._follow(kind, handle, offset, data)
         self._handles.clear()
         self._syncs.clear()
 

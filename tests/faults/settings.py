@@ -19,6 +19,8 @@ KILLS = _number("FAULT_KILLS", 6)
 # Each of the first so many writes and syncs fails once.
 STEPS = _number("FAULT_STEPS", 3)
 FLIPS = _number("FAULT_FLIPS", 40)
+# For how long each load is watched.
+UNSYNCED_S = _number("FAULT_UNSYNCED_S", 2)
 SEED = _number("FAULT_SEED", random.SystemRandom().randrange(1 << 32))
 # Keep the folder of a test that failed.
 KEEPS = os.environ.get("FAULT_KEEP") == "1"

@@ -75,9 +75,12 @@ pub(super) fn run(args: &RepairArgs) -> Done {
 fn report(repaired: &Repaired) -> io::Result<()> {
     list(&repaired.walked.findings, &mut io::stderr().lock())?;
     say(format_args!("{} messages saved", repaired.messages));
-    match repaired.walked.lost_upto {
-        Some(upto) => say(format_args!("messages may be lost up to position {upto}; readers are told so")),
-        None => say("no message is lost"),
+    match (repaired.walked.lost_upto, repaired.walked.figures.acknowledged) {
+        (Some(upto), _) => {
+            say(format_args!("messages may be lost up to position {upto}; readers are told so"));
+        }
+        (None, Some(_)) => say("no message is lost"),
+        (None, None) => say("nobody knows whether messages are lost: what was acknowledged can't be read"),
     }
     Ok(())
 }

@@ -170,7 +170,8 @@ impl SledLog {
     fn synced(&self, writer: &mut Writer) -> Result<(), LogError> {
         writer.unsynced = None;
         self.counts.synced(&writer.mark);
-        writer.watermark.write(&writer.mark).map_err(|error| LogError::Failed(error.to_string()))
+        let written = self.store.checkpoints.unless_lost(|| writer.watermark.write(&writer.mark));
+        written.map_err(|error| LogError::Failed(error.to_string()))
     }
 
     /// Makes durable what has waited for that long enough. Returns in how many milliseconds it wants that, if ever.
@@ -182,7 +183,8 @@ impl SledLog {
             }
             guarded(|| self.sync(writer)).map_err(|error| writer.fail(&error))?;
         }
-        writer.watermark.tidy().map_err(|error| LogError::Failed(error.to_string()))
+        let tidied = writer.watermark.tidy().map_err(|error| LogError::Failed(error.to_string()));
+        tidied.map_err(|error| writer.fail(&error))
     }
 
     /// Closes in good order: the next opening is a clean one.
@@ -192,7 +194,7 @@ impl SledLog {
         let mark = Mark { commits: writer.mark.commits + 1, ..writer.mark };
         let closed = guarded(|| {
             // The index is written without them: nobody would find them again.
-            while self.bury_superseded(0)?.is_some() {}
+            while self.bury_superseded(Debt::default())?.is_some() {}
             self.write_behind_all(writer)?;
             self.store.write_clean(mark.newest, newest, mark.commits).map_err(store::failed)?;
             writer.mark = mark;

@@ -50,6 +50,16 @@ pub(super) fn engine_lock(dir: &Path) -> Result<Option<File>, OpenError> {
     Ok(Some(file))
 }
 
+/// The folder under a lock, for as long as a log is being opened there: until there is an engine's file, nothing else keeps
+/// two openers apart. Where folders can't be locked it is left at that.
+pub(super) fn folder_lock(dir: &Path) -> Result<Option<File>, OpenError> {
+    let Ok(folder) = File::open(dir) else { return Ok(None) };
+    match FileExt::try_lock_exclusive(&folder) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(OpenError::Locked),
+        _ => Ok(Some(folder)),
+    }
+}
+
 /// Takes the lock on the engine's open file. It goes with the file.
 pub(super) fn lock(file: &File) -> Result<(), OpenError> {
     FileExt::try_lock_exclusive(file).map_err(|_| OpenError::Locked)

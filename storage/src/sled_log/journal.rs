@@ -19,7 +19,7 @@
 //! journal counts as long as its epoch is the log's last: once another has begun, all of it is in the engine's file.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File, Metadata, OpenOptions},
     io::{self, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
 };
@@ -104,7 +104,7 @@ impl Journal {
     pub(super) fn begin(&self, dir: &Path, id: Uuid, epoch: Epoch) -> io::Result<()> {
         let path = Self::path(dir);
         let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path)?;
-        if file.metadata()?.len() != FILE_BYTES as u64 {
+        if !is_whole(&file.metadata()?) {
             // Zeros, and no hole: room that the file system has given, so that a sync has only the record to write.
             file.set_len(0)?;
             if let Err(error) = file.write_all(&vec![0; FILE_BYTES]).and_then(|()| file.sync_all()) {
@@ -242,6 +242,15 @@ impl State {
         self.next.truncate(RECORD_HEADER_BYTES);
         self.has_changes = false;
     }
+}
+
+/// Whether it has its length, and the room for it: a copy may have holes.
+fn is_whole(file: &Metadata) -> bool {
+    #[cfg(unix)]
+    let room = std::os::unix::fs::MetadataExt::blocks(file) * 512;
+    #[cfg(not(unix))]
+    let room = file.len();
+    file.len() == FILE_BYTES as u64 && room >= FILE_BYTES as u64
 }
 
 fn put_header(id: Uuid, epoch: Epoch, seed: u64) -> Vec<u8> {

@@ -17,7 +17,7 @@ use super::{
     ballast::Ballast,
     codec::Damage,
     count::Count,
-    engine::{engine_lock, open_db, retry_locked},
+    engine::{engine_lock, folder_lock, open_db, retry_locked},
     fresh,
     journal::Journal,
     promised::{Promised, accept_loss, check_count, check_small, check_whole, find_watermark},
@@ -99,12 +99,15 @@ fn open_whole(dir: &Path, now: Timestamp, settings: &LogSettings) -> Result<Open
     let now = fresh::settle(dir, now);
     fs::create_dir_all(dir).map_err(|error| not_writable(dir, &error))?;
     // Before anything is touched that is another process's.
+    let _folder = retry_locked(|| folder_lock(dir))?;
     retry_locked(|| engine_lock(dir).map(drop))?;
     let ballast = Ballast::before_opening(dir);
     let promised = find_watermark(dir)?;
     let db = open_db(dir)?;
     let file = OpenOptions::new().read(true).write(true).open(dir.join("db"));
     let file = file.map_err(|error| not_writable(&dir.join("db"), &error))?;
+    // As early as can be: a cut before that leaves a file without the settings by which it is read.
+    sync_names(dir, existed).map_err(|error| OpenError::Io(error.to_string()))?;
     let store = Store::new(db, Box::new(file), dir).map_err(failed)?;
 
     check_format(&store)?;
@@ -147,7 +150,7 @@ fn open_whole(dir: &Path, now: Timestamp, settings: &LogSettings) -> Result<Open
     Ok(Opened { store, ballast, watermark, mark, epochs, index, rules, indexed, lost, newest, time })
 }
 
-/// What stands in the store. It is looked at, and held against what was acknowledged, before anything of it is changed.
+/// What stands in the store. It is looked at, and held against what was acknowledged, before anything of it goes.
 struct Found {
     id: Uuid,
     trims: Vec<StoredTrim>,

@@ -13,7 +13,7 @@
 //! | `volatile` | topic, or nothing for every topic | how far messages were lost that were never stored, or by damage |
 //! | `options` | topic or pattern | what is set for it |
 //! | `epochs` | epoch | first position, how it was opened |
-//! | `meta` | `format`, `id`, `commits`, `clean`, `indexed` | the format's version, the log's id, the number of the last commit, the mark of a clean close, how far the index is written |
+//! | `meta` | `format`, `id`, `commits`, `clean`, `indexed`, `turn` | the format's version, the log's id, the number of the last commit, the mark of a clean close, how far the index is written, nothing (it is changed to have the engine clean up) |
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -53,8 +53,9 @@ const META_TURN: &str = "turn";
 
 /// Changes after which the engine writes a page anew.
 const CHANGES_PER_PAGE: u64 = 11;
-/// What a page that is moved has, about: a leaf of chunks.
+/// What a page that is moved has, about: a leaf of chunks; or of fragments, where there are any.
 const PAGE_BYTES: usize = 40 << 10;
+const FRAGMENTS_PAGE_BYTES: usize = 96 << 10;
 
 /// Room that the disk must have beyond what a commit brings. The engine does not recover from a full disk without
 /// being opened again, so the log stops first, with enough left to trim, tidy and close.
@@ -219,9 +220,10 @@ impl Store {
     /// moves one whenever it writes a page anew, and else only in a thread that syncs every so often whether there is
     /// anything to sync. So a small page is written anew, by changing it as often as that takes.
     pub(crate) fn clean(&self, pages: u64) -> sled::Result<()> {
+        let page_bytes = if self.fragments.is_empty() { PAGE_BYTES } else { FRAGMENTS_PAGE_BYTES };
         for turn in 0..pages * CHANGES_PER_PAGE {
             if turn % CHANGES_PER_PAGE == 0 {
-                self.checkpoints.wrote_pages(PAGE_BYTES)?;
+                self.checkpoints.wrote_pages(page_bytes)?;
             }
             self.meta.change_unnoted(META_TURN.as_bytes(), Some(&turn.to_le_bytes()))?;
         }

@@ -2,7 +2,7 @@
 //! carrying out retention and compaction, and removing from the store what is dead and the idempotency keys whose time is
 //! over. Nothing here decides what is dead: the rules of retention, the index and the keys' spans do.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{collections::BTreeMap, ops::RangeInclusive, time::Instant};
 
 use tailwire_core::log::{Budget, LogError, TopicInfo};
 use tailwire_model::{Filter, Position, Timestamp, Topic, TrimReason, limits::RETENTION_EVERY_MS};
@@ -24,10 +24,12 @@ use crate::{
 const STEP_MESSAGES: usize = 256;
 /// In so many steps all superseded messages are gone through, if there are many.
 const STEPS_PER_ROUND: usize = 16;
+/// Bytes that one step takes apart, where no more are owed.
+const STEP_BYTES: u64 = 256 << 10;
 /// Bytes of messages for which a page is moved out of a half-empty segment, at the least.
 const BYTES_PER_CLEANING: u64 = 2 << 10;
-/// Pages that one step moves, where no more are owed.
-const STEP_CLEANINGS: u64 = 128;
+/// Pages that one step moves, where no more are owed, and at most: what is left over is the next one's.
+const STEP_CLEANINGS: RangeInclusive<u64> = 64..=256;
 /// What the engine's file may take beside the messages and an eighth as much again, before it is cleaned.
 const DISK_BYTES_FREE: u64 = 4 << 20;
 /// What it may take where messages only come, in percent of them: twice as much and some more is what the engine leaves by
@@ -37,6 +39,13 @@ const GROWN_PERCENT_MAX: u64 = 220;
 const STEP_KEYS: usize = 512;
 /// Messages of a topic that one step compacts.
 const STEP_COMPACTED: Budget = Budget { messages: 200, bytes: 1 << 20, scan_bytes: 1 << 20 };
+
+/// What a step has buried: how many messages of those it was given, and how many bytes of the store it took apart for that.
+#[derive(Debug, Clone, Copy, Default)]
+struct Buried {
+    messages: usize,
+    bytes: u64,
+}
 
 impl SledLog {
     /// One step. Returns after how many milliseconds the next one is due, if one is.
@@ -142,14 +151,15 @@ impl SledLog {
     /// Removes some of what is dead from the store. What that takes apart is to be cleaned up, and is added to what is owed.
     fn bury_step(&self, writer: &mut Writer, owed: &mut Debt) -> Result<Option<u64>, LogError> {
         let count = STEP_MESSAGES.max(owed.step_messages());
+        let bytes = STEP_BYTES.max(owed.step_bytes());
         let (mut left, mut parted) = (count, 0);
-        while left > 0 {
+        while left > 0 && parted < bytes {
             let Some(grave) = self.index.read().grave(left) else { break };
-            let buried = self.bury_some(&grave)?;
+            let buried = self.bury_some(&grave, bytes - parted)?;
             left = left.saturating_sub(buried.messages.max(1));
             parted += buried.bytes;
         }
-        let superseded = self.bury_superseded(owed.step_messages())?;
+        let superseded = self.bury_superseded(*owed)?;
         parted += superseded.unwrap_or_default();
         writer.uncleaned += parted;
         owed.bytes += parted;
@@ -164,11 +174,12 @@ impl SledLog {
     /// Removes some of the messages that lost their place to newer ones: in the order of their positions, over and over,
     /// so that the more there are the more of them stand in one chunk. Takes `owed` of them, if that is more than a step
     /// takes anyway. Answers how many bytes it took apart, if there were any.
-    pub(super) fn bury_superseded(&self, owed: usize) -> Result<Option<u64>, LogError> {
+    pub(super) fn bury_superseded(&self, owed: Debt) -> Result<Option<u64>, LogError> {
         let mut from = self.buried_upto.lock();
         let (mut step, upto) = {
             let index = self.index.read();
-            let count = STEP_MESSAGES.max(owed).max(index.superseded_count() / STEPS_PER_ROUND);
+            let round = index.superseded_count() / STEPS_PER_ROUND;
+            let count = STEP_MESSAGES.max(owed.step_messages()).max(round);
             let mut step = index.superseded(*from, count);
             if step.len() < count {
                 // At the end there are always some that just came: the next round begins with this step.
@@ -178,9 +189,14 @@ impl SledLog {
             let upto = step.last().map(|&(last, _)| last);
             (step, upto)
         };
-        let Some(upto) = upto else { return Ok(None) };
+        let Some(mut upto) = upto else { return Ok(None) };
         step.sort_unstable_by_key(|&(position, _)| position);
-        let parted = self.bury(&step.iter().map(|(position, _)| *position).collect::<Vec<_>>())?;
+        let dead: Vec<_> = step.iter().map(|(position, _)| *position).collect();
+        let Buried { bytes: parted, messages } = self.bury(&dead, STEP_BYTES.max(owed.step_bytes()))?;
+        if messages < dead.len() {
+            step.truncate(messages);
+            upto = dead[messages - 1];
+        }
         let mut by_topic = BTreeMap::<_, Vec<_>>::new();
         for (position, topic) in step {
             by_topic.entry(topic).or_default().push(position);
@@ -224,51 +240,61 @@ impl SledLog {
     }
 
     /// Buries the oldest of a topic's dead: those of one sealed block, or else those that are known without. Answers how
-    /// many, and how many bytes that took apart.
-    fn bury_some(&self, grave: &Grave) -> Result<Debt, LogError> {
-        let mut paid = Debt::default();
+    /// many, and how many bytes that took apart; not many more than `bytes_max`.
+    fn bury_some(&self, grave: &Grave, bytes_max: u64) -> Result<Buried, LogError> {
+        let mut buried = Buried::default();
         let upto = match grave.sealed {
-            Some((buried, last)) => {
-                let block = self.store.postings.beyond(grave.topic, buried)?;
+            Some((before, last)) => {
+                let block = self.store.postings.beyond(grave.topic, before)?;
                 match block.filter(|block| block.first <= grave.upto && block.last <= last) {
                     Some(block) => {
                         let positions = block.postings.iter().map(|posting| posting.position);
                         let dead = positions.take_while(|&position| position <= grave.upto);
-                        let dead: Vec<_> = dead.collect();
-                        paid = Debt { messages: dead.len(), bytes: self.bury(&dead)? };
-                        if block.last <= grave.upto {
-                            self.store.postings.remove(grave.topic, &block).map_err(failed)?;
+                        let dead: Vec<_> = dead.skip_while(|&position| position <= before).collect();
+                        buried = self.bury(&dead, bytes_max)?;
+                        if buried.messages < dead.len() {
+                            dead[buried.messages - 1]
+                        } else {
+                            if block.last <= grave.upto {
+                                self.store.postings.remove(grave.topic, &block).map_err(failed)?;
+                            }
+                            block.last.min(grave.upto)
                         }
-                        block.last.min(grave.upto)
                     }
                     // An earlier process got further than the index as it was written.
                     None => last.min(grave.upto),
                 }
             }
             None => {
-                paid = Debt { messages: grave.recent.len(), bytes: self.bury(&grave.recent)? };
-                grave.recent.last().copied().unwrap_or(grave.upto)
+                buried = self.bury(&grave.recent, bytes_max)?;
+                grave.recent[..buried.messages].last().copied().unwrap_or(grave.upto)
             }
         };
         self.index.write().buried(grave.topic, upto);
-        Ok(paid)
+        Ok(buried)
     }
 
-    /// Answers how many bytes it took apart.
-    fn bury(&self, dead: &[Position]) -> Result<u64, LogError> {
-        let (mut done, mut parted) = (Position::ZERO, 0);
+    /// Buries messages, oldest first, until it has taken so many bytes apart; one at least.
+    fn bury(&self, dead: &[Position], bytes_max: u64) -> Result<Buried, LogError> {
+        let mut buried = Buried::default();
+        let mut done = Position::ZERO;
         for &position in dead {
             if position <= done {
+                buried.messages += 1;
                 continue;
             }
+            if buried.bytes >= bytes_max {
+                break;
+            }
+            buried.messages += 1;
             // Another topic's trim may have taken the chunk already.
             let Some(chunk) = self.store.chunk_at(position)? else {
                 continue;
             };
-            parted += self.rewrite(&chunk)?;
+            buried.bytes += self.rewrite(&chunk)?;
             done = chunk.last;
         }
-        Ok(parted)
+        Ok(buried)
     }
 
     /// Takes the dead out of a chunk, once it pays. Answers how many bytes it took apart.
@@ -325,7 +351,8 @@ impl SledLog {
             writer.uncleaned = 0;
             return Ok(None);
         };
-        let pages_max = STEP_CLEANINGS.max(owed.step_bytes() / BYTES_PER_CLEANING);
+        let owed = owed.step_bytes() / BYTES_PER_CLEANING;
+        let pages_max = owed.clamp(*STEP_CLEANINGS.start(), *STEP_CLEANINGS.end());
         let pages = (writer.uncleaned / bytes_per_page).min(pages_max);
         if pages == 0 {
             return Ok(None);

@@ -58,7 +58,9 @@ impl StoreTree {
     pub(super) fn change(&self, key: &[u8], value: Option<&[u8]>) -> sled::Result<Option<IVec>> {
         self.checkpoints.wrote(value.map_or(0, <[u8]>::len))?;
         // Noted in the order in which it is done.
-        self.journal.note(self.number, key, value, || self.change_unnoted(key, value))
+        let before = self.journal.note(self.number, key, value, || self.change_unnoted(key, value))?;
+        self.checkpoints.replaced(before.as_ref().map_or(0, |value| value.len()));
+        Ok(before)
     }
 
     /// Does so for what the journal doesn't need, and where what is written is counted otherwise.

@@ -184,9 +184,9 @@ impl Ledger {
         self.trims.get(topic).is_some_and(|(trim, _)| position <= trim.upto)
     }
 
-    /// Whether the store has all that was acknowledged.
+    /// Whether the store has all that was acknowledged. Without a mark nobody knows.
     pub(super) fn check_whole(&self, mark: Option<Mark>, newest: Position, findings: &mut Findings) -> bool {
-        let Some(mark) = mark else { return true };
+        let Some(mark) = mark else { return false };
         let is_short = self.commits < mark.commits || newest < mark.newest;
         if is_short {
             let what = format!(

@@ -8,6 +8,7 @@
 
 mod engine;
 mod ledger;
+mod legible;
 mod raw;
 mod repair;
 mod report;
@@ -105,7 +106,7 @@ impl Survey {
         let lock = Lock::take(&db)?;
         let mut findings = Findings::default();
         let mut mark = ledger::find_mark(dir, &mut findings)?;
-        let scratch = Scratch::copy(dir, scratch)?;
+        let scratch = Scratch::copy(dir, scratch, &mut findings)?;
         let engine = Engine::open(scratch.dir(), &mut findings);
 
         let mut ledger = Ledger { id: mark.map(|mark| mark.id), ..Ledger::default() };

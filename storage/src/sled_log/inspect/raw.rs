@@ -25,6 +25,7 @@ use super::{
     },
     InspectError, io_error,
     ledger::{Small, SmallKind},
+    legible,
 };
 
 /// What is read at once; a label that begins near the end of it is looked at with the next.
@@ -78,13 +79,14 @@ impl RawFiles {
         Ok(own)
     }
 
-    fn read_all(&mut self, mut file: &File) -> io::Result<()> {
+    fn read_all(&mut self, file: &File) -> io::Result<()> {
         let mut window = Vec::new();
         let mut start = 0;
         loop {
             let had = window.len();
-            file.seek(SeekFrom::Start(start + had as u64))?;
-            file.take((WINDOW_BYTES - had) as u64).read_to_end(&mut window)?;
+            window.resize(WINDOW_BYTES, 0);
+            let read = legible::read(file, start + had as u64, &mut window[had..])?;
+            window.truncate(had + read.bytes);
             let is_last = window.len() < WINDOW_BYTES;
             // What begins after this may go beyond the window.
             let upto = if is_last { window.len() } else { window.len() - LABELLED_BYTES_MAX };

@@ -14,7 +14,7 @@ use super::{
         ballast,
         engine::{lock, retry_locked},
     },
-    InspectError, bytes_below, io_error,
+    Findings, InspectError, bytes_below, io_error, legible,
 };
 
 /// The engine's own lock. It goes with the file.
@@ -41,8 +41,12 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
-    /// Copies a log into a folder of its own in `parent`, or else beside the log.
-    pub(super) fn copy(log: &Path, parent: Option<&Path>) -> Result<Self, InspectError> {
+    /// Copies a log into a folder of its own in `parent`, or else beside the log. What the disk doesn't give back is told.
+    pub(super) fn copy(
+        log: &Path,
+        parent: Option<&Path>,
+        findings: &mut Findings,
+    ) -> Result<Self, InspectError> {
         let log = log.canonicalize().map_err(io_error(log))?;
         let bytes = bytes_below(&log).map_err(io_error(&log))?;
         let folder = parent.or(log.parent()).unwrap_or(&log);
@@ -54,7 +58,7 @@ impl Scratch {
         let dir = folder.join(format!("{name}.scratch-{}", process::id()));
         fs::create_dir(&dir).map_err(io_error(&dir))?;
         let scratch = Self { dir, bytes };
-        copy_below(&log, &scratch.dir)?;
+        copy_below(&log, &scratch.dir, findings)?;
         Ok(scratch)
     }
 
@@ -76,15 +80,20 @@ impl Drop for Scratch {
     }
 }
 
-fn copy_below(from: &Path, to: &Path) -> Result<(), InspectError> {
+fn copy_below(from: &Path, to: &Path, findings: &mut Findings) -> Result<(), InspectError> {
     for entry in fs::read_dir(from).map_err(io_error(from))? {
         let entry = entry.map_err(io_error(from))?;
         let (path, target) = (entry.path(), to.join(entry.file_name()));
         if entry.file_type().map_err(io_error(&path))?.is_dir() {
             fs::create_dir(&target).map_err(io_error(&target))?;
-            copy_below(&path, &target)?;
+            copy_below(&path, &target, findings)?;
         } else if entry.file_name() != ballast::NAME {
-            fs::copy(&path, &target).map_err(io_error(&path))?;
+            let unreadable = legible::copy(&path, &target).map_err(io_error(&path))?;
+            if unreadable > 0 {
+                let name = entry.file_name();
+                let what = format!("{unreadable} bytes of `{}` can't be read from the disk", name.display());
+                findings.damage(None, what);
+            }
             // The engine writes when it opens files, also where the log's own are only to be read.
             #[cfg(unix)]
             fs::set_permissions(&target, Permissions::from_mode(0o600)).map_err(io_error(&target))?;

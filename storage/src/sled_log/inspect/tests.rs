@@ -235,6 +235,27 @@ fn where_no_position_is_missing_nothing_is_lost() {
 }
 
 #[test]
+fn without_a_mark_what_the_engine_gives_is_not_all() {
+    let bench = Bench::new();
+    let log = bench.open(START);
+    publish(&log, &five());
+    let before = all(&log);
+    drop(log);
+    drop(super::Lock::take(&bench.data().join("db")).unwrap());
+    fs::remove_file(bench.data().join("watermark")).unwrap();
+    // What nobody closed stands in the journal; without its first record the engine has nothing of it.
+    let journal = bench.data().join("journal");
+    let mut file = fs::read(&journal).unwrap();
+    file[512] ^= 1;
+    fs::write(&journal, file).unwrap();
+    let (messages, walked) = bench.walk();
+    assert_eq!((messages, walked.findings.is_sound()), (before.clone(), false));
+    assert_eq!(walked.lost_upto, Some(before.last().unwrap().position()), "there may have been more");
+    assert_eq!(walked.figures.acknowledged, None);
+    assert_eq!(all(&bench.repair(START + 5_000)), before);
+}
+
+#[test]
 fn a_log_that_lost_its_end_gives_no_position_again() {
     let bench = Bench::new();
     let log = bench.open(START);
