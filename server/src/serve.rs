@@ -28,6 +28,7 @@ pub(crate) fn run(args: &ServeArgs) -> ExitCode {
     };
     machine::log_to_stderr(&settings.log_level);
     machine::quiet_the_engine();
+    machine::use_small_pages();
     match machine::raise_open_files() {
         Ok(files) => debug!(files, "open files allowed"),
         Err(error) => warn!(%error, "can't raise the limit of open files"),

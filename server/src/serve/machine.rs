@@ -71,6 +71,19 @@ pub(super) fn raise_open_files() -> io::Result<u64> {
     Ok(limit.rlim_cur)
 }
 
+/// Keeps the kernel from backing memory with pages of 2 MB, of which a process that holds many small things for many
+/// connections fills little: they are half of what it takes otherwise, and save it no time.
+#[cfg(target_os = "linux")]
+pub(super) fn use_small_pages() {
+    if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
+        tracing::debug!(%error, "huge pages stay");
+    }
+}
+
+/// There are none that come by themselves.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn use_small_pages() {}
+
 /// How much nicer a thread that reads the log is than the others: where there is not enough for all, it gets a tenth of
 /// what they get. Not less, because others wait for what it holds, if only for moments, and who catches up must get on.
 #[cfg(target_os = "linux")]
