@@ -16,7 +16,9 @@ use bytes::Bytes;
 use hyper::{body::Incoming, server::conn::http1, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tailwire_core::Timer;
-use tailwire_model::limits::{PEER_GONE_MS, REQUEST_HEAD_BYTES_MAX, REQUEST_HEAD_MS_MAX, STALL_CLOSE_MS};
+use tailwire_model::limits::{
+    PEER_GONE_MS, REQUEST_HEAD_BYTES_MAX, REQUEST_HEAD_MS_MAX, SOCKET_UNSENT_BYTES_MAX, STALL_CLOSE_MS,
+};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
@@ -97,12 +99,14 @@ async fn serve(stream: TcpStream, peer: SocketAddr, acceptor: Acceptor) {
 
 fn prepare(stream: &TcpStream) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
-    // A peer that is gone without a word is noticed when it doesn't acknowledge a heartbeat.
-    let socket = socket2::SockRef::from(stream);
     #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(Duration::from_millis(PEER_GONE_MS)))?;
-    #[cfg(not(target_os = "linux"))]
-    let _ = socket;
+    {
+        let socket = socket2::SockRef::from(stream);
+        // A peer that is gone without a word is noticed when it doesn't acknowledge a heartbeat.
+        socket.set_tcp_user_timeout(Some(Duration::from_millis(PEER_GONE_MS)))?;
+        // That a socket takes something again means that its peer did.
+        socket.set_tcp_notsent_lowat(SOCKET_UNSENT_BYTES_MAX)?;
+    }
     Ok(())
 }
 
