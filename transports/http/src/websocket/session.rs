@@ -11,7 +11,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::Stream;
 use smallvec::SmallVec;
 use tailwire_core::{Event, Principal, ReadError, Reader};
 use tailwire_model::{
@@ -189,6 +188,9 @@ impl Session {
                 reader.release();
             }
         }
+        if let Some(requests) = &mut self.requests {
+            requests.see_through(cx);
+        }
         let Some(timer) = self.live.timer() else { return Poll::Pending };
         match ready!(self.out.poll_stall(timer, cx)) {
             Ok(position) => {
@@ -327,9 +329,13 @@ impl Session {
         self.out.push_heartbeat(framed(&out));
     }
 
+    /// Takes what requests came to, up to what makes up one write. Of those that are left the task is woken, or it finds
+    /// them once that is written.
     fn gather_answers(&mut self, cx: &mut Context<'_>) {
-        while let Some(requests) = &mut self.requests {
-            match Pin::new(&mut **requests).poll_next(cx) {
+        while !self.out.is_full()
+            && let Some(requests) = &mut self.requests
+        {
+            match requests.poll_next(cx) {
                 Poll::Ready(Some(outcome)) => self.take_outcome(outcome),
                 Poll::Ready(None) => self.requests = None,
                 Poll::Pending => return,
@@ -344,6 +350,10 @@ impl Session {
             Outcome::Refused(opening, problem) => {
                 self.subscriptions.retain(|own| own.generation != opening.generation);
                 self.refuse(Some(&opening.id), &problem);
+            }
+            Outcome::Waits(id, ask) => {
+                let requests = self.requests.get_or_insert_default();
+                requests::wait(&self.app, &self.principal, id, ask, requests);
             }
         }
     }
