@@ -41,6 +41,8 @@ const CLOSE_INTERNAL: u16 = 1011;
 const CLOSE_RESTART: u16 = 1012;
 
 const FORMAT: usize = Format::Frame as usize;
+/// By how much a line grows when it is tagged, beside the id: the member's name, and a longer head of its frame.
+const TAG_BYTES_MAX: usize = 16;
 
 /// See the module.
 pub(crate) struct Session {
@@ -272,7 +274,9 @@ impl Session {
             Event::Messages(slices) => {
                 let mut frames = Vec::new();
                 for slice in slices {
-                    framing::tag_line(id.as_str(), &slice.encoded(FORMAT), &mut frames);
+                    let lines = slice.encoded(FORMAT);
+                    frames.reserve(lines.len() + slice.len() * (TAG_BYTES_MAX + id.as_str().len()));
+                    framing::tag_line(id.as_str(), &lines, &mut frames);
                 }
                 self.out.push(frames);
             }
