@@ -119,6 +119,9 @@ pub const QUEUE_COUNT_MAX: usize = 65_536;
 /// What one commit takes from the queue.
 pub const COMMIT_BYTES_MAX: usize = 8 << 20;
 
+/// Open files that connections leave to the rest of the process: a store of many segments opens some at a time.
+pub const DESCRIPTORS_KEPT: u64 = 64;
+
 /// A request's head: method, URL and headers.
 pub const REQUEST_HEAD_BYTES_MAX: usize = 16 << 10;
 /// Headers of a request: what hyper takes when it isn't told.

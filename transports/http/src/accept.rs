@@ -28,6 +28,7 @@ use tokio::{
 use crate::{
     Phase,
     delivery::{Delivery, Taken},
+    descriptors::Descriptors,
     plain::{Next, Plain},
     router::Routes,
     takeover::{Handoff, Slot, Socket, Waiting},
@@ -48,23 +49,27 @@ pub(crate) struct Acceptor {
 }
 
 /// Accepts until the server drains, then sees the open connections out.
-pub(crate) async fn accept(listener: TcpListener, acceptor: Acceptor) {
+pub(crate) async fn accept(listener: TcpListener, acceptor: Acceptor, mut descriptors: Descriptors) {
     let mut connections = JoinSet::new();
     let mut draining = pin!(draining(acceptor.phase.clone()));
     loop {
-        tokio::select! {
+        let admitted = tokio::select! {
             biased;
             () = &mut draining => break,
-            Some(_) = connections.join_next(), if !connections.is_empty() => {}
-            accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => {
-                    connections.spawn(serve(stream, peer, acceptor.clone()));
-                }
+            Some(_) = connections.join_next(), if !connections.is_empty() => descriptors.retry(),
+            // What leaves room may be anything, and says nothing.
+            () = tokio::time::sleep(ACCEPT_BACKOFF), if descriptors.is_full() => descriptors.retry(),
+            accepted = listener.accept(), if !descriptors.is_full() => match accepted {
+                Ok((stream, peer)) => descriptors.admit(stream, peer),
                 Err(error) => {
-                    tracing::warn!(%error, "a connection could not be accepted");
+                    descriptors.failed(&error);
                     tokio::time::sleep(ACCEPT_BACKOFF).await;
+                    None
                 }
             },
+        };
+        if let Some((stream, peer)) = admitted {
+            connections.spawn(serve(stream, peer, acceptor.clone()));
         }
     }
     drop(listener);
