@@ -128,6 +128,9 @@ pub const REQUEST_HEAD_BYTES_MAX: usize = 16 << 10;
 pub const REQUEST_HEADERS_MAX: usize = 100;
 /// Time for a connection to send a whole head.
 pub const REQUEST_HEAD_MS_MAX: u64 = 10_000;
+/// Requests of one HTTP/2 connection that are answered at a time: what a standard asks at least for (RFC 9113 §6.5.2), and
+/// each may hold a page.
+pub const HTTP2_STREAMS_MAX: u32 = 100;
 /// Time that a connection may be idle between two requests: longer than the pause between two polls.
 pub const KEEP_ALIVE_MS: u64 = 75_000;
 /// Time for a request to send its whole body.

@@ -11,13 +11,12 @@ use std::{
     time::Duration,
 };
 
-use axum::{body::Body, http::Response};
+use axum::body::Body;
 use bytes::Bytes;
-use hyper::{body::Incoming, server::conn::http1, server::conn::http2, service::service_fn};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use tailwire_core::Timer;
 use tailwire_model::limits::{
-    PEER_GONE_MS, REQUEST_HEAD_BYTES_MAX, REQUEST_HEAD_MS_MAX, SOCKET_UNSENT_BYTES_MAX, STALL_CLOSE_MS,
+    PEER_GONE_MS, REQUEST_HEAD_BYTES_MAX, REQUEST_HEAD_MS_MAX, SOCKET_UNSENT_BYTES_MAX,
 };
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -29,6 +28,7 @@ use crate::{
     Phase,
     delivery::{Delivery, Taken},
     descriptors::Descriptors,
+    http2,
     plain::{Next, Plain},
     router::Routes,
     takeover::{Handoff, Slot, Socket, Waiting},
@@ -94,7 +94,7 @@ async fn serve(stream: TcpStream, peer: SocketAddr, acceptor: Acceptor) {
     match first {
         Ok(Ok(count)) if start[..count] == *HTTP2_PREFACE => {
             // Boxed, because it is large and rare.
-            Box::pin(serve_http2(stream, acceptor)).await;
+            Box::pin(http2::serve(stream, acceptor)).await;
         }
         Ok(Ok(count)) if count > 0 => serve_http1(stream, acceptor).await,
         // It closed, or sent nothing in time.
@@ -113,22 +113,6 @@ fn prepare(stream: &TcpStream) -> std::io::Result<()> {
         socket.set_tcp_notsent_lowat(SOCKET_UNSENT_BYTES_MAX)?;
     }
     Ok(())
-}
-
-/// Streams over HTTP/2 share a connection, so they are written by hyper.
-async fn serve_http2(stream: TcpStream, acceptor: Acceptor) {
-    let Acceptor { routes, phase, .. } = acceptor;
-    let service = service_fn(move |request| respond(routes.clone(), request, None));
-    let mut builder = http2::Builder::new(TokioExecutor::new());
-    builder.timer(TokioTimer::new()).max_header_list_size(REQUEST_HEAD_BYTES_MAX as u32);
-    builder.keep_alive_interval(Some(Duration::from_millis(STALL_CLOSE_MS)));
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
-    tokio::select! {
-        result = &mut connection => return log_end(result),
-        () = draining(phase) => {}
-    }
-    connection.as_mut().graceful_shutdown();
-    log_end(connection.await);
 }
 
 /// A connection of HTTP/1.1, through all of its requests. hyper has it from one that is not plain up to one that waits.
@@ -165,14 +149,14 @@ enum End {
 async fn drive(socket: Socket, slot: Slot, acceptor: &Acceptor) -> Option<(TcpStream, Bytes, End)> {
     let routes = &acceptor.routes;
     let own = slot.clone();
-    let service = service_fn(move |request| {
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
         let (routes, slot) = (routes.clone(), own.clone());
         let busy = slot.begin();
         // Boxed, because a connection whose future can be moved can be taken apart.
         Box::pin(async move {
-            let response = respond(routes, request, Some(slot)).await;
+            let response = routes.answer(request.map(Body::new), Some(slot)).await;
             drop(busy);
-            response
+            Ok::<_, Infallible>(response)
         })
     });
     let mut builder = http1::Builder::new();
@@ -227,15 +211,7 @@ fn hand_over(Plain { stream, received, acceptor, .. }: Plain<'_>, Handoff { job,
     }
 }
 
-async fn respond(
-    routes: Arc<Routes>,
-    request: hyper::Request<Incoming>,
-    slot: Option<Slot>,
-) -> Result<Response<Body>, Infallible> {
-    Ok(routes.answer(request.map(Body::new), slot).await)
-}
-
-fn log_end(result: Result<(), hyper::Error>) {
+pub(crate) fn log_end(result: Result<(), hyper::Error>) {
     if let Err(error) = result {
         tracing::debug!(%error, "a connection ended");
     }

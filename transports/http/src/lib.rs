@@ -10,6 +10,7 @@ mod client;
 mod delivery;
 mod descriptors;
 mod guard;
+mod http2;
 mod metrics;
 mod options;
 mod outgoing;
