@@ -228,6 +228,7 @@ mod tests {
     use std::future::poll_fn;
 
     use futures_util::{FutureExt, stream};
+    use http_body::Body as _;
 
     use super::*;
 
