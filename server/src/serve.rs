@@ -29,15 +29,21 @@ pub(crate) fn run(args: &ServeArgs) -> ExitCode {
     machine::log_to_stderr(&settings.log_level);
     machine::quiet_the_engine();
     machine::use_small_pages();
-    match machine::raise_open_files() {
-        Ok(files) => debug!(files, "open files allowed"),
-        Err(error) => warn!(%error, "can't raise the limit of open files"),
-    }
+    let descriptors = match machine::raise_open_files() {
+        Ok(files) => {
+            debug!(files, "open files allowed");
+            Some(files)
+        }
+        Err(error) => {
+            warn!(%error, "can't raise the limit of open files");
+            None
+        }
+    };
     let runtime = match machine::front_runtime(settings.threads) {
         Ok(runtime) => runtime,
         Err(error) => return refuse(EXIT_FAILED, &format!("can't start threads: {error}")),
     };
-    match runtime.block_on(serve(&settings)) {
+    match runtime.block_on(serve(&settings, descriptors)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => refuse(EXIT_FAILED, &*error),
     }
@@ -64,10 +70,10 @@ fn read_settings(args: &ServeArgs) -> Result<Settings, ConfigError> {
     config::settle(args, &env, Some(FileText { path: &path, text: &text }))
 }
 
-async fn serve(settings: &Settings) -> Result<(), Box<dyn std::error::Error>> {
+async fn serve(settings: &Settings, descriptors: Option<u64>) -> Result<(), Box<dyn std::error::Error>> {
     let mut signals = Signals::new()?;
     let mut running = tokio::select! {
-        started = start::start(settings) => started?,
+        started = start::start(settings, descriptors) => started?,
         number = signals.next() => {
             // Nothing was promised to anybody yet, so there is nothing to finish.
             info!(number, "stopped while starting");

@@ -2,11 +2,13 @@
 
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { connect } from 'node:http2';
 import { after, before, describe, test } from 'node:test';
 
-import { Broker, eventually } from './support/broker.mjs';
+import { Broker, deadline, eventually } from './support/broker.mjs';
 import { freshTopic, postLines, publish, request } from './support/http.mjs';
-import { Raw, exchange } from './support/raw.mjs';
+import { Raw, exchange, frame, rawWebSocket } from './support/raw.mjs';
 import { TRANSPORTS, open } from './support/transports.mjs';
 
 const numbers = (count) => Array.from({ length: count }, (_, index) => index);
@@ -193,6 +195,97 @@ describe('what is not HTTP', () => {
     t.diagnostic(`grown by ${grown.toFixed(1)} MiB`);
     assert.ok(grown < 16, `memory has grown by ${grown} MiB`);
     assert.ok(!/panicked/.test(broker.stderr), broker.stderr);
+  });
+});
+
+describe('clients that ask for much and take nothing', () => {
+  /** What a promise gives, if it does within some seconds. */
+  const soon = (promise, why) => {
+    const late = deadline(why, 5000);
+    return Promise.race([promise, late]).finally(late.cancel);
+  };
+
+  test("HTTP/2 streams whose windows are closed don't keep others from reading", async (t) => {
+    const broker = await Broker.start();
+    t.after(() => broker.stop());
+    const topic = freshTopic();
+    for (const _ of numbers(4)) await postLines(`${broker.base}/topics/${topic}`, numbers(500).map(() => 'x'.repeat(1000)));
+    const bounds = [];
+    for (const _ of numbers(8)) {
+      const session = connect(broker.base, { settings: { initialWindowSize: 1 } });
+      t.after(() => session.destroy());
+      session.on('error', () => {});
+      const [settings] = await once(session, 'remoteSettings');
+      bounds.push(settings.maxConcurrentStreams);
+      const heads = numbers(100).map(() => {
+        const stream = session.request({ ':path': `/topics/${topic}?format=ndjson&after=earliest` });
+        stream.on('error', () => {});
+        return once(stream.pause(), 'response');
+      });
+      await soon(Promise.all(heads), 'no heads');
+    }
+    for (const _ of numbers(5)) {
+      const page = await soon(request(`${broker.base}/topics/${topic}?after=earliest`), 'nobody reads any more');
+      assert.equal(page.json.messages.length, 100);
+    }
+    assert.deepEqual(bounds, Array(8).fill(100));
+  });
+
+  test('a WebSocket is answered no further than it reads, and then gets all', async (t) => {
+    const broker = await Broker.start();
+    t.after(() => broker.stop());
+    const topic = freshTopic();
+    const cursors = ['earliest'];
+    for (const _ of numbers(64)) cursors.push((await publish(broker.base, topic, 'x'.repeat(900_000))).cursor);
+    const ask = (id, more) => frame(1, JSON.stringify({ kind: 'page', id, topic, limit: 1, ...more }));
+    const resident = await broker.resident();
+    const sockets = await Promise.all(numbers(3).map(() => rawWebSocket(t, broker.port)));
+    for (const raw of sockets) {
+      raw.socket.pause();
+      await raw.send(Buffer.concat(numbers(64).map((id) => ask(id, { after: cursors[id], wait: id % 2 }))));
+    }
+    // They have had time for all of it.
+    for (const _ of numbers(10)) {
+      const began = performance.now();
+      const page = await soon(request(`${broker.base}/topics/${topic}?after=earliest&limit=1`), 'nobody reads any more');
+      assert.equal(page.json.messages.length, 1);
+      await new Promise((resolve) => setTimeout(resolve, Math.max(0, 200 - (performance.now() - began))));
+    }
+    const grown = ((await broker.resident()) - resident) / 2 ** 20;
+    t.diagnostic(`grown by ${grown.toFixed(1)} MiB`);
+    assert.ok(grown < 64, `memory has grown by ${grown} MiB`);
+    // Once it reads, it is given all the rest.
+    const [{ socket }] = sockets;
+    const answered = new Set();
+    socket.removeAllListeners('data');
+    socket.on('data', (chunk) => chunk.toString('latin1').match(/"id":\d+/g)?.forEach((id) => answered.add(id)));
+    socket.resume();
+    await eventually(() => answered.size >= 60, `only ${answered.size} are answered`);
+  });
+
+  test('connections beyond the limit of open files wait, and leave the store its own', async (t) => {
+    const files = 256;
+    const broker = await Broker.start({ files });
+    t.after(() => broker.stop());
+    const topic = freshTopic();
+    const stream = `GET /topics/${topic}?format=ndjson HTTP/1.1\r\nHost: localhost\r\n\r\n`;
+    const clients = await Promise.all(numbers(files).map(() => Raw.open(t, broker.port)));
+    await Promise.all(clients.map((raw) => raw.send(stream)));
+    const answered = () => clients.filter((raw) => raw.text.includes('heartbeat'));
+    await eventually(() => answered().length > files / 4 && answered().length < files, 'none is answered');
+    await eventually(() => /too many open files/i.test(broker.stderr), 'it is not said');
+    // One that is served asks for what needs files.
+    const count = answered().length;
+    const [first] = answered();
+    await new Promise((resolve) => setTimeout(resolve, 1500));
+    assert.equal(answered().length, count);
+    assert.ok((await broker.descriptors()) <= files - 60, `${await broker.descriptors()} of ${files} are open`);
+    assert.equal(broker.stderr.match(/WARN/g).length, 1, broker.stderr);
+    for (const raw of answered()) raw.close();
+    await eventually(() => answered().length > count, 'those who wait are never served');
+    assert.ok(first.text.includes('caught_up'));
+    clients.forEach((raw) => raw.close());
+    assert.equal((await request(`${broker.base}/healthz`)).status, 200);
   });
 });
 

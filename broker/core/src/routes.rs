@@ -31,7 +31,7 @@ impl Routes {
         self.tails.is_empty()
     }
 
-    /// One beyond the greatest number in use.
+    /// For how many numbers there is room: each in use is below that.
     pub(crate) fn capacity(&self) -> usize {
         self.tails.capacity()
     }

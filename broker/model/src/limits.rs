@@ -83,6 +83,10 @@ pub const STORAGE_RETRY_MS: u64 = 5_000;
 /// How long a peer may leave what was sent to it unacknowledged: longer than a slow one keeps its window shut.
 pub const PEER_GONE_MS: u64 = 90_000;
 
+/// What the system holds of what was written to a socket and not yet sent: one write. With megabytes there, a socket could
+/// stay full for longer than [`STALL_CLOSE_MS`] although its peer takes bytes all the time.
+pub const SOCKET_UNSENT_BYTES_MAX: u32 = 64 << 10;
+
 /// Messages of one segment, in bytes of bodies: a few socket buffers' worth, cheap to keep alive for one slow reader.
 pub const SEGMENT_BYTES_MAX: usize = 32 << 10;
 /// One term's hot tail: what a reader can be behind without asking the log.
@@ -115,12 +119,18 @@ pub const QUEUE_COUNT_MAX: usize = 65_536;
 /// What one commit takes from the queue.
 pub const COMMIT_BYTES_MAX: usize = 8 << 20;
 
+/// Open files that connections leave to the rest of the process: a store of many segments opens some at a time.
+pub const DESCRIPTORS_KEPT: u64 = 64;
+
 /// A request's head: method, URL and headers.
 pub const REQUEST_HEAD_BYTES_MAX: usize = 16 << 10;
 /// Headers of a request: what hyper takes when it isn't told.
 pub const REQUEST_HEADERS_MAX: usize = 100;
 /// Time for a connection to send a whole head.
 pub const REQUEST_HEAD_MS_MAX: u64 = 10_000;
+/// Requests of one HTTP/2 connection that are answered at a time: what a standard asks at least for (RFC 9113 §6.5.2), and
+/// each may hold a page.
+pub const HTTP2_STREAMS_MAX: u32 = 100;
 /// Time that a connection may be idle between two requests: longer than the pause between two polls.
 pub const KEEP_ALIVE_MS: u64 = 75_000;
 /// Time for a request to send its whole body.

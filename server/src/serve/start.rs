@@ -59,7 +59,8 @@ fn open_advice(error: &tailwire_storage::OpenError) -> &'static str {
 }
 
 /// Starts everything. The socket comes first: a mistaken second start then leaves the log alone.
-pub(super) async fn start(settings: &Settings) -> Result<Running, StartError> {
+/// `descriptors` is how many files may be open, if that is known.
+pub(super) async fn start(settings: &Settings, descriptors: Option<u64>) -> Result<Running, StartError> {
     let unusable = |error| StartError::Listen { listen: settings.listen.clone(), error };
     let listener = TcpListener::from_std(listen(settings)?).map_err(unusable)?;
     let address = listener.local_addr().map_err(unusable)?;
@@ -77,7 +78,7 @@ pub(super) async fn start(settings: &Settings) -> Result<Running, StartError> {
     };
     let (broker, committer) = Broker::start(parts).map_err(StartError::Threads)?;
     let committer = start_committer(committer)?;
-    let server = serve(&broker, settings, listener, address).map_err(StartError::Threads)?;
+    let server = serve(&broker, settings, descriptors, listener).map_err(StartError::Threads)?;
     Ok(Running { address, broker, server, committer })
 }
 
@@ -113,12 +114,13 @@ impl Running {
 fn serve(
     broker: &Broker,
     settings: &Settings,
+    descriptors: Option<u64>,
     listener: TcpListener,
-    address: SocketAddr,
 ) -> io::Result<Server> {
     let http = tailwire_http::Settings {
         allow_origins: settings.allow_origins.clone(),
-        loopback: address.ip().is_loopback(),
+        loopback: listener.local_addr()?.ip().is_loopback(),
+        descriptors,
     };
     Server::start(broker, http, listener)
 }

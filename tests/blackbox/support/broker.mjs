@@ -41,20 +41,24 @@ export async function run(args, { env = {}, cwd } = {}) {
 }
 
 export class Broker {
-  /** Starts a broker. `args` and `env` are further settings; `serve` replaces the usual arguments. */
-  static async start({ args = [], env = {}, data, serve } = {}) {
+  /** Starts a broker. `args` and `env` are further settings; `serve` replaces the usual arguments; `files` is how many it may open. */
+  static async start({ args = [], env = {}, data, serve, files } = {}) {
     const broker = new Broker();
     broker.data = data ?? (await emptyFolder());
     broker.ownsData = data === undefined;
     broker.command = serve ?? ['serve', '--listen', '127.0.0.1:0', '--data', broker.data, ...args];
     broker.env = env;
+    broker.files = files;
     broker.stderr = '';
     await broker.spawn();
     return broker;
   }
 
   async spawn() {
-    const child = spawn(BINARY, this.command, { env: environment(this.env), stdio: ['ignore', 'pipe', 'pipe'] });
+    // The shell sets the limit, and becomes the broker.
+    const limited = ['sh', '-c', `ulimit -n ${this.files} && exec "$0" "$@"`, BINARY, ...this.command];
+    const [program, ...args] = this.files ? limited : [BINARY, ...this.command];
+    const child = spawn(program, args, { env: environment(this.env), stdio: ['ignore', 'pipe', 'pipe'] });
     this.child = child;
     running.add(child);
     child.once('exit', () => running.delete(child));

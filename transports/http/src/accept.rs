@@ -11,12 +11,13 @@ use std::{
     time::Duration,
 };
 
-use axum::{body::Body, http::Response};
+use axum::body::Body;
 use bytes::Bytes;
-use hyper::{body::Incoming, server::conn::http1, server::conn::http2, service::service_fn};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use tailwire_core::Timer;
-use tailwire_model::limits::{PEER_GONE_MS, REQUEST_HEAD_BYTES_MAX, REQUEST_HEAD_MS_MAX, STALL_CLOSE_MS};
+use tailwire_model::limits::{
+    PEER_GONE_MS, REQUEST_HEAD_BYTES_MAX, REQUEST_HEAD_MS_MAX, SOCKET_UNSENT_BYTES_MAX,
+};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
@@ -26,6 +27,8 @@ use tokio::{
 use crate::{
     Phase,
     delivery::{Delivery, Taken},
+    descriptors::Descriptors,
+    http2,
     plain::{Next, Plain},
     router::Routes,
     takeover::{Handoff, Slot, Socket, Waiting},
@@ -46,23 +49,27 @@ pub(crate) struct Acceptor {
 }
 
 /// Accepts until the server drains, then sees the open connections out.
-pub(crate) async fn accept(listener: TcpListener, acceptor: Acceptor) {
+pub(crate) async fn accept(listener: TcpListener, acceptor: Acceptor, mut descriptors: Descriptors) {
     let mut connections = JoinSet::new();
     let mut draining = pin!(draining(acceptor.phase.clone()));
     loop {
-        tokio::select! {
+        let admitted = tokio::select! {
             biased;
             () = &mut draining => break,
-            Some(_) = connections.join_next(), if !connections.is_empty() => {}
-            accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => {
-                    connections.spawn(serve(stream, peer, acceptor.clone()));
-                }
+            Some(_) = connections.join_next(), if !connections.is_empty() => descriptors.retry(),
+            // What leaves room may be anything, and says nothing.
+            () = tokio::time::sleep(ACCEPT_BACKOFF), if descriptors.is_full() => descriptors.retry(),
+            accepted = listener.accept(), if !descriptors.is_full() => match accepted {
+                Ok((stream, peer)) => descriptors.admit(stream, peer),
                 Err(error) => {
-                    tracing::warn!(%error, "a connection could not be accepted");
+                    descriptors.failed(&error);
                     tokio::time::sleep(ACCEPT_BACKOFF).await;
+                    None
                 }
             },
+        };
+        if let Some((stream, peer)) = admitted {
+            connections.spawn(serve(stream, peer, acceptor.clone()));
         }
     }
     drop(listener);
@@ -87,7 +94,7 @@ async fn serve(stream: TcpStream, peer: SocketAddr, acceptor: Acceptor) {
     match first {
         Ok(Ok(count)) if start[..count] == *HTTP2_PREFACE => {
             // Boxed, because it is large and rare.
-            Box::pin(serve_http2(stream, acceptor)).await;
+            Box::pin(http2::serve(stream, acceptor)).await;
         }
         Ok(Ok(count)) if count > 0 => serve_http1(stream, acceptor).await,
         // It closed, or sent nothing in time.
@@ -97,29 +104,15 @@ async fn serve(stream: TcpStream, peer: SocketAddr, acceptor: Acceptor) {
 
 fn prepare(stream: &TcpStream) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
-    // A peer that is gone without a word is noticed when it doesn't acknowledge a heartbeat.
-    let socket = socket2::SockRef::from(stream);
     #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(Duration::from_millis(PEER_GONE_MS)))?;
-    #[cfg(not(target_os = "linux"))]
-    let _ = socket;
-    Ok(())
-}
-
-/// Streams over HTTP/2 share a connection, so they are written by hyper.
-async fn serve_http2(stream: TcpStream, acceptor: Acceptor) {
-    let Acceptor { routes, phase, .. } = acceptor;
-    let service = service_fn(move |request| respond(routes.clone(), request, None));
-    let mut builder = http2::Builder::new(TokioExecutor::new());
-    builder.timer(TokioTimer::new()).max_header_list_size(REQUEST_HEAD_BYTES_MAX as u32);
-    builder.keep_alive_interval(Some(Duration::from_millis(STALL_CLOSE_MS)));
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
-    tokio::select! {
-        result = &mut connection => return log_end(result),
-        () = draining(phase) => {}
+    {
+        let socket = socket2::SockRef::from(stream);
+        // A peer that is gone without a word is noticed when it doesn't acknowledge a heartbeat.
+        socket.set_tcp_user_timeout(Some(Duration::from_millis(PEER_GONE_MS)))?;
+        // That a socket takes something again means that its peer did.
+        socket.set_tcp_notsent_lowat(SOCKET_UNSENT_BYTES_MAX)?;
     }
-    connection.as_mut().graceful_shutdown();
-    log_end(connection.await);
+    Ok(())
 }
 
 /// A connection of HTTP/1.1, through all of its requests. hyper has it from one that is not plain up to one that waits.
@@ -156,14 +149,14 @@ enum End {
 async fn drive(socket: Socket, slot: Slot, acceptor: &Acceptor) -> Option<(TcpStream, Bytes, End)> {
     let routes = &acceptor.routes;
     let own = slot.clone();
-    let service = service_fn(move |request| {
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
         let (routes, slot) = (routes.clone(), own.clone());
         let busy = slot.begin();
         // Boxed, because a connection whose future can be moved can be taken apart.
         Box::pin(async move {
-            let response = respond(routes, request, Some(slot)).await;
+            let response = routes.answer(request.map(Body::new), Some(slot)).await;
             drop(busy);
-            response
+            Ok::<_, Infallible>(response)
         })
     });
     let mut builder = http1::Builder::new();
@@ -218,15 +211,7 @@ fn hand_over(Plain { stream, received, acceptor, .. }: Plain<'_>, Handoff { job,
     }
 }
 
-async fn respond(
-    routes: Arc<Routes>,
-    request: hyper::Request<Incoming>,
-    slot: Option<Slot>,
-) -> Result<Response<Body>, Infallible> {
-    Ok(routes.answer(request.map(Body::new), slot).await)
-}
-
-fn log_end(result: Result<(), hyper::Error>) {
+pub(crate) fn log_end(result: Result<(), hyper::Error>) {
     if let Err(error) = result {
         tracing::debug!(%error, "a connection ended");
     }

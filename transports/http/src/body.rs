@@ -6,11 +6,14 @@ use std::convert::Infallible;
 use async_stream::stream;
 use bytes::Bytes;
 use futures_util::Stream;
+use smallvec::SmallVec;
 use tailwire_core::{Event, Reader};
 
 use crate::{metrics::Metrics, stream::Codec};
 
-/// The body of an endless response. hyper asks for the next piece only when the client's window has room.
+/// The body of an endless response. hyper asks for the next piece only when the client's window has room; until then all
+/// that it holds is the encoding of one event. What was read of the log is let go of before: it counts against what all
+/// readers may hold.
 pub(crate) fn endless(
     mut reader: Reader,
     shard: usize,
@@ -25,8 +28,10 @@ pub(crate) fn endless(
         while let Ok(event) = reader.next().await {
             match event {
                 Event::Messages(slices) => {
-                    for slice in slices {
-                        let bytes = slice.encoded(codec.format() as usize);
+                    let format = codec.format() as usize;
+                    let encoded: SmallVec<[Bytes; 2]> =
+                        slices.into_iter().map(|slice| slice.encoded(format)).collect();
+                    for bytes in encoded {
                         connected.wrote(bytes.len());
                         yield Ok(bytes);
                     }

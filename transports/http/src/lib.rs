@@ -8,7 +8,9 @@ mod api;
 mod body;
 mod client;
 mod delivery;
+mod descriptors;
 mod guard;
+mod http2;
 mod metrics;
 mod options;
 mod outgoing;
@@ -42,7 +44,8 @@ use tokio::{
 
 pub use self::waiting::{WaitingFor, answer_until};
 use crate::{
-    accept::Acceptor, api::App, delivery::Delivery, metrics::Metrics, replies::Replies, router::Routes,
+    accept::Acceptor, api::App, delivery::Delivery, descriptors::Descriptors, metrics::Metrics,
+    replies::Replies, router::Routes,
 };
 
 /// How long open connections may take to end after a drain began.
@@ -55,6 +58,8 @@ pub struct Settings {
     pub allow_origins: Vec<String>,
     /// Answer only requests for a loopback host.
     pub loopback: bool,
+    /// How many files the process may have open, where that is known.
+    pub descriptors: Option<u64>,
 }
 
 /// How far a server is.
@@ -87,6 +92,7 @@ impl Server {
         let address = listener.local_addr()?;
         let (phase, phases) = watch::channel(Phase::Serving);
         let (delivery, delivering) = Delivery::start(broker, &phases)?;
+        let descriptors = Descriptors::new(settings.descriptors);
         let app = Arc::new(App {
             broker: broker.clone(),
             metrics: Metrics::new(broker),
@@ -95,7 +101,7 @@ impl Server {
             replies: Replies::default(),
         });
         let acceptor = Acceptor { routes: Arc::new(Routes::new(app)), delivery, phase: phases };
-        let accepting = tokio::spawn(accept::accept(listener, acceptor));
+        let accepting = tokio::spawn(accept::accept(listener, acceptor, descriptors));
         Ok(Self { broker: broker.clone(), address, phase, accepting, delivering })
     }
 

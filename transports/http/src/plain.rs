@@ -19,7 +19,7 @@ use axum::{
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use tailwire_core::Timer;
-use tailwire_model::limits::{KEEP_ALIVE_MS, REQUEST_HEAD_BYTES_MAX, STALL_CLOSE_MS};
+use tailwire_model::limits::{KEEP_ALIVE_MS, REQUEST_HEAD_BYTES_MAX};
 use tokio::{
     io::{AsyncRead, ReadBuf},
     net::TcpStream,
@@ -121,7 +121,7 @@ impl Plain<'_> {
         Some(response)
     }
 
-    /// Writes a response whole. `None` when the client takes nothing, or is gone.
+    /// Writes a response whole, for as long as the client takes of it. `None` when it doesn't, or is gone.
     async fn write(&self, response: Response<Body>) -> Option<()> {
         let (mut parts, body) = response.into_parts();
         let body = body.collect().await.ok()?.to_bytes();
@@ -138,8 +138,13 @@ impl Plain<'_> {
             out.push(head);
             out.push(body);
         }
-        let written = poll_fn(|cx| out.poll_write(&self.stream, cx, |_| {}));
-        tokio::time::timeout(Duration::from_millis(STALL_CLOSE_MS), written).await.ok()?.ok()
+        let mut timer = Timer::default();
+        let written = poll_fn(|cx| match out.poll_write(&self.stream, cx, |_| {}) {
+            Poll::Ready(written) => Poll::Ready(written.ok()),
+            // Of a response nothing can be let go of, so that the stall has only one end.
+            Poll::Pending => out.poll_stall(&mut timer, cx).map(|_| None),
+        });
+        written.await
     }
 
     /// The next request, if it is a plain one; `None` if the client is gone, or it is `over` before there is any.

@@ -23,7 +23,7 @@ use futures_util::future::BoxFuture;
 use hyper::rt::ReadBufCursor;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
-use tailwire_model::limits::{KEEP_ALIVE_MS, REQUEST_HEAD_MS_MAX};
+use tailwire_model::limits::{KEEP_ALIVE_MS, REQUEST_HEAD_MS_MAX, STALL_CLOSE_MS};
 use tokio::{net::TcpStream, time::Instant};
 
 use crate::{delivery::Job, guard::Cors};
@@ -56,6 +56,8 @@ struct State {
     /// Whether everything that hyper wrote has reached the kernel. A client that pipelines can send the request for a
     /// stream before it has read the answer to the last one; that answer must not be cut.
     flushed: bool,
+    /// When the client took something of what is not, or it began to be written.
+    progress: Instant,
     /// Requests that are being answered.
     busy: usize,
     /// Whether there ever was one.
@@ -84,6 +86,7 @@ impl Slot {
             handoff: None,
             waiting: None,
             flushed: true,
+            progress: Instant::now(),
             busy: 0,
             used,
             since: Instant::now(),
@@ -139,9 +142,13 @@ impl Slot {
         state.busy == 0 && state.flushed
     }
 
-    /// When the driver's patience with the client ends; an answer is waited for.
+    /// When the driver's patience with the client ends. An answer is waited for, and written for as long as the client
+    /// takes of it, however little.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let state = self.0.lock();
+        if !state.flushed {
+            return Some(state.progress + Duration::from_millis(STALL_CLOSE_MS));
+        }
         let idle = state.used && !state.head_begun;
         let patience = match (state.busy, idle) {
             (0, true) => KEEP_ALIVE_MS,
@@ -159,8 +166,22 @@ impl Slot {
         }
     }
 
-    fn set_flushed(&self, flushed: bool) {
-        self.0.lock().flushed = flushed;
+    /// The kernel was given something; `taken` is whether it took any of it.
+    fn wrote(&self, taken: bool) {
+        let mut state = self.0.lock();
+        if taken || state.flushed {
+            state.progress = Instant::now();
+        }
+        state.flushed = false;
+    }
+
+    /// Nothing is left to write: from here on it is the client's turn.
+    fn flush(&self) {
+        let mut state = self.0.lock();
+        if !state.flushed {
+            state.flushed = true;
+            state.since = Instant::now();
+        }
     }
 }
 
@@ -211,13 +232,14 @@ impl hyper::rt::Read for Socket {
 
 impl hyper::rt::Write for Socket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.slot.set_flushed(false);
-        self.inner().poll_write(cx, buf)
+        let written = self.inner().poll_write(cx, buf);
+        self.slot.wrote(written.is_ready());
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // hyper flushes the socket only when its own buffer is empty.
-        self.slot.set_flushed(true);
+        self.slot.flush();
         self.inner().poll_flush(cx)
     }
 
@@ -234,7 +256,6 @@ impl hyper::rt::Write for Socket {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.slot.set_flushed(false);
         let length = bufs.iter().map(|buf| buf.len()).sum();
         if length <= SMALL_BYTES {
             let mut small = [0; SMALL_BYTES];
@@ -243,8 +264,56 @@ impl hyper::rt::Write for Socket {
                 rest[..buf.len()].copy_from_slice(buf);
                 rest = &mut rest[buf.len()..];
             }
-            return self.inner().poll_write(cx, &small[..length]);
+            return self.poll_write(cx, &small[..length]);
         }
-        self.inner().poll_write_vectored(cx, bufs)
+        let written = self.inner().poll_write_vectored(cx, bufs);
+        self.slot.wrote(written.is_ready());
+        written
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn pass(seconds: u64) {
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+    }
+
+    fn left(slot: &Slot) -> Option<u64> {
+        slot.deadline().map(|deadline| (deadline - Instant::now()).as_secs())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_response_that_is_read_steadily_is_written_whole() {
+        let slot = Slot::new(false);
+        assert_eq!(left(&slot), Some(10));
+        drop(slot.begin());
+        for _ in 0..20 {
+            slot.wrote(true);
+            slot.wrote(false);
+            assert_eq!(left(&slot), Some(30));
+            pass(20).await;
+        }
+        slot.wrote(false);
+        assert_eq!(left(&slot), Some(10), "what isn't taken is no progress");
+        slot.flush();
+        assert_eq!(left(&slot), Some(75), "what was written until here is not the client's silence");
+        pass(5).await;
+        slot.flush();
+        assert_eq!(left(&slot), Some(70));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_takes_nothing_has_no_more_time_for_having_asked_again() {
+        let slot = Slot::new(false);
+        drop(slot.begin());
+        slot.wrote(false);
+        pass(10).await;
+        let _busy = slot.begin();
+        slot.wrote(false);
+        assert_eq!(left(&slot), Some(20));
+        slot.flush();
+        assert_eq!(left(&slot), None, "an answer is waited for");
     }
 }

@@ -1,14 +1,19 @@
 //! What a WebSocket client asks for, done: each request becomes a future whose outcome is a line for the client, or a
 //! subscription for the session.
 
-use std::{pin::Pin, sync::Arc};
+use std::{
+    collections::VecDeque,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
-use futures_util::stream::FuturesUnordered;
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use tailwire_core::{Principal, Reader};
 use tailwire_model::Options;
 use tailwire_wire::{
-    Code, Format, Problem, line, page,
-    request::{ClientLine, Id, Request, Subscribe},
+    Code, Format, Problem, Start, line, page,
+    request::{ClientLine, Id, PageRequest, Request, Subscribe},
 };
 
 use crate::api::App;
@@ -21,6 +26,8 @@ pub(super) enum Outcome {
     Opened(Opening, Box<Reader>),
     /// A subscription that could not be opened.
     Refused(Opening, Problem),
+    /// There is nothing to read, and the request wants to wait until there is.
+    Waits(Id, PageRequest),
 }
 
 /// Which subscribe an outcome is of: its id may be free again, and taken by another, before it has opened.
@@ -29,8 +36,62 @@ pub(super) struct Opening {
     pub(super) generation: u64,
 }
 
-/// Requests that are not answered yet.
-pub(super) type Requests = FuturesUnordered<Pin<Box<dyn Future<Output = Outcome> + Send>>>;
+type Answering = Pin<Box<dyn Future<Output = Outcome> + Send>>;
+
+/// Requests that are not answered yet. Those that look at what is stored take turns, and none begins while its client
+/// doesn't take what it is given: answers may be long, and what is read of the log stands against all readers' budget.
+#[derive(Default)]
+pub(super) struct Requests {
+    reads: VecDeque<Answering>,
+    /// Whether the first of them has begun, or may.
+    reading: bool,
+    /// What came of one that has ended.
+    read: Option<Outcome>,
+    others: FuturesUnordered<Answering>,
+}
+
+impl Requests {
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.reads.len() + usize::from(self.read.is_some()) + self.others.len()
+    }
+
+    /// What came of one of them; `None` when there is none left.
+    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Outcome>> {
+        if self.read.is_none() {
+            self.reading = true;
+            self.see_through(cx);
+        }
+        if let Some(outcome) = self.read.take() {
+            return Poll::Ready(Some(outcome));
+        }
+        match self.others.poll_next_unpin(cx) {
+            Poll::Ready(None) if !self.reads.is_empty() => Poll::Pending,
+            polled => polled,
+        }
+    }
+
+    /// Sees the read that has begun to its end, so that it holds nothing of the log for longer.
+    pub(super) fn see_through(&mut self, cx: &mut Context<'_>) {
+        if self.reading
+            && self.read.is_none()
+            && let Some(read) = self.reads.front_mut()
+            && let Poll::Ready(outcome) = read.as_mut().poll(cx)
+        {
+            self.reads.pop_front();
+            self.read = Some(outcome);
+            self.reading = false;
+        }
+    }
+
+    fn push_read(&mut self, id: Id, answer: impl Future<Output = Result<Vec<u8>, Problem>> + Send + 'static) {
+        self.reads.push_back(Box::pin(answered(id, answer)));
+    }
+
+    fn push(&self, id: Id, answer: impl Future<Output = Result<Vec<u8>, Problem>> + Send + 'static) {
+        self.others.push(Box::pin(answered(id, answer)));
+    }
+}
 
 /// Opens a subscription.
 pub(super) fn subscribe(
@@ -41,7 +102,7 @@ pub(super) fn subscribe(
     requests: &Requests,
 ) {
     let (app, principal) = (app.clone(), principal.clone());
-    requests.push(Box::pin(async move {
+    requests.others.push(Box::pin(async move {
         let Subscribe { filter, start, gap } = ask;
         match app.open(&principal, filter, start, gap, Format::Frame).await {
             Ok(reader) => Outcome::Opened(opening, Box::new(reader)),
@@ -51,13 +112,13 @@ pub(super) fn subscribe(
 }
 
 /// Starts a request that is answered once. Publishes have their place in the queue when this returns.
-pub(super) fn start(app: &Arc<App>, principal: &Principal, client_line: ClientLine, requests: &Requests) {
+pub(super) fn start(app: &Arc<App>, principal: &Principal, client_line: ClientLine, requests: &mut Requests) {
     let ClientLine { id, request } = client_line;
     let (app, principal) = (app.clone(), principal.clone());
     match request {
         Request::Publish(publish) => {
             let answer = app.publish(&principal, publish);
-            push(requests, id, async move {
+            requests.push(id, async move {
                 answer.await.map(|published| {
                     let mut body = published.body;
                     if published.replayed {
@@ -67,17 +128,15 @@ pub(super) fn start(app: &Arc<App>, principal: &Principal, client_line: ClientLi
                 })
             });
         }
-        Request::Page(ask) => {
-            push(requests, id, async move { app.page(&principal, ask).await.map(|reply| reply.body.into()) });
-        }
+        Request::Page(ask) => requests.reads.push_back(Box::pin(look(app, principal, id, ask))),
         Request::Delete { topic } => {
-            push(requests, id, async move { app.delete(&principal, topic).await.map(|()| Vec::new()) });
+            requests.push(id, async move { app.delete(&principal, topic).await.map(|()| Vec::new()) });
         }
         Request::Topics(ask) => {
-            push(requests, id, async move { Ok(app.topics(&principal, &ask).0) });
+            requests.push_read(id, async move { Ok(app.topics(&principal, &ask).0) });
         }
         Request::Message { cursor } => {
-            push(requests, id, async move {
+            requests.push_read(id, async move {
                 let message = app.message(&principal, cursor).await?;
                 let mut item = Vec::new();
                 tailwire_wire::ENCODERS[Format::Item as usize](&message, &mut item);
@@ -86,40 +145,51 @@ pub(super) fn start(app: &Arc<App>, principal: &Principal, client_line: ClientLi
                 Ok(body)
             });
         }
-        Request::Options { term } => push(requests, id, async move {
+        Request::Options { term } => requests.push_read(id, async move {
             match term {
                 Some(term) => app.options(&principal, &term),
                 None => Ok(app.all_options(&principal)),
             }
         }),
         Request::SetOptions { term, options } => {
-            push(requests, id, async move { app.set_options(&principal, term, options).await });
+            requests.push(id, async move { app.set_options(&principal, term, options).await });
         }
-        Request::DeleteOptions { term } => push(requests, id, async move {
+        Request::DeleteOptions { term } => requests.push(id, async move {
             app.set_options(&principal, term, Options::default()).await.map(|_| Vec::new())
         }),
         // Nobody is anybody yet, so that any credential is one that the broker doesn't know.
         Request::Authenticate { .. } => {
-            push(requests, id, async { Err(Problem::new(Code::Unauthorized)) });
+            requests.push(id, async { Err(Problem::new(Code::Unauthorized)) });
         }
         // The session's own, which it has kept for itself.
         Request::Subscribe(_) | Request::Unsubscribe { .. } => {}
     }
 }
 
-fn push(
-    requests: &Requests,
-    id: Id,
-    answer: impl Future<Output = Result<Vec<u8>, Problem>> + Send + 'static,
-) {
-    requests.push(Box::pin(async move {
-        let mut out = Vec::with_capacity(128);
-        match answer.await {
-            Ok(body) => line::ok(&id, &body, &mut out),
-            Err(problem) => line::error(Some(&id), &problem, &mut out),
+/// Reads a page of what there is.
+async fn look(app: Arc<App>, principal: Principal, id: Id, ask: PageRequest) -> Outcome {
+    let reply = app.page(&principal, PageRequest { wait_ms: 0, ..ask.clone() }).await;
+    match reply {
+        Ok(reply) if ask.wait_ms > 0 && reply.retry_after_ms.is_some() => {
+            Outcome::Waits(id, PageRequest { start: Start::After(reply.cursor), gap: reply.gap, ..ask })
         }
-        Outcome::Answer(out)
-    }));
+        reply => answered(id, async { reply.map(|reply| reply.body.into()) }).await,
+    }
+}
+
+/// Has a page wait for a message. Meanwhile others have their turns.
+pub(super) fn wait(app: &Arc<App>, principal: &Principal, id: Id, ask: PageRequest, requests: &Requests) {
+    let (app, principal) = (app.clone(), principal.clone());
+    requests.push(id, async move { app.page(&principal, ask).await.map(|reply| reply.body.into()) });
+}
+
+async fn answered(id: Id, answer: impl Future<Output = Result<Vec<u8>, Problem>>) -> Outcome {
+    let mut out = Vec::with_capacity(128);
+    match answer.await {
+        Ok(body) => line::ok(&id, &body, &mut out),
+        Err(problem) => line::error(Some(&id), &problem, &mut out),
+    }
+    Outcome::Answer(out)
 }
 
 /// What the header `Idempotency-Replayed` says over HTTP.

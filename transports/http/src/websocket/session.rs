@@ -11,7 +11,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::Stream;
 use smallvec::SmallVec;
 use tailwire_core::{Event, Principal, ReadError, Reader};
 use tailwire_model::{
@@ -42,6 +41,8 @@ const CLOSE_INTERNAL: u16 = 1011;
 const CLOSE_RESTART: u16 = 1012;
 
 const FORMAT: usize = Format::Frame as usize;
+/// By how much a line grows when it is tagged, beside the id: the member's name, and a longer head of its frame.
+const TAG_BYTES_MAX: usize = 16;
 
 /// See the module.
 pub(crate) struct Session {
@@ -189,6 +190,9 @@ impl Session {
                 reader.release();
             }
         }
+        if let Some(requests) = &mut self.requests {
+            requests.see_through(cx);
+        }
         let Some(timer) = self.live.timer() else { return Poll::Pending };
         match ready!(self.out.poll_stall(timer, cx)) {
             Ok(position) => {
@@ -270,7 +274,9 @@ impl Session {
             Event::Messages(slices) => {
                 let mut frames = Vec::new();
                 for slice in slices {
-                    framing::tag_line(id.as_str(), &slice.encoded(FORMAT), &mut frames);
+                    let lines = slice.encoded(FORMAT);
+                    frames.reserve(lines.len() + slice.len() * (TAG_BYTES_MAX + id.as_str().len()));
+                    framing::tag_line(id.as_str(), &lines, &mut frames);
                 }
                 self.out.push(frames);
             }
@@ -327,9 +333,13 @@ impl Session {
         self.out.push_heartbeat(framed(&out));
     }
 
+    /// Takes what requests came to, up to what makes up one write. Of those that are left the task is woken, or it finds
+    /// them once that is written.
     fn gather_answers(&mut self, cx: &mut Context<'_>) {
-        while let Some(requests) = &mut self.requests {
-            match Pin::new(&mut **requests).poll_next(cx) {
+        while !self.out.is_full()
+            && let Some(requests) = &mut self.requests
+        {
+            match requests.poll_next(cx) {
                 Poll::Ready(Some(outcome)) => self.take_outcome(outcome),
                 Poll::Ready(None) => self.requests = None,
                 Poll::Pending => return,
@@ -344,6 +354,10 @@ impl Session {
             Outcome::Refused(opening, problem) => {
                 self.subscriptions.retain(|own| own.generation != opening.generation);
                 self.refuse(Some(&opening.id), &problem);
+            }
+            Outcome::Waits(id, ask) => {
+                let requests = self.requests.get_or_insert_default();
+                requests::wait(&self.app, &self.principal, id, ask, requests);
             }
         }
     }
