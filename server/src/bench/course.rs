@@ -57,7 +57,7 @@ pub(super) fn deliver(
                 wait_opened(&opened, &board, readers.which.len(), &mut progress)?;
             }
             let publisher = Publisher::open(writers)?;
-            let (meter, start_ns) = (Meter::start(server), readers.clock.now_ns());
+            let (meter, start_ns) = (Meter::start(server), readers.run.now_ns());
             let outcome =
                 publisher.run(|now| progress.show(|| format!("{} messages published", now.messages)))?;
             Ok((outcome, meter, start_ns))
@@ -80,7 +80,7 @@ pub(super) fn deliver_to(
     server: Option<Server>,
 ) -> Result<Delivered, Failure> {
     let (board, parts) = (&Board::default(), writers.spread.parts());
-    let (meter, start_ns) = (Meter::start(server), writers.clock.now_ns());
+    let (meter, start_ns) = (Meter::start(server), writers.run.now_ns());
     let outcome = thread::scope(|scope| {
         let start = |one| scope.spawn(move || follow(one, parts, board));
         let handles: Vec<_> = subscribers.iter_mut().map(start).collect();
@@ -101,7 +101,7 @@ pub(super) fn replay(
     server: Option<Server>,
 ) -> Result<Delivered, Failure> {
     let board = Board { sent: OnceLock::from(vec![messages]), ..Board::default() };
-    let (meter, start_ns) = (Meter::start(server), readers.clock.now_ns());
+    let (meter, start_ns) = (Meter::start(server), readers.run.now_ns());
     let joined: Result<Vec<_>, _> = thread::scope(|scope| {
         let (handles, _opened) = spawn(scope, readers, threads, &board);
         handles.into_iter().map(join).collect()

@@ -14,7 +14,7 @@ use super::process::{self, Meter, Server};
 use super::report::{Progress, Report, us_per};
 use super::spread::Spread;
 use super::subscribers::{Plan, Subscribers};
-use super::{Clock, Common, Failure, Transport, count, course, listening};
+use super::{Run, Common, Failure, Transport, count, course, listening};
 
 /// Time for the server to let go of what opening took, before its memory is read.
 const SETTLE: Duration = Duration::from_secs(1);
@@ -110,7 +110,7 @@ pub(super) fn run(args: &IdleArgs) -> Result<ExitCode, Failure> {
 
 /// The connections, and what is published to them.
 fn plans(args: &IdleArgs) -> Result<(Plan, plan::Plan), Failure> {
-    let (target, clock) = (args.common.target()?, Clock::start());
+    let (target, run) = (args.common.target()?, Run::start());
     let spread = Spread::one(args.common.topic());
     let readers = Plan {
         target: target.clone(),
@@ -121,10 +121,10 @@ fn plans(args: &IdleArgs) -> Result<(Plan, plan::Plan), Failure> {
         which: 0..args.connections as usize,
         publishers: 1,
         size: SIZE_BYTES,
-        clock,
+        run,
     };
     // Each is a publish of its own, as most are, and not one large batch.
-    let fill = plan::Plan::fill(target, spread, args.messages, SIZE_BYTES, clock);
+    let fill = plan::Plan::fill(target, spread, args.messages, SIZE_BYTES, run);
     Ok((readers, plan::Plan { batch: 1, ..fill }))
 }
 

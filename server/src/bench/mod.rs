@@ -151,17 +151,26 @@ impl Failure {
     }
 }
 
-/// The clock that latencies are measured by: nanoseconds since the run began, so that they take few digits.
+/// What the messages of a run tell of it: whose they are, and its clock.
 #[derive(Debug, Clone, Copy)]
-struct Clock(Instant);
+struct Run {
+    id: payload::RunId,
+    began: Instant,
+}
 
-impl Clock {
-    fn start() -> Clock {
-        Clock(Instant::now())
+impl Run {
+    fn start() -> Run {
+        Run { id: payload::RunId::random(), began: Instant::now() }
     }
 
+    /// A run whose messages are those of all others like it.
+    fn shared() -> Run {
+        Run { id: payload::RunId::SHARED, began: Instant::now() }
+    }
+
+    /// Nanoseconds since it began, so that they take few digits.
     fn now_ns(self) -> u64 {
-        u64::try_from(self.0.elapsed().as_nanos()).unwrap_or(u64::MAX)
+        u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 }
 

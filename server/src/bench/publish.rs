@@ -9,7 +9,7 @@ use super::process::{self, Meter};
 use super::publisher::Publisher;
 use super::report::{Progress, Report, us_per};
 use super::spread::Spread;
-use super::{Clock, Common, Failure, count, rate, size};
+use super::{Run, Common, Failure, count, rate, size};
 
 #[derive(Debug, Args)]
 pub(super) struct PublishArgs {
@@ -55,7 +55,7 @@ pub(super) fn run(args: &PublishArgs) -> Result<ExitCode, Failure> {
         size: args.size as usize,
         rate: args.rate,
         end: End::After(args.common.duration()),
-        clock: Clock::start(),
+        run: Run::start(),
     })?;
     let meter = Meter::start(server);
     let outcome = publisher.run(|now| progress.show(|| format!("{} messages published", now.messages)))?;

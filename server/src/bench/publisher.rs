@@ -84,7 +84,7 @@ impl Publisher {
             poll,
             lines: Vec::with_capacity(plan.connections),
             encoder: Encoder::new(&plan),
-            scanner: Scanner::new(),
+            scanner: Scanner::new(plan.run.id),
             outcome: Outcome {
                 messages: 0,
                 publishes: 0,
@@ -106,7 +106,7 @@ impl Publisher {
 
     /// Publishes until its end, then waits for the answers that are due.
     pub(super) fn run(mut self, mut tick: impl FnMut(&Outcome)) -> Result<Outcome, Failure> {
-        let start = self.plan.clock.now_ns();
+        let start = self.plan.run.now_ns();
         (self.end, self.left) = match self.plan.end {
             End::After(duration) => (start + duration.as_nanos() as u64, u64::MAX),
             // Time ends when they are all sent.
@@ -122,7 +122,7 @@ impl Publisher {
             }
         }
         loop {
-            let now = self.plan.clock.now_ns();
+            let now = self.plan.run.now_ns();
             if now >= self.end && (self.lines.iter().all(Line::is_idle) || now > self.end + DRAIN_NS) {
                 break;
             }
@@ -167,7 +167,7 @@ impl Publisher {
             self.publish(at, sent);
             self.flush(at)?;
         }
-        let wait = Duration::from_nanos(pace.due.saturating_sub(self.plan.clock.now_ns()));
+        let wait = Duration::from_nanos(pace.due.saturating_sub(self.plan.run.now_ns()));
         if wait >= EPOLL_STEP {
             return Ok(wait.min(TICK) - EPOLL_STEP);
         }
@@ -177,7 +177,7 @@ impl Publisher {
 
     /// Keeps the connection's publishes under way, until the end.
     fn fill(&mut self, at: usize) -> Result<(), Failure> {
-        let now = self.plan.clock.now_ns();
+        let now = self.plan.run.now_ns();
         while now < self.end && !self.lines[at].free.is_empty() {
             self.publish(at, now);
         }
@@ -241,7 +241,7 @@ impl Publisher {
 
     /// Takes the whole answers that came; true if the connection ends with them.
     fn answers(&mut self, at: usize) -> Result<bool, Failure> {
-        let now = self.plan.clock.now_ns();
+        let now = self.plan.run.now_ns();
         let line = &mut self.lines[at];
         let input = std::mem::take(&mut line.input);
         let taken = match self.plan.wire {

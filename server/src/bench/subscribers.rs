@@ -14,7 +14,7 @@ use super::scan::Scanner;
 use super::spread::{Share, Spread};
 use super::subscriber::{Requests, Shared, Subscriber};
 use super::tally::Tally;
-use super::{Clock, Failure, Transport, latencies};
+use super::{Run, Failure, Transport, latencies};
 
 /// Half of a usual second-level cache: large enough for a burst, and still warm at the next read.
 const BUFFER_BYTES: usize = 128 << 10;
@@ -40,7 +40,7 @@ pub(super) struct Plan {
     pub(super) publishers: usize,
     /// The size of a payload, which the buffer has to hold.
     pub(super) size: usize,
-    pub(super) clock: Clock,
+    pub(super) run: Run,
 }
 
 impl Plan {
@@ -75,8 +75,8 @@ impl Subscribers {
         };
         let shared = Shared {
             transport: plan.transport,
-            clock: plan.clock,
-            scanner: Scanner::new(),
+            run: plan.run,
+            scanner: Scanner::new(plan.run.id),
             requests: (0..plan.shares()).map(|at| requests(plan.spread.filters(plan.share(at)))).collect(),
             ready: 0,
             latency: latencies(),

@@ -15,7 +15,7 @@ use super::publisher::{Outcome, Publisher};
 use super::report::{Progress, Report, us_per};
 use super::spread::Spread;
 use super::subscribers::{self, Subscribers};
-use super::{Clock, Common, Failure, Transport, count, course, listening, rate, size};
+use super::{Run, Common, Failure, Transport, count, course, listening, rate, size};
 
 /// Time for the server to let go of what creating took, before its memory is read.
 const SETTLE: Duration = Duration::from_secs(1);
@@ -64,7 +64,7 @@ struct Bench<'a> {
     /// A topic beside those, which patterns match but for its last segment.
     unmatched: Spread,
     server: Option<Server>,
-    clock: Clock,
+    run: Run,
 }
 
 pub(super) fn run(args: &TopicsArgs) -> Result<ExitCode, Failure> {
@@ -78,7 +78,7 @@ pub(super) fn run(args: &TopicsArgs) -> Result<ExitCode, Failure> {
         many: Spread::new(format!("{base}/of"), args.topics as usize),
         unmatched: Spread::one(format!("{base}/of/none")),
         server: args.common.server()?,
-        clock: Clock::start(),
+        run: Run::start(),
     };
     let readers = args.subscribers.max(args.patterns / PATTERNS_EACH);
     process::reserve_descriptors((args.connections + readers) as usize)?;
@@ -87,7 +87,7 @@ pub(super) fn run(args: &TopicsArgs) -> Result<ExitCode, Failure> {
     let before = bench.publish(bench.at(bench.probe.clone(), None)?, "before")?;
     let memory_before = resident();
     let fill =
-        Plan::fill(args.common.target()?, bench.many.clone(), args.topics, args.size as usize, bench.clock);
+        Plan::fill(args.common.target()?, bench.many.clone(), args.topics, args.size as usize, bench.run);
     let created = bench.publish(fill, "topics")?;
     if created.0.messages != args.topics {
         return Err(Failure(format!("not all topics could be created: {:?}", created.0.errors)));
@@ -142,7 +142,7 @@ impl Bench<'_> {
             size: self.args.size as usize,
             rate,
             end: End::After(self.args.common.duration()),
-            clock: self.clock,
+            run: self.run,
         })
     }
 
@@ -174,7 +174,7 @@ impl Bench<'_> {
     fn check(&self, patterns: &Spread) -> Result<(), Failure> {
         let messages = patterns.count() as u64;
         let target = self.args.common.target()?;
-        let writers = Plan::fill(target, patterns.clone(), messages, self.args.size as usize, self.clock);
+        let writers = Plan::fill(target, patterns.clone(), messages, self.args.size as usize, self.run);
         let (_, delivered) = course::deliver(&self.readers(patterns.clone())?, writers, 1, self.server)?;
         let deliveries = Deliveries::of(&delivered);
         if !deliveries.exact() || deliveries.count != messages {
@@ -197,7 +197,7 @@ impl Bench<'_> {
             start: Start::Latest,
             publishers: 1,
             size: self.args.size as usize,
-            clock: self.clock,
+            run: self.run,
         })
     }
 
@@ -205,7 +205,7 @@ impl Bench<'_> {
     fn beside(&self, listened: Spread) -> Result<Option<f64>, Failure> {
         let _readers = Subscribers::open(self.readers(listened)?, |_| {})?;
         let (target, size) = (self.args.common.target()?, self.args.size as usize);
-        let plan = Plan::fill(target, self.unmatched.clone(), PAIR_MESSAGES, size, self.clock);
+        let plan = Plan::fill(target, self.unmatched.clone(), PAIR_MESSAGES, size, self.run);
         let (outcome, used) = self.publish(plan, "beside patterns")?;
         Ok(us_per(used.server, outcome.messages))
     }
