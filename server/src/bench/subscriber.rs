@@ -104,7 +104,7 @@ impl Subscriber {
                     self.send(&shared.requests[self.filter].subscribe, &mut shared.incidents);
                 }
                 Ok(Some(error)) | Err(error) => {
-                    self.end(format!("connecting: {error}"), &mut shared.incidents);
+                    self.end(error.to_string(), &mut shared.incidents);
                 }
             }
         }
