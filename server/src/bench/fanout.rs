@@ -9,7 +9,7 @@ use super::deliveries::Deliveries;
 use super::plan::{End, Plan, Wire};
 use super::report::Report;
 use super::spread::Spread;
-use super::{Run, Common, Failure, Transport, count, course, listening, process, rate, size, subscribers};
+use super::{Common, Failure, Run, Transport, count, course, listening, process, rate, size, subscribers};
 
 const RATE_DEFAULT: f64 = 20.0;
 
@@ -84,8 +84,8 @@ pub(super) fn run(args: &FanoutArgs) -> Result<ExitCode, Failure> {
     report.count("topics", args.topics);
     report.count("subscribers", args.subscribers);
     report.count("size_bytes", args.size);
-    report.figure("rate_per_s", rate);
     report.count("in_flight", args.in_flight);
+    outcome.describe_pace(&mut report, rate);
     report.count("messages", outcome.messages);
     report.counts("publish_errors", &outcome.errors);
     report.latency("publish_latency_us", &outcome.latency);

@@ -9,7 +9,7 @@ use super::deliveries::Deliveries;
 use super::plan::{End, Plan, Wire};
 use super::report::Report;
 use super::spread::Spread;
-use super::{Run, Common, Failure, Transport, count, course, listening, process, rate, size, subscribers};
+use super::{Common, Failure, Run, Transport, count, course, listening, process, rate, size, subscribers};
 
 #[derive(Debug, Args)]
 pub(super) struct LatencyArgs {
@@ -70,8 +70,8 @@ pub(super) fn run(args: &LatencyArgs) -> Result<ExitCode, Failure> {
     report.text("transport", args.transport.name());
     report.text("publish", args.publish.name());
     report.count("subscribers", args.subscribers);
-    report.figure("rate_per_s", Some(args.rate));
     report.count("size_bytes", args.size);
+    outcome.describe_pace(&mut report, Some(args.rate));
     report.count("messages", outcome.messages);
     report.counts("publish_errors", &outcome.errors);
     report.count("deliveries", deliveries.count);

@@ -10,7 +10,7 @@ use super::plan::Plan;
 use super::publisher::Publisher;
 use super::report::{Progress, Report};
 use super::spread::Spread;
-use super::{Run, Common, Failure, Transport, count, course, process, size, subscribers};
+use super::{Common, Failure, Run, Transport, count, course, process, size, subscribers};
 
 #[derive(Debug, Args)]
 pub(super) struct ReplayArgs {
