@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import goals
-import plot
+import plots
 from measures import CROWD_MESSAGES, PATTERNS, REPLAY_CLIENTS, REPLAY_CLIENTS_BESIDE, SPARSE_RATE, Scale
 from peers import Peer
 from plot import number
@@ -60,13 +60,13 @@ class Column:
 
 def write(out: Path, run: Run, results: Results, present: list[Peer]) -> Path:
     """Writes the document and its plots to a folder; gives the document's path."""
-    plots = out / "benchmarks"
-    plots.mkdir(parents=True, exist_ok=True)
-    for old in plots.glob("*.svg"):
+    folder = out / "benchmarks"
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("*.svg"):
         old.unlink()
-    drawn = _plots(results)
+    drawn = plots.drawn(results)
     for name, svg in drawn.items():
-        (plots / f"{name}.svg").write_text(svg)
+        (folder / f"{name}.svg").write_text(svg)
     path = out / "BENCHMARKS.md"
     path.write_text(text(run, results, present, set(drawn)))
     return path
@@ -297,8 +297,7 @@ def _section(
         ]
     notes = [f"- {_row(row)}: {note}." for row in rows for note in results.notes.get((table, row), [])]
     lines += ["", *notes] if notes else []
-    plots = [name for name in sorted(drawn) if name.split("-")[0] == table]
-    for name in plots:
+    for name in [name for name in sorted(drawn) if name.split("-")[0] == table]:
         lines += ["", f"![{title}](benchmarks/{name}.svg)"]
     return "\n".join(lines).rstrip()
 
@@ -359,51 +358,3 @@ def _method(run: Run, results: Results) -> str:
     if run.left_out:
         lines += [f"\nNot asked for: {', '.join(run.left_out)}."]
     return "\n".join(lines)
-
-
-def _plots(results: Results) -> dict[str, str]:
-    """By their names, which begin with their table's."""
-    drawn = {}
-    for table, name, key, title, unit in [
-        ("fanout", "sparse", "sparse_cpu_us", "Fan-out, sparse", "µs of server CPU per delivery; less is better"),
-        ("fanout", "flat", "flat_cpu_us", "Fan-out, flat out", "µs of server CPU per delivery; less is better"),
-        ("idle", "memory", "memory_bytes", "Memory of an idle connection", "bytes of the process; less is better"),
-        ("publish", "cpu", "256_cpu_us", "Acknowledged publish, 256 under way",
-         "µs of server CPU per message; less is better; * is on disk"),
-        ("replay", "cpu", "cpu_us", "Replay", "µs of server CPU per stored message; less is better"),
-    ]:
-        rows = [(row, results.median(table, row, key)) for row in results.rows(table)]
-        rows = [
-            (row + (" *" if results.median(table, row, "durable") else ""), _kind(row), figure)
-            for row, figure in rows if figure is not None and figure > 0
-        ]
-        if rows:
-            drawn[f"{table}-{name}"] = plot.bars(title, unit, rows)
-    for table, title, across in [
-        ("subscribers", "CPU per delivery, by subscribers", "subscribers"),
-        ("sizes", "CPU per delivery, by message size", "bytes"),
-    ]:
-        series = [("Tailwire", "ours", "tailwire_cpu_us"), ("limit program", "limit", "limit_cpu_us")]
-        _lines(drawn, results, table, title, "µs of server CPU; less is better", across, series)
-    series = [("publish, before", "limit", "before_cpu_us"), ("publish, after", "ours", "after_cpu_us"),
-              ("pattern delivery", "peer", "pattern_cpu_us")]
-    _lines(drawn, results, "topics", "Cost by topics", "µs of server CPU; less is better", "topics", series)
-    return drawn
-
-
-def _lines(
-    drawn: dict[str, str], results: Results, table: str, title: str, unit: str, across: str,
-    series: list[tuple[str, str, str]],
-) -> None:
-    found = []
-    for label, kind, key in series:
-        medians = [(float(row), results.median(table, row, key)) for row in results.rows(table) if row.isdigit()]
-        points = [(at, figure) for at, figure in medians if figure is not None and figure > 0]
-        if len(points) > 1:
-            found.append((label, kind, points))
-    if found:
-        drawn[f"{table}-growth"] = plot.lines(title, unit, across, found)
-
-
-def _kind(row: str) -> str:
-    return "ours" if row.startswith("Tailwire") else "limit" if row.startswith("limit") else "peer"

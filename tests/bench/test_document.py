@@ -12,6 +12,7 @@ import goals
 import measures
 import peers
 import plot
+import plots
 from document import Run
 from measures import FULL, Bench
 from results import Results
@@ -103,9 +104,9 @@ class Document(unittest.TestCase):
     def test_plots_are_of_what_there_is(self):
         results = quiet()
         results.add("subscribers", "10", tailwire_cpu_us=5.0)
-        self.assertEqual(set(document._plots(results)), {"fanout-sparse", "fanout-flat"})
+        self.assertEqual(set(plots.drawn(results)), {"fanout-sparse", "fanout-flat"})
         results.add("subscribers", "100", tailwire_cpu_us=4.0)
-        self.assertIn("subscribers-growth", document._plots(results))
+        self.assertIn("subscribers-growth", plots.drawn(results))
 
 
 class Figures(float):
