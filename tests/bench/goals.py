@@ -9,6 +9,11 @@ DISK = "the disk: an append of 128 bytes and `fdatasync`"
 MILLION = 1_000_000
 ALONE = "alone"
 BESIDE = "beside 100 clients that replay"
+# Whose latencies are compared, by the peers' names.
+PACED = {
+    "limit": "limit program, 10 messages/s to 1,000 subscribers, WebSocket",
+    "tailwire": "Tailwire, 10 messages/s to 1,000 subscribers, WebSocket",
+}
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,14 @@ def goals() -> list[Goal]:
               for way, bound in memory.items()]
     found += [Goal(f"opening a connection, {way}: CPU", "idle", f"Tailwire, {way}", "open_cpu_us", 60, " µs")
               for way in [*bare, "SSE over HTTP/2"]]
+    storm = "10,000 connections, WebSocket"
+    found += [
+        Goal("10,000 WebSocket handshakes: CPU of each", "storm", storm, "open_cpu_us", 60, " µs"),
+        Goal("10,000 WebSocket handshakes: rate", "storm", storm, "open_per_s", 8_000, "/s", least=True),
+    ]
+    # The bound is that there are more: so many times as many as the fastest peer's would be as many.
+    found += [Goal(f"flat out, {way}: deliveries a second", "fanout", f"Tailwire, {way}", "times_best_peer", 1,
+                   " × the fastest peer's", least=True, during="flat out") for way in bare]
     for what, row, name, cpu, rate in [
         ("a publish by POST, 256 connections", "Tailwire, POST", "256", 25, 40_000),
         ("a publish by WebSocket, pipelined", "Tailwire, WebSocket", "pipelined", 8, 100_000),
@@ -64,13 +77,18 @@ def goals() -> list[Goal]:
                    "times_disk", 1.3, " × the disk's append and sync") for way in ["POST", "WebSocket"]]
     found += [Goal(f"replay of 1,000,000 messages, {way}: CPU a message", "stored", f"{MILLION:,} messages, {way}",
                    "cpu_us", 1, " µs") for way in ["ndjson", "ws", "page"]]
-    for way, bound in memory.items():
+    for way, bound in {**memory, "long-poll": 14_000}.items():
         row = f"Tailwire, 15,000 connections, {way}"
         found += [
             Goal(f"15,000 connections at once, {way}: cut off", "crowd", row, "cut_off", 0, may_be_nothing=True),
             Goal(f"15,000 connections at once, {way}: memory of each", "crowd", row, "idle_bytes", bound, " bytes"),
             Goal(f"15,000 connections that had messages, {way}: memory of each", "crowd", row, "after_bytes", bound, " bytes"),
         ]
+    # Over plain HTTP/1.1, as here, it can be parked: held without what a request takes.
+    found.append(Goal("15,000 long-polls that wait, parked: memory of each", "crowd",
+                      "Tailwire, 15,000 connections, long-poll", "idle_bytes", 8_000, " bytes"))
+    found += [Goal(f"10 messages/s to 1,000 subscribers, {name}: beyond the limit program's and a commit", "latency",
+                   PACED["tailwire"], f"beyond_{name}_ms", 1, " ms", may_be_nothing=True) for name in ["p50", "p99"]]
     return [
         *found,
         Goal("10,000 patterns, 100,000 topics: CPU of a publish's search", "patterns", "100,000 topics", "added_us", 2, " µs",
@@ -85,12 +103,45 @@ def goals() -> list[Goal]:
 
 
 def derive(results: Results) -> None:
-    """The ratios that goals are about, of one round each."""
+    """The ratios and differences that goals are about, of one round each."""
+    _derive_best_peer(results)
+    for name in ["p50", "p99"]:
+        beyond = {
+            at: figure - limit - commit
+            for at, (figure, limit, commit) in _rounds(results, [
+                ("latency", PACED["tailwire"], f"delivery_{name}_ms"),
+                ("latency", PACED["limit"], f"delivery_{name}_ms"), ("single", DISK, f"{name}_ms"),
+            ])
+        }
+        if beyond:
+            results.samples[("latency", PACED["tailwire"], f"beyond_{name}_ms")] = beyond
     for row in results.rows("single"):
         results.divide("single", row, "p50_ms", DISK, "p50_ms", "times_disk")
     results.divide("beside", BESIDE, "delivery_p99_ms", ALONE, "delivery_p99_ms", "times_alone")
     for row in results.rows("topics"):
         results.divide("topics", row, "after_cpu_us", row, "before_cpu_us", "after_times_before")
+
+
+def _derive_best_peer(results: Results) -> None:
+    """How many times as many deliveries there are as the fastest peer has in the same round, when flat out."""
+    best: dict[int, float] = {}
+    for row in results.rows("fanout"):
+        if not row.startswith(("Tailwire,", "limit program,")):
+            for at, figure in results.samples.get(("fanout", row, "flat_per_s"), {}).items():
+                best[at] = max(figure, best.get(at, 0))
+    if best:
+        for row in results.rows("fanout"):
+            if row.startswith("Tailwire,"):
+                own = results.samples.get(("fanout", row, "flat_per_s"), {})
+                ratios = {at: figure / best[at] for at, figure in own.items() if best.get(at)}
+                if ratios:
+                    results.samples[("fanout", row, "times_best_peer")] = ratios
+
+
+def _rounds(results: Results, keys: list[tuple[str, str, str]]) -> list[tuple[int, list[float]]]:
+    """The figures of each round that has all of them."""
+    samples = [results.samples.get(key, {}) for key in keys]
+    return [(at, [of[at] for of in samples]) for at in samples[0] if all(at in of for of in samples)]
 
 
 def table(results: Results, cell) -> list[str]:

@@ -15,13 +15,14 @@ import processes
 from peers import Peer, Publishing, Replaying, Way
 from processes import Failed, Load
 from results import Results
+from scales import Scale
 
 SPARSE_RATE = 20
 # Time for a server to let go of what opening connections took, before its memory is read.
 SETTLE_S = 1
 IN_FLIGHT = 16
 # How many connections are opened at once, by how `tailwire bench` names the transport; and what each is then delivered.
-CROWDS = {"ws": "WebSocket", "sse": "SSE", "ndjson": "NDJSON"}
+CROWDS = {"ws": "WebSocket", "sse": "SSE", "ndjson": "NDJSON", "longpoll": "long-poll"}
 CROWD_MESSAGES = 100
 # Files that a server or its load may have open beside its connections.
 FILES_BESIDE = 200
@@ -35,45 +36,6 @@ APPENDS = 1000
 DURABILITIES = ["sync", "relaxed", "memory"]
 # Connections and publishes under way on each.
 OUTSTANDING = {"16": (16, 1), "256": (256, 1), "pipelined": (4, 64)}
-
-
-@dataclass(frozen=True)
-class Scale:
-    """How much of everything a run does."""
-
-    rounds: int
-    seconds: float
-    subscribers: int
-    idle: int
-    replayed: int
-    growth_subscribers: list[int]
-    growth_sizes: list[int]
-    growth_topics: list[int]
-    growth_replayed: list[int]
-    # Connections at once.
-    crowd: int
-    # The topics among which patterns are searched for.
-    patterned: int
-    # Messages of the topic that is replayed beside live delivery: more than are read meanwhile.
-    beside: int
-
-
-FULL = Scale(
-    rounds=3, seconds=5, subscribers=1000, idle=5000, replayed=10_000,
-    growth_subscribers=[10, 100, 1000, 10_000],
-    growth_sizes=[64, 256, 1024, 4096, 16_384, 65_536],
-    growth_topics=[1, 100, 10_000, 100_000, 1_000_000],
-    growth_replayed=[10_000, 100_000, 1_000_000],
-    crowd=15_000, patterned=100_000, beside=1_000_000,
-)
-QUICK = Scale(
-    rounds=1, seconds=1, subscribers=1000, idle=500, replayed=10_000,
-    growth_subscribers=[10, 100, 1000],
-    growth_sizes=[64, 1024, 16_384],
-    growth_topics=[1, 10_000],
-    growth_replayed=[10_000],
-    crowd=500, patterned=10_000, beside=100_000,
-)
 
 
 @dataclass(frozen=True)
@@ -159,6 +121,15 @@ def crowd(bench: Bench, peer: Peer, transport: str) -> None:
     )
 
 
+def storm(bench: Bench, peer: Peer) -> None:
+    """Connections that come all together: how many a second there can be."""
+    row = f"{bench.scale.storm:,} connections, WebSocket"
+    got = _bench(bench, peer, "storm", row, ["idle", "--connections", str(bench.scale.storm), "--seconds", "1"])
+    bench.results.add(
+        "storm", row, open_per_s=got["connections_per_s"], open_cpu_us=got["server_cpu_us_per_connection"],
+    )
+
+
 def publish(bench: Bench, peer: Peer, way: Publishing) -> None:
     """Publishes to nobody, each acknowledged."""
     row = bench.row(peer, way.label)
@@ -222,6 +193,22 @@ def _grow(bench: Bench, peer: Peer, way: Way, table: str, step: int, arguments: 
     })
 
 
+def paced(bench: Bench, peer: Peer, way: Way) -> None:
+    """Few messages to many subscribers: how late they are, of the limit program and of the broker in the same way."""
+    arguments = ["--subscribers", "1000", "--rate", "10"]
+    with peer.start(bench.data) as running:
+        row = goals.PACED[peer.name]
+        got = _fanout(bench, running, way, row, "latency", arguments, bench.scale.seconds)
+    _latency(bench, row, got)
+
+
+def _latency(bench: Bench, row: str, got: dict) -> None:
+    bench.results.add("latency", row, **{
+        f"{what}_{name.replace('.', '')}_ms": got[f"{what}_us"][name] / 1e3
+        for what in ["receipt", "delivery"] for name in ["p50", "p99", "p99.9"]
+    })
+
+
 def topics(bench: Bench, peer: Peer) -> None:
     """More topics, by the broker's own load generator."""
     for count in bench.scale.growth_topics:
@@ -272,13 +259,8 @@ def alone(bench: Bench, peer: Peer) -> None:
             bench.results.add(
                 "stored", row, cpu_us=got["server_cpu_us_per_message"], per_s=got["reads_per_s"],
             )
-    for rate, subscribers in [(100, 10), (10, 1000)]:
-        row = f"{rate} messages/s to {subscribers:,} subscribers, WebSocket"
-        got = _bench(bench, peer, "latency", row, ["latency", "--rate", str(rate), "--subscribers", str(subscribers)])
-        bench.results.add("latency", row, **{
-            f"{what}_{name.replace('.', '')}_ms": got[f"{what}_us"][name] / 1e3
-            for what in ["receipt", "delivery"] for name in ["p50", "p99", "p99.9"]
-        })
+    row = "Tailwire, 100 messages/s to 10 subscribers, WebSocket"
+    _latency(bench, row, _bench(bench, peer, "latency", row, ["latency", "--rate", "100", "--subscribers", "10"]))
     bare = sorted(_appends(bench.data))
     bench.results.add("single", goals.DISK, **_percentiles(
         {"p50": bare[len(bare) // 2] * 1e6, "p99": bare[len(bare) * 99 // 100] * 1e6}))
@@ -299,7 +281,7 @@ def alone(bench: Bench, peer: Peer) -> None:
             "fanout", "--topics", "100", "--subscribers", "1000", "--rate", "2000", "--in-flight", "64",
         ], durability)
         bench.results.add(
-            "many", row, published_per_s=got["messages"] / bench.scale.seconds, per_s=got["deliveries_per_s"],
+            "many", row, published_per_s=got["published_per_s"], per_s=got["deliveries_per_s"],
             cpu_us=got["server_cpu_us_per_delivery"], p99_ms=got["latency_us"]["p99"] / 1e3,
         )
 
@@ -347,6 +329,12 @@ def _run(bench: Bench, running, table: str, row: str, arguments: list[str]) -> d
     for fault in ["lost", "doubled", "reordered", "other_orders"]:
         if got.get(fault):
             bench.results.note(table, row, f"{fault}: {got[fault]}")
+    for trouble in ["messages_refused", "messages_unknown"]:
+        if got.get(trouble):
+            bench.results.note(table, row, f"{trouble.replace('_', ' ')}: {got[trouble]}")
+    for said in ["fell_behind", "server_gone"]:
+        if got.get(said):
+            bench.results.note(table, row, got[said])
     return got
 
 

@@ -12,9 +12,11 @@ import goals
 import measures
 import peers
 import plot
+import plots
 from document import Run
-from measures import FULL, Bench
+from measures import Bench
 from results import Results
+from scales import FULL
 
 
 def run(**changes) -> Run:
@@ -103,9 +105,9 @@ class Document(unittest.TestCase):
     def test_plots_are_of_what_there_is(self):
         results = quiet()
         results.add("subscribers", "10", tailwire_cpu_us=5.0)
-        self.assertEqual(set(document._plots(results)), {"fanout-sparse", "fanout-flat"})
+        self.assertEqual(set(plots.drawn(results)), {"fanout-sparse", "fanout-flat"})
         results.add("subscribers", "100", tailwire_cpu_us=4.0)
-        self.assertIn("subscribers-growth", document._plots(results))
+        self.assertIn("subscribers-growth", plots.drawn(results))
 
 
 class Figures(float):
@@ -198,6 +200,9 @@ class Goals(unittest.TestCase):
                     measures.fanout(bench, peer, way)
                 for way in peer.publishing:
                     measures.publish(bench, peer, way)
+                measures.paced(bench, peer, peer.ways[0])
+            results.add("fanout", "Redis, RESP over TCP", flat_per_s=2.0)
+            measures.storm(bench, peer)
             measures.topics(bench, peer)
             measures.alone(bench, peer)
             measures.beside(bench, peer)
@@ -209,6 +214,51 @@ class Goals(unittest.TestCase):
         self.assertIn("| idle, bytes | after messages, bytes |", text)
         self.assertIn("| added, µs CPU |", text)
         self.assertIn("| × alone | server's CPU, cores |", text)
+
+    def test_the_fastest_peer_is_that_of_the_same_round(self):
+        results = Results()
+        for results.round, (own, first, second) in enumerate([(6.0, 2.0, 3.0), (2.0, 8.0, 1.0), (3.0, None, 2.0)]):
+            results.add("fanout", "Tailwire, SSE", flat_per_s=own)
+            results.add("fanout", "Redis, RESP over TCP", flat_per_s=first)
+            results.add("fanout", "ws, a broadcast, WebSocket", flat_per_s=second)
+            # It is no peer.
+            results.add("fanout", "limit program, SSE", flat_per_s=100.0)
+        line = self.said(results, "flat out, SSE: deliveries a second")
+        self.assertEqual(line, "at least 1 × the fastest peer's | ≈ 1.50 | met |")
+
+    def test_latency_is_what_goes_beyond_the_limit_and_a_commit_of_its_round(self):
+        for own, said in [([5.0, 4.0, 9.0], "met"), ([5.0, 6.5, 9.0], "not met")]:
+            results = Results()
+            # The third round has no limit.
+            for results.round, (figure, limit, disk) in enumerate(zip(own, [3.0, 3.0, None], [1.0, 1.0, 1.0])):
+                results.add("latency", goals.PACED["tailwire"], delivery_p50_ms=figure)
+                results.add("latency", goals.PACED["limit"], delivery_p50_ms=limit)
+                results.add("single", goals.DISK, p50_ms=disk)
+            line = self.said(results, "10 messages/s to 1,000 subscribers, p50: beyond the limit program's and a commit")
+            self.assertTrue(line.endswith(f"| {said} |"), line)
+            self.assertIn("at most 1 ms", line)
+
+    def test_a_storm_has_a_rate_and_a_cost(self):
+        results = Results()
+        got = {"connections_per_s": 7_900.0, "server_cpu_us_per_connection": 60.0}
+        peer = next(peer for peer in peers.all_peers(Path()) if peer.name == "tailwire")
+        with mock.patch.object(measures, "_bench", lambda *_: got):
+            measures.storm(Bench(Path(), Path(), FULL, results), peer)
+        self.assertTrue(self.said(results, "10,000 WebSocket handshakes: rate").endswith("| not met |"))
+        self.assertTrue(self.said(results, "10,000 WebSocket handshakes: CPU of each").endswith("| met |"))
+
+    def test_a_long_poll_that_waits_is_held_to_what_parking_takes(self):
+        results = Results()
+        results.add("crowd", "Tailwire, 15,000 connections, long-poll", idle_bytes=9_000, after_bytes=9_000)
+        self.assertTrue(self.said(results, "15,000 connections at once, long-poll: memory of each").endswith("| met |"))
+        self.assertTrue(self.said(results, "15,000 long-polls that wait, parked: memory of each").endswith("| not met |"))
+
+    def test_what_the_load_generator_says_stands_beside_its_figures(self):
+        results = Results()
+        got = {"lost": 0, "messages_unknown": 3, "fell_behind": "of 9 publishes that were due, 4 were not sent"}
+        with mock.patch.object(measures.processes, "bench", lambda *_: got):
+            measures._run(Bench(Path(), Path(), FULL, results), mock.MagicMock(), "many", "a", ["fanout"])
+        self.assertEqual(results.notes[("many", "a")], ["messages unknown: 3", got["fell_behind"]])
 
     def crowd(self, results: Results, files: int, got: dict) -> str:
         peer = next(peer for peer in peers.all_peers(Path()) if peer.name == "tailwire")

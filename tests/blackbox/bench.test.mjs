@@ -59,6 +59,67 @@ describe('what is delivered is counted', () => {
   }
 });
 
+/** Resolves once so much was published to a topic that a run with 16 under way has seen receipts. */
+async function published(base, topic) {
+  for (let after = 'earliest', seen = 0; seen < 50; ) {
+    const page = await (await fetch(`${base}/topics/${topic}?wait=20&after=${after}`)).json();
+    seen += page.messages.length;
+    after = page.cursor;
+  }
+}
+
+describe('what goes wrong is told', () => {
+  for (const [signal, ...args] of [
+    ['SIGKILL', 'fanout', '--subscribers', '5', '--rate', '200'],
+    ['SIGKILL', 'fanout', '--subscribers', '5', '--flat-out'],
+    ['SIGTERM', 'latency', '--subscribers', '5', '--publish', 'ws'],
+    ['SIGTERM', 'publish', '--connections', '8'],
+  ]) {
+    test(`${args.join(' ')}: a server that goes away (${signal}) ends the run, and the report says so`, async () => {
+      const mortal = await Broker.start();
+      try {
+        const running = run(['bench', ...args, '--topic', 'mortal', '--seconds', '60', '--url', mortal.base, '--json']);
+        await published(mortal.base, 'mortal');
+        mortal.child.kill(signal);
+        const { code, stdout, stderr } = await running;
+        assert.equal(code, 1, stderr);
+        const got = JSON.parse(stdout);
+        assert.match(got.server_gone, /^the server went away/);
+        assert.ok(got.messages > 0);
+      } finally {
+        await mortal.stop();
+      }
+    });
+  }
+
+  test('a publish that is refused is no loss, but the run is not sound', async () => {
+    for (const args of [['fanout', '--rate', '50'], ['latency'], ['publish', '--rate', '50']]) {
+      const { code, stdout, stderr } = await bench(...args, '--topic', '$nobodys', '--seconds', '1', '--json');
+      assert.equal(code, 1, stderr);
+      const got = JSON.parse(stdout);
+      assert.ok(got.messages_refused > 0, stdout);
+      assert.deepEqual([got.messages, got.messages_unknown, got.lost ?? 0], [0, 0, 0]);
+    }
+  });
+
+  test('two runs on one topic know their own messages', async () => {
+    const args = ['fanout', '--topic', 'shared', '--subscribers', '3', '--rate', '100', '--seconds', '2'];
+    const both = await Promise.all([report(...args), report(...args)]);
+    for (const got of both) {
+      assert.equal(got.deliveries, got.messages * 3);
+      assert.deepEqual({ ...faults(got), foreign: 0 }, NONE);
+    }
+    assert.ok(both[0].foreign + both[1].foreign > 0, 'they were there at the same time');
+  });
+
+  test('a rate that is not reached is not told as if it were', async () => {
+    const got = await report('publish', '--rate', '1000000', '--seconds', '1');
+    assert.equal(got.rate_per_s, 1_000_000);
+    assert.ok(got.published_per_s < 1_000_000 && got.published_per_s > 0, JSON.stringify(got));
+    assert.match(got.fell_behind, /were not sent$/);
+  });
+});
+
 describe('what is stored is read', () => {
   for (const transport of ['ws', 'sse', 'ndjson', 'page']) {
     test(`replay over ${transport}: a topic is filled once, and read as often as is asked`, async () => {
@@ -132,6 +193,8 @@ describe('what a server uses is measured by its process', () => {
     assert.match(unknown.stderr, /no such process/);
     const gone = await run(['bench', 'latency', '--url', 'http://127.0.0.1:1']);
     assert.equal(gone.code, 1);
-    assert.match(gone.stderr, /connecting/);
+    assert.match(gone.stderr, /http:\/\/127\.0\.0\.1:1: connecting: .*`tailwire serve`/);
+    const many = await run(['bench', 'fanout', '--subscribers', '1000', '--url', 'HTTP://127.0.0.1:1']);
+    assert.match(many.stderr, /0 of 1000 are subscribed/);
   });
 });

@@ -53,7 +53,7 @@ pub(super) fn of_websocket(
         }
         Found::Ping(payload) => each(Heard::Ping(payload)),
         // Nothing is subscribed here; the end of the connection follows its close.
-        Found::Message(_) | Found::Close => {}
+        Found::Message(_) | Found::Foreign | Found::Close => {}
     });
     used.map_err(|_| "a malformed WebSocket frame")
 }
@@ -76,6 +76,7 @@ fn number_after(json: &[u8], name: &[u8]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::payload::RunId;
 
     const REPLIES: &[u8] = b"HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\n{}\
         HTTP/1.1 503 Busy\r\nContent-Length: 3\r\n\r\nno.";
@@ -112,7 +113,7 @@ mod tests {
             bytes.extend(line);
         }
         let mut heard = Vec::new();
-        let used = of_websocket(&Scanner::new(), &bytes, |one| match one {
+        let used = of_websocket(&Scanner::new(RunId::SHARED), &bytes, |one| match one {
             Heard::Answer(id, verdict) => heard.push((id, verdict)),
             Heard::Ping(payload) => assert_eq!(payload, b"hi"),
         });

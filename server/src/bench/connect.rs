@@ -35,14 +35,18 @@ impl Start {
 #[derive(Debug, Clone)]
 pub(super) struct Target {
     pub(super) address: SocketAddr,
+    /// As it was given.
+    url: String,
     authority: String,
 }
 
 impl Target {
     pub(super) fn parse(url: &str) -> Result<Target, Failure> {
-        let Some(rest) = url.strip_prefix("http://") else {
+        // A scheme is of any case (RFC 3986 §3.1).
+        let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+        if !scheme.eq_ignore_ascii_case("http") {
             return Err(Failure(format!("{url}: the load generator speaks http:// only")));
-        };
+        }
         let authority = rest.trim_end_matches('/');
         if authority.is_empty() || authority.contains(['/', '?', '#', '@', ' ']) {
             return Err(Failure(format!("{url}: expected http://<host>:<port>")));
@@ -51,7 +55,20 @@ impl Target {
         let with_port = if has_port { authority.to_owned() } else { format!("{authority}:80") };
         let found = with_port.to_socket_addrs().map_err(Failure::during(url))?.next();
         let address = found.ok_or_else(|| Failure(format!("{url}: no such host")))?;
-        Ok(Target { address, authority: authority.to_owned() })
+        Ok(Target { address, url: url.to_owned(), authority: authority.to_owned() })
+    }
+
+    /// What to tell a user whose server can't be reached.
+    pub(super) fn unreached(&self, why: &dyn std::fmt::Display) -> Failure {
+        Failure(format!(
+            "{}: connecting: {why} (is a server running there? `tailwire serve` starts one)",
+            self.url
+        ))
+    }
+
+    /// Why the server takes no connections, if it doesn't.
+    pub(super) fn gone(&self) -> Option<String> {
+        self.connect().err().map(|why| why.to_string())
     }
 
     /// The request that makes a connection a subscriber of topics or patterns, from there on.
@@ -90,7 +107,7 @@ impl Target {
 
     /// The JSON of a reply, for what is asked once.
     fn ask(&self, path: &str) -> Result<serde_json::Value, Failure> {
-        let mut stream = self.connect().map_err(Failure::during("connecting"))?;
+        let mut stream = self.connect().map_err(|why| self.unreached(&why))?;
         let mut bytes = Vec::new();
         stream.write_all(&self.get(path, "application/json")).map_err(Failure::during(path))?;
         let mut buffer = [0; 4096];
@@ -204,6 +221,7 @@ mod tests {
             ("127.0.0.1:8245", "127.0.0.1:8245")
         );
         assert_eq!(Target::parse("http://127.0.0.1").unwrap().address.port(), 80);
+        assert_eq!(Target::parse("HTTP://127.0.0.1:1").unwrap().address.port(), 1);
         for url in ["https://127.0.0.1", "127.0.0.1:8245", "http://", "http://127.0.0.1/x", "http://a b"] {
             assert!(Target::parse(url).is_err(), "{url}");
         }

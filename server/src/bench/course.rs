@@ -8,8 +8,11 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::connect::Target;
+use super::failed::Failed;
+use super::outcome::Outcome;
 use super::process::{Meter, Server};
-use super::publisher::{Outcome, Publisher};
+use super::publisher::Publisher;
 use super::report::Progress;
 use super::spread::Share;
 use super::subscribers::{Plan, Subscribers};
@@ -25,8 +28,10 @@ pub(super) struct Delivered {
     pub(super) subscribers: Vec<Subscribers>,
     /// Messages that each publisher sent.
     pub(super) sent: Vec<u32>,
-    /// Publishes that were not acknowledged, and so need not have been delivered.
-    pub(super) failed: u64,
+    /// Those that were not acknowledged, and so need not have been delivered.
+    pub(super) failed: Failed,
+    /// Why the server takes no connections, if it went away meanwhile.
+    pub(super) gone: Option<String>,
     /// Of the spread.
     pub(super) parts: usize,
     pub(super) start_ns: u64,
@@ -57,7 +62,7 @@ pub(super) fn deliver(
                 wait_opened(&opened, &board, readers.which.len(), &mut progress)?;
             }
             let publisher = Publisher::open(writers)?;
-            let (meter, start_ns) = (Meter::start(server), readers.clock.now_ns());
+            let (meter, start_ns) = (Meter::start(server), readers.run.now_ns());
             let outcome =
                 publisher.run(|now| progress.show(|| format!("{} messages published", now.messages)))?;
             Ok((outcome, meter, start_ns))
@@ -67,9 +72,10 @@ pub(super) fn deliver(
         // A thread that failed made the publishing fail as well, and knows better why.
         let (subscribers, (outcome, meter, start_ns)) = (joined?, published?);
         let cpu = meter.used();
-        let (sent, failed) = (outcome.sent.clone(), outcome.errors.values().sum());
+        let (sent, failed) = (outcome.sent.clone(), outcome.failed.clone());
+        let gone = outcome.gone.clone().or_else(|| gone(&readers.target, &subscribers));
         let parts = readers.spread.parts();
-        Ok((outcome, Delivered { subscribers, sent, failed, parts, start_ns, cpu }))
+        Ok((outcome, Delivered { subscribers, sent, failed, gone, parts, start_ns, cpu }))
     })
 }
 
@@ -79,8 +85,8 @@ pub(super) fn deliver_to(
     writers: plan::Plan,
     server: Option<Server>,
 ) -> Result<Delivered, Failure> {
-    let (board, parts) = (&Board::default(), writers.spread.parts());
-    let (meter, start_ns) = (Meter::start(server), writers.clock.now_ns());
+    let (board, parts, target) = (&Board::default(), writers.spread.parts(), writers.target.clone());
+    let (meter, start_ns) = (Meter::start(server), writers.run.now_ns());
     let outcome = thread::scope(|scope| {
         let start = |one| scope.spawn(move || follow(one, parts, board));
         let handles: Vec<_> = subscribers.iter_mut().map(start).collect();
@@ -89,8 +95,10 @@ pub(super) fn deliver_to(
         handles.into_iter().try_for_each(join)?;
         published
     })?;
-    let (cpu, failed) = (meter.used(), outcome.errors.values().sum());
-    Ok(Delivered { subscribers, sent: outcome.sent, failed, parts, start_ns, cpu })
+    let cpu = meter.used();
+    let Outcome { sent, failed, .. } = outcome;
+    let gone = outcome.gone.or_else(|| gone(&target, &subscribers));
+    Ok(Delivered { subscribers, sent, failed, gone, parts, start_ns, cpu })
 }
 
 /// Opens subscribers that have everything to read already: so many messages of one publisher.
@@ -101,14 +109,21 @@ pub(super) fn replay(
     server: Option<Server>,
 ) -> Result<Delivered, Failure> {
     let board = Board { sent: OnceLock::from(vec![messages]), ..Board::default() };
-    let (meter, start_ns) = (Meter::start(server), readers.clock.now_ns());
+    let (meter, start_ns) = (Meter::start(server), readers.run.now_ns());
     let joined: Result<Vec<_>, _> = thread::scope(|scope| {
         let (handles, _opened) = spawn(scope, readers, threads, &board);
         handles.into_iter().map(join).collect()
     });
     let subscribers = joined?;
     let (cpu, parts) = (meter.used(), readers.spread.parts());
-    Ok(Delivered { subscribers, sent: vec![messages], failed: 0, parts, start_ns, cpu })
+    let (sent, failed, gone) = (vec![messages], Failed::default(), gone(&readers.target, &subscribers));
+    Ok(Delivered { subscribers, sent, failed, gone, parts, start_ns, cpu })
+}
+
+/// Why the server takes no connections, if some of the subscribers ended.
+pub(super) fn gone(target: &Target, subscribers: &[Subscribers]) -> Option<String> {
+    let ended = subscribers.iter().any(|one| !one.incidents().ended.is_empty());
+    ended.then(|| target.gone()).flatten()
 }
 
 impl Default for Board {

@@ -5,11 +5,14 @@ use std::collections::BTreeMap;
 use hdrhistogram::Histogram;
 
 use super::course::Delivered;
+use super::failed::{Failed, Fate};
 use super::incidents::Incidents;
 use super::latencies;
+use super::payload::Mark;
 use super::report::{Report, us_per};
 use super::spread::Share;
 use super::subscribers::Subscribers;
+use super::tally::{Seen, Tally};
 
 /// Sums over all subscribers.
 pub(super) struct Deliveries {
@@ -24,7 +27,10 @@ pub(super) struct Deliveries {
     /// Subscribers that had all messages of their share, but in another order than most.
     other_orders: u64,
     foreign: u64,
+    refused: u64,
+    unknown: u64,
     incidents: Incidents,
+    pub(super) gone: Option<String>,
 }
 
 impl Deliveries {
@@ -40,22 +46,26 @@ impl Deliveries {
             reordered: 0,
             other_orders: 0,
             foreign: 0,
+            refused: run.failed.refused(),
+            unknown: run.failed.unknown(),
             incidents: Incidents::default(),
+            gone: run.gone.clone(),
         };
-        let mut orders: BTreeMap<Share, BTreeMap<u64, u64>> = BTreeMap::new();
+        let mut shares: BTreeMap<Share, Alike<'_>> = BTreeMap::new();
         for tally in run.subscribers.iter().flat_map(Subscribers::tallies) {
-            let expected = run.expected(tally.share);
             sums.count += tally.distinct + tally.doubled;
-            // A publish that failed may have been delivered all the same, or not.
-            sums.lost += expected.saturating_sub(tally.distinct + run.failed);
             sums.doubled += tally.doubled;
             sums.reordered += tally.reordered;
             sums.foreign += tally.foreign;
-            if tally.distinct == expected && tally.doubled == 0 {
-                *orders.entry(tally.share).or_default().entry(tally.order).or_default() += 1;
-            }
+            shares.entry(tally.share).or_default().entry(&tally.seen).or_default().push(tally);
         }
-        sums.other_orders = orders.values().map(all_but_most).sum();
+        let failed = by_share(run.parts, &run.failed);
+        for (share, alike) in &shares {
+            let failed = failed.get(share).map_or(&[][..], Vec::as_slice);
+            let (lost, other_orders) = judge(alike, run.expected(*share), failed);
+            sums.lost += lost;
+            sums.other_orders += other_orders;
+        }
         let mut last_ns = 0;
         for one in &run.subscribers {
             // Both have the same bounds, so nothing is too large to add.
@@ -70,9 +80,10 @@ impl Deliveries {
         sums
     }
 
-    /// Whether each subscriber got every message of its share, once and in the one order.
+    /// Whether every message was acknowledged, and each subscriber got all of its share, once and in the one order.
     pub(super) fn sound(&self) -> bool {
-        self.count > 0 && self.lost + self.doubled + self.reordered + self.other_orders == 0
+        let faults = self.lost + self.doubled + self.reordered + self.other_orders;
+        self.count > 0 && faults + self.refused + self.unknown == 0 && self.gone.is_none()
     }
 
     /// Whether, beside that, nobody got anything that was for others.
@@ -90,6 +101,9 @@ impl Deliveries {
         report.count("gaps", self.incidents.gaps);
         report.count("byes", self.incidents.byes);
         report.counts("ended", &self.incidents.ended);
+        report.count("messages_refused", self.refused);
+        report.count("messages_unknown", self.unknown);
+        report.gone(self.gone.as_deref());
     }
 
     /// Adds what a delivery took.
@@ -97,6 +111,45 @@ impl Deliveries {
         report.figure("server_cpu_us_per_delivery", self.server_cpu_us);
         report.figure("bench_cpu_us_per_delivery", self.bench_cpu_us);
     }
+}
+
+/// The subscribers of a share, by what each has seen: which is mostly the same.
+type Alike<'a> = BTreeMap<&'a Seen, Vec<&'a Tally>>;
+/// A message that failed, by its publisher and its ordinal within a share.
+type Unacknowledged = (u32, u32, Fate);
+
+/// The messages that failed, for each share that they belong to.
+fn by_share(parts: usize, failed: &Failed) -> BTreeMap<Share, Vec<Unacknowledged>> {
+    let mut shares: BTreeMap<Share, Vec<Unacknowledged>> = BTreeMap::new();
+    for (from, seq, fate) in failed.messages() {
+        let mark = Mark { seq, from, at: 0 };
+        for share in [Share::All, Share::of(parts, mark)] {
+            if let Some(ordinal) = share.ordinal(parts, mark) {
+                shares.entry(share).or_default().push((from, ordinal, fate));
+            }
+        }
+    }
+    shares
+}
+
+/// How many messages the subscribers of a share lack, and how many of them had all in another order than most.
+fn judge(alike: &Alike<'_>, expected: u64, failed: &[Unacknowledged]) -> (u64, u64) {
+    let (mut lost, mut orders) = (0, BTreeMap::new());
+    // What one subscriber got was published, whatever the answer: then nobody may lack it.
+    let excused: Vec<_> = (failed.iter())
+        .filter(|(from, at, fate)| *fate == Fate::Refused || !alike.keys().any(|seen| seen.has(*from, *at)))
+        .collect();
+    for (seen, tallies) in alike {
+        let lacking = excused.iter().filter(|(from, at, _)| !seen.has(*from, *at)).count() as u64;
+        for tally in tallies {
+            let lacks = expected.saturating_sub(tally.distinct + lacking);
+            lost += lacks;
+            if lacks == 0 && tally.doubled == 0 {
+                *orders.entry(tally.order).or_default() += 1;
+            }
+        }
+    }
+    (lost, all_but_most(&orders))
 }
 
 /// Of those who got the same messages, how many had them in another order than most.
@@ -107,6 +160,51 @@ fn all_but_most(orders: &BTreeMap<u64, u64>) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What becomes of subscribers who saw these messages of two publishers, of which three each were sent.
+    fn judged(subscribers: &[&[(u32, u32)]], failed: &[Unacknowledged]) -> (u64, u64) {
+        let tallies: Vec<Tally> = (subscribers.iter())
+            .map(|marks| {
+                let mut tally = Tally::new(Share::All, 1, 2);
+                marks.iter().for_each(|&(from, seq)| _ = tally.record(Mark { seq, from, at: 0 }));
+                tally
+            })
+            .collect();
+        let mut alike = Alike::new();
+        tallies.iter().for_each(|tally| alike.entry(&tally.seen).or_default().push(tally));
+        judge(&alike, 6, failed)
+    }
+
+    #[test]
+    fn a_failure_excuses_its_own_message_only() {
+        let all = [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)];
+        let but_last = &all[..5];
+        assert_eq!(judged(&[&all, &all], &[]), (0, 0));
+        assert_eq!(judged(&[but_last, but_last], &[]), (2, 0));
+        assert_eq!(judged(&[but_last, but_last], &[(1, 2, Fate::Refused)]), (0, 0));
+        assert_eq!(judged(&[but_last, but_last], &[(0, 1, Fate::Refused)]), (2, 0));
+        assert_eq!(judged(&[&all[1..], but_last], &[(1, 2, Fate::Refused)]), (1, 0));
+    }
+
+    #[test]
+    fn a_message_of_unknown_fate_is_for_all_or_for_none() {
+        let all = [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)];
+        let unknown = [(1, 2, Fate::Unknown)];
+        assert_eq!(judged(&[&all, &all], &unknown), (0, 0));
+        assert_eq!(judged(&[&all[..5], &all[..5]], &unknown), (0, 0));
+        assert_eq!(judged(&[&all, &all[..5]], &unknown), (1, 0));
+    }
+
+    #[test]
+    fn a_failure_belongs_to_its_topic() {
+        let mut failed = Failed::default();
+        failed.add(1, 3..5, Fate::Unknown);
+        let shares = by_share(3, &failed);
+        assert_eq!(shares[&Share::Part(1)], [(1, 1, Fate::Unknown)]);
+        assert_eq!(shares[&Share::Part(2)], [(1, 1, Fate::Unknown)]);
+        assert_eq!(shares.get(&Share::Part(0)), None);
+        assert_eq!(shares[&Share::All].len(), 2);
+    }
 
     #[test]
     fn those_in_another_order_than_most_are_counted() {

@@ -1,7 +1,7 @@
 //! Publishes as bytes: one request of HTTP, or one masked frame of a WebSocket.
 
 use super::connect::topic_path;
-use super::payload::{self, Mark, append_decimal};
+use super::payload::{self, Mark, RunId, append_decimal};
 use super::plan::{Plan, Wire};
 use super::spread::Spread;
 
@@ -24,6 +24,7 @@ pub(super) enum Encoder {
         /// The body of the publish that is being written.
         body: Vec<u8>,
         spread: Spread,
+        run: RunId,
         size: usize,
         batch: bool,
     },
@@ -31,6 +32,7 @@ pub(super) enum Encoder {
         /// A line's part after its id, up to the topic's own part.
         topic: Vec<u8>,
         spread: Spread,
+        run: RunId,
         size: usize,
     },
 }
@@ -39,7 +41,7 @@ const DATA: &[u8] = br#"","data":"#;
 
 impl Encoder {
     pub(super) fn new(plan: &Plan) -> Encoder {
-        let (spread, size) = (plan.spread.clone(), plan.size);
+        let (spread, run, size) = (plan.spread.clone(), plan.run.id, plan.size);
         // A JSON string without its closing quote, to which the topic's own part is appended.
         let mut name = serde_json::Value::from(spread.base()).to_string();
         name.pop();
@@ -56,18 +58,19 @@ impl Encoder {
                     line: across.then(|| format!(r#"{{"topic":{name}"#).into_bytes()),
                     body: Vec::new(),
                     spread,
+                    run,
                     size,
                     batch,
                 }
             }
-            Wire::Ws => Encoder::Ws { topic: format!(r#","topic":{name}"#).into_bytes(), spread, size },
+            Wire::Ws => Encoder::Ws { topic: format!(r#","topic":{name}"#).into_bytes(), spread, run, size },
         }
     }
 
     /// Appends a publish of so many messages that begins with this one, and counts it on.
     pub(super) fn append(&mut self, out: &mut Vec<u8>, mark: &mut Mark, id: usize, messages: u64) {
         match self {
-            Encoder::Http { path, suffixed, head, line, body, spread, size, batch } => {
+            Encoder::Http { path, suffixed, head, line, body, spread, run, size, batch } => {
                 out.extend_from_slice(path);
                 if *suffixed {
                     spread.append_suffix(out, *mark);
@@ -79,7 +82,7 @@ impl Encoder {
                         spread.append_suffix(body, *mark);
                         body.extend_from_slice(DATA);
                     }
-                    payload::append(body, *mark, *size);
+                    payload::append(body, *run, *mark, *size);
                     mark.seq = mark.seq.wrapping_add(1);
                     if line.is_some() {
                         body.push(b'}');
@@ -93,14 +96,14 @@ impl Encoder {
                 out.extend_from_slice(b"\r\n\r\n");
                 out.extend_from_slice(body);
             }
-            Encoder::Ws { topic, spread, size } => {
+            Encoder::Ws { topic, spread, run, size } => {
                 append_frame(out, 0x1, |out| {
                     out.extend_from_slice(br#"{"kind":"publish","id":"#);
                     append_decimal(out, id as u64);
                     out.extend_from_slice(topic);
                     spread.append_suffix(out, *mark);
                     out.extend_from_slice(DATA);
-                    payload::append(out, *mark, *size);
+                    payload::append(out, *run, *mark, *size);
                     out.push(b'}');
                 });
                 mark.seq = mark.seq.wrapping_add(1);
@@ -143,7 +146,7 @@ mod tests {
     use memchr::memmem;
 
     use super::*;
-    use crate::bench::Clock;
+    use crate::bench::Run;
     use crate::bench::connect::Target;
     use crate::bench::plan::End;
 
@@ -158,7 +161,7 @@ mod tests {
             size: 100,
             rate: None,
             end: End::After(Duration::ZERO),
-            clock: Clock::start(),
+            run: Run::start(),
         }
     }
 

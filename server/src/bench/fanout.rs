@@ -9,7 +9,7 @@ use super::deliveries::Deliveries;
 use super::plan::{End, Plan, Wire};
 use super::report::Report;
 use super::spread::Spread;
-use super::{Clock, Common, Failure, Transport, count, course, listening, process, rate, size, subscribers};
+use super::{Common, Failure, Run, Transport, count, course, listening, process, rate, size, subscribers};
 
 const RATE_DEFAULT: f64 = 20.0;
 
@@ -47,7 +47,7 @@ pub(super) struct FanoutArgs {
 }
 
 pub(super) fn run(args: &FanoutArgs) -> Result<ExitCode, Failure> {
-    let (server, clock) = (args.common.server()?, Clock::start());
+    let (server, run) = (args.common.server()?, Run::start());
     let (target, size) = (args.common.target()?, args.size as usize);
     let spread = Spread::new(args.common.topic(), args.topics as usize);
     let rate = (!args.flat_out).then_some(args.rate.unwrap_or(RATE_DEFAULT));
@@ -62,7 +62,7 @@ pub(super) fn run(args: &FanoutArgs) -> Result<ExitCode, Failure> {
         which: 0..args.subscribers as usize,
         publishers: in_flight,
         size,
-        clock,
+        run,
     };
     let writers = Plan {
         target,
@@ -74,7 +74,7 @@ pub(super) fn run(args: &FanoutArgs) -> Result<ExitCode, Failure> {
         size,
         rate,
         end: End::After(args.common.duration()),
-        clock,
+        run,
     };
     let (outcome, delivered) = course::deliver(&readers, writers, args.threads as usize, server)?;
     let deliveries = Deliveries::of(&delivered);
@@ -84,8 +84,8 @@ pub(super) fn run(args: &FanoutArgs) -> Result<ExitCode, Failure> {
     report.count("topics", args.topics);
     report.count("subscribers", args.subscribers);
     report.count("size_bytes", args.size);
-    report.figure("rate_per_s", rate);
     report.count("in_flight", args.in_flight);
+    outcome.describe_pace(&mut report, rate);
     report.count("messages", outcome.messages);
     report.counts("publish_errors", &outcome.errors);
     report.latency("publish_latency_us", &outcome.latency);

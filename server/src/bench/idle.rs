@@ -14,7 +14,7 @@ use super::process::{self, Meter, Server};
 use super::report::{Progress, Report, us_per};
 use super::spread::Spread;
 use super::subscribers::{Plan, Subscribers};
-use super::{Clock, Common, Failure, Transport, count, course, listening};
+use super::{Common, Failure, Run, Transport, count, course, listening};
 
 /// Time for the server to let go of what opening took, before its memory is read.
 const SETTLE: Duration = Duration::from_secs(1);
@@ -47,6 +47,7 @@ pub(super) fn run(args: &IdleArgs) -> Result<ExitCode, Failure> {
     // With the first one, and the one that publishes.
     process::reserve_descriptors(args.connections as usize + 2)?;
     let (readers, writers) = plans(args)?;
+    let target = readers.target.clone();
     let mut progress = Progress::new();
     let mut ready = 0;
     // The first connection makes the server ready to serve, and to deliver; what that takes is not every connection's.
@@ -87,7 +88,8 @@ pub(super) fn run(args: &IdleArgs) -> Result<ExitCode, Failure> {
     report.figure("open_bytes_per_connection", each(open));
     report.figure("held_bytes_per_connection", each(held));
     report.figure("server_cpu_held_ms", cpu_held.map(|cpu| cpu.as_secs_f64() * 1e3));
-    let sound = if args.messages > 0 {
+    let gone = course::gone(&target, &subscribers);
+    let sound = if gone.is_none() && args.messages > 0 {
         let mut delivered = course::deliver_to(subscribers, writers, server)?;
         hold(&mut delivered.subscribers, SETTLE)?;
         let after = rested(&mut delivered.subscribers, resident)?;
@@ -102,6 +104,7 @@ pub(super) fn run(args: &IdleArgs) -> Result<ExitCode, Failure> {
         let mut all = Incidents::default();
         subscribers.iter().for_each(|one| all.add(one.incidents()));
         report.counts("ended", &all.ended);
+        report.gone(gone.as_deref());
         all.ended.is_empty()
     };
     report.print(args.common.json)?;
@@ -110,7 +113,7 @@ pub(super) fn run(args: &IdleArgs) -> Result<ExitCode, Failure> {
 
 /// The connections, and what is published to them.
 fn plans(args: &IdleArgs) -> Result<(Plan, plan::Plan), Failure> {
-    let (target, clock) = (args.common.target()?, Clock::start());
+    let (target, run) = (args.common.target()?, Run::start());
     let spread = Spread::one(args.common.topic());
     let readers = Plan {
         target: target.clone(),
@@ -121,10 +124,10 @@ fn plans(args: &IdleArgs) -> Result<(Plan, plan::Plan), Failure> {
         which: 0..args.connections as usize,
         publishers: 1,
         size: SIZE_BYTES,
-        clock,
+        run,
     };
     // Each is a publish of its own, as most are, and not one large batch.
-    let fill = plan::Plan::fill(target, spread, args.messages, SIZE_BYTES, clock);
+    let fill = plan::Plan::fill(target, spread, args.messages, SIZE_BYTES, run);
     Ok((readers, plan::Plan { batch: 1, ..fill }))
 }
 

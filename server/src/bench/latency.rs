@@ -9,7 +9,7 @@ use super::deliveries::Deliveries;
 use super::plan::{End, Plan, Wire};
 use super::report::Report;
 use super::spread::Spread;
-use super::{Clock, Common, Failure, Transport, count, course, listening, process, rate, size, subscribers};
+use super::{Common, Failure, Run, Transport, count, course, listening, process, rate, size, subscribers};
 
 #[derive(Debug, Args)]
 pub(super) struct LatencyArgs {
@@ -36,7 +36,7 @@ pub(super) struct LatencyArgs {
 }
 
 pub(super) fn run(args: &LatencyArgs) -> Result<ExitCode, Failure> {
-    let (clock, target, size) = (Clock::start(), args.common.target()?, args.size as usize);
+    let (run, target, size) = (Run::start(), args.common.target()?, args.size as usize);
     let spread = Spread::one(args.common.topic());
     let connections = args.connections as usize;
     process::reserve_descriptors(args.subscribers as usize + connections)?;
@@ -49,7 +49,7 @@ pub(super) fn run(args: &LatencyArgs) -> Result<ExitCode, Failure> {
         which: 0..args.subscribers as usize,
         publishers: connections,
         size,
-        clock,
+        run,
     };
     let writers = Plan {
         target,
@@ -61,7 +61,7 @@ pub(super) fn run(args: &LatencyArgs) -> Result<ExitCode, Failure> {
         size,
         rate: Some(args.rate),
         end: End::After(args.common.duration()),
-        clock,
+        run,
     };
     let (outcome, delivered) = course::deliver(&readers, writers, 1, args.common.server()?)?;
     let deliveries = Deliveries::of(&delivered);
@@ -70,8 +70,8 @@ pub(super) fn run(args: &LatencyArgs) -> Result<ExitCode, Failure> {
     report.text("transport", args.transport.name());
     report.text("publish", args.publish.name());
     report.count("subscribers", args.subscribers);
-    report.figure("rate_per_s", Some(args.rate));
     report.count("size_bytes", args.size);
+    outcome.describe_pace(&mut report, Some(args.rate));
     report.count("messages", outcome.messages);
     report.counts("publish_errors", &outcome.errors);
     report.count("deliveries", deliveries.count);

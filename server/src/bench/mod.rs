@@ -9,11 +9,13 @@ mod connect;
 mod course;
 mod deliveries;
 mod encode;
+mod failed;
 mod fanout;
 mod http;
 mod idle;
 mod incidents;
 mod latency;
+mod outcome;
 mod payload;
 mod plan;
 mod process;
@@ -74,8 +76,10 @@ the server and this command to cores of their own:
     taskset -c 0 tailwire serve &
     taskset -c 1 tailwire bench fanout --pid $! --seconds 30
 
-The exit code is 0 if the run was sound: nothing lost, doubled or out of order; and in `publish` and `topics`, nothing
-refused.";
+HTTP/2 is not measured: SSE, NDJSON and long-polls come over HTTP/1.1 here, each on a connection of its own.
+
+The exit code is 0 if the run was sound: every message acknowledged, and none lost, doubled or out of order. A server
+that goes away ends the run: the report has what there was until then, and says so.";
 
 #[derive(Debug, Args)]
 struct Common {
@@ -151,17 +155,26 @@ impl Failure {
     }
 }
 
-/// The clock that latencies are measured by: nanoseconds since the run began, so that they take few digits.
+/// What the messages of a run tell of it: whose they are, and its clock.
 #[derive(Debug, Clone, Copy)]
-struct Clock(Instant);
+struct Run {
+    id: payload::RunId,
+    began: Instant,
+}
 
-impl Clock {
-    fn start() -> Clock {
-        Clock(Instant::now())
+impl Run {
+    fn start() -> Run {
+        Run { id: payload::RunId::random(), began: Instant::now() }
     }
 
+    /// A run whose messages are those of all others like it.
+    fn shared() -> Run {
+        Run { id: payload::RunId::SHARED, began: Instant::now() }
+    }
+
+    /// Nanoseconds since it began, so that they take few digits.
     fn now_ns(self) -> u64 {
-        u64::try_from(self.0.elapsed().as_nanos()).unwrap_or(u64::MAX)
+        u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 }
 

@@ -1,13 +1,13 @@
-//! The messages of a run: JSON of an exact size, which says who sent it, when, and as which of theirs.
+//! The messages of a run: JSON of an exact size, which says who sent it, when, as which of theirs, and in which run.
 //!
-//! What the scanner reads comes first and without blanks, so that it never looks at the padding:
-//! `{"seq":17,"from":3,"at":1234567890,"pad":"xxxx"}`.
+//! What the scanner reads comes first and without blanks, so that it never looks at the padding, which follows the
+//! run's id: `{"seq":17,"from":3,"at":1234567890,"run":"k3f0a9xxxx"}`.
 
 /// Begins every payload, and nothing else that a server sends.
 pub(super) const MARKER: &[u8] = br#"{"seq":"#;
 pub(super) const FROM: &[u8] = br#","from":"#;
 pub(super) const AT: &[u8] = br#","at":"#;
-const PAD: &[u8] = br#","pad":""#;
+pub(super) const RUN: &[u8] = br#","run":""#;
 const END: &[u8] = br#""}"#;
 
 /// The least size: room for the longest numbers.
@@ -15,7 +15,28 @@ pub(super) const SIZE_MIN: usize = 64;
 /// The largest: what the broker takes.
 pub(super) const SIZE_MAX: usize = 1 << 20;
 
-/// What a payload says.
+/// Tells the messages of one run from those of another on the same topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct RunId([u8; RunId::BYTES]);
+
+impl RunId {
+    /// As many as the least size has room for.
+    pub(super) const BYTES: usize = 6;
+    /// For messages that one run stores and another one reads.
+    pub(super) const SHARED: RunId = RunId(*b"stored");
+
+    pub(super) fn random() -> RunId {
+        const DIGITS: &[u8; 32] = b"0123456789abcdefghijklmnopqrstuv";
+        let random = uuid::Uuid::new_v4();
+        RunId(std::array::from_fn(|at| DIGITS[usize::from(random.as_bytes()[at] % 32)]))
+    }
+
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// What a payload says beside its run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Mark {
     /// Counts one publisher's messages from 0.
@@ -27,7 +48,7 @@ pub(super) struct Mark {
 }
 
 /// Appends a payload of exactly `size` bytes, if that is at least [`SIZE_MIN`].
-pub(super) fn append(out: &mut Vec<u8>, mark: Mark, size: usize) {
+pub(super) fn append(out: &mut Vec<u8>, run: RunId, mark: Mark, size: usize) {
     let start = out.len();
     out.extend_from_slice(MARKER);
     append_decimal(out, u64::from(mark.seq));
@@ -35,7 +56,8 @@ pub(super) fn append(out: &mut Vec<u8>, mark: Mark, size: usize) {
     append_decimal(out, u64::from(mark.from));
     out.extend_from_slice(AT);
     append_decimal(out, mark.at);
-    out.extend_from_slice(PAD);
+    out.extend_from_slice(RUN);
+    out.extend_from_slice(run.as_bytes());
     let pad = size.saturating_sub(out.len() - start + END.len());
     out.resize(out.len() + pad, b'x');
     out.extend_from_slice(END);
@@ -70,12 +92,13 @@ mod tests {
                 Mark { seq: u32::MAX, from: 99_999, at: 3_600_000_000_000 },
             ] {
                 let mut out = b"before".to_vec();
-                append(&mut out, mark, size);
+                append(&mut out, RunId::SHARED, mark, size);
                 assert_eq!(out.len(), 6 + size);
                 let json: serde_json::Value = serde_json::from_slice(&out[6..]).unwrap();
                 assert_eq!(json["seq"], mark.seq);
                 assert_eq!(json["from"], mark.from);
                 assert_eq!(json["at"], mark.at);
+                assert!(json["run"].as_str().unwrap().starts_with("stored"));
             }
         }
     }
@@ -83,7 +106,8 @@ mod tests {
     #[test]
     fn the_least_size_has_room_for_the_longest_numbers_of_a_run() {
         let mut out = Vec::new();
-        append(&mut out, Mark { seq: u32::MAX, from: 9_999, at: 9_999_999_999_999 }, SIZE_MIN);
+        let mark = Mark { seq: u32::MAX, from: 9_999, at: 9_999_999_999_999 };
+        append(&mut out, RunId::random(), mark, SIZE_MIN);
         assert_eq!(out.len(), SIZE_MIN, "{}", String::from_utf8_lossy(&out));
     }
 }

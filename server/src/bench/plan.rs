@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
-use super::Clock;
+use super::Run;
 use super::connect::Target;
 use super::spread::Spread;
 
@@ -47,12 +47,12 @@ pub(super) struct Plan {
     /// Publishes a second over all connections; none is flat out.
     pub(super) rate: Option<f64>,
     pub(super) end: End,
-    pub(super) clock: Clock,
+    pub(super) run: Run,
 }
 
 impl Plan {
     /// One connection that publishes so many messages in large batches: the fastest way to fill a topic.
-    pub(super) fn fill(target: Target, spread: Spread, messages: u64, size: usize, clock: Clock) -> Plan {
+    pub(super) fn fill(target: Target, spread: Spread, messages: u64, size: usize, run: Run) -> Plan {
         // Well under what the broker takes in one batch, also of large messages.
         const BATCH_MESSAGES: usize = 1_000;
         const BATCH_BYTES: usize = 4 << 20;
@@ -66,7 +66,7 @@ impl Plan {
             size,
             rate: None,
             end: End::Messages(messages),
-            clock,
+            run,
         }
     }
 }

@@ -9,7 +9,7 @@ use super::process::{self, Meter};
 use super::publisher::Publisher;
 use super::report::{Progress, Report, us_per};
 use super::spread::Spread;
-use super::{Clock, Common, Failure, count, rate, size};
+use super::{Common, Failure, Run, count, rate, size};
 
 #[derive(Debug, Args)]
 pub(super) struct PublishArgs {
@@ -21,7 +21,8 @@ pub(super) struct PublishArgs {
     /// Connections that publish.
     #[arg(long, default_value_t = 1, value_parser = count(10_000))]
     connections: u64,
-    /// Publishes under way on each connection; by HTTP they are pipelined.
+    /// Publishes under way on each connection. By HTTP they are sent together, but the server takes those of one
+    /// connection one after the other: what it is to take at the same time needs --connections.
     #[arg(long, default_value_t = 1, value_parser = count(4096))]
     in_flight: u64,
     /// Messages of one publish, sent as an NDJSON batch; HTTP only.
@@ -55,7 +56,7 @@ pub(super) fn run(args: &PublishArgs) -> Result<ExitCode, Failure> {
         size: args.size as usize,
         rate: args.rate,
         end: End::After(args.common.duration()),
-        clock: Clock::start(),
+        run: Run::start(),
     })?;
     let meter = Meter::start(server);
     let outcome = publisher.run(|now| progress.show(|| format!("{} messages published", now.messages)))?;
@@ -71,16 +72,19 @@ pub(super) fn run(args: &PublishArgs) -> Result<ExitCode, Failure> {
     report.count("batch", args.batch);
     report.count("topics", args.topics);
     report.count("size_bytes", args.size);
-    report.figure("rate_per_s", args.rate);
+    outcome.describe_pace(&mut report, args.rate);
     report.count("messages", outcome.messages);
     report.figure("messages_per_s", per_second(outcome.messages));
     report.figure("publishes_per_s", per_second(outcome.publishes));
     report.latency("latency_us", &outcome.latency);
     report.counts("errors", &outcome.errors);
+    report.count("messages_refused", outcome.failed.refused());
+    report.count("messages_unknown", outcome.failed.unknown());
     report.figure("server_cpu_us_per_message", us_per(used.server, outcome.messages));
     report.figure("bench_cpu_us_per_message", us_per(Some(used.bench), outcome.messages));
     report.figure("server_memory_mb", server.and_then(|one| one.resident()).map(|bytes| bytes as f64 / 1e6));
+    report.gone(outcome.gone.as_deref());
     report.print(args.common.json)?;
-    let sound = outcome.messages > 0 && outcome.errors.is_empty();
+    let sound = outcome.messages > 0 && outcome.failed.is_empty() && outcome.gone.is_none();
     Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -1,19 +1,19 @@
 //! Publishers in one thread: connections that each have some publishes under way, flat out or at a rate.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
-use super::answers::{self, Heard, Verdict};
+use super::Failure;
+use super::answers::{self, Heard};
 use super::encode::{Encoder, append_frame};
+use super::outcome::{Outcome, Sent};
 use super::payload::Mark;
 use super::plan::{End, Plan, Wire};
 use super::scan::Scanner;
-use super::{Failure, latencies};
 
 /// How long to wait, at the end, for answers that are still due.
 const DRAIN_NS: u64 = 10_000_000_000;
@@ -22,23 +22,6 @@ const BUFFER_BYTES: usize = 64 << 10;
 const TICK: Duration = Duration::from_millis(100);
 /// `epoll` waits whole milliseconds; what is shorter is slept.
 const EPOLL_STEP: Duration = Duration::from_millis(1);
-
-/// How it went.
-#[derive(Debug)]
-pub(super) struct Outcome {
-    /// Messages that were acknowledged.
-    pub(super) messages: u64,
-    /// Publishes that were acknowledged; fewer than messages if they were batches.
-    pub(super) publishes: u64,
-    /// Publishes that were not, by status or reason.
-    pub(super) errors: BTreeMap<String, u64>,
-    /// From the start of a publish to its acknowledgement.
-    pub(super) latency: Histogram<u64>,
-    /// From the start to the last acknowledgement.
-    pub(super) elapsed: Duration,
-    /// Messages that each connection sent, also those that failed: the numbers that can have been delivered.
-    pub(super) sent: Vec<u32>,
-}
 
 /// Open connections, ready to publish.
 #[derive(Debug)]
@@ -63,18 +46,13 @@ struct Line {
     input: Vec<u8>,
     output: Vec<u8>,
     written: usize,
-    /// The publish in each slot; its slot is its `id` on a WebSocket.
-    sent: Vec<Sent>,
+    /// The connection ended, and there is none in its place.
+    gone: bool,
+    /// The publish in each slot, if one is under way; its slot is its `id` on a WebSocket.
+    sent: Vec<Option<Sent>>,
     free: Vec<usize>,
     /// The order in which HTTP answers.
     order: VecDeque<usize>,
-}
-
-/// A publish under way.
-#[derive(Debug, Clone, Copy, Default)]
-struct Sent {
-    at: u64,
-    messages: u64,
 }
 
 impl Publisher {
@@ -84,21 +62,14 @@ impl Publisher {
             poll,
             lines: Vec::with_capacity(plan.connections),
             encoder: Encoder::new(&plan),
-            scanner: Scanner::new(),
-            outcome: Outcome {
-                messages: 0,
-                publishes: 0,
-                errors: BTreeMap::new(),
-                latency: latencies(),
-                elapsed: Duration::ZERO,
-                sent: Vec::new(),
-            },
+            scanner: Scanner::new(plan.run.id),
+            outcome: Outcome::new(),
             end: 0,
             left: 0,
             plan,
         };
         for from in 0..this.plan.connections {
-            let line = this.connect(from, 0).map_err(Failure::during("connecting"))?;
+            let line = this.connect(from, 0).map_err(|why| this.plan.target.unreached(&why))?;
             this.lines.push(line);
         }
         Ok(this)
@@ -106,7 +77,7 @@ impl Publisher {
 
     /// Publishes until its end, then waits for the answers that are due.
     pub(super) fn run(mut self, mut tick: impl FnMut(&Outcome)) -> Result<Outcome, Failure> {
-        let start = self.plan.clock.now_ns();
+        let start = self.plan.run.now_ns();
         (self.end, self.left) = match self.plan.end {
             End::After(duration) => (start + duration.as_nanos() as u64, u64::MAX),
             // Time ends when they are all sent.
@@ -122,7 +93,7 @@ impl Publisher {
             }
         }
         loop {
-            let now = self.plan.clock.now_ns();
+            let now = self.plan.run.now_ns();
             if now >= self.end && (self.lines.iter().all(Line::is_idle) || now > self.end + DRAIN_NS) {
                 break;
             }
@@ -137,18 +108,23 @@ impl Publisher {
                 _ => {}
             }
             for event in &events {
-                self.event(event.token().0, &mut buffer)?;
+                self.event(event.token().0, event.is_read_closed(), &mut buffer)?;
                 if pace.is_none() {
                     self.fill(event.token().0)?;
                 }
             }
             tick(&self.outcome);
         }
-        let unanswered = self.lines.iter().map(Line::busy).sum();
-        self.outcome.count_errors("unanswered", unanswered);
+        if let Some(pace) = pace.filter(|pace| pace.due < self.end) {
+            self.outcome.unsent = (self.end - pace.due).div_ceil(pace.interval);
+        }
+        for at in 0..self.lines.len() {
+            self.give_up(at, "unanswered");
+        }
         self.outcome.sent = self.lines.iter().map(|line| line.mark.seq).collect();
         let last = self.outcome.elapsed;
         self.outcome.elapsed = last.saturating_sub(Duration::from_nanos(start));
+        self.outcome.sending = Duration::from_nanos(self.end.saturating_sub(start));
         Ok(self.outcome)
     }
 
@@ -167,7 +143,7 @@ impl Publisher {
             self.publish(at, sent);
             self.flush(at)?;
         }
-        let wait = Duration::from_nanos(pace.due.saturating_sub(self.plan.clock.now_ns()));
+        let wait = Duration::from_nanos(pace.due.saturating_sub(self.plan.run.now_ns()));
         if wait >= EPOLL_STEP {
             return Ok(wait.min(TICK) - EPOLL_STEP);
         }
@@ -177,7 +153,7 @@ impl Publisher {
 
     /// Keeps the connection's publishes under way, until the end.
     fn fill(&mut self, at: usize) -> Result<(), Failure> {
-        let now = self.plan.clock.now_ns();
+        let now = self.plan.run.now_ns();
         while now < self.end && !self.lines[at].free.is_empty() {
             self.publish(at, now);
         }
@@ -188,12 +164,13 @@ impl Publisher {
         let line = &mut self.lines[at];
         if let Some(slot) = line.free.pop() {
             let messages = self.left.min(self.plan.batch as u64);
-            line.sent[slot] = Sent { at: now, messages };
+            let first = line.mark.seq;
             if self.plan.wire == Wire::Http {
                 line.order.push_back(slot);
             }
             line.mark.at = now;
             self.encoder.append(&mut line.output, &mut line.mark, slot, messages);
+            line.sent[slot] = Some(Sent { at: now, from: line.mark.from, numbers: first..line.mark.seq });
             self.left -= messages;
             if self.left == 0 {
                 self.end = now;
@@ -209,7 +186,10 @@ impl Publisher {
                 // A writable event follows.
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return self.lost(at, &error.to_string()),
+                Err(error) => {
+                    self.lost(at, &error.to_string());
+                    return Ok(());
+                }
             }
         }
         line.output.clear();
@@ -217,47 +197,62 @@ impl Publisher {
         Ok(())
     }
 
-    fn event(&mut self, at: usize, buffer: &mut [u8]) -> Result<(), Failure> {
+    /// Sends and reads what can be. The events are edge-triggered: it is all there is when less came than was asked for,
+    /// unless the connection's end came with it.
+    fn event(&mut self, at: usize, closed: bool, buffer: &mut [u8]) -> Result<(), Failure> {
         self.flush(at)?;
         loop {
             let line = &mut self.lines[at];
+            if line.gone {
+                return Ok(());
+            }
             match line.stream.read(buffer) {
-                Ok(0) => return self.lost(at, "closed"),
+                Ok(0) => {
+                    self.lost(at, "closed");
+                    return Ok(());
+                }
                 Ok(n) => {
                     line.input.extend_from_slice(&buffer[..n]);
                     if self.answers(at)? {
-                        return self.lost(at, "closed");
+                        self.lost(at, "closed");
+                        return Ok(());
                     }
-                    if n < buffer.len() {
+                    if n < buffer.len() && !closed {
                         return Ok(());
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return self.lost(at, &error.to_string()),
+                Err(error) => {
+                    self.lost(at, &error.to_string());
+                    return Ok(());
+                }
             }
         }
     }
 
     /// Takes the whole answers that came; true if the connection ends with them.
     fn answers(&mut self, at: usize) -> Result<bool, Failure> {
-        let now = self.plan.clock.now_ns();
+        let now = self.plan.run.now_ns();
         let line = &mut self.lines[at];
         let input = std::mem::take(&mut line.input);
         let taken = match self.plan.wire {
             Wire::Http => answers::of_http(&input, |verdict| {
-                if let Some(slot) = line.order.pop_front() {
-                    self.outcome.count(verdict, now, line.sent[slot]);
+                if let Some(slot) = line.order.pop_front()
+                    && let Some(sent) = line.sent[slot].take()
+                {
+                    self.outcome.count(verdict, now, sent);
                     line.free.push(slot);
                 }
             }),
             Wire::Ws => answers::of_websocket(&self.scanner, &input, |heard| match heard {
-                Heard::Answer(slot, verdict) if slot < line.sent.len() && !line.free.contains(&slot) => {
-                    self.outcome.count(verdict, now, line.sent[slot]);
-                    line.free.push(slot);
+                Heard::Answer(slot, verdict) => {
+                    // One to a request that nobody made says nothing.
+                    if let Some(sent) = line.sent.get_mut(slot).and_then(Option::take) {
+                        self.outcome.count(verdict, now, sent);
+                        line.free.push(slot);
+                    }
                 }
-                // To a request that nobody made.
-                Heard::Answer(..) => {}
                 Heard::Ping(payload) => {
                     append_frame(&mut line.output, 0xa, |out| out.extend_from_slice(payload));
                 }
@@ -270,12 +265,36 @@ impl Publisher {
         Ok(ends)
     }
 
-    /// A connection ended: its publishes have no answer, and another takes its place.
-    fn lost(&mut self, at: usize, why: &str) -> Result<(), Failure> {
+    /// A connection ended: its publishes have no answer, and another takes its place. If none can, the server is gone:
+    /// nothing more is published, and what the other connections still hear is taken.
+    fn lost(&mut self, at: usize, why: &str) {
+        self.give_up(at, why);
         let Mark { seq, from, .. } = self.lines[at].mark;
-        self.outcome.count_errors(why, self.lines[at].busy());
-        self.lines[at] = self.connect(from as usize, seq).map_err(Failure::during("connecting again"))?;
-        Ok(())
+        if self.outcome.gone.is_none() {
+            match self.connect(from as usize, seq) {
+                Ok(line) => return self.lines[at] = line,
+                Err(why) => {
+                    self.outcome.gone = Some(why.to_string());
+                    self.end = self.end.min(self.plan.run.now_ns());
+                }
+            }
+        }
+        let line = &mut self.lines[at];
+        line.gone = true;
+        line.output.clear();
+        line.written = 0;
+    }
+
+    /// Expects no answer to what is under way on a connection.
+    fn give_up(&mut self, at: usize, why: &str) {
+        let line = &mut self.lines[at];
+        line.order.clear();
+        for (slot, sent) in line.sent.iter_mut().enumerate() {
+            if let Some(sent) = sent.take() {
+                self.outcome.count_unanswered(why, sent);
+                line.free.push(slot);
+            }
+        }
     }
 
     fn connect(&self, from: usize, seq: u32) -> io::Result<Line> {
@@ -293,30 +312,11 @@ impl Publisher {
             input,
             output: Vec::new(),
             written: 0,
-            sent: vec![Sent::default(); self.plan.in_flight],
+            gone: false,
+            sent: vec![None; self.plan.in_flight],
             free: (0..self.plan.in_flight).collect(),
             order: VecDeque::new(),
         })
-    }
-}
-
-impl Outcome {
-    fn count(&mut self, verdict: Verdict, now: u64, sent: Sent) {
-        match verdict {
-            Ok(()) => {
-                self.publishes += 1;
-                self.messages += sent.messages;
-                self.latency.saturating_record(now.saturating_sub(sent.at));
-                self.elapsed = Duration::from_nanos(now);
-            }
-            Err(status) => self.count_errors(&status, 1),
-        }
-    }
-
-    fn count_errors(&mut self, why: &str, count: usize) {
-        if count > 0 {
-            *self.errors.entry(why.to_owned()).or_default() += count as u64;
-        }
     }
 }
 
@@ -329,10 +329,6 @@ struct Pace {
 }
 
 impl Line {
-    fn busy(&self) -> usize {
-        self.sent.len() - self.free.len()
-    }
-
     fn is_idle(&self) -> bool {
         self.free.len() == self.sent.len()
     }

@@ -10,7 +10,7 @@ use super::plan::Plan;
 use super::publisher::Publisher;
 use super::report::{Progress, Report};
 use super::spread::Spread;
-use super::{Clock, Common, Failure, Transport, count, course, process, size, subscribers};
+use super::{Common, Failure, Run, Transport, count, course, process, size, subscribers};
 
 #[derive(Debug, Args)]
 pub(super) struct ReplayArgs {
@@ -31,14 +31,14 @@ pub(super) struct ReplayArgs {
 }
 
 pub(super) fn run(args: &ReplayArgs) -> Result<ExitCode, Failure> {
-    let (server, clock) = (args.common.server()?, Clock::start());
+    let (server, run) = (args.common.server()?, Run::shared());
     let (target, topic) = (args.common.target()?, args.common.topic());
     process::reserve_descriptors(args.clients as usize)?;
     let spread = Spread::one(topic.clone());
     let stored = stored(&target, &topic)?;
     let mut filling = None;
     if stored == 0 {
-        let plan = Plan::fill(target.clone(), spread.clone(), args.messages, args.size as usize, clock);
+        let plan = Plan::fill(target.clone(), spread.clone(), args.messages, args.size as usize, run);
         let mut progress = Progress::new();
         let outcome =
             Publisher::open(plan)?.run(|now| progress.show(|| format!("{} stored", now.messages)))?;
@@ -60,7 +60,7 @@ pub(super) fn run(args: &ReplayArgs) -> Result<ExitCode, Failure> {
         which: 0..args.clients as usize,
         publishers: 1,
         size: args.size as usize,
-        clock,
+        run,
     };
     let deliveries = Deliveries::of(&course::replay(&readers, args.messages as u32, 1, server)?);
 

@@ -60,6 +60,14 @@ impl Report {
         self.0.push((name, Figure::Group(group.collect())));
     }
 
+    /// Says that the server went away, if it did.
+    pub(super) fn gone(&mut self, why: Option<&str>) {
+        if let Some(why) = why {
+            let what = "the server went away, and what it still had to do counts as undone";
+            self.text("server_gone", &format!("{what}: {why}"));
+        }
+    }
+
     pub(super) fn print(self, as_json: bool) -> Result<(), Failure> {
         let mut out = io::stdout().lock();
         let text = if as_json { self.into_json() } else { self.into_table() };
@@ -67,13 +75,16 @@ impl Report {
     }
 
     fn into_json(self) -> String {
+        format!("{}\n", Value::from(self.into_map()))
+    }
+
+    /// What a program that reads the report gets.
+    pub(super) fn into_map(self) -> Map<String, Value> {
         let json = |figure| match figure {
             Figure::One(value) => value,
             Figure::Group(group) => Value::Object(group.into_iter().collect()),
         };
-        let map: Map<String, Value> =
-            self.0.into_iter().map(|(name, figure)| (name.to_owned(), json(figure))).collect();
-        format!("{}\n", Value::from(map))
+        self.0.into_iter().map(|(name, figure)| (name.to_owned(), json(figure))).collect()
     }
 
     fn into_table(self) -> String {

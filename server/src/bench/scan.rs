@@ -6,7 +6,7 @@
 
 use memchr::memmem::Finder;
 
-use super::payload::{AT, FROM, MARKER, Mark, SIZE_MIN};
+use super::payload::{AT, FROM, MARKER, Mark, RUN, RunId, SIZE_MIN};
 
 /// A server's frame is never longer than its largest page.
 const FRAME_BYTES_MAX: u64 = 16 << 20;
@@ -16,6 +16,8 @@ const FRAME_BYTES_MAX: u64 = 16 << 20;
 pub(super) enum Found<'a> {
     /// A message of this run.
     Message(Mark),
+    /// A message of another run.
+    Foreign,
     /// Something else: a welcome, a heartbeat, a gap.
     Other(&'a [u8]),
     /// A ping, to be answered with the same bytes.
@@ -28,13 +30,16 @@ pub(super) enum Found<'a> {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Malformed;
 
-/// Looks for payloads; made once, used for every read.
+/// Looks for the payloads of a run; made once, used for every read.
 #[derive(Debug, Clone)]
-pub(super) struct Scanner(Finder<'static>);
+pub(super) struct Scanner {
+    marker: Finder<'static>,
+    run: RunId,
+}
 
 impl Scanner {
-    pub(super) fn new() -> Scanner {
-        Scanner(Finder::new(MARKER))
+    pub(super) fn new(run: RunId) -> Scanner {
+        Scanner { marker: Finder::new(MARKER), run }
     }
 
     /// Walks the whole frames (RFC 6455 §5.2) at the start of `bytes`; answers how many bytes they take.
@@ -46,10 +51,11 @@ impl Scanner {
                 0x8 => found(Found::Close),
                 0x9 => found(Found::Ping(payload)),
                 0xa => {}
-                _ => match self.0.find(payload).map(|start| mark(&payload[start..])) {
+                _ => match self.marker.find(payload).map(|start| self.mark(&payload[start..])) {
                     None => found(Found::Other(payload)),
-                    Some(Some((mark, _))) => found(Found::Message(mark)),
-                    Some(None) => return Err(Malformed),
+                    Some(Some((message, _))) => found(message),
+                    // The frame is whole, so this is a message of another program.
+                    Some(None) => found(Found::Foreign),
                 },
             }
             at = next;
@@ -60,14 +66,17 @@ impl Scanner {
     /// Finds the payloads in `bytes`, whatever stands between them; answers how many bytes can be forgotten.
     pub(super) fn marks(&self, bytes: &[u8], mut found: impl FnMut(Found<'_>)) -> usize {
         let mut at = 0;
-        while let Some(start) = self.0.find(&bytes[at..]).map(|start| at + start) {
-            match mark(&bytes[start..]) {
-                Some((mark, length)) => {
-                    found(Found::Message(mark));
+        while let Some(start) = self.marker.find(&bytes[at..]).map(|start| at + start) {
+            match self.mark(&bytes[start..]) {
+                Some((message, length)) => {
+                    found(message);
                     at = start + length;
                 }
-                // A payload's numbers fit its least size: this is somebody else's message.
-                None if bytes.len() - start >= SIZE_MIN => at = start + MARKER.len(),
+                // A payload's numbers fit its least size: this is a message of another program.
+                None if bytes.len() - start >= SIZE_MIN => {
+                    found(Found::Foreign);
+                    at = start + MARKER.len();
+                }
                 None => return start,
             }
         }
@@ -78,6 +87,22 @@ impl Scanner {
             found(Found::Other(rest));
         }
         bytes.len() - begun
+    }
+
+    /// Reads a payload's numbers and its run, and how far they reach, if all of them are there.
+    fn mark(&self, bytes: &[u8]) -> Option<(Found<'static>, usize)> {
+        let mut at = MARKER.len();
+        let seq = decimal(bytes, &mut at)?;
+        skip(bytes, &mut at, FROM)?;
+        let from = decimal(bytes, &mut at)?;
+        skip(bytes, &mut at, AT)?;
+        let sent = decimal(bytes, &mut at)?;
+        skip(bytes, &mut at, RUN)?;
+        let run = bytes.get(at..at + RunId::BYTES)?;
+        at += RunId::BYTES;
+        let ours = run == self.run.as_bytes();
+        let mark = Mark { seq: seq as u32, from: from as u32, at: sent };
+        Some((if ours { Found::Message(mark) } else { Found::Foreign }, at))
     }
 }
 
@@ -112,17 +137,6 @@ fn frame(bytes: &[u8], at: usize) -> Result<Option<Frame<'_>>, Malformed> {
     Ok(rest.get(header..end).map(|payload| (first & 0x0f, payload, at + end)))
 }
 
-/// Reads a payload's numbers and how far they reach, if all of them are there.
-fn mark(bytes: &[u8]) -> Option<(Mark, usize)> {
-    let mut at = MARKER.len();
-    let seq = decimal(bytes, &mut at)?;
-    skip(bytes, &mut at, FROM)?;
-    let from = decimal(bytes, &mut at)?;
-    skip(bytes, &mut at, AT)?;
-    let sent = decimal(bytes, &mut at)?;
-    Some((Mark { seq: seq as u32, from: from as u32, at: sent }, at))
-}
-
 /// A number, if what ends it is there too.
 fn decimal(bytes: &[u8], at: &mut usize) -> Option<u64> {
     let mut number: u64 = 0;
@@ -146,6 +160,7 @@ mod tests {
     use super::*;
     use crate::bench::payload;
 
+    const RUN_ID: RunId = RunId::SHARED;
     const MARKS: [Mark; 3] = [
         Mark { seq: 0, from: 0, at: 7 },
         Mark { seq: 9, from: 12, at: 1_234_567_890 },
@@ -155,7 +170,7 @@ mod tests {
     fn line(mark: Mark, size: usize) -> Vec<u8> {
         let mut line =
             br#"{"kind":"message","cursor":"000abc-0000000000017","topic":"bench/x","data":"#.to_vec();
-        payload::append(&mut line, mark, size);
+        payload::append(&mut line, RUN_ID, mark, size);
         line.push(b'}');
         line
     }
@@ -197,7 +212,7 @@ mod tests {
 
     #[test]
     fn frames_are_found_whatever_the_cut() {
-        let scanner = Scanner::new();
+        let scanner = Scanner::new(RUN_ID);
         let mut bytes = frame_of(1, br#"{"kind":"welcome"}"#);
         bytes.extend(frame_of(1, &line(MARKS[0], 100)));
         bytes.extend(frame_of(9, b"are you there"));
@@ -212,11 +227,11 @@ mod tests {
 
     #[test]
     fn marks_are_found_whatever_the_cut_and_the_framing() {
-        let scanner = Scanner::new();
+        let scanner = Scanner::new(RUN_ID);
         let mut bytes = b"retry: 1000\n\nid: 000abc-0000000000000\n\n".to_vec();
         for mark in MARKS {
             bytes.extend(b"e4\r\nid: 000abc-0000000000017\ndata: ");
-            payload::append(&mut bytes, mark, 128);
+            payload::append(&mut bytes, RUN_ID, mark, 128);
             bytes.extend(b"\n\n\r\n");
         }
         for cut in 0..=bytes.len() {
@@ -227,7 +242,7 @@ mod tests {
 
     #[test]
     fn marks_keep_only_what_may_begin_a_payload() {
-        let scanner = Scanner::new();
+        let scanner = Scanner::new(RUN_ID);
         assert_eq!(scanner.marks(b"{\"kind\":\"heartbeat\"}\n", |_| ()), 21);
         assert_eq!(scanner.marks(b"abc{\"se", |_| ()), 3);
         assert_eq!(scanner.marks(b"abc{\"seq\":12", |_| ()), 3);
@@ -239,7 +254,7 @@ mod tests {
 
     #[test]
     fn what_is_no_message_is_shown() {
-        let scanner = Scanner::new();
+        let scanner = Scanner::new(RUN_ID);
         let mut bytes = frame_of(1, b"hello");
         bytes.extend(frame_of(9, b"ping"));
         bytes.extend(frame_of(8, b""));
@@ -261,12 +276,28 @@ mod tests {
     }
 
     #[test]
+    fn messages_of_other_runs_and_programs_are_told_apart() {
+        let scanner = Scanner::new(RunId::random());
+        let found = |bytes: &[u8]| {
+            let (mut in_frame, mut in_text) = (Vec::new(), Vec::new());
+            scanner.frames(&frame_of(1, bytes), |one| in_frame.push(one == Found::Foreign)).unwrap();
+            scanner.marks(bytes, |one| in_text.push(one == Found::Foreign));
+            assert_eq!(in_frame, in_text);
+            in_frame
+        };
+        assert_eq!(found(&line(MARKS[0], 100)), [true]);
+        let other_program = format!(r#"{{"seq":1,"other":2,"pad":"{}"}}"#, "x".repeat(SIZE_MIN));
+        assert_eq!(found(other_program.as_bytes()), [true]);
+        assert_eq!(found(&[b'x'; 100]), [false]);
+    }
+
+    #[test]
     fn what_no_server_may_send_is_refused() {
-        let scanner = Scanner::new();
+        let scanner = Scanner::new(RUN_ID);
         let masked = [0x81, 0x81, 0, 0, 0, 0, b'x'];
         let reserved = [0xc1, 0x01, b'x'];
         let huge = [0x81, 127, 1, 0, 0, 0, 0, 0, 0, 0];
-        for bytes in [&masked[..], &reserved, &huge, &frame_of(1, br#"{"seq":1,"other":2}"#)] {
+        for bytes in [&masked[..], &reserved, &huge] {
             assert_eq!(scanner.frames(bytes, |_| ()), Err(Malformed));
         }
     }

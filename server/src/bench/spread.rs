@@ -74,6 +74,11 @@ pub(super) enum Share {
 }
 
 impl Share {
+    /// Of the parts, the one that a message goes to.
+    pub(super) fn of(parts: usize, mark: Mark) -> Share {
+        Share::Part(((u64::from(mark.seq) + u64::from(mark.from)) % parts as u64) as usize)
+    }
+
     /// Which message of its publisher this is, within the share; none if it doesn't belong there.
     pub(super) fn ordinal(self, parts: usize, mark: Mark) -> Option<u32> {
         let (first, step) = self.numbers(parts, mark.from);
@@ -135,6 +140,7 @@ mod tests {
                         .map(|&mark| share.ordinal(topics, mark).unwrap())
                         .collect();
                     let dense: Vec<u32> = (0..ordinals.len() as u32).collect();
+                    assert!(here.iter().all(|&mark| Share::of(topics, mark) == share));
                     assert_eq!(ordinals, dense, "publisher {from} in topic {at} of {topics}");
                 }
             }

@@ -10,13 +10,13 @@ use super::connect::upgraded;
 use super::incidents::Incidents;
 use super::scan::{Found, Scanner};
 use super::tally::Tally;
-use super::{Clock, Transport, http};
+use super::{Run, Transport, http};
 
 /// What subscribers have in common while they take bytes, and what they count together.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) transport: Transport,
-    pub(super) clock: Clock,
+    pub(super) run: Run,
     pub(super) scanner: Scanner,
     /// By the number of a subscriber's filter.
     pub(super) requests: Vec<Requests>,
@@ -104,7 +104,7 @@ impl Subscriber {
                     self.send(&shared.requests[self.filter].subscribe, &mut shared.incidents);
                 }
                 Ok(Some(error)) | Err(error) => {
-                    self.end(format!("connecting: {error}"), &mut shared.incidents);
+                    self.end(error.to_string(), &mut shared.incidents);
                 }
             }
         }
@@ -218,7 +218,7 @@ impl Subscriber {
         if bytes.is_empty() {
             return Ok(0);
         }
-        let now = shared.clock.now_ns();
+        let now = shared.run.now_ns();
         let mut pong = Vec::new();
         let (mut spoken, mut caught_up) = (false, false);
         let (latency, incidents, last) = (&mut shared.latency, &mut shared.incidents, &mut shared.last_ns);
@@ -230,6 +230,7 @@ impl Subscriber {
                     *last = now;
                 }
             }
+            Found::Foreign => tally.foreign += 1,
             Found::Other(line) => {
                 spoken = true;
                 caught_up |= incidents.note(line);

@@ -14,7 +14,7 @@ use super::scan::Scanner;
 use super::spread::{Share, Spread};
 use super::subscriber::{Requests, Shared, Subscriber};
 use super::tally::Tally;
-use super::{Clock, Failure, Transport, latencies};
+use super::{Failure, Run, Transport, latencies};
 
 /// Half of a usual second-level cache: large enough for a burst, and still warm at the next read.
 const BUFFER_BYTES: usize = 128 << 10;
@@ -40,7 +40,7 @@ pub(super) struct Plan {
     pub(super) publishers: usize,
     /// The size of a payload, which the buffer has to hold.
     pub(super) size: usize,
-    pub(super) clock: Clock,
+    pub(super) run: Run,
 }
 
 impl Plan {
@@ -75,8 +75,8 @@ impl Subscribers {
         };
         let shared = Shared {
             transport: plan.transport,
-            clock: plan.clock,
-            scanner: Scanner::new(),
+            run: plan.run,
+            scanner: Scanner::new(plan.run.id),
             requests: (0..plan.shares()).map(|at| requests(plan.spread.filters(plan.share(at)))).collect(),
             ready: 0,
             latency: latencies(),
@@ -101,8 +101,12 @@ impl Subscribers {
                 this.take_quiet_as_ready();
             }
             if let Some((why, _)) = this.shared.incidents.ended.first_key_value() {
-                let (number, ready) = (this.all.len(), this.shared.ready);
-                return Err(Failure(format!("subscribing: {why} ({ready} of {number} are subscribed)")));
+                let (number, ready) = (this.plan.which.len(), this.shared.ready);
+                let why = format!("{why}; {ready} of {number} are subscribed");
+                return Err(match this.plan.target.gone() {
+                    Some(_) => this.plan.target.unreached(&why),
+                    None => Failure(format!("subscribing: {why}")),
+                });
             }
             if this.shared.ready > before || this.shared.last_ns > last_ns {
                 progressed = Instant::now();
@@ -159,7 +163,7 @@ impl Subscribers {
 
     fn connect(&mut self) -> Result<(), Failure> {
         let mut stream =
-            TcpStream::connect(self.plan.target.address).map_err(Failure::during("connecting"))?;
+            TcpStream::connect(self.plan.target.address).map_err(|why| self.plan.target.unreached(&why))?;
         let interest = Interest::READABLE | Interest::WRITABLE;
         let registered = self.poll.registry().register(&mut stream, Token(self.all.len()), interest);
         registered.map_err(Failure::during("epoll"))?;

@@ -1,5 +1,7 @@
 //! Whether a subscriber got every message, once and in order.
 
+use std::collections::BTreeMap;
+
 use super::payload::Mark;
 use super::spread::Share;
 
@@ -11,8 +13,7 @@ pub(super) struct Tally {
     /// What it asked for, of how many parts.
     pub(super) share: Share,
     parts: usize,
-    /// For each publisher, which of its messages should come next.
-    next: Box<[u32]>,
+    pub(super) seen: Seen,
     /// Messages that came, each counted once.
     pub(super) distinct: u64,
     pub(super) doubled: u64,
@@ -20,10 +21,26 @@ pub(super) struct Tally {
     pub(super) reordered: u64,
     /// Messages of other runs on the same topic, or of topics that were not asked for.
     pub(super) foreign: u64,
-    /// Numbers that were skipped and have not come since.
-    missing: u64,
     /// A digest of all that came, in the order in which it came.
     pub(super) order: u64,
+}
+
+/// Which messages came, by their ordinals within the share.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Seen {
+    /// For each publisher, which of its messages should come next.
+    next: Box<[u32]>,
+    /// Those that were skipped and have not come since: by publisher and first ordinal, where the hole ends. A broker
+    /// that does what it should leaves none, so that this takes no memory.
+    holes: BTreeMap<(u32, u32), u32>,
+}
+
+/// How a message fits what came before it.
+#[derive(Debug, PartialEq, Eq)]
+enum Fit {
+    Next,
+    Late,
+    Doubled,
 }
 
 impl Tally {
@@ -31,40 +48,63 @@ impl Tally {
         Tally {
             share,
             parts,
-            next: vec![0; publishers].into_boxed_slice(),
+            seen: Seen { next: vec![0; publishers].into_boxed_slice(), holes: BTreeMap::new() },
             distinct: 0,
             doubled: 0,
             reordered: 0,
             foreign: 0,
-            missing: 0,
             order: 0,
         }
     }
 
-    /// Takes note of a message; false if it doesn't belong to this run.
+    /// Takes note of a message; false if no publisher of this run sent it to where it was asked for.
     pub(super) fn record(&mut self, mark: Mark) -> bool {
-        let place = self.next.get_mut(mark.from as usize).zip(self.share.ordinal(self.parts, mark));
-        let Some((next, ordinal)) = place else {
+        let ordinal = self.share.ordinal(self.parts, mark);
+        let Some(fit) = ordinal.and_then(|ordinal| self.seen.take(mark.from, ordinal)) else {
             self.foreign += 1;
             return false;
         };
-        if ordinal >= *next {
-            self.missing += u64::from(ordinal - *next);
-            self.distinct += 1;
-            *next = ordinal.saturating_add(1);
-        } else if self.missing > 0 && ordinal + 1 != *next {
-            // Late or doubled, which only a record of all numbers could tell apart; as long as some are missing,
-            // this is taken for one of them.
-            self.missing -= 1;
-            self.distinct += 1;
-            self.reordered += 1;
-        } else {
-            self.doubled += 1;
-        }
+        self.distinct += u64::from(fit != Fit::Doubled);
+        self.doubled += u64::from(fit == Fit::Doubled);
+        self.reordered += u64::from(fit == Fit::Late);
         // The multiplier is the 64-bit FNV prime.
         let id = u64::from(mark.from) << 32 | u64::from(mark.seq);
         self.order = (self.order ^ id).wrapping_mul(0x0100_0000_01b3);
         true
+    }
+}
+
+impl Seen {
+    fn take(&mut self, from: u32, ordinal: u32) -> Option<Fit> {
+        let next = self.next.get_mut(from as usize)?;
+        if ordinal >= *next {
+            if ordinal > *next {
+                self.holes.insert((from, *next), ordinal);
+            }
+            *next = ordinal.saturating_add(1);
+            return Some(Fit::Next);
+        }
+        let Some((start, end)) = self.hole(from, ordinal) else {
+            return Some(Fit::Doubled);
+        };
+        self.holes.remove(&(from, start));
+        for (start, end) in [(start, ordinal), (ordinal + 1, end)] {
+            if start < end {
+                self.holes.insert((from, start), end);
+            }
+        }
+        Some(Fit::Late)
+    }
+
+    /// Whether this message came.
+    pub(super) fn has(&self, from: u32, ordinal: u32) -> bool {
+        let reached = self.next.get(from as usize).is_some_and(|&next| ordinal < next);
+        reached && self.hole(from, ordinal).is_none()
+    }
+
+    fn hole(&self, from: u32, ordinal: u32) -> Option<(u32, u32)> {
+        let (&(of, start), &end) = self.holes.range(..=(from, ordinal)).next_back()?;
+        (of == from && ordinal < end).then_some((start, end))
     }
 }
 
@@ -103,7 +143,20 @@ mod tests {
     }
 
     #[test]
-    fn other_runs_do_not_count() {
+    fn a_repeat_fills_no_hole() {
+        assert_eq!(counts(&[(0, 0), (0, 2), (0, 0)]), (2, 1, 0));
+        assert_eq!(counts(&[(0, 0), (1, 0), (1, 4), (0, 0), (1, 2), (1, 2), (1, 4)]), (4, 3, 1));
+    }
+
+    #[test]
+    fn what_came_is_known_by_its_number() {
+        let tally = tally(&[(0, 0), (0, 5), (0, 3), (1, 1)]);
+        let came = |from| (0..7).filter(|&ordinal| tally.seen.has(from, ordinal)).collect::<Vec<_>>();
+        assert_eq!((came(0), came(1), came(2)), (vec![0, 3, 5], vec![1], vec![]));
+    }
+
+    #[test]
+    fn unknown_publishers_do_not_count() {
         let tally = tally(&[(2, 0), (0, 0)]);
         assert_eq!((tally.foreign, tally.distinct), (1, 1));
     }
@@ -114,7 +167,7 @@ mod tests {
         for seq in [1, 4, 5, 7] {
             tally.record(Mark { seq, from: 0, at: 0 });
         }
-        assert_eq!((tally.distinct, tally.missing, tally.foreign), (3, 0, 1));
+        assert_eq!((tally.distinct, tally.seen.holes.len(), tally.foreign), (3, 0, 1));
     }
 
     #[test]

@@ -9,13 +9,14 @@ use clap::Args;
 
 use super::connect::Start;
 use super::deliveries::Deliveries;
+use super::outcome::Outcome;
 use super::plan::{End, Plan, Wire};
 use super::process::{self, Meter, Server};
-use super::publisher::{Outcome, Publisher};
+use super::publisher::Publisher;
 use super::report::{Progress, Report, us_per};
 use super::spread::Spread;
 use super::subscribers::{self, Subscribers};
-use super::{Clock, Common, Failure, Transport, count, course, listening, rate, size};
+use super::{Common, Failure, Run, Transport, count, course, listening, rate, size};
 
 /// Time for the server to let go of what creating took, before its memory is read.
 const SETTLE: Duration = Duration::from_secs(1);
@@ -64,7 +65,7 @@ struct Bench<'a> {
     /// A topic beside those, which patterns match but for its last segment.
     unmatched: Spread,
     server: Option<Server>,
-    clock: Clock,
+    run: Run,
 }
 
 pub(super) fn run(args: &TopicsArgs) -> Result<ExitCode, Failure> {
@@ -78,58 +79,77 @@ pub(super) fn run(args: &TopicsArgs) -> Result<ExitCode, Failure> {
         many: Spread::new(format!("{base}/of"), args.topics as usize),
         unmatched: Spread::one(format!("{base}/of/none")),
         server: args.common.server()?,
-        clock: Clock::start(),
+        run: Run::start(),
     };
     let readers = args.subscribers.max(args.patterns / PATTERNS_EACH);
     process::reserve_descriptors((args.connections + readers) as usize)?;
-    let resident = || bench.server.and_then(|server| server.resident());
-
-    let before = bench.publish(bench.at(bench.probe.clone(), None)?, "before")?;
-    let memory_before = resident();
-    let fill =
-        Plan::fill(args.common.target()?, bench.many.clone(), args.topics, args.size as usize, bench.clock);
-    let created = bench.publish(fill, "topics")?;
-    if created.0.messages != args.topics {
-        return Err(Failure(format!("not all topics could be created: {:?}", created.0.errors)));
-    }
-    thread::sleep(SETTLE);
-    let memory_after = resident();
-    let after = bench.publish(bench.at(bench.probe.clone(), None)?, "after")?;
-    let search = (args.patterns > 0).then(|| bench.search()).transpose()?;
-    let listened = (args.subscribers > 0).then(|| bench.listen()).transpose()?;
-
-    let grown = memory_after.zip(memory_before).map(|(after, before)| after as f64 - before as f64);
     let mut report = Report::default();
     report.count("topics", args.topics);
     report.count("connections", args.connections);
     report.count("size_bytes", args.size);
-    report.figure("created_per_s", per_second(&created.0));
-    report.figure("server_cpu_us_per_topic", us_per(created.1.server, args.topics));
-    report.figure("server_memory_before_mb", memory_before.map(|bytes| bytes as f64 / 1e6));
-    report.figure("server_memory_after_mb", memory_after.map(|bytes| bytes as f64 / 1e6));
-    report.figure("server_bytes_per_topic", grown.map(|bytes| bytes / args.topics as f64));
+    let before = bench.publish(bench.at(bench.probe.clone(), None)?, "before")?;
     describe(&mut report, "publish_before", &before);
-    describe(&mut report, "publish_after", &after);
-    if let Some(search) = &search {
-        report.count("patterns", args.patterns);
-        report.figures("patterns_server_cpu_us_per_message", &search.figures());
-    }
-    let mut sound = before.0.errors.is_empty() && after.0.errors.is_empty();
-    if let Some(deliveries) = listened {
-        report.text("transport", args.transport.name());
-        report.count("pattern_subscribers", args.subscribers);
-        report.figure("rate_per_s", Some(args.rate));
-        report.count("deliveries", deliveries.count);
-        report.latency("latency_us", &deliveries.latency);
-        deliveries.describe_faults(&mut report);
-        deliveries.describe_cost(&mut report);
-        sound &= deliveries.sound();
-    }
+    let sound = match bench.measure(&mut report) {
+        Ok(sound) => sound && before.0.failed.is_empty(),
+        // What was measured until then is worth having, if the server's end is why there is no more.
+        Err(failure) => match args.common.target()?.gone() {
+            Some(why) => {
+                report.gone(Some(&why));
+                false
+            }
+            None => return Err(failure),
+        },
+    };
     report.print(args.common.json)?;
     Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 impl Bench<'_> {
+    /// All that follows the publishing before; whether it was sound.
+    fn measure(&self, report: &mut Report) -> Result<bool, Failure> {
+        let (args, size) = (self.args, self.args.size as usize);
+        let resident = || self.server.and_then(|server| server.resident());
+        let memory_before = resident();
+        let fill = Plan::fill(args.common.target()?, self.many.clone(), args.topics, size, self.run);
+        let created = self.publish(fill, "topics")?;
+        if created.0.messages != args.topics {
+            return Err(Failure(format!("not all topics could be created: {:?}", created.0.errors)));
+        }
+        thread::sleep(SETTLE);
+        let memory_after = resident();
+        let grown = memory_after.zip(memory_before).map(|(after, before)| after as f64 - before as f64);
+        report.figure("created_per_s", created.0.published_per_s());
+        report.figure("server_cpu_us_per_topic", us_per(created.1.server, args.topics));
+        report.figure("server_memory_before_mb", memory_before.map(|bytes| bytes as f64 / 1e6));
+        report.figure("server_memory_after_mb", memory_after.map(|bytes| bytes as f64 / 1e6));
+        report.figure("server_bytes_per_topic", grown.map(|bytes| bytes / args.topics as f64));
+
+        let after = self.publish(self.at(self.probe.clone(), None)?, "after")?;
+        describe(report, "publish_after", &after);
+        if let Some(why) = &after.0.gone {
+            report.gone(Some(why));
+            return Ok(false);
+        }
+        let mut sound = after.0.failed.is_empty();
+        if args.patterns > 0 {
+            let search = self.search()?;
+            report.count("patterns", args.patterns);
+            report.figures("patterns_server_cpu_us_per_message", &search.figures());
+        }
+        if args.subscribers > 0 {
+            let (outcome, deliveries) = self.listen()?;
+            report.text("transport", args.transport.name());
+            report.count("pattern_subscribers", args.subscribers);
+            outcome.describe_pace(report, Some(args.rate));
+            report.count("deliveries", deliveries.count);
+            report.latency("latency_us", &deliveries.latency);
+            deliveries.describe_faults(report);
+            deliveries.describe_cost(report);
+            sound &= deliveries.sound();
+        }
+        Ok(sound)
+    }
+
     /// Publishes over the connections: flat out, or at a rate.
     fn at(&self, spread: Spread, rate: Option<f64>) -> Result<Plan, Failure> {
         Ok(Plan {
@@ -142,7 +162,7 @@ impl Bench<'_> {
             size: self.args.size as usize,
             rate,
             end: End::After(self.args.common.duration()),
-            clock: self.clock,
+            run: self.run,
         })
     }
 
@@ -174,7 +194,7 @@ impl Bench<'_> {
     fn check(&self, patterns: &Spread) -> Result<(), Failure> {
         let messages = patterns.count() as u64;
         let target = self.args.common.target()?;
-        let writers = Plan::fill(target, patterns.clone(), messages, self.args.size as usize, self.clock);
+        let writers = Plan::fill(target, patterns.clone(), messages, self.args.size as usize, self.run);
         let (_, delivered) = course::deliver(&self.readers(patterns.clone())?, writers, 1, self.server)?;
         let deliveries = Deliveries::of(&delivered);
         if !deliveries.exact() || deliveries.count != messages {
@@ -197,7 +217,7 @@ impl Bench<'_> {
             start: Start::Latest,
             publishers: 1,
             size: self.args.size as usize,
-            clock: self.clock,
+            run: self.run,
         })
     }
 
@@ -205,13 +225,13 @@ impl Bench<'_> {
     fn beside(&self, listened: Spread) -> Result<Option<f64>, Failure> {
         let _readers = Subscribers::open(self.readers(listened)?, |_| {})?;
         let (target, size) = (self.args.common.target()?, self.args.size as usize);
-        let plan = Plan::fill(target, self.unmatched.clone(), PAIR_MESSAGES, size, self.clock);
+        let plan = Plan::fill(target, self.unmatched.clone(), PAIR_MESSAGES, size, self.run);
         let (outcome, used) = self.publish(plan, "beside patterns")?;
         Ok(us_per(used.server, outcome.messages))
     }
 
     /// Pattern subscribers, while messages go to one topic after the other.
-    fn listen(&self) -> Result<Deliveries, Failure> {
+    fn listen(&self) -> Result<(Outcome, Deliveries), Failure> {
         let readers = subscribers::Plan {
             pattern: true,
             transport: self.args.transport,
@@ -220,8 +240,8 @@ impl Bench<'_> {
             ..self.readers(self.many.clone())?
         };
         let writers = self.at(self.many.clone(), Some(self.args.rate))?;
-        let (_, delivered) = course::deliver(&readers, writers, 1, self.server)?;
-        Ok(Deliveries::of(&delivered))
+        let (outcome, delivered) = course::deliver(&readers, writers, 1, self.server)?;
+        Ok((outcome, Deliveries::of(&delivered)))
     }
 }
 
@@ -250,17 +270,12 @@ fn median(figures: impl Iterator<Item = f64>) -> Option<f64> {
     sorted.get(sorted.len() / 2).copied()
 }
 
-fn per_second(outcome: &Outcome) -> Option<f64> {
-    let seconds = outcome.elapsed.as_secs_f64();
-    (seconds > 0.0).then(|| outcome.messages as f64 / seconds)
-}
-
 fn describe(report: &mut Report, name: &'static str, (outcome, used): &(Outcome, process::Used)) {
     let quantile = |at| Some(outcome.latency.value_at_quantile(at) as f64 / 1e3);
     report.figures(
         name,
         &[
-            ("messages_per_s", per_second(outcome)),
+            ("messages_per_s", outcome.published_per_s()),
             ("latency_us_p50", quantile(0.5)),
             ("latency_us_p99", quantile(0.99)),
             ("server_cpu_us_per_message", us_per(used.server, outcome.messages)),

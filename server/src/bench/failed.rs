@@ -1,0 +1,82 @@
+//! Publishes that were not acknowledged: which messages they are, and whether these may be delivered all the same.
+
+use std::ops::Range;
+
+/// What is known of a publish that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// The server turned it down (4xx): nobody gets it.
+    Refused,
+    /// The server could not say (5xx), or did not: all subscribers of its topic get it, or none.
+    Unknown,
+}
+
+/// The messages of a run that failed.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Failed {
+    /// For each publisher, the numbers of its messages, in the order in which they failed.
+    by_publisher: Vec<Vec<(Range<u32>, Fate)>>,
+    refused: u64,
+    unknown: u64,
+}
+
+impl Failed {
+    pub(super) fn add(&mut self, from: u32, numbers: Range<u32>, fate: Fate) {
+        *match fate {
+            Fate::Refused => &mut self.refused,
+            Fate::Unknown => &mut self.unknown,
+        } += u64::from(numbers.end - numbers.start);
+        let at = from as usize;
+        if self.by_publisher.len() <= at {
+            self.by_publisher.resize(at + 1, Vec::new());
+        }
+        // A server that refuses everything takes no more room than one that refuses once.
+        match self.by_publisher[at].last_mut() {
+            Some((last, same)) if last.end == numbers.start && *same == fate => last.end = numbers.end,
+            _ => self.by_publisher[at].push((numbers, fate)),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.refused + self.unknown == 0
+    }
+
+    pub(super) fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    pub(super) fn unknown(&self) -> u64 {
+        self.unknown
+    }
+
+    /// Each message by its publisher and number, and its fate.
+    pub(super) fn messages(&self) -> impl Iterator<Item = (u32, u32, Fate)> {
+        let of_one = |(from, all)| -> Box<dyn Iterator<Item = (u32, u32, Fate)>> {
+            let all: &[(Range<u32>, Fate)] = all;
+            Box::new(
+                all.iter().flat_map(move |(range, fate)| range.clone().map(move |seq| (from, seq, *fate))),
+            )
+        };
+        (0..).zip(self.by_publisher.iter().map(Vec::as_slice)).flat_map(of_one)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_named_and_those_that_follow_each_other_are_kept_as_one() {
+        let mut failed = Failed::default();
+        assert!(failed.is_empty());
+        failed.add(1, 3..4, Fate::Unknown);
+        failed.add(1, 4..6, Fate::Unknown);
+        failed.add(1, 6..7, Fate::Refused);
+        failed.add(0, 9..10, Fate::Refused);
+        assert_eq!(failed.by_publisher[1].len(), 2);
+        assert_eq!((failed.refused(), failed.unknown(), failed.is_empty()), (2, 3, false));
+        let all: Vec<_> = failed.messages().collect();
+        let unknown = |seq| (1, seq, Fate::Unknown);
+        assert_eq!(all, [(0, 9, Fate::Refused), unknown(3), unknown(4), unknown(5), (1, 6, Fate::Refused)]);
+    }
+}
