@@ -48,6 +48,9 @@ pub enum WriteError {
     TooManyOptions,
 }
 
+/// Room that the queue keeps for what comes during a commit.
+const NEXT_WRITES_MAX: usize = 256;
+
 pub(crate) type WriteResult = Result<Appended, WriteError>;
 type ChangeResult = Result<(), WriteError>;
 type PublishReply = oneshot::Sender<WriteResult>;
@@ -154,7 +157,9 @@ impl Queue {
         };
         let count = state.writes.iter().take_while(|write| fits(write)).count();
         let count = count.max(1).min(state.writes.len());
-        let rest = state.writes.split_off(count);
+        let mut rest = state.writes.split_off(count);
+        // As many as came during this commit may come during the next.
+        rest.reserve(count.min(NEXT_WRITES_MAX));
         let batch = mem::replace(&mut state.writes, rest);
         state.bytes -= batch.iter().map(Write::cost).sum::<usize>();
         batch
