@@ -83,10 +83,6 @@ pub const STORAGE_RETRY_MS: u64 = 5_000;
 /// How long a peer may leave what was sent to it unacknowledged: longer than a slow one keeps its window shut.
 pub const PEER_GONE_MS: u64 = 90_000;
 
-/// What the system holds of what was written to a socket and not yet sent: one write. With megabytes there, a socket could
-/// stay full for longer than [`STALL_CLOSE_MS`] although its peer takes bytes all the time.
-pub const SOCKET_UNSENT_BYTES_MAX: u32 = 64 << 10;
-
 /// Messages of one segment, in bytes of bodies: a few socket buffers' worth, cheap to keep alive for one slow reader.
 pub const SEGMENT_BYTES_MAX: usize = 32 << 10;
 /// One term's hot tail: what a reader can be behind without asking the log.

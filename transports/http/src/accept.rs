@@ -15,9 +15,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use tailwire_core::Timer;
-use tailwire_model::limits::{
-    PEER_GONE_MS, REQUEST_HEAD_BYTES_MAX, REQUEST_HEAD_MS_MAX, SOCKET_UNSENT_BYTES_MAX,
-};
+use tailwire_model::limits::{PEER_GONE_MS, REQUEST_HEAD_BYTES_MAX, REQUEST_HEAD_MS_MAX};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
@@ -104,14 +102,12 @@ async fn serve(stream: TcpStream, peer: SocketAddr, acceptor: Acceptor) {
 
 fn prepare(stream: &TcpStream) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
+    // A peer that is gone without a word is noticed when it doesn't acknowledge a heartbeat.
+    let socket = socket2::SockRef::from(stream);
     #[cfg(target_os = "linux")]
-    {
-        let socket = socket2::SockRef::from(stream);
-        // A peer that is gone without a word is noticed when it doesn't acknowledge a heartbeat.
-        socket.set_tcp_user_timeout(Some(Duration::from_millis(PEER_GONE_MS)))?;
-        // That a socket takes something again means that its peer did.
-        socket.set_tcp_notsent_lowat(SOCKET_UNSENT_BYTES_MAX)?;
-    }
+    socket.set_tcp_user_timeout(Some(Duration::from_millis(PEER_GONE_MS)))?;
+    #[cfg(not(target_os = "linux"))]
+    let _ = socket;
     Ok(())
 }
 
