@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from plot import number
-from results import Results
+from results import Results, whose
 
 DISK = "the disk: an append of 128 bytes and `fdatasync`"
 MILLION = 1_000_000
@@ -126,16 +126,12 @@ def _derive_best_peer(results: Results) -> None:
     """How many times as many deliveries there are as the fastest peer has in the same round, when flat out."""
     best: dict[int, float] = {}
     for row in results.rows("fanout"):
-        if not row.startswith(("Tailwire,", "limit program,")):
+        if whose(row) == "peer":
             for at, figure in results.samples.get(("fanout", row, "flat_per_s"), {}).items():
                 best[at] = max(figure, best.get(at, 0))
-    if best:
-        for row in results.rows("fanout"):
-            if row.startswith("Tailwire,"):
-                own = results.samples.get(("fanout", row, "flat_per_s"), {})
-                ratios = {at: figure / best[at] for at, figure in own.items() if best.get(at)}
-                if ratios:
-                    results.samples[("fanout", row, "times_best_peer")] = ratios
+    for row in results.rows("fanout"):
+        if whose(row) == "ours":
+            results.divide_by("fanout", row, "flat_per_s", best, "times_best_peer")
 
 
 def _rounds(results: Results, keys: list[tuple[str, str, str]]) -> list[tuple[int, list[float]]]:

@@ -1,7 +1,7 @@
 """Which of the results are drawn, and how."""
 
 import plot
-from results import Results
+from results import Results, whose
 
 
 def drawn(results: Results) -> dict[str, str]:
@@ -17,7 +17,7 @@ def drawn(results: Results) -> dict[str, str]:
     ]:
         rows = [(row, results.median(table, row, key)) for row in results.rows(table)]
         rows = [
-            (row + (" *" if results.median(table, row, "durable") else ""), _kind(row), figure)
+            (row + (" *" if results.median(table, row, "durable") else ""), whose(row), figure)
             for row, figure in rows if figure is not None and figure > 0
         ]
         if rows:
@@ -46,7 +46,3 @@ def _lines(
             found.append((label, kind, points))
     if found:
         plots[f"{table}-growth"] = plot.lines(title, unit, across, found)
-
-
-def _kind(row: str) -> str:
-    return "ours" if row.startswith("Tailwire") else "limit" if row.startswith("limit") else "peer"

@@ -4,6 +4,11 @@ import statistics
 from dataclasses import dataclass, field
 
 
+def whose(row: str) -> str:
+    """Whose figures a row has, by how it begins: ours, the limit program's, or a peer's."""
+    return "ours" if row.startswith("Tailwire") else "limit" if row.startswith("limit") else "peer"
+
+
 @dataclass
 class Results:
     # (table, row, column): by its round, the figure; none of a round in which it could not be measured.
@@ -23,7 +28,10 @@ class Results:
 
     def divide(self, table: str, row: str, column: str, over_row: str, over_column: str, into: str) -> None:
         """Adds the ratio of two figures of a table, of each round that has both: what slows a round down slows both."""
-        over = self.samples.get((table, over_row, over_column), {})
+        self.divide_by(table, row, column, self.samples.get((table, over_row, over_column), {}), into)
+
+    def divide_by(self, table: str, row: str, column: str, over: dict[int, float], into: str) -> None:
+        """The same, over the figure of each round."""
         figures = self.samples.get((table, row, column), {})
         ratios = {at: figure / over[at] for at, figure in figures.items() if over.get(at)}
         if ratios:

@@ -51,13 +51,9 @@ impl Failed {
 
     /// Each message by its publisher and number, and its fate.
     pub(super) fn messages(&self) -> impl Iterator<Item = (u32, u32, Fate)> {
-        let of_one = |(from, all)| -> Box<dyn Iterator<Item = (u32, u32, Fate)>> {
-            let all: &[(Range<u32>, Fate)] = all;
-            Box::new(
-                all.iter().flat_map(move |(range, fate)| range.clone().map(move |seq| (from, seq, *fate))),
-            )
-        };
-        (0..).zip(self.by_publisher.iter().map(Vec::as_slice)).flat_map(of_one)
+        let ranges =
+            (0..).zip(&self.by_publisher).flat_map(|(from, all)| all.iter().map(move |one| (from, one)));
+        ranges.flat_map(|(from, (range, fate))| range.clone().map(move |seq| (from, seq, *fate)))
     }
 }
 

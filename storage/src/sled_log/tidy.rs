@@ -47,6 +47,11 @@ struct Buried {
     bytes: u64,
 }
 
+/// How many messages a step buries at most, and how many bytes it takes apart.
+fn burial(owed: Debt) -> (usize, u64) {
+    (STEP_MESSAGES.max(owed.step_messages()), STEP_BYTES.max(owed.step_bytes()))
+}
+
 impl SledLog {
     /// One step. Returns after how many milliseconds the next one is due, if one is.
     pub(super) fn tidy_step(&self, now: Timestamp) -> Result<Option<u64>, LogError> {
@@ -150,8 +155,7 @@ impl SledLog {
 
     /// Removes some of what is dead from the store. What that takes apart is to be cleaned up, and is added to what is owed.
     fn bury_step(&self, writer: &mut Writer, owed: &mut Debt) -> Result<Option<u64>, LogError> {
-        let count = STEP_MESSAGES.max(owed.step_messages());
-        let bytes = STEP_BYTES.max(owed.step_bytes());
+        let (count, bytes) = burial(*owed);
         let (mut left, mut parted) = (count, 0);
         while left > 0 && parted < bytes {
             let Some(grave) = self.index.read().grave(left) else { break };
@@ -176,10 +180,10 @@ impl SledLog {
     /// takes anyway. Answers how many bytes it took apart, if there were any.
     pub(super) fn bury_superseded(&self, owed: Debt) -> Result<Option<u64>, LogError> {
         let mut from = self.buried_upto.lock();
+        let (count, bytes) = burial(owed);
         let (mut step, upto) = {
             let index = self.index.read();
-            let round = index.superseded_count() / STEPS_PER_ROUND;
-            let count = STEP_MESSAGES.max(owed.step_messages()).max(round);
+            let count = count.max(index.superseded_count() / STEPS_PER_ROUND);
             let mut step = index.superseded(*from, count);
             if step.len() < count {
                 // At the end there are always some that just came: the next round begins with this step.
@@ -192,7 +196,7 @@ impl SledLog {
         let Some(mut upto) = upto else { return Ok(None) };
         step.sort_unstable_by_key(|&(position, _)| position);
         let dead: Vec<_> = step.iter().map(|(position, _)| *position).collect();
-        let Buried { bytes: parted, messages } = self.bury(&dead, STEP_BYTES.max(owed.step_bytes()))?;
+        let Buried { bytes: parted, messages } = self.bury(&dead, bytes)?;
         if messages < dead.len() {
             step.truncate(messages);
             upto = dead[messages - 1];

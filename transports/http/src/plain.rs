@@ -1,6 +1,6 @@
-//! A connection of HTTP/1.1, as long as all that its client asks is plain ([`request`]): publishing, reading and polling. hyper
-//! costs a publish or a poll as much as all the rest, and its buffers are several times what there is to hold of a client
-//! that waits for an answer. Whatever else a client asks is given to hyper as it came, and the connection with it.
+//! A connection of HTTP/1.1, as long as all that its client asks is plain ([`request`]): publishing, reading and polling. Of
+//! a poll hyper takes a third of the time, of a publish a sixth, and its buffers are several times what there is to hold of
+//! a client that waits for an answer. Whatever else a client asks is given to hyper as it came, and the connection with it.
 
 use std::{
     future::{Future, poll_fn},
@@ -33,13 +33,11 @@ use crate::{
     reply::{caught, head},
     request,
     router::Routes,
-    takeover::{Handoff, Slot, Waiting},
+    takeover::{Handoff, SMALL_BYTES, Slot, Waiting},
 };
 
 /// What is read at once. What is longer is hyper's.
 const READ_BYTES: usize = 8 << 10;
-/// A body that is cheaper to put behind its head than to hand to the kernel apart.
-const SMALL_BYTES: usize = 1024;
 
 /// The connection.
 pub(crate) struct Plain<'a> {

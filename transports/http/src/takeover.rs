@@ -29,7 +29,7 @@ use tokio::{net::TcpStream, time::Instant};
 use crate::{delivery::Job, guard::Cors};
 
 /// Up to here a head and a body are cheaper to put together than to hand to the kernel apart.
-const SMALL_BYTES: usize = 1024;
+pub(crate) const SMALL_BYTES: usize = 1024;
 
 /// A socket for whom a handler has other plans.
 pub(crate) struct Handoff {

@@ -40,6 +40,12 @@ impl Bench {
         SledLog::open(&self.data(), Timestamp(now), &LogSettings::default()).unwrap()
     }
 
+    /// Ends a log, also without closing it, and waits for the engine to let go of the files.
+    fn end(&self, log: SledLog) {
+        drop(log);
+        drop(super::Lock::take(&self.data().join("db")).unwrap());
+    }
+
     fn survey(&self) -> Survey {
         Survey::open(&self.data(), None).unwrap()
     }
@@ -107,6 +113,13 @@ fn spoil(data: &Path, text: &str) {
     fs::write(&path, file).unwrap();
 }
 
+/// Changes a bit of a file.
+fn flip(path: &Path, at: usize) {
+    let mut file = fs::read(path).unwrap();
+    file[at] ^= 1;
+    fs::write(path, file).unwrap();
+}
+
 /// Every file below a folder, with its bytes.
 fn files(dir: &Path) -> BTreeMap<std::path::PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
@@ -139,9 +152,7 @@ fn a_sound_log_is_sound_and_stays_as_it_is() {
         if closes {
             log.close().unwrap();
         }
-        drop(log);
-        // Waits for the engine to let go of the files.
-        drop(super::Lock::take(&bench.data().join("db")).unwrap());
+        bench.end(log);
         let before = files(bench.0.path());
         let (messages, walked) = bench.walk();
         assert_eq!(messages, expect);
@@ -169,8 +180,7 @@ fn what_is_spoiled_is_left_out_and_nothing_else() {
         let log = bench.open(START);
         publish(&log, &five());
         log.close().unwrap();
-        drop(log);
-        drop(super::Lock::take(&bench.data().join("db")).unwrap());
+        bench.end(log);
         spoil(&bench.data(), five()[lost].1);
         let (messages, walked) = bench.walk();
         let mut expect: Vec<_> = five().iter().map(|(_, body)| *body).collect();
@@ -187,8 +197,7 @@ fn readers_of_a_repaired_log_are_told_what_is_lost() {
     publish(&log, &five());
     let before = all(&log);
     log.close().unwrap();
-    drop(log);
-    drop(super::Lock::take(&bench.data().join("db")).unwrap());
+    bench.end(log);
     spoil(&bench.data(), "body three");
 
     let log = bench.repair(START + 5_000);
@@ -220,13 +229,9 @@ fn where_no_position_is_missing_nothing_is_lost() {
     publish(&log, &five());
     let before = all(&log);
     log.close().unwrap();
-    drop(log);
-    drop(super::Lock::take(&bench.data().join("db")).unwrap());
+    bench.end(log);
     // The engine takes no file without its first segment's header, which holds no message.
-    let db = bench.data().join("db");
-    let mut file = fs::read(&db).unwrap();
-    file[4] ^= 1;
-    fs::write(&db, file).unwrap();
+    flip(&bench.data().join("db"), 4);
     let (messages, walked) = bench.walk();
     assert_eq!((messages, walked.findings.is_sound()), (before.clone(), false));
     assert_eq!(walked.lost_upto, None);
@@ -240,14 +245,10 @@ fn without_a_mark_what_the_engine_gives_is_not_all() {
     let log = bench.open(START);
     publish(&log, &five());
     let before = all(&log);
-    drop(log);
-    drop(super::Lock::take(&bench.data().join("db")).unwrap());
+    bench.end(log);
     fs::remove_file(bench.data().join("watermark")).unwrap();
     // What nobody closed stands in the journal; without its first record the engine has nothing of it.
-    let journal = bench.data().join("journal");
-    let mut file = fs::read(&journal).unwrap();
-    file[512] ^= 1;
-    fs::write(&journal, file).unwrap();
+    flip(&bench.data().join("journal"), 512);
     let (messages, walked) = bench.walk();
     assert_eq!((messages, walked.findings.is_sound()), (before.clone(), false));
     assert_eq!(walked.lost_upto, Some(before.last().unwrap().position()), "there may have been more");
@@ -260,14 +261,12 @@ fn a_log_that_lost_its_end_gives_no_position_again() {
     let bench = Bench::new();
     let log = bench.open(START);
     publish(&log, &five()[..2]);
-    drop(log);
-    drop(super::Lock::take(&bench.data().join("db")).unwrap());
+    bench.end(log);
     let older = files(&bench.data());
     let log = bench.open(START + 5_000);
     publish(&log, &five()[2..]);
     let seen = all(&log).pop().unwrap().cursor;
-    drop(log);
-    drop(super::Lock::take(&bench.data().join("db")).unwrap());
+    bench.end(log);
     let watermark = fs::read(bench.data().join("watermark")).unwrap();
     fs::remove_dir_all(bench.data()).unwrap();
     fs::create_dir(bench.data()).unwrap();
@@ -325,8 +324,7 @@ fn what_was_deleted_stays_deleted() {
     log.commit().unwrap();
     while log.tidy(Timestamp(START)).unwrap() == Some(0) {}
     log.close().unwrap();
-    drop(log);
-    drop(super::Lock::take(&bench.data().join("db")).unwrap());
+    bench.end(log);
     spoil(&bench.data(), "body two");
     let (messages, _) = bench.walk();
     assert_eq!(bodies(&messages), ["body four"]);
@@ -349,15 +347,13 @@ fn of_two_messages_at_one_position_the_later_epochs_counts() {
     log.store.chunks.pop_max().unwrap().unwrap();
     log.store.meta.insert("commits", commits).unwrap();
     log.store.sync().unwrap();
-    drop(log);
-    drop(super::Lock::take(&bench.data().join("db")).unwrap());
+    bench.end(log);
     fs::write(bench.data().join("watermark"), watermark).unwrap();
     fs::remove_file(bench.data().join("journal")).unwrap();
     let log = bench.open(START + 5_000);
     publish(&log, &[("a", "second"), ("a", "third")]);
     log.close().unwrap();
-    drop(log);
-    drop(super::Lock::take(&bench.data().join("db")).unwrap());
+    bench.end(log);
     spoil(&bench.data(), "kept");
     let (messages, _) = bench.walk();
     assert_eq!(bodies(&messages), ["second", "third"]);
@@ -377,8 +373,7 @@ fn a_part_that_is_gone_is_found_where_a_trim_could_explain_it() {
         }
         log.store.chunks.remove(2u64.to_be_bytes()).unwrap().unwrap();
         log.store.sync().unwrap();
-        drop(log);
-        drop(super::Lock::take(&bench.data().join("db")).unwrap());
+        bench.end(log);
         let (_, walked) = bench.walk();
         let what = "1 message that was stored is missing";
         let found = walked.findings.iter().find(|finding| finding.what == what);
@@ -408,8 +403,7 @@ fn a_chunk_in_a_body_is_no_chunk() {
         log.commit().unwrap();
     }
     log.close().unwrap();
-    drop(log);
-    drop(super::Lock::take(&bench.data().join("db")).unwrap());
+    bench.end(log);
     spoil(&bench.data(), "this is spoiled");
     let (messages, _) = bench.walk();
     let topics: Vec<_> = messages.iter().map(|message| message.topic().as_str()).collect();
@@ -469,8 +463,7 @@ fn idempotency_keys_survive_a_repair() {
     log.commit().unwrap();
     publish(&log, &five());
     log.close().unwrap();
-    drop(log);
-    drop(super::Lock::take(&bench.data().join("db")).unwrap());
+    bench.end(log);
     fs::remove_file(bench.data().join("watermark")).unwrap();
     let log = bench.repair(START + 5_000);
     assert_eq!(log.append(vec![keyed()], Timestamp(START)).unwrap(), [Appended::Replayed(first)]);
