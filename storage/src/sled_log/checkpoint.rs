@@ -9,7 +9,7 @@
 //! is written last.
 //!
 //! The engine doesn't tell what it writes, so that is estimated, and the bound leaves room for three times as much: of what
-//! is taken for 614 KB, up to 976 KB are written where large messages are deleted that have just come, 880 where small ones
+//! is taken for 614 KB, up to 976 KB are written where large messages are deleted that have just come, 930 where small ones
 //! are compacted.
 
 use std::{
@@ -27,8 +27,10 @@ use super::watermark::Watermark;
 const LOST: &str = "an earlier sync failed";
 /// A segment of a new log. The engine's own choice is a quarter of this, and the checkpoints would be as much closer.
 const SEGMENT_BYTES: usize = 2 << 20;
-/// Bytes written between two checkpoints, as they are estimated here, in percent of a segment.
+/// Bytes written between two checkpoints, as they are estimated here, in percent of a segment; and where segments are
+/// smaller than ours, of which a single page can take a fifth.
 const UNSYNCED_PERCENT_MAX: usize = 30;
+const UNSYNCED_PERCENT_MAX_SMALL: usize = 10;
 /// The engine writes a value when it comes, again when its page is split, and again when the page is moved: 3.8 to 4.1 times
 /// in large commits, as measured.
 const WRITES_PER_BYTE: usize = 4;
@@ -46,6 +48,12 @@ pub(super) fn segment_bytes(dir: &Path) -> Option<usize> {
     };
     let settings = String::from_utf8_lossy(&settings);
     settings.lines().find_map(|line| line.strip_prefix("segment_size: ")?.parse().ok())
+}
+
+const fn unsynced_max(segment_bytes: usize) -> usize {
+    let percent =
+        if segment_bytes < SEGMENT_BYTES { UNSYNCED_PERCENT_MAX_SMALL } else { UNSYNCED_PERCENT_MAX };
+    segment_bytes / 100 * percent
 }
 
 /// Whatever makes written bytes durable; a failing one stands in for a failing disk in tests.
@@ -85,7 +93,7 @@ impl Checkpoints {
             disk: Mutex::new(disk),
             dir: dir.into(),
             unsynced: AtomicUsize::new(0),
-            unsynced_max: segment_bytes(dir).unwrap_or_default() / 100 * UNSYNCED_PERCENT_MAX,
+            unsynced_max: unsynced_max(segment_bytes(dir).unwrap_or_default()),
             is_lost: Mutex::new(false),
             written: AtomicU64::new(0),
             durable: AtomicU64::new(0),
