@@ -11,9 +11,11 @@ ALONE = "alone"
 BESIDE = "beside 100 clients that replay"
 # Whose latencies are compared, by the peers' names.
 PACED = {
-    "limit": "limit program, 10 messages/s to 1,000 subscribers, WebSocket",
-    "tailwire": "Tailwire, 10 messages/s to 1,000 subscribers, WebSocket",
+    name: f"{title}, 10 messages/s to 1,000 subscribers, WebSocket" for name, title in [
+        ("limit", "limit program"), ("limit-commits", "limit program with commits"), ("tailwire", "Tailwire"),
+    ]
 }
+LONE = "limit program with commits, POST, one at a time"
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,7 @@ def derive(results: Results) -> None:
             results.samples[("latency", PACED["tailwire"], f"beyond_{name}_ms")] = beyond
     for row in results.rows("single"):
         results.divide("single", row, "p50_ms", DISK, "p50_ms", "times_disk")
+        results.divide("single", row, "p50_ms", LONE, "p50_ms", "times_limit")
     results.divide("beside", BESIDE, "delivery_p99_ms", ALONE, "delivery_p99_ms", "times_alone")
     for row in results.rows("topics"):
         results.divide("topics", row, "after_cpu_us", row, "before_cpu_us", "after_times_before")

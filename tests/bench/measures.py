@@ -12,7 +12,7 @@ from pathlib import Path
 
 import goals
 import processes
-from peers import Peer, Publishing, Replaying, Way
+from peers import Peer, Publishing, Replaying, Way, with_commits
 from processes import Failed, Load
 from results import Results
 from scales import Scale
@@ -195,11 +195,37 @@ def _grow(bench: Bench, peer: Peer, way: Way, table: str, step: int, arguments: 
 
 def paced(bench: Bench, peer: Peer, way: Way) -> None:
     """Few messages to many subscribers: how late they are, of the limit program and of the broker in the same way."""
-    arguments = ["--subscribers", "1000", "--rate", "10"]
+    arguments = ["--subscribers", "1000", "--rate", "10", "--connections", "1"]
     with peer.start(bench.data) as running:
         row = goals.PACED[peer.name]
-        got = _fanout(bench, running, way, row, "latency", arguments, bench.scale.seconds)
+        got = _fanout(bench, running, way, row, "latency", arguments, bench.scale.paced_seconds)
     _latency(bench, row, got)
+
+
+def commits(bench: Bench, limit: Peer, way: Way) -> None:
+    """What the limit program takes where messages are few, without and with a commit before each is seen: beside a commit
+    there is the time in which the machine falls asleep and wakes up."""
+    synced, seconds = with_commits(limit), bench.scale.seconds
+    paced(bench, synced, way)
+    lone = ["--connections", "1", "--seconds", str(seconds)]
+    with synced.start(bench.data) as running:
+        with Load(bench.load, _arguments(running, "publish", way.protocol, lone)) as load:
+            cpu = running.server.cpu_ns()
+            got = load.run(seconds)
+            cpu = running.server.cpu_ns() - cpu
+    _check(bench, "single", goals.LONE, "alone", got)
+    bench.results.add(
+        "single", goals.LONE, **_percentiles(got["receipt_us"]), cpu_us=cpu / 1e3 / got["messages"],
+        per_s=got["messages"] / got["seconds"],
+    )
+    for peer in [limit, synced]:
+        row = f"{peer.title}, 2,000 messages/s to 10 subscribers"
+        with peer.start(bench.data) as running:
+            got = _fanout(bench, running, way, row, "many", ["--subscribers", "10", "--rate", "2000"], seconds)
+        bench.results.add(
+            "many", row, published_per_s=got["messages"] / got["seconds"], per_s=got["per_s"], cpu_us=got["cpu_us"],
+            p99_ms=got["delivery_us"]["p99"] / 1e3,
+        )
 
 
 def _latency(bench: Bench, row: str, got: dict) -> None:

@@ -4,7 +4,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from processes import Failed, Server, free_port
@@ -88,6 +88,14 @@ class Running:
         """Where the load generator finds it."""
         address = f"127.0.0.1:{self.port}"
         return ["--address", address, "--publish-address", f"127.0.0.1:{self.publish_port}"]
+
+
+def with_commits(limit: Peer) -> Peer:
+    """The limit program where it appends what was published to a file, and syncs that, before anybody sees it."""
+    return replace(
+        limit, name="limit-commits", title="limit program with commits",
+        command=lambda folder, port, other: [*limit.command(folder, port, other), "--sync", str(folder / "log")],
+    )
 
 
 def configured(name: str, folder: Path, port: int, publish_port: int) -> str:
@@ -190,6 +198,19 @@ def all_peers(binaries: Path) -> list[Peer]:
             install=lambda: _debian("/usr/sbin/nats-server", "nats-server"),
             ways=[Way("nats", "NATS over WebSocket", pipelines=True)],
             publishing=[Publishing("nats", "NATS", pipelines=True)],
+            two_ports=True,
+        ),
+        Peer(
+            name="jetstream",
+            title="NATS JetStream",
+            durability="in the server's file, which is synced every two minutes: gone with the machine, not with the process",
+            command=lambda folder, port, other: [
+                "/usr/sbin/nats-server", "-c", configured("jetstream.conf", folder, port, other),
+            ],
+            install=lambda: _debian("/usr/sbin/nats-server", "nats-server"),
+            ways=[],
+            publishing=[Publishing("nats-stream", "NATS", pipelines=True)],
+            replaying=[Replaying("nats-stream", "NATS over WebSocket", "nats-stream", connections=4, in_flight=64)],
             two_ports=True,
         ),
         Peer(

@@ -9,6 +9,8 @@ class Scale:
 
     rounds: int
     seconds: float
+    # Where messages are few, so that there are many all the same.
+    paced_seconds: float
     subscribers: int
     idle: int
     replayed: int
@@ -27,7 +29,7 @@ class Scale:
 
 
 FULL = Scale(
-    rounds=3, seconds=5, subscribers=1000, idle=5000, replayed=10_000,
+    rounds=3, seconds=5, paced_seconds=20, subscribers=1000, idle=5000, replayed=10_000,
     growth_subscribers=[10, 100, 1000, 10_000],
     growth_sizes=[64, 256, 1024, 4096, 16_384, 65_536],
     growth_topics=[1, 100, 10_000, 100_000, 1_000_000],
@@ -35,7 +37,7 @@ FULL = Scale(
     crowd=15_000, storm=10_000, patterned=100_000, beside=1_000_000,
 )
 QUICK = Scale(
-    rounds=1, seconds=1, subscribers=1000, idle=500, replayed=10_000,
+    rounds=1, seconds=1, paced_seconds=1, subscribers=1000, idle=500, replayed=10_000,
     growth_subscribers=[10, 100, 1000],
     growth_sizes=[64, 1024, 16_384],
     growth_topics=[1, 10_000],

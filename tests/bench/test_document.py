@@ -201,6 +201,8 @@ class Goals(unittest.TestCase):
                 for way in peer.publishing:
                     measures.publish(bench, peer, way)
                 measures.paced(bench, peer, peer.ways[0])
+                if peer.name == "limit":
+                    measures.commits(bench, peer, peer.ways[0])
             results.add("fanout", "Redis, RESP over TCP", flat_per_s=2.0)
             measures.storm(bench, peer)
             measures.topics(bench, peer)
@@ -214,6 +216,9 @@ class Goals(unittest.TestCase):
         self.assertIn("| idle, bytes | after messages, bytes |", text)
         self.assertIn("| added, µs CPU |", text)
         self.assertIn("| × alone | server's CPU, cores |", text)
+        self.assertIn("| × the limit program with commits, p50 |", text)
+        for row in ["2,000 messages/s to 10 subscribers", "10 messages/s to 1,000 subscribers, WebSocket"]:
+            self.assertIn(f"| limit program with commits, {row} |", text)
 
     def test_the_fastest_peer_is_that_of_the_same_round(self):
         results = Results()

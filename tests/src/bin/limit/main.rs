@@ -3,14 +3,17 @@
 //! One thread and one epoll. A POST becomes one prebuilt frame, which is written to each subscriber with one `send`,
 //! and is then answered 201. With `--coalesce` all requests that are readable are taken first, so that one `send`
 //! carries all their frames. A subscriber that can't take its bytes keeps an offset into the shared log of frames and
-//! goes on when its socket can. There are no topics, no storage, no names and no checks of what clients send: it is a
-//! yardstick, never a server.
+//! goes on when its socket can. With `--sync <file>` what was taken is first appended to a file and synced, so that it is
+//! durable before anybody sees it. There are no topics, no names, nothing is read again, and what clients send is not
+//! checked: it is a yardstick, never a server.
 //!
-//! `limit --listen 127.0.0.1:9100 [--coalesce]`; it says where it listens, which tells the port if that was 0.
+//! `limit --listen 127.0.0.1:9100 [--coalesce] [--sync <file>]`; it says where it listens, which tells the port if that
+//! was 0.
 
 mod epoll;
 mod wire;
 
+use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, RawFd};
@@ -28,18 +31,21 @@ const EVENTS: usize = 1024;
 fn main() -> ExitCode {
     let mut listen = String::from("127.0.0.1:9100");
     let mut coalesce = false;
+    let mut sync = None;
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         match (arg.as_str(), args.len()) {
             ("--coalesce", _) => coalesce = true,
             ("--listen", 1..) => listen = args.next().unwrap_or_default(),
+            ("--sync", 1..) => sync = args.next(),
             _ => {
-                eprintln!("usage: limit [--listen <address>] [--coalesce]");
+                eprintln!("usage: limit [--listen <address>] [--coalesce] [--sync <file>]");
                 return ExitCode::from(2);
             }
         }
     }
-    match Server::bind(&listen, coalesce).and_then(Server::run) {
+    let durable = sync.map(File::create).transpose();
+    match durable.and_then(|durable| Server::bind(&listen, coalesce, durable)).and_then(Server::run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("limit: {listen}: {error}");
@@ -82,6 +88,9 @@ struct Server {
     listener: TcpListener,
     epoll: epoll::Epoll,
     coalesce: bool,
+    /// Where messages become durable, and those that have not.
+    durable: Option<File>,
+    unsynced: Vec<u8>,
     /// Indexed by file descriptor, which the kernel keeps small and dense.
     roles: Vec<Option<Role>>,
     requesters: Vec<Option<Requester>>,
@@ -90,7 +99,7 @@ struct Server {
 }
 
 impl Server {
-    fn bind(listen: &str, coalesce: bool) -> io::Result<Server> {
+    fn bind(listen: &str, coalesce: bool, durable: Option<File>) -> io::Result<Server> {
         epoll::raise_descriptor_limit();
         let listener = TcpListener::bind(listen)?;
         writeln!(io::stdout(), "listening on {}", listener.local_addr()?)?;
@@ -101,6 +110,8 @@ impl Server {
             listener,
             epoll,
             coalesce,
+            durable,
+            unsynced: Vec::new(),
             roles: Vec::new(),
             requesters: Vec::new(),
             logs: Default::default(),
@@ -123,17 +134,22 @@ impl Server {
                     }
                 }
                 if !self.coalesce {
-                    self.finish(&mut answers);
+                    self.finish(&mut answers)?;
                 }
             }
-            self.finish(&mut answers);
+            self.finish(&mut answers)?;
         }
     }
 
     /// Sends what was appended, then answers the requests that it came from.
-    fn finish(&mut self, answers: &mut Vec<RawFd>) {
+    fn finish(&mut self, answers: &mut Vec<RawFd>) -> io::Result<()> {
         if answers.is_empty() {
-            return;
+            return Ok(());
+        }
+        if let Some(durable) = &mut self.durable {
+            durable.write_all(&self.unsynced)?;
+            durable.sync_data()?;
+            self.unsynced.clear();
         }
         for log in &mut self.logs {
             log.send_all();
@@ -143,6 +159,7 @@ impl Server {
                 requester.flush();
             }
         }
+        Ok(())
     }
 
     fn accept(&mut self) -> io::Result<()> {
@@ -185,6 +202,9 @@ impl Server {
                 if !log.subscribers.is_empty() {
                     append(&mut log.bytes, request.body);
                 }
+            }
+            if self.durable.is_some() {
+                self.unsynced.extend_from_slice(request.body);
             }
             taken += request.length;
             requester.output.extend_from_slice(b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n");

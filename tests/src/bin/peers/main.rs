@@ -119,6 +119,7 @@ impl Arguments {
             subscribe: self.address,
             publish: self.publish_address.unwrap_or(self.address),
             topic: self.topic.clone(),
+            number: 0,
         }
     }
 

@@ -17,6 +17,14 @@ pub(crate) struct Place {
     /// Where publishers connect to, if that is elsewhere.
     pub(crate) publish: SocketAddr,
     pub(crate) topic: String,
+    /// Which connection of its kind is meant, where it has to have a name of its own.
+    pub(crate) number: usize,
+}
+
+impl Place {
+    pub(crate) fn of(&self, number: usize) -> Place {
+        Place { number, ..self.clone() }
+    }
 }
 
 /// Something to send, and the words in the answer after which the next step begins.

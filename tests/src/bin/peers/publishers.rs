@@ -55,6 +55,7 @@ pub(crate) struct Publishers<'a> {
 
 struct Line {
     stream: TcpStream,
+    place: Place,
     mark: Mark,
     input: Vec<u8>,
     output: Vec<u8>,
@@ -140,7 +141,7 @@ impl<'a> Publishers<'a> {
         line.mark.at = self.plan.start.elapsed().as_nanos() as u64;
         self.payload.clear();
         payload::write(&mut self.payload, line.mark, self.plan.size);
-        (self.plan.protocol.publish)(&mut line.output, self.plan.place, &self.payload);
+        (self.plan.protocol.publish)(&mut line.output, &line.place, &self.payload);
         line.sent.push_back(line.mark.at);
         line.mark.seq += 1;
         self.left -= 1;
@@ -191,7 +192,8 @@ fn line(plan: &Plan<'_>, poll: &Poll, from: usize) -> io::Result<Line> {
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(CONNECT_WAIT))?;
     let mut input = Vec::new();
-    for step in (plan.protocol.open)(plan.place) {
+    let place = plan.place.of(from);
+    for step in (plan.protocol.open)(&place) {
         stream.write_all(&step.send)?;
         let end = loop {
             if let Some(found) = memmem::find(&input, step.until) {
@@ -211,5 +213,5 @@ fn line(plan: &Plan<'_>, poll: &Poll, from: usize) -> io::Result<Line> {
     let mut stream = TcpStream::from_std(stream);
     poll.registry().register(&mut stream, Token(from), Interest::READABLE | Interest::WRITABLE)?;
     let mark = Mark { seq: 0, from: from as u32, at: 0 };
-    Ok(Line { stream, mark, input, output: Vec::new(), sent: VecDeque::new() })
+    Ok(Line { stream, place, mark, input, output: Vec::new(), sent: VecDeque::new() })
 }

@@ -144,10 +144,10 @@ impl<'a> Subscribers<'a> {
         stream.set_nodelay(true)?;
         let token = Token(self.all.len());
         self.poll.registry().register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
-        let protocol = self.plan.protocol;
+        let (protocol, place) = (self.plan.protocol, self.plan.place.of(self.all.len()));
         let steps = match protocol.replay {
-            Some(replay) if self.plan.replay => replay(self.plan.place),
-            _ => (protocol.subscribe)(self.plan.place),
+            Some(replay) if self.plan.replay => replay(&place),
+            _ => (protocol.subscribe)(&place),
         };
         self.all.push(Subscriber {
             stream,

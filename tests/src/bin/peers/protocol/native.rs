@@ -23,7 +23,18 @@ const REDIS: Protocol = Protocol {
     answers: |bytes| Ok(resp_answers(bytes)),
 };
 
-pub(super) const PROTOCOLS: [Protocol; 4] = [
+const NATS: Protocol = Protocol {
+    name: "nats",
+    subscribe: |at| nats_subscribe(format!("SUB {} 1\r\nPING\r\n", at.topic).as_bytes(), b"PONG\r\n"),
+    replay: None,
+    poll: None,
+    // Verbose: every publish is answered.
+    open: |_| vec![Step::new("CONNECT {\"verbose\":true}\r\n", b"+OK\r\n")],
+    publish: |out, at, payload| nats_publish(out, &at.topic, "", payload),
+    answers: |bytes| Ok(nats_answers(bytes)),
+};
+
+pub(super) const PROTOCOLS: [Protocol; 5] = [
     REDIS,
     Protocol {
         name: "redis-stream",
@@ -31,22 +42,39 @@ pub(super) const PROTOCOLS: [Protocol; 4] = [
         publish: |out, at, payload| out.extend(resp(&[b"XADD", at.topic.as_bytes(), b"*", b"m", payload])),
         ..REDIS
     },
+    NATS,
     Protocol {
-        name: "nats",
-        subscribe: |at| {
-            let subscribe = format!("CONNECT {{\"verbose\":false}}\r\nSUB {} 1\r\nPING\r\n", at.topic);
-            vec![Step::new(upgrade("/", ""), b"INFO {"), Step::new(binary(subscribe.as_bytes()), b"PONG\r\n")]
+        name: "nats-stream",
+        replay: Some(|at| {
+            let config = r#""deliver_policy":"all","ack_policy":"none""#;
+            let consumer = format!(
+                r#"{{"stream_name":"{STREAM}","config":{{"deliver_subject":"to.{}",{config}}}}}"#,
+                at.number
+            );
+            let mut send = format!("SUB {} 1\r\nSUB to.{} 2\r\n", inbox(at), at.number).into_bytes();
+            nats_publish(
+                &mut send,
+                &format!("$JS.API.CONSUMER.CREATE.{STREAM}"),
+                &inbox(at),
+                consumer.as_bytes(),
+            );
+            nats_subscribe(&send, b"consumer_create_response")
+        }),
+        // Each connection asks for the stream; it is made once.
+        open: |at| {
+            let stream = format!(r#"{{"name":"{STREAM}","subjects":["{}"],"storage":"file"}}"#, at.topic);
+            let mut send = format!("CONNECT {{\"verbose\":false}}\r\nSUB {} 1\r\n", inbox(at)).into_bytes();
+            nats_publish(
+                &mut send,
+                &format!("$JS.API.STREAM.CREATE.{STREAM}"),
+                &inbox(at),
+                stream.as_bytes(),
+            );
+            vec![Step::new(send, b"\"did_create\":"), Step::new("PING\r\n", b"PONG\r\n")]
         },
-        replay: None,
-        poll: None,
-        // Verbose: every publish is answered.
-        open: |_| vec![Step::new("CONNECT {\"verbose\":true}\r\n", b"+OK\r\n")],
-        publish: |out, at, payload| {
-            out.extend_from_slice(format!("PUB {} {}\r\n", at.topic, payload.len()).as_bytes());
-            out.extend_from_slice(payload);
-            out.extend_from_slice(b"\r\n");
-        },
-        answers: |bytes| Ok(nats_answers(bytes)),
+        publish: |out, at, payload| nats_publish(out, &at.topic, &inbox(at), payload),
+        answers: |bytes| Ok(stream_answers(bytes)),
+        ..NATS
     },
     Protocol {
         name: "mqtt",
@@ -101,6 +129,50 @@ fn resp_answers(bytes: &[u8]) -> Answers {
         answers.length += length;
         answers.taken += usize::from(rest[0] != b'-');
         answers.refused += usize::from(rest[0] == b'-');
+    }
+}
+
+/// The one that stores what is published.
+const STREAM: &str = "stored";
+
+/// A subject of the connection's own, where it is answered.
+fn inbox(at: &Place) -> String {
+    format!("_INBOX.{}", at.number)
+}
+
+/// A subscriber's connection, and what it says first.
+fn nats_subscribe(say: &[u8], until: &'static [u8]) -> Vec<Step> {
+    let send = [b"CONNECT {\"verbose\":false}\r\n", say].concat();
+    vec![Step::new(upgrade("/", ""), b"INFO {"), Step::new(binary(&send), until)]
+}
+
+/// With a subject to answer to, if that is wanted.
+fn nats_publish(out: &mut Vec<u8>, subject: &str, reply: &str, payload: &[u8]) {
+    out.extend_from_slice(format!("PUB {subject} {reply} {}\r\n", payload.len()).as_bytes());
+    out.extend_from_slice(payload);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Messages to the inbox, each a line that ends with its length, and as many bytes: where it was stored, or why it wasn't.
+fn stream_answers(bytes: &[u8]) -> Answers {
+    let mut answers = Answers::default();
+    loop {
+        let rest = &bytes[answers.length..];
+        let Some(end) = memmem::find(rest, b"\r\n") else { return answers };
+        let (line, body) = (&rest[..end], &rest[end + 2..]);
+        if !line.starts_with(b"MSG ") {
+            answers.length += end + 2;
+            continue;
+        }
+        let length = line.rsplit(|byte| *byte == b' ').next().and_then(|word| std::str::from_utf8(word).ok());
+        let length: usize = length.and_then(|word| word.parse().ok()).unwrap_or(0);
+        if body.len() < length + 2 {
+            return answers;
+        }
+        let is_stored = body.starts_with(b"{\"stream\":");
+        answers.taken += usize::from(is_stored);
+        answers.refused += usize::from(!is_stored);
+        answers.length += end + 2 + length + 2;
     }
 }
 
@@ -178,6 +250,15 @@ mod tests {
     fn nats_answers_are_told_from_other_lines() {
         let bytes = b"INFO {}\r\n+OK\r\nPING\r\n-ERR 'no'\r\n+O";
         assert_eq!(nats_answers(bytes), Answers { taken: 1, refused: 1, length: 31 });
+    }
+
+    #[test]
+    fn stored_messages_are_counted_by_what_the_stream_says() {
+        let stored = "MSG _INBOX.3 1 27\r\n{\"stream\":\"stored\",\"seq\":1}\r\n";
+        let refused = "MSG _INBOX.3 1 12\r\n{\"error\":{}}\r\n";
+        let bytes = [stored, "PING\r\n", refused, &stored[..30]].concat();
+        let length = stored.len() + 6 + refused.len();
+        assert_eq!(stream_answers(bytes.as_bytes()), Answers { taken: 1, refused: 1, length });
     }
 
     #[test]

@@ -201,6 +201,7 @@ mod tests {
             subscribe: ([127, 0, 0, 1], 1).into(),
             publish: ([127, 0, 0, 1], 1).into(),
             topic: "t".to_owned(),
+            number: 0,
         };
         let next = |name: &str, head: &str| {
             let poll = Protocol::parse(name).unwrap().poll.unwrap();
