@@ -368,8 +368,11 @@ impl Broker {
 
     async fn before_last(&self, filter: &Filter, count: usize) -> Result<Position, ReadError> {
         let filter = filter.clone();
-        let result =
-            self.0.pool.run(READ_BYTES_MAX, Haste::Soon, move |log, _| log.before_last(&filter, count)).await;
+        let result = self
+            .0
+            .pool
+            .run(READ_BYTES_MAX, Haste::Answer, move |log, _| log.before_last(&filter, count))
+            .await;
         self.0.readable(result)
     }
 
@@ -382,7 +385,8 @@ impl Broker {
         if standing != Standing::Good || cursor.position == Position::ZERO {
             return Err(MessageError::Unknown);
         }
-        let read = self.0.pool.run(READ_BYTES_MAX, Haste::Soon, move |log, _| log.get(cursor.position)).await;
+        let read =
+            self.0.pool.run(READ_BYTES_MAX, Haste::Answer, move |log, _| log.get(cursor.position)).await;
         let message = self.0.readable(read)?.ok_or(MessageError::Gone)?;
         let filter = Filter::from(Term::Topic(message.topic().clone()));
         self.permit_read(principal, filter).map_err(|_| MessageError::Forbidden)?;

@@ -45,7 +45,7 @@ impl Reader {
     /// # Errors
     /// When the log can't be read.
     pub async fn page(&mut self, limit: usize, wait: Option<Wait>) -> Result<Page, ReadError> {
-        self.set_budget(Budget { messages: limit, bytes: PAGE_BYTES_MAX, scan_bytes: SCAN_BYTES_MAX });
+        self.answer_within(Budget { messages: limit, bytes: PAGE_BYTES_MAX, scan_bytes: SCAN_BYTES_MAX });
         let asked = self.cursor();
         let mut turns = 0;
         loop {

@@ -1,21 +1,22 @@
 //! A few threads that read the log, so that no runtime ever waits for a disk. One job is one bounded page, first come
 //! first served: a reader asks for its next page only when the last one is written, so all of them take turns.
 //!
-//! Those who read old data, page upon page, rest between their turns while others publish; meanwhile those who want a page
-//! and no more pass them.
+//! Those who read old data, page upon page, rest between their turns while others publish, though none of them for long;
+//! meanwhile those who want a page and no more pass them.
 //!
-//! Pages that are read and not yet written count against one budget of bytes; while it is spent, jobs wait.
+//! Pages that are read and not yet written count against one budget of bytes; while it is spent, jobs wait. Streams, which
+//! hold theirs until slow clients take them, leave some of it to others.
 
 use std::{
     collections::VecDeque,
     panic::{self, AssertUnwindSafe},
     sync::Arc,
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use parking_lot::{Condvar, Mutex};
-use tailwire_model::limits::READ_BYTES_IN_FLIGHT_MAX;
+use tailwire_model::limits::{CATCH_UP_WAIT_MS_MAX, READ_BYTES_IN_FLIGHT_MAX, READ_BYTES_KEPT};
 use tokio::sync::oneshot;
 
 use crate::{
@@ -35,17 +36,38 @@ pub(crate) struct Pool {
 /// How soon a job is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Haste {
-    /// When those before it are done.
+    /// Somebody waits for this and no more. When those before it are done, or wait.
+    Answer,
+    /// For a stream: when those before it are done.
     Soon,
-    /// Not before the rest after the last such job is over, either.
+    /// The same, and not before the rest after the last such job is over.
     Rested,
 }
 
+impl Haste {
+    /// What there is for such jobs, and those of less haste.
+    const fn budget(self) -> usize {
+        match self {
+            Self::Answer => READ_BYTES_IN_FLIGHT_MAX,
+            Self::Soon | Self::Rested => READ_BYTES_IN_FLIGHT_MAX - READ_BYTES_KEPT,
+        }
+    }
+}
+
 struct State {
-    jobs: VecDeque<(Haste, usize, Job)>,
+    jobs: VecDeque<Waiting>,
     turns: Turns,
-    bytes_free: usize,
+    /// Bytes that are leased. A job may turn out to need more than there is.
+    leased: usize,
     closed: bool,
+}
+
+/// A job, since when it waits, and the bytes that it needs.
+struct Waiting {
+    haste: Haste,
+    since: Instant,
+    bytes: usize,
+    job: Job,
 }
 
 type Job = Box<dyn FnOnce(&dyn Log, Lease) + Send>;
@@ -56,9 +78,22 @@ pub(crate) struct Lease {
     bytes: usize,
 }
 
+impl Lease {
+    /// What is held is known by now.
+    pub(crate) fn set(&mut self, bytes: usize) {
+        let mut state = self.pool.state.lock();
+        state.leased = state.leased - self.bytes + bytes;
+        drop(state);
+        if bytes < self.bytes {
+            self.pool.changed.notify_one();
+        }
+        self.bytes = bytes;
+    }
+}
+
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.pool.state.lock().bytes_free += self.bytes;
+        self.pool.state.lock().leased -= self.bytes;
         self.pool.changed.notify_one();
     }
 }
@@ -76,7 +111,7 @@ impl Pool {
         rests: u32,
     ) -> std::io::Result<Arc<Self>> {
         let (jobs, turns) = (VecDeque::new(), Turns::new());
-        let state = State { jobs, turns, bytes_free: READ_BYTES_IN_FLIGHT_MAX, closed: false };
+        let state = State { jobs, turns, leased: 0, closed: false };
         let (activity, state) = (activity.clone(), Mutex::new(state));
         let pool = Arc::new(Self { activity, rests, state, changed: Condvar::new() });
         for index in 0..threads {
@@ -106,7 +141,8 @@ impl Pool {
         });
         let mut state = self.state.lock();
         if !state.closed {
-            state.jobs.push_back((haste, bytes.min(READ_BYTES_IN_FLIGHT_MAX), job));
+            let bytes = bytes.min(haste.budget());
+            state.jobs.push_back(Waiting { haste, since: Instant::now(), bytes, job });
             drop(state);
             self.changed.notify_one();
         }
@@ -141,15 +177,16 @@ impl Pool {
     fn next(self: &Arc<Self>) -> Option<(Haste, Lease, Job)> {
         let mut state = self.state.lock();
         while !state.closed {
-            if let Some((haste, bytes, job)) = state.pop(Instant::now()) {
-                state.bytes_free -= bytes;
+            let now = Instant::now();
+            if let Some(Waiting { haste, bytes, job, .. }) = state.pop(now) {
+                state.leased += bytes;
                 return Some((haste, Lease { pool: self.clone(), bytes }, job));
             }
-            if state.is_resting() {
-                let until = state.turns.next;
-                self.changed.wait_until(&mut state, until);
-            } else {
-                self.changed.wait(&mut state);
+            match state.rest_ends() {
+                Some(until) if until > now => {
+                    self.changed.wait_until(&mut state, until);
+                }
+                _ => self.changed.wait(&mut state),
             }
         }
         None
@@ -157,18 +194,30 @@ impl Pool {
 }
 
 impl State {
-    /// The next job, if there are bytes left for it. One that has to wait for them is not passed by any other.
-    fn pop(&mut self, now: Instant) -> Option<(Haste, usize, Job)> {
-        let rested = self.turns.next <= now;
-        let index = self.jobs.iter().position(|(haste, ..)| rested || *haste == Haste::Soon)?;
-        let fits = self.jobs[index].1 <= self.bytes_free;
-        if fits { self.jobs.remove(index) } else { None }
+    /// The next job, if there are bytes left for it. A stream's that has to wait for them is passed by no other stream's.
+    fn pop(&mut self, now: Instant) -> Option<Waiting> {
+        let mut streams_wait = false;
+        let index = self.jobs.iter().position(|waiting| {
+            if waiting.haste != Haste::Answer && streams_wait {
+                return false;
+            }
+            let is_rested = waiting.haste != Haste::Rested || self.rest_of(waiting) <= now;
+            let fits = self.leased + waiting.bytes <= waiting.haste.budget();
+            streams_wait |= is_rested && !fits && waiting.haste != Haste::Answer;
+            is_rested && fits
+        })?;
+        self.jobs.remove(index)
     }
 
-    /// Whether there is one that waits for nothing but a rest.
-    fn is_resting(&self) -> bool {
-        self.jobs.iter().all(|(haste, ..)| *haste == Haste::Rested)
-            && self.jobs.front().is_some_and(|(_, bytes, _)| *bytes <= self.bytes_free)
+    /// Until when a job rests.
+    fn rest_of(&self, waiting: &Waiting) -> Instant {
+        self.turns.next.min(waiting.since + Duration::from_millis(CATCH_UP_WAIT_MS_MAX))
+    }
+
+    /// When the one that came first of those that rest may begin.
+    fn rest_ends(&self) -> Option<Instant> {
+        let first = self.jobs.iter().find(|waiting| waiting.haste == Haste::Rested)?;
+        Some(self.rest_of(first))
     }
 }
 

@@ -148,8 +148,10 @@ impl Reader {
         &self.filter
     }
 
-    pub(crate) fn set_budget(&mut self, budget: Budget) {
+    /// For whoever wants so much at once, and no more.
+    pub(crate) fn answer_within(&mut self, budget: Budget) {
         self.budget = budget;
+        self.haste = Haste::Answer;
     }
 
     /// Goes back to a message that was given but could not be written; the transport lets go of its slices.

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tailwire_model::limits::{CATCH_UP_QUIET_MS, CATCH_UP_REST_MS_MAX};
+use tailwire_model::limits::{CATCH_UP_QUIET_MS, CATCH_UP_REST_MS_MAX, CATCH_UP_WAIT_MS_MAX};
 
 /// Tells whether anybody publishes.
 #[derive(Debug)]
@@ -64,9 +64,10 @@ impl Turns {
         Self { next: Instant::now() }
     }
 
-    /// Rests of turns that were taken at once add up.
+    /// Rests of turns that were taken at once add up, to no more than anybody waits.
     pub(crate) fn rest(&mut self, now: Instant, rest: Duration) {
-        self.next = self.next.max(now) + rest;
+        let latest = now + Duration::from_millis(CATCH_UP_WAIT_MS_MAX);
+        self.next = (self.next.max(now) + rest).min(latest);
     }
 }
 
@@ -96,9 +97,11 @@ mod tests {
         let longest = Duration::from_millis(CATCH_UP_REST_MS_MAX);
         assert_eq!(activity.rest(Instant::now(), Duration::from_secs(60), TIMES), longest);
         let (mut turns, now) = (Turns::new(), Instant::now() + Duration::from_secs(1));
+        turns.rest(now, longest / 2);
         turns.rest(now, longest);
+        assert_eq!(turns.next, now + longest * 3 / 2);
         turns.rest(now, longest);
-        assert_eq!(turns.next, now + 2 * longest);
+        assert_eq!(turns.next, now + Duration::from_millis(CATCH_UP_WAIT_MS_MAX), "nobody rests for longer");
         turns.rest(now + 3 * longest, Duration::ZERO);
         assert_eq!(turns.next, now + 3 * longest);
     }

@@ -23,8 +23,8 @@ pub(crate) struct Segment {
     encodings: Box<[OnceLock<Encoding>]>,
     encoders: Encoders,
     cost: usize,
-    /// Given back to the read pool when the last reader lets the segment go.
-    _lease: Option<Lease>,
+    /// Of one that was read for one reader: given back to the pool when that lets the segment go.
+    lease: Option<Lease>,
 }
 
 struct Encoding {
@@ -34,12 +34,29 @@ struct Encoding {
 }
 
 impl Segment {
-    /// A segment of at least one message.
-    pub(crate) fn new(messages: Vec<Message>, encoders: Encoders, lease: Option<Lease>) -> Arc<Self> {
+    /// A segment of at least one message, for all who want it.
+    pub(crate) fn new(messages: Vec<Message>, encoders: Encoders) -> Arc<Self> {
+        Arc::new(Self::of(messages, encoders))
+    }
+
+    /// One for a reader by itself, encoded for it, which takes so much of the lease.
+    pub(crate) fn leased(
+        messages: Vec<Message>,
+        encoders: Encoders,
+        format: usize,
+        mut lease: Lease,
+    ) -> Arc<Self> {
+        let mut segment = Self::of(messages, encoders);
+        lease.set(segment.cost + segment.encoding(format).bytes.len());
+        segment.lease = Some(lease);
+        Arc::new(segment)
+    }
+
+    fn of(messages: Vec<Message>, encoders: Encoders) -> Self {
         debug_assert!(!messages.is_empty(), "a segment has at least one message");
         let cost = messages.iter().map(|message| message.draft.cost()).sum();
         let encodings = encoders.iter().map(|_| OnceLock::new()).collect();
-        Arc::new(Self { messages: messages.into(), encodings, encoders, cost, _lease: lease })
+        Self { messages: messages.into(), encodings, encoders, cost, lease: None }
     }
 
     pub(crate) fn messages(&self) -> &[Message] {
@@ -79,11 +96,6 @@ impl Segment {
             Encoding { bytes: bytes.into(), ends }
         })
     }
-
-    /// Makes the encoding ready, so that it costs the thread that delivers nothing.
-    pub(crate) fn prepare(&self, format: usize) {
-        let _ = self.encoding(format);
-    }
 }
 
 /// A run of messages of one segment.
@@ -119,6 +131,11 @@ impl Slice {
     /// Never.
     pub const fn is_empty(&self) -> bool {
         self.end == self.start
+    }
+
+    /// Whether others may hold it, too; else it was read for one reader.
+    pub fn is_shared(&self) -> bool {
+        self.segment.lease.is_none()
     }
 
     /// The position of the last of them.

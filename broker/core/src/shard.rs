@@ -5,7 +5,7 @@
 //! each socket gets it in one write.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, VecDeque},
     mem,
     ops::Range,
     sync::{
@@ -16,6 +16,7 @@ use std::{
 
 use parking_lot::Mutex;
 use slab::Slab;
+use smallvec::SmallVec;
 use tailwire_model::{
     Message, Position, Term,
     limits::{BATCH_READ_BYTES_MAX, SEGMENT_BYTES_MAX, TAILS_BYTES_MAX},
@@ -64,8 +65,8 @@ struct Round {
     services: Vec<(Slices, Range<usize>)>,
     /// Where a reader stands that has been given the round.
     upto: Position,
-    /// Which segments exist, oldest first: (tail, last position, cost).
-    kept: VecDeque<(usize, Position, usize)>,
+    /// The segments that tails were given, oldest first: those tails, the last position, and the cost, which they share.
+    kept: VecDeque<(SmallVec<[usize; 2]>, Position, usize)>,
     kept_cost: usize,
 }
 
@@ -211,24 +212,27 @@ impl Shard {
 
     /// Gives each touched tail its segments. Tails that get the same messages share them, and so their encodings.
     fn append(&self, routes: &Routes, round: &mut Round, messages: &[&Message]) {
-        let mut shared: HashMap<Vec<u32>, Vec<Arc<Segment>>> = HashMap::new();
+        let mut sharing: BTreeMap<Vec<u32>, SmallVec<[usize; 2]>> = BTreeMap::new();
         for &id in &round.touched {
-            let picked = mem::take(&mut round.picked[id]);
-            let segments =
-                shared.entry(picked).or_insert_with_key(|picked| segments(messages, picked, self.encoders));
-            let Some(tail) = routes.tail(id) else { continue };
-            for segment in &*segments {
-                round.kept.push_back((id, segment.last(), segment.cost()));
-                round.kept_cost += segment.cost();
-                tail.append(segment.clone());
+            sharing.entry(mem::take(&mut round.picked[id])).or_default().push(id);
+        }
+        for (picked, ids) in sharing {
+            let segments = segments(messages, &picked, self.encoders);
+            for &id in &ids {
+                let Some(tail) = routes.tail(id) else { continue };
+                segments.iter().for_each(|segment| tail.append(segment.clone()));
+                round.fresh.push((id, segments.iter().cloned().map(Slice::whole).collect()));
             }
-            round.fresh.push((id, segments.iter().cloned().map(Slice::whole).collect()));
+            for segment in &segments {
+                round.kept.push_back((ids.clone(), segment.last(), segment.cost()));
+                round.kept_cost += segment.cost();
+            }
         }
         while round.kept_cost > TAILS_BYTES_MAX
-            && let Some((id, last, cost)) = round.kept.pop_front()
+            && let Some((ids, last, cost)) = round.kept.pop_front()
         {
             round.kept_cost -= cost;
-            routes.tail(id).into_iter().for_each(|tail| tail.evict(last));
+            ids.iter().filter_map(|&id| routes.tail(id)).for_each(|tail| tail.evict(last));
         }
     }
 }
@@ -257,13 +261,13 @@ fn segments(messages: &[&Message], picked: &[u32], encoders: Encoders) -> Vec<Ar
     for &index in picked {
         let message = messages[index as usize];
         if cost + message.draft.cost() > SEGMENT_BYTES_MAX && !part.is_empty() {
-            segments.push(Segment::new(mem::take(&mut part), encoders, None));
+            segments.push(Segment::new(mem::take(&mut part), encoders));
             cost = 0;
         }
         cost += message.draft.cost();
         part.push(message.clone());
     }
-    segments.push(Segment::new(part, encoders, None));
+    segments.push(Segment::new(part, encoders));
     segments
 }
 

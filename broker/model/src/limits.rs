@@ -103,10 +103,15 @@ pub const CATCH_UP_RESTS: u32 = 6;
 pub const CATCH_UP_QUIET_MS: u64 = 20;
 /// Such a rest at most: a page that waited long for its disk is no reason to stop.
 pub const CATCH_UP_REST_MS_MAX: u64 = 50;
+/// How long a page of old data waits for others' sake at most, by rests and by turns of those before it: so that whoever
+/// catches up gets a page that often, ten times that of [`READ_BYTES_MAX`] a second, and doesn't fall behind for good.
+pub const CATCH_UP_WAIT_MS_MAX: u64 = 100;
 /// How long a stream's head waits for its first page, by which it is known whether the log can be read there.
 pub const READ_AHEAD_MS_MAX: u64 = 1_000;
-/// Pages that are read but not yet written, for all readers together.
+/// Pages that are read but not yet written, for all readers together, with their encodings.
 pub const READ_BYTES_IN_FLIGHT_MAX: usize = 64 << 20;
+/// What streams leave of that to requests for a page, whose answers are not held for slow clients.
+pub const READ_BYTES_KEPT: usize = 16 << 20;
 
 /// Publishes that wait for the committer: their bytes and number. Beyond is 503.
 pub const QUEUE_BYTES_MAX: usize = 64 << 20;

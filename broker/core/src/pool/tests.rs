@@ -8,13 +8,13 @@ fn pool(threads: usize) -> Arc<Pool> {
     Pool::start(&log, &Arc::default(), threads, || (), 4).unwrap()
 }
 
-fn bytes_free(pool: &Pool) -> usize {
-    pool.state.lock().bytes_free
+fn leased(pool: &Pool) -> usize {
+    pool.state.lock().leased
 }
 
 /// Takes the whole budget, and keeps it as long as the lease is held.
 fn spend(pool: &Pool) -> Lease {
-    pool.run(READ_BYTES_IN_FLIGHT_MAX, Haste::Soon, |_, lease| lease).blocking_recv().unwrap()
+    pool.run(READ_BYTES_IN_FLIGHT_MAX, Haste::Answer, |_, lease| lease).blocking_recv().unwrap()
 }
 
 /// Returns when a thread has looked at a job that can't run yet, and waits again.
@@ -31,20 +31,20 @@ fn looked_at<T>(pool: &Pool, waiting: &mut oneshot::Receiver<T>) {
 fn a_job_waits_while_the_budget_is_spent() {
     let pool = pool(1);
     let lease = spend(&pool);
-    assert_eq!(bytes_free(&pool), 0);
-    // What it sees is what is left after its own share: all else was given back before it ran.
-    let mut seen = pool.run(10, Haste::Soon, {
+    assert_eq!(leased(&pool), READ_BYTES_IN_FLIGHT_MAX);
+    // What it sees is its own share: all else was given back before it ran.
+    let mut seen = pool.run(10, Haste::Answer, {
         let pool = pool.clone();
-        move |_, _lease| bytes_free(&pool)
+        move |_, _lease| leased(&pool)
     });
     looked_at(&pool, &mut seen);
     drop(lease);
-    assert_eq!(seen.blocking_recv(), Ok(READ_BYTES_IN_FLIGHT_MAX - 10));
+    assert_eq!(seen.blocking_recv(), Ok(10));
     pool.close();
 }
 
 #[test]
-fn jobs_run_in_their_order_also_when_a_later_one_would_fit() {
+fn streams_run_in_their_order_also_when_a_later_one_would_fit_and_answers_pass_them() {
     let pool = pool(1);
     let half = pool.run(READ_BYTES_IN_FLIGHT_MAX / 2, Haste::Soon, |_, lease| lease).blocking_recv().unwrap();
     let order = Arc::new(Mutex::new(Vec::new()));
@@ -55,9 +55,41 @@ fn jobs_run_in_their_order_also_when_a_later_one_would_fit() {
     let mut large = pool.run(READ_BYTES_IN_FLIGHT_MAX, Haste::Soon, note("large"));
     let small = pool.run(1, Haste::Soon, note("small"));
     looked_at(&pool, &mut large);
+    pool.run(READ_BYTES_IN_FLIGHT_MAX / 2, Haste::Answer, note("answer")).blocking_recv().unwrap();
     drop(half);
     assert_eq!((large.blocking_recv(), small.blocking_recv()), (Ok(()), Ok(())));
-    assert_eq!(*order.lock(), ["large", "small"]);
+    assert_eq!(*order.lock(), ["answer", "large", "small"]);
+    pool.close();
+}
+
+#[test]
+fn streams_leave_something_to_answers() {
+    let pool = pool(1);
+    let all = pool.run(READ_BYTES_IN_FLIGHT_MAX, Haste::Soon, |_, lease| lease).blocking_recv().unwrap();
+    assert_eq!(leased(&pool), READ_BYTES_IN_FLIGHT_MAX - READ_BYTES_KEPT);
+    let mut stream = pool.run(1, Haste::Soon, |_, _| ());
+    looked_at(&pool, &mut stream);
+    pool.run(READ_BYTES_KEPT, Haste::Answer, |_, _| ()).blocking_recv().unwrap();
+    drop(all);
+    stream.blocking_recv().unwrap();
+    pool.close();
+}
+
+#[test]
+fn what_a_page_really_takes_is_counted() {
+    let pool = pool(1);
+    let page = pool.run(10, Haste::Soon, |_, mut lease| {
+        lease.set(2 * READ_BYTES_IN_FLIGHT_MAX);
+        lease
+    });
+    let mut page = page.blocking_recv().unwrap();
+    let mut next = pool.run(1, Haste::Answer, |_, _| ());
+    looked_at(&pool, &mut next);
+    page.set(5);
+    next.blocking_recv().unwrap();
+    assert_eq!(leased(&pool), 5);
+    drop(page);
+    assert_eq!(leased(&pool), 0);
     pool.close();
 }
 
@@ -65,7 +97,7 @@ fn jobs_run_in_their_order_also_when_a_later_one_would_fit() {
 fn a_job_that_asks_for_more_than_there_is_gets_all_of_it() {
     let pool = pool(1);
     assert_eq!(
-        pool.run(usize::MAX, Haste::Soon, |_, lease| lease.bytes).blocking_recv(),
+        pool.run(usize::MAX, Haste::Answer, |_, lease| lease.bytes).blocking_recv(),
         Ok(READ_BYTES_IN_FLIGHT_MAX)
     );
     pool.close();
@@ -76,18 +108,18 @@ fn a_reader_that_goes_away_before_its_job_costs_nothing() {
     let pool = pool(1);
     let lease = spend(&pool);
     let ran = Arc::new(AtomicBool::new(false));
-    let abandoned = pool.run(10, Haste::Soon, {
+    let abandoned = pool.run(10, Haste::Answer, {
         let ran = ran.clone();
         move |_, _| ran.store(true, Ordering::SeqCst)
     });
     drop(abandoned);
     drop(lease);
     // Jobs run in their order: the one before this is over.
-    pool.run(1, Haste::Soon, |_, _| ()).blocking_recv().unwrap();
+    pool.run(1, Haste::Answer, |_, _| ()).blocking_recv().unwrap();
     assert!(!ran.load(Ordering::SeqCst));
     // The last job's lease is given back before the next one can have all.
     drop(spend(&pool));
-    assert_eq!(bytes_free(&pool), READ_BYTES_IN_FLIGHT_MAX);
+    assert_eq!(leased(&pool), 0);
     pool.close();
 }
 
@@ -96,7 +128,7 @@ fn a_page_that_nobody_takes_gives_its_share_back() {
     let pool = pool(1);
     let (started, start) = oneshot::channel();
     let (go_on, wait) = oneshot::channel::<()>();
-    let abandoned = pool.run(10, Haste::Soon, move |_, lease| {
+    let abandoned = pool.run(10, Haste::Answer, move |_, lease| {
         let _ = started.send(());
         let _ = wait.blocking_recv();
         lease
@@ -112,23 +144,24 @@ fn a_page_that_nobody_takes_gives_its_share_back() {
 fn a_closed_pool_fails_what_waits_and_what_comes() {
     let pool = pool(1);
     let lease = spend(&pool);
-    let waiting = pool.run(1, Haste::Soon, |_, _| ());
+    let waiting = pool.run(1, Haste::Answer, |_, _| ());
     pool.close();
     assert!(waiting.blocking_recv().is_err());
-    assert!(pool.run(1, Haste::Soon, |_, _| ()).blocking_recv().is_err());
+    assert!(pool.run(1, Haste::Answer, |_, _| ()).blocking_recv().is_err());
     drop(lease);
 }
 
 #[test]
-fn who_rests_is_passed_and_comes_when_the_rest_is_over() {
+fn who_rests_is_passed_and_comes_when_the_rest_is_over_or_has_lasted_long() {
     let pool = pool(1);
-    let long = Instant::now() + std::time::Duration::from_secs(3600);
+    let (began, wait) = (Instant::now(), Duration::from_millis(CATCH_UP_WAIT_MS_MAX));
+    let long = began + Duration::from_secs(3600);
     pool.state.lock().turns.next = long;
-    let mut turn = pool.run(1, Haste::Rested, |_, _| ());
-    for _ in 0..3 {
-        pool.run(1, Haste::Soon, |_, _| ()).blocking_recv().unwrap();
-    }
-    assert_eq!(turn.try_recv().err(), Some(oneshot::error::TryRecvError::Empty));
+    let turn = pool.run(1, Haste::Rested, |_, _| Instant::now());
+    let passing = pool.run(1, Haste::Soon, |_, _| Instant::now()).blocking_recv().unwrap();
+    let ran = turn.blocking_recv().unwrap();
+    assert!(passing < ran && began + wait <= ran, "{:?}", ran - began);
+    let turn = pool.run(1, Haste::Rested, |_, _| ());
     pool.state.lock().turns.next = Instant::now();
     pool.changed.notify_one();
     turn.blocking_recv().unwrap();
@@ -141,14 +174,14 @@ fn a_turn_beside_a_commit_is_followed_by_a_rest() {
     // A job that comes behind another sees what that one left.
     let next = |_: ()| {
         let state = pool.clone();
-        pool.run(1, Haste::Soon, move |_, _| state.state.lock().turns.next).blocking_recv().unwrap()
+        pool.run(1, Haste::Answer, move |_, _| state.state.lock().turns.next).blocking_recv().unwrap()
     };
     pool.run(1, Haste::Rested, |_, _| ()).blocking_recv().unwrap();
     let unhurried = next(());
     assert!(unhurried <= Instant::now());
     pool.activity.begin();
     let began = Instant::now();
-    let pause = std::time::Duration::from_millis(1);
+    let pause = Duration::from_millis(1);
     pool.run(1, Haste::Rested, move |_, _| thread::sleep(pause)).blocking_recv().unwrap();
     assert!(next(()) >= began + pause * (1 + pool.rests));
     pool.close();

@@ -42,10 +42,7 @@ impl Reader {
         self.read = Some(self.shared.pool.run(budget.bytes, self.haste, move |log, lease| {
             let page = log.read(&filter, after, upto, budget)?;
             let segment =
-                (!page.messages.is_empty()).then(|| Segment::new(page.messages, encoders, Some(lease)));
-            if let Some(segment) = &segment {
-                segment.prepare(format);
-            }
+                (!page.messages.is_empty()).then(|| Segment::leased(page.messages, encoders, format, lease));
             Ok(Turn { segment, scanned: page.scanned, trimmed: page.trimmed })
         }));
     }
@@ -92,7 +89,9 @@ impl Reader {
         }
         self.position = self.position.max(turn.scanned);
         // The first page may be all that was missed; who needs another reads old data, until he has come to its end.
-        self.haste = if self.position < self.watermark() { Haste::Rested } else { Haste::Soon };
+        if self.haste != Haste::Answer {
+            self.haste = if self.position < self.watermark() { Haste::Rested } else { Haste::Soon };
+        }
         Poll::Ready(Ok(match turn.segment {
             Some(segment) => self.give(SmallVec::from_iter([Slice::whole(segment)])),
             None => Step::Scanned,

@@ -29,7 +29,7 @@ impl Sink for Takes {
 fn slices(positions: &[u64]) -> Slices {
     // One byte a message.
     let encoders: crate::Encoders = &[|_, out| out.push(7)];
-    let segments = positions.iter().map(|&at| Segment::new(vec![message(at, "a", 1)], encoders, None));
+    let segments = positions.iter().map(|&at| Segment::new(vec![message(at, "a", 1)], encoders));
     segments.map(Slice::whole).collect()
 }
 

@@ -19,7 +19,7 @@ static FORMATS: [Encoder; 2] =
     [|message, out| encode(0, message, out), |message, out| encode(1, message, out)];
 
 fn segment() -> Arc<Segment> {
-    Segment::new((1..=4).map(|position| message(position, "a", 1)).collect(), &FORMATS, None)
+    Segment::new((1..=4).map(|position| message(position, "a", 1)).collect(), &FORMATS)
 }
 
 fn calls() -> Vec<(usize, u64)> {
@@ -33,7 +33,6 @@ fn a_message_is_encoded_once_per_format() {
     let (whole, part) = (Slice::whole(segment.clone()), Slice::new(segment.clone(), 1, 3));
     let first = whole.encoded(0);
     part.encoded(0);
-    segment.prepare(0);
     (0..whole.len()).for_each(|i| drop(whole.run(i, i + 1).encoded(0)));
     assert_eq!(calls(), [(0, 1), (0, 2), (0, 3), (0, 4)]);
     part.first(1).encoded(1);
@@ -72,8 +71,7 @@ fn a_byte_belongs_to_the_message_that_ends_behind_it() {
 #[test]
 fn finds_the_first_message_after_a_position() {
     let positions = [3, 5, 6];
-    let segment =
-        Segment::new(positions.iter().map(|&position| message(position, "a", 1)).collect(), &[], None);
+    let segment = Segment::new(positions.iter().map(|&position| message(position, "a", 1)).collect(), &[]);
     for after in 0..8 {
         let want = positions.iter().filter(|&&position| position <= after).count();
         assert_eq!(segment.index_after(Position(after)), want, "after {after}");
@@ -83,7 +81,7 @@ fn finds_the_first_message_after_a_position() {
 
 #[test]
 fn costs_what_its_messages_do() {
-    let segment = Segment::new(vec![message(1, "a", 10), message(2, "a", 100)], &[], None);
+    let segment = Segment::new(vec![message(1, "a", 10), message(2, "a", 100)], &[]);
     let whole = Slice::whole(segment.clone());
     assert_eq!(whole.cost(), segment.cost());
     assert_eq!(whole.first(1).cost() + whole.run(1, 2).cost(), segment.cost());

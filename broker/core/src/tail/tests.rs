@@ -2,7 +2,7 @@ use super::*;
 use crate::testing::message;
 
 fn segment(positions: impl IntoIterator<Item = u64>, size: usize) -> Arc<Segment> {
-    Segment::new(positions.into_iter().map(|position| message(position, "a", size)).collect(), &[], None)
+    Segment::new(positions.into_iter().map(|position| message(position, "a", size)).collect(), &[])
 }
 
 fn positions(slices: &Slices) -> Vec<u64> {
