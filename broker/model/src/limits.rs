@@ -75,6 +75,9 @@ pub const HEARTBEAT_MS: u64 = 15_000;
 pub const STALL_RELEASE_MS: u64 = 1_000;
 /// A reader that can't write for this long is closed; its cursor resumes.
 pub const STALL_CLOSE_MS: u64 = 30_000;
+/// What clients that take nothing may keep from others by answers and frames that have begun, all together. Beyond it whoever
+/// holds some of it is closed as soon as it lets go of its page; its cursor resumes.
+pub const HELD_BYTES_MAX: usize = 64 << 20;
 /// The time over which clients are told to come back after a drain, so that they don't come all at once.
 pub const DRAIN_RETRY_MS: u64 = 4_000;
 /// When a client should try again after the store failed: a person may have to look.

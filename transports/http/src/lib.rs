@@ -10,6 +10,7 @@ mod client;
 mod delivery;
 mod descriptors;
 mod guard;
+mod held;
 mod http2;
 mod metrics;
 mod options;

@@ -19,7 +19,7 @@ use tailwire_model::{
 };
 use tokio::{net::TcpStream, time::Instant};
 
-use crate::metrics::Connected;
+use crate::{held::Held, metrics::Connected};
 
 /// How many pieces one call writes, at most; the kernel takes 1,024.
 const PIECES_PER_WRITE: usize = 64;
@@ -75,8 +75,19 @@ enum Content {
     Messages(Slice, usize),
     /// A sign of life, which may be left out.
     Heartbeat,
+    /// What only this connection has; of messages, with the slices that it was made of, so that it counts as they do against
+    /// what may be read. Once these are let go of, it is held.
+    Own(#[expect(dead_code, reason = "they count as long as they are there")] Box<[Slice]>),
+    /// The same, of a client that is stuck.
+    Held(#[expect(dead_code, reason = "it counts as long as it is there")] Held),
     /// Anything else: it is kept, and what stands before it too.
     Kept,
+}
+
+impl Content {
+    const fn may_go(&self) -> bool {
+        matches!(self, Self::Messages(..) | Self::Heartbeat)
+    }
 }
 
 /// Since when the socket has taken nothing, and since when the pending pieces have been held.
@@ -111,6 +122,12 @@ impl Outgoing {
 
     pub(crate) fn push(&mut self, bytes: impl Into<Bytes>) {
         self.push_piece(Piece { bytes: bytes.into(), content: Content::Kept });
+    }
+
+    /// Something large that only this connection has; and what it was made of, if that was read.
+    pub(crate) fn push_own(&mut self, bytes: impl Into<Bytes>, slices: impl IntoIterator<Item = Slice>) {
+        let content = Content::Own(slices.into_iter().collect());
+        self.push_piece(Piece { bytes: bytes.into(), content });
     }
 
     pub(crate) fn push_heartbeat(&mut self, bytes: impl Into<Bytes>) {
@@ -232,10 +249,13 @@ impl Outgoing {
             return Poll::Ready(Err(WriteError::Stalled));
         }
         let release = stall.held + Duration::from_millis(STALL_RELEASE_MS);
-        if now >= release
-            && let Some(position) = self.release()
-        {
-            return Poll::Ready(Ok(position));
+        if now >= release {
+            if let Some(position) = self.release() {
+                return Poll::Ready(Ok(position));
+            }
+            if Held::is_too_much() && self.holds_something() {
+                return Poll::Ready(Err(WriteError::Stalled));
+            }
         }
         let deadline = if now >= release { close } else { release };
         match timer.poll_until(cx, deadline) {
@@ -248,12 +268,17 @@ impl Outgoing {
     /// Lets go of the messages behind the last piece that must be kept, all but the one that is being written, of which
     /// it keeps a copy. Returns where the reader goes back to; `None` when there is nothing to let go of.
     fn release(&mut self) -> Option<Position> {
-        let kept = self.pieces.iter().rposition(|piece| matches!(piece.content, Content::Kept));
+        for piece in &mut self.pieces[self.done..] {
+            if matches!(piece.content, Content::Own(_)) {
+                piece.content = Content::Held(Held::new(piece.bytes.len()));
+            }
+        }
+        let kept = self.pieces.iter().rposition(|piece| !piece.content.may_go());
         let from = kept.map_or(self.done, |index| (index + 1).max(self.done));
         let dropped = self.pieces.get(from..)?;
         let (slice, format) = dropped.iter().find_map(|piece| match &piece.content {
             Content::Messages(slice, format) => Some((slice, *format)),
-            Content::Heartbeat | Content::Kept => None,
+            _ => None,
         })?;
         let first = &dropped[0];
         let partly_written = from == self.done && self.offset > 0;
@@ -265,20 +290,28 @@ impl Outgoing {
             _ if partly_written => (Some(&first.bytes[self.offset..]), before(slice)),
             _ => (None, before(slice)),
         };
-        let rest = rest.map(|rest| keep(&first.bytes, rest));
+        let rest = rest.map(|rest| {
+            let bytes = keep(&first.bytes, rest);
+            let is_own = matches!(&first.content, Content::Messages(slice, _) if !slice.is_shared());
+            let is_held = is_own && rest.len() > COPY_BYTES_MAX;
+            let content = if is_held { Content::Held(Held::new(first.bytes.len())) } else { Content::Kept };
+            Piece { bytes, content }
+        });
         self.pieces.truncate(from);
         if partly_written {
             self.clear();
         }
-        if let Some(bytes) = rest {
-            self.pieces.push(Piece { bytes, content: Content::Kept });
-        }
+        self.pieces.extend(rest);
         let pending: usize = self.pieces[self.done..].iter().map(|piece| piece.bytes.len()).sum();
         self.bytes = pending - self.offset;
         if self.pieces.len() == self.done {
             self.clear();
         }
         Some(position)
+    }
+
+    fn holds_something(&self) -> bool {
+        self.pieces.iter().any(|piece| matches!(piece.content, Content::Held(_)))
     }
 }
 
@@ -330,5 +363,42 @@ impl HangUp {
             Some(Poll::Pending) => poll_closed(socket, cx),
             Some(Poll::Ready(())) | None => Poll::Ready(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::future::poll_fn;
+
+    use tailwire_model::limits::HELD_BYTES_MAX;
+
+    use super::*;
+
+    /// How many seconds the patience with a connection lasts that takes nothing.
+    async fn patience(out: &mut Outgoing) -> u64 {
+        let (began, mut timer) = (Instant::now(), Timer::default());
+        let end = poll_fn(|cx| out.poll_stall(&mut timer, cx)).await;
+        assert!(matches!(end, Err(WriteError::Stalled)));
+        began.elapsed().as_secs()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_holds_what_all_may_hold_together_is_not_waited_for() {
+        let mut other = Outgoing::default();
+        other.push("kept");
+        let mut small = Outgoing::default();
+        small.push_own(vec![0; 1000], []);
+        assert_eq!(patience(&mut small).await, 30);
+        let mut large = Outgoing::default();
+        large.push_own(vec![0; HELD_BYTES_MAX + 1], []);
+        assert!(!Held::is_too_much(), "it may yet be taken");
+        assert_eq!(patience(&mut large).await, 1);
+        small.stall = None;
+        assert_eq!(patience(&mut small).await, 1);
+        assert_eq!(patience(&mut other).await, 30, "it holds nothing of its own");
+        drop(large);
+        assert!(!Held::is_too_much());
     }
 }

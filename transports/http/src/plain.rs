@@ -134,7 +134,7 @@ impl Plain<'_> {
             out.push(head);
         } else {
             out.push(head);
-            out.push(body);
+            out.push_own(body, []);
         }
         let mut timer = Timer::default();
         let written = poll_fn(|cx| match out.poll_write(&self.stream, cx, |_| {}) {

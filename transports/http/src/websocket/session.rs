@@ -273,12 +273,12 @@ impl Session {
         match event {
             Event::Messages(slices) => {
                 let mut frames = Vec::new();
-                for slice in slices {
+                for slice in &slices {
                     let lines = slice.encoded(FORMAT);
                     frames.reserve(lines.len() + slice.len() * (TAG_BYTES_MAX + id.as_str().len()));
                     framing::tag_line(id.as_str(), &lines, &mut frames);
                 }
-                self.out.push(frames);
+                self.out.push_own(frames, slices);
             }
             Event::Gap(gap) => {
                 line::gap(&gap, Some(id), &mut out);
