@@ -40,7 +40,8 @@ FLAT_OUT = (
 # Where an option exists that is not measured, its reason.
 NOT_PEERS = (
     "Not among the peers: Centrifugo and Mercure, which come as Go modules, and which the module proxy did not serve, or "
-    "not with a checksum to verify them by, where this program was written."
+    "not with a checksum to verify them by, where this program was written. Nor is TLS measured, which Tailwire leaves to a "
+    "proxy; nor how SSE, NDJSON, memory and publishing grow with subscribers and sizes, or WebSocket flat out."
 )
 
 
@@ -87,7 +88,7 @@ def text(run: Run, results: Results, present: list[Peer], drawn: set[str]) -> st
     parts = [
         "# Benchmarks\n\n<!-- Written by tests/bench/run: change that, not this. -->",
         _opening(run, results),
-        _goals(results),
+        _goals(run, results),
         _section(
             results, drawn, "fanout", "Fan-out",
             f"{scale.subscribers:,} subscribers of one topic, 128-byte messages. *Sparse* is {SPARSE_RATE} messages a "
@@ -265,20 +266,8 @@ def _opening(run: Run, results: Results) -> str:
 
 def _noise(run: Run, results: Results) -> list[str]:
     """How far the figures can be trusted, by the program whose work is always the same."""
-    spreads = {what: results.spread("fanout", LIMIT, key) for what, key in
-               [("sparse", "sparse_cpu_us"), ("flat out", "flat_cpu_us")]}
-    known = {what: spread for what, spread in spreads.items() if spread is not None}
-    doubts = []
-    if not run.everything:
-        doubts.append("it was a quick or partial run")
-    if run.neighbours > NEIGHBOURS_MAX:
-        doubts.append(f"others kept {run.neighbours:.1f} cores of the machine busy meanwhile")
-    if any(spread > NOISE_MAX for spread in known.values()):
-        doubts.append("the limit program's own figures differ between rounds by more than a tenth")
-    if not known:
-        doubts.append("with fewer than two rounds of the limit program, its noise is not known")
-    parts = []
-    if doubts:
+    known, parts = _limit_spreads(results), []
+    if doubts := _doubts(run, results):
         parts.append(f"**Noisy: not for comparing.** {_sentence(doubts)}")
     if known:
         said = " and ".join(f"{spread:.0%} ({what})" for what, spread in known.items())
@@ -287,6 +276,28 @@ def _noise(run: Run, results: Results) -> list[str]:
             f"A figure marked ≈ differs between its rounds by more than {SPREAD_MAX:.0%}."
         )
     return parts
+
+
+def _limit_spreads(results: Results) -> dict[str, float]:
+    spreads = {what: results.spread("fanout", LIMIT, key) for what, key in
+               [("sparse", "sparse_cpu_us"), ("flat out", "flat_cpu_us")]}
+    return {what: spread for what, spread in spreads.items() if spread is not None}
+
+
+def _doubts(run: Run, results: Results) -> list[str]:
+    """Why figures of this run are not to be compared with another's."""
+    known, doubts = _limit_spreads(results), []
+    if not run.everything:
+        doubts.append("it was a quick or partial run")
+    if run.everything and run.rounds < run.scale.rounds:
+        doubts.append(f"it was ended after {run.rounds} of {run.scale.rounds} rounds")
+    if run.neighbours > NEIGHBOURS_MAX:
+        doubts.append(f"others kept {run.neighbours:.1f} cores of the machine busy meanwhile")
+    if any(spread > NOISE_MAX for spread in known.values()):
+        doubts.append("the limit program's own figures differ between rounds by more than a tenth")
+    if not known:
+        doubts.append("with fewer than two rounds of the limit program, its noise is not known")
+    return doubts
 
 
 def _sentence(doubts: list[str]) -> str:
@@ -298,7 +309,7 @@ def _wrapped(text: str) -> str:
     return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False)
 
 
-def _goals(results: Results) -> str:
+def _goals(run: Run, results: Results) -> str:
     rows = goals.table(results, partial(_cell, results))
     if not rows:
         return ""
@@ -306,6 +317,8 @@ def _goals(results: Results) -> str:
         "What Tailwire is to reach, and what this run says of it. A figure is the median of its rounds, as in the sections "
         "below; what is compared was measured in the same round."
     )
+    if _doubts(run, results):
+        about += " **The machine was not quiet or the run not whole: another may say otherwise of what is near its bound.**"
     return "\n".join(["## Goals", "", _wrapped(about), "", *rows])
 
 
@@ -379,7 +392,7 @@ def _method(run: Run, results: Results) -> str:
         "",
         _wrapped("`tests/bench/run` does it all again. Each server runs alone, on a core of its own, in one process, with the "
         "configuration under `tests/bench/peers`; the load runs on another core. Every measurement begins with a server "
-        "that has just started. The same load generator (`tests/src/bin/peers`) measures all, each in its own protocol; "
+        "that has just started, but for live delivery beside a replay, which is one server's from filling it on. The same load generator (`tests/src/bin/peers`) measures all, each in its own protocol; "
         "where a text names `tailwire bench`, that did. CPU time is the process's own, by its clock. A delivery is a "
         "payload that has come whole; lost, repeated and misplaced ones are counted, and told above where there are any."),
     ]

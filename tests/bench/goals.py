@@ -75,6 +75,11 @@ def goals() -> list[Goal]:
             Goal(f"{what}: CPU", "publish", row, f"{name}_cpu_us", cpu, " µs", during=f"{name}:"),
             Goal(f"{what}: rate", "publish", row, f"{name}_per_s", rate, "/s", least=True, during=f"{name}:"),
         ]
+    row = "Tailwire, POST, NDJSON batches of 100 over 4 connections, `sync`"
+    found += [
+        Goal("a publish in NDJSON batches of 100: CPU", "single", row, "cpu_us", 8, " µs"),
+        Goal("a publish in NDJSON batches of 100: rate", "single", row, "per_s", 100_000, "/s", least=True),
+    ]
     found += [Goal(f"one publish at a time, {way}: p50", "single", f"Tailwire, {way}, one at a time, `sync`",
                    "times_disk", 1.3, " × the disk's append and sync") for way in ["POST", "WebSocket"]]
     found += [Goal(f"replay of 1,000,000 messages, {way}: CPU a message", "stored", f"{MILLION:,} messages, {way}",

@@ -299,7 +299,7 @@ def alone(bench: Bench, peer: Peer) -> None:
         got = _bench(bench, peer, "single", row, ["publish", *more], durability)
         bench.results.add(
             "single", row, **_percentiles(got["latency_us"]), cpu_us=got["server_cpu_us_per_message"],
-            per_s=got["messages_per_s"],
+            per_s=got["published_per_s"],
         )
     for durability in DURABILITIES:
         row = f"2,000 messages/s over 100 topics with 10 subscribers each, `{durability}`"

@@ -84,8 +84,13 @@ class Document(unittest.TestCase):
         wild.add("fanout", document.LIMIT, sparse_cpu_us=3.0)
         for noisy, results in [
             (run(neighbours=0.5), quiet()), (run(everything=False), quiet()), (run(), wild), (run(), Results()),
+            (run(rounds=2), quiet()),
         ]:
-            self.assertIn("Noisy: not for comparing", document.text(noisy, results, [], set()))
+            results.add("idle", "Tailwire, WebSocket", memory_bytes=1)
+            text = document.text(noisy, results, [], set())
+            self.assertIn("Noisy: not for comparing", text)
+            self.assertIn("The machine was not quiet", text)
+        self.assertNotIn("The machine was not quiet", document.text(run(), quiet(), [], set()))
 
     def test_samples_that_lie_apart_are_marked(self):
         results = quiet()

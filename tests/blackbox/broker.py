@@ -30,6 +30,10 @@ class Broker:
         # Whatever else it says is not to fill the pipe.
         threading.Thread(target=self._process.stdout.read, daemon=True).start()
 
+    def resident_bytes(self) -> int:
+        with open(f"/proc/{self._process.pid}/statm", encoding="ascii") as statm:
+            return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
     def stop(self):
         """Ends it in good order, or fails."""
         self._process.terminate()

@@ -205,6 +205,22 @@ describe('clients that ask for much and take nothing', () => {
     return Promise.race([promise, late]).finally(late.cancel);
   };
 
+  test('the first bytes of HTTP/2 may come one by one', async (t) => {
+    const broker = await Broker.start();
+    t.after(() => broker.stop());
+    const raw = await Raw.open(t, broker.port);
+    for (const byte of 'PRI * HTTP/2.0') {
+      await raw.send(byte);
+      // Nothing answers them: only time tells that each came by itself.
+      await new Promise((resolve) => setTimeout(resolve, 15));
+    }
+    await raw.send('\r\n\r\nSM\r\n\r\n');
+    // An empty SETTINGS frame (RFC 9113 §6.5), which the broker answers with its own and an acknowledgement.
+    await raw.send(Buffer.from([0, 0, 0, 4, 0, 0, 0, 0, 0]));
+    await raw.until(/\x04\x01\x00\x00\x00\x00/);
+    raw.close();
+  });
+
   test("HTTP/2 streams whose windows are closed don't keep others from reading", async (t) => {
     const broker = await Broker.start();
     t.after(() => broker.stop());

@@ -145,10 +145,13 @@ fn rested(open: &mut [Subscribers], resident: impl Fn() -> Option<u64>) -> Resul
     Ok(memory)
 }
 
-/// Lets time pass, and takes what comes meanwhile.
+/// Lets time pass, and takes what comes meanwhile; no longer than there is anybody to hold.
 fn hold(open: &mut [Subscribers], time: Duration) -> Result<(), Failure> {
     let start = Instant::now();
     while let Some(left) = time.checked_sub(start.elapsed()).filter(|left| !left.is_zero()) {
+        if open.iter().all(Subscribers::have_ended) {
+            break;
+        }
         for one in &mut *open {
             one.turn(left.min(TURN))?;
         }

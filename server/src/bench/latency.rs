@@ -63,7 +63,8 @@ pub(super) fn run(args: &LatencyArgs) -> Result<ExitCode, Failure> {
         end: End::After(args.common.duration()),
         run,
     };
-    let (outcome, delivered) = course::deliver(&readers, writers, 1, args.common.server()?)?;
+    let server = args.common.server()?;
+    let (outcome, delivered) = course::deliver(&readers, writers, 1, server)?;
     let deliveries = Deliveries::of(&delivered);
 
     let mut report = Report::default();
@@ -78,6 +79,9 @@ pub(super) fn run(args: &LatencyArgs) -> Result<ExitCode, Failure> {
     report.latency("receipt_us", &outcome.latency);
     report.latency("delivery_us", &deliveries.latency);
     deliveries.describe_faults(&mut report);
+    report.figure("server_cpu_us_per_delivery", deliveries.server_cpu_us);
+    report.figure("bench_cpu_us_per_delivery", deliveries.bench_cpu_us);
+    report.figure("server_memory_mb", server.and_then(|one| one.resident()).map(|bytes| bytes as f64 / 1e6));
     report.print(args.common.json)?;
     Ok(if deliveries.sound() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -79,7 +79,7 @@ the server and this command to cores of their own:
 HTTP/2 is not measured: SSE, NDJSON and long-polls come over HTTP/1.1 here, each on a connection of its own.
 
 The exit code is 0 if the run was sound: every message acknowledged, and none lost, doubled or out of order. A server
-that goes away ends the run: the report has what there was until then, and says so.";
+that goes away ends the run: the report has what there was until then, and says so. Ctrl+C ends it without a report.";
 
 #[derive(Debug, Args)]
 struct Common {
@@ -89,7 +89,7 @@ struct Common {
     /// The topic; by default one that nobody else has.
     #[arg(long)]
     topic: Option<String>,
-    /// How long to load it, or to hold idle connections.
+    /// How long to load it, or to hold idle connections. A replay ends when all is read.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
     seconds: u64,
     /// The server's process, on this machine, to report its CPU time and memory.

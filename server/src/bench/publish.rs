@@ -63,8 +63,6 @@ pub(super) fn run(args: &PublishArgs) -> Result<ExitCode, Failure> {
     let used = meter.used();
     drop(progress);
 
-    let seconds = outcome.elapsed.as_secs_f64();
-    let per_second = |work: u64| (seconds > 0.0).then(|| work as f64 / seconds);
     let mut report = Report::default();
     report.text("transport", args.transport.name());
     report.count("connections", args.connections);
@@ -74,8 +72,6 @@ pub(super) fn run(args: &PublishArgs) -> Result<ExitCode, Failure> {
     report.count("size_bytes", args.size);
     outcome.describe_pace(&mut report, args.rate);
     report.count("messages", outcome.messages);
-    report.figure("messages_per_s", per_second(outcome.messages));
-    report.figure("publishes_per_s", per_second(outcome.publishes));
     report.latency("latency_us", &outcome.latency);
     report.counts("errors", &outcome.errors);
     report.count("messages_refused", outcome.failed.refused());

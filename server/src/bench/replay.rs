@@ -43,7 +43,10 @@ pub(super) fn run(args: &ReplayArgs) -> Result<ExitCode, Failure> {
         let outcome =
             Publisher::open(plan)?.run(|now| progress.show(|| format!("{} stored", now.messages)))?;
         if outcome.messages != args.messages {
-            return Err(Failure(format!("the topic could not be filled: {:?}", outcome.errors)));
+            let errors = outcome.errors.iter().map(|(why, count)| format!("{why}: {count}"));
+            let why = outcome.gone.into_iter().chain(errors).collect::<Vec<_>>().join(", ");
+            let (messages, wanted) = (outcome.messages, args.messages);
+            return Err(Failure(format!("only {messages} of {wanted} messages could be stored: {why}")));
         }
         filling = Some(outcome.elapsed);
     } else if stored != args.messages {

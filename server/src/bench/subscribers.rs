@@ -144,6 +144,11 @@ impl Subscribers {
         self.all.iter().all(|one| one.has_ended() || one.tally().distinct >= messages(one.tally().share))
     }
 
+    /// Whether none is there any more.
+    pub(super) fn have_ended(&self) -> bool {
+        self.all.iter().all(Subscriber::has_ended)
+    }
+
     pub(super) fn tallies(&self) -> impl Iterator<Item = &Tally> {
         self.all.iter().map(Subscriber::tally)
     }

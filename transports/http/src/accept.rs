@@ -34,6 +34,8 @@ use crate::{
 
 /// How an HTTP/2 connection begins (RFC 9113 §3.4); no method of HTTP/1.1 does.
 const HTTP2_PREFACE: &[u8] = b"PRI";
+/// How soon it is looked again at a client's first bytes, where these are too few to tell.
+const PREFACE_PAUSE: Duration = Duration::from_millis(10);
 /// How long to wait when the system has no more sockets for us.
 pub(crate) const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 
@@ -83,20 +85,39 @@ async fn serve(stream: TcpStream, peer: SocketAddr, acceptor: Acceptor) {
     if let Err(error) = prepare(&stream) {
         return tracing::debug!(%peer, %error, "a connection was lost");
     }
-    let mut start = [0; HTTP2_PREFACE.len()];
     let head_time = Duration::from_millis(REQUEST_HEAD_MS_MAX);
-    let first = tokio::select! {
-        first = tokio::time::timeout(head_time, stream.peek(&mut start)) => first,
+    let protocol = tokio::select! {
+        protocol = tokio::time::timeout(head_time, protocol(&stream)) => protocol,
         () = draining(acceptor.phase.clone()) => return,
     };
-    match first {
-        Ok(Ok(count)) if start[..count] == *HTTP2_PREFACE => {
-            // Boxed, because it is large and rare.
-            Box::pin(http2::serve(stream, acceptor)).await;
+    match protocol {
+        // Boxed, because it is large and rare.
+        Ok(Some(Protocol::Http2)) => Box::pin(http2::serve(stream, acceptor)).await,
+        Ok(Some(Protocol::Http1)) => serve_http1(stream, acceptor).await,
+        // It closed, or said too little in time.
+        Ok(None) | Err(_) => {}
+    }
+}
+
+enum Protocol {
+    Http1,
+    Http2,
+}
+
+/// What a client speaks, by its first bytes; `None` when it is gone.
+async fn protocol(stream: &TcpStream) -> Option<Protocol> {
+    let mut start = [0; HTTP2_PREFACE.len()];
+    loop {
+        let count = stream.peek(&mut start).await.ok().filter(|count| *count > 0)?;
+        let begun = &start[..count];
+        if begun == HTTP2_PREFACE {
+            return Some(Protocol::Http2);
         }
-        Ok(Ok(count)) if count > 0 => serve_http1(stream, acceptor).await,
-        // It closed, or sent nothing in time.
-        _ => {}
+        if !HTTP2_PREFACE.starts_with(begun) {
+            return Some(Protocol::Http1);
+        }
+        // A `P` can become either. The socket stays readable, so nothing tells when there is more.
+        tokio::time::sleep(PREFACE_PAUSE).await;
     }
 }
 

@@ -183,6 +183,25 @@ fn all_tails_together_are_bounded_and_the_oldest_goes_first() {
 }
 
 #[test]
+fn what_many_tails_share_counts_once() {
+    let shard = shard();
+    let other = attach(&shard, "other");
+    let patterns = ["a/b/c", "a/b/*", "a/*/c", "*/b/c", "a/*/*", "*/b/*", "*/*/c", "*/*/*", "a/**", "a/b/**"];
+    let _places = patterns.map(|name| attach(&shard, name));
+    push(&shard, &[(1, "other")]);
+    let mut round = Round::default();
+    for position in 2..5 {
+        shard.push(&commit(vec![message(position, "a/b/c", 900_000)], vec![]));
+        shard.dispatch_pending(&mut round);
+    }
+    assert_eq!(other.positions(&shard), [1], "nobody is pushed off by what takes 2.7 MB, ten times");
+    shard.push(&commit((5..40).map(|position| message(position, "a/b/c", 900_000)).collect(), vec![]));
+    shard.dispatch_pending(&mut round);
+    assert!(other.tail.between(Position::ZERO, Position(39)).is_none(), "it is the oldest");
+    assert!(round.kept_cost <= TAILS_BYTES_MAX && !round.kept.is_empty());
+}
+
+#[test]
 fn a_drain_wakes_everybody_who_is_there() {
     let shard = shard();
     let (stays, goes) = (attach(&shard, "a"), attach(&shard, "a"));
