@@ -140,14 +140,11 @@ def publish(bench: Bench, peer: Peer, way: Publishing) -> None:
             "--connections", str(connections), "--in-flight", str(in_flight), "--seconds", str(bench.scale.seconds),
         ]
         with peer.start(bench.data) as running:
-            with Load(bench.load, _arguments(running, "publish", way.protocol, more)) as load:
-                cpu = running.server.cpu_ns()
-                got = load.run(bench.scale.seconds)
-                cpu = running.server.cpu_ns() - cpu
+            got, cpu = _loaded(bench, running, "publish", way.protocol, more, bench.scale.seconds)
         _check(bench, "publish", row, name, got)
         if got["messages"]:
             bench.results.add("publish", row, **{
-                f"{name}_cpu_us": cpu / 1e3 / got["messages"],
+                f"{name}_cpu_us": cpu / got["messages"],
                 f"{name}_per_s": got["messages"] / got["seconds"],
                 f"{name}_p99_ms": got["receipt_us"]["p99"] / 1e3,
             }, durable=float(way.durable))
@@ -160,18 +157,14 @@ def replay(bench: Bench, peer: Peer, way: Replaying) -> None:
     fill = [*more, "--in-flight", str(way.in_flight), "--seconds", str(processes.SLACK_S)]
     read = [*more, "--subscribers", str(REPLAY_CLIENTS), "--drain", str(REPLAY_S_MAX)]
     with peer.start(bench.data) as running:
-        with Load(bench.load, _arguments(running, "publish", way.fill, fill)) as load:
-            filled = load.run(processes.SLACK_S)
+        filled, _ = _loaded(bench, running, "publish", way.fill, fill, processes.SLACK_S)
         if filled["messages"] != bench.scale.replayed:
             raise Failed(f"only {filled['messages']} of {messages} messages could be stored")
-        with Load(bench.load, _arguments(running, "replay", way.protocol, read)) as load:
-            cpu = running.server.cpu_ns()
-            got = load.run(REPLAY_S_MAX)
-            cpu = running.server.cpu_ns() - cpu
+        got, cpu = _loaded(bench, running, "replay", way.protocol, read, REPLAY_S_MAX)
     _check(bench, "replay", row, "replay", got)
     if got["deliveries"]:
         bench.results.add(
-            "replay", row, cpu_us=cpu / 1e3 / got["deliveries"], per_s=got["deliveries"] / got["seconds"]
+            "replay", row, cpu_us=cpu / got["deliveries"], per_s=got["deliveries"] / got["seconds"]
         )
 
 
@@ -209,13 +202,10 @@ def commits(bench: Bench, limit: Peer, way: Way) -> None:
     paced(bench, synced, way)
     lone = ["--connections", "1", "--seconds", str(seconds)]
     with synced.start(bench.data) as running:
-        with Load(bench.load, _arguments(running, "publish", way.protocol, lone)) as load:
-            cpu = running.server.cpu_ns()
-            got = load.run(seconds)
-            cpu = running.server.cpu_ns() - cpu
+        got, cpu = _loaded(bench, running, "publish", way.protocol, lone, seconds)
     _check(bench, "single", goals.LONE, "alone", got)
     bench.results.add(
-        "single", goals.LONE, **_percentiles(got["receipt_us"]), cpu_us=cpu / 1e3 / got["messages"],
+        "single", goals.LONE, **_percentiles(got["receipt_us"]), cpu_us=cpu / got["messages"],
         per_s=got["messages"] / got["seconds"],
     )
     for peer in [limit, synced]:
@@ -374,14 +364,19 @@ def _fanout(
 ) -> dict:
     # A server that acknowledges faster than it delivers would deliver for minutes.
     more = [*arguments, "--seconds", str(seconds), "--drain", str(2 * seconds)]
-    with Load(bench.load, _arguments(running, "fanout", way.protocol, more)) as load:
-        cpu = running.server.cpu_ns()
-        got = load.run(seconds)
-        cpu = running.server.cpu_ns() - cpu
+    got, cpu = _loaded(bench, running, "fanout", way.protocol, more, seconds)
     _check(bench, "fanout", row, what, got)
     if not got["deliveries"]:
         raise Failed("nothing was delivered")
-    return got | {"cpu_us": cpu / 1e3 / got["deliveries"], "per_s": got["deliveries"] / got["seconds"]}
+    return got | {"cpu_us": cpu / got["deliveries"], "per_s": got["deliveries"] / got["seconds"]}
+
+
+def _loaded(bench: Bench, running, run: str, protocol: str, more: list[str], seconds: float) -> tuple[dict, float]:
+    """What a run of the load generator says, and the server's CPU time meanwhile, in µs."""
+    with Load(bench.load, _arguments(running, run, protocol, more)) as load:
+        cpu = running.server.cpu_ns()
+        got = load.run(seconds)
+        return got, (running.server.cpu_ns() - cpu) / 1e3
 
 
 def _arguments(running, run: str, protocol: str, more: list[str]) -> list[str]:

@@ -192,9 +192,7 @@ def all_peers(binaries: Path) -> list[Peer]:
             name="nats",
             title="NATS core",
             durability="none: sent, and forgotten",
-            command=lambda folder, port, other: [
-                "/usr/sbin/nats-server", "-c", configured("nats.conf", folder, port, other),
-            ],
+            command=_nats_server,
             install=lambda: _debian("/usr/sbin/nats-server", "nats-server"),
             ways=[Way("nats", "NATS over WebSocket", pipelines=True)],
             publishing=[Publishing("nats", "NATS", pipelines=True)],
@@ -205,7 +203,7 @@ def all_peers(binaries: Path) -> list[Peer]:
             title="NATS JetStream",
             durability="in the server's file, which is synced every two minutes: gone with the machine, not with the process",
             command=lambda folder, port, other: [
-                "/usr/sbin/nats-server", "-c", configured("jetstream.conf", folder, port, other),
+                *_nats_server(folder, port, other), "--jetstream", "--store_dir", str(folder / "jetstream"),
             ],
             install=lambda: _debian("/usr/sbin/nats-server", "nats-server"),
             ways=[],
@@ -226,6 +224,10 @@ def all_peers(binaries: Path) -> list[Peer]:
             replaying=[Replaying("redis-stream", "XRANGE", "redis-stream", connections=4, in_flight=64)],
         ),
     ]
+
+
+def _nats_server(folder: Path, port: int, publish_port: int) -> list[str]:
+    return ["/usr/sbin/nats-server", "-c", configured("nats.conf", folder, port, publish_port)]
 
 
 def _debian(file: str, *packages: str) -> str:

@@ -93,8 +93,7 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.pool.state.lock().leased -= self.bytes;
-        self.pool.changed.notify_one();
+        self.set(0);
     }
 }
 

@@ -106,8 +106,8 @@ pub const CATCH_UP_RESTS: u32 = 6;
 pub const CATCH_UP_QUIET_MS: u64 = 20;
 /// Such a rest at most: a page that waited long for its disk is no reason to stop.
 pub const CATCH_UP_REST_MS_MAX: u64 = 50;
-/// How long a page of old data waits for others' sake at most, by rests and by turns of those before it: so that whoever
-/// catches up gets a page that often, ten times that of [`READ_BYTES_MAX`] a second, and doesn't fall behind for good.
+/// How long after it was asked for such a page is kept waiting by rests: from then on only those before it are. So whoever
+/// catches up gets ten pages of [`READ_BYTES_MAX`] a second, as far as the machine can, and doesn't fall behind for good.
 pub const CATCH_UP_WAIT_MS_MAX: u64 = 100;
 /// How long a stream's head waits for its first page, by which it is known whether the log can be read there.
 pub const READ_AHEAD_MS_MAX: u64 = 1_000;

@@ -94,7 +94,7 @@ pub(super) fn run(args: &FanoutArgs) -> Result<ExitCode, Failure> {
     report.latency("latency_us", &deliveries.latency);
     deliveries.describe_faults(&mut report);
     deliveries.describe_cost(&mut report);
-    report.figure("server_memory_mb", server.and_then(|one| one.resident()).map(|bytes| bytes as f64 / 1e6));
+    report.memory(server);
     report.print(args.common.json)?;
     Ok(if deliveries.sound() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

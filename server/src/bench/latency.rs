@@ -79,9 +79,8 @@ pub(super) fn run(args: &LatencyArgs) -> Result<ExitCode, Failure> {
     report.latency("receipt_us", &outcome.latency);
     report.latency("delivery_us", &deliveries.latency);
     deliveries.describe_faults(&mut report);
-    report.figure("server_cpu_us_per_delivery", deliveries.server_cpu_us);
-    report.figure("bench_cpu_us_per_delivery", deliveries.bench_cpu_us);
-    report.figure("server_memory_mb", server.and_then(|one| one.resident()).map(|bytes| bytes as f64 / 1e6));
+    deliveries.describe_cost(&mut report);
+    report.memory(server);
     report.print(args.common.json)?;
     Ok(if deliveries.sound() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

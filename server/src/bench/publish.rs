@@ -78,7 +78,7 @@ pub(super) fn run(args: &PublishArgs) -> Result<ExitCode, Failure> {
     report.count("messages_unknown", outcome.failed.unknown());
     report.figure("server_cpu_us_per_message", us_per(used.server, outcome.messages));
     report.figure("bench_cpu_us_per_message", us_per(Some(used.bench), outcome.messages));
-    report.figure("server_memory_mb", server.and_then(|one| one.resident()).map(|bytes| bytes as f64 / 1e6));
+    report.memory(server);
     report.gone(outcome.gone.as_deref());
     report.print(args.common.json)?;
     let sound = outcome.messages > 0 && outcome.failed.is_empty() && outcome.gone.is_none();

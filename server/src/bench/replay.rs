@@ -80,7 +80,7 @@ pub(super) fn run(args: &ReplayArgs) -> Result<ExitCode, Failure> {
     deliveries.describe_faults(&mut report);
     report.figure("server_cpu_us_per_message", deliveries.server_cpu_us);
     report.figure("bench_cpu_us_per_message", deliveries.bench_cpu_us);
-    report.figure("server_memory_mb", server.and_then(|one| one.resident()).map(|bytes| bytes as f64 / 1e6));
+    report.memory(server);
     report.print(args.common.json)?;
     Ok(if deliveries.sound() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -8,6 +8,7 @@ use hdrhistogram::Histogram;
 use serde_json::{Map, Value};
 
 use super::Failure;
+use super::process::Server;
 
 /// The figures of a run, in the order in which they were added. Names carry their unit at the end.
 #[derive(Debug, Default)]
@@ -58,6 +59,12 @@ impl Report {
     pub(super) fn counts(&mut self, name: &'static str, counts: &BTreeMap<String, u64>) {
         let group = counts.iter().map(|(key, &count)| (key.clone(), count.into()));
         self.0.push((name, Figure::Group(group.collect())));
+    }
+
+    /// What the server takes of memory by now.
+    pub(super) fn memory(&mut self, server: Option<Server>) {
+        let resident = server.and_then(|one| one.resident());
+        self.figure("server_memory_mb", resident.map(|bytes| bytes as f64 / 1e6));
     }
 
     /// Says that the server went away, if it did.

@@ -141,7 +141,7 @@ impl Server {
         }
     }
 
-    /// Sends what was appended, then answers the requests that it came from.
+    /// Makes durable what was appended, if that is asked, sends it, then answers the requests that it came from.
     fn finish(&mut self, answers: &mut Vec<RawFd>) -> io::Result<()> {
         if answers.is_empty() {
             return Ok(());

@@ -22,6 +22,7 @@ pub(crate) struct Place {
 }
 
 impl Place {
+    /// The same, for one connection.
     pub(crate) fn of(&self, number: usize) -> Place {
         Place { number, ..self.clone() }
     }

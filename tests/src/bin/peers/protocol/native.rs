@@ -12,6 +12,10 @@ const CONNACK: &[u8] = &[0x20, 2, 0, 0];
 const SUBACK: &[u8] = &[0x90, 3];
 const PUBACK: [u8; 2] = [0x40, 2];
 const PUBACK_LENGTH: usize = 4;
+/// Nothing is answered unless it is asked for.
+const NATS_CONNECT: &[u8] = b"CONNECT {\"verbose\":false}\r\n";
+/// The one that stores what is published.
+const STREAM: &str = "stored";
 
 const REDIS: Protocol = Protocol {
     name: "redis",
@@ -46,30 +50,19 @@ pub(super) const PROTOCOLS: [Protocol; 5] = [
     Protocol {
         name: "nats-stream",
         replay: Some(|at| {
-            let config = r#""deliver_policy":"all","ack_policy":"none""#;
             let consumer = format!(
-                r#"{{"stream_name":"{STREAM}","config":{{"deliver_subject":"to.{}",{config}}}}}"#,
+                r#"{{"stream_name":"{STREAM}","config":{{"deliver_subject":"to.{}","deliver_policy":"all","ack_policy":"none"}}}}"#,
                 at.number
             );
-            let mut send = format!("SUB {} 1\r\nSUB to.{} 2\r\n", inbox(at), at.number).into_bytes();
-            nats_publish(
-                &mut send,
-                &format!("$JS.API.CONSUMER.CREATE.{STREAM}"),
-                &inbox(at),
-                consumer.as_bytes(),
-            );
+            let mut send = format!("SUB to.{} 2\r\n", at.number).into_bytes();
+            stream_request(&mut send, at, "CONSUMER.CREATE", &consumer);
             nats_subscribe(&send, b"consumer_create_response")
         }),
         // Each connection asks for the stream; it is made once.
         open: |at| {
             let stream = format!(r#"{{"name":"{STREAM}","subjects":["{}"],"storage":"file"}}"#, at.topic);
-            let mut send = format!("CONNECT {{\"verbose\":false}}\r\nSUB {} 1\r\n", inbox(at)).into_bytes();
-            nats_publish(
-                &mut send,
-                &format!("$JS.API.STREAM.CREATE.{STREAM}"),
-                &inbox(at),
-                stream.as_bytes(),
-            );
+            let mut send = NATS_CONNECT.to_vec();
+            stream_request(&mut send, at, "STREAM.CREATE", &stream);
             vec![Step::new(send, b"\"did_create\":"), Step::new("PING\r\n", b"PONG\r\n")]
         },
         publish: |out, at, payload| nats_publish(out, &at.topic, &inbox(at), payload),
@@ -132,9 +125,6 @@ fn resp_answers(bytes: &[u8]) -> Answers {
     }
 }
 
-/// The one that stores what is published.
-const STREAM: &str = "stored";
-
 /// A subject of the connection's own, where it is answered.
 fn inbox(at: &Place) -> String {
     format!("_INBOX.{}", at.number)
@@ -142,7 +132,7 @@ fn inbox(at: &Place) -> String {
 
 /// A subscriber's connection, and what it says first.
 fn nats_subscribe(say: &[u8], until: &'static [u8]) -> Vec<Step> {
-    let send = [b"CONNECT {\"verbose\":false}\r\n", say].concat();
+    let send = [NATS_CONNECT, say].concat();
     vec![Step::new(upgrade("/", ""), b"INFO {"), Step::new(binary(&send), until)]
 }
 
@@ -151,6 +141,12 @@ fn nats_publish(out: &mut Vec<u8>, subject: &str, reply: &str, payload: &[u8]) {
     out.extend_from_slice(format!("PUB {subject} {reply} {}\r\n", payload.len()).as_bytes());
     out.extend_from_slice(payload);
     out.extend_from_slice(b"\r\n");
+}
+
+/// A request of the stream's own, which is answered where the connection's publishes are.
+fn stream_request(out: &mut Vec<u8>, at: &Place, what: &str, body: &str) {
+    out.extend_from_slice(format!("SUB {} 1\r\n", inbox(at)).as_bytes());
+    nats_publish(out, &format!("$JS.API.{what}.{STREAM}"), &inbox(at), body.as_bytes());
 }
 
 /// Messages to the inbox, each a line that ends with its length, and as many bytes: where it was stored, or why it wasn't.
