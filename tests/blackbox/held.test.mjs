@@ -154,14 +154,114 @@ describe('a long-poll that waits', () => {
   });
 });
 
+describe('long-polls that wait for the same', () => {
+  let broker;
+  before(async () => {
+    broker = await Broker.start({ args: ['--allow-origin', ORIGIN] });
+  });
+  after(() => broker.stop());
+
+  const answers = (raw, count) => raw.until(({ text }) => text.split('HTTP/1.1 ').length > count && text.endsWith('}'));
+
+  test('are all answered, each as it has asked, and go on', async (t) => {
+    const topic = freshTopic();
+    const { cursor } = await publish(broker.base, topic, 'zero');
+    const asked = [
+      ['wait=50', ''],
+      ['wait=50', `Origin: ${ORIGIN}\r\n`],
+      ['wait=50&format=json', ''],
+      ['limit=1&wait=50', ''],
+      ['', 'Prefer: wait=50\r\n'],
+      ['', 'Prefer: wait=40\r\n'],
+    ];
+    const clients = await Promise.all(
+      numbers(120).map(async (index) => {
+        const [query, headers] = asked[index % asked.length];
+        const raw = await Raw.open(t, broker.port);
+        await raw.send(get(`/topics/${topic}?${query}&after=${cursor}`, headers));
+        return { raw, query, headers };
+      }),
+    );
+    await eventually(async () => (await waiting(broker)) === clients.length, 'they wait');
+    // Some go, some ask on without waiting for the answer.
+    clients.slice(0, 20).forEach(({ raw }) => raw.close());
+    const [one, two] = [clients.slice(20, 40), clients.slice(40)];
+    await Promise.all(one.map(({ raw }) => raw.send(get('/healthz'))));
+    const next = (await publish(broker.base, topic, 'one')).cursor;
+    await Promise.all(one.map(({ raw }) => raw.until(/"data":"one"[\s\S]*HTTP\/1\.1 200 OK\r\n/)));
+    await Promise.all(two.map(({ raw }) => answers(raw, 1)));
+    for (const { raw, query, headers } of two) {
+      const [head, body] = raw.text.split('\r\n\r\n');
+      assert.match(head, /^HTTP\/1\.1 200 OK\r\n/);
+      assert.equal(body.length, Number(/\r\ncontent-length: (\d+)/i.exec(head)[1]));
+      assert.deepEqual(JSON.parse(body).messages.map(({ data }) => data), ['one']);
+      assert.equal(JSON.parse(body).cursor, next);
+      assert.ok(head.includes(`\r\netag: W/"${next}"\r\n`), head);
+      assert.ok(head.includes(`\r\nlink: <?${query ? `${query}&` : ''}after=${next}>; rel="next"`), head);
+      assert.equal(head.includes(`\r\naccess-control-allow-origin: ${ORIGIN}`), headers.startsWith('Origin'), head);
+      const wait = headers.includes('40') ? 40 : 50;
+      assert.ok(head.includes(`\r\npreference-applied: wait=${wait}`), head);
+    }
+    await Promise.all(two.map(({ raw }) => raw.send(get(`/topics/${topic}?wait=50&after=${next}`))));
+    await eventually(async () => (await waiting(broker)) === two.length, 'they wait again');
+    await publish(broker.base, topic, 'two');
+    await Promise.all(two.map(({ raw }) => answers(raw, 2)));
+    for (const { raw } of two) assert.deepEqual(raw.text.match(/"data":"\w+"/g), ['"data":"one"', '"data":"two"']);
+  });
+
+  test('are given a message that sockets take only a part of, whenever they read it', async (t) => {
+    const topic = freshTopic();
+    const { cursor } = await publish(broker.base, topic, 'zero');
+    const clients = await Promise.all(numbers(30).map((index) => Raw.open(t, broker.port, { paused: index % 2 })));
+    await Promise.all(clients.map((raw) => raw.send(get(`/topics/${topic}?wait=50&after=${cursor}`) + get('/healthz'))));
+    await eventually(async () => (await waiting(broker)) === clients.length, 'they wait');
+    const text = 'x'.repeat(900_000);
+    await publish(broker.base, topic, text);
+    const isWhole = (raw) => raw.until(({ text }) => text.includes('"status"') || /HTTP\/1\.1 200 OK[\s\S]*HTTP\/1\.1 200 OK/.test(text));
+    await Promise.all(clients.filter((_, index) => index % 2 === 0).map(isWhole));
+    clients.forEach((raw, index) => index % 2 && raw.resume());
+    await Promise.all(clients.map(isWhole));
+    for (const raw of clients) assert.ok(raw.text.includes(`"data":"${text}"`));
+  });
+
+  test('get every message once, while waits run out and messages come', async () => {
+    const topic = freshTopic();
+    const { cursor } = await publish(broker.base, topic, '0');
+    let last = 0;
+    let isOver = false;
+    const polls = { 200: 0, 202: 0 };
+    const client = async () => {
+      const got = [];
+      for (let after = cursor; !isOver || got.length < last; ) {
+        const { status, json } = await request(`${broker.base}/topics/${topic}?wait=1&after=${after}`);
+        polls[status] += 1;
+        got.push(...json.messages.map(({ data }) => Number(data)));
+        after = json.cursor;
+      }
+      assert.deepEqual(got, numbers(last).map((number) => number + 1));
+    };
+    const clients = numbers(60).map(client);
+    for (const round of numbers(8)) {
+      // All of them asked at about the same time, so that it is over at about this one.
+      await new Promise((resolve) => setTimeout(resolve, 985 + 5 * round));
+      await publish(broker.base, topic, `${last + 1}`);
+      last += 1;
+    }
+    isOver = true;
+    await Promise.all(clients);
+    assert.ok(polls[202] > 0, 'no wait ran out');
+  });
+});
+
 test('a drain answers long-polls, and closes their connections', async (t) => {
   const broker = await Broker.start();
   t.after(() => broker.stop());
   const topic = freshTopic();
+  const { cursor } = await publish(broker.base, freshTopic(), 'elsewhere');
   const polls = await Promise.all(
-    numbers(20).map(async () => {
+    numbers(20).map(async (index) => {
       const raw = await Raw.open(t, broker.port);
-      await raw.send(get(`/topics/${topic}?wait=50`));
+      await raw.send(get(`/topics/${topic}?wait=50${index % 2 ? `&after=${cursor}` : ''}`));
       return raw;
     }),
   );

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tailwire_model::{Filter, Term, Topic};
 
 /// Who makes a request.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Principal(Option<Arc<str>>);
 
 impl Principal {

@@ -135,20 +135,21 @@ fn prepare(stream: &TcpStream) -> std::io::Result<()> {
 /// A connection of HTTP/1.1, through all of its requests. hyper has it from one that is not plain up to one that waits.
 async fn serve_http1(stream: TcpStream, acceptor: Acceptor) {
     let acceptor = &acceptor;
-    let mut plain = Plain { stream, received: Bytes::new(), used: false, acceptor };
+    let mut plain = Plain::new(stream, Bytes::new(), false, acceptor);
     let mut next = plain.serve(None).await;
     loop {
         match next {
             Some(Next::Hyper) => {}
-            Some(Next::HandOver(handoff)) => return hand_over(plain, handoff),
+            Some(Next::HandOver(handoff)) => return hand_over(plain, handoff, acceptor),
             None => return,
         }
         let slot = Slot::new(plain.used);
-        let socket = Socket::new(plain.stream, plain.received, slot.clone());
+        let Some((stream, received)) = plain.into_parts() else { return };
+        let socket = Socket::new(stream, received, slot.clone());
         // Boxed, because it is most of what there is, and gone while a request waits.
         let end = Box::pin(drive(socket, slot, acceptor)).await;
         let Some((stream, received, end)) = end else { return };
-        plain = Plain { stream, received, used: true, acceptor };
+        plain = Plain::new(stream, received, true, acceptor);
         next = match end {
             End::Wait(waiting) => plain.serve(Some(waiting)).await,
             End::HandOver(handoff) => Some(Next::HandOver(handoff)),
@@ -220,7 +221,8 @@ fn poll_patience(slot: &Slot, timer: &mut Timer, cx: &mut Context<'_>) -> Poll<(
     }
 }
 
-fn hand_over(Plain { stream, received, acceptor, .. }: Plain<'_>, Handoff { job, shard }: Handoff) {
+fn hand_over(plain: Plain<'_>, Handoff { job, shard }: Handoff, acceptor: &Acceptor) {
+    let Some((stream, received)) = plain.into_parts() else { return };
     // From this runtime's poll to the other's.
     match stream.into_std() {
         Ok(socket) => acceptor.delivery.hand_over(shard, Taken { socket, received, job }),

@@ -11,8 +11,8 @@ use std::{
 
 use bytes::Bytes;
 use tailwire_core::{
-    Broker, Interest, MessageError, OpenError, Page, Principal, PublishError, ReadError, Reader, Slice,
-    Start, Wait, WriteError,
+    Broker, Interest, MessageError, OpenError, Page, Principal, PublishError, ReadError, Reader, Start, Wait,
+    WriteError,
     log::{Appended, Group, Stored},
 };
 use tailwire_model::{
@@ -28,11 +28,7 @@ use tailwire_wire::{
 };
 use tokio::time::Instant;
 
-use crate::{
-    Settings,
-    metrics::Metrics,
-    replies::{Key, Replies},
-};
+use crate::{Settings, metrics::Metrics, polls::Polls};
 
 /// What all requests share.
 pub(crate) struct App {
@@ -40,7 +36,7 @@ pub(crate) struct App {
     pub(crate) metrics: Metrics,
     pub(crate) settings: Settings,
     pub(crate) next_shard: AtomicUsize,
-    pub(crate) replies: Replies,
+    pub(crate) polls: Polls,
 }
 
 /// A publish that is durable.
@@ -57,7 +53,7 @@ pub(crate) struct Published {
 
 /// A page, encoded.
 pub(crate) struct PageReply {
-    pub(crate) body: Bytes,
+    pub(crate) body: Vec<u8>,
     pub(crate) cursor: Cursor,
     pub(crate) more: bool,
     /// When to come back, if it found nothing.
@@ -132,20 +128,28 @@ impl App {
             Page::Messages { slices, cursor, more } => (slices, cursor, more),
             Page::Gap(gap) => return Err(Problem::gap(gap)),
         };
-        let retry_after_ms =
-            if slices.is_empty() && !more { Some(self.retry_after_ms(&filter, wait_ms)) } else { None };
-        let encode = || {
-            let items: Vec<_> = slices.iter().map(|slice| slice.encoded(Format::Item as usize)).collect();
-            let mut body = Vec::with_capacity(128 + items.iter().map(Bytes::len).sum::<usize>());
-            page::page(items.iter().map(|item| &item[..]), cursor, more, retry_after_ms, &mut body);
-            Bytes::from(body)
-        };
-        let body = match shared_key(&reader, &slices, cursor, more) {
-            Some(key) if wait_ms > 0 => self.replies.get_or_make(key, encode),
-            _ => encode(),
-        };
         let gap = reader.known_gap(cursor);
-        Ok(PageReply { body, cursor, more, retry_after_ms, gap })
+        if slices.is_empty() && !more {
+            return Ok(self.empty_page(&filter, cursor, gap, wait_ms));
+        }
+        let items: Vec<_> = slices.iter().map(|slice| slice.encoded(Format::Item as usize)).collect();
+        let mut body = Vec::with_capacity(128 + items.iter().map(Bytes::len).sum::<usize>());
+        page::page(items.iter().map(|item| &item[..]), cursor, more, None, &mut body);
+        Ok(PageReply { body, cursor, more, retry_after_ms: None, gap })
+    }
+
+    /// The page of who has seen everything, and has waited so long for more.
+    pub(crate) fn empty_page(
+        &self,
+        filter: &Filter,
+        cursor: Cursor,
+        gap: Option<Cursor>,
+        waited_ms: u64,
+    ) -> PageReply {
+        let retry_after_ms = Some(self.retry_after_ms(filter, waited_ms));
+        let mut body = Vec::with_capacity(128);
+        page::page([], cursor, false, retry_after_ms, &mut body);
+        PageReply { body, cursor, more: false, retry_after_ms, gap }
     }
 
     /// When a poll that found nothing should come again.
@@ -291,13 +295,6 @@ fn published(stored: Stored, topics: &[Topic], batch: bool, replayed: bool) -> P
     }
     let last = cursor_of(topics.len().saturating_sub(1));
     Published { first: stored.first, last, body, batch, replayed }
-}
-
-/// What other polls with the same answer have in common; `None` for an answer without messages.
-fn shared_key(reader: &Reader, slices: &[Slice], last: Cursor, more: bool) -> Option<Key> {
-    let first = slices.first()?.messages().first()?.cursor;
-    let messages = slices.iter().map(Slice::len).sum();
-    Some(Key { filter: reader.filter().clone(), first, last, messages, more })
 }
 
 fn start_of(start: query::Start) -> Start {

@@ -21,7 +21,7 @@ const EXPOSED: &str = "tailwire-cursor, tailwire-type, tailwire-topic, tailwire-
      link, location, retry-after, preference-applied, idempotency-replayed, etag, *";
 
 /// The headers that a reply owes to the request's origin; handlers that write their own head add them too.
-#[derive(Clone)]
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Cors {
     /// The origin whose pages may see the reply, if it isn't the broker's own.
     origin: Option<HeaderValue>,
@@ -30,7 +30,7 @@ pub(crate) struct Cors {
 }
 
 impl Cors {
-    fn apply(&self, headers: &mut HeaderMap) {
+    pub(crate) fn apply(&self, headers: &mut HeaderMap) {
         if let Some(origin) = &self.origin {
             headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
             headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));

@@ -16,9 +16,9 @@ mod metrics;
 mod options;
 mod outgoing;
 mod plain;
+mod polls;
 mod publish;
 mod read;
-mod replies;
 mod reply;
 mod request;
 mod resources;
@@ -45,8 +45,8 @@ use tokio::{
 
 pub use self::waiting::{WaitingFor, answer_until};
 use crate::{
-    accept::Acceptor, api::App, delivery::Delivery, descriptors::Descriptors, metrics::Metrics,
-    replies::Replies, router::Routes,
+    accept::Acceptor, api::App, delivery::Delivery, descriptors::Descriptors, metrics::Metrics, polls::Polls,
+    router::Routes,
 };
 
 /// How long open connections may take to end after a drain began.
@@ -99,7 +99,7 @@ impl Server {
             metrics: Metrics::new(broker),
             settings,
             next_shard: AtomicUsize::new(0),
-            replies: Replies::default(),
+            polls: Polls::default(),
         });
         let acceptor = Acceptor { routes: Arc::new(Routes::new(app)), delivery, phase: phases };
         let accepting = tokio::spawn(accept::accept(listener, acceptor, descriptors));

@@ -21,6 +21,9 @@ pub(crate) enum Transport {
 }
 
 impl Transport {
+    /// As their numbers are.
+    const ALL: [Self; 5] = [Self::WebSocket, Self::Sse, Self::Ndjson, Self::LongPoll, Self::Page];
+
     const fn as_str(self) -> &'static str {
         match self {
             Self::WebSocket => "websocket",
@@ -54,12 +57,18 @@ pub(crate) struct Metrics(Arc<Inner>);
 struct Inner {
     registry: Registry,
     broker: Broker,
-    connections: Family<TransportLabel, Gauge>,
-    opened: Family<TransportLabel, Counter>,
-    bytes_out: Family<TransportLabel, Counter>,
+    /// By the transport's number: every poll counts here, and needn't look for it by name.
+    transports: [PerTransport; Transport::ALL.len()],
     byes: Family<ByeLabel, Counter>,
     responses: Family<ResponseLabel, Counter>,
     log: LogGauges,
+}
+
+/// What is counted of one transport.
+struct PerTransport {
+    open: Gauge,
+    opened: Counter,
+    bytes_out: Counter,
 }
 
 /// The log as it stands when it is asked, in the words of `tailwire log stats`.
@@ -136,30 +145,36 @@ impl Metrics {
     pub(crate) fn new(broker: &Broker) -> Self {
         let mut registry = Registry::with_prefix("tailwire");
         broker.metrics().register(&mut registry);
-        let connections = Family::default();
-        let opened = Family::default();
-        let bytes_out = Family::default();
+        let connections = Family::<TransportLabel, Gauge>::default();
+        let opened = Family::<TransportLabel, Counter>::default();
+        let bytes_out = Family::<TransportLabel, Counter>::default();
+        let transports = Transport::ALL.map(|transport| {
+            let label = TransportLabel { transport: transport.as_str() };
+            PerTransport {
+                open: connections.get_or_create(&label).clone(),
+                opened: opened.get_or_create(&label).clone(),
+                bytes_out: bytes_out.get_or_create(&label).clone(),
+            }
+        });
         let byes = Family::default();
         let responses = Family::default();
         let log = LogGauges::default();
-        registry.register("connections", "Open connections", connections.clone());
-        registry.register("connections_opened", "Connections ever opened", opened.clone());
-        registry.register_with_unit("sent", "Bytes written to streams", Unit::Bytes, bytes_out.clone());
+        registry.register("connections", "Open connections", connections);
+        registry.register("connections_opened", "Connections ever opened", opened);
+        registry.register_with_unit("sent", "Bytes written to streams", Unit::Bytes, bytes_out);
         registry.register("byes", "Streams that the broker ended", byes.clone());
         registry.register("responses", "Responses to requests", responses.clone());
         log.register(&mut registry, &broker.stats());
         let broker = broker.clone();
-        Self(Arc::new(Inner { registry, broker, connections, opened, bytes_out, byes, responses, log }))
+        Self(Arc::new(Inner { registry, broker, transports, byes, responses, log }))
     }
 
     /// Counts a connection for as long as the guard lives.
     pub(crate) fn connected(&self, transport: Transport) -> Connected {
-        let label = TransportLabel { transport: transport.as_str() };
-        self.0.opened.get_or_create(&label).inc();
-        let open = self.0.connections.get_or_create(&label).clone();
-        open.inc();
-        let bytes_out = self.0.bytes_out.get_or_create(&label).clone();
-        Connected { open, bytes_out, metrics: self.clone() }
+        let connected = Connected { metrics: self.clone(), transport };
+        connected.counted().opened.inc();
+        connected.counted().open.inc();
+        connected
     }
 
     pub(crate) fn responded(&self, status: u16) {
@@ -177,14 +192,17 @@ impl Metrics {
 
 /// One open connection.
 pub(crate) struct Connected {
-    open: Gauge,
-    bytes_out: Counter,
     metrics: Metrics,
+    transport: Transport,
 }
 
 impl Connected {
+    fn counted(&self) -> &PerTransport {
+        &self.metrics.0.transports[self.transport as usize]
+    }
+
     pub(crate) fn wrote(&self, bytes: usize) {
-        self.bytes_out.inc_by(bytes as u64);
+        self.counted().bytes_out.inc_by(bytes as u64);
     }
 
     /// The broker ended it.
@@ -195,6 +213,17 @@ impl Connected {
 
 impl Drop for Connected {
     fn drop(&mut self) {
-        self.open.dec();
+        self.counted().open.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_transport_has_its_number() {
+        let numbers = Transport::ALL.map(|transport| transport as usize);
+        assert_eq!(numbers, std::array::from_fn(|index| index));
     }
 }

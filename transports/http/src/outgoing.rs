@@ -19,7 +19,10 @@ use tailwire_model::{
 };
 use tokio::{net::TcpStream, time::Instant};
 
-use crate::{held::Held, metrics::Connected};
+use crate::{
+    held::{Common, Held},
+    metrics::Connected,
+};
 
 /// How many pieces one call writes, at most; the kernel takes 1,024.
 const PIECES_PER_WRITE: usize = 64;
@@ -78,7 +81,9 @@ enum Content {
     /// What only this connection has; of messages, with the slices that it was made of, so that it counts as they do against
     /// what may be read. Once these are let go of, it is held.
     Own(#[expect(dead_code, reason = "they count as long as they are there")] Box<[Slice]>),
-    /// The same, of a client that is stuck.
+    /// What others have, too.
+    Common(Arc<Common>),
+    /// What only this connection has, and its client is stuck.
     Held(#[expect(dead_code, reason = "it counts as long as it is there")] Held),
     /// Anything else: it is kept, and what stands before it too.
     Kept,
@@ -128,6 +133,12 @@ impl Outgoing {
     pub(crate) fn push_own(&mut self, bytes: impl Into<Bytes>, slices: impl IntoIterator<Item = Slice>) {
         let content = Content::Own(slices.into_iter().collect());
         self.push_piece(Piece { bytes: bytes.into(), content });
+    }
+
+    /// Something large that others are given, too, and so much of it is written.
+    pub(crate) fn push_common(&mut self, common: Arc<Common>, written: usize) {
+        let bytes = common.bytes.slice(written..);
+        self.push_piece(Piece { bytes, content: Content::Common(common) });
     }
 
     pub(crate) fn push_heartbeat(&mut self, bytes: impl Into<Bytes>) {
@@ -269,8 +280,10 @@ impl Outgoing {
     /// it keeps a copy. Returns where the reader goes back to; `None` when there is nothing to let go of.
     fn release(&mut self) -> Option<Position> {
         for piece in &mut self.pieces[self.done..] {
-            if matches!(piece.content, Content::Own(_)) {
-                piece.content = Content::Held(Held::new(piece.bytes.len()));
+            match &piece.content {
+                Content::Own(_) => piece.content = Content::Held(Held::new(piece.bytes.len())),
+                Content::Common(common) => common.hold(),
+                _ => {}
             }
         }
         let kept = self.pieces.iter().rposition(|piece| !piece.content.may_go());
@@ -311,7 +324,7 @@ impl Outgoing {
     }
 
     fn holds_something(&self) -> bool {
-        self.pieces.iter().any(|piece| matches!(piece.content, Content::Held(_)))
+        self.pieces.iter().any(|piece| matches!(piece.content, Content::Held(_) | Content::Common(_)))
     }
 }
 
@@ -400,5 +413,16 @@ mod tests {
         assert_eq!(patience(&mut other).await, 30, "it holds nothing of its own");
         drop(large);
         assert!(!Held::is_too_much());
+        // What several are stuck with counts once.
+        let common = Arc::new(Common::new(vec![0; HELD_BYTES_MAX * 3 / 4]));
+        let mut outs = [Outgoing::default(), Outgoing::default()];
+        for out in &mut outs {
+            out.push_common(common.clone(), 1);
+            assert_eq!(patience(out).await, 30);
+        }
+        outs[0].push_own(vec![0; HELD_BYTES_MAX / 2], []);
+        outs.iter_mut().for_each(|out| out.stall = None);
+        assert_eq!(patience(&mut outs[0]).await, 1);
+        assert_eq!(patience(&mut outs[1]).await, 1);
     }
 }

@@ -7,6 +7,7 @@ use std::{
     io,
     mem::MaybeUninit,
     pin::{Pin, pin},
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -17,12 +18,16 @@ use axum::{
     http::{HeaderValue, Response, header},
 };
 use bytes::{Bytes, BytesMut};
+use futures_util::future::BoxFuture;
 use http_body_util::BodyExt;
 use tailwire_core::Timer;
 use tailwire_model::limits::{KEEP_ALIVE_MS, REQUEST_HEAD_BYTES_MAX};
 use tokio::{
     io::{AsyncRead, ReadBuf},
-    net::TcpStream,
+    net::{
+        TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
     time::Instant,
 };
 
@@ -30,7 +35,8 @@ use crate::{
     Phase,
     accept::{Acceptor, draining},
     outgoing::Outgoing,
-    reply::{caught, head},
+    polls::{Reply, Served},
+    reply::{caught, head, whole, with_length},
     request,
     router::Routes,
     takeover::{Handoff, SMALL_BYTES, Slot, Waiting},
@@ -41,12 +47,14 @@ const READ_BYTES: usize = 8 << 10;
 
 /// The connection.
 pub(crate) struct Plain<'a> {
-    pub(crate) stream: TcpStream,
+    reader: OwnedReadHalf,
+    /// Lent while a request waits with others.
+    writer: Arc<OwnedWriteHalf>,
     /// What the client has sent ahead.
-    pub(crate) received: Bytes,
+    received: Bytes,
     /// Whether it ever had an answer.
     pub(crate) used: bool,
-    pub(crate) acceptor: &'a Acceptor,
+    acceptor: &'a Acceptor,
 }
 
 /// Who sees to the connection next.
@@ -63,13 +71,23 @@ enum Answer {
     HandOver(Handoff),
 }
 
-impl Plain<'_> {
+impl<'a> Plain<'a> {
+    pub(crate) fn new(stream: TcpStream, received: Bytes, used: bool, acceptor: &'a Acceptor) -> Self {
+        let (reader, writer) = stream.into_split();
+        Self { reader, writer: Arc::new(writer), received, used, acceptor }
+    }
+
+    /// The socket, which is lent to nobody, and what was read ahead.
+    pub(crate) fn into_parts(self) -> Option<(TcpStream, Bytes)> {
+        let stream = self.reader.reunite(Arc::into_inner(self.writer)?).ok()?;
+        Some((stream, self.received))
+    }
+
     /// Gives the client the answer that it waits for, if it does, and those to the plain requests that follow. `None` once
     /// the connection is over.
     pub(crate) async fn serve(&mut self, waiting: Option<Waiting>) -> Option<Next> {
         if let Some(waiting) = waiting {
-            let response = self.wait(waiting).await?;
-            self.answer(response).await?;
+            self.reply(waiting).await?;
         }
         let (mut timer, mut draining) = (Timer::default(), pin!(draining(self.acceptor.phase.clone())));
         loop {
@@ -79,32 +97,73 @@ impl Plain<'_> {
             };
             let Some(request) = self.request(over).await? else { return Some(Next::Hyper) };
             // Boxed, because it is large, and gone while the client waits.
-            let response = match Box::pin(ask(&self.acceptor.routes, request)).await {
-                Answer::Now(response) => response,
-                Answer::Later(waiting) => self.wait(waiting).await?,
+            match Box::pin(ask(&self.acceptor.routes, request)).await {
+                Answer::Now(response) => self.answer(response).await?,
+                Answer::Later(waiting) => self.reply(waiting).await?,
                 Answer::HandOver(handoff) => return Some(Next::HandOver(handoff)),
-            };
-            self.answer(response).await?;
+            }
         }
     }
 
     /// Answers a request; `None` if that was the last.
     async fn answer(&mut self, mut response: Response<Body>) -> Option<()> {
-        let is_last = *self.acceptor.phase.borrow() >= Phase::Draining;
+        let is_last = self.is_last();
         if is_last {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        self.write(response).await?;
-        self.used = true;
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await.ok()?.to_bytes();
+        let response = Response::from_parts(parts, ());
+        let mut out = Outgoing::default();
+        if body.len() <= SMALL_BYTES {
+            out.push(whole(response, &body));
+        } else {
+            out.push(head(&with_length(response, body.len())));
+            out.push_own(body, []);
+        }
+        self.write(out).await?;
         (!is_last).then_some(())
     }
 
-    /// Waits for an answer. `None` when the client is gone.
-    async fn wait(&mut self, waiting: Waiting) -> Option<Response<Body>> {
-        let mut answer = pin!(caught(waiting.answer));
-        let mut response = poll_fn(|cx| {
-            if let Poll::Ready(response) = answer.as_mut().poll(cx) {
-                return Poll::Ready(Some(response));
+    /// Answers a request that has to wait; `None` if that was the last.
+    async fn reply(&mut self, Waiting { answer, place, cors }: Waiting) -> Option<()> {
+        if let Some(place) = place {
+            place.lend(&self.writer);
+        }
+        let reply = self.wait(answer).await?;
+        let (routes, is_last) = (&self.acceptor.routes, self.is_last());
+        match reply {
+            // One that is to say that it is the last must not be begun.
+            Reply::Served(Served { found, written }) if !is_last || written > 0 => {
+                routes.count(found.status());
+                let common = found.written(&cors).clone();
+                drop(found);
+                self.used = true;
+                if written < common.bytes.len() {
+                    let mut out = Outgoing::default();
+                    out.push_common(common, written);
+                    self.write(out).await?;
+                }
+                (!is_last).then_some(())
+            }
+            reply => {
+                let mut response = reply.response();
+                routes.finish(&mut response, &cors);
+                self.answer(response).await
+            }
+        }
+    }
+
+    fn is_last(&self) -> bool {
+        *self.acceptor.phase.borrow() >= Phase::Draining
+    }
+
+    /// Waits for a reply. `None` when the client is gone.
+    async fn wait(&mut self, answer: BoxFuture<'static, Reply>) -> Option<Reply> {
+        let mut answer = pin!(caught(answer));
+        poll_fn(|cx| {
+            if let Poll::Ready(reply) = answer.as_mut().poll(cx) {
+                return Poll::Ready(Some(reply));
             }
             // Nothing that the client says ahead is lost, but more than a request's head is not taken.
             while self.received.len() < REQUEST_HEAD_BYTES_MAX {
@@ -114,35 +173,20 @@ impl Plain<'_> {
             }
             Poll::Pending
         })
-        .await?;
-        self.acceptor.routes.finish(&mut response, &waiting.cors);
-        Some(response)
+        .await
     }
 
     /// Writes a response whole, for as long as the client takes of it. `None` when it doesn't, or is gone.
-    async fn write(&self, response: Response<Body>) -> Option<()> {
-        let (mut parts, body) = response.into_parts();
-        let body = body.collect().await.ok()?.to_bytes();
-        // RFC 9112 §6.3; these two have no body, and need not say so.
-        if !matches!(parts.status.as_u16(), 204 | 304) {
-            parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
-        }
-        let mut head = head(&Response::from_parts(parts, ()));
-        let mut out = Outgoing::default();
-        if body.len() <= SMALL_BYTES {
-            head.extend_from_slice(&body);
-            out.push(head);
-        } else {
-            out.push(head);
-            out.push_own(body, []);
-        }
-        let mut timer = Timer::default();
-        let written = poll_fn(|cx| match out.poll_write(&self.stream, cx, |_| {}) {
+    async fn write(&mut self, mut out: Outgoing) -> Option<()> {
+        let (socket, mut timer) = ((*self.writer).as_ref(), Timer::default());
+        let written = poll_fn(|cx| match out.poll_write(socket, cx, |_| {}) {
             Poll::Ready(written) => Poll::Ready(written.ok()),
             // Of a response nothing can be let go of, so that the stall has only one end.
             Poll::Pending => out.poll_stall(&mut timer, cx).map(|_| None),
         });
-        written.await
+        written.await?;
+        self.used = true;
+        Some(())
     }
 
     /// The next request, if it is a plain one; `None` if the client is gone, or it is `over` before there is any.
@@ -165,7 +209,7 @@ impl Plain<'_> {
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut bytes = [MaybeUninit::uninit(); READ_BYTES];
         let mut buffer = ReadBuf::uninit(&mut bytes);
-        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
+        ready!(Pin::new(&mut self.reader).poll_read(cx, &mut buffer))?;
         if buffer.filled().is_empty() {
             return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
         }

@@ -3,12 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{
-    body::Body,
+    body::{Body, HttpBody},
     extract::Request,
     http::{
         HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, header, request::Parts,
     },
 };
+use futures_util::FutureExt;
 use tailwire_core::Principal;
 use tailwire_model::{Cursor, Message, limits::READ_AHEAD_MS_MAX, retry};
 use tailwire_wire::{
@@ -18,18 +19,20 @@ use tailwire_wire::{
     request::PageRequest,
     time,
 };
+use tokio::time::{Instant, timeout_at};
 use tokio_tungstenite::tungstenite::handshake::server::create_response;
 
 use crate::{
     api::{App, PageReply, read_problem},
     body,
     delivery::Job,
-    guard,
+    guard::{self, Cors},
     metrics::Transport,
+    polls::{Key, Member, Reply},
     publish::pairs,
     reply::{
         JSON, NO_CACHE, NO_STORE, TAILWIRE_EVENT, TAILWIRE_KEY, TAILWIRE_TIME, TAILWIRE_TOPIC, TAILWIRE_TYPE,
-        ascii, empty, head, immutable, refuse, reply, seconds, set_cursor,
+        ascii, caught, empty, head, immutable, refuse, reply, seconds, set_cursor,
     },
     router::Via,
     stream::{self, Codec, Dialect},
@@ -41,6 +44,8 @@ const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-appli
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 /// What `EventSource` waits before it reconnects, before jitter.
 const RETRY_MS: u64 = 2000;
+/// How long is looked for what any number of clients wait for in turn: a day, and whoever waits then asks again.
+const TOGETHER_MS: u64 = 24 * 3600 * 1000;
 
 /// Answers a `GET` or `HEAD`.
 pub(crate) async fn read(app: &Arc<App>, resource: Resource, request: Request, via: Via) -> Response<Body> {
@@ -62,11 +67,12 @@ pub(crate) async fn read(app: &Arc<App>, resource: Resource, request: Request, v
             let slot = via.slot.filter(|_| ask.representation.wait_ms() > 0 && stays_open(&request));
             // A poll may wait for long, and the buffer that its request came in need not.
             drop(request);
-            let answer = poll(app.clone(), ask, query);
-            return match slot {
-                Some(slot) => slot.wait(Waiting { answer: Box::pin(answer), cors: via.cors }).await,
-                None => answer.await,
+            let waiting = reply_to(app, ask, query, via.cors);
+            let reply = match slot {
+                Some(slot) => slot.wait(waiting).await,
+                None => waiting.answer.await,
             };
+            return reply.response();
         }
     };
     answered(result, query.as_deref(), varies)
@@ -100,13 +106,69 @@ fn vary(headers: &mut HeaderMap, varies: bool) {
 }
 
 /// Whatever is answered once, if that takes a while: it owns all that it needs.
-async fn poll(app: Arc<App>, ask: ReadRequest, query: Option<Box<str>>) -> Response<Body> {
-    let varies = ask.varies_by_accept;
+fn reply_to(app: &Arc<App>, ask: ReadRequest, query: Option<Box<str>>, cors: Cors) -> Waiting {
+    let app = app.clone();
+    match (ask.representation, ask.start, &ask.if_none_match) {
+        // A cursor is the same place for all who name it.
+        (Representation::LongPoll { wait_ms }, Start::After(cursor), None) => {
+            let key = Key {
+                principal: Principal::ANONYMOUS,
+                filter: ask.filter.clone(),
+                query,
+                wait_ms,
+                varies_by_accept: ask.varies_by_accept,
+                cors: cors.clone(),
+            };
+            let (gap, member) = (ask.gap, join(&app, key, ask));
+            let place = Some(member.place().clone());
+            Waiting { answer: Box::pin(poll_with_others(app, member, cursor, gap)), place, cors }
+        }
+        _ => Waiting { answer: Box::pin(poll_alone(app, ask, query).map(Reply::Own)), place: None, cors },
+    }
+}
+
+async fn poll_alone(app: Arc<App>, ask: ReadRequest, query: Option<Box<str>>) -> Response<Body> {
+    let (varies, wait_ms) = (ask.varies_by_accept, ask.representation.wait_ms());
     let result = match ask.representation {
-        Representation::Raw { wait_ms } => raw(&app, ask, wait_ms).await,
-        _ => page(&app, ask, query.as_deref()).await,
+        Representation::Raw { .. } => raw(&app, ask, wait_ms).await,
+        _ => {
+            let transport = if wait_ms > 0 { Transport::LongPoll } else { Transport::Page };
+            let connected = app.metrics.connected(transport);
+            let result = page(&app, ask, query.as_deref(), wait_ms).await;
+            let written = result.as_ref().ok().and_then(|response| response.body().size_hint().exact());
+            connected.wrote(written.unwrap_or(0) as usize);
+            result
+        }
     };
     answered(result, query.as_deref(), varies)
+}
+
+fn join(app: &Arc<App>, key: Key, ask: ReadRequest) -> Member {
+    app.polls.join(key, |key| {
+        let (app, query, varies) = (app.clone(), key.query.clone(), key.varies_by_accept);
+        let looked = async move {
+            let page = page(&app, ask, query.as_deref(), TOGETHER_MS).await;
+            answered(page, query.as_deref(), varies)
+        };
+        // That there is nothing everybody is told by itself.
+        caught(looked).map(|response| (response.status() != StatusCode::ACCEPTED).then_some(response))
+    })
+}
+
+/// Those who wait together have each a time of their own to wait for, and to come back after.
+async fn poll_with_others(app: Arc<App>, mut member: Member, cursor: Cursor, gap: Option<Cursor>) -> Reply {
+    let connected = app.metrics.connected(Transport::LongPoll);
+    let deadline = Instant::now() + Duration::from_millis(member.key().wait_ms);
+    let served = timeout_at(deadline, &mut member).await.unwrap_or_else(|_| member.leave());
+    if let Some(served) = served {
+        connected.wrote(served.found.body_bytes());
+        return Reply::Served(served);
+    }
+    let Key { filter, query, wait_ms, varies_by_accept, .. } = member.key();
+    let nothing = app.empty_page(filter, cursor, gap.filter(|gap| *gap > cursor), *wait_ms);
+    connected.wrote(nothing.body.len());
+    let response = page_response(nothing, query.as_deref(), NO_STORE, *wait_ms);
+    Reply::Own(answered(Ok(response), query.as_deref(), *varies_by_accept))
 }
 
 /// A problem; a gap says where to go on.
@@ -126,37 +188,56 @@ fn refused(problem: &Problem, query: Option<&str>) -> Response<Body> {
     response
 }
 
-async fn page(app: &Arc<App>, ask: ReadRequest, query: Option<&str>) -> Result<Response<Body>, Problem> {
+/// A page, which is looked for so long.
+async fn page(
+    app: &Arc<App>,
+    ask: ReadRequest,
+    query: Option<&str>,
+    look_ms: u64,
+) -> Result<Response<Body>, Problem> {
     let ReadRequest { filter, representation, start, gap, limit, limit_in_url, if_none_match, .. } = ask;
     let wait_ms = representation.wait_ms();
-    let connected = app.metrics.connected(if wait_ms > 0 { Transport::LongPoll } else { Transport::Page });
     let topic = filter.only_topic().cloned();
-    let ask = PageRequest { filter, start, gap, limit, wait_ms };
-    let PageReply { body, cursor, more, retry_after_ms, gap } = app.page(&Principal::ANONYMOUS, ask).await?;
-    connected.wrote(body.len());
-    let mut response = match retry_after_ms {
-        None if if_none_match.is_some_and(|tags| tags.matches(cursor)) => empty(StatusCode::NOT_MODIFIED),
-        None => reply(StatusCode::OK, JSON, body),
-        Some(_) => reply(StatusCode::ACCEPTED, JSON, body),
-    };
-    let headers = response.headers_mut();
-    set_cursor(headers, cursor);
-    let next = page::link_next(query, cursor, gap);
-    headers.insert(header::LINK, ascii(page::link_header(&next).as_bytes()));
+    let ask = PageRequest { filter, start, gap, limit, wait_ms: look_ms };
+    let reply = app.page(&Principal::ANONYMOUS, ask).await?;
     // A full page between two places stays what it is; any other is outdated by the next message.
-    let settled = more && limit_in_url && matches!(start, Start::After(_));
-    let caching = match (retry_after_ms, topic) {
+    let settled = reply.more && limit_in_url && matches!(start, Start::After(_));
+    let caching = match (reply.retry_after_ms, topic) {
         (Some(_), _) => NO_STORE,
         (None, Some(topic)) if settled => immutable(&app.broker.rule(&topic)),
         (None, _) => NO_CACHE,
     };
+    let is_known =
+        reply.retry_after_ms.is_none() && if_none_match.is_some_and(|tags| tags.matches(reply.cursor));
+    let mut response = page_response(reply, query, caching, wait_ms);
+    if is_known {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        response.headers_mut().remove(header::CONTENT_TYPE);
+        *response.body_mut() = Body::empty();
+    }
+    Ok(response)
+}
+
+fn page_response(
+    reply: PageReply,
+    query: Option<&str>,
+    caching: HeaderValue,
+    wait_ms: u64,
+) -> Response<Body> {
+    let PageReply { body, cursor, retry_after_ms, gap, .. } = reply;
+    let status = if retry_after_ms.is_none() { StatusCode::OK } else { StatusCode::ACCEPTED };
+    let mut response = crate::reply::reply(status, JSON, body);
+    let headers = response.headers_mut();
+    set_cursor(headers, cursor);
+    let next = page::link_next(query, cursor, gap);
+    headers.insert(header::LINK, ascii(page::link_header(&next).as_bytes()));
     headers.insert(header::CACHE_CONTROL, caching);
     match retry_after_ms {
         Some(retry_after_ms) => headers.insert(header::RETRY_AFTER, seconds(retry_after_ms)),
         None => headers.insert(header::ETAG, ascii(format!("W/\"{cursor}\"").as_bytes())),
     };
     apply_preference(headers, wait_ms);
-    Ok(response)
+    response
 }
 
 /// The newest message as itself; a hanging GET where `If-None-Match` names the one that the client has.

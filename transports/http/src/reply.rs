@@ -78,9 +78,10 @@ pub(crate) fn refuse(problem: &Problem) -> Response<Body> {
 }
 
 /// The answer of a handler. One that panics has a fault, and nobody else hears of it.
-pub(crate) async fn caught(answer: impl Future<Output = Response<Body>>) -> Response<Body> {
-    let caught = AssertUnwindSafe(answer).catch_unwind().await;
-    caught.unwrap_or_else(|_| refuse(&Problem::new(Code::Internal)))
+pub(crate) fn caught<T: From<Response<Body>>>(answer: impl Future<Output = T>) -> impl Future<Output = T> {
+    // Not an async fn, which would hold the answer twice.
+    let caught = AssertUnwindSafe(answer).catch_unwind();
+    caught.map(|answer| answer.unwrap_or_else(|_| refuse(&Problem::new(Code::Internal)).into()))
 }
 
 /// The resource has other methods (RFC 9110 §15.5.6).
@@ -123,6 +124,21 @@ pub(crate) fn head(response: &Response<()>) -> Vec<u8> {
     out.extend_from_slice(date.as_bytes());
     out.extend_from_slice(b"\r\n\r\n");
     out
+}
+
+/// A response as on the wire.
+pub(crate) fn whole(response: Response<()>, body: &[u8]) -> Vec<u8> {
+    let mut out = head(&with_length(response, body.len()));
+    out.extend_from_slice(body);
+    out
+}
+
+/// Says how long the body is (RFC 9112 §6.3); two kinds of responses have none, and need not say so.
+pub(crate) fn with_length(mut response: Response<()>, bytes: usize) -> Response<()> {
+    if !matches!(response.status().as_u16(), 204 | 304) {
+        response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(bytes));
+    }
+    response
 }
 
 #[cfg(test)]

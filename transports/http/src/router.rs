@@ -55,6 +55,11 @@ impl Routes {
         guard::finish(&self.app, response, cors);
     }
 
+    /// Counts a response that needed nothing else.
+    pub(crate) fn count(&self, status: u16) {
+        self.app.metrics.responded(status);
+    }
+
     /// Publishing and reading come by here without the router, whose parameters and boxes cost a publish a tenth of its
     /// time. Each handler has a box of its own size: a publish must not pay for what a long-poll remembers.
     fn dispatch(&self, request: Request, via: Via) -> BoxFuture<'_, Response<Body>> {

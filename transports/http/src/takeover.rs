@@ -17,7 +17,6 @@ use std::{
     time::Duration,
 };
 
-use axum::{body::Body, http::Response};
 use bytes::{Buf, Bytes};
 use futures_util::future::BoxFuture;
 use hyper::rt::ReadBufCursor;
@@ -26,7 +25,11 @@ use parking_lot::Mutex;
 use tailwire_model::limits::{KEEP_ALIVE_MS, REQUEST_HEAD_MS_MAX, STALL_CLOSE_MS};
 use tokio::{net::TcpStream, time::Instant};
 
-use crate::{delivery::Job, guard::Cors};
+use crate::{
+    delivery::Job,
+    guard::Cors,
+    polls::{Place, Reply},
+};
 
 /// Up to here a head and a body are cheaper to put together than to hand to the kernel apart.
 pub(crate) const SMALL_BYTES: usize = 1024;
@@ -41,7 +44,9 @@ pub(crate) struct Handoff {
 
 /// An answer that may take long.
 pub(crate) struct Waiting {
-    pub(crate) answer: BoxFuture<'static, Response<Body>>,
+    pub(crate) answer: BoxFuture<'static, Reply>,
+    /// Where the connection may lend its socket, to have it written there.
+    pub(crate) place: Option<Arc<Place>>,
     /// What its head owes to the origin of the request.
     pub(crate) cors: Cors,
 }
@@ -96,7 +101,7 @@ impl Slot {
 
     /// Answers a request, unless the driver takes the answer away meanwhile: then it gives that itself, and drops this
     /// future with the rest of hyper.
-    pub(crate) async fn wait(self, waiting: Waiting) -> Response<Body> {
+    pub(crate) async fn wait(self, waiting: Waiting) -> Reply {
         self.0.lock().waiting = Some(waiting);
         poll_fn(|cx| {
             let Some(mut waiting) = self.0.lock().waiting.take() else { return Poll::Pending };

@@ -173,14 +173,14 @@ async fn look(app: Arc<App>, principal: Principal, id: Id, ask: PageRequest) -> 
         Ok(reply) if ask.wait_ms > 0 && reply.retry_after_ms.is_some() => {
             Outcome::Waits(id, PageRequest { start: Start::After(reply.cursor), gap: reply.gap, ..ask })
         }
-        reply => answered(id, async { reply.map(|reply| reply.body.into()) }).await,
+        reply => answered(id, async { reply.map(|reply| reply.body) }).await,
     }
 }
 
 /// Has a page wait for a message. Meanwhile others have their turns.
 pub(super) fn wait(app: &Arc<App>, principal: &Principal, id: Id, ask: PageRequest, requests: &Requests) {
     let (app, principal) = (app.clone(), principal.clone());
-    requests.push(id, async move { app.page(&principal, ask).await.map(|reply| reply.body.into()) });
+    requests.push(id, async move { app.page(&principal, ask).await.map(|reply| reply.body) });
 }
 
 async fn answered(id: Id, answer: impl Future<Output = Result<Vec<u8>, Problem>>) -> Outcome {

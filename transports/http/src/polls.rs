@@ -1,0 +1,537 @@
+//! Long-polls that wait for the same. Who asks in the same words after the same cursor is answered the same, so that one
+//! reader waits for all of them, and what it finds is written down once, head and all. Whoever has lent its socket is
+//! written to there and then, one after the other, and its task is woken only for what comes behind the answer.
+
+use std::{
+    borrow::Borrow,
+    collections::HashSet,
+    hash::{Hash, Hasher},
+    mem,
+    pin::Pin,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
+};
+
+use axum::{
+    body::Body,
+    http::{Response, response::Parts},
+};
+use bytes::Bytes;
+use futures_util::{FutureExt, future::BoxFuture};
+use http_body_util::BodyExt;
+use parking_lot::Mutex;
+use slab::Slab;
+use tailwire_core::Principal;
+use tailwire_model::Filter;
+use tokio::net::tcp::OwnedWriteHalf;
+
+use crate::{guard::Cors, held::Common, reply::whole};
+
+/// How many are served before others have a turn.
+const SERVED_PER_TURN: usize = 64;
+
+/// See the module.
+#[derive(Clone, Default)]
+pub(crate) struct Polls(Arc<Mutex<HashSet<ByKey>>>);
+
+/// What an answer depends on, beside what is in the log.
+#[derive(PartialEq, Eq, Hash)]
+pub(crate) struct Key {
+    pub(crate) principal: Principal,
+    pub(crate) filter: Filter,
+    /// As it was written, since the link to the next page has it. It names the cursor.
+    pub(crate) query: Option<Box<str>>,
+    pub(crate) wait_ms: u64,
+    pub(crate) varies_by_accept: bool,
+    pub(crate) cors: Cors,
+}
+
+/// Those who wait for one answer. They look for it themselves: when there may be something, one of them is woken to see.
+struct Group {
+    key: Key,
+    polls: Polls,
+    /// Who waits; nobody any more, once it is over.
+    places: Mutex<Slab<Arc<Place>>>,
+    search: Mutex<Option<BoxFuture<'static, Option<Found>>>>,
+    /// Whether one of them has to look.
+    is_called: AtomicBool,
+}
+
+/// A group as it is found by its key.
+struct ByKey(Arc<Group>);
+
+/// Where one of a group waits.
+pub(crate) struct Place(Mutex<Standing>);
+
+enum Standing {
+    Waits { waker: Waker, socket: Option<Arc<OwnedWriteHalf>> },
+    Served(Option<Served>),
+}
+
+/// An answer, and how much of it is written.
+#[derive(Clone)]
+pub(crate) struct Served {
+    pub(crate) found: Arc<Found>,
+    pub(crate) written: usize,
+}
+
+/// One of a group. Ready with what was found; with nothing, if that is so.
+pub(crate) struct Member {
+    group: Arc<Group>,
+    number: usize,
+    place: Arc<Place>,
+}
+
+/// What a request is answered with.
+pub(crate) enum Reply {
+    /// By itself.
+    Own(Response<Body>),
+    /// With others.
+    Served(Served),
+}
+
+/// An answer, as all get it.
+pub(crate) struct Found {
+    head: Parts,
+    body: Bytes,
+    written: OnceLock<Arc<Common>>,
+}
+
+impl Polls {
+    /// Waits with those who wait for the same. The first says how it is looked for; that ends when nobody waits any more.
+    pub(crate) fn join<F>(&self, key: Key, look: impl FnOnce(&Key) -> F) -> Member
+    where
+        F: Future<Output = Option<Response<Body>>> + Send + 'static,
+    {
+        let mut groups = self.0.lock();
+        if let Some(member) = groups.get(&key).and_then(|ByKey(group)| Member::of(group)) {
+            return member;
+        }
+        // Not an async block, which would hold it twice.
+        let search = look(&key).map(|response| response.and_then(Found::new));
+        let place = Arc::new(Place::default());
+        let mut places = Slab::with_capacity(1);
+        let number = places.insert(place.clone());
+        let group = Arc::new(Group {
+            key,
+            polls: self.clone(),
+            places: Mutex::new(places),
+            search: Mutex::new(Some(Box::pin(search))),
+            is_called: AtomicBool::new(true),
+        });
+        // In the place of one that is as good as over.
+        groups.replace(ByKey(group.clone()));
+        Member { group, number, place }
+    }
+
+    /// Who comes from here on looks anew.
+    fn forget(&self, group: &Arc<Group>) {
+        let mut groups = self.0.lock();
+        if groups.get(&group.key).is_some_and(|ByKey(other)| Arc::ptr_eq(group, other)) {
+            groups.remove(&group.key);
+        }
+    }
+}
+
+impl Group {
+    /// Looks, if there may be something.
+    fn look(self: &Arc<Self>) {
+        while self.is_called.swap(false, Ordering::AcqRel) {
+            let mut search = self.search.lock();
+            let Some(looking) = search.as_mut() else { return };
+            let waker = Waker::from(self.clone());
+            if let Poll::Ready(found) = looking.as_mut().poll(&mut Context::from_waker(&waker)) {
+                *search = None;
+                drop(search);
+                return self.end(found);
+            }
+        }
+    }
+
+    fn end(self: &Arc<Self>, found: Option<Found>) {
+        self.polls.forget(self);
+        let places = mem::take(&mut *self.places.lock());
+        let (group, found) = (self.clone(), found.map(Arc::new));
+        let mut places = places.into_iter().map(|(_, place)| place);
+        let mut serve = move || {
+            places
+                .by_ref()
+                .take(SERVED_PER_TURN)
+                .for_each(|place| place.serve(found.as_ref(), &group.key.cors));
+            places.len() > 0
+        };
+        if serve() {
+            tokio::spawn(async move {
+                while serve() {
+                    tokio::task::yield_now().await;
+                }
+            });
+        }
+    }
+
+    /// Has one of them look.
+    fn call_one(&self) {
+        if let Some((_, place)) = self.places.lock().iter().next() {
+            place.call();
+        }
+    }
+}
+
+impl Wake for Group {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.is_called.store(true, Ordering::Release);
+        self.call_one();
+    }
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self(Mutex::new(Standing::Waits { waker: Waker::noop().clone(), socket: None }))
+    }
+}
+
+impl Place {
+    /// The answer may be written to a socket of HTTP/1.1 to which nobody else writes meanwhile.
+    pub(crate) fn lend(&self, to: &Arc<OwnedWriteHalf>) {
+        if let Standing::Waits { socket, .. } = &mut *self.0.lock() {
+            *socket = Some(to.clone());
+        }
+    }
+
+    fn call(&self) {
+        if let Standing::Waits { waker, .. } = &*self.0.lock() {
+            waker.wake_by_ref();
+        }
+    }
+
+    fn serve(&self, found: Option<&Arc<Found>>, cors: &Cors) {
+        let mut standing = self.0.lock();
+        let Standing::Waits { socket, .. } = &*standing else { return };
+        let served = found.map(|found| {
+            let write =
+                |socket: &Arc<OwnedWriteHalf>| socket.try_write(&found.written(cors).bytes).unwrap_or(0);
+            // What is wrong with a socket, its task comes to by itself.
+            Served { found: found.clone(), written: socket.as_ref().map_or(0, write) }
+        });
+        if let Standing::Waits { waker, .. } = mem::replace(&mut *standing, Standing::Served(served)) {
+            waker.wake();
+        }
+    }
+}
+
+impl Member {
+    /// Another one of a group, unless everybody else has gone, or it is over.
+    fn of(group: &Arc<Group>) -> Option<Self> {
+        let mut places = group.places.lock();
+        if places.is_empty() {
+            return None;
+        }
+        let place = Arc::new(Place::default());
+        Some(Self { group: group.clone(), number: places.insert(place.clone()), place })
+    }
+
+    pub(crate) fn key(&self) -> &Key {
+        &self.group.key
+    }
+
+    pub(crate) const fn place(&self) -> &Arc<Place> {
+        &self.place
+    }
+
+    /// Waits no longer: from here on nobody writes to its socket. Answers what it was served just before.
+    pub(crate) fn leave(&mut self) -> Option<Served> {
+        let before = mem::replace(&mut *self.place.0.lock(), Standing::Served(None));
+        if let Standing::Served(served) = before {
+            return served;
+        }
+        self.give_up();
+        None
+    }
+
+    fn give_up(&self) {
+        let mut places = self.group.places.lock();
+        if places.get(self.number).is_none_or(|place| !Arc::ptr_eq(place, &self.place)) {
+            return;
+        }
+        places.remove(self.number);
+        let is_last = places.is_empty();
+        drop(places);
+        if is_last {
+            self.group.polls.forget(&self.group);
+            // What it holds of the group goes as well.
+            let search = self.group.search.lock().take();
+            drop(search);
+        } else if self.group.is_called.load(Ordering::Acquire) {
+            // It may have been called, and never looked.
+            self.group.call_one();
+        }
+    }
+
+    fn poll_served(&self, cx: &mut Context<'_>) -> Poll<Option<Served>> {
+        match &mut *self.place.0.lock() {
+            Standing::Served(served) => Poll::Ready(served.take()),
+            Standing::Waits { waker, .. } => {
+                waker.clone_from(cx.waker());
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl Future for Member {
+    type Output = Option<Served>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let before = self.poll_served(cx);
+        if before.is_ready() {
+            return before;
+        }
+        // It can be called from here on, so that it misses nothing that comes after it has looked.
+        self.group.look();
+        self.poll_served(cx)
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+impl Borrow<Key> for ByKey {
+    fn borrow(&self) -> &Key {
+        &self.0.key
+    }
+}
+
+impl PartialEq for ByKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.key == other.0.key
+    }
+}
+
+impl Eq for ByKey {}
+
+impl Hash for ByKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.key.hash(state);
+    }
+}
+
+impl From<Response<Body>> for Reply {
+    fn from(response: Response<Body>) -> Self {
+        Self::Own(response)
+    }
+}
+
+impl Reply {
+    /// For whoever writes it by itself.
+    pub(crate) fn response(self) -> Response<Body> {
+        match self {
+            Self::Own(response) => response,
+            Self::Served(Served { found, .. }) => {
+                Response::from_parts(found.head.clone(), found.body.clone().into())
+            }
+        }
+    }
+}
+
+impl Found {
+    /// Of a response whose body is there.
+    fn new(response: Response<Body>) -> Option<Self> {
+        let (head, body) = response.into_parts();
+        let body = body.collect().now_or_never()?.ok()?.to_bytes();
+        Some(Self { head, body, written: OnceLock::new() })
+    }
+
+    pub(crate) fn status(&self) -> u16 {
+        self.head.status.as_u16()
+    }
+
+    pub(crate) const fn body_bytes(&self) -> usize {
+        self.body.len()
+    }
+
+    /// As on the wire, of HTTP/1.1 on a connection that goes on. All of a group are owed the same to their origin.
+    pub(crate) fn written(&self, cors: &Cors) -> &Arc<Common> {
+        self.written.get_or_init(|| {
+            let mut head = Response::from_parts(self.head.clone(), ());
+            cors.apply(head.headers_mut());
+            Arc::new(Common::new(whole(head, &self.body)))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::{future::poll_fn, sync::atomic::AtomicUsize, time::Duration};
+
+    use axum::http::StatusCode;
+    use tailwire_model::Topic;
+    use tokio::{
+        io::AsyncReadExt,
+        net::{TcpListener, TcpStream},
+        sync::watch,
+    };
+
+    use super::*;
+
+    /// Something to be found, and how often it was looked for.
+    struct Source {
+        polls: Polls,
+        news: watch::Sender<Option<&'static str>>,
+        looks: Arc<AtomicUsize>,
+        /// It has one owner more for each look that goes on.
+        going: Arc<()>,
+    }
+
+    impl Source {
+        fn new() -> Self {
+            let (looks, going) = (Arc::default(), Arc::default());
+            Self { polls: Polls::default(), news: watch::Sender::new(None), looks, going }
+        }
+
+        fn join(&self, query: &str) -> Member {
+            let key = Key {
+                principal: Principal::ANONYMOUS,
+                filter: Filter::from(Topic::parse("a").unwrap()),
+                query: Some(query.into()),
+                wait_ms: 1000,
+                varies_by_accept: false,
+                cors: Cors::default(),
+            };
+            let (mut news, looks, going) = (self.news.subscribe(), self.looks.clone(), self.going.clone());
+            self.polls.join(key, |_| async move {
+                let _going = going;
+                looks.fetch_add(1, Ordering::SeqCst);
+                let text = *news.wait_for(Option::is_some).await.ok()?;
+                text.filter(|text| !text.is_empty()).map(|text| Response::new(Body::from(text)))
+            })
+        }
+
+        fn looks(&self) -> usize {
+            self.looks.load(Ordering::SeqCst)
+        }
+
+        fn goes_on(&self) -> bool {
+            Arc::strong_count(&self.going) > 1
+        }
+    }
+
+    async fn wait(member: &mut Member) -> Poll<Option<Served>> {
+        poll_fn(|cx| Poll::Ready(Pin::new(&mut *member).poll(cx))).await
+    }
+
+    async fn soon<T>(wait: impl Future<Output = T>) -> T {
+        tokio::time::timeout(Duration::from_secs(10), wait).await.unwrap()
+    }
+
+    fn body(served: Option<Served>) -> Option<Bytes> {
+        served.map(|served| served.found.body.clone())
+    }
+
+    async fn sockets() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (listener.accept().await.unwrap().0, client)
+    }
+
+    #[tokio::test]
+    async fn those_who_ask_for_the_same_look_once_and_all_are_told() {
+        let source = Source::new();
+        let mut members: Vec<_> = (0..SERVED_PER_TURN * 2 + 1).map(|_| source.join("after=1")).collect();
+        let mut other = source.join("after=2");
+        for member in &mut members {
+            assert!(wait(member).await.is_pending());
+        }
+        assert!(wait(&mut other).await.is_pending());
+        assert_eq!(source.looks(), 2);
+        source.news.send_replace(Some("news"));
+        for member in &mut members {
+            assert_eq!(body(soon(member).await).unwrap(), "news");
+        }
+        assert_eq!(body(other.await).unwrap(), "news");
+        assert!(!source.goes_on() && source.polls.0.lock().is_empty());
+        // Who comes later looks anew.
+        assert_eq!(body(source.join("after=1").await).unwrap(), "news");
+        assert_eq!(source.looks(), 3);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_told_as_nothing() {
+        let source = Source::new();
+        let (first, second) = (source.join(""), source.join(""));
+        source.news.send_replace(Some(""));
+        assert!(first.await.is_none() && second.await.is_none());
+    }
+
+    #[tokio::test]
+    async fn who_leaves_leaves_the_looking_to_the_others_and_the_last_one_ends_it() {
+        let source = Source::new();
+        let (mut first, mut second) = (source.join(""), source.join(""));
+        assert!(wait(&mut first).await.is_pending() && wait(&mut second).await.is_pending());
+        // The first is called, and leaves before it has looked.
+        let waiting = tokio::spawn(second);
+        tokio::task::yield_now().await;
+        source.news.send_replace(Some("news"));
+        drop(first);
+        assert_eq!(body(soon(waiting).await.unwrap()).unwrap(), "news");
+
+        let source = Source::new();
+        let (mut first, second) = (source.join(""), source.join(""));
+        assert!(wait(&mut first).await.is_pending());
+        drop(second);
+        assert!(source.goes_on());
+        drop(first);
+        assert!(!source.goes_on() && source.polls.0.lock().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_lent_socket_is_written_to_and_not_after_it_was_taken_back() {
+        let source = Source::new();
+        let (mut lent, mut left, mut own) = (source.join(""), source.join(""), source.join(""));
+        let ((server, mut client), (other, other_client)) = (sockets().await, sockets().await);
+        let (_reader, writer) = server.into_split();
+        let (_other_reader, other_writer) = other.into_split();
+        let (writer, other_writer) = (Arc::new(writer), Arc::new(other_writer));
+        lent.place().lend(&writer);
+        left.place().lend(&other_writer);
+        for member in [&mut lent, &mut left, &mut own] {
+            assert!(wait(member).await.is_pending());
+        }
+        assert!(left.leave().is_none());
+        assert!(Arc::into_inner(other_writer).is_some(), "it is lent no longer");
+        source.news.send_replace(Some("news"));
+        let served = lent.await.unwrap();
+        assert!(Arc::into_inner(writer).is_some(), "it is lent no longer");
+        let written = served.found.written(&Cors::default()).bytes.clone();
+        assert_eq!(served.written, written.len());
+        assert_eq!(own.await.unwrap().written, 0);
+        let mut received = vec![0; written.len()];
+        client.read_exact(&mut received).await.unwrap();
+        assert!(received.starts_with(b"HTTP/1.1 200 OK\r\n") && received.ends_with(b"\r\n\r\nnews"));
+        drop((left, _other_reader));
+        assert_eq!(other_client.try_read(&mut [0; 1]).unwrap_or(0), 0);
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_came_while_its_time_ran_out_is_given() {
+        let source = Source::new();
+        let (mut late, other) = (source.join(""), source.join(""));
+        source.news.send_replace(Some("news"));
+        assert!(other.await.is_some());
+        let served = late.leave().unwrap();
+        assert_eq!(served.found.status(), StatusCode::OK);
+        assert_eq!(body(Some(served)).unwrap(), "news");
+        assert!(late.leave().is_none());
+    }
+}
