@@ -13,7 +13,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use hyper::{server::conn::http2, service::service_fn};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use parking_lot::Mutex;
 use slab::Slab;
 use tailwire_model::limits::{
@@ -27,6 +27,7 @@ use tokio::{
 
 use crate::{
     accept::{Acceptor, draining, log_end},
+    joined::Joined,
     outgoing::keep,
 };
 
@@ -54,7 +55,7 @@ pub(crate) async fn serve(stream: TcpStream, acceptor: Acceptor) {
     builder.timer(TokioTimer::new()).max_header_list_size(REQUEST_HEAD_BYTES_MAX as u32);
     builder.max_concurrent_streams(HTTP2_STREAMS_MAX).max_send_buf_size(BATCH_READ_BYTES_MAX);
     builder.keep_alive_interval(Some(Duration::from_millis(STALL_CLOSE_MS)));
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut connection = pin!(builder.serve_connection(Joined::new(stream), service));
     let mut patience = pin!(watch.patience());
     let is_idle = tokio::select! {
         result = &mut connection => return log_end(result),

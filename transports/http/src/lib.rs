@@ -12,6 +12,7 @@ mod descriptors;
 mod guard;
 mod held;
 mod http2;
+mod joined;
 mod metrics;
 mod options;
 mod outgoing;

@@ -34,12 +34,13 @@ use tokio::{
 use crate::{
     Phase,
     accept::{Acceptor, draining},
+    joined::SMALL_BYTES,
     outgoing::Outgoing,
     polls::{Reply, Served},
     reply::{caught, head, whole, with_length},
     request,
     router::Routes,
-    takeover::{Handoff, SMALL_BYTES, Slot, Waiting},
+    takeover::{Handoff, Slot, Waiting},
 };
 
 /// What is read at once. What is longer is hyper's.

@@ -20,7 +20,6 @@ use std::{
 use bytes::{Buf, Bytes};
 use futures_util::future::BoxFuture;
 use hyper::rt::ReadBufCursor;
-use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tailwire_model::limits::{KEEP_ALIVE_MS, REQUEST_HEAD_MS_MAX, STALL_CLOSE_MS};
 use tokio::{net::TcpStream, time::Instant};
@@ -28,11 +27,9 @@ use tokio::{net::TcpStream, time::Instant};
 use crate::{
     delivery::Job,
     guard::Cors,
+    joined::Joined,
     polls::{Place, Reply},
 };
-
-/// Up to here a head and a body are cheaper to put together than to hand to the kernel apart.
-pub(crate) const SMALL_BYTES: usize = 1024;
 
 /// A socket for whom a handler has other plans.
 pub(crate) struct Handoff {
@@ -192,7 +189,7 @@ impl Slot {
 
 /// A socket as hyper sees it, which tells the driver what passes.
 pub(crate) struct Socket {
-    inner: TokioIo<TcpStream>,
+    inner: Joined,
     /// What came before hyper had it.
     received: Bytes,
     slot: Slot,
@@ -200,7 +197,7 @@ pub(crate) struct Socket {
 
 impl Socket {
     pub(crate) fn new(stream: TcpStream, received: Bytes, slot: Slot) -> Self {
-        Self { inner: TokioIo::new(stream), received, slot }
+        Self { inner: Joined::new(stream), received, slot }
     }
 
     /// The stream, and what hyper has read ahead with what it hasn't read yet.
@@ -209,7 +206,7 @@ impl Socket {
         (self.inner.into_inner(), received)
     }
 
-    fn inner(&mut self) -> Pin<&mut TokioIo<TcpStream>> {
+    fn inner(&mut self) -> Pin<&mut Joined> {
         Pin::new(&mut self.inner)
     }
 }
@@ -261,16 +258,6 @@ impl hyper::rt::Write for Socket {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let length = bufs.iter().map(|buf| buf.len()).sum();
-        if length <= SMALL_BYTES {
-            let mut small = [0; SMALL_BYTES];
-            let mut rest = &mut small[..];
-            for buf in bufs {
-                rest[..buf.len()].copy_from_slice(buf);
-                rest = &mut rest[buf.len()..];
-            }
-            return self.poll_write(cx, &small[..length]);
-        }
         let written = self.inner().poll_write_vectored(cx, bufs);
         self.slot.wrote(written.is_ready());
         written
