@@ -67,7 +67,7 @@ def fanout(bench: Bench, peer: Peer, way: Way) -> None:
         idle(bench, peer, way, row)
     with peer.start(bench.data) as running:
         arguments = ["--subscribers", str(scale.subscribers), "--rate", str(SPARSE_RATE)]
-        sparse = _fanout(bench, running, way, row, "sparse", arguments, scale.seconds)
+        sparse = _fanout(bench, running, way, "fanout", row, "sparse", arguments, scale.seconds)
         bench.results.add(
             "fanout", row, sparse_cpu_us=sparse["cpu_us"],
             delivery_p50_ms=sparse["delivery_us"]["p50"] / 1e3, delivery_p99_ms=sparse["delivery_us"]["p99"] / 1e3,
@@ -78,7 +78,7 @@ def fanout(bench: Bench, peer: Peer, way: Way) -> None:
             "--subscribers", str(scale.subscribers),
             "--connections", str(connections), "--in-flight", str(in_flight),
         ]
-        flat = _fanout(bench, running, way, row, "flat out", arguments, scale.seconds)
+        flat = _fanout(bench, running, way, "fanout", row, "flat out", arguments, scale.seconds)
         bench.results.add(
             "fanout", row, flat_cpu_us=flat["cpu_us"], flat_per_s=flat["per_s"],
             flat_p50_ms=flat["delivery_us"]["p50"] / 1e3, flat_p99_ms=flat["delivery_us"]["p99"] / 1e3,
@@ -180,7 +180,7 @@ def growth(bench: Bench, peer: Peer, way: Way) -> None:
 
 def _grow(bench: Bench, peer: Peer, way: Way, table: str, step: int, arguments: list[str]) -> None:
     with peer.start(bench.data) as running:
-        got = _fanout(bench, running, way, f"{peer.title} {step}", table, arguments, bench.scale.seconds)
+        got = _fanout(bench, running, way, table, str(step), peer.title, arguments, bench.scale.seconds)
     bench.results.add(table, str(step), **{
         f"{peer.name}_cpu_us": got["cpu_us"], f"{peer.name}_p99_ms": got["delivery_us"]["p99"] / 1e3,
     })
@@ -191,7 +191,7 @@ def paced(bench: Bench, peer: Peer, way: Way) -> None:
     arguments = ["--subscribers", "1000", "--rate", "10", "--connections", "1"]
     with peer.start(bench.data) as running:
         row = goals.PACED[peer.name]
-        got = _fanout(bench, running, way, row, "latency", arguments, bench.scale.paced_seconds)
+        got = _fanout(bench, running, way, "latency", row, "latency", arguments, bench.scale.paced_seconds)
     _latency(bench, row, got)
 
 
@@ -211,7 +211,8 @@ def commits(bench: Bench, limit: Peer, way: Way) -> None:
     for peer in [limit, synced]:
         row = f"{peer.title}, 2,000 messages/s to 10 subscribers"
         with peer.start(bench.data) as running:
-            got = _fanout(bench, running, way, row, "many", ["--subscribers", "10", "--rate", "2000"], seconds)
+            arguments = ["--subscribers", "10", "--rate", "2000"]
+            got = _fanout(bench, running, way, "many", row, "fan-out", arguments, seconds)
         bench.results.add(
             "many", row, published_per_s=got["messages"] / got["seconds"], per_s=got["per_s"], cpu_us=got["cpu_us"],
             p99_ms=got["delivery_us"]["p99"] / 1e3,
@@ -360,12 +361,12 @@ def _where(running) -> list[str]:
 
 
 def _fanout(
-    bench: Bench, running, way: Way, row: str, what: str, arguments: list[str], seconds: float
+    bench: Bench, running, way: Way, table: str, row: str, what: str, arguments: list[str], seconds: float
 ) -> dict:
     # A server that acknowledges faster than it delivers would deliver for minutes.
     more = [*arguments, "--seconds", str(seconds), "--drain", str(2 * seconds)]
     got, cpu = _loaded(bench, running, "fanout", way.protocol, more, seconds)
-    _check(bench, "fanout", row, what, got)
+    _check(bench, table, row, what, got)
     if not got["deliveries"]:
         raise Failed("nothing was delivered")
     return got | {"cpu_us": cpu / got["deliveries"], "per_s": got["deliveries"] / got["seconds"]}

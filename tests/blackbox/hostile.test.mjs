@@ -247,6 +247,31 @@ describe('clients that ask for much and take nothing', () => {
     assert.deepEqual(bounds, Array(8).fill(100));
   });
 
+  test('pages over HTTP/2 that nobody takes are not kept for long', async (t) => {
+    const broker = await Broker.start();
+    t.after(() => broker.stop());
+    const topic = freshTopic();
+    await publish(broker.base, topic, 'x'.repeat(1_000_000));
+    const resident = await broker.resident();
+    const sessions = numbers(4).map(() => connect(broker.base, { settings: { initialWindowSize: 1 } }));
+    const ends = sessions.map(async (session) => {
+      session.on('error', () => {});
+      await once(session, 'remoteSettings');
+      for (const _ of numbers(80)) {
+        const stream = session.request({ ':path': `/topics/${topic}?after=earliest` });
+        stream.on('error', () => {});
+        stream.pause();
+      }
+      await once(session, 'close');
+    });
+    // Those who hold what is too much for all are closed, and memory is there for others.
+    await soon(Promise.any(ends), 'nobody is closed');
+    await eventually(async () => (await broker.resident()) - resident < 240 * 2 ** 20, 'it is kept');
+    const page = await soon(request(`${broker.base}/topics/${topic}?after=earliest`), 'nobody reads any more');
+    assert.equal(page.json.messages.length, 1);
+    sessions.forEach((session) => session.destroy());
+  });
+
   test('a WebSocket is answered no further than it reads, and then gets all', async (t) => {
     const broker = await Broker.start();
     t.after(() => broker.stop());

@@ -12,6 +12,10 @@ use tailwire_model::limits::HELD_BYTES_MAX;
 /// Of all connections of the process.
 static BYTES: AtomicUsize = AtomicUsize::new(0);
 
+/// For tests that count what is held: it is all of the process's.
+#[cfg(test)]
+pub(crate) static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// What several connections write, and any number of them may be stuck with: it counts once.
 pub(crate) struct Common {
     pub(crate) bytes: Bytes,

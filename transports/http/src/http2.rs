@@ -18,21 +18,25 @@ use parking_lot::Mutex;
 use slab::Slab;
 use tailwire_model::limits::{
     BATCH_READ_BYTES_MAX, HTTP2_STREAMS_MAX, KEEP_ALIVE_MS, REQUEST_HEAD_BYTES_MAX, REQUEST_HEAD_MS_MAX,
-    STALL_CLOSE_MS,
+    STALL_CLOSE_MS, STALL_RELEASE_MS,
 };
 use tokio::{
     net::TcpStream,
+    sync::Notify,
     time::{Instant, sleep_until},
 };
 
 use crate::{
     accept::{Acceptor, draining, log_end},
+    held::Held,
     joined::Joined,
     outgoing::keep,
 };
 
 /// What a body gives at once: the usual size of a frame (RFC 9113 §4.2). Whoever takes that much gets on.
 const PIECE_BYTES: usize = 16 << 10;
+/// How long something may not be taken before it counts as held.
+const RELEASE: Duration = Duration::from_millis(STALL_RELEASE_MS);
 
 /// Serves a connection until it ends.
 pub(crate) async fn serve(stream: TcpStream, acceptor: Acceptor) {
@@ -43,12 +47,7 @@ pub(crate) async fn serve(stream: TcpStream, acceptor: Acceptor) {
         let (routes, answering) = (routes.clone(), own.begin());
         async move {
             let response = routes.answer(request.map(Body::new), None).await;
-            Ok::<_, Infallible>(response.map(|body| Watched {
-                body,
-                piece: Bytes::new(),
-                rest: false,
-                answering,
-            }))
+            Ok::<_, Infallible>(response.map(|body| Pieces::new(body, answering)))
         }
     });
     let mut builder = http2::Builder::new(TokioExecutor::new());
@@ -91,15 +90,45 @@ enum End {
 
 /// What a connection's driver knows of its answers.
 #[derive(Clone)]
-struct Watch(Arc<Mutex<State>>);
+struct Watch(Arc<Watched>);
+
+struct Watched {
+    state: Mutex<State>,
+    /// There is something large that may not be taken.
+    large: Notify,
+}
 
 struct State {
-    /// One for each answer that is being made or given: since when it has something that wasn't taken, if so.
-    answers: Slab<Option<Instant>>,
+    /// One for each answer that is being made or given.
+    answers: Slab<Given>,
+    /// What is stuck of them.
+    held: Option<Held>,
     /// Whether there ever was one.
     used: bool,
     /// Since when there has been none.
     idle: Instant,
+}
+
+/// What an answer gave last.
+#[derive(Default)]
+struct Given {
+    /// Since when it isn't taken, if so.
+    since: Option<Instant>,
+    /// How much memory there is behind it.
+    bytes: usize,
+}
+
+impl State {
+    /// Counts what has been stuck for a while, for all connections to know. Answers how much that is.
+    fn weigh(&mut self, now: Instant) -> usize {
+        let is_stuck = |given: &Given| given.since.is_some_and(|since| now >= since + RELEASE);
+        let bytes =
+            self.answers.iter().filter(|(_, given)| is_stuck(given)).map(|(_, given)| given.bytes).sum();
+        // Never both at a time.
+        self.held = None;
+        self.held = (bytes > 0).then(|| Held::new(bytes));
+        bytes
+    }
 }
 
 /// Held while a request is being answered.
@@ -110,13 +139,14 @@ struct Answering {
 
 impl Watch {
     fn new() -> Self {
-        Self(Arc::new(Mutex::new(State { answers: Slab::new(), used: false, idle: Instant::now() })))
+        let state = State { answers: Slab::new(), held: None, used: false, idle: Instant::now() };
+        Self(Arc::new(Watched { state: Mutex::new(state), large: Notify::new() }))
     }
 
     fn begin(&self) -> Answering {
-        let mut state = self.0.lock();
+        let mut state = self.0.state.lock();
         state.used = true;
-        Answering { watch: self.clone(), key: state.answers.insert(None) }
+        Answering { watch: self.clone(), key: state.answers.insert(Given::default()) }
     }
 
     /// Ends when the connection is to end.
@@ -126,67 +156,95 @@ impl Watch {
             let now = Instant::now();
             match end {
                 Some(end) if at <= now => return end,
-                // Whatever happens meanwhile, nothing ends sooner than that.
-                _ => sleep_until(at.min(now + Duration::from_millis(STALL_CLOSE_MS))).await,
+                // Whatever happens meanwhile, nothing ends sooner than that, but for what takes much memory.
+                _ => tokio::select! {
+                    () = sleep_until(at.min(now + Duration::from_millis(STALL_CLOSE_MS))) => {}
+                    () = self.0.large.notified() => {}
+                },
             }
         }
     }
 
     /// When patience ends as things are, and why.
     fn deadline(&self) -> (Option<End>, Instant) {
-        let state = self.0.lock();
+        let (mut state, now) = (self.0.state.lock(), Instant::now());
         let after = |since: Instant, ms| since + Duration::from_millis(ms);
         if state.answers.is_empty() {
             let patience = if state.used { KEEP_ALIVE_MS } else { REQUEST_HEAD_MS_MAX };
             return (Some(End::Idle), after(state.idle, patience));
         }
-        match state.answers.iter().filter_map(|(_, stuck)| *stuck).min() {
-            Some(since) => (Some(End::Stuck), after(since, STALL_CLOSE_MS)),
-            None => (None, after(Instant::now(), STALL_CLOSE_MS)),
+        if state.weigh(now) > 0 && Held::is_too_much() {
+            return (Some(End::Stuck), now);
+        }
+        // What is large is weighed from time to time.
+        let is_large = state.answers.iter().any(|(_, given)| given.bytes > 0);
+        let look = if is_large { now + RELEASE } else { after(now, STALL_CLOSE_MS) };
+        let stuck = state.answers.iter().filter_map(|(_, given)| given.since).min();
+        match stuck.map(|since| after(since, STALL_CLOSE_MS)) {
+            Some(close) if close <= look => (Some(End::Stuck), close),
+            _ => (None, look),
         }
     }
 }
 
 impl Answering {
-    /// Whether the client has yet to make room for what the answer gave last.
-    fn gave(&self, stuck: bool) {
-        if let Some(since) = self.watch.0.lock().answers.get_mut(self.key) {
-            *since = stuck.then(Instant::now);
+    /// The client has made room for what the answer gave last.
+    fn taken(&self) {
+        if let Some(given) = self.watch.0.state.lock().answers.get_mut(self.key) {
+            given.since = None;
+        }
+    }
+
+    /// It has yet to make room for what the answer gave, behind which there is so much memory.
+    fn gave(&self, bytes: usize) {
+        if let Some(given) = self.watch.0.state.lock().answers.get_mut(self.key) {
+            given.since = Some(Instant::now());
+            if bytes > given.bytes {
+                self.watch.0.large.notify_one();
+            }
+            given.bytes = bytes;
         }
     }
 }
 
 impl Drop for Answering {
     fn drop(&mut self) {
-        let mut state = self.watch.0.lock();
+        let (mut state, now) = (self.watch.0.state.lock(), Instant::now());
         state.answers.remove(self.key);
-        state.idle = Instant::now();
+        state.idle = now;
+        if state.held.is_some() {
+            state.weigh(now);
+        }
     }
 }
 
 /// A body in pieces, which tells the driver whether they are asked for.
-struct Watched {
+struct Pieces {
     body: Body,
     /// What the body gave and has yet to be passed on.
     piece: Bytes,
-    /// Whether that is the rest of something larger.
-    rest: bool,
+    /// How much that was at first, where it is the rest of something larger.
+    whole: usize,
     answering: Answering,
 }
 
-impl Watched {
+impl Pieces {
+    fn new(body: Body, answering: Answering) -> Self {
+        Self { body, piece: Bytes::new(), whole: 0, answering }
+    }
+
     fn take_piece(&mut self) -> Bytes {
         if self.piece.len() > PIECE_BYTES {
-            self.rest = true;
+            self.whole = self.whole.max(self.piece.len());
             return self.piece.split_to(PIECE_BYTES);
         }
         let piece = std::mem::take(&mut self.piece);
         // The last one may be held for long, and must not hold the whole.
-        if std::mem::take(&mut self.rest) { keep(&piece, &piece) } else { piece }
+        if std::mem::take(&mut self.whole) > 0 { keep(&piece, &piece) } else { piece }
     }
 }
 
-impl http_body::Body for Watched {
+impl http_body::Body for Pieces {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -194,7 +252,7 @@ impl http_body::Body for Watched {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        self.answering.gave(false);
+        self.answering.taken();
         if self.piece.is_empty() {
             match ready!(Pin::new(&mut self.body).poll_frame(cx)).map(|frame| frame.map(Frame::into_data)) {
                 Some(Ok(Ok(data))) => self.piece = data,
@@ -203,8 +261,9 @@ impl http_body::Body for Watched {
                 None => return Poll::Ready(None),
             }
         }
-        self.answering.gave(true);
-        Poll::Ready(Some(Ok(Frame::data(self.take_piece()))))
+        let piece = self.take_piece();
+        self.answering.gave(self.whole);
+        Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -230,14 +289,16 @@ mod tests {
 
     use futures_util::{FutureExt, stream};
     use http_body::Body as _;
+    use tailwire_model::limits::HELD_BYTES_MAX;
 
     use super::*;
+    use crate::held;
 
-    fn watched(watch: &Watch, body: Body) -> Watched {
-        Watched { body, piece: Bytes::new(), rest: false, answering: watch.begin() }
+    fn pieces(watch: &Watch, body: Body) -> Pieces {
+        Pieces::new(body, watch.begin())
     }
 
-    async fn give(body: &mut Watched) -> usize {
+    async fn give(body: &mut Pieces) -> usize {
         let frame = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await;
         frame.map_or(0, |frame| frame.unwrap().into_data().unwrap().len())
     }
@@ -263,8 +324,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn whoever_does_not_take_a_piece_is_stuck_and_whoever_takes_one_now_and_then_is_not() {
+        let _alone = held::ALONE.lock().await;
         let watch = Watch::new();
-        let mut body = watched(&watch, Body::from(vec![0; 10 * PIECE_BYTES + 1]));
+        let mut body = pieces(&watch, Body::from(vec![0; 10 * PIECE_BYTES + 1]));
         for _ in 0..10 {
             assert_eq!(give(&mut body).await, PIECE_BYTES);
             assert!(tokio::time::timeout(Duration::from_secs(29), watch.patience()).await.is_err());
@@ -273,7 +335,7 @@ mod tests {
         assert_eq!(give(&mut body).await, 1);
         assert!(body.is_end_stream());
         // One that goes on doesn't help another.
-        let mut other = watched(&watch, Body::from(vec![0; 10 * PIECE_BYTES]));
+        let mut other = pieces(&watch, Body::from(vec![0; 10 * PIECE_BYTES]));
         for _ in 0..2 {
             give(&mut other).await;
             pass(14).await;
@@ -286,17 +348,43 @@ mod tests {
         let watch = Watch::new();
         let first = stream::iter([Ok::<_, Infallible>("first")]);
         let mut body =
-            watched(&watch, Body::from_stream(futures_util::StreamExt::chain(first, stream::pending())));
+            pieces(&watch, Body::from_stream(futures_util::StreamExt::chain(first, stream::pending())));
         assert_eq!(give(&mut body).await, 5);
         assert!(give(&mut body).now_or_never().is_none());
         assert!(tokio::time::timeout(Duration::from_secs(300), watch.patience()).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_stuck_behind_many_answers_has_a_bound() {
+        let _alone = held::ALONE.lock().await;
+        let watch = Watch::new();
+        let mut bodies: Vec<_> =
+            (0..4).map(|_| pieces(&watch, Body::from(vec![0; HELD_BYTES_MAX / 4]))).collect();
+        for body in &mut bodies {
+            give(body).await;
+        }
+        assert_eq!(patience(&watch).await, (End::Stuck, 30));
+        bodies.push(pieces(&watch, Body::from(vec![0; PIECE_BYTES + 1])));
+        for body in &mut bodies {
+            give(body).await;
+        }
+        assert_eq!(patience(&watch).await, (End::Stuck, 1), "that was one too many");
+        assert!(Held::is_too_much());
+        // The last piece of an answer is small.
+        give(&mut bodies[4]).await;
+        drop(bodies.remove(0));
+        assert!(!Held::is_too_much());
+        for body in &mut bodies {
+            give(body).await;
+        }
+        assert_eq!(patience(&watch).await, (End::Stuck, 30));
     }
 
     #[tokio::test]
     async fn the_last_piece_does_not_hold_the_whole() {
         let watch = Watch::new();
         let whole = Bytes::from(vec![0; PIECE_BYTES + 1]);
-        let mut body = watched(&watch, Body::from(whole.clone()));
+        let mut body = pieces(&watch, Body::from(whole.clone()));
         assert_eq!(body.size_hint().exact(), Some(PIECE_BYTES as u64 + 1));
         give(&mut body).await;
         assert_eq!(body.size_hint().exact(), Some(1));

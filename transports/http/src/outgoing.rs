@@ -388,6 +388,7 @@ mod tests {
     use tailwire_model::limits::HELD_BYTES_MAX;
 
     use super::*;
+    use crate::held;
 
     /// How many seconds the patience with a connection lasts that takes nothing.
     async fn patience(out: &mut Outgoing) -> u64 {
@@ -399,6 +400,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_holds_what_all_may_hold_together_is_not_waited_for() {
+        let _alone = held::ALONE.lock().await;
         let mut other = Outgoing::default();
         other.push("kept");
         let mut small = Outgoing::default();

@@ -127,9 +127,9 @@ impl<'a> Plain<'a> {
     }
 
     /// Answers a request that has to wait; `None` if that was the last.
-    async fn reply(&mut self, Waiting { answer, place, cors }: Waiting) -> Option<()> {
-        if let Some(place) = place {
-            place.lend(&self.writer);
+    async fn reply(&mut self, Waiting { answer, ticket, cors }: Waiting) -> Option<()> {
+        if let Some(ticket) = ticket {
+            ticket.lend(&self.writer);
         }
         let reply = self.wait(answer).await?;
         let (routes, is_last) = (&self.acceptor.routes, self.is_last());
@@ -137,7 +137,7 @@ impl<'a> Plain<'a> {
             // One that is to say that it is the last must not be begun.
             Reply::Served(Served { found, written }) if !is_last || written > 0 => {
                 routes.count(found.status());
-                let common = found.written(&cors).clone();
+                let common = found.wire(&cors).clone();
                 drop(found);
                 self.used = true;
                 if written < common.bytes.len() {

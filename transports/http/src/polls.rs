@@ -54,7 +54,7 @@ struct Group {
     key: Key,
     polls: Polls,
     /// Who waits; nobody any more, once it is over.
-    places: Mutex<Slab<Arc<Place>>>,
+    tickets: Mutex<Slab<Arc<Ticket>>>,
     search: Mutex<Option<BoxFuture<'static, Option<Found>>>>,
     /// Whether one of them has to look.
     is_called: AtomicBool,
@@ -63,8 +63,8 @@ struct Group {
 /// A group as it is found by its key.
 struct ByKey(Arc<Group>);
 
-/// Where one of a group waits.
-pub(crate) struct Place(Mutex<Standing>);
+/// What one of a group waits with.
+pub(crate) struct Ticket(Mutex<Standing>);
 
 enum Standing {
     Waits { waker: Waker, socket: Option<Arc<OwnedWriteHalf>> },
@@ -72,7 +72,6 @@ enum Standing {
 }
 
 /// An answer, and how much of it is written.
-#[derive(Clone)]
 pub(crate) struct Served {
     pub(crate) found: Arc<Found>,
     pub(crate) written: usize,
@@ -82,7 +81,7 @@ pub(crate) struct Served {
 pub(crate) struct Member {
     group: Arc<Group>,
     number: usize,
-    place: Arc<Place>,
+    ticket: Arc<Ticket>,
 }
 
 /// What a request is answered with.
@@ -97,7 +96,7 @@ pub(crate) enum Reply {
 pub(crate) struct Found {
     head: Parts,
     body: Bytes,
-    written: OnceLock<Arc<Common>>,
+    wire: OnceLock<Arc<Common>>,
 }
 
 impl Polls {
@@ -112,19 +111,19 @@ impl Polls {
         }
         // Not an async block, which would hold it twice.
         let search = look(&key).map(|response| response.and_then(Found::new));
-        let place = Arc::new(Place::default());
-        let mut places = Slab::with_capacity(1);
-        let number = places.insert(place.clone());
+        let ticket = Arc::new(Ticket::default());
+        let mut tickets = Slab::with_capacity(1);
+        let number = tickets.insert(ticket.clone());
         let group = Arc::new(Group {
             key,
             polls: self.clone(),
-            places: Mutex::new(places),
+            tickets: Mutex::new(tickets),
             search: Mutex::new(Some(Box::pin(search))),
             is_called: AtomicBool::new(true),
         });
         // In the place of one that is as good as over.
         groups.replace(ByKey(group.clone()));
-        Member { group, number, place }
+        Member { group, number, ticket }
     }
 
     /// Who comes from here on looks anew.
@@ -151,17 +150,18 @@ impl Group {
         }
     }
 
+    /// Tells everybody, some at a turn.
     fn end(self: &Arc<Self>, found: Option<Found>) {
         self.polls.forget(self);
-        let places = mem::take(&mut *self.places.lock());
+        let tickets = mem::take(&mut *self.tickets.lock());
         let (group, found) = (self.clone(), found.map(Arc::new));
-        let mut places = places.into_iter().map(|(_, place)| place);
+        let mut tickets = tickets.into_iter().map(|(_, ticket)| ticket);
         let mut serve = move || {
-            places
+            tickets
                 .by_ref()
                 .take(SERVED_PER_TURN)
-                .for_each(|place| place.serve(found.as_ref(), &group.key.cors));
-            places.len() > 0
+                .for_each(|ticket| ticket.serve(found.as_ref(), &group.key.cors));
+            tickets.len() > 0
         };
         if serve() {
             tokio::spawn(async move {
@@ -174,8 +174,8 @@ impl Group {
 
     /// Has one of them look.
     fn call_one(&self) {
-        if let Some((_, place)) = self.places.lock().iter().next() {
-            place.call();
+        if let Some((_, ticket)) = self.tickets.lock().iter().next() {
+            ticket.call();
         }
     }
 }
@@ -191,13 +191,13 @@ impl Wake for Group {
     }
 }
 
-impl Default for Place {
+impl Default for Ticket {
     fn default() -> Self {
         Self(Mutex::new(Standing::Waits { waker: Waker::noop().clone(), socket: None }))
     }
 }
 
-impl Place {
+impl Ticket {
     /// The answer may be written to a socket of HTTP/1.1 to which nobody else writes meanwhile.
     pub(crate) fn lend(&self, to: &Arc<OwnedWriteHalf>) {
         if let Standing::Waits { socket, .. } = &mut *self.0.lock() {
@@ -205,18 +205,19 @@ impl Place {
         }
     }
 
+    /// Wakes its task, which looks.
     fn call(&self) {
         if let Standing::Waits { waker, .. } = &*self.0.lock() {
             waker.wake_by_ref();
         }
     }
 
+    /// Gives the answer: writes it, where there is a socket, and wakes the task for what comes behind it.
     fn serve(&self, found: Option<&Arc<Found>>, cors: &Cors) {
         let mut standing = self.0.lock();
         let Standing::Waits { socket, .. } = &*standing else { return };
         let served = found.map(|found| {
-            let write =
-                |socket: &Arc<OwnedWriteHalf>| socket.try_write(&found.written(cors).bytes).unwrap_or(0);
+            let write = |socket: &Arc<OwnedWriteHalf>| socket.try_write(&found.wire(cors).bytes).unwrap_or(0);
             // What is wrong with a socket, its task comes to by itself.
             Served { found: found.clone(), written: socket.as_ref().map_or(0, write) }
         });
@@ -229,25 +230,25 @@ impl Place {
 impl Member {
     /// Another one of a group, unless everybody else has gone, or it is over.
     fn of(group: &Arc<Group>) -> Option<Self> {
-        let mut places = group.places.lock();
-        if places.is_empty() {
+        let mut tickets = group.tickets.lock();
+        if tickets.is_empty() {
             return None;
         }
-        let place = Arc::new(Place::default());
-        Some(Self { group: group.clone(), number: places.insert(place.clone()), place })
+        let ticket = Arc::new(Ticket::default());
+        Some(Self { group: group.clone(), number: tickets.insert(ticket.clone()), ticket })
     }
 
     pub(crate) fn key(&self) -> &Key {
         &self.group.key
     }
 
-    pub(crate) const fn place(&self) -> &Arc<Place> {
-        &self.place
+    pub(crate) const fn ticket(&self) -> &Arc<Ticket> {
+        &self.ticket
     }
 
-    /// Waits no longer: from here on nobody writes to its socket. Answers what it was served just before.
+    /// Waits no longer: from here on nobody writes to its socket. Answers what it has just been served, if so.
     pub(crate) fn leave(&mut self) -> Option<Served> {
-        let before = mem::replace(&mut *self.place.0.lock(), Standing::Served(None));
+        let before = mem::replace(&mut *self.ticket.0.lock(), Standing::Served(None));
         if let Standing::Served(served) = before {
             return served;
         }
@@ -255,14 +256,15 @@ impl Member {
         None
     }
 
+    /// Leaves the group.
     fn give_up(&self) {
-        let mut places = self.group.places.lock();
-        if places.get(self.number).is_none_or(|place| !Arc::ptr_eq(place, &self.place)) {
+        let mut tickets = self.group.tickets.lock();
+        if tickets.get(self.number).is_none_or(|ticket| !Arc::ptr_eq(ticket, &self.ticket)) {
             return;
         }
-        places.remove(self.number);
-        let is_last = places.is_empty();
-        drop(places);
+        tickets.remove(self.number);
+        let is_last = tickets.is_empty();
+        drop(tickets);
         if is_last {
             self.group.polls.forget(&self.group);
             // What it holds of the group goes as well.
@@ -275,7 +277,7 @@ impl Member {
     }
 
     fn poll_served(&self, cx: &mut Context<'_>) -> Poll<Option<Served>> {
-        match &mut *self.place.0.lock() {
+        match &mut *self.ticket.0.lock() {
             Standing::Served(served) => Poll::Ready(served.take()),
             Standing::Waits { waker, .. } => {
                 waker.clone_from(cx.waker());
@@ -348,7 +350,7 @@ impl Found {
     fn new(response: Response<Body>) -> Option<Self> {
         let (head, body) = response.into_parts();
         let body = body.collect().now_or_never()?.ok()?.to_bytes();
-        Some(Self { head, body, written: OnceLock::new() })
+        Some(Self { head, body, wire: OnceLock::new() })
     }
 
     pub(crate) fn status(&self) -> u16 {
@@ -360,8 +362,8 @@ impl Found {
     }
 
     /// As on the wire, of HTTP/1.1 on a connection that goes on. All of a group are owed the same to their origin.
-    pub(crate) fn written(&self, cors: &Cors) -> &Arc<Common> {
-        self.written.get_or_init(|| {
+    pub(crate) fn wire(&self, cors: &Cors) -> &Arc<Common> {
+        self.wire.get_or_init(|| {
             let mut head = Response::from_parts(self.head.clone(), ());
             cors.apply(head.headers_mut());
             Arc::new(Common::new(whole(head, &self.body)))
@@ -503,8 +505,8 @@ mod tests {
         let (_reader, writer) = server.into_split();
         let (_other_reader, other_writer) = other.into_split();
         let (writer, other_writer) = (Arc::new(writer), Arc::new(other_writer));
-        lent.place().lend(&writer);
-        left.place().lend(&other_writer);
+        lent.ticket().lend(&writer);
+        left.ticket().lend(&other_writer);
         for member in [&mut lent, &mut left, &mut own] {
             assert!(wait(member).await.is_pending());
         }
@@ -513,7 +515,7 @@ mod tests {
         source.news.send_replace(Some("news"));
         let served = lent.await.unwrap();
         assert!(Arc::into_inner(writer).is_some(), "it is lent no longer");
-        let written = served.found.written(&Cors::default()).bytes.clone();
+        let written = served.found.wire(&Cors::default()).bytes.clone();
         assert_eq!(served.written, written.len());
         assert_eq!(own.await.unwrap().written, 0);
         let mut received = vec![0; written.len()];

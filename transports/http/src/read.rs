@@ -120,10 +120,10 @@ fn reply_to(app: &Arc<App>, ask: ReadRequest, query: Option<Box<str>>, cors: Cor
                 cors: cors.clone(),
             };
             let (gap, member) = (ask.gap, join(&app, key, ask));
-            let place = Some(member.place().clone());
-            Waiting { answer: Box::pin(poll_with_others(app, member, cursor, gap)), place, cors }
+            let ticket = Some(member.ticket().clone());
+            Waiting { answer: Box::pin(poll_with_others(app, member, cursor, gap)), ticket, cors }
         }
-        _ => Waiting { answer: Box::pin(poll_alone(app, ask, query).map(Reply::Own)), place: None, cors },
+        _ => Waiting { answer: Box::pin(poll_alone(app, ask, query).map(Reply::Own)), ticket: None, cors },
     }
 }
 

@@ -28,7 +28,7 @@ use crate::{
     delivery::Job,
     guard::Cors,
     joined::Joined,
-    polls::{Place, Reply},
+    polls::{Reply, Ticket},
 };
 
 /// A socket for whom a handler has other plans.
@@ -42,8 +42,8 @@ pub(crate) struct Handoff {
 /// An answer that may take long.
 pub(crate) struct Waiting {
     pub(crate) answer: BoxFuture<'static, Reply>,
-    /// Where the connection may lend its socket, to have it written there.
-    pub(crate) place: Option<Arc<Place>>,
+    /// To lend the socket to, where the connection can.
+    pub(crate) ticket: Option<Arc<Ticket>>,
     /// What its head owes to the origin of the request.
     pub(crate) cors: Cors,
 }
