@@ -29,7 +29,7 @@ pub use clock::Clock;
 pub use committer::{Committer, WriteError};
 pub use log::Log;
 pub use metrics::Metrics;
-pub use page::{Page, Wait};
+pub use page::{Page, Until, Wait};
 pub use policy::{AllowAll, Forbidden, Policy, Principal};
 pub use reader::{Event, ReadError, Reader};
 pub use seat::{Owed, Sink};

@@ -1,6 +1,13 @@
 //! Pages: a bounded look at a filter, at once or when there is something to see. A long-poll is a page that waits.
 
-use std::{future::poll_fn, task::Poll};
+use std::{
+    future::poll_fn,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Poll,
+};
 
 use tailwire_model::{
     Cursor, Gap,
@@ -30,13 +37,22 @@ pub enum Page {
     Gap(Gap),
 }
 
-/// How long a page waits for its first message.
-#[derive(Debug, Clone, Copy)]
+/// Has a page wait for its first message.
+#[derive(Debug, Clone)]
 pub struct Wait {
-    /// Until then.
-    pub deadline: Instant,
+    /// How long.
+    pub until: Until,
     /// On this shard's tails.
     pub shard: usize,
+}
+
+/// How long a page waits that stands at the tail and has nothing. What is stored it gives, however long that takes to read.
+#[derive(Debug, Clone)]
+pub enum Until {
+    /// Until then.
+    Deadline(Instant),
+    /// Until it is dropped; it says here whether it stands there.
+    Dropped(Arc<AtomicBool>),
 }
 
 impl Reader {
@@ -49,7 +65,7 @@ impl Reader {
         let asked = self.cursor();
         let mut turns = 0;
         loop {
-            match poll_fn(|cx| self.poll_page_step(cx, wait)).await? {
+            match poll_fn(|cx| self.poll_page_step(cx, wait.as_ref())).await? {
                 Some(Step::Messages(slices)) => return Ok(self.full(slices, limit)),
                 Some(Step::Gap(gap)) => return Ok(Page::Gap(gap)),
                 Some(Step::Scanned) => {
@@ -74,13 +90,18 @@ impl Reader {
     fn poll_page_step(
         &mut self,
         cx: &mut std::task::Context<'_>,
-        wait: Option<Wait>,
+        wait: Option<&Wait>,
     ) -> Poll<Result<Option<Step>, ReadError>> {
         loop {
-            let step = std::task::ready!(self.poll_step(cx))?;
+            let polled = self.poll_step(cx);
+            let waits = self.is_following() && matches!(polled, Poll::Ready(Ok(Step::AtTail)));
+            if let Some(Wait { until: Until::Dropped(stands), .. }) = wait {
+                stands.store(waits, Ordering::Release);
+            }
+            let step = std::task::ready!(polled)?;
             let (Step::AtTail, Some(wait)) = (&step, wait) else { return Poll::Ready(Ok(Some(step))) };
-            if self.is_following() {
-                return self.poll_wait(cx, wait.deadline).map(|()| Ok(None));
+            if waits {
+                return self.poll_wait(cx, &wait.until).map(|()| Ok(None));
             }
             self.follow(wait.shard);
         }

@@ -27,6 +27,7 @@ use crate::{
     following::Following,
     log::{Budget, LogError},
     metrics::ReasonLabel,
+    page::Until,
     pool::Haste,
     seat::{Owed, Sink},
     segment::Slice,
@@ -333,10 +334,12 @@ impl Reader {
     }
 
     /// Ready when a reader at the tail need not wait any longer: the time is over, or the broker drains.
-    pub(crate) fn poll_wait(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
-        match &mut self.following {
-            Some(following) if !following.shard.is_draining() => following.timer.poll_until(cx, deadline),
-            _ => Poll::Ready(()),
+    pub(crate) fn poll_wait(&mut self, cx: &mut Context<'_>, until: &Until) -> Poll<()> {
+        match (&mut self.following, until) {
+            (Some(following), _) if following.shard.is_draining() => Poll::Ready(()),
+            (Some(following), Until::Deadline(deadline)) => following.timer.poll_until(cx, *deadline),
+            (Some(_), Until::Dropped(_)) => Poll::Pending,
+            (None, _) => Poll::Ready(()),
         }
     }
 

@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use tailwire_core::{Event, Page, ReadError, Reader, Slice, Start, Wait};
+use tailwire_core::{Event, Page, ReadError, Reader, Slice, Start, Until, Wait};
 use tailwire_model::Cursor;
 use tokio::time::{Duration, Instant};
 
@@ -353,7 +353,7 @@ impl Poller {
         let (mut reader, told) = open(world, &terms, start, known);
         let limit = 1 + world.random.below(12);
         let deadline = Instant::now() + Duration::from_millis(world.random.below(40_000) as u64);
-        let wait = Some(Wait { deadline, shard: 0 });
+        let wait = Some(Wait { until: Until::Deadline(deadline), shard: 0 });
         let page = Task::new(async move { reader.page(limit, wait).await });
         Self { terms, told, limit, deadline, page }
     }

@@ -1,8 +1,14 @@
 //! Pages: their limits, what they say of more, and how they wait.
 
-use std::task::Poll;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Poll,
+};
 
-use tailwire_core::{Event, Page, ReadError, Slice, Start, Wait};
+use tailwire_core::{Event, Page, ReadError, Slice, Start, Until, Wait};
 use tailwire_model::{GapReason, Position};
 use tokio::time::{Duration, Instant};
 
@@ -28,7 +34,7 @@ fn page(rig: &Rig, terms: &[&str], after: u64, limit: usize) -> String {
 
 fn waiting(rig: &Rig, terms: &[&str], limit: usize, ms: u64) -> Task<Result<Page, ReadError>> {
     let mut reader = rig.open(terms, Start::Latest, None);
-    let wait = Some(Wait { deadline: Instant::now() + Duration::from_millis(ms), shard: 0 });
+    let wait = Some(Wait { until: Until::Deadline(Instant::now() + Duration::from_millis(ms)), shard: 0 });
     let mut task = Task::new(async move { reader.page(limit, wait).await });
     assert!(task.poll().is_pending());
     task
@@ -192,7 +198,7 @@ fn a_drain_ends_a_page_that_waits() {
     assert_eq!(word(page), "[] 0");
     // And one that comes now doesn't begin to wait.
     let mut reader = rig.open(&["a/x"], Start::Latest, None);
-    let wait = Some(Wait { deadline: Instant::now() + Duration::from_secs(25), shard: 0 });
+    let wait = Some(Wait { until: Until::Deadline(Instant::now() + Duration::from_secs(25)), shard: 0 });
     let mut late = Task::new(async move { reader.page(1, wait).await });
     assert!(late.poll().is_ready());
 }
@@ -210,4 +216,43 @@ fn a_page_that_waits_hears_of_what_came_and_went() {
     rig.flush_reads();
     let Poll::Ready(Ok(Page::Gap(gap))) = poll.poll_if_woken() else { panic!("no gap") };
     assert_eq!((gap.from.position.0, gap.to.position.0, gap.reason), (0, 1, GapReason::Deleted));
+}
+
+#[test]
+fn a_page_that_waits_for_as_long_as_somebody_asks_says_whether_it_reads() {
+    let runtime = paused();
+    let _entered = runtime.enter();
+    let mut rig = Rig::new();
+    let stands = Arc::new(AtomicBool::new(false));
+    let asked = |rig: &Rig, start| {
+        let mut reader = rig.open(&["a/x"], start, None);
+        let wait = Some(Wait { until: Until::Dropped(stands.clone()), shard: 0 });
+        Task::new(async move { reader.page(2, wait).await })
+    };
+    let mut poll = asked(&rig, Start::Latest);
+    assert!(poll.poll().is_pending());
+    assert!(stands.load(Ordering::SeqCst));
+    advance(&runtime, 1_000_000);
+    assert!(poll.poll_if_woken().is_pending());
+    // What has come has to be read, since it is gone from the tail.
+    let _published = rig.publish(vec![draft("a/x", 1)]);
+    let _deleted = rig.delete("a/x");
+    rig.settle();
+    assert!(poll.poll_if_woken().is_pending());
+    assert!(!stands.load(Ordering::SeqCst));
+    rig.flush_reads();
+    assert!(matches!(poll.poll_if_woken(), Poll::Ready(Ok(Page::Gap(_)))));
+    // One that is behind never stood.
+    rig.publish_now(&["a/x"]);
+    let mut poll = asked(&rig, Start::Earliest);
+    assert!(poll.poll().is_pending());
+    assert!(!stands.load(Ordering::SeqCst));
+    rig.flush_reads();
+    let Poll::Ready(page) = poll.poll_if_woken() else { panic!("still waiting") };
+    assert_eq!(word(page), "[2] 2");
+    // A drain ends it.
+    let mut poll = asked(&rig, Start::Latest);
+    assert!(poll.poll().is_pending());
+    rig.broker.drain();
+    assert!(matches!(poll.poll_if_woken(), Poll::Ready(Ok(_))));
 }

@@ -11,8 +11,8 @@ use std::{
 
 use bytes::Bytes;
 use tailwire_core::{
-    Broker, Interest, MessageError, OpenError, Page, Principal, PublishError, ReadError, Reader, Start, Wait,
-    WriteError,
+    Broker, Interest, MessageError, OpenError, Page, Principal, PublishError, ReadError, Reader, Slice,
+    Start, Until, Wait, WriteError,
     log::{Appended, Group, Stored},
 };
 use tailwire_model::{
@@ -54,6 +54,7 @@ pub(crate) struct Published {
 /// A page, encoded.
 pub(crate) struct PageReply {
     pub(crate) body: Vec<u8>,
+    pub(crate) messages: usize,
     pub(crate) cursor: Cursor,
     pub(crate) more: bool,
     /// When to come back, if it found nothing.
@@ -113,17 +114,26 @@ impl App {
     }
 
     /// Reads a page, waiting for a first message as long as asked.
-    pub(crate) async fn page(
+    pub(crate) fn page(
         &self,
         principal: &Principal,
         request: PageRequest,
+    ) -> impl Future<Output = Result<PageReply, Problem>> + Send {
+        let wait_ms = request.wait_ms;
+        let until = (wait_ms > 0).then(|| Until::Deadline(Instant::now() + Duration::from_millis(wait_ms)));
+        self.page_until(principal, request, until)
+    }
+
+    /// The same, waiting for as long as somebody else says.
+    pub(crate) async fn page_until(
+        &self,
+        principal: &Principal,
+        request: PageRequest,
+        until: Option<Until>,
     ) -> Result<PageReply, Problem> {
         let PageRequest { filter, start, gap, limit, wait_ms } = request;
         let mut reader = self.open(principal, filter.clone(), start, gap, Format::Item).await?;
-        let wait = (wait_ms > 0).then(|| Wait {
-            deadline: Instant::now() + Duration::from_millis(wait_ms),
-            shard: self.pick_shard(),
-        });
+        let wait = until.map(|until| Wait { until, shard: self.pick_shard() });
         let (slices, cursor, more) = match reader.page(limit, wait).await.map_err(read_problem)? {
             Page::Messages { slices, cursor, more } => (slices, cursor, more),
             Page::Gap(gap) => return Err(Problem::gap(gap)),
@@ -132,10 +142,11 @@ impl App {
         if slices.is_empty() && !more {
             return Ok(self.empty_page(&filter, cursor, gap, wait_ms));
         }
+        let messages = slices.iter().map(Slice::len).sum();
         let items: Vec<_> = slices.iter().map(|slice| slice.encoded(Format::Item as usize)).collect();
         let mut body = Vec::with_capacity(128 + items.iter().map(Bytes::len).sum::<usize>());
         page::page(items.iter().map(|item| &item[..]), cursor, more, None, &mut body);
-        Ok(PageReply { body, cursor, more, retry_after_ms: None, gap })
+        Ok(PageReply { body, messages, cursor, more, retry_after_ms: None, gap })
     }
 
     /// The page of who has seen everything, and has waited so long for more.
@@ -149,7 +160,7 @@ impl App {
         let retry_after_ms = Some(self.retry_after_ms(filter, waited_ms));
         let mut body = Vec::with_capacity(128);
         page::page([], cursor, false, retry_after_ms, &mut body);
-        PageReply { body, cursor, more: false, retry_after_ms, gap }
+        PageReply { body, messages: 0, cursor, more: false, retry_after_ms, gap }
     }
 
     /// When a poll that found nothing should come again.
@@ -181,7 +192,8 @@ impl App {
         let mut newest = None;
         loop {
             let mut reader = self.open(principal, filter.clone(), start, None, Format::Item).await?;
-            let wait = (wait_ms > 0).then(|| Wait { deadline, shard: self.pick_shard() });
+            let wait =
+                (wait_ms > 0).then(|| Wait { until: Until::Deadline(deadline), shard: self.pick_shard() });
             let page = reader.page(1, wait).await.map_err(read_problem)?;
             let Page::Messages { slices, .. } = page else { return Ok(newest) };
             match slices.last().and_then(|slice| slice.messages().last()) {

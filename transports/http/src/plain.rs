@@ -80,8 +80,9 @@ impl<'a> Plain<'a> {
 
     /// The socket, which is lent to nobody, and what was read ahead.
     pub(crate) fn into_parts(self) -> Option<(TcpStream, Bytes)> {
-        let stream = self.reader.reunite(Arc::into_inner(self.writer)?).ok()?;
-        Some((stream, self.received))
+        let writer = Arc::into_inner(self.writer);
+        debug_assert!(writer.is_some(), "a socket is given back before its task knows of an answer");
+        Some((self.reader.reunite(writer?).ok()?, self.received))
     }
 
     /// Gives the client the answer that it waits for, if it does, and those to the plain requests that follow. `None` once
@@ -134,18 +135,16 @@ impl<'a> Plain<'a> {
         let reply = self.wait(answer).await?;
         let (routes, is_last) = (&self.acceptor.routes, self.is_last());
         match reply {
-            // One that is to say that it is the last must not be begun.
+            // One that isn't begun can still say that it is the last. Behind one that can't the connection ends in silence.
             Reply::Served(Served { found, written }) if !is_last || written > 0 => {
                 routes.count(found.status());
                 let common = found.wire(&cors).clone();
                 drop(found);
-                self.used = true;
+                let mut out = Outgoing::default();
                 if written < common.bytes.len() {
-                    let mut out = Outgoing::default();
                     out.push_common(common, written);
-                    self.write(out).await?;
                 }
-                (!is_last).then_some(())
+                self.write(out).await
             }
             reply => {
                 let mut response = reply.response();

@@ -3,10 +3,10 @@
 //! written to there and then, one after the other, and its task is woken only for what comes behind the answer.
 
 use std::{
-    borrow::Borrow,
-    collections::HashSet,
-    hash::{Hash, Hasher},
+    collections::HashMap,
+    future::poll_fn,
     mem,
+    panic::AssertUnwindSafe,
     pin::Pin,
     sync::{
         Arc, OnceLock,
@@ -24,25 +24,32 @@ use futures_util::{FutureExt, future::BoxFuture};
 use http_body_util::BodyExt;
 use parking_lot::Mutex;
 use slab::Slab;
-use tailwire_core::Principal;
+use tailwire_core::{Principal, Timer};
 use tailwire_model::Filter;
-use tokio::net::tcp::OwnedWriteHalf;
+use tailwire_wire::{Code, Problem};
+use tokio::{net::tcp::OwnedWriteHalf, time::Instant};
 
-use crate::{guard::Cors, held::Common, reply::whole};
+use crate::{
+    guard::Cors,
+    held::Common,
+    reply::{refuse, whole},
+};
 
-/// How many are served before others have a turn.
+/// How many are served, and how much is written to them, before others have a turn.
 const SERVED_PER_TURN: usize = 64;
+/// See [`SERVED_PER_TURN`].
+const BYTES_PER_TURN: usize = 256 << 10;
 
 /// See the module.
 #[derive(Clone, Default)]
-pub(crate) struct Polls(Arc<Mutex<HashSet<ByKey>>>);
+pub(crate) struct Polls(Arc<Mutex<HashMap<Arc<Key>, Arc<Group>>>>);
 
-/// What an answer depends on, beside what is in the log.
+/// All that has a say in an answer, beside what is in the log.
 #[derive(PartialEq, Eq, Hash)]
 pub(crate) struct Key {
     pub(crate) principal: Principal,
     pub(crate) filter: Filter,
-    /// As it was written, since the link to the next page has it. It names the cursor.
+    /// As it was written, since the link to the next page has it. It names the cursor, the limit and a gap.
     pub(crate) query: Option<Box<str>>,
     pub(crate) wait_ms: u64,
     pub(crate) varies_by_accept: bool,
@@ -50,18 +57,22 @@ pub(crate) struct Key {
 }
 
 /// Those who wait for one answer. They look for it themselves: when there may be something, one of them is woken to see.
+///
+/// Whoever looks holds `search`, and with it takes whatever a reader takes; a reader's shard, which may hold its own locks,
+/// calls one of the group, by `tickets` and then a ticket. Nothing is taken under a ticket, and `search` never under those.
 struct Group {
-    key: Key,
+    key: Arc<Key>,
     polls: Polls,
     /// Who waits; nobody any more, once it is over.
     tickets: Mutex<Slab<Arc<Ticket>>>,
-    search: Mutex<Option<BoxFuture<'static, Option<Found>>>>,
+    search: Mutex<Option<Search>>,
     /// Whether one of them has to look.
     is_called: AtomicBool,
+    /// Whether there is nothing stored for them: only then may a wait be over.
+    stands: Arc<AtomicBool>,
 }
 
-/// A group as it is found by its key.
-struct ByKey(Arc<Group>);
+type Search = BoxFuture<'static, Option<Found>>;
 
 /// What one of a group waits with.
 pub(crate) struct Ticket(Mutex<Standing>);
@@ -96,40 +107,58 @@ pub(crate) enum Reply {
 pub(crate) struct Found {
     head: Parts,
     body: Bytes,
+    messages: usize,
     wire: OnceLock<Arc<Common>>,
+    /// Whether one of those who get it has counted its messages, as their reader has.
+    is_counted: AtomicBool,
+}
+
+/// The end of a group: all are given the answer, some at a turn.
+struct Serving {
+    group: Arc<Group>,
+    found: Option<Arc<Found>>,
+    tickets: slab::IntoIter<Arc<Ticket>>,
 }
 
 impl Polls {
-    /// Waits with those who wait for the same. The first says how it is looked for; that ends when nobody waits any more.
-    pub(crate) fn join<F>(&self, key: Key, look: impl FnOnce(&Key) -> F) -> Member
+    /// Waits with those who wait for the same. The first says how it is looked for: by a future that gives a response and how
+    /// many messages that has, tells meanwhile whether it stands at the tail, and is dropped when nobody waits any more.
+    pub(crate) fn join<F>(&self, key: Arc<Key>, look: impl FnOnce(&Arc<Key>, Arc<AtomicBool>) -> F) -> Member
     where
-        F: Future<Output = Option<Response<Body>>> + Send + 'static,
+        F: Future<Output = Option<(Response<Body>, usize)>> + Send + 'static,
     {
         let mut groups = self.0.lock();
-        if let Some(member) = groups.get(&key).and_then(|ByKey(group)| Member::of(group)) {
+        if let Some(member) = groups.get(&key).and_then(Member::of) {
             return member;
         }
+        let stands = Arc::new(AtomicBool::new(false));
         // Not an async block, which would hold it twice.
-        let search = look(&key).map(|response| response.and_then(Found::new));
+        let search = AssertUnwindSafe(look(&key, stands.clone())).catch_unwind().map(|looked| {
+            let fault = |_| Some((refuse(&Problem::new(Code::Internal)), 0));
+            looked.unwrap_or_else(fault).and_then(Found::new)
+        });
         let ticket = Arc::new(Ticket::default());
         let mut tickets = Slab::with_capacity(1);
         let number = tickets.insert(ticket.clone());
         let group = Arc::new(Group {
-            key,
+            key: key.clone(),
             polls: self.clone(),
             tickets: Mutex::new(tickets),
             search: Mutex::new(Some(Box::pin(search))),
             is_called: AtomicBool::new(true),
+            stands,
         });
         // In the place of one that is as good as over.
-        groups.replace(ByKey(group.clone()));
+        let before = groups.insert(key, group.clone());
+        drop(groups);
+        drop(before);
         Member { group, number, ticket }
     }
 
     /// Who comes from here on looks anew.
     fn forget(&self, group: &Arc<Group>) {
         let mut groups = self.0.lock();
-        if groups.get(&group.key).is_some_and(|ByKey(other)| Arc::ptr_eq(group, other)) {
+        if groups.get(&group.key).is_some_and(|other| Arc::ptr_eq(group, other)) {
             groups.remove(&group.key);
         }
     }
@@ -141,31 +170,28 @@ impl Group {
         while self.is_called.swap(false, Ordering::AcqRel) {
             let mut search = self.search.lock();
             let Some(looking) = search.as_mut() else { return };
-            let waker = Waker::from(self.clone());
+            let (stood, waker) = (self.stands.load(Ordering::Acquire), Waker::from(self.clone()));
             if let Poll::Ready(found) = looking.as_mut().poll(&mut Context::from_waker(&waker)) {
-                *search = None;
+                let over = search.take();
                 drop(search);
+                drop(over);
                 return self.end(found);
+            }
+            drop(search);
+            // Those whose time is over have waited for that.
+            if !stood && self.stands.load(Ordering::Acquire) {
+                self.tickets.lock().iter().for_each(|(_, ticket)| ticket.call());
             }
         }
     }
 
-    /// Tells everybody, some at a turn.
     fn end(self: &Arc<Self>, found: Option<Found>) {
         self.polls.forget(self);
-        let tickets = mem::take(&mut *self.tickets.lock());
-        let (group, found) = (self.clone(), found.map(Arc::new));
-        let mut tickets = tickets.into_iter().map(|(_, ticket)| ticket);
-        let mut serve = move || {
-            tickets
-                .by_ref()
-                .take(SERVED_PER_TURN)
-                .for_each(|ticket| ticket.serve(found.as_ref(), &group.key.cors));
-            tickets.len() > 0
-        };
-        if serve() {
+        let tickets = mem::take(&mut *self.tickets.lock()).into_iter();
+        let mut serving = Serving { group: self.clone(), found: found.map(Arc::new), tickets };
+        if !serving.is_done_after_turn() {
             tokio::spawn(async move {
-                while serve() {
+                while !serving.is_done_after_turn() {
                     tokio::task::yield_now().await;
                 }
             });
@@ -177,6 +203,20 @@ impl Group {
         if let Some((_, ticket)) = self.tickets.lock().iter().next() {
             ticket.call();
         }
+    }
+}
+
+impl Serving {
+    fn is_done_after_turn(&mut self) -> bool {
+        let Self { group, found, tickets } = self;
+        let mut bytes = 0;
+        for (_, ticket) in tickets.take(SERVED_PER_TURN) {
+            bytes += ticket.serve(found.as_ref(), &group.key.cors);
+            if bytes >= BYTES_PER_TURN {
+                break;
+            }
+        }
+        tickets.len() == 0
     }
 }
 
@@ -212,18 +252,24 @@ impl Ticket {
         }
     }
 
-    /// Gives the answer: writes it, where there is a socket, and wakes the task for what comes behind it.
-    fn serve(&self, found: Option<&Arc<Found>>, cors: &Cors) {
+    /// Gives the answer: writes it, where there is a socket, and wakes the task for what comes behind it. Answers how many bytes
+    /// were written.
+    fn serve(&self, found: Option<&Arc<Found>>, cors: &Cors) -> usize {
         let mut standing = self.0.lock();
-        let Standing::Waits { socket, .. } = &*standing else { return };
+        let Standing::Waits { waker, socket } = &mut *standing else { return 0 };
+        let (waker, socket) = (mem::replace(waker, Waker::noop().clone()), socket.take());
         let served = found.map(|found| {
             let write = |socket: &Arc<OwnedWriteHalf>| socket.try_write(&found.wire(cors).bytes).unwrap_or(0);
             // What is wrong with a socket, its task comes to by itself.
             Served { found: found.clone(), written: socket.as_ref().map_or(0, write) }
         });
-        if let Standing::Waits { waker, .. } = mem::replace(&mut *standing, Standing::Served(served)) {
-            waker.wake();
-        }
+        let written = served.as_ref().map_or(0, |served| served.written);
+        // Whoever finds itself served has its socket for itself.
+        drop(socket);
+        *standing = Standing::Served(served);
+        drop(standing);
+        waker.wake();
+        written
     }
 }
 
@@ -242,12 +288,27 @@ impl Member {
         &self.group.key
     }
 
+    /// What it is served; nothing, if it has waited until then. Who is behind is given what is stored, however long it takes to
+    /// read that.
+    pub(crate) async fn served_by(&mut self, deadline: Instant) -> Option<Served> {
+        let mut timer = Timer::default();
+        poll_fn(|cx| {
+            let polled = Pin::new(&mut *self).poll(cx);
+            // When the group comes to the tail, all of it are woken.
+            if polled.is_ready() || !self.group.stands.load(Ordering::Acquire) {
+                return polled;
+            }
+            timer.poll_until(cx, deadline).map(|()| self.leave())
+        })
+        .await
+    }
+
     pub(crate) const fn ticket(&self) -> &Arc<Ticket> {
         &self.ticket
     }
 
     /// Waits no longer: from here on nobody writes to its socket. Answers what it has just been served, if so.
-    pub(crate) fn leave(&mut self) -> Option<Served> {
+    fn leave(&mut self) -> Option<Served> {
         let before = mem::replace(&mut *self.ticket.0.lock(), Standing::Served(None));
         if let Standing::Served(served) = before {
             return served;
@@ -307,26 +368,6 @@ impl Drop for Member {
     }
 }
 
-impl Borrow<Key> for ByKey {
-    fn borrow(&self) -> &Key {
-        &self.0.key
-    }
-}
-
-impl PartialEq for ByKey {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.key == other.0.key
-    }
-}
-
-impl Eq for ByKey {}
-
-impl Hash for ByKey {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.key.hash(state);
-    }
-}
-
 impl From<Response<Body>> for Reply {
     fn from(response: Response<Body>) -> Self {
         Self::Own(response)
@@ -347,14 +388,19 @@ impl Reply {
 
 impl Found {
     /// Of a response whose body is there.
-    fn new(response: Response<Body>) -> Option<Self> {
+    fn new((response, messages): (Response<Body>, usize)) -> Option<Self> {
         let (head, body) = response.into_parts();
         let body = body.collect().now_or_never()?.ok()?.to_bytes();
-        Some(Self { head, body, wire: OnceLock::new() })
+        Some(Self { head, body, messages, wire: OnceLock::new(), is_counted: AtomicBool::new(false) })
     }
 
     pub(crate) fn status(&self) -> u16 {
         self.head.status.as_u16()
+    }
+
+    /// Messages that were handed out and that no reader counts: there was one for all.
+    pub(crate) fn uncounted(&self) -> usize {
+        if self.is_counted.swap(true, Ordering::Relaxed) { self.messages } else { 0 }
     }
 
     pub(crate) const fn body_bytes(&self) -> usize {
@@ -375,7 +421,7 @@ impl Found {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use std::{future::poll_fn, sync::atomic::AtomicUsize, time::Duration};
+    use std::{pin::pin, sync::atomic::AtomicUsize, time::Duration};
 
     use axum::http::StatusCode;
     use tailwire_model::Topic;
@@ -391,6 +437,8 @@ mod tests {
     struct Source {
         polls: Polls,
         news: watch::Sender<Option<&'static str>>,
+        /// Whether there is something stored to read through before.
+        reads: watch::Sender<bool>,
         looks: Arc<AtomicUsize>,
         /// It has one owner more for each look that goes on.
         going: Arc<()>,
@@ -399,24 +447,21 @@ mod tests {
     impl Source {
         fn new() -> Self {
             let (looks, going) = (Arc::default(), Arc::default());
-            Self { polls: Polls::default(), news: watch::Sender::new(None), looks, going }
+            let (news, reads) = (watch::Sender::new(None), watch::Sender::new(false));
+            Self { polls: Polls::default(), news, reads, looks, going }
         }
 
         fn join(&self, query: &str) -> Member {
-            let key = Key {
-                principal: Principal::ANONYMOUS,
-                filter: Filter::from(Topic::parse("a").unwrap()),
-                query: Some(query.into()),
-                wait_ms: 1000,
-                varies_by_accept: false,
-                cors: Cors::default(),
-            };
-            let (mut news, looks, going) = (self.news.subscribe(), self.looks.clone(), self.going.clone());
-            self.polls.join(key, |_| async move {
+            let key = key(query);
+            let (mut news, mut reads) = (self.news.subscribe(), self.reads.subscribe());
+            let (looks, going) = (self.looks.clone(), self.going.clone());
+            self.polls.join(Arc::new(key), |_, stands| async move {
                 let _going = going;
                 looks.fetch_add(1, Ordering::SeqCst);
+                reads.wait_for(|reads| !reads).await.ok()?;
+                stands.store(true, Ordering::SeqCst);
                 let text = *news.wait_for(Option::is_some).await.ok()?;
-                text.filter(|text| !text.is_empty()).map(|text| Response::new(Body::from(text)))
+                text.filter(|text| !text.is_empty()).map(|text| (Response::new(Body::from(text)), 1))
             })
         }
 
@@ -426,6 +471,17 @@ mod tests {
 
         fn goes_on(&self) -> bool {
             Arc::strong_count(&self.going) > 1
+        }
+    }
+
+    fn key(query: &str) -> Key {
+        Key {
+            principal: Principal::ANONYMOUS,
+            filter: Filter::from(Topic::parse("a").unwrap()),
+            query: Some(query.into()),
+            wait_ms: 1000,
+            varies_by_accept: false,
+            cors: Cors::default(),
         }
     }
 
@@ -523,6 +579,47 @@ mod tests {
         assert!(received.starts_with(b"HTTP/1.1 200 OK\r\n") && received.ends_with(b"\r\n\r\nnews"));
         drop((left, _other_reader));
         assert_eq!(other_client.try_read(&mut [0; 1]).unwrap_or(0), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_is_over_when_its_time_is_and_nothing_is_left_to_read() {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let source = Source::new();
+        assert!(source.join("").served_by(deadline).await.is_none());
+        assert_eq!(Instant::now(), deadline);
+        // Time is over, and who is behind goes on reading.
+        source.reads.send_replace(true);
+        let (mut first, mut second) = (source.join(""), source.join(""));
+        let both = async { (first.served_by(deadline).await, second.served_by(deadline).await) };
+        let mut both = pin!(both);
+        assert!(tokio::time::timeout(Duration::from_secs(60), &mut both).await.is_err());
+        source.reads.send_replace(false);
+        assert!(matches!(soon(both).await, (None, None)));
+
+        source.reads.send_replace(true);
+        let (mut first, second) = (source.join(""), source.join(""));
+        let mut first = pin!(first.served_by(deadline));
+        assert!(first.as_mut().now_or_never().is_none());
+        let second = tokio::spawn(async move { { second }.served_by(deadline).await });
+        tokio::task::yield_now().await;
+        // The first is called, and sees that it isn't alone.
+        source.reads.send_replace(false);
+        assert!(soon(first).await.is_none() && soon(second).await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn messages_count_for_each_and_a_fault_is_told() {
+        let source = Source::new();
+        let members = [source.join(""), source.join(""), source.join("")];
+        source.news.send_replace(Some("news"));
+        let mut counted = 1;
+        for member in members {
+            counted += member.await.unwrap().found.uncounted();
+        }
+        assert_eq!(counted, 3);
+        let key = Arc::new(Key { query: None, ..key("") });
+        let fault = source.polls.join(key, |_, _| async { panic!("a fault") });
+        assert_eq!(fault.await.unwrap().found.status(), 500);
     }
 
     #[tokio::test]

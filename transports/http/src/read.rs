@@ -10,7 +10,7 @@ use axum::{
     },
 };
 use futures_util::FutureExt;
-use tailwire_core::Principal;
+use tailwire_core::{Principal, Until};
 use tailwire_model::{Cursor, Message, limits::READ_AHEAD_MS_MAX, retry};
 use tailwire_wire::{
     Code, Problem, ReadRequest, Representation, Resource, Start,
@@ -19,7 +19,7 @@ use tailwire_wire::{
     request::PageRequest,
     time,
 };
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::handshake::server::create_response;
 
 use crate::{
@@ -32,7 +32,7 @@ use crate::{
     publish::pairs,
     reply::{
         JSON, NO_CACHE, NO_STORE, TAILWIRE_EVENT, TAILWIRE_KEY, TAILWIRE_TIME, TAILWIRE_TOPIC, TAILWIRE_TYPE,
-        ascii, caught, empty, head, immutable, refuse, reply, seconds, set_cursor,
+        ascii, empty, head, immutable, refuse, reply, seconds, set_cursor,
     },
     router::Via,
     stream::{self, Codec, Dialect},
@@ -44,8 +44,6 @@ const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-appli
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 /// What `EventSource` waits before it reconnects, before jitter.
 const RETRY_MS: u64 = 2000;
-/// How long is looked for what any number of clients wait for in turn: a day, and whoever waits then asks again.
-const TOGETHER_MS: u64 = 24 * 3600 * 1000;
 
 /// Answers a `GET` or `HEAD`.
 pub(crate) async fn read(app: &Arc<App>, resource: Resource, request: Request, via: Via) -> Response<Body> {
@@ -111,14 +109,14 @@ fn reply_to(app: &Arc<App>, ask: ReadRequest, query: Option<Box<str>>, cors: Cor
     match (ask.representation, ask.start, &ask.if_none_match) {
         // A cursor is the same place for all who name it.
         (Representation::LongPoll { wait_ms }, Start::After(cursor), None) => {
-            let key = Key {
+            let key = Arc::new(Key {
                 principal: Principal::ANONYMOUS,
                 filter: ask.filter.clone(),
                 query,
                 wait_ms,
                 varies_by_accept: ask.varies_by_accept,
                 cors: cors.clone(),
-            };
+            });
             let (gap, member) = (ask.gap, join(&app, key, ask));
             let ticket = Some(member.ticket().clone());
             Waiting { answer: Box::pin(poll_with_others(app, member, cursor, gap)), ticket, cors }
@@ -134,24 +132,28 @@ async fn poll_alone(app: Arc<App>, ask: ReadRequest, query: Option<Box<str>>) ->
         _ => {
             let transport = if wait_ms > 0 { Transport::LongPoll } else { Transport::Page };
             let connected = app.metrics.connected(transport);
-            let result = page(&app, ask, query.as_deref(), wait_ms).await;
-            let written = result.as_ref().ok().and_then(|response| response.body().size_hint().exact());
+            let until =
+                (wait_ms > 0).then(|| Until::Deadline(Instant::now() + Duration::from_millis(wait_ms)));
+            let result = page(&app, &Principal::ANONYMOUS, ask, query.as_deref(), until).await;
+            let written = result.as_ref().ok().and_then(|(response, _)| response.body().size_hint().exact());
             connected.wrote(written.unwrap_or(0) as usize);
-            result
+            result.map(|(response, _)| response)
         }
     };
     answered(result, query.as_deref(), varies)
 }
 
-fn join(app: &Arc<App>, key: Key, ask: ReadRequest) -> Member {
-    app.polls.join(key, |key| {
-        let (app, query, varies) = (app.clone(), key.query.clone(), key.varies_by_accept);
-        let looked = async move {
-            let page = page(&app, ask, query.as_deref(), TOGETHER_MS).await;
-            answered(page, query.as_deref(), varies)
-        };
-        // That there is nothing everybody is told by itself.
-        caught(looked).map(|response| (response.status() != StatusCode::ACCEPTED).then_some(response))
+fn join(app: &Arc<App>, key: Arc<Key>, ask: ReadRequest) -> Member {
+    app.polls.join(key, |key, stands| {
+        let (app, key) = (app.clone(), key.clone());
+        async move {
+            let query = key.query.as_deref();
+            let page = page(&app, &key.principal, ask, query, Some(Until::Dropped(stands))).await;
+            let messages = page.as_ref().map_or(0, |(_, messages)| *messages);
+            let response = answered(page.map(|(response, _)| response), query, key.varies_by_accept);
+            // That there is nothing everybody is told by itself.
+            (response.status() != StatusCode::ACCEPTED).then_some((response, messages))
+        }
     })
 }
 
@@ -159,13 +161,13 @@ fn join(app: &Arc<App>, key: Key, ask: ReadRequest) -> Member {
 async fn poll_with_others(app: Arc<App>, mut member: Member, cursor: Cursor, gap: Option<Cursor>) -> Reply {
     let connected = app.metrics.connected(Transport::LongPoll);
     let deadline = Instant::now() + Duration::from_millis(member.key().wait_ms);
-    let served = timeout_at(deadline, &mut member).await.unwrap_or_else(|_| member.leave());
-    if let Some(served) = served {
+    if let Some(served) = member.served_by(deadline).await {
         connected.wrote(served.found.body_bytes());
+        app.broker.metrics().messages_out.inc_by(served.found.uncounted() as u64);
         return Reply::Served(served);
     }
     let Key { filter, query, wait_ms, varies_by_accept, .. } = member.key();
-    let nothing = app.empty_page(filter, cursor, gap.filter(|gap| *gap > cursor), *wait_ms);
+    let nothing = app.empty_page(filter, cursor, gap, *wait_ms);
     connected.wrote(nothing.body.len());
     let response = page_response(nothing, query.as_deref(), NO_STORE, *wait_ms);
     Reply::Own(answered(Ok(response), query.as_deref(), *varies_by_accept))
@@ -188,18 +190,20 @@ fn refused(problem: &Problem, query: Option<&str>) -> Response<Body> {
     response
 }
 
-/// A page, which is looked for so long.
+/// A page, and how many messages it has.
 async fn page(
     app: &Arc<App>,
+    principal: &Principal,
     ask: ReadRequest,
     query: Option<&str>,
-    look_ms: u64,
-) -> Result<Response<Body>, Problem> {
+    until: Option<Until>,
+) -> Result<(Response<Body>, usize), Problem> {
     let ReadRequest { filter, representation, start, gap, limit, limit_in_url, if_none_match, .. } = ask;
     let wait_ms = representation.wait_ms();
     let topic = filter.only_topic().cloned();
-    let ask = PageRequest { filter, start, gap, limit, wait_ms: look_ms };
-    let reply = app.page(&Principal::ANONYMOUS, ask).await?;
+    let ask = PageRequest { filter, start, gap, limit, wait_ms };
+    let reply = app.page_until(principal, ask, until).await?;
+    let messages = reply.messages;
     // A full page between two places stays what it is; any other is outdated by the next message.
     let settled = reply.more && limit_in_url && matches!(start, Start::After(_));
     let caching = match (reply.retry_after_ms, topic) {
@@ -215,7 +219,7 @@ async fn page(
         response.headers_mut().remove(header::CONTENT_TYPE);
         *response.body_mut() = Body::empty();
     }
-    Ok(response)
+    Ok((response, messages))
 }
 
 fn page_response(
