@@ -1,0 +1,217 @@
+//! Groups of long-polls: who looks, who is told, and when a wait is over.
+
+#![allow(clippy::unwrap_used)]
+
+use std::{pin::pin, sync::atomic::AtomicUsize, time::Duration};
+
+use axum::http::StatusCode;
+use bytes::Bytes;
+use tailwire_model::Topic;
+use tokio::{
+    io::AsyncReadExt,
+    net::{TcpListener, TcpStream},
+    sync::watch,
+};
+
+use super::*;
+
+/// Something to be found, and how often it was looked for.
+struct Source {
+    polls: Polls,
+    news: watch::Sender<Option<&'static str>>,
+    /// Whether there is something stored to read through before.
+    reads: watch::Sender<bool>,
+    looks: Arc<AtomicUsize>,
+    /// It has one owner more for each look that goes on.
+    going: Arc<()>,
+}
+
+impl Source {
+    fn new() -> Self {
+        let (looks, going) = (Arc::default(), Arc::default());
+        let (news, reads) = (watch::Sender::new(None), watch::Sender::new(false));
+        Self { polls: Polls::default(), news, reads, looks, going }
+    }
+
+    fn join(&self, query: &str) -> Member {
+        let key = key(query);
+        let (mut news, mut reads) = (self.news.subscribe(), self.reads.subscribe());
+        let (looks, going) = (self.looks.clone(), self.going.clone());
+        self.polls.join(Arc::new(key), |_, stands| async move {
+            let _going = going;
+            looks.fetch_add(1, Ordering::SeqCst);
+            reads.wait_for(|reads| !reads).await.ok()?;
+            stands.store(true, Ordering::SeqCst);
+            let text = *news.wait_for(Option::is_some).await.ok()?;
+            text.filter(|text| !text.is_empty()).map(|text| (Response::new(Body::from(text)), 1))
+        })
+    }
+
+    fn looks(&self) -> usize {
+        self.looks.load(Ordering::SeqCst)
+    }
+
+    fn goes_on(&self) -> bool {
+        Arc::strong_count(&self.going) > 1
+    }
+}
+
+fn key(query: &str) -> Key {
+    Key {
+        principal: Principal::ANONYMOUS,
+        filter: Filter::from(Topic::parse("a").unwrap()),
+        query: Some(query.into()),
+        wait_ms: 1000,
+        varies_by_accept: false,
+        cors: Cors::default(),
+    }
+}
+
+async fn wait(member: &mut Member) -> Poll<Option<Served>> {
+    poll_fn(|cx| Poll::Ready(Pin::new(&mut *member).poll(cx))).await
+}
+
+async fn soon<T>(wait: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(10), wait).await.unwrap()
+}
+
+fn body(served: Option<Served>) -> Option<Bytes> {
+    served.map(|served| served.found.body.clone())
+}
+
+async fn sockets() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    (listener.accept().await.unwrap().0, client)
+}
+
+#[tokio::test]
+async fn those_who_ask_for_the_same_look_once_and_all_are_told() {
+    let source = Source::new();
+    let mut members: Vec<_> = (0..SERVED_PER_TURN * 2 + 1).map(|_| source.join("after=1")).collect();
+    let mut other = source.join("after=2");
+    for member in &mut members {
+        assert!(wait(member).await.is_pending());
+    }
+    assert!(wait(&mut other).await.is_pending());
+    assert_eq!(source.looks(), 2);
+    source.news.send_replace(Some("news"));
+    for member in &mut members {
+        assert_eq!(body(soon(member).await).unwrap(), "news");
+    }
+    assert_eq!(body(other.await).unwrap(), "news");
+    assert!(!source.goes_on() && source.polls.0.lock().is_empty());
+    // Who comes later looks anew.
+    assert_eq!(body(source.join("after=1").await).unwrap(), "news");
+    assert_eq!(source.looks(), 3);
+}
+
+#[tokio::test]
+async fn nothing_is_told_as_nothing() {
+    let source = Source::new();
+    let (first, second) = (source.join(""), source.join(""));
+    source.news.send_replace(Some(""));
+    assert!(first.await.is_none() && second.await.is_none());
+}
+
+#[tokio::test]
+async fn who_leaves_leaves_the_looking_to_the_others_and_the_last_one_ends_it() {
+    let source = Source::new();
+    let (mut first, mut second) = (source.join(""), source.join(""));
+    assert!(wait(&mut first).await.is_pending() && wait(&mut second).await.is_pending());
+    // The first is called, and leaves before it has looked.
+    let waiting = tokio::spawn(second);
+    tokio::task::yield_now().await;
+    source.news.send_replace(Some("news"));
+    drop(first);
+    assert_eq!(body(soon(waiting).await.unwrap()).unwrap(), "news");
+
+    let source = Source::new();
+    let (mut first, second) = (source.join(""), source.join(""));
+    assert!(wait(&mut first).await.is_pending());
+    drop(second);
+    assert!(source.goes_on());
+    drop(first);
+    assert!(!source.goes_on() && source.polls.0.lock().is_empty());
+}
+
+#[tokio::test]
+async fn a_lent_socket_is_written_to_and_not_after_it_was_taken_back() {
+    let source = Source::new();
+    let (mut lent, mut left, mut own) = (source.join(""), source.join(""), source.join(""));
+    let ((server, mut client), (other, other_client)) = (sockets().await, sockets().await);
+    let (_reader, writer) = server.into_split();
+    let (_other_reader, other_writer) = other.into_split();
+    let (writer, other_writer) = (Arc::new(writer), Arc::new(other_writer));
+    lent.ticket().lend(&writer);
+    left.ticket().lend(&other_writer);
+    for member in [&mut lent, &mut left, &mut own] {
+        assert!(wait(member).await.is_pending());
+    }
+    assert!(left.leave().is_none());
+    assert!(Arc::into_inner(other_writer).is_some(), "it is lent no longer");
+    source.news.send_replace(Some("news"));
+    let served = lent.await.unwrap();
+    assert!(Arc::into_inner(writer).is_some(), "it is lent no longer");
+    let written = served.found.wire(&Cors::default()).bytes.clone();
+    assert_eq!(served.written, written.len());
+    assert_eq!(own.await.unwrap().written, 0);
+    let mut received = vec![0; written.len()];
+    client.read_exact(&mut received).await.unwrap();
+    assert!(received.starts_with(b"HTTP/1.1 200 OK\r\n") && received.ends_with(b"\r\n\r\nnews"));
+    drop((left, _other_reader));
+    assert_eq!(other_client.try_read(&mut [0; 1]).unwrap_or(0), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_is_over_when_its_time_is_and_nothing_is_left_to_read() {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    let source = Source::new();
+    assert!(source.join("").served_by(deadline).await.is_none());
+    assert_eq!(Instant::now(), deadline);
+    // Time is over, and who is behind goes on reading.
+    source.reads.send_replace(true);
+    let (mut first, mut second) = (source.join(""), source.join(""));
+    let both = async { (first.served_by(deadline).await, second.served_by(deadline).await) };
+    let mut both = pin!(both);
+    assert!(tokio::time::timeout(Duration::from_secs(60), &mut both).await.is_err());
+    source.reads.send_replace(false);
+    assert!(matches!(soon(both).await, (None, None)));
+
+    source.reads.send_replace(true);
+    let (mut first, second) = (source.join(""), source.join(""));
+    let mut first = pin!(first.served_by(deadline));
+    assert!(first.as_mut().now_or_never().is_none());
+    let second = tokio::spawn(async move { { second }.served_by(deadline).await });
+    tokio::task::yield_now().await;
+    // The first is called, and sees that it isn't alone.
+    source.reads.send_replace(false);
+    assert!(soon(first).await.is_none() && soon(second).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn messages_count_for_each_and_a_fault_is_told() {
+    let source = Source::new();
+    let members = [source.join(""), source.join(""), source.join("")];
+    source.news.send_replace(Some("news"));
+    let mut counted = 1;
+    for member in members {
+        counted += member.await.unwrap().found.uncounted();
+    }
+    assert_eq!(counted, 3);
+    let key = Arc::new(Key { query: None, ..key("") });
+    let fault = source.polls.join(key, |_, _| async { panic!("a fault") });
+    assert_eq!(fault.await.unwrap().found.status(), 500);
+}
+
+#[tokio::test]
+async fn an_answer_that_came_while_its_time_ran_out_is_given() {
+    let source = Source::new();
+    let (mut late, other) = (source.join(""), source.join(""));
+    source.news.send_replace(Some("news"));
+    assert!(other.await.is_some());
+    let served = late.leave().unwrap();
+    assert_eq!(served.found.status(), StatusCode::OK);
+    assert_eq!(body(Some(served)).unwrap(), "news");
+    assert!(late.leave().is_none());
+}
