@@ -4,7 +4,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -113,27 +113,20 @@ impl App {
         self.broker.open(principal, interest).await.map_err(open_problem)
     }
 
-    /// Reads a page, waiting for a first message as long as asked.
-    pub(crate) fn page(
+    /// Reads a page, waiting for a first message as long as asked; or until it is dropped, where several have asked, and then
+    /// it tells whether it `stands` at the tail.
+    pub(crate) async fn page(
         &self,
         principal: &Principal,
         request: PageRequest,
-    ) -> impl Future<Output = Result<PageReply, Problem>> + Send {
-        let wait_ms = request.wait_ms;
-        let until = (wait_ms > 0).then(|| Until::Deadline(Instant::now() + Duration::from_millis(wait_ms)));
-        self.page_until(principal, request, until)
-    }
-
-    /// The same, waiting for as long as somebody else says.
-    pub(crate) async fn page_until(
-        &self,
-        principal: &Principal,
-        request: PageRequest,
-        until: Option<Until>,
+        stands: Option<Arc<AtomicBool>>,
     ) -> Result<PageReply, Problem> {
         let PageRequest { filter, start, gap, limit, wait_ms } = request;
         let mut reader = self.open(principal, filter.clone(), start, gap, Format::Item).await?;
-        let wait = until.map(|until| Wait { until, shard: self.pick_shard() });
+        let wait = (wait_ms > 0).then(|| {
+            let deadline = || Until::Deadline(Instant::now() + Duration::from_millis(wait_ms));
+            Wait { until: stands.map_or_else(deadline, Until::Dropped), shard: self.pick_shard() }
+        });
         let (slices, cursor, more) = match reader.page(limit, wait).await.map_err(read_problem)? {
             Page::Messages { slices, cursor, more } => (slices, cursor, more),
             Page::Gap(gap) => return Err(Problem::gap(gap)),

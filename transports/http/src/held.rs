@@ -1,4 +1,4 @@
-//! What stuck connections hold that nobody else does: copies, and the rests of pages that were read for one of them. It can't
+//! What is kept for stuck connections: copies, the rests of pages that were read for one of them, and what they share. It can't
 //! be let go of, as a frame or a response that has begun must be ended; so there is a bound for all of them together.
 
 use std::sync::{

@@ -9,7 +9,6 @@ use std::{
     collections::HashMap,
     future::poll_fn,
     mem,
-    panic::AssertUnwindSafe,
     pin::Pin,
     sync::{
         Arc,
@@ -18,21 +17,19 @@ use std::{
     task::{Context, Poll, Wake, Waker},
 };
 
-use axum::{body::Body, http::Response};
 use futures_util::{FutureExt, future::BoxFuture};
 use parking_lot::Mutex;
 use slab::Slab;
 use tailwire_core::{Principal, Timer};
 use tailwire_model::Filter;
-use tailwire_wire::{Code, Problem};
 use tokio::time::Instant;
 
 use self::found::Found;
 pub(crate) use self::{
-    found::{Reply, Served},
+    found::{Looked, Reply, Served},
     ticket::Ticket,
 };
-use crate::{guard::Cors, reply::refuse};
+use crate::{guard::Cors, reply::caught};
 
 /// How many are served, and how much is written to them, before others have a turn.
 const SERVED_PER_TURN: usize = 64;
@@ -88,11 +85,11 @@ struct Serving {
 }
 
 impl Polls {
-    /// Waits with those who wait for the same. The first says how it is looked for: by a future that gives a response and how
-    /// many messages that has, tells meanwhile whether it stands at the tail, and is dropped when nobody waits any more.
+    /// Waits with those who wait for the same. The first says how it is looked for: by a future that tells meanwhile whether it
+    /// stands at the tail, and is dropped when nobody waits any more.
     pub(crate) fn join<F>(&self, key: Arc<Key>, look: impl FnOnce(&Arc<Key>, Arc<AtomicBool>) -> F) -> Member
     where
-        F: Future<Output = Option<(Response<Body>, usize)>> + Send + 'static,
+        F: Future<Output = Looked> + Send + 'static,
     {
         let mut groups = self.0.lock();
         if let Some(member) = groups.get(&key).and_then(Member::of) {
@@ -100,10 +97,7 @@ impl Polls {
         }
         let stands = Arc::new(AtomicBool::new(false));
         // Not an async block, which would hold it twice.
-        let search = AssertUnwindSafe(look(&key, stands.clone())).catch_unwind().map(|looked| {
-            let fault = |_| Some((refuse(&Problem::new(Code::Internal)), 0));
-            looked.unwrap_or_else(fault).and_then(Found::new)
-        });
+        let search = caught(look(&key, stands.clone())).map(Found::new);
         let ticket = Arc::new(Ticket::default());
         let mut tickets = Slab::with_capacity(1);
         let number = tickets.insert(ticket.clone());

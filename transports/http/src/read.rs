@@ -1,6 +1,9 @@
 //! `GET` and `HEAD` on a topic, a pattern or `/stream`: one resource, and the request says over which transport.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use axum::{
     body::{Body, HttpBody},
@@ -10,7 +13,7 @@ use axum::{
     },
 };
 use futures_util::FutureExt;
-use tailwire_core::{Principal, Until};
+use tailwire_core::Principal;
 use tailwire_model::{Cursor, Message, limits::READ_AHEAD_MS_MAX, retry};
 use tailwire_wire::{
     Code, Problem, ReadRequest, Representation, Resource, Start,
@@ -28,7 +31,7 @@ use crate::{
     delivery::Job,
     guard::{self, Cors},
     metrics::Transport,
-    polls::{Key, Member, Reply},
+    polls::{Key, Looked, Member, Reply},
     publish::pairs,
     reply::{
         JSON, NO_CACHE, NO_STORE, TAILWIRE_EVENT, TAILWIRE_KEY, TAILWIRE_TIME, TAILWIRE_TOPIC, TAILWIRE_TYPE,
@@ -132,9 +135,7 @@ async fn poll_alone(app: Arc<App>, ask: ReadRequest, query: Option<Box<str>>) ->
         _ => {
             let transport = if wait_ms > 0 { Transport::LongPoll } else { Transport::Page };
             let connected = app.metrics.connected(transport);
-            let until =
-                (wait_ms > 0).then(|| Until::Deadline(Instant::now() + Duration::from_millis(wait_ms)));
-            let result = page(&app, &Principal::ANONYMOUS, ask, query.as_deref(), until).await;
+            let result = page(&app, &Principal::ANONYMOUS, ask, query.as_deref(), None).await;
             let written = result.as_ref().ok().and_then(|(response, _)| response.body().size_hint().exact());
             connected.wrote(written.unwrap_or(0) as usize);
             result.map(|(response, _)| response)
@@ -148,11 +149,10 @@ fn join(app: &Arc<App>, key: Arc<Key>, ask: ReadRequest) -> Member {
         let (app, key) = (app.clone(), key.clone());
         async move {
             let query = key.query.as_deref();
-            let page = page(&app, &key.principal, ask, query, Some(Until::Dropped(stands))).await;
+            let page = page(&app, &key.principal, ask, query, Some(stands)).await;
             let messages = page.as_ref().map_or(0, |(_, messages)| *messages);
             let response = answered(page.map(|(response, _)| response), query, key.varies_by_accept);
-            // That there is nothing everybody is told by itself.
-            (response.status() != StatusCode::ACCEPTED).then_some((response, messages))
+            Looked { response, messages }
         }
     })
 }
@@ -196,13 +196,13 @@ async fn page(
     principal: &Principal,
     ask: ReadRequest,
     query: Option<&str>,
-    until: Option<Until>,
+    stands: Option<Arc<AtomicBool>>,
 ) -> Result<(Response<Body>, usize), Problem> {
     let ReadRequest { filter, representation, start, gap, limit, limit_in_url, if_none_match, .. } = ask;
     let wait_ms = representation.wait_ms();
     let topic = filter.only_topic().cloned();
     let ask = PageRequest { filter, start, gap, limit, wait_ms };
-    let reply = app.page_until(principal, ask, until).await?;
+    let reply = app.page(principal, ask, stands).await?;
     let messages = reply.messages;
     // A full page between two places stays what it is; any other is outdated by the next message.
     let settled = reply.more && limit_in_url && matches!(start, Start::After(_));
@@ -222,15 +222,16 @@ async fn page(
     Ok((response, messages))
 }
 
+/// What both kinds of polls are told: who has found something, and who has waited in vain.
 fn page_response(
-    reply: PageReply,
+    found: PageReply,
     query: Option<&str>,
     caching: HeaderValue,
     wait_ms: u64,
 ) -> Response<Body> {
-    let PageReply { body, cursor, retry_after_ms, gap, .. } = reply;
+    let PageReply { body, cursor, retry_after_ms, gap, .. } = found;
     let status = if retry_after_ms.is_none() { StatusCode::OK } else { StatusCode::ACCEPTED };
-    let mut response = crate::reply::reply(status, JSON, body);
+    let mut response = reply(status, JSON, body);
     let headers = response.headers_mut();
     set_cursor(headers, cursor);
     let next = page::link_next(query, cursor, gap);

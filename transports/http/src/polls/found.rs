@@ -7,7 +7,7 @@ use std::sync::{
 
 use axum::{
     body::Body,
-    http::{Response, response::Parts},
+    http::{Response, StatusCode, response::Parts},
 };
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -27,6 +27,18 @@ pub(crate) enum Reply {
 pub(crate) struct Served {
     pub(crate) found: Arc<Found>,
     pub(crate) written: usize,
+}
+
+/// What was found for a group: a response whose body is there, and how many messages it has.
+pub(crate) struct Looked {
+    pub(crate) response: Response<Body>,
+    pub(crate) messages: usize,
+}
+
+impl From<Response<Body>> for Looked {
+    fn from(response: Response<Body>) -> Self {
+        Self { response, messages: 0 }
+    }
 }
 
 /// An answer, as all get it.
@@ -58,9 +70,12 @@ impl Reply {
 }
 
 impl Found {
-    /// Of a response whose body is there.
-    pub(super) fn new((response, messages): (Response<Body>, usize)) -> Option<Self> {
+    /// `None` where there is nothing: that everybody is told by itself, with a time of its own to come back after.
+    pub(super) fn new(Looked { response, messages }: Looked) -> Option<Self> {
         let (head, body) = response.into_parts();
+        if head.status == StatusCode::ACCEPTED {
+            return None;
+        }
         let body = body.collect().now_or_never()?.ok()?.to_bytes();
         Some(Self { head, body, messages, wire: OnceLock::new(), is_counted: AtomicBool::new(false) })
     }

@@ -4,7 +4,10 @@
 
 use std::{pin::pin, sync::atomic::AtomicUsize, time::Duration};
 
-use axum::http::StatusCode;
+use axum::{
+    body::Body,
+    http::{Response, StatusCode},
+};
 use bytes::Bytes;
 use tailwire_model::Topic;
 use tokio::{
@@ -40,10 +43,14 @@ impl Source {
         self.polls.join(Arc::new(key), |_, stands| async move {
             let _going = going;
             looks.fetch_add(1, Ordering::SeqCst);
-            reads.wait_for(|reads| !reads).await.ok()?;
+            reads.wait_for(|reads| !reads).await.unwrap();
             stands.store(true, Ordering::SeqCst);
-            let text = *news.wait_for(Option::is_some).await.ok()?;
-            text.filter(|text| !text.is_empty()).map(|text| (Response::new(Body::from(text)), 1))
+            let text = news.wait_for(Option::is_some).await.unwrap().unwrap();
+            let mut response = Response::new(Body::from(text));
+            if text.is_empty() {
+                *response.status_mut() = StatusCode::ACCEPTED;
+            }
+            Looked { response, messages: 1 }
         })
     }
 
