@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tailwire_model::limits;
 use tailwire_wire::Code;
 
-const DOCUMENT: &str = include_str!("../../transports/http/src/openapi.json");
+const DOCUMENT: &str = include_str!("../../transports/http/src/api/openapi.json");
 
 /// The members of a path item that are operations.
 const METHODS: [&str; 8] = ["get", "put", "post", "delete", "options", "head", "patch", "trace"];

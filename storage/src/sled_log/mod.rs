@@ -2,34 +2,13 @@
 //! writes and syncs them, and only then lets the index and the watermark show them. What is stored and where stands
 //! in `store`, the layouts in `chunk`, `record` and `values`.
 
-mod ballast;
-mod behind;
-mod checkpoint;
-mod chunk;
-mod commit;
-mod count;
-mod durable;
-mod engine;
-mod figures;
-mod fresh;
+mod durability;
 pub mod inspect;
-mod journal;
-mod label;
-mod open;
-mod postings;
-mod promised;
+mod layout;
+mod maintenance;
+mod opening;
 mod read;
-mod record;
-mod recover;
-mod snapshots;
 mod store;
-mod table;
-mod tallied;
-mod tally;
-mod tidy;
-mod tree;
-mod values;
-mod watermark;
 
 #[cfg(test)]
 mod tests;
@@ -52,20 +31,17 @@ use tailwire_model::{
 use uuid::Uuid;
 
 use self::{
-    ballast::Ballast,
-    behind::Behind,
-    commit::{Debt, State, Writer},
-    figures::Counts,
-    open::Opened,
+    durability::commit::{Debt, State, Writer},
+    maintenance::{ballast::Ballast, behind::Behind, figures::Counts},
+    opening::open::Opened,
     store::{Store, guarded},
 };
 pub use self::{
-    ballast::NoRoom,
-    open::{LogSettings, OpenError},
+    maintenance::ballast::NoRoom,
+    opening::open::{LogSettings, OpenError},
 };
 use crate::{
     batch::{Batch, Holder, Memory, Place},
-    codec,
     index::Index,
     retention::Retention,
     ring::Ring,
@@ -102,7 +78,7 @@ impl SledLog {
     /// # Errors
     /// An [`OpenError`]; then no epoch was begun, unless it is [`OpenError::Io`], where that is unknown.
     pub fn open(dir: &Path, now: Timestamp, settings: &LogSettings) -> Result<Self, OpenError> {
-        let opened = open::open(dir, now, settings)?;
+        let opened = opening::open::open(dir, now, settings)?;
         let Opened { store, ballast, watermark, mark, epochs, index, rules, indexed, lost, newest, time } =
             opened;
         let writer = Writer {

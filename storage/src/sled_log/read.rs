@@ -10,11 +10,13 @@ use tailwire_model::{Draft, Filter, Message, Position, Topic, Trim};
 
 use super::{
     SledLog,
-    chunk::Chunk,
-    codec::Damage,
-    record::{Content, Record, take_content},
+    layout::{
+        chunk::Chunk,
+        record::{Content, Record, take_content},
+    },
     store::{corrupt, guarded},
 };
+use crate::codec::Damage;
 use crate::{
     index::{Index, Outline, Planned, Unread},
     retention::Seen,

@@ -28,22 +28,26 @@ use tailwire_core::log::LogError;
 use tailwire_model::{Epochs, Message, Position, Timestamp, Topic, admission::KeyRecord};
 
 use super::{
-    checkpoint::{Checkpoints, Disk},
-    chunk::{Chunk, Entry, pack},
-    codec::Damage,
-    figures::KeyCount,
-    journal::Journal,
-    postings::PostingsTree,
-    record::Fragmented,
-    tallied::SmallChange,
-    tally::Tally,
-    tree::{StoreTree, TREES},
-    values::{
-        fragment_key, key_key, key_span, place_key, put_key, put_lost, put_options, put_place, put_trim,
-        take_fragment, take_key, take_place,
+    durability::{
+        checkpoint::{Checkpoints, Disk},
+        journal::Journal,
+        tallied::SmallChange,
+        tally::Tally,
+        tree::{StoreTree, TREES},
     },
+    layout::{
+        chunk::{Chunk, Entry, pack},
+        postings::PostingsTree,
+        record::Fragmented,
+        values::{
+            fragment_key, key_key, key_span, place_key, put_key, put_lost, put_options, put_place, put_trim,
+            take_fragment, take_key, take_place,
+        },
+    },
+    maintenance::figures::KeyCount,
 };
 use crate::batch::{Changes, Holder, Place};
+use crate::codec::Damage;
 
 pub(super) const META_COMMITS: &str = "commits";
 pub(super) const META_CLEAN: &str = "clean";

@@ -16,7 +16,10 @@ use tailwire_model::{
     message::Extras,
 };
 
-use super::{LogSettings, SledLog, checkpoint::Disk, watermark::Watermark};
+use super::{
+    LogSettings, SledLog,
+    durability::{checkpoint::Disk, watermark::Watermark},
+};
 
 struct BrokenDisk;
 

@@ -3,30 +3,9 @@
 //! Requests run on the runtime that calls [`Server::start`] (the front); streams and WebSockets own their sockets on the
 //! delivery runtimes. No storage engine is known here.
 
-mod accept;
 mod api;
-mod body;
-mod client;
+mod connection;
 mod delivery;
-mod descriptors;
-mod guard;
-mod held;
-mod http2;
-mod joined;
-mod metrics;
-mod options;
-mod outgoing;
-mod plain;
-mod polls;
-mod publish;
-mod read;
-mod reply;
-mod request;
-mod resources;
-mod router;
-mod stream;
-mod takeover;
-mod waiting;
 mod websocket;
 
 use std::{
@@ -44,10 +23,11 @@ use tokio::{
     task::JoinHandle,
 };
 
-pub use self::waiting::{WaitingFor, answer_until};
-use crate::{
-    accept::Acceptor, api::App, delivery::Delivery, descriptors::Descriptors, metrics::Metrics, polls::Polls,
-    router::Routes,
+pub use self::api::waiting::{WaitingFor, answer_until};
+use self::{
+    api::{app::App, metrics::Metrics, router::Routes},
+    connection::{accept::Acceptor, descriptors::Descriptors},
+    delivery::{polls::Polls, shards::Delivery},
 };
 
 /// How long open connections may take to end after a drain began.
@@ -103,7 +83,7 @@ impl Server {
             polls: Polls::default(),
         });
         let acceptor = Acceptor { routes: Arc::new(Routes::new(app)), delivery, phase: phases };
-        let accepting = tokio::spawn(accept::accept(listener, acceptor, descriptors));
+        let accepting = tokio::spawn(connection::accept::accept(listener, acceptor, descriptors));
         Ok(Self { broker: broker.clone(), address, phase, accepting, delivering })
     }
 

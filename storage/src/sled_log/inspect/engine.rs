@@ -10,17 +10,19 @@ use std::{
 use sled::{IVec, Tree};
 use tailwire_model::{Epoch, Position};
 
-use super::{
-    super::{
+use super::Findings;
+use crate::sled_log::{
+    durability::tally::Known,
+    layout::{
         chunk::Chunk,
-        count::{Count, Missing},
-        engine::open_db,
-        snapshots,
-        store::{Store, failed, guarded},
-        tally::Known,
         values::{fragment_key, take_fragment},
     },
-    Findings,
+    maintenance::snapshots,
+    opening::{
+        count::{Count, Missing},
+        engine::open_db,
+    },
+    store::{Store, failed, guarded},
 };
 
 /// The store in a copy.

@@ -7,17 +7,15 @@ use sled::Tree;
 use tailwire_model::{EpochStart, Epochs, Options, Position, Term, Timestamp, Topic, Trim};
 use uuid::Uuid;
 
-use super::{
-    super::{
+use super::{Findings, InspectError, engine::entries};
+use crate::sled_log::{
+    durability::{tally::Known, watermark::Mark},
+    layout::values::{EVERY_TOPIC, take_epoch, take_key, take_lost, take_options, take_place, take_trim},
+    opening::{
         open::{FORMAT, FORMAT_MIN},
         promised::find_watermark,
-        store::{META_CLEAN, META_COMMITS, META_FORMAT, META_ID, Store},
-        tally::Known,
-        values::{EVERY_TOPIC, take_epoch, take_key, take_lost, take_options, take_place, take_trim},
-        watermark::Mark,
     },
-    Findings, InspectError,
-    engine::entries,
+    store::{META_CLEAN, META_COMMITS, META_FORMAT, META_ID, Store},
 };
 
 /// See the module.

@@ -38,7 +38,10 @@ pub use self::{
     swap::swap,
     walk::Walked,
 };
-use super::{journal::Journal, promised::SMALL_CHANGED, watermark::Mark};
+use super::{
+    durability::{journal::Journal, watermark::Mark},
+    opening::promised::SMALL_CHANGED,
+};
 
 /// Why a log can't be looked at.
 #[derive(Debug, thiserror::Error)]

@@ -17,15 +17,17 @@ use memchr::memchr;
 use tailwire_model::{Epoch, EpochStart, Epochs, Opening, Position};
 
 use super::{
-    super::{
-        chunk::Chunk,
-        codec::Damage,
-        label::{self, FIRST_BYTE, Kind, LABELLED_BYTES_MAX},
-        values::{fragment_key, take_fragment},
-    },
     InspectError, io_error,
     ledger::{Small, SmallKind},
     legible,
+};
+use crate::{
+    codec::Damage,
+    sled_log::layout::{
+        chunk::Chunk,
+        label::{self, FIRST_BYTE, Kind, LABELLED_BYTES_MAX},
+        values::{fragment_key, take_fragment},
+    },
 };
 
 /// What is read at once; a label that begins near the end of it is looked at with the next.
@@ -232,10 +234,8 @@ mod tests {
 
     use tailwire_model::{Draft, MediaType, Message, Timestamp, Topic};
 
-    use super::{
-        super::super::chunk::{Entry, pack},
-        *,
-    };
+    use super::*;
+    use crate::sled_log::layout::chunk::{Entry, pack};
 
     /// A chunk of messages at these positions.
     fn chunk(epoch: u32, positions: std::ops::RangeInclusive<u64>, topic: &str) -> (Position, Vec<u8>) {

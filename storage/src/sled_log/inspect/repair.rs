@@ -12,22 +12,22 @@ use tailwire_core::log::{Log, LogError};
 use tailwire_model::{Epoch, EpochStart, Message, Opening, Position, Timestamp};
 use uuid::Uuid;
 
-use super::{
-    super::{
-        LogSettings, OpenError, SledLog,
-        chunk::{Entry, pack},
-        engine::open_db,
-        open::FORMAT,
-        store::{META_CLEAN, META_FORMAT, META_ID, Store, failed, guarded},
+use super::{Survey, Walked, engine::entries};
+use crate::sled_log::{
+    LogSettings, OpenError, SledLog,
+    durability::{
         tree::StoreTree,
+        watermark::{Mark, Watermark},
+    },
+    layout::{
+        chunk::{Entry, pack},
         values::{
             EVERY_TOPIC, epoch_key, fragment_key, put_epoch, put_lost, put_options, put_trim, take_key,
             take_place,
         },
-        watermark::{Mark, Watermark},
     },
-    Survey, Walked,
-    engine::entries,
+    opening::{engine::open_db, open::FORMAT},
+    store::{META_CLEAN, META_FORMAT, META_ID, Store, failed, guarded},
 };
 
 /// Messages that are packed at once; memory that a repair takes.

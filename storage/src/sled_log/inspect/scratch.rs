@@ -9,12 +9,10 @@ use std::{
     process,
 };
 
-use super::{
-    super::{
-        ballast,
-        engine::{lock, retry_locked},
-    },
-    Findings, InspectError, bytes_below, io_error, legible,
+use super::{Findings, InspectError, bytes_below, io_error, legible};
+use crate::sled_log::{
+    maintenance::ballast,
+    opening::engine::{lock, retry_locked},
 };
 
 /// The engine's own lock. It goes with the file.

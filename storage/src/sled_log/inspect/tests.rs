@@ -11,13 +11,13 @@ use tailwire_model::{
 };
 use tempfile::TempDir;
 
-use super::{
-    super::{
-        LogSettings, SledLog,
+use super::{InspectError, Survey, Walked, repair};
+use crate::sled_log::{
+    LogSettings, SledLog,
+    layout::{
         chunk::{Entry, pack},
         values::put_epoch,
     },
-    InspectError, Survey, Walked, repair,
 };
 
 /// 2026-11-21, in milliseconds.

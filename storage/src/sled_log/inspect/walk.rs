@@ -5,13 +5,13 @@ use std::collections::{BTreeSet, HashSet};
 use bytes::Bytes;
 use tailwire_model::{Cursor, Message, Position, Timestamp, Topic};
 
-use super::{
-    super::{
+use super::{Figures, Findings, Survey};
+use crate::{
+    codec::Damage,
+    sled_log::layout::{
         chunk::Chunk,
-        codec::Damage,
         record::{Content, Fragmented, Record, take_content},
     },
-    Figures, Findings, Survey,
 };
 
 /// What a walk found.

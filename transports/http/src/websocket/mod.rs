@@ -11,7 +11,7 @@ use std::sync::Arc;
 use tailwire_core::{Principal, Reader};
 
 pub(crate) use self::session::Session;
-use crate::api::App;
+use crate::api::app::App;
 
 /// What a WebSocket begins with.
 pub(crate) struct Start {

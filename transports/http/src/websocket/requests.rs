@@ -16,7 +16,7 @@ use tailwire_wire::{
     request::{ClientLine, Id, PageRequest, Request, Subscribe},
 };
 
-use crate::api::App;
+use crate::api::app::App;
 
 /// What came of a request.
 pub(super) enum Outcome {

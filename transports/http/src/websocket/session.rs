@@ -30,9 +30,11 @@ use super::{
     requests::{self, Opening, Outcome, Requests},
 };
 use crate::{
-    api::{App, read_problem},
-    metrics::Transport,
-    outgoing::{HangUp, Outgoing, Outlet, WriteError},
+    api::{
+        app::{App, read_problem},
+        metrics::Transport,
+    },
+    connection::outgoing::{HangUp, Outgoing, Outlet, WriteError},
 };
 
 /// Close codes (RFC 6455 §7.4.1, and the registry of §11.7).

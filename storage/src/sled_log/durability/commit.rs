@@ -1,0 +1,232 @@
+//! Committing: what the batch holds goes to the store, as durably as was promised, and only then to the index, to the
+//! ring and to the followers.
+//!
+//! A commit in which anything is promised to be on the disk is synced; so is every earlier one with it. One of only
+//! relaxed messages, or of trims that retention would repeat, is written and left to the next sync, which comes within
+//! [`RELAXED_FLUSH_MS`]. After a write or a sync has failed nothing more is written: what the store holds beyond the
+//! last sync is unknown until the next opening.
+
+use std::{
+    collections::HashSet,
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
+
+use tailwire_core::log::LogError;
+use tailwire_model::{Message, Position, Topic, limits::RELAXED_FLUSH_MS};
+
+use super::watermark::{Mark, Watermark};
+use crate::batch::{Batch, Changes};
+use crate::sled_log::{
+    SledLog,
+    store::{self, guarded},
+};
+
+/// Messages, and their bytes, after which a step of tidying is owed: few enough that it takes some milliseconds.
+const OWED_MESSAGES: usize = 512;
+const OWED_BYTES: u64 = 256 << 10;
+const RELAXED_FLUSH: Duration = Duration::from_millis(RELAXED_FLUSH_MS);
+
+/// The committing side of the log.
+pub(crate) struct Writer {
+    pub(crate) batch: Batch,
+    pub(crate) state: State,
+    pub(crate) watermark: Watermark,
+    /// As of the last write.
+    pub(crate) mark: Mark,
+    /// Since when something is written and not synced. By the clock that never stands still: this is a promise.
+    pub(crate) unsynced: Option<Instant>,
+    /// Bytes that were taken apart since the engine's file was last cleaned, and those of new messages.
+    pub(crate) uncleaned: u64,
+    pub(crate) grown: u64,
+    /// What came since the last step of tidying, while there was something to tidy.
+    pub(crate) owed: Debt,
+    /// What could not be tidied when that was last tried.
+    pub(crate) complaint: Option<String>,
+    /// Topics of which the store knows that messages of theirs are not in it.
+    pub(crate) volatile: HashSet<Topic>,
+}
+
+/// What is to be paid for by tidying: a step trims, buries and cleans for all that came since the one before and as much
+/// again, so that what is left shrinks under any load.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Debt {
+    pub(crate) messages: usize,
+    pub(crate) bytes: u64,
+}
+
+impl Debt {
+    /// Whether it is time to pay.
+    pub(crate) const fn is_due(&self) -> bool {
+        self.messages >= OWED_MESSAGES || self.bytes >= OWED_BYTES
+    }
+
+    /// Messages that a step trims or buries at least.
+    pub(crate) const fn step_messages(&self) -> usize {
+        2 * self.messages
+    }
+
+    /// Bytes of messages for which a step cleans at most.
+    pub(crate) const fn step_bytes(&self) -> u64 {
+        2 * self.bytes
+    }
+}
+
+pub(crate) enum State {
+    Open,
+    /// A commit failed.
+    Failed(String),
+    Closed,
+}
+
+impl Writer {
+    pub(crate) fn check(&self) -> Result<(), LogError> {
+        match &self.state {
+            State::Open => Ok(()),
+            State::Failed(why) => Err(LogError::Failed(why.clone())),
+            State::Closed => Err(LogError::Closed),
+        }
+    }
+
+    /// Remembers a failure, also for the next opening: what the kernel shows of the store may not be on the disk.
+    pub(crate) fn fail(&mut self, error: &LogError) -> LogError {
+        tracing::error!(%error, "a commit failed; the log takes no more messages until it is opened again");
+        let why = match error {
+            LogError::Failed(why) | LogError::Unknown(why) => why.clone(),
+            other => other.to_string(),
+        };
+        self.state = State::Failed(why.clone());
+        if let Err(error) = self.watermark.doubt() {
+            tracing::error!(%error, "nor could that be written down");
+        }
+        LogError::Unknown(why)
+    }
+
+    /// Tells the operator what could not be done, once for as long as it is the same.
+    pub(crate) fn complain(&mut self, error: &LogError) {
+        let why = error.to_string();
+        if self.complaint.as_ref() != Some(&why) {
+            tracing::error!(%error, "the log could not be tidied");
+            self.complaint = Some(why);
+        }
+    }
+}
+
+impl SledLog {
+    pub(crate) fn commit_batch(&self, writer: &mut Writer) -> Result<Position, LogError> {
+        if writer.batch.changes().is_empty() {
+            return Ok(self.newest_committed());
+        }
+        writer.check()?;
+        let changes = writer.batch.take();
+        guarded(|| self.write(writer, &changes)).map_err(|error| writer.fail(&error))?;
+        let watermark = writer.batch.newest();
+        if self.publish(&changes, watermark) {
+            writer.owed.messages += changes.messages.len();
+            writer.owed.bytes += changes.bytes as u64;
+        }
+        let commit = changes.into_commit(watermark);
+        for feed in self.followers.lock().iter() {
+            feed.committed(commit.clone());
+        }
+        Ok(watermark)
+    }
+
+    /// Writes changes, and syncs them if that was promised.
+    fn write(&self, writer: &mut Writer, changes: &Changes) -> Result<(), LogError> {
+        let mark = Mark { commits: writer.mark.commits + 1, ..writer.mark };
+        for topic in changes.volatile().map(Message::topic) {
+            if !writer.volatile.contains(topic) {
+                self.store.write_volatile(topic).map_err(store::failed)?;
+                writer.volatile.insert(topic.clone());
+                writer.unsynced.get_or_insert_with(Instant::now);
+            }
+        }
+        if changes.is_all_volatile() {
+            return Ok(());
+        }
+        let newest = self.store.write(changes, &self.epochs, mark.commits).map_err(store::failed)?;
+        writer.mark = Mark { newest: newest.unwrap_or(mark.newest), ..mark };
+        self.counts.written(&writer.mark);
+        writer.grown += changes.bytes as u64;
+        let since = *writer.unsynced.get_or_insert_with(Instant::now);
+        if changes.promised || since.elapsed() >= RELAXED_FLUSH {
+            self.sync(writer)?;
+        }
+        Ok(())
+    }
+
+    /// Makes durable what was written, and says so beside the store. What was tidied since the last commit is one, too.
+    fn sync(&self, writer: &mut Writer) -> Result<(), LogError> {
+        if self.store.journal.has_changes() {
+            writer.mark.commits += 1;
+            self.store.end_commit(writer.mark.commits, None).map_err(store::failed)?;
+        }
+        self.store.sync().map_err(store::failed)?;
+        self.synced(writer)
+    }
+
+    /// What was written is durable.
+    fn synced(&self, writer: &mut Writer) -> Result<(), LogError> {
+        writer.unsynced = None;
+        self.counts.synced(&writer.mark);
+        let written = self.store.checkpoints.unless_lost(|| writer.watermark.write(&writer.mark));
+        written.map_err(|error| LogError::Failed(error.to_string()))
+    }
+
+    /// Makes durable what has waited for that long enough. Returns in how many milliseconds it wants that, if ever.
+    pub(crate) fn flush(&self, writer: &mut Writer) -> Result<Option<u64>, LogError> {
+        if let Some(since) = writer.unsynced {
+            let left = RELAXED_FLUSH.saturating_sub(since.elapsed());
+            if !left.is_zero() {
+                return Ok(Some(left.as_millis() as u64 + 1));
+            }
+            guarded(|| self.sync(writer)).map_err(|error| writer.fail(&error))?;
+        }
+        let tidied = writer.watermark.tidy().map_err(|error| LogError::Failed(error.to_string()));
+        tidied.map_err(|error| writer.fail(&error))
+    }
+
+    /// Closes in good order: the next opening is a clean one.
+    pub(crate) fn finish(&self, writer: &mut Writer) -> Result<(), LogError> {
+        self.commit_batch(writer)?;
+        let newest = writer.batch.newest();
+        let mark = Mark { commits: writer.mark.commits + 1, ..writer.mark };
+        let closed = guarded(|| {
+            // The index is written without them: nobody would find them again.
+            while self.bury_superseded(Debt::default())?.is_some() {}
+            self.write_behind_all(writer)?;
+            self.store.write_clean(mark.newest, newest, mark.commits).map_err(store::failed)?;
+            writer.mark = mark;
+            self.store.checkpoint().map_err(store::failed)?;
+            self.synced(writer)?;
+            let ended = writer.watermark.sync().and_then(|()| self.store.journal.end());
+            ended.map_err(|error| LogError::Failed(error.to_string()))
+        });
+        match closed {
+            Ok(()) => writer.state = State::Closed,
+            Err(error) => return Err(writer.fail(&error)),
+        }
+        Ok(())
+    }
+
+    /// Lets readers see what is committed, all at once. Answers whether there is something to tidy.
+    fn publish(&self, changes: &Changes, watermark: Position) -> bool {
+        let cuts =
+            changes.trims.iter().map(|(topic, (trim, _))| self.cut(topic.as_str(), trim.upto)).collect();
+        let mut index = self.index.write();
+        changes.apply(&mut index, cuts);
+        if !changes.volatile.is_empty() || !changes.trims.is_empty() {
+            self.ring.write().commit(changes);
+        }
+        if let Some(rules) = &changes.rules {
+            *self.rules.write() = rules.clone();
+        }
+        self.committed.store(watermark.0, Ordering::Release);
+        let (has_dead, bytes) = (index.has_graves() || index.superseded_count() > 0, index.bytes());
+        drop(index);
+        let mut retention = self.retention.lock();
+        retention.committed(changes, &self.rules.read());
+        has_dead || retention.has_work(bytes)
+    }
+}

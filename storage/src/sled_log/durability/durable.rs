@@ -1,0 +1,63 @@
+//! How what is written becomes durable: in a record of the journal, or by a checkpoint of the engine's file; and how an opening
+//! does again what the journal has and the engine has not kept.
+
+use std::io;
+
+use tailwire_core::log::LogError;
+use tailwire_model::Position;
+use uuid::Uuid;
+
+use super::journal::{self, Change, Synced};
+use crate::{
+    codec::Damage,
+    sled_log::store::{META_ID, Store, failed},
+};
+
+impl Store {
+    /// Ends a commit with its number, and records it; durable only after [`Store::sync`].
+    pub(crate) fn end_commit(&self, commits: u64, newest: Option<Position>) -> sled::Result<()> {
+        self.write_commits(commits, newest)?;
+        self.checkpoints.committed(commits);
+        Ok(self.journal.record(commits, self.checkpoints.durable())?)
+    }
+
+    /// Makes every commit durable that is written.
+    pub(crate) fn sync(&self) -> sled::Result<()> {
+        if self.checkpoints.is_lost() {
+            return self.checkpoints.make();
+        }
+        match self.journal.sync()? {
+            Synced::ByJournal => Ok(()),
+            Synced::ByCheckpointOnly => self.checkpoint(),
+        }
+    }
+
+    /// Makes everything durable that is written, in the engine's own file; between two commits.
+    pub(crate) fn checkpoint(&self) -> sled::Result<()> {
+        self.journal.pass();
+        self.checkpoints.make()?;
+        self.journal.restart();
+        Ok(())
+    }
+
+    /// Does again what the journal has recorded and the engine has not kept; before the journal is begun anew.
+    pub(crate) fn redo(&self) -> Result<(), LogError> {
+        let id = self.meta.get(META_ID).map_err(failed)?;
+        let Some(id) = id.and_then(|id| Uuid::from_slice(&id).ok()) else { return Ok(()) };
+        let last_epoch = self.epochs.last().map_err(failed)?;
+        let Some(epoch) = last_epoch.and_then(|(key, _)| key.as_ref().try_into().ok()) else { return Ok(()) };
+        let (epoch, commits) = (u32::from_be_bytes(epoch), self.known()?.commits());
+        let trees = self.trees();
+        let unread = |error: io::Error| LogError::Failed(format!("its journal can't be read: {error}"));
+        for record in journal::records_after(&self.dir, id, epoch, commits).map_err(unread)? {
+            for change in record.changes() {
+                let damaged = |Damage(what)| LogError::Corrupt(format!("its journal: {what}"));
+                let Change { tree, key, value } = change.map_err(damaged)?;
+                let tree =
+                    trees.get(usize::from(tree)).ok_or(Damage("a change of no tree")).map_err(damaged)?;
+                tree.change(key, value).map_err(failed)?;
+            }
+        }
+        Ok(())
+    }
+}

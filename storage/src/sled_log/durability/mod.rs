@@ -1,0 +1,11 @@
+//! How a commit becomes durable, and what tells at the next opening whether it did: the journal, the checkpoints of the
+//! engine's file, the watermark beside the store, and the count of records.
+
+pub(crate) mod checkpoint;
+pub(crate) mod commit;
+pub(crate) mod durable;
+pub(crate) mod journal;
+pub(crate) mod tallied;
+pub(crate) mod tally;
+pub(crate) mod tree;
+pub(crate) mod watermark;

@@ -1,0 +1,242 @@
+//! The tally: how many messages there are in the chunks, kept with the number of the last commit. Of a damaged file the
+//! engine can lose a part in the middle of what came since it was opened, and positions that are missing there look like
+//! trimmed ones; the tally is how that is noticed. It knows chunks by their first positions and counts, and no store; what
+//! is held against it, and when, stands in `count`.
+//!
+//! ```text
+//! commits  newest  all + 1 [digest]  from  beyond  digest  how many digests, and these  [first  before  after]   CRC-32
+//! ```
+//! Numbers are varints. `all` is the records of all chunks, zero if that isn't known, as in a log that was written before
+//! there was a tally; `beyond` is those of the chunks after `from`, which is how far the index was written at the opening:
+//! of what was there before, the engine keeps a map, and takes nothing on trust. The chunks before are counted where the
+//! index is built again. A digest stands after each, because a chunk that is gone and another that is back could have the
+//! same count.
+//!
+//! The engine recovers its writes in order, up to where a crash cut them off. So chunks of a commit may be there that the
+//! tally doesn't know yet: they lie beyond `newest`. And before messages are taken out of a chunk, the tally names the chunk
+//! and its counts before and after, and counts it as it will be: of that one chunk either state is right.
+//!
+//! The last digests are of the entries of all trees that every opening reads as a whole, trims among them: a tree that falls
+//! back to what it was undoes a DELETE. Before they change, the tally has the digest after each of the changes to come,
+//! and any of these is right.
+
+use tailwire_model::Position;
+
+use crate::codec::{Damage, Reader, put_varint, seal, unseal};
+
+/// What a log has that was written before there was a tally: only the number of the last commit.
+const BARE_BYTES: usize = 8;
+
+/// Records of some chunks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Sum {
+    pub(crate) records: u64,
+    digest: u64,
+}
+
+impl Sum {
+    /// Of one chunk. One without records is none: it may be there or not.
+    pub(crate) fn of(first: Position, count: u16) -> Self {
+        if count == 0 {
+            return Self::default();
+        }
+        Self { records: count.into(), digest: mixed(first.0 ^ u64::from(count) << 48) }
+    }
+
+    pub(crate) fn plus(self, other: Self) -> Self {
+        Self {
+            records: self.records.wrapping_add(other.records),
+            digest: self.digest.wrapping_add(other.digest),
+        }
+    }
+
+    pub(crate) fn minus(self, other: Self) -> Self {
+        Self {
+            records: self.records.wrapping_sub(other.records),
+            digest: self.digest.wrapping_sub(other.digest),
+        }
+    }
+}
+
+/// Spreads a number over all bits (the finaliser of splitmix64).
+fn mixed(number: u64) -> u64 {
+    let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    number ^ (number >> 31)
+}
+
+/// The digest of an entry of a tree.
+pub(crate) fn digest_of(tree: &[u8], key: &[u8], value: &[u8]) -> u64 {
+    let mut digest = 0;
+    for part in [tree, key, value] {
+        digest = mixed(digest ^ part.len() as u64);
+        for word in part.chunks(8) {
+            let mut bytes = [0; 8];
+            bytes[..word.len()].copy_from_slice(word);
+            digest = mixed(digest ^ u64::from_le_bytes(bytes));
+        }
+    }
+    digest
+}
+
+/// A chunk that messages are being taken out of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Shrinking {
+    pub(crate) first: Position,
+    pub(crate) before: u16,
+    pub(crate) after: u16,
+}
+
+/// See the module.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    /// The number of the last commit.
+    pub(crate) commits: u64,
+    /// The newest position that is stored with it.
+    pub(crate) newest: Position,
+    pub(crate) all: Option<Sum>,
+    pub(crate) from: Position,
+    pub(crate) beyond: Sum,
+    /// What the digest of the small trees may be; none if that isn't known.
+    pub(crate) small: Vec<u64>,
+    pub(crate) shrinking: Option<Shrinking>,
+}
+
+/// What is known of the last commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Known {
+    /// Its number.
+    Commits(u64),
+    /// All of it.
+    Tally(Tally),
+}
+
+impl Known {
+    /// The number of the last commit; zero if there was none.
+    pub(crate) fn commits(&self) -> u64 {
+        match self {
+            Self::Commits(commits) => *commits,
+            Self::Tally(tally) => tally.commits,
+        }
+    }
+
+    /// The tally, if there is one.
+    pub(crate) fn tally(self) -> Option<Tally> {
+        match self {
+            Self::Commits(_) => None,
+            Self::Tally(tally) => Some(tally),
+        }
+    }
+
+    /// From what is stored under `key`.
+    pub(crate) fn take(key: &[u8], value: &[u8]) -> Result<Self, Damage> {
+        match <[u8; BARE_BYTES]>::try_from(value) {
+            Ok(bare) => Ok(Self::Commits(u64::from_le_bytes(bare))),
+            Err(_) => Tally::take(key, value).map(Self::Tally),
+        }
+    }
+}
+
+impl Tally {
+    /// Of a log without messages.
+    pub(crate) fn of_none() -> Self {
+        Self { all: Some(Sum::default()), ..Self::default() }
+    }
+
+    /// A chunk has so many records that were not there.
+    pub(crate) fn add(&mut self, first: Position, count: u16) {
+        self.change(first, |sum| sum.plus(Sum::of(first, count)));
+    }
+
+    /// Messages are about to be taken out of a chunk.
+    pub(crate) fn begin_shrinking(&mut self, shrinking: Shrinking) {
+        let Shrinking { first, before, after } = shrinking;
+        self.change(first, |sum| sum.minus(Sum::of(first, before)).plus(Sum::of(first, after)));
+        self.shrinking = Some(shrinking);
+    }
+
+    /// It has become of a shrinking chunk what was to become of it, or not.
+    pub(crate) fn end_shrinking(&mut self, is_done: bool) {
+        if let Some(Shrinking { first, before, after }) = self.shrinking.take()
+            && !is_done
+        {
+            self.change(first, |sum| sum.minus(Sum::of(first, after)).plus(Sum::of(first, before)));
+        }
+    }
+
+    fn change(&mut self, first: Position, change: impl Fn(Sum) -> Sum) {
+        self.all = self.all.map(&change);
+        if first > self.from {
+            self.beyond = change(self.beyond);
+        }
+    }
+
+    /// As it is stored under `key`.
+    pub(crate) fn put(&self, key: &[u8]) -> Vec<u8> {
+        let mut value = Vec::with_capacity(64);
+        put_varint(&mut value, self.commits);
+        put_varint(&mut value, self.newest.0);
+        put_varint(&mut value, self.all.map_or(0, |all| all.records + 1));
+        if let Some(all) = self.all {
+            value.extend_from_slice(&all.digest.to_le_bytes());
+        }
+        put_varint(&mut value, self.from.0);
+        put_varint(&mut value, self.beyond.records);
+        value.extend_from_slice(&self.beyond.digest.to_le_bytes());
+        put_varint(&mut value, self.small.len() as u64);
+        self.small.iter().for_each(|digest| value.extend_from_slice(&digest.to_le_bytes()));
+        if let Some(Shrinking { first, before, after }) = self.shrinking {
+            [first.0, before.into(), after.into()].into_iter().for_each(|n| put_varint(&mut value, n));
+        }
+        seal(key, &mut value);
+        value
+    }
+
+    fn take(key: &[u8], sealed: &[u8]) -> Result<Self, Damage> {
+        let mut reader = Reader(unseal(key, sealed)?);
+        let (commits, newest) = (reader.varint()?, Position(reader.varint()?));
+        let all = match reader.varint()?.checked_sub(1) {
+            Some(records) => Some(Sum { records, digest: reader.u64()? }),
+            None => None,
+        };
+        let from = Position(reader.varint()?);
+        let beyond = Sum { records: reader.varint()?, digest: reader.u64()? };
+        let small = (0..reader.varint()?).map(|_| reader.u64()).collect::<Result<_, _>>()?;
+        let shrinking = if reader.0.is_empty() { None } else { Some(take_shrinking(&mut reader)?) };
+        Ok(Self { commits, newest, all, from, beyond, small, shrinking })
+    }
+}
+
+fn take_shrinking(reader: &mut Reader<'_>) -> Result<Shrinking, Damage> {
+    let first = Position(reader.varint()?);
+    let mut count = || u16::try_from(reader.varint()?).map_err(|_| Damage("a count is too large"));
+    Ok(Shrinking { first, before: count()?, after: count()? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &[u8] = b"key";
+
+    #[test]
+    fn it_round_trips_and_is_checked() {
+        let mut known = Tally { commits: 5, newest: Position(9), from: Position(2), ..Tally::of_none() };
+        known.add(Position(1), 2);
+        known.add(Position(3), 4);
+        known.small = vec![3, u64::MAX];
+        for shrinks in [false, true] {
+            if shrinks {
+                known.begin_shrinking(Shrinking { first: Position(3), before: 4, after: 1 });
+            }
+            for all in [known.all, None] {
+                let tally = Tally { all, ..known.clone() };
+                let mut value = tally.put(KEY);
+                assert_eq!(Known::take(KEY, &value), Ok(Known::Tally(tally)));
+                value[1] ^= 1;
+                assert!(Known::take(KEY, &value).is_err());
+            }
+        }
+        assert_eq!(Known::take(KEY, &7u64.to_le_bytes()), Ok(Known::Commits(7)));
+    }
+}

@@ -1,0 +1,270 @@
+//! The small stored values: epochs, trims, options, idempotency keys, and the mark of a clean close. Each is sealed with its
+//! key, or labelled with it where a repair needs it. Numbers in keys are big-endian, so that the engine's order is theirs; in values they are little-endian.
+
+use tailwire_model::{
+    Bound, Cursor, Durability, Epoch, EpochStart, Fingerprint, Keep, Opening, Options, Position, Timestamp,
+    Trim, TrimReason, admission::KeyRecord, limits::IDEMPOTENCY_WINDOW_MS,
+};
+
+use super::label::{self, Kind};
+use crate::batch::Place;
+use crate::codec::{Damage, Reader, seal, unseal};
+
+/// Key of an epoch.
+pub(crate) fn epoch_key(epoch: Epoch) -> [u8; 4] {
+    epoch.number().to_be_bytes()
+}
+
+/// Value of an epoch.
+pub(crate) fn put_epoch(start: &EpochStart) -> Vec<u8> {
+    let mut value = label::begin(Kind::Epoch, &epoch_key(start.epoch), 9);
+    value.extend_from_slice(&start.first.0.to_le_bytes());
+    value.push(match start.opening {
+        Opening::Created => 0,
+        Opening::Clean => 1,
+        Opening::Unclean => 2,
+    });
+    label::end(&mut value);
+    value
+}
+
+/// An epoch from its key and value.
+pub(crate) fn take_epoch(key: &[u8], labelled: &[u8]) -> Result<EpochStart, Damage> {
+    let mut reader = Reader(label::open(Kind::Epoch, key, labelled)?);
+    let number = u32::from_be_bytes(Reader(key).array()?);
+    let epoch = Epoch::new(number).ok_or(Damage("an epoch is too large"))?;
+    let first = Position(reader.u64()?);
+    let opening = match reader.byte()? {
+        0 => Opening::Created,
+        1 => Opening::Clean,
+        2 => Opening::Unclean,
+        _ => return Err(Damage("an epoch has an unknown opening")),
+    };
+    Ok(EpochStart { epoch, first, opening })
+}
+
+/// Value of a trim: beside it the time of the topic's newest message, which the store may not hold much longer.
+pub(crate) fn put_trim(topic: &[u8], trim: Trim, tail_time: Timestamp) -> Vec<u8> {
+    let mut value = label::begin(Kind::Trim, topic, 17);
+    value.extend_from_slice(&trim.upto.0.to_le_bytes());
+    value.extend_from_slice(&tail_time.0.to_le_bytes());
+    value.push(match trim.reason {
+        TrimReason::Retention => 0,
+        TrimReason::Deleted => 1,
+        TrimReason::Lost => 2,
+    });
+    label::end(&mut value);
+    value
+}
+
+/// A trim from its topic and value.
+pub(crate) fn take_trim(topic: &[u8], labelled: &[u8]) -> Result<(Trim, Timestamp), Damage> {
+    let mut reader = Reader(label::open(Kind::Trim, topic, labelled)?);
+    let (upto, time) = (Position(reader.u64()?), Timestamp(reader.u64()?));
+    let reason = match reader.byte()? {
+        0 => TrimReason::Retention,
+        1 => TrimReason::Deleted,
+        2 => TrimReason::Lost,
+        _ => return Err(Damage("a trim has an unknown reason")),
+    };
+    Ok((Trim { upto, reason }, time))
+}
+
+/// Value of the options of a term: a byte each for durability and what stays, zero if not set; then the bounds on age,
+/// messages and bytes, each after a byte that says whether it is set.
+pub(crate) fn put_options(term: &[u8], options: &Options) -> Vec<u8> {
+    let durability = match options.durability {
+        None => 0,
+        Some(Durability::Sync) => 1,
+        Some(Durability::Relaxed) => 2,
+        Some(Durability::Memory) => 3,
+    };
+    let keep = match options.keep {
+        None => 0,
+        Some(Keep::All) => 1,
+        Some(Keep::Compact) => 2,
+        Some(Keep::Last) => 3,
+    };
+    let mut value = vec![durability, keep];
+    for bound in [options.max_age_ms, options.max_messages, options.max_bytes] {
+        value.push(u8::from(bound.is_some()));
+        value.extend_from_slice(&bound.map_or(0, |bound| bound.0).to_le_bytes());
+    }
+    seal(term, &mut value);
+    value
+}
+
+/// The options of a term from its key and value.
+pub(crate) fn take_options(term: &[u8], sealed: &[u8]) -> Result<Options, Damage> {
+    let mut reader = Reader(unseal(term, sealed)?);
+    let durability = match reader.byte()? {
+        0 => None,
+        1 => Some(Durability::Sync),
+        2 => Some(Durability::Relaxed),
+        3 => Some(Durability::Memory),
+        _ => return Err(Damage("options have an unknown durability")),
+    };
+    let keep = match reader.byte()? {
+        0 => None,
+        1 => Some(Keep::All),
+        2 => Some(Keep::Compact),
+        3 => Some(Keep::Last),
+        _ => return Err(Damage("options keep messages by an unknown rule")),
+    };
+    let mut bound = || {
+        let is_set = reader.byte()? != 0;
+        Ok(Some(Bound(reader.u64()?)).filter(|_| is_set))
+    };
+    Ok(Options { durability, keep, max_age_ms: bound()?, max_messages: bound()?, max_bytes: bound()? })
+}
+
+/// The span of time by which keys are sorted in the store. A span is as long as a key is kept, so a key that counts
+/// is in the current span or the one before, and all older spans go as a whole.
+pub(crate) fn key_span(time: Timestamp) -> u32 {
+    u32::try_from(time.0 / IDEMPOTENCY_WINDOW_MS).unwrap_or(u32::MAX)
+}
+
+/// Key of an idempotency key's record.
+pub(crate) fn key_key(span: u32, scoped: &str) -> Vec<u8> {
+    [&span.to_be_bytes(), scoped.as_bytes()].concat()
+}
+
+/// Value of an idempotency key's record.
+pub(crate) fn put_key(key: &[u8], record: &KeyRecord) -> Vec<u8> {
+    let mut value = record.request.0.to_vec();
+    value.extend_from_slice(&record.first.epoch.number().to_le_bytes());
+    value.extend_from_slice(&record.first.position.0.to_le_bytes());
+    value.extend_from_slice(&record.count.to_le_bytes());
+    value.extend_from_slice(&record.time.0.to_le_bytes());
+    seal(key, &mut value);
+    value
+}
+
+/// An idempotency key's record from its key and value.
+pub(crate) fn take_key(key: &[u8], sealed: &[u8]) -> Result<KeyRecord, Damage> {
+    let mut reader = Reader(unseal(key, sealed)?);
+    let request = Fingerprint(reader.array()?);
+    let epoch = Epoch::new(reader.u32()?).ok_or(Damage("an epoch is too large"))?;
+    let first = Cursor { epoch, position: Position(reader.u64()?) };
+    Ok(KeyRecord { request, first, count: reader.u32()?, time: Timestamp(reader.u64()?) })
+}
+
+/// Key of a place: the topic, a zero byte that no topic has, and the key, if the place is a key's.
+pub(crate) fn place_key(place: &Place) -> Vec<u8> {
+    let topic = place.topic.as_str().as_bytes();
+    match &place.key {
+        None => [topic, &[0, 0]].concat(),
+        Some(key) => [topic, &[0, 1], key.as_bytes()].concat(),
+    }
+}
+
+/// Value of a place: who holds it, and who held it as of the commit before, which counts if the holder did not survive
+/// a crash.
+pub(crate) fn put_place(key: &[u8], holders: [Option<(Cursor, usize)>; 2]) -> Vec<u8> {
+    let mut value = Vec::with_capacity(44);
+    for (cursor, cost) in holders.into_iter().flatten() {
+        value.extend_from_slice(&cursor.epoch.number().to_le_bytes());
+        value.extend_from_slice(&cursor.position.0.to_le_bytes());
+        value.extend_from_slice(&(cost as u64).to_le_bytes());
+    }
+    seal(key, &mut value);
+    value
+}
+
+/// The holders of a place, the latest first.
+pub(crate) fn take_place(key: &[u8], sealed: &[u8]) -> Result<Vec<(Cursor, usize)>, Damage> {
+    let mut reader = Reader(unseal(key, sealed)?);
+    let mut holders = Vec::with_capacity(2);
+    while !reader.0.is_empty() {
+        let epoch = Epoch::new(reader.u32()?).ok_or(Damage("an epoch is too large"))?;
+        let cursor = Cursor { epoch, position: Position(reader.u64()?) };
+        let cost = usize::try_from(reader.u64()?).map_err(|_| Damage("a cost is too large"))?;
+        holders.push((cursor, cost));
+    }
+    Ok(holders)
+}
+
+/// The key under which stands how far any topic may have lost messages, as a repair found. No topic is named so.
+pub(crate) const EVERY_TOPIC: &[u8] = b"";
+
+/// Value of a topic with messages that are never stored: how far it has lost them, zero as long as it is not known.
+pub(crate) fn put_lost(topic: &[u8], upto: Position) -> Vec<u8> {
+    let mut value = label::begin(Kind::Lost, topic, 8);
+    value.extend_from_slice(&upto.0.to_le_bytes());
+    label::end(&mut value);
+    value
+}
+
+/// How far a topic has lost messages that were never stored.
+pub(crate) fn take_lost(topic: &[u8], labelled: &[u8]) -> Result<Position, Damage> {
+    Reader(label::open(Kind::Lost, topic, labelled)?).u64().map(Position)
+}
+
+/// Value of a fragment, with the epoch of its message, as in a chunk.
+pub(crate) fn put_fragment(position: Position, number: u32, epoch: Epoch, bytes: &[u8]) -> Vec<u8> {
+    let mut value = label::begin(Kind::Fragment, &fragment_key(position, number), 4 + bytes.len());
+    value.extend_from_slice(&epoch.number().to_le_bytes());
+    value.extend_from_slice(bytes);
+    label::end(&mut value);
+    value
+}
+
+/// The epoch and the bytes of a fragment from its key and value.
+pub(crate) fn take_fragment<'a>(key: &[u8], labelled: &'a [u8]) -> Result<(Epoch, &'a [u8]), Damage> {
+    let mut reader = Reader(label::open(Kind::Fragment, key, labelled)?);
+    let epoch = Epoch::new(reader.u32()?).ok_or(Damage("an epoch is too large"))?;
+    Ok((epoch, reader.0))
+}
+
+/// Key of a fragment.
+pub(crate) fn fragment_key(position: Position, number: u32) -> [u8; 12] {
+    let mut key = [0; 12];
+    key[..8].copy_from_slice(&position.0.to_be_bytes());
+    key[8..].copy_from_slice(&number.to_be_bytes());
+    key
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn values_round_trip() {
+        let epoch = Epoch::opening(1_800_000_000_000, None);
+        for opening in [Opening::Created, Opening::Clean, Opening::Unclean] {
+            let start = EpochStart { epoch, first: Position(9), opening };
+            assert_eq!(take_epoch(&epoch_key(epoch), &put_epoch(&start)), Ok(start));
+        }
+        for reason in [TrimReason::Retention, TrimReason::Deleted, TrimReason::Lost] {
+            let trim = Trim { upto: Position(77), reason };
+            let value = put_trim(b"a/b", trim, Timestamp(5));
+            assert_eq!(take_trim(b"a/b", &value), Ok((trim, Timestamp(5))));
+            assert!(take_trim(b"a/c", &value).is_err());
+        }
+        let bounds =
+            Options { max_age_ms: Some(Bound(7)), max_bytes: Some(Bound::NONE), ..Options::default() };
+        for durability in [None, Some(Durability::Sync), Some(Durability::Relaxed), Some(Durability::Memory)]
+        {
+            for keep in [None, Some(Keep::All), Some(Keep::Compact), Some(Keep::Last)] {
+                let options = Options { durability, keep, ..bounds };
+                assert_eq!(take_options(b"a/*", &put_options(b"a/*", &options)), Ok(options));
+            }
+        }
+        let cursor = |position| Cursor { epoch, position: Position(position) };
+        let topic = tailwire_model::Topic::parse("a/b").unwrap();
+        for key in [None, Some("k".into())] {
+            let key = place_key(&Place { topic: topic.clone(), key });
+            let one = put_place(&key, [Some((cursor(7), 90)), None]);
+            assert_eq!(take_place(&key, &one), Ok(vec![(cursor(7), 90)]));
+            let two = put_place(&key, [Some((cursor(7), 90)), Some((cursor(2), 80))]);
+            assert_eq!(take_place(&key, &two), Ok(vec![(cursor(7), 90), (cursor(2), 80)]));
+        }
+        assert_eq!(take_lost(b"a", &put_lost(b"a", Position(4))), Ok(Position(4)));
+        let key = key_key(key_span(Timestamp(1)), "caller key");
+        let first = Cursor { epoch, position: Position(3) };
+        let record = KeyRecord { request: Fingerprint([7; 16]), first, count: 4, time: Timestamp(1) };
+        assert_eq!(take_key(&key, &put_key(&key, &record)), Ok(record));
+    }
+}

@@ -1,0 +1,149 @@
+//! Writing the index behind, in steps that are short enough to stand between two commits: older postings are sealed,
+//! then, once enough messages came since the last time, every shelf that changed is written, and at the end the mark.
+//! A crash costs at most reading these messages again, and counting those since the opening (`count`).
+
+use tailwire_core::log::LogError;
+use tailwire_model::Position;
+
+use crate::index::Cut;
+use crate::sled_log::{
+    SledLog,
+    durability::commit::Writer,
+    layout::table::{self, Mark},
+    store::failed,
+};
+
+/// Blocks that one step seals.
+const STEP_BLOCKS: usize = 256;
+/// Shelves that one step writes, at least and at most.
+const STEP_SHELVES: (u64, u64) = (16, 512);
+/// Messages that pay for one shelf: with the most scattered writes, where each message dirties one, a round of all of
+/// them ends after as many messages as there are topics.
+const MESSAGES_PER_SHELF: u64 = 8;
+/// Messages after which a round begins: as many are read again after a crash.
+const ROUND_MESSAGES: u64 = 128 << 10;
+/// One more message for so many topics, so that many scattered ones are not written again for a message each.
+const ROUND_TOPICS_PER_MESSAGE: u64 = 2;
+
+/// Where writing behind stands.
+#[derive(Debug)]
+pub(crate) struct Behind {
+    pub(crate) mark: Mark,
+    /// What the round that runs will have written, and the shelves that are left of it.
+    round: Option<(Mark, usize)>,
+    /// The newest position as of the last step.
+    seen: Position,
+    /// Something of the index didn't fit: it is not written any further, so that the next opening builds it again.
+    pub(crate) wrong: bool,
+}
+
+impl Behind {
+    pub(crate) fn new(mark: Mark, newest: Position) -> Self {
+        Self { mark, round: None, seen: newest, wrong: false }
+    }
+}
+
+impl SledLog {
+    /// One step; answers whether more is left. There is no commit meanwhile: it counts what is sealed, and what isn't.
+    pub(crate) fn write_behind_step(&self, writer: &Writer) -> Result<bool, LogError> {
+        let mut behind = self.behind.lock();
+        if behind.wrong {
+            return Ok(false);
+        }
+        if self.seal_step(STEP_BLOCKS)? {
+            return Ok(true);
+        }
+        if behind.round.is_none() && !self.is_due(&behind) {
+            return Ok(false);
+        }
+        let newest = self.newest_committed();
+        let paid = (newest.0 - behind.seen.0) / MESSAGES_PER_SHELF;
+        behind.seen = newest;
+        self.shelve_step(writer, &mut behind, paid.clamp(STEP_SHELVES.0, STEP_SHELVES.1) as usize)?;
+        Ok(behind.round.is_some())
+    }
+
+    /// Writes all that is not written.
+    pub(crate) fn write_behind_all(&self, writer: &Writer) -> Result<(), LogError> {
+        let mut behind = self.behind.lock();
+        if behind.wrong {
+            return Ok(());
+        }
+        while self.seal_step(STEP_BLOCKS)? {}
+        behind.round = None;
+        if self.index.read().shelves_changed() == 0 && behind.mark.position == self.newest_committed() {
+            return Ok(());
+        }
+        self.shelve_step(writer, &mut behind, usize::MAX)
+    }
+
+    /// What remains of a topic's sealed postings when it is trimmed up to here, if that parts them.
+    pub(crate) fn cut(&self, topic: &str, upto: Position) -> Option<Cut> {
+        let parting = self.index.read().parting(topic, upto)?;
+        Some(parting.read(&self.store.postings).unwrap_or_else(|error| {
+            self.suspect(&error.into());
+            parting.guess()
+        }))
+    }
+
+    /// The index is not what it should be: says so, once, and makes the next opening build it again.
+    pub(crate) fn suspect(&self, why: &LogError) {
+        let mut behind = self.behind.lock();
+        if std::mem::replace(&mut behind.wrong, true) {
+            return;
+        }
+        tracing::error!(%why, "the index is not what the log holds; it is built again when the log is opened next");
+        if let Err(error) = table::forget(&self.store) {
+            tracing::error!(%error, "and that could not be written down");
+        }
+    }
+
+    fn is_due(&self, behind: &Behind) -> bool {
+        let topics = self.index.read().totals().0;
+        let due = ROUND_MESSAGES + topics / ROUND_TOPICS_PER_MESSAGE;
+        self.newest_committed().0 - behind.mark.position.0 >= due
+    }
+
+    /// Seals up to so many blocks; answers whether more are left.
+    fn seal_step(&self, blocks: usize) -> Result<bool, LogError> {
+        for _ in 0..blocks {
+            let Some((topic, block)) = self.index.read().ripe() else { return Ok(false) };
+            self.store.postings.put(topic, &block).map_err(failed)?;
+            self.index.write().sealed(topic, &block);
+        }
+        Ok(true)
+    }
+
+    /// Writes up to so many shelves of a round, which it begins if none runs, and at its end the mark.
+    pub(crate) fn shelve_step(
+        &self,
+        writer: &Writer,
+        behind: &mut Behind,
+        shelves: usize,
+    ) -> Result<(), LogError> {
+        let (mark, left) = behind.round.take().unwrap_or_else(|| {
+            let index = self.index.read();
+            let position = self.newest_committed();
+            let unaccounted = position.0.saturating_sub(index.ever());
+            let (stored, topics) = (writer.mark.newest, index.next_id().0);
+            let mark = Mark { position, stored, topics, unaccounted };
+            (mark, index.shelves_changed())
+        });
+        let step = left.min(shelves);
+        for _ in 0..step {
+            let Some((number, value)) = self.index.write().take_shelf() else { break };
+            if let Err(error) = table::put_shelf(&self.store, number, value) {
+                // The shelf is not where it was among those that changed: no mark may follow.
+                behind.wrong = true;
+                return Err(failed(error));
+            }
+        }
+        if step < left {
+            behind.round = Some((mark, left - step));
+            return Ok(());
+        }
+        table::put_mark(&self.store, mark).map_err(failed)?;
+        behind.mark = mark;
+        Ok(())
+    }
+}

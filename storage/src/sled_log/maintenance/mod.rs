@@ -1,0 +1,7 @@
+//! What is done between commits: tidying, the index written behind, files beside the engine's, and figures for operators.
+
+pub(crate) mod ballast;
+pub(crate) mod behind;
+pub(crate) mod figures;
+pub(crate) mod snapshots;
+pub(crate) mod tidy;

@@ -1,0 +1,451 @@
+//! What is done between commits, in steps that are short enough to stand there: syncing what was left unsynced,
+//! carrying out retention and compaction, and removing from the store what is dead and the idempotency keys whose time is
+//! over. Nothing here decides what is dead: the rules of retention, the index and the keys' spans do.
+
+use std::{collections::BTreeMap, ops::RangeInclusive, time::Instant};
+
+use tailwire_core::log::{Budget, LogError, TopicInfo};
+use tailwire_model::{Filter, Position, Timestamp, Topic, TrimReason, limits::RETENTION_EVERY_MS};
+
+use crate::sled_log::{
+    SledLog,
+    durability::commit::{Debt, State, Writer},
+    layout::{chunk::Chunk, record::Content, values::key_span},
+    store::{corrupt, failed, guarded},
+};
+use crate::{
+    index::{Blocks, Grave, TopicId, Unread},
+    retention::{Seen, Stock, Trims},
+};
+
+/// Dead messages that one step looks for, where no more are owed: at worst as many chunks, 1 MB, are rewritten.
+const STEP_MESSAGES: usize = 256;
+/// In so many steps all superseded messages are gone through, if there are many.
+const STEPS_PER_ROUND: usize = 16;
+/// Bytes that one step takes apart, where no more are owed.
+const STEP_BYTES: u64 = 256 << 10;
+/// Bytes of messages for which a page is moved out of a half-empty segment, at the least.
+const BYTES_PER_CLEANING: u64 = 2 << 10;
+/// Pages that one step moves, where no more are owed, and at most: what is left over is the next one's.
+const STEP_CLEANINGS: RangeInclusive<u64> = 64..=256;
+/// What the engine's file may take beside the messages and an eighth as much again, before it is cleaned.
+const DISK_BYTES_FREE: u64 = 4 << 20;
+/// What it may take where messages only come, in percent of them: twice as much and some more is what the engine leaves by
+/// itself, and cleaning that takes a third of the time of a large commit, for a tenth of the file.
+const GROWN_PERCENT_MAX: u64 = 220;
+/// Expired keys that one step removes.
+const STEP_KEYS: usize = 512;
+/// Messages of a topic that one step compacts.
+const STEP_COMPACTED: Budget = Budget { messages: 200, bytes: 1 << 20, scan_bytes: 1 << 20 };
+
+/// What a step has buried: how many messages of those it was given, and how many bytes of the store it took apart for that.
+#[derive(Debug, Clone, Copy, Default)]
+struct Buried {
+    messages: usize,
+    bytes: u64,
+}
+
+/// How many messages a step buries at most, and how many bytes it takes apart.
+fn burial(owed: Debt) -> (usize, u64) {
+    (STEP_MESSAGES.max(owed.step_messages()), STEP_BYTES.max(owed.step_bytes()))
+}
+
+impl SledLog {
+    /// One step. Returns after how many milliseconds the next one is due, if one is.
+    pub(crate) fn tidy_step(&self, now: Timestamp) -> Result<Option<u64>, LogError> {
+        let mut writer = self.writer.lock();
+        match &writer.state {
+            State::Open => {}
+            // A closed log stays as it was closed, and one that failed as it failed.
+            State::Closed | State::Failed(_) => return Ok(None),
+        }
+        // First what was promised within a time, before anything that can't be done stands in its way.
+        let flushed = self.flush(&mut writer)?;
+        if !self.store.has_room_to_tidy() {
+            return Ok(Some(flushed.map_or(RETENTION_EVERY_MS, |ms| ms.min(RETENTION_EVERY_MS))));
+        }
+        self.ballast.keep();
+        let time = writer.batch.time(now);
+        let mut owed = std::mem::take(&mut writer.owed);
+        // Each by itself: where one page is damaged, what needs it waits, and nothing else.
+        let steps = [
+            guarded(|| self.retain(&mut writer, time, owed)),
+            Ok(self.tidy_ring(time)),
+            guarded(|| self.compact(&mut writer)),
+            guarded(|| self.bury_step(&mut writer, &mut owed)),
+            guarded(|| self.expire_keys(time)),
+            guarded(|| self.store.key_count.step(&self.store.keys)).map(|more| more.then_some(0)),
+            guarded(|| self.write_behind_step(&writer)).map(|more| more.then_some(0)),
+            guarded(|| self.clean(&mut writer, owed)),
+            self.flush(&mut writer),
+        ];
+        if let State::Failed(why) = &writer.state {
+            return Err(LogError::Failed(why.clone()));
+        }
+        if self.store.checkpoints.is_lost() {
+            let failed = steps.into_iter().find_map(Result::err);
+            return Err(writer.fail(&failed.unwrap_or(LogError::Failed("a sync failed".into()))));
+        }
+        let mut complained = false;
+        let mut due = |step: Result<Option<u64>, LogError>| {
+            step.unwrap_or_else(|error| {
+                complained = true;
+                writer.complain(&error);
+                Some(RETENTION_EVERY_MS)
+            })
+        };
+        let next = steps.into_iter().filter_map(&mut due).min();
+        if !complained {
+            writer.complaint = None;
+        }
+        Ok(next)
+    }
+
+    /// Trims what retention finds.
+    fn retain(&self, writer: &mut Writer, time: Timestamp, owed: Debt) -> Result<Option<u64>, LogError> {
+        let mut trims = Trims::default();
+        let rules = self.rules.read().clone();
+        let again = self.retention.lock().step(time, &rules, self, &mut trims, owed.step_messages())?;
+        writer.batch.retain(&trims, &self.index.read());
+        self.commit_batch(writer)?;
+        Ok(again)
+    }
+
+    fn tidy_ring(&self, time: Timestamp) -> Option<u64> {
+        let rules = self.rules.read().clone();
+        let ring = self.ring.upgradable_read();
+        if ring.size().0 == 0 || rules.is_empty() {
+            return None;
+        }
+        let wait = ring.wait_ms(time);
+        if wait == 0 {
+            parking_lot::RwLockUpgradableReadGuard::upgrade(ring).obey(&rules, time);
+            return Some(RETENTION_EVERY_MS);
+        }
+        Some(wait)
+    }
+
+    /// Takes from a topic that is compacted what was stored before it was, or before a crash; and counts what stays, since
+    /// after a crash the index may have a count from before some of it went.
+    fn compact(&self, writer: &mut Writer) -> Result<Option<u64>, LogError> {
+        let Some((topic, mut compaction)) = self.retention.lock().uncompacted() else { return Ok(None) };
+        let filter = Filter::from(topic.clone());
+        let (page, missing) = self.read_and_miss(&filter, compaction.upto, Position::MAX, STEP_COMPACTED)?;
+        for position in missing {
+            self.index.write().supersede(topic.as_str(), position, 0);
+        }
+        for message in &page.messages {
+            writer.batch.compact(message, self)?;
+            compaction.count += 1;
+            compaction.bytes += message.draft.cost() as u64;
+        }
+        compaction.upto = page.scanned;
+        // Before the commit, which takes off what it supersedes.
+        self.retention.lock().compacting(&topic, compaction);
+        self.commit_batch(writer)?;
+        if page.scanned >= self.newest_committed()
+            && let Some(counted) = self.retention.lock().compacted(&topic)
+        {
+            self.index.write().recount(topic.as_str(), counted.count, counted.bytes);
+        }
+        Ok(Some(0))
+    }
+
+    /// Removes some of what is dead from the store. What that takes apart is to be cleaned up, and is added to what is owed.
+    fn bury_step(&self, writer: &mut Writer, owed: &mut Debt) -> Result<Option<u64>, LogError> {
+        let (count, bytes) = burial(*owed);
+        let (mut left, mut parted) = (count, 0);
+        while left > 0 && parted < bytes {
+            let Some(grave) = self.index.read().grave(left) else { break };
+            let buried = self.bury_some(&grave, bytes - parted)?;
+            left = left.saturating_sub(buried.messages.max(1));
+            parted += buried.bytes;
+        }
+        let superseded = self.bury_superseded(*owed)?;
+        parted += superseded.unwrap_or_default();
+        writer.uncleaned += parted;
+        owed.bytes += parted;
+        if left == count && superseded.is_none() {
+            return Ok(None);
+        }
+        // So that a DELETE is carried out on the disk even when no commit follows it.
+        writer.unsynced.get_or_insert_with(Instant::now);
+        Ok(Some(0))
+    }
+
+    /// Removes some of the messages that lost their place to newer ones: in the order of their positions, over and over,
+    /// so that the more there are the more of them stand in one chunk. Takes `owed` of them, if that is more than a step
+    /// takes anyway. Answers how many bytes it took apart, if there were any.
+    pub(crate) fn bury_superseded(&self, owed: Debt) -> Result<Option<u64>, LogError> {
+        let mut from = self.buried_upto.lock();
+        let (count, bytes) = burial(owed);
+        let (mut step, upto) = {
+            let index = self.index.read();
+            let count = count.max(index.superseded_count() / STEPS_PER_ROUND);
+            let mut step = index.superseded(*from, count);
+            if step.len() < count {
+                // At the end there are always some that just came: the next round begins with this step.
+                let first = index.superseded(Position::ZERO, count - step.len());
+                step.extend(first.into_iter().take_while(|(position, _)| position <= &*from));
+            }
+            let upto = step.last().map(|&(last, _)| last);
+            (step, upto)
+        };
+        let Some(mut upto) = upto else { return Ok(None) };
+        step.sort_unstable_by_key(|&(position, _)| position);
+        let dead: Vec<_> = step.iter().map(|(position, _)| *position).collect();
+        let Buried { bytes: parted, messages } = self.bury(&dead, bytes)?;
+        if messages < dead.len() {
+            step.truncate(messages);
+            upto = dead[messages - 1];
+        }
+        let mut by_topic = BTreeMap::<_, Vec<_>>::new();
+        for (position, topic) in step {
+            by_topic.entry(topic).or_default().push(position);
+        }
+        for (topic, positions) in by_topic {
+            self.unpost(topic, &positions)?;
+            let mut index = self.index.write();
+            positions.iter().for_each(|&position| index.unposted(topic, position));
+        }
+        *from = upto;
+        Ok(Some(parted))
+    }
+
+    /// Takes messages out of their topic's sealed postings, as far as they are there; oldest first, and at least one. Those
+    /// of one block go at once.
+    fn unpost(&self, topic: TopicId, positions: &[Position]) -> Result<(), LogError> {
+        let Some((head, last)) = self.index.read().sealed_span(topic, positions[0]) else { return Ok(()) };
+        let postings = &self.store.postings;
+        let mut rest = &positions[..positions.partition_point(|&position| position <= last)];
+        while let [next, ..] = *rest {
+            let Some(mut block) = postings.beyond(topic, next.previous())? else { break };
+            let (taken, further) = rest.split_at(rest.partition_point(|&position| position <= block.last));
+            let count = block.postings.len();
+            block.postings = block.postings.retain(|posting| taken.binary_search(&posting.position).is_err());
+            if block.postings.len() < count {
+                postings.put_again(topic, &block).map_err(failed)?;
+            }
+            rest = further;
+        }
+        if positions.binary_search(&head).is_ok() {
+            let next = postings.next_sealed(topic, head, last).or_else(|error| match error {
+                Unread::Store(error) => Err(error),
+                Unread::Broken => {
+                    self.suspect(&Unread::Broken.into());
+                    Ok(None)
+                }
+            })?;
+            self.index.write().set_sealed_head(topic, next);
+        }
+        Ok(())
+    }
+
+    /// Buries the oldest of a topic's dead: those of one sealed block, or else those that are known without. Answers how
+    /// many, and how many bytes that took apart; not many more than `bytes_max`.
+    fn bury_some(&self, grave: &Grave, bytes_max: u64) -> Result<Buried, LogError> {
+        let mut buried = Buried::default();
+        let upto = match grave.sealed {
+            Some((before, last)) => {
+                let block = self.store.postings.beyond(grave.topic, before)?;
+                match block.filter(|block| block.first <= grave.upto && block.last <= last) {
+                    Some(block) => {
+                        let positions = block.postings.iter().map(|posting| posting.position);
+                        let dead = positions.take_while(|&position| position <= grave.upto);
+                        let dead: Vec<_> = dead.skip_while(|&position| position <= before).collect();
+                        buried = self.bury(&dead, bytes_max)?;
+                        if buried.messages < dead.len() {
+                            dead[buried.messages - 1]
+                        } else {
+                            if block.last <= grave.upto {
+                                self.store.postings.remove(grave.topic, &block).map_err(failed)?;
+                            }
+                            block.last.min(grave.upto)
+                        }
+                    }
+                    // An earlier process got further than the index as it was written.
+                    None => last.min(grave.upto),
+                }
+            }
+            None => {
+                buried = self.bury(&grave.recent, bytes_max)?;
+                grave.recent[..buried.messages].last().copied().unwrap_or(grave.upto)
+            }
+        };
+        self.index.write().buried(grave.topic, upto);
+        Ok(buried)
+    }
+
+    /// Buries messages, oldest first, until it has taken so many bytes apart; one at least.
+    fn bury(&self, dead: &[Position], bytes_max: u64) -> Result<Buried, LogError> {
+        let mut buried = Buried::default();
+        let mut done = Position::ZERO;
+        for &position in dead {
+            if position <= done {
+                buried.messages += 1;
+                continue;
+            }
+            if buried.bytes >= bytes_max {
+                break;
+            }
+            buried.messages += 1;
+            // Another topic's trim may have taken the chunk already.
+            let Some(chunk) = self.store.chunk_at(position)? else {
+                continue;
+            };
+            buried.bytes += self.rewrite(&chunk)?;
+            done = chunk.last;
+        }
+        Ok(buried)
+    }
+
+    /// Takes the dead out of a chunk, once it pays. Answers how many bytes it took apart.
+    fn rewrite(&self, chunk: &Chunk) -> Result<u64, LogError> {
+        let damaged = |damage| corrupt("chunk", chunk.first, damage);
+        let (mut dead_bytes, mut must, mut contents) = (0, false, Vec::new());
+        let (value, alive) = {
+            let index = self.index.read();
+            let retained = chunk.retain(|record| {
+                let keep = !index.is_dead(record.topic, record.position);
+                if !keep {
+                    dead_bytes += record.stored_bytes();
+                    // A DELETE is carried out at once, and what was superseded is known only until it is buried.
+                    must |= match index.trimmed(record.topic) {
+                        Some(trim) if record.position <= trim.upto => trim.reason == TrimReason::Deleted,
+                        _ => true,
+                    };
+                    if let Content::Fragmented(is) = record.content {
+                        contents.push((record.position, is.length as u64));
+                    }
+                }
+                keep
+            });
+            retained.map_err(damaged)?
+        };
+        let goes = alive == 0 && !self.store.is_last(chunk.first)?;
+        let shrinks = goes || alive == 0 || must || 2 * dead_bytes >= chunk.bytes;
+        if shrinks {
+            self.store.shrink(chunk, (!goes).then_some(value), alive)?;
+        }
+        // After a crash in between they take room, until the log is repaired; a message without them would look damaged.
+        let mut parted = if shrinks { chunk.bytes as u64 } else { 0 };
+        for (position, bytes) in contents {
+            self.store.remove_content(position).map_err(failed)?;
+            parted += bytes;
+        }
+        Ok(parted)
+    }
+
+    /// Keeps the engine's file in bounds: where it takes more than what it holds, it is cleaned in proportion to what is
+    /// taken apart, and the harder the more it takes. What only grows leaves as much behind as it holds, whether it is
+    /// cleaned or not, and is left alone as long as it takes no more than that.
+    fn clean(&self, writer: &mut Writer, owed: Debt) -> Result<Option<u64>, LogError> {
+        if writer.uncleaned + writer.grown < BYTES_PER_CLEANING {
+            return Ok(None);
+        }
+        let live = self.index.read().bytes();
+        let disk = self.store.db.size_on_disk().map_err(failed)?;
+        let grown = std::mem::take(&mut writer.grown);
+        if is_overgrown(live, disk) {
+            writer.uncleaned += grown;
+        }
+        let Some(bytes_per_page) = bytes_per_cleaning(live, disk) else {
+            writer.uncleaned = 0;
+            return Ok(None);
+        };
+        let owed = owed.step_bytes() / BYTES_PER_CLEANING;
+        let pages_max = owed.clamp(*STEP_CLEANINGS.start(), *STEP_CLEANINGS.end());
+        let pages = (writer.uncleaned / bytes_per_page).min(pages_max);
+        if pages == 0 {
+            return Ok(None);
+        }
+        writer.uncleaned -= pages * bytes_per_page;
+        self.store.clean(pages).map_err(failed)?;
+        Ok(Some(0))
+    }
+
+    /// Removes keys of spans that are over.
+    fn expire_keys(&self, time: Timestamp) -> Result<Option<u64>, LogError> {
+        let kept = key_span(time).saturating_sub(1);
+        let mut expired_upto = self.expired_upto.lock();
+        if *expired_upto == kept {
+            return Ok(None);
+        }
+        let mut expired = self.store.keys.range(..kept.to_be_bytes()).keys();
+        for key in expired.by_ref().take(STEP_KEYS) {
+            let key = key.map_err(failed)?;
+            self.store.keys.remove(&key).map_err(failed)?;
+            self.store.key_count.removed(&key);
+        }
+        if expired.next().is_some() {
+            return Ok(Some(0));
+        }
+        *expired_upto = kept;
+        Ok(None)
+    }
+}
+
+/// Bytes of messages for which a page is to be moved; `None` as long as the file may be as large as it is.
+fn bytes_per_cleaning(live: u64, disk: u64) -> Option<u64> {
+    let over = disk.checked_sub(live + live / 8 + DISK_BYTES_FREE).filter(|&over| over > 0)?;
+    // In full where it takes half as much again as the messages; what is just written may yet go by itself.
+    let all = live * 3 / 8 + DISK_BYTES_FREE;
+    Some(BYTES_PER_CLEANING * (all / over).max(1))
+}
+
+/// Whether the file takes more than what growth alone leaves behind.
+const fn is_overgrown(live: u64, disk: u64) -> bool {
+    disk > live / 100 * GROWN_PERCENT_MAX + DISK_BYTES_FREE
+}
+
+impl Stock for SledLog {
+    fn size(&self, topic: &Topic) -> (u64, u64) {
+        self.index.read().size(topic.as_str())
+    }
+
+    fn bytes(&self) -> u64 {
+        self.index.read().bytes()
+    }
+
+    fn topics(&self, after: &str, limit: usize) -> Vec<TopicInfo> {
+        self.index.read().list("", Some(after), limit)
+    }
+
+    fn walk(&self, after: Position, visit: &mut dyn FnMut(&Seen<'_>) -> bool) -> Result<(), LogError> {
+        self.walk_live(after, visit)
+    }
+
+    fn oldest(&self, topic: &Topic, count: usize) -> Result<Vec<(Position, u64)>, LogError> {
+        let filter = Filter::from(topic.clone());
+        let (mut oldest, mut after) = (Vec::new(), Position::ZERO);
+        // A page may come short of what there is.
+        while oldest.len() < count && after < self.newest_committed() {
+            let budget = Budget { messages: count - oldest.len(), bytes: usize::MAX, scan_bytes: usize::MAX };
+            let page = self.read_stored(&filter, after, Position::MAX, budget)?;
+            after = page.scanned;
+            oldest.extend(
+                page.messages.iter().map(|message| (message.position(), message.draft.cost() as u64)),
+            );
+        }
+        Ok(oldest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fuller_the_file_the_harder_it_is_cleaned() {
+        let live = 100 << 20;
+        let at = |percent: u64| bytes_per_cleaning(live, live * percent / 100 + DISK_BYTES_FREE);
+        assert_eq!(at(112), None);
+        assert_eq!(at(130), Some(2 * BYTES_PER_CLEANING));
+        assert_eq!(at(155), Some(BYTES_PER_CLEANING));
+        assert_eq!(at(300), Some(BYTES_PER_CLEANING));
+        let grown = |percent: u64| is_overgrown(live, live * percent / 100 + DISK_BYTES_FREE);
+        assert_eq!([210, 219, 221, 300].map(grown), [false, false, true, true]);
+        assert_eq!(bytes_per_cleaning(0, 0), None);
+        assert_eq!(bytes_per_cleaning(0, 2 * DISK_BYTES_FREE + 1), Some(BYTES_PER_CLEANING));
+    }
+}

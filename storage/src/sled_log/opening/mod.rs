@@ -1,0 +1,9 @@
+//! Everything before the first commit: the engine and its lock, what the last process left, and whether that is all that
+//! was acknowledged.
+
+pub(crate) mod count;
+pub(crate) mod engine;
+pub(crate) mod fresh;
+pub(crate) mod open;
+pub(crate) mod promised;
+pub(crate) mod recover;

@@ -1,0 +1,388 @@
+//! Opening: takes the lock, finds what the last process left, drops what a crash left unfinished, brings the index up to
+//! date (`recover`), and begins an epoch. After it returns everything found is as durable as if it had been committed.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use tailwire_core::log::LogError;
+use tailwire_model::{Epoch, EpochStart, Epochs, Opening, Options, Position, Rules, Term, Timestamp, Topic};
+use uuid::Uuid;
+
+use super::{
+    count::Count,
+    engine::{engine_lock, folder_lock, open_db, retry_locked},
+    fresh,
+    promised::{Promised, accept_loss, check_count, check_small, check_whole, find_watermark},
+    recover::{self, StoredTrim},
+};
+use crate::{
+    codec::Damage,
+    sled_log::{
+        durability::{
+            journal::Journal,
+            tally::Known,
+            watermark::{Mark, Watermark},
+        },
+        layout::{
+            table,
+            values::{
+                EVERY_TOPIC, epoch_key, put_epoch, put_lost, take_epoch, take_lost, take_options, take_trim,
+            },
+        },
+        maintenance::ballast::Ballast,
+        store::{META_FORMAT, META_ID, NOT_AS_WRITTEN, Store},
+    },
+};
+use crate::{index::Index, ring::Lost};
+
+/// The version of everything stored. Another one is not guessed at.
+pub(crate) const FORMAT: u32 = 3;
+/// The oldest that is read, without a tally and a journal, which came with 2 and 3; from its next opening on it is of the
+/// newest.
+pub(crate) const FORMAT_MIN: u32 = 1;
+
+/// Why a log can't be opened.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it open.
+    #[error("another process has this log open: stop it first, or choose another directory")]
+    Locked,
+    /// The directory can't be created or written to.
+    #[error("{0} can't be written to: {1}")]
+    NotWritable(PathBuf, String),
+    /// What is stored is not what was written.
+    #[error("the log is damaged, and opening it would hide what is lost: {0}")]
+    Corrupt(String),
+    /// It has less than what was acknowledged.
+    #[error("the log is not what it was: {0}")]
+    Short(String),
+    /// It was written by a version that stores things otherwise.
+    #[error("the log is of format {0}, which this version does not read (it reads formats 1 to 3)")]
+    Version(u32),
+    /// The disk or the store failed.
+    #[error("the log can't be opened: {0}")]
+    Io(String),
+}
+
+/// What the operator says of a log.
+#[derive(Debug, Clone, Default)]
+pub struct LogSettings {
+    /// Options that hold where clients set no others.
+    pub options: Vec<(Term, Options)>,
+    /// How many bytes all messages may take, as [`Draft::cost`](tailwire_model::Draft::cost) counts them; the oldest go.
+    pub max_bytes: Option<u64>,
+    /// Open the log even if it has less than what was acknowledged. What is lost is then a gap.
+    pub accepts_loss: bool,
+}
+
+/// What opening found.
+pub(crate) struct Opened {
+    pub(crate) store: Store,
+    pub(crate) ballast: Ballast,
+    pub(crate) watermark: Watermark,
+    pub(crate) mark: Mark,
+    pub(crate) epochs: Epochs,
+    pub(crate) index: Index,
+    pub(crate) rules: Arc<Rules>,
+    /// How far the index is written.
+    pub(crate) indexed: table::Mark,
+    /// How far messages were lost that were never stored, or by damage.
+    pub(crate) lost: Lost,
+    /// The newest position that was ever given, as far as that is known.
+    pub(crate) newest: Position,
+    pub(crate) time: Timestamp,
+}
+
+pub(crate) fn open(dir: &Path, now: Timestamp, settings: &LogSettings) -> Result<Opened, OpenError> {
+    // Whatever is asked of the engine may trip it, not only its own opening.
+    catch_unwind(AssertUnwindSafe(|| open_whole(dir, now, settings)))
+        .unwrap_or_else(|_| Err(OpenError::Corrupt(NOT_AS_WRITTEN.into())))
+}
+
+fn open_whole(dir: &Path, now: Timestamp, settings: &LogSettings) -> Result<Opened, OpenError> {
+    let existed = dir.is_dir();
+    let now = fresh::settle(dir, now);
+    fs::create_dir_all(dir).map_err(|error| not_writable(dir, &error))?;
+    // Before anything is touched that is another process's.
+    let _folder = retry_locked(|| folder_lock(dir))?;
+    retry_locked(|| engine_lock(dir).map(drop))?;
+    let ballast = Ballast::before_opening(dir);
+    let promised = find_watermark(dir)?;
+    let db = open_db(dir)?;
+    let file = OpenOptions::new().read(true).write(true).open(dir.join("db"));
+    let file = file.map_err(|error| not_writable(&dir.join("db"), &error))?;
+    // As early as can be: a cut before that leaves a file without the settings by which it is read.
+    sync_names(dir, existed).map_err(|error| OpenError::Io(error.to_string()))?;
+    let store = Store::new(db, Box::new(file), dir).map_err(failed)?;
+
+    check_format(&store)?;
+    store.redo().map_err(unreadable)?;
+    let found = Found::in_store(&store)?;
+    let accepted = found.check(&store, promised, settings.accepts_loss)?;
+    // What the journal gave is in the engine's file before the epoch begins that makes the journal worthless.
+    store.checkpoint().map_err(failed)?;
+    found.drop_unfinished(&store)?;
+    let Found { id, trims, last, stored, known, .. } = found;
+    let rules = Arc::new(Rules::new(settings.options.clone(), stored_options(&store)?));
+
+    let closed = store.clean_close(last).map_err(failed)?;
+    let starts = stored_epochs(&store)?;
+    // A position that an epoch has passed is not given again, whatever was stored of it: messages that are never stored
+    // have positions, too, and the index knows of some.
+    let passed = starts.last().map_or(Position::ZERO, |start| start.first.previous());
+    let passed = passed.max(accepted).max(table::position(&store, last));
+    let newest = closed.unwrap_or(stored).max(passed);
+    let commits = known.commits();
+    let mut count = Count::new(known.tally());
+    let (mut index, indexed) =
+        recover::recover(&store, &trims, last, newest, &mut count).map_err(unreadable)?;
+    check_count(&store, &mut count, stored, settings.accepts_loss)?;
+    store.compacted().map_err(unreadable)?.iter().for_each(|topic| index.set_compacted(topic.as_str()));
+    let time = index.newest_time();
+    let lost = lose_volatile(&store, &mut index, newest, time)?;
+    // Before the epoch: a crash between the two must not leave a mark that was used.
+    store.remove_clean().map_err(failed)?;
+    let epochs = begin_epoch(&store, starts, newest, closed.is_some(), now)?;
+    let promised_commits = promised.ok().flatten().map_or(0, |mark| mark.commits);
+    let mark = Mark { id, commits: commits.max(promised_commits) + 1, newest: last, in_doubt: false };
+    store.meta.insert(META_FORMAT, FORMAT.to_le_bytes()).map_err(failed)?;
+    store.begin_tally(count.into_tally(mark.commits, last)).map_err(failed)?;
+    store.checkpoint().map_err(failed)?;
+    begin_journal(&store, id, epochs.current().epoch)?;
+    let watermark = Watermark::begin(dir, &mark).map_err(|error| OpenError::Io(error.to_string()))?;
+    sync_names(dir, existed).map_err(|error| OpenError::Io(error.to_string()))?;
+    ballast.keep();
+    Ok(Opened { store, ballast, watermark, mark, epochs, index, rules, indexed, lost, newest, time })
+}
+
+/// What stands in the store. It is looked at, and held against what was acknowledged, before anything of it goes.
+struct Found {
+    id: Uuid,
+    trims: Vec<StoredTrim>,
+    /// The chunks of a group at the log's end whose last one is missing.
+    unfinished: Vec<Position>,
+    /// The end of the last chunk before these.
+    last: Position,
+    /// The newest position that was stored.
+    stored: Position,
+    known: Known,
+}
+
+impl Found {
+    fn in_store(store: &Store) -> Result<Self, OpenError> {
+        let id = identify(store)?;
+        let trims = read_trims(store)?;
+        // A trim is written after the messages that it trims, so it proves that they all got there, also where their last
+        // chunk was tidied away since.
+        let proven = trims.iter().map(|(_, trim, _)| trim.upto).max().unwrap_or_default();
+        let (mut unfinished, mut last) = (Vec::new(), Position::ZERO);
+        for chunk in store.last_chunks() {
+            let chunk = chunk.map_err(unreadable)?;
+            if chunk.ends || chunk.first <= proven {
+                last = chunk.last;
+                break;
+            }
+            unfinished.push(chunk.first);
+        }
+        let known = store.known().map_err(unreadable)?;
+        Ok(Self { id, trims, unfinished, last, stored: last.max(proven), known })
+    }
+
+    /// Holds it against what was acknowledged. If a loss is accepted, answers how far it goes.
+    fn check(&self, store: &Store, promised: Promised, accepts_loss: bool) -> Result<Position, OpenError> {
+        let whole = check_whole(promised, self.id, self.known.commits(), self.last);
+        if !accepts_loss {
+            whole.clone()?;
+        }
+        check_small(store, &self.known, self.stored, accepts_loss)?;
+        match whole {
+            Ok(()) => Ok(Position::ZERO),
+            Err(_) => accept_loss(store, promised, self.id, self.stored),
+        }
+    }
+
+    /// Drops what a crash left of a group, and of the contents of one.
+    fn drop_unfinished(&self, store: &Store) -> Result<(), OpenError> {
+        for first in &self.unfinished {
+            tracing::warn!(from = first.0, "dropped the beginning of a publish that a crash cut off");
+            store.chunks.remove(first.0.to_be_bytes()).map_err(failed)?;
+        }
+        for key in store.fragments.range(self.stored.next().0.to_be_bytes()..).keys() {
+            store.fragments.remove(key.map_err(failed)?).map_err(failed)?;
+        }
+        Ok(())
+    }
+}
+
+/// A disk that is full has no room for a journal. Then every commit is a checkpoint, and the next opening tries again.
+fn begin_journal(store: &Store, id: Uuid, epoch: Epoch) -> Result<(), OpenError> {
+    match store.journal.begin(&store.dir, id, epoch) {
+        Err(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
+            tracing::warn!("the disk has no room for the journal; until the next start commits are slower");
+            Ok(())
+        }
+        begun => begun.map_err(|error| not_writable(&Journal::path(&store.dir), &error)),
+    }
+}
+
+/// All messages that were never stored are lost by now: notes how far. What a repair noted stays as it is.
+fn lose_volatile(
+    store: &Store,
+    index: &mut Index,
+    newest: Position,
+    time: Timestamp,
+) -> Result<Lost, OpenError> {
+    let mut lost = Lost::default();
+    for entry in store.volatile.iter() {
+        let (key, value) = entry.map_err(failed)?;
+        let before = take_lost(&key, &value).map_err(|damage| corrupt("what was lost", damage))?;
+        if *key == *EVERY_TOPIC {
+            lost.everywhere = before;
+            continue;
+        }
+        let upto = if before == Position::ZERO { newest } else { before };
+        if upto != before {
+            store.put_small(&store.volatile, &key, put_lost(&key, upto)).map_err(failed)?;
+        }
+        let name = topic(&key)?;
+        if index.tail(&name).0 < upto {
+            index.pass(name.as_str(), upto, time);
+        }
+        lost.topics.insert(name, upto);
+    }
+    Ok(lost)
+}
+
+/// Checks the format; a new log gets one.
+fn check_format(store: &Store) -> Result<(), OpenError> {
+    match store.meta.get(META_FORMAT).map_err(failed)? {
+        Some(value) => match value.as_ref().try_into().map_or(0, u32::from_le_bytes) {
+            FORMAT_MIN..=FORMAT => Ok(()),
+            other => Err(OpenError::Version(other)),
+        },
+        None if store.chunks.is_empty() => {
+            store.meta.insert(META_FORMAT, FORMAT.to_le_bytes()).map(drop).map_err(failed)
+        }
+        None => Err(OpenError::Corrupt("its format is not recorded".into())),
+    }
+}
+
+/// Finds the id; a new log gets one.
+fn identify(store: &Store) -> Result<Uuid, OpenError> {
+    let id = store.meta.get(META_ID).map_err(failed)?;
+    if let Some(id) = id.and_then(|value| Uuid::from_slice(&value).ok()) {
+        return Ok(id);
+    }
+    let id = Uuid::new_v4();
+    store.meta.insert(META_ID, id.as_bytes()).map_err(failed)?;
+    Ok(id)
+}
+
+fn read_trims(store: &Store) -> Result<Vec<StoredTrim>, OpenError> {
+    let mut trims = Vec::new();
+    for entry in store.trims.iter() {
+        let (key, value) = entry.map_err(failed)?;
+        let (trim, time) = take_trim(&key, &value).map_err(|damage| corrupt("a trim", damage))?;
+        trims.push((topic(&key)?, trim, time));
+    }
+    Ok(trims)
+}
+
+fn stored_options(store: &Store) -> Result<Vec<(Term, Options)>, OpenError> {
+    let mut stored = Vec::new();
+    for entry in store.options.iter() {
+        let (key, value) = entry.map_err(failed)?;
+        let options = take_options(&key, &value).map_err(|damage| corrupt("options", damage))?;
+        let term = std::str::from_utf8(&key).ok().and_then(|name| Term::parse(name).ok());
+        let term = term.ok_or_else(|| corrupt("options", Damage("their term is none")))?;
+        stored.push((term, options));
+    }
+    Ok(stored)
+}
+
+fn stored_epochs(store: &Store) -> Result<Vec<EpochStart>, OpenError> {
+    let mut starts = Vec::new();
+    for entry in store.epochs.iter() {
+        let (key, value) = entry.map_err(failed)?;
+        starts.push(take_epoch(&key, &value).map_err(|damage| corrupt("an epoch", damage))?);
+    }
+    Ok(starts)
+}
+
+/// Lists the epochs and adds this opening's.
+fn begin_epoch(
+    store: &Store,
+    mut starts: Vec<EpochStart>,
+    newest: Position,
+    clean: bool,
+    now: Timestamp,
+) -> Result<Epochs, OpenError> {
+    let opening = match (starts.last(), clean) {
+        (None, _) => Opening::Created,
+        (Some(_), true) => Opening::Clean,
+        (Some(_), false) => Opening::Unclean,
+    };
+    if opening == Opening::Unclean {
+        tracing::warn!(newest = newest.0, "the log was not closed in good order; what it holds was kept");
+    }
+    let epoch = Epoch::opening(now.0, starts.last().map(|start| start.epoch));
+    let start = EpochStart { epoch, first: newest.next(), opening };
+    starts.push(start);
+    let epochs =
+        Epochs::new(starts).ok_or_else(|| OpenError::Corrupt("its epochs are not in order".into()))?;
+    store.put_small(&store.epochs, &epoch_key(epoch), put_epoch(&start)).map_err(failed)?;
+    Ok(epochs)
+}
+
+/// Makes durable what the engine leaves to chance: its settings, the names of its files, and that of the directory if it
+/// is new.
+fn sync_names(dir: &Path, existed: bool) -> io::Result<()> {
+    File::open(dir.join("conf"))?.sync_all()?;
+    if cfg!(unix) {
+        File::open(dir)?.sync_all()?;
+        if let (false, Some(parent)) = (existed, dir.canonicalize()?.parent()) {
+            File::open(parent)?.sync_all()?;
+        }
+    }
+    Ok(())
+}
+
+fn topic(name: &[u8]) -> Result<Topic, OpenError> {
+    let name = std::str::from_utf8(name).ok().and_then(|name| Topic::parse(name).ok());
+    name.ok_or_else(|| corrupt("a topic", Damage("its name is none")))
+}
+
+pub(crate) fn corrupt(what: &str, Damage(damage): Damage) -> OpenError {
+    OpenError::Corrupt(format!("{what}: {damage}"))
+}
+
+// By value, as `map_err` wants it; so the next one.
+#[allow(clippy::needless_pass_by_value)]
+pub(crate) fn failed(error: sled::Error) -> OpenError {
+    match error {
+        sled::Error::Io(error) => OpenError::Io(error.to_string()),
+        _ => OpenError::Corrupt(NOT_AS_WRITTEN.into()),
+    }
+}
+
+fn unreadable(error: LogError) -> OpenError {
+    match error {
+        LogError::Corrupt(what) => OpenError::Corrupt(what),
+        other => OpenError::Io(other.to_string()),
+    }
+}
+
+pub(crate) fn not_writable(path: &Path, error: &io::Error) -> OpenError {
+    use io::ErrorKind::{AlreadyExists, NotADirectory, PermissionDenied, ReadOnlyFilesystem};
+    match error.kind() {
+        PermissionDenied | ReadOnlyFilesystem | NotADirectory | AlreadyExists => {
+            OpenError::NotWritable(path.into(), error.to_string())
+        }
+        _ => OpenError::Io(error.to_string()),
+    }
+}

@@ -1,0 +1,106 @@
+//! Bringing the index up to date at opening: what was written behind, and the messages since; or, where that doesn't fit
+//! together, all messages. The chunks are the truth. What is written of the index only saves reading them.
+
+use tailwire_core::log::LogError;
+use tailwire_model::{Position, Timestamp, Topic, Trim};
+
+use super::count::Count;
+use crate::index::Index;
+use crate::sled_log::{
+    layout::table::{self, Mark},
+    store::{Store, corrupt, failed, guarded},
+};
+
+/// A trim as it is stored, with the time of its topic's newest message.
+pub(crate) type StoredTrim = (Topic, Trim, Timestamp);
+
+/// The index of a log whose newest position is `newest`, and `stored` the newest that is stored; and how far the index
+/// is written. The chunks that are read for it are counted.
+pub(crate) fn recover(
+    store: &Store,
+    trims: &[StoredTrim],
+    stored: Position,
+    newest: Position,
+    count: &mut Count,
+) -> Result<(Index, Mark), LogError> {
+    let written = guarded(|| {
+        let (mut index, mark) = table::load(store, stored, newest)?;
+        let counted = catch_up(store, &mut index, mark, newest, count)?;
+        apply(store, &mut index, trims)?;
+        if counted && index.trims_agree() {
+            Ok((index, mark))
+        } else {
+            Err(LogError::Corrupt("it does not know all messages".into()))
+        }
+    });
+    match written {
+        Ok((index, mark)) if mark != Mark::default() => {
+            let unaccounted = newest.0 - index.ever();
+            Ok((index, Mark { unaccounted, ..mark }))
+        }
+        Ok((index, _)) => rebuilt(index, newest),
+        Err(why) => {
+            tracing::warn!(%why, "the index is not what the log holds; it is built again from the messages");
+            table::clear(store).map_err(failed)?;
+            let mut index = Index::default();
+            catch_up(store, &mut index, Mark::default(), newest, count)?;
+            apply(store, &mut index, trims)?;
+            rebuilt(index, newest)
+        }
+    }
+}
+
+fn rebuilt(index: Index, newest: Position) -> Result<(Index, Mark), LogError> {
+    let unaccounted = newest.0.saturating_sub(index.ever());
+    Ok((index, Mark { unaccounted, ..Mark::default() }))
+}
+
+/// Adds the messages after the mark. Answers whether every position of the log is accounted for: each belongs to a
+/// message of one topic.
+fn catch_up(
+    store: &Store,
+    index: &mut Index,
+    mark: Mark,
+    newest: Position,
+    count: &mut Count,
+) -> Result<bool, LogError> {
+    let mut seen = 0;
+    for chunk in store.chunks_after(count.begin(mark.position)) {
+        let chunk = chunk?;
+        count.see(&chunk);
+        if chunk.last <= mark.position {
+            continue;
+        }
+        for record in chunk.records() {
+            let damaged = |damage| corrupt("chunk", chunk.first, damage);
+            let record = record.map_err(damaged)?;
+            if record.position <= mark.position {
+                continue;
+            }
+            seen += 1;
+            let topics = index.next_id();
+            index.add(record.topic, record.position, record.time, record.cost().map_err(damaged)?);
+            if index.next_id() != topics && Topic::parse(record.topic).is_err() {
+                return Err(LogError::Corrupt("a message: its topic is not a topic".into()));
+            }
+        }
+        while let Some((topic, block)) = index.ripe() {
+            store.postings.put(topic, &block).map_err(failed)?;
+            index.sealed(topic, &block);
+        }
+    }
+    // What was trimmed and buried since the mark is counted on a shelf that was written meanwhile, or nowhere.
+    let gone = (newest.0 - mark.position.0).saturating_sub(seen);
+    let known = index.ever() + mark.unaccounted;
+    Ok(known <= newest.0 && newest.0 <= known + gone)
+}
+
+fn apply(store: &Store, index: &mut Index, trims: &[StoredTrim]) -> Result<(), LogError> {
+    for (topic, trim, time) in trims {
+        let parting = index.parting(topic.as_str(), trim.upto);
+        // The blocks that the trim takes may have been removed since the index was written.
+        let cut = parting.map(|parting| parting.read_rest(&store.postings)).transpose()?;
+        index.trim(topic.as_str(), *trim, *time, cut);
+    }
+    Ok(())
+}

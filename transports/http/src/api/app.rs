@@ -1,0 +1,328 @@
+//! Every request that is answered once, whatever carries it: the HTTP handlers and the lines of a WebSocket are two
+//! faces of these functions, so that both have the same fields, the same bounds and the same codes.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tailwire_core::{
+    Broker, Interest, MessageError, OpenError, Page, Principal, PublishError, ReadError, Reader, Slice,
+    Start, Until, Wait, WriteError,
+    log::{Appended, Group, Stored},
+};
+use tailwire_model::{
+    Cursor, Filter, IdempotencyKey, Message, Options, Term, Topic,
+    limits::{DRAIN_RETRY_MS, STORAGE_RETRY_MS},
+    retry,
+};
+use tailwire_wire::{
+    Code, Format, Problem, Publish, options, page,
+    page::TopicEntry,
+    query::{self, TopicsRequest},
+    request::PageRequest,
+};
+use tokio::time::Instant;
+
+use super::metrics::Metrics;
+use crate::{Settings, delivery::polls::Polls};
+
+/// What all requests share.
+pub(crate) struct App {
+    pub(crate) broker: Broker,
+    pub(crate) metrics: Metrics,
+    pub(crate) settings: Settings,
+    pub(crate) next_shard: AtomicUsize,
+    pub(crate) polls: Polls,
+}
+
+/// A publish that is durable.
+pub(crate) struct Published {
+    /// The first message, and the cursor behind the last.
+    pub(crate) first: Cursor,
+    pub(crate) last: Cursor,
+    /// The receipt, or the receipts of a batch.
+    pub(crate) body: Vec<u8>,
+    pub(crate) batch: bool,
+    /// The answer was given before, to the same key.
+    pub(crate) replayed: bool,
+}
+
+/// A page, encoded.
+pub(crate) struct PageReply {
+    pub(crate) body: Vec<u8>,
+    pub(crate) messages: usize,
+    pub(crate) cursor: Cursor,
+    pub(crate) more: bool,
+    /// When to come back, if it found nothing.
+    pub(crate) retry_after_ms: Option<u64>,
+    /// The end of a gap that the client knows of and has not passed.
+    pub(crate) gap: Option<Cursor>,
+}
+
+impl App {
+    /// The shard for the next stream: each in turn.
+    pub(crate) fn pick_shard(&self) -> usize {
+        self.next_shard.fetch_add(1, Ordering::Relaxed) % self.broker.shards()
+    }
+
+    /// Publishes. The messages have their place in the queue when this returns.
+    pub(crate) fn publish(
+        self: &Arc<Self>,
+        principal: &Principal,
+        publish: Publish,
+    ) -> impl Future<Output = Result<Published, Problem>> + Send + use<> {
+        let key = publish.idempotency_key.as_ref().map(|key| IdempotencyKey {
+            scoped: format!("{}\n{key}", principal.scope()),
+            request: publish.fingerprint(),
+        });
+        let Publish { drafts, batch, condition, .. } = publish;
+        let topics: Vec<Topic> = drafts.iter().map(|draft| draft.topic.clone()).collect();
+        let answer = self.broker.publish(principal, Group { drafts, key, condition });
+        let app = self.clone();
+        async move {
+            match answer.await.map_err(|error| app.publish_problem(error))? {
+                Appended::Stored(stored) => Ok(published(stored, &topics, batch, false)),
+                Appended::Replayed(stored) => Ok(published(stored, &topics, batch, true)),
+                Appended::KeyReused => Err(Problem::new(Code::IdempotencyKeyReused)),
+                Appended::ConditionFailed(cursor) => {
+                    Err(Problem::new(Code::ConditionFailed).with_cursor(cursor))
+                }
+            }
+        }
+    }
+
+    /// Removes a topic's messages.
+    pub(crate) async fn delete(&self, principal: &Principal, topic: Topic) -> Result<(), Problem> {
+        self.broker.delete(principal, topic).await.map_err(|error| self.publish_problem(error))
+    }
+
+    /// Opens a reader.
+    pub(crate) async fn open(
+        &self,
+        principal: &Principal,
+        filter: Filter,
+        start: query::Start,
+        known: Option<Cursor>,
+        format: Format,
+    ) -> Result<Reader, Problem> {
+        let interest = Interest { filter, start: start_of(start), known, format: format as usize };
+        self.broker.open(principal, interest).await.map_err(open_problem)
+    }
+
+    /// Reads a page, waiting for a first message as long as asked; or until it is dropped, where several have asked, and then
+    /// it tells whether it `stands` at the tail.
+    pub(crate) async fn page(
+        &self,
+        principal: &Principal,
+        request: PageRequest,
+        stands: Option<Arc<AtomicBool>>,
+    ) -> Result<PageReply, Problem> {
+        let PageRequest { filter, start, gap, limit, wait_ms } = request;
+        let mut reader = self.open(principal, filter.clone(), start, gap, Format::Item).await?;
+        let wait = (wait_ms > 0).then(|| {
+            let deadline = || Until::Deadline(Instant::now() + Duration::from_millis(wait_ms));
+            Wait { until: stands.map_or_else(deadline, Until::Dropped), shard: self.pick_shard() }
+        });
+        let (slices, cursor, more) = match reader.page(limit, wait).await.map_err(read_problem)? {
+            Page::Messages { slices, cursor, more } => (slices, cursor, more),
+            Page::Gap(gap) => return Err(Problem::gap(gap)),
+        };
+        let gap = reader.known_gap(cursor);
+        if slices.is_empty() && !more {
+            return Ok(self.empty_page(&filter, cursor, gap, wait_ms));
+        }
+        let messages = slices.iter().map(Slice::len).sum();
+        let items: Vec<_> = slices.iter().map(|slice| slice.encoded(Format::Item as usize)).collect();
+        let mut body = Vec::with_capacity(128 + items.iter().map(Bytes::len).sum::<usize>());
+        page::page(items.iter().map(|item| &item[..]), cursor, more, None, &mut body);
+        Ok(PageReply { body, messages, cursor, more, retry_after_ms: None, gap })
+    }
+
+    /// The page of who has seen everything, and has waited so long for more.
+    pub(crate) fn empty_page(
+        &self,
+        filter: &Filter,
+        cursor: Cursor,
+        gap: Option<Cursor>,
+        waited_ms: u64,
+    ) -> PageReply {
+        let retry_after_ms = Some(self.retry_after_ms(filter, waited_ms));
+        let mut body = Vec::with_capacity(128);
+        page::page([], cursor, false, retry_after_ms, &mut body);
+        PageReply { body, messages: 0, cursor, more: false, retry_after_ms, gap }
+    }
+
+    /// When a poll that found nothing should come again.
+    fn retry_after_ms(&self, filter: &Filter, waited_ms: u64) -> u64 {
+        if self.broker.is_draining() {
+            return self.drain_retry_ms();
+        }
+        match waited_ms {
+            0 => self.broker.retry_after_ms(filter),
+            _ => retry::retry_waited_ms(self.broker.load(), self.broker.clock().draw()),
+        }
+    }
+
+    /// When a client that is sent away by a drain should come back: each has a time of its own.
+    pub(crate) fn drain_retry_ms(&self) -> u64 {
+        retry::spread(DRAIN_RETRY_MS, self.broker.clock().draw())
+    }
+
+    /// The newest message of a filter. Where the client has `seen` that, waits for another one as long as asked.
+    pub(crate) async fn newest(
+        &self,
+        principal: &Principal,
+        filter: Filter,
+        seen: impl Fn(Cursor) -> bool,
+        wait_ms: u64,
+    ) -> Result<Option<Message>, Problem> {
+        let deadline = Instant::now() + Duration::from_millis(wait_ms);
+        let mut start = query::Start::Last(1);
+        let mut newest = None;
+        loop {
+            let mut reader = self.open(principal, filter.clone(), start, None, Format::Item).await?;
+            let wait =
+                (wait_ms > 0).then(|| Wait { until: Until::Deadline(deadline), shard: self.pick_shard() });
+            let page = reader.page(1, wait).await.map_err(read_problem)?;
+            let Page::Messages { slices, .. } = page else { return Ok(newest) };
+            match slices.last().and_then(|slice| slice.messages().last()) {
+                Some(message) if wait_ms > 0 && seen(message.cursor) => {
+                    start = query::Start::After(message.cursor);
+                    newest = Some(message.clone());
+                }
+                Some(message) => return Ok(Some(message.clone())),
+                None => return Ok(newest),
+            }
+        }
+    }
+
+    /// One stored message.
+    pub(crate) async fn message(&self, principal: &Principal, cursor: Cursor) -> Result<Message, Problem> {
+        self.broker.message(principal, cursor).await.map_err(|error| match error {
+            MessageError::Unknown => Problem::new(Code::MessageNotFound),
+            MessageError::Gone => Problem::new(Code::MessageGone),
+            MessageError::Forbidden => Problem::new(Code::Forbidden),
+            MessageError::Read(error) => read_problem(error),
+        })
+    }
+
+    /// The list of topics as JSON, and the name after which the next page begins.
+    pub(crate) fn topics(&self, principal: &Principal, request: &TopicsRequest) -> (Vec<u8>, Option<String>) {
+        let TopicsRequest { prefix, from, limit } = request;
+        // One more than asked tells whether there is a next page.
+        let mut topics = self.broker.topics(principal, prefix, from.as_deref(), limit + 1);
+        let is_last = topics.len() <= *limit;
+        topics.truncate(*limit);
+        let next = topics.last().filter(|_| !is_last).map(|last| last.topic.as_str().to_owned());
+        let entries = topics.iter().map(|info| TopicEntry {
+            topic: &info.topic,
+            head: info.head.map(|head| self.broker.cursor_at(head)),
+            tail: self.broker.cursor_at(info.tail),
+            messages: info.messages,
+            time: info.tail_time,
+        });
+        let mut body = Vec::new();
+        page::topics(entries, next.as_deref(), &mut body);
+        (body, next)
+    }
+
+    /// What is set for a term, and for a topic what holds, as JSON.
+    pub(crate) fn options(&self, principal: &Principal, term: &Term) -> Result<Vec<u8>, Problem> {
+        let own = self.broker.options(principal, term).map_err(|_| Problem::new(Code::Forbidden))?;
+        let rule = match term {
+            Term::Topic(topic) => Some(self.broker.rule(topic)),
+            Term::Pattern(_) => None,
+        };
+        let mut body = Vec::new();
+        options::body(term, &own, rule, &mut body);
+        Ok(body)
+    }
+
+    /// The list of all options as JSON.
+    pub(crate) fn all_options(&self, principal: &Principal) -> Vec<u8> {
+        let all = self.broker.all_options(principal);
+        let mut body = Vec::new();
+        options::list(all.iter().map(|(term, options)| (term, options)), &mut body);
+        body
+    }
+
+    /// Sets what holds for a term; empty options take back what was set. Gives what is set then, as JSON.
+    pub(crate) async fn set_options(
+        &self,
+        principal: &Principal,
+        term: Term,
+        options: Options,
+    ) -> Result<Vec<u8>, Problem> {
+        let set = self.broker.set_options(principal, term.clone(), options).await;
+        set.map_err(|error| self.publish_problem(error))?;
+        self.options(principal, &term)
+    }
+
+    fn publish_problem(&self, error: PublishError) -> Problem {
+        let code = match error {
+            PublishError::Forbidden => Code::Forbidden,
+            PublishError::Reserved => Code::TopicReserved,
+            PublishError::Write(WriteError::Overloaded) => {
+                let retry_ms = retry::spread(1000, self.broker.clock().draw());
+                return Problem::new(Code::Overloaded).with_retry_after_ms(retry_ms);
+            }
+            PublishError::Write(WriteError::Draining) => {
+                return Problem::new(Code::Draining).with_retry_after_ms(self.drain_retry_ms());
+            }
+            PublishError::Write(WriteError::TooManyOptions) => Code::OptionsTooMany,
+            PublishError::Write(WriteError::Full) => Code::StorageFull,
+            PublishError::Write(WriteError::Failed) => Code::StorageFailed,
+            PublishError::Write(WriteError::Unknown) => Code::OutcomeUnknown,
+        };
+        let problem = Problem::new(code);
+        if problem.status() < 500 {
+            return problem;
+        }
+        problem.with_retry_after_ms(retry::spread(STORAGE_RETRY_MS, self.broker.clock().draw()))
+    }
+}
+
+fn published(stored: Stored, topics: &[Topic], batch: bool, replayed: bool) -> Published {
+    let cursor_of = |index: usize| Cursor {
+        epoch: stored.first.epoch,
+        position: tailwire_model::Position(stored.first.position.0 + index as u64),
+    };
+    let mut body = Vec::with_capacity(96 * topics.len());
+    if batch {
+        let receipts = topics.iter().enumerate().map(|(index, topic)| (cursor_of(index), topic));
+        page::receipts(receipts, stored.time, &mut body);
+    } else if let Some(topic) = topics.first() {
+        page::receipt(stored.first, topic, stored.time, &mut body);
+    }
+    let last = cursor_of(topics.len().saturating_sub(1));
+    Published { first: stored.first, last, body, batch, replayed }
+}
+
+fn start_of(start: query::Start) -> Start {
+    match start {
+        query::Start::After(cursor) => Start::After(cursor),
+        query::Start::Earliest => Start::Earliest,
+        query::Start::Last(count) => Start::Last(count),
+        // Requests come with their default resolved.
+        query::Start::Latest | query::Start::Default => Start::Latest,
+    }
+}
+
+pub(crate) fn open_problem(error: OpenError) -> Problem {
+    match error {
+        OpenError::Forbidden => Problem::new(Code::Forbidden),
+        OpenError::Read(error) => read_problem(error),
+    }
+}
+
+pub(crate) fn read_problem(error: ReadError) -> Problem {
+    match error {
+        ReadError::Failed => Problem::new(Code::StorageFailed).with_retry_after_ms(STORAGE_RETRY_MS),
+        ReadError::Damaged => Problem::new(Code::StorageDamaged),
+    }
+}

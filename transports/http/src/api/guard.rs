@@ -1,0 +1,159 @@
+//! Who may ask at all, before anything is looked at: hosts (against DNS rebinding) and origins (against pages from
+//! elsewhere), and what a browser is told of it (CORS, as in the Fetch standard).
+
+use std::net::IpAddr;
+
+use axum::{
+    body::Body,
+    extract::Request,
+    http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, Version, header},
+};
+use tailwire_wire::{Code, Problem};
+
+use super::{
+    app::App,
+    reply::{empty, refuse},
+};
+
+/// Response headers that scripts of other origins may see: by name for requests with credentials, to which `*` is only a
+/// name, and all of them for others.
+const EXPOSED: &str = "tailwire-cursor, tailwire-type, tailwire-topic, tailwire-time, tailwire-event, tailwire-key, \
+     link, location, retry-after, preference-applied, idempotency-replayed, etag, *";
+
+/// The headers that a reply owes to the request's origin; handlers that write their own head add them too.
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Cors {
+    /// The origin whose pages may see the reply, if it isn't the broker's own.
+    origin: Option<HeaderValue>,
+    /// Another origin might get another reply.
+    varies: bool,
+}
+
+impl Cors {
+    pub(crate) fn apply(&self, headers: &mut HeaderMap) {
+        if let Some(origin) = &self.origin {
+            headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+            headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
+        }
+        if self.varies {
+            headers.append(header::VARY, HeaderValue::from_static("origin"));
+        }
+    }
+}
+
+/// Lets a request through to `answer`, or refuses it.
+pub(crate) async fn guard<F: Future<Output = Response<Body>>>(
+    app: &App,
+    request: Request,
+    answer: impl FnOnce(Request, Cors) -> F,
+) -> Response<Body> {
+    match check(app, &request) {
+        Ok(cors) => {
+            let mut response = if is_preflight(&request) {
+                preflight(&request)
+            } else {
+                answer(request, cors.clone()).await
+            };
+            finish(app, &mut response, &cors);
+            response
+        }
+        Err(problem) => {
+            let response = refuse(&problem);
+            app.metrics.responded(response.status().as_u16());
+            response
+        }
+    }
+}
+
+/// What every response gets on its way out, also one that comes by another way.
+pub(crate) fn finish<B>(app: &App, response: &mut Response<B>, cors: &Cors) {
+    cors.apply(response.headers_mut());
+    app.metrics.responded(response.status().as_u16());
+}
+
+fn check(app: &App, request: &Request) -> Result<Cors, Problem> {
+    let headers = request.headers();
+    for name in [header::HOST, header::ORIGIN] {
+        if headers.get_all(&name).iter().nth(1).is_some() {
+            return Err(Problem::detailed(
+                Code::RequestInvalid,
+                format!("The header {name} stands more than once."),
+            ));
+        }
+    }
+    let host = request
+        .uri()
+        .authority()
+        .map(axum::http::uri::Authority::as_str)
+        .or_else(|| text(headers, &header::HOST));
+    if host.is_none() && request.version() == Version::HTTP_11 {
+        return Err(Problem::detailed(Code::RequestInvalid, "A request of HTTP/1.1 has a Host header."));
+    }
+    // A browser always says where it believes to be; only other clients, of HTTP/1.0, may not.
+    if app.settings.loopback && !host.is_none_or(is_loopback_host) {
+        return Err(Problem::detailed(
+            Code::ForeignHost,
+            "This broker listens on loopback only, and answers only requests for a loopback host. \
+             If it stands behind a proxy, let the proxy send Host: localhost, \
+             and start the broker with --allow-origin for the site.",
+        ));
+    }
+    let cors = |origin| Cors { origin, varies: !app.settings.allow_origins.is_empty() };
+    let Some(origin) = headers.get(header::ORIGIN) else { return Ok(cors(None)) };
+    let own = host.is_some_and(|host| is_same_origin(origin, host));
+    let allowed = own || app.settings.allow_origins.iter().any(|allowed| allowed == "*" || origin == allowed);
+    if allowed {
+        return Ok(cors(Some(origin.clone()).filter(|_| !own)));
+    }
+    let upgrade = headers.contains_key(header::UPGRADE);
+    if request.method().is_safe() && !upgrade && !is_preflight(request) {
+        // The browser keeps the reply from the page, because nothing says that it may see it.
+        return Ok(cors(None));
+    }
+    let origin = origin.to_str().unwrap_or("?").to_owned();
+    Err(Problem::detailed(
+        Code::ForeignOrigin,
+        format!(
+            "The origin {origin} is not this broker's own. To let its pages in, start the broker with --allow-origin {origin}."
+        ),
+    ))
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+fn is_loopback_host(host: &str) -> bool {
+    let Ok(uri) = Uri::try_from(host) else { return false };
+    let name = uri.host().unwrap_or("").trim_start_matches('[').trim_end_matches(']');
+    name.eq_ignore_ascii_case("localhost")
+        || name.to_ascii_lowercase().ends_with(".localhost")
+        || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// Whether an origin names the host that the request was made to. The scheme may differ: a proxy may have taken TLS off.
+fn is_same_origin(origin: &HeaderValue, host: &str) -> bool {
+    let Ok(origin) = origin.to_str() else { return false };
+    let Some((scheme, authority)) = origin.split_once("://") else { return false };
+    let default = if scheme == "https" { ":443" } else { ":80" };
+    let strip = |text: &str| text.to_ascii_lowercase().trim_end_matches(default).to_owned();
+    strip(authority) == strip(host)
+}
+
+fn is_preflight(request: &Request) -> bool {
+    request.method() == Method::OPTIONS
+        && request.headers().contains_key(header::ORIGIN)
+        && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+}
+
+fn preflight(request: &Request) -> Response<Body> {
+    let mut response = empty(StatusCode::NO_CONTENT);
+    let headers = response.headers_mut();
+    let methods = HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE");
+    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, methods);
+    if let Some(asked) = request.headers().get(header::ACCESS_CONTROL_REQUEST_HEADERS) {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, asked.clone());
+    }
+    headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
+    response
+}

@@ -1,0 +1,13 @@
+//! The requests that are answered once: which resource a request is for, whether it is let through, and its answer.
+
+pub(crate) mod app;
+pub(crate) mod client;
+pub(crate) mod guard;
+pub(crate) mod metrics;
+pub(crate) mod options;
+pub(crate) mod publish;
+pub(crate) mod read;
+pub(crate) mod reply;
+pub(crate) mod resources;
+pub(crate) mod router;
+pub(crate) mod waiting;

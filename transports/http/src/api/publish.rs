@@ -1,0 +1,114 @@
+//! `POST` and `DELETE`: publishing, and removing a topic's messages.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    body::{Body, Bytes},
+    extract::Request,
+    http::{HeaderMap, HeaderValue, Response, StatusCode, header},
+};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use tailwire_core::Principal;
+use tailwire_model::{
+    Topic,
+    limits::{DISCARD_BYTES_MAX, DISCARD_MS_MAX, REQUEST_BODY_MS_MAX},
+};
+use tailwire_wire::{
+    Code, Problem,
+    publish::{self, Target},
+};
+
+use super::{
+    app::{App, Published},
+    reply::{IDEMPOTENCY_REPLAYED, JSON, NO_STORE, ascii, done, refuse, reply, set_cursor},
+};
+use crate::connection::outgoing::keep;
+
+/// `POST` on a topic or on `/stream`.
+pub(crate) async fn post(app: &Arc<App>, target: Target, request: Request) -> Response<Body> {
+    match try_post(app, target, request).await {
+        Ok(published) => created(published),
+        Err(problem) => refuse(&problem),
+    }
+}
+
+async fn try_post(app: &Arc<App>, target: Target, request: Request) -> Result<Published, Problem> {
+    let (parts, body) = request.into_parts();
+    let content_type = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let body = receive(&parts.headers, body, publish::body_bytes_max(content_type)).await?;
+    let publish = publish::parse(target, parts.uri.query(), pairs(&parts.headers), body)?;
+    app.publish(&Principal::ANONYMOUS, publish).await
+}
+
+/// The whole body, within bounds of size and time.
+pub(crate) async fn receive(headers: &HeaderMap, body: Body, bytes_max: usize) -> Result<Bytes, Problem> {
+    let too_large =
+        || Problem::detailed(Code::BodyTooLarge, format!("The body has more than {bytes_max} bytes."));
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    if announced.and_then(|length| length.parse().ok()).is_some_and(|length: usize| length > bytes_max) {
+        // A client that asks before it sends has its answer at once.
+        if !headers.contains_key(header::EXPECT) {
+            discard(body).await;
+        }
+        return Err(too_large());
+    }
+    let mut body = body;
+    let received = Limited::new(&mut body, bytes_max).collect();
+    match tokio::time::timeout(Duration::from_millis(REQUEST_BODY_MS_MAX), received).await {
+        Ok(Ok(body)) => {
+            let body = body.to_bytes();
+            // A message is kept in memory, and the buffer that its body was read into has 8 KB and more.
+            Ok(keep(&body, &body))
+        }
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            discard(body).await;
+            Err(too_large())
+        }
+        Ok(Err(_)) => Err(Problem::detailed(Code::RequestInvalid, "The body ended early.")),
+        Err(_) => Err(Problem::new(Code::Timeout)),
+    }
+}
+
+/// Takes the rest of a body that is refused, within bounds, so that a client that sends before it reads gets to see why:
+/// a close over unread input would take the answer back (RFC 9112 §9.6).
+async fn discard(mut body: Body) {
+    let mut left = DISCARD_BYTES_MAX;
+    let taken = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            let bytes = frame.data_ref().map_or(0, Bytes::len);
+            left = left.saturating_sub(bytes);
+            if left == 0 {
+                return;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(Duration::from_millis(DISCARD_MS_MAX), taken).await;
+}
+
+/// Headers as the pure functions take them.
+pub(crate) fn pairs(headers: &HeaderMap) -> impl Iterator<Item = (&str, &[u8])> {
+    headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()))
+}
+
+fn created(published: Published) -> Response<Body> {
+    let Published { first, last, body, batch, replayed } = published;
+    let mut response = reply(StatusCode::CREATED, JSON, body);
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, NO_STORE);
+    set_cursor(headers, last);
+    if !batch {
+        headers.insert(header::LOCATION, ascii(format!("/messages/{first}").as_bytes()));
+    }
+    if replayed {
+        headers.insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
+    }
+    response
+}
+
+/// `DELETE` of a topic.
+pub(crate) async fn delete(app: &App, topic: Topic) -> Response<Body> {
+    match app.delete(&Principal::ANONYMOUS, topic).await {
+        Ok(()) => done(),
+        Err(problem) => refuse(&problem),
+    }
+}

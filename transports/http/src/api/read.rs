@@ -1,0 +1,422 @@
+//! `GET` and `HEAD` on a topic, a pattern or `/stream`: one resource, and the request says over which transport.
+
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
+
+use axum::{
+    body::{Body, HttpBody},
+    extract::Request,
+    http::{
+        HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, header, request::Parts,
+    },
+};
+use futures_util::FutureExt;
+use tailwire_core::Principal;
+use tailwire_model::{Cursor, Message, limits::READ_AHEAD_MS_MAX, retry};
+use tailwire_wire::{
+    Code, Problem, ReadRequest, Representation, Resource, Start,
+    negotiate::{self, SUBPROTOCOL},
+    page, path,
+    request::PageRequest,
+    time,
+};
+use tokio::time::Instant;
+use tokio_tungstenite::tungstenite::handshake::server::create_response;
+
+use super::{
+    app::{App, PageReply, read_problem},
+    guard::{self, Cors},
+    metrics::Transport,
+    publish::pairs,
+    reply::{
+        JSON, NO_CACHE, NO_STORE, TAILWIRE_EVENT, TAILWIRE_KEY, TAILWIRE_TIME, TAILWIRE_TOPIC, TAILWIRE_TYPE,
+        ascii, empty, head, immutable, refuse, reply, seconds, set_cursor,
+    },
+    router::Via,
+};
+use crate::{
+    connection::takeover::{Handoff, Waiting},
+    delivery::{
+        body,
+        polls::{Key, Looked, Member, Reply},
+        shards::Job,
+        stream::{self, Codec, Dialect},
+    },
+    websocket,
+};
+
+const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
+const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+/// What `EventSource` waits before it reconnects, before jitter.
+const RETRY_MS: u64 = 2000;
+
+/// Answers a `GET` or `HEAD`.
+pub(crate) async fn read(app: &Arc<App>, resource: Resource, request: Request, via: Via) -> Response<Body> {
+    let (request, _) = request.into_parts();
+    let is_head = request.method == Method::HEAD;
+    let ask = negotiate::read_request(resource, request.uri.query(), is_head, pairs(&request.headers));
+    let ask = match ask {
+        Ok(ask) => ask,
+        Err(problem) => return refused(&problem, request.uri.query()),
+    };
+    let varies = ask.varies_by_accept;
+    let query: Option<Box<str>> = request.uri.query().map(Box::from);
+    let result = match ask.representation {
+        Representation::WebSocket { subprotocol } => websocket(app, ask, subprotocol, request, via).await,
+        Representation::Sse { envelope: false } => stream(app, ask, Dialect::Sse, request, via).await,
+        Representation::Sse { envelope: true } => stream(app, ask, Dialect::SseEnvelope, request, via).await,
+        Representation::Ndjson => stream(app, ask, Dialect::Ndjson, request, via).await,
+        Representation::Page | Representation::LongPoll { .. } | Representation::Raw { .. } => {
+            let slot = via.slot.filter(|_| ask.representation.wait_ms() > 0 && stays_open(&request));
+            // A poll may wait for long, and the buffer that its request came in need not.
+            drop(request);
+            let waiting = reply_to(app, ask, query, via.cors);
+            let reply = match slot {
+                Some(slot) => slot.wait(waiting).await,
+                None => waiting.answer.await,
+            };
+            return reply.response();
+        }
+    };
+    answered(result, query.as_deref(), varies)
+}
+
+/// Whether the connection outlasts the response (RFC 9112 §9.3), and nothing of the request is left on it (§6.3): a body
+/// that nobody has read must not be taken for the next request.
+fn stays_open(request: &Parts) -> bool {
+    if [header::CONTENT_LENGTH, header::TRANSFER_ENCODING]
+        .iter()
+        .any(|name| request.headers.contains_key(name))
+    {
+        return false;
+    }
+    let connection = request.headers.get(header::CONNECTION);
+    request.version == Version::HTTP_11
+        && connection.is_none_or(|value| value.as_bytes().eq_ignore_ascii_case(b"keep-alive"))
+}
+
+/// The response that a result comes to.
+fn answered(result: Result<Response<Body>, Problem>, query: Option<&str>, varies: bool) -> Response<Body> {
+    let mut response = result.unwrap_or_else(|problem| refused(&problem, query));
+    vary(response.headers_mut(), varies);
+    response
+}
+
+fn vary(headers: &mut HeaderMap, varies: bool) {
+    if varies {
+        headers.append(header::VARY, HeaderValue::from_static("accept"));
+    }
+}
+
+/// Whatever is answered once, if that takes a while: it owns all that it needs.
+fn reply_to(app: &Arc<App>, ask: ReadRequest, query: Option<Box<str>>, cors: Cors) -> Waiting {
+    let app = app.clone();
+    match (ask.representation, ask.start, &ask.if_none_match) {
+        // A cursor is the same place for all who name it.
+        (Representation::LongPoll { wait_ms }, Start::After(cursor), None) => {
+            let key = Arc::new(Key {
+                principal: Principal::ANONYMOUS,
+                filter: ask.filter.clone(),
+                query,
+                wait_ms,
+                varies_by_accept: ask.varies_by_accept,
+                cors: cors.clone(),
+            });
+            let (gap, member) = (ask.gap, join(&app, key, ask));
+            let ticket = Some(member.ticket().clone());
+            Waiting { answer: Box::pin(poll_with_others(app, member, cursor, gap)), ticket, cors }
+        }
+        _ => Waiting { answer: Box::pin(poll_alone(app, ask, query).map(Reply::Own)), ticket: None, cors },
+    }
+}
+
+async fn poll_alone(app: Arc<App>, ask: ReadRequest, query: Option<Box<str>>) -> Response<Body> {
+    let (varies, wait_ms) = (ask.varies_by_accept, ask.representation.wait_ms());
+    let result = match ask.representation {
+        Representation::Raw { .. } => raw(&app, ask, wait_ms).await,
+        _ => {
+            let transport = if wait_ms > 0 { Transport::LongPoll } else { Transport::Page };
+            let connected = app.metrics.connected(transport);
+            let result = page(&app, &Principal::ANONYMOUS, ask, query.as_deref(), None).await;
+            let written = result.as_ref().ok().and_then(|(response, _)| response.body().size_hint().exact());
+            connected.wrote(written.unwrap_or(0) as usize);
+            result.map(|(response, _)| response)
+        }
+    };
+    answered(result, query.as_deref(), varies)
+}
+
+fn join(app: &Arc<App>, key: Arc<Key>, ask: ReadRequest) -> Member {
+    app.polls.join(key, |key, stands| {
+        let (app, key) = (app.clone(), key.clone());
+        async move {
+            let query = key.query.as_deref();
+            let page = page(&app, &key.principal, ask, query, Some(stands)).await;
+            let messages = page.as_ref().map_or(0, |(_, messages)| *messages);
+            let response = answered(page.map(|(response, _)| response), query, key.varies_by_accept);
+            Looked { response, messages }
+        }
+    })
+}
+
+/// Those who wait together have each a time of their own to wait for, and to come back after.
+async fn poll_with_others(app: Arc<App>, mut member: Member, cursor: Cursor, gap: Option<Cursor>) -> Reply {
+    let connected = app.metrics.connected(Transport::LongPoll);
+    let deadline = Instant::now() + Duration::from_millis(member.key().wait_ms);
+    if let Some(served) = member.served_by(deadline).await {
+        connected.wrote(served.found.body_bytes());
+        app.broker.metrics().messages_out.inc_by(served.found.uncounted() as u64);
+        return Reply::Served(served);
+    }
+    let Key { filter, query, wait_ms, varies_by_accept, .. } = member.key();
+    let nothing = app.empty_page(filter, cursor, gap, *wait_ms);
+    connected.wrote(nothing.body.len());
+    let response = page_response(nothing, query.as_deref(), NO_STORE, *wait_ms);
+    Reply::Own(answered(Ok(response), query.as_deref(), *varies_by_accept))
+}
+
+/// A problem; a gap says where to go on.
+fn refused(problem: &Problem, query: Option<&str>) -> Response<Body> {
+    let mut response = refuse(problem);
+    if let Some(gap) = problem.members.as_ref().and_then(|members| members.gap) {
+        let target = page::link_next(query, gap.from, Some(gap.to));
+        response.headers_mut().insert(header::LINK, ascii(page::link_header(&target).as_bytes()));
+        set_cursor(response.headers_mut(), gap.from);
+    }
+    if problem.code == Code::UpgradeRequired {
+        let headers = response.headers_mut();
+        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+    }
+    response
+}
+
+/// A page, and how many messages it has.
+async fn page(
+    app: &Arc<App>,
+    principal: &Principal,
+    ask: ReadRequest,
+    query: Option<&str>,
+    stands: Option<Arc<AtomicBool>>,
+) -> Result<(Response<Body>, usize), Problem> {
+    let ReadRequest { filter, representation, start, gap, limit, limit_in_url, if_none_match, .. } = ask;
+    let wait_ms = representation.wait_ms();
+    let topic = filter.only_topic().cloned();
+    let ask = PageRequest { filter, start, gap, limit, wait_ms };
+    let reply = app.page(principal, ask, stands).await?;
+    let messages = reply.messages;
+    // A full page between two places stays what it is; any other is outdated by the next message.
+    let settled = reply.more && limit_in_url && matches!(start, Start::After(_));
+    let caching = match (reply.retry_after_ms, topic) {
+        (Some(_), _) => NO_STORE,
+        (None, Some(topic)) if settled => immutable(&app.broker.rule(&topic)),
+        (None, _) => NO_CACHE,
+    };
+    let is_known =
+        reply.retry_after_ms.is_none() && if_none_match.is_some_and(|tags| tags.matches(reply.cursor));
+    let mut response = page_response(reply, query, caching, wait_ms);
+    if is_known {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        response.headers_mut().remove(header::CONTENT_TYPE);
+        *response.body_mut() = Body::empty();
+    }
+    Ok((response, messages))
+}
+
+/// What both kinds of polls are told: who has found something, and who has waited in vain.
+fn page_response(
+    found: PageReply,
+    query: Option<&str>,
+    caching: HeaderValue,
+    wait_ms: u64,
+) -> Response<Body> {
+    let PageReply { body, cursor, retry_after_ms, gap, .. } = found;
+    let status = if retry_after_ms.is_none() { StatusCode::OK } else { StatusCode::ACCEPTED };
+    let mut response = reply(status, JSON, body);
+    let headers = response.headers_mut();
+    set_cursor(headers, cursor);
+    let next = page::link_next(query, cursor, gap);
+    headers.insert(header::LINK, ascii(page::link_header(&next).as_bytes()));
+    headers.insert(header::CACHE_CONTROL, caching);
+    match retry_after_ms {
+        Some(retry_after_ms) => headers.insert(header::RETRY_AFTER, seconds(retry_after_ms)),
+        None => headers.insert(header::ETAG, ascii(format!("W/\"{cursor}\"").as_bytes())),
+    };
+    apply_preference(headers, wait_ms);
+    response
+}
+
+/// The newest message as itself; a hanging GET where `If-None-Match` names the one that the client has.
+async fn raw(app: &Arc<App>, ask: ReadRequest, wait_ms: u64) -> Result<Response<Body>, Problem> {
+    let seen = |cursor: Cursor| ask.if_none_match.as_ref().is_some_and(|tags| tags.matches(cursor));
+    let message = app.newest(&Principal::ANONYMOUS, ask.filter.clone(), seen, wait_ms).await?;
+    let mut response = match &message {
+        Some(message) if seen(message.cursor) => {
+            let mut response = empty(StatusCode::NOT_MODIFIED);
+            tag(response.headers_mut(), message.cursor);
+            response
+        }
+        Some(message) => as_itself(message),
+        None => empty(StatusCode::ACCEPTED),
+    };
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, if message.is_some() { NO_CACHE } else { NO_STORE });
+    if message.is_none() {
+        let draw = app.broker.clock().draw();
+        let retry_after_ms = match wait_ms {
+            0 => retry::spread(RETRY_MS, draw),
+            _ => retry::retry_waited_ms(app.broker.load(), draw),
+        };
+        headers.insert(header::RETRY_AFTER, seconds(retry_after_ms));
+    }
+    apply_preference(headers, wait_ms);
+    Ok(response)
+}
+
+/// Says how long a wait was granted (RFC 7240 §3).
+fn apply_preference(headers: &mut HeaderMap, wait_ms: u64) {
+    if wait_ms > 0 {
+        headers.insert(PREFERENCE_APPLIED, ascii(format!("wait={}", wait_ms / 1000).as_bytes()));
+    }
+}
+
+/// A message never changes: its cursor is its tag, a strong one.
+fn tag(headers: &mut HeaderMap, cursor: Cursor) {
+    set_cursor(headers, cursor);
+    headers.insert(header::ETAG, ascii(format!("\"{cursor}\"").as_bytes()));
+}
+
+/// A message as its own body. It comes from whoever published it: a browser must not run it in the broker's origin.
+pub(crate) fn as_itself(message: &Message) -> Response<Body> {
+    let draft = &message.draft;
+    let declared = draft.media_type.as_str().unwrap_or("application/octet-stream");
+    let served = if is_active(draft.media_type.essence()) { "application/octet-stream" } else { declared };
+    let mut response = reply(StatusCode::OK, ascii(served.as_bytes()), draft.body.clone());
+    let headers = response.headers_mut();
+    tag(headers, message.cursor);
+    headers.insert(TAILWIRE_TOPIC, ascii(encoded(message).as_bytes()));
+    headers.insert(TAILWIRE_TIME, ascii(&time::rfc3339(message.time)));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static("sandbox; default-src 'none'; frame-ancestors 'none'"),
+    );
+    if served != declared {
+        headers.insert(TAILWIRE_TYPE, ascii(declared.as_bytes()));
+    }
+    let Some(extras) = &draft.extras else { return response };
+    for (name, value) in [(TAILWIRE_EVENT, &extras.event), (TAILWIRE_KEY, &extras.key)] {
+        if let Some(value) = value {
+            headers.insert(name, ascii(value.as_bytes()));
+        }
+    }
+    for (name, value) in &extras.headers {
+        if let Ok(name) = HeaderName::try_from(format!("tailwire-header-{name}")) {
+            headers.append(name, ascii(value.as_bytes()));
+        }
+    }
+    response
+}
+
+/// A message's topic as it stands in a path: a name may have characters that a header can't.
+fn encoded(message: &Message) -> String {
+    let mut out = String::new();
+    path::encode(message.topic().as_str(), &mut out);
+    out
+}
+
+/// Types that a browser runs, or that carry what it runs.
+fn is_active(essence: Option<&str>) -> bool {
+    let essence = essence.unwrap_or("").to_ascii_lowercase();
+    let subtype = essence.split_once('/').map_or("", |(_, subtype)| subtype);
+    let families = ["html", "xml", "svg", "javascript", "ecmascript", "css", "wasm", "pdf", "xslt", "mathml"];
+    families.iter().any(|family| subtype.contains(family))
+}
+
+async fn stream(
+    app: &Arc<App>,
+    ask: ReadRequest,
+    dialect: Dialect,
+    request: Parts,
+    Via { slot, cors }: Via,
+) -> Result<Response<Body>, Problem> {
+    let codec = Codec { dialect, chunked: slot.is_some() && request.version == Version::HTTP_11 };
+    let principal = Principal::ANONYMOUS;
+    let mut reader = app.open(&principal, ask.filter, ask.start, ask.gap, codec.format()).await?;
+    let is_head = request.method == Method::HEAD;
+    // A stream that meets damage has no word for it, and ends: whoever comes back to the place is told before there is one.
+    if app.broker.has_met_damage() && !is_head {
+        reader.read_ahead(Duration::from_millis(READ_AHEAD_MS_MAX)).await.map_err(read_problem)?;
+    }
+    let mut response = Response::new(());
+    *response.version_mut() = request.version;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type(dialect)));
+    headers.insert(header::CACHE_CONTROL, NO_STORE);
+    headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
+    set_cursor(headers, reader.cursor());
+    if is_head {
+        return Ok(response.map(|()| Body::empty()));
+    }
+    let retry_ms = retry::spread(RETRY_MS, app.broker.clock().draw());
+    let shard = app.pick_shard();
+    let Some(slot) = slot else {
+        let body = body::endless(reader, shard, codec, retry_ms, app.metrics.clone());
+        return Ok(response.map(|()| Body::from_stream(body)));
+    };
+    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    if codec.chunked {
+        headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+    vary(headers, ask.varies_by_accept);
+    // A head that is written by hand doesn't pass the guard on its way out.
+    guard::finish(app, &mut response, &cors);
+    let start =
+        stream::Start { head: head(&response), reader, codec, retry_ms, metrics: app.metrics.clone() };
+    match slot.hand_off(Handoff { job: Job::Stream(Box::new(start)), shard }).await {}
+}
+
+const fn content_type(dialect: Dialect) -> &'static str {
+    match dialect {
+        Dialect::Ndjson => "application/x-ndjson",
+        Dialect::Sse | Dialect::SseEnvelope => "text/event-stream",
+    }
+}
+
+async fn websocket(
+    app: &Arc<App>,
+    ask: ReadRequest,
+    subprotocol: bool,
+    request: Parts,
+    Via { slot, cors }: Via,
+) -> Result<Response<Body>, Problem> {
+    let Some(slot) = slot else {
+        return Err(Problem::detailed(Code::HandshakeInvalid, "A WebSocket needs HTTP/1.1."));
+    };
+    let mut handshake = axum::http::Request::new(());
+    *handshake.headers_mut() = request.headers.clone();
+    *handshake.version_mut() = request.version;
+    let mut response = create_response(&handshake)
+        .map_err(|error| Problem::detailed(Code::HandshakeInvalid, error.to_string()))?;
+    if subprotocol {
+        let headers = response.headers_mut();
+        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+    }
+    let principal = Principal::ANONYMOUS;
+    let subscription = if ask.filter.is_empty() {
+        None
+    } else {
+        let format = tailwire_wire::Format::Frame;
+        Some(app.open(&principal, ask.filter, ask.start, ask.gap, format).await?)
+    };
+    if let Some(reader) = &subscription {
+        set_cursor(response.headers_mut(), reader.cursor());
+    }
+    guard::finish(app, &mut response, &cors);
+    let shard = app.pick_shard();
+    let start = websocket::Start { app: app.clone(), principal, head: head(&response), subscription };
+    match slot.hand_off(Handoff { job: Job::WebSocket(Box::new(start)), shard }).await {}
+}

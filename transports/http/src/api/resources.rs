@@ -1,0 +1,115 @@
+//! The resources beside the topics: stored messages, the list of topics, health and metrics, and the page for people.
+
+use std::sync::Arc;
+
+use axum::{
+    body::Body,
+    extract::{Request, State},
+    http::{HeaderValue, Response, StatusCode, Uri, header},
+};
+use tailwire_core::Principal;
+use tailwire_wire::{Code, Problem, page, path, query};
+
+use super::{
+    app::App,
+    read::as_itself,
+    reply::{JSON, NO_CACHE, NO_STORE, ascii, immutable, refuse, reply},
+};
+
+/// The page, built into the binary.
+const PAGE: &str = include_str!("page/index.html");
+/// The API's description, built in too.
+const OPENAPI: &str = include_str!("openapi.json");
+/// It loads nothing but itself, and talks to nobody but its own broker.
+const PAGE_POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; \
+     connect-src 'self' ws: wss:; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// `GET /messages/{cursor}`
+pub(crate) async fn message(State(app): State<Arc<App>>, request: Request) -> Response<Body> {
+    let raw = request.uri().path().trim_start_matches("/messages/");
+    let cursor = match path::cursor(raw) {
+        Ok(cursor) => cursor,
+        Err(problem) => return refuse(&problem),
+    };
+    match app.message(&Principal::ANONYMOUS, cursor).await {
+        Ok(message) => {
+            let mut response = as_itself(&message);
+            let caching = immutable(&app.broker.rule(message.topic()));
+            response.headers_mut().insert(header::CACHE_CONTROL, caching);
+            response
+        }
+        Err(problem) => refuse(&problem),
+    }
+}
+
+/// `GET /topics`
+pub(crate) async fn topics(State(app): State<Arc<App>>, uri: Uri) -> Response<Body> {
+    let ask = match query::topics(uri.query()) {
+        Ok(ask) => ask,
+        Err(problem) => return refuse(&problem),
+    };
+    let (body, next) = app.topics(&Principal::ANONYMOUS, &ask);
+    let mut response = reply(StatusCode::OK, JSON, body);
+    response.headers_mut().insert(header::CACHE_CONTROL, NO_CACHE);
+    if let Some(next) = next {
+        let target = page::link_next_topics(uri.query(), &next);
+        response.headers_mut().insert(header::LINK, ascii(page::link_header(&target).as_bytes()));
+    }
+    response
+}
+
+/// `GET /healthz`: the process is up.
+pub(crate) async fn healthz() -> Response<Body> {
+    status(StatusCode::OK, "ok")
+}
+
+/// `GET /readyz`: it takes publishes.
+pub(crate) async fn readyz(State(app): State<Arc<App>>) -> Response<Body> {
+    if app.broker.is_draining() {
+        return status(StatusCode::SERVICE_UNAVAILABLE, "draining");
+    }
+    if !app.broker.is_writable() {
+        return status(StatusCode::SERVICE_UNAVAILABLE, "storage-failed");
+    }
+    if app.broker.is_full() {
+        return status(StatusCode::SERVICE_UNAVAILABLE, "storage-full");
+    }
+    status(StatusCode::OK, "ready")
+}
+
+/// How the process is, in a word.
+pub(crate) fn status(status: StatusCode, word: &str) -> Response<Body> {
+    let mut response = reply(status, JSON, format!("{{\"status\":\"{word}\"}}"));
+    response.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
+    response
+}
+
+/// `GET /metrics` in OpenMetrics text.
+pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Response<Body> {
+    match app.metrics.text() {
+        Ok(text) => {
+            let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            let mut response = reply(StatusCode::OK, HeaderValue::from_static(content_type), text);
+            response.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
+            response
+        }
+        Err(_) => refuse(&Problem::new(Code::Internal)),
+    }
+}
+
+/// `GET /openapi.json`: this API, for programs.
+pub(crate) async fn openapi() -> Response<Body> {
+    let mut response = reply(StatusCode::OK, JSON, OPENAPI);
+    response.headers_mut().insert(header::CACHE_CONTROL, NO_CACHE);
+    response
+}
+
+/// `GET /`: the broker alive, for people.
+pub(crate) async fn index() -> Response<Body> {
+    let mut response = reply(StatusCode::OK, HeaderValue::from_static("text/html; charset=utf-8"), PAGE);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(PAGE_POLICY));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::CACHE_CONTROL, NO_CACHE);
+    response
+}

@@ -1,0 +1,127 @@
+//! Answers while there is no broker yet, because its log takes long to open, or can't be before the disk has room: that the
+//! process is up, and that all else has to wait. Nothing here knows a topic, or asks who may.
+
+use std::{convert::Infallible, pin::pin, time::Duration};
+
+use axum::{
+    body::Body,
+    http::{HeaderValue, Request, Response, StatusCode, header},
+};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tailwire_model::{
+    limits::{REQUEST_HEAD_MS_MAX, STALL_CLOSE_MS, STORAGE_RETRY_MS},
+    retry,
+};
+use tailwire_wire::{Code, Problem};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+};
+
+use super::{
+    reply::{NO_STORE, refuse, reply},
+    resources::status,
+};
+use crate::connection::accept::ACCEPT_BACKOFF;
+
+const EVENT_STREAM: &str = "text/event-stream";
+
+/// What is waited for.
+#[derive(Debug, Clone, Copy)]
+pub enum WaitingFor {
+    /// Room on the disk.
+    Room,
+    /// The log, which is being opened.
+    Log,
+}
+
+impl WaitingFor {
+    const fn problem(self) -> (Code, &'static str) {
+        match self {
+            Self::Room => (Code::StorageFull, "The broker can't open its log before there is room."),
+            Self::Log => (Code::Starting, "The broker is opening its log."),
+        }
+    }
+}
+
+/// Answers on a listener until something is ready.
+pub async fn answer_until<T>(
+    listener: &TcpListener,
+    what: WaitingFor,
+    random: fn() -> f64,
+    ready: impl Future<Output = T>,
+) -> T {
+    let mut connections = JoinSet::new();
+    let mut ready = pin!(ready);
+    loop {
+        tokio::select! {
+            biased;
+            value = &mut ready => return value,
+            Some(_) = connections.join_next(), if !connections.is_empty() => {}
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => drop(connections.spawn(serve(stream, what, random))),
+                Err(_) => tokio::time::sleep(ACCEPT_BACKOFF).await,
+            },
+        }
+    }
+}
+
+/// One request a connection: the next one shall find the broker.
+async fn serve(stream: TcpStream, what: WaitingFor, random: fn() -> f64) {
+    let service = service_fn(move |request: Request<Incoming>| async move {
+        let retry_ms = retry::spread(STORAGE_RETRY_MS, random());
+        Ok::<_, Infallible>(answer(&request, what, retry_ms))
+    });
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(Duration::from_millis(REQUEST_HEAD_MS_MAX));
+    let connection = builder.keep_alive(false).serve_connection(TokioIo::new(stream), service);
+    let _ = tokio::time::timeout(Duration::from_millis(STALL_CLOSE_MS), connection).await;
+}
+
+fn answer<T>(request: &Request<T>, what: WaitingFor, retry_ms: u64) -> Response<Body> {
+    let (code, detail) = what.problem();
+    match request.uri().path() {
+        "/healthz" => status(StatusCode::OK, "ok"),
+        "/readyz" => status(StatusCode::SERVICE_UNAVAILABLE, code.as_str()),
+        _ if is_event_source(request) => come_back(retry_ms),
+        _ => refuse(&Problem::detailed(code, detail).with_retry_after_ms(retry_ms)),
+    }
+}
+
+fn is_event_source<T>(request: &Request<T>) -> bool {
+    let accepts = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    let formats = request.uri().query().unwrap_or("").split('&');
+    accepts.is_some_and(|accepts| accepts.contains(EVENT_STREAM))
+        || formats.into_iter().any(|it| it == "format=sse")
+}
+
+/// An `EventSource` would stop for good at any other status.
+fn come_back(retry_ms: u64) -> Response<Body> {
+    let content_type = HeaderValue::from_static(EVENT_STREAM);
+    let mut response = reply(StatusCode::OK, content_type, format!("retry: {retry_ms}\n\n"));
+    response.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn says_what_is_waited_for() {
+        let ask = |path: &str, accept: &str, what| {
+            let request = Request::builder().uri(path).header(header::ACCEPT, accept).body(()).unwrap();
+            answer(&request, what, 1000).status().as_u16()
+        };
+        for (what, refused) in [(WaitingFor::Room, 507), (WaitingFor::Log, 503)] {
+            assert_eq!(ask("/healthz", "*/*", what), 200);
+            assert_eq!(ask("/readyz", "*/*", what), 503);
+            assert_eq!(ask("/topics/a", "*/*", what), refused);
+            assert_eq!(ask("/topics/a", EVENT_STREAM, what), 200);
+            assert_eq!(ask("/topics/a?format=sse", "*/*", what), 200);
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! Connections: the accept loop, the driver of one connection in HTTP/1.1 and HTTP/2, and what a socket has yet to write.
+
+pub(crate) mod accept;
+pub(crate) mod descriptors;
+pub(crate) mod held;
+pub(crate) mod http2;
+pub(crate) mod joined;
+pub(crate) mod outgoing;
+pub(crate) mod plain;
+pub(crate) mod request;
+pub(crate) mod takeover;

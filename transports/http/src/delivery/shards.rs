@@ -1,0 +1,103 @@
+//! The delivery runtimes: one thread and one single-threaded runtime per shard, which own the sockets of streams and
+//! WebSockets and nothing else. Requests never run here, so that a publish doesn't stand behind a thousand deliveries.
+
+use std::{io, thread};
+
+use bytes::Bytes;
+use tailwire_core::Broker;
+use tokio::{
+    net::TcpStream,
+    runtime,
+    sync::{mpsc, oneshot, watch},
+};
+
+use super::stream;
+use crate::{Phase, websocket};
+
+/// What a delivery runtime does with a socket.
+pub(crate) enum Job {
+    /// An endless HTTP response.
+    Stream(Box<stream::Start>),
+    /// A WebSocket.
+    WebSocket(Box<websocket::Start>),
+}
+
+/// A socket on its way to a delivery runtime, with what the client has sent beyond its request.
+pub(crate) struct Taken {
+    pub(crate) socket: std::net::TcpStream,
+    pub(crate) received: Bytes,
+    pub(crate) job: Job,
+}
+
+/// The way to the delivery runtimes. They end when the last handle is gone and their connections are closed.
+#[derive(Clone)]
+pub(crate) struct Delivery(Vec<mpsc::UnboundedSender<Taken>>);
+
+impl Delivery {
+    /// Starts one thread per shard of the broker. The receivers hear when each has ended.
+    ///
+    /// # Errors
+    /// When the system gives no thread or no poll.
+    pub(crate) fn start(
+        broker: &Broker,
+        phase: &watch::Receiver<Phase>,
+    ) -> io::Result<(Self, Vec<oneshot::Receiver<()>>)> {
+        let mut senders = Vec::new();
+        let mut ends = Vec::new();
+        for shard in 0..broker.shards() {
+            let (sender, receiver) = mpsc::unbounded_channel();
+            let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+            let (broker, mut phase) = (broker.clone(), phase.clone());
+            let (ended, end) = oneshot::channel();
+            let work = move || {
+                runtime.block_on(async {
+                    tokio::select! {
+                        () = run(&broker, shard, receiver) => {}
+                        _ = phase.wait_for(|phase| *phase == Phase::Cut) => {}
+                    }
+                });
+                // With the runtime go the connections that are left.
+                drop(runtime);
+                let _ = ended.send(());
+            };
+            thread::Builder::new().name(format!("delivery-{shard}")).spawn(work)?;
+            senders.push(sender);
+            ends.push(end);
+        }
+        Ok((Self(senders), ends))
+    }
+
+    /// Gives a socket to a shard's runtime.
+    pub(crate) fn hand_over(&self, shard: usize, taken: Taken) {
+        // The receiver is gone only when the server has ended; then the socket closes here.
+        let _ = self.0[shard % self.0.len()].send(taken);
+    }
+}
+
+async fn run(broker: &Broker, shard: usize, mut sockets: mpsc::UnboundedReceiver<Taken>) {
+    tokio::spawn(broker.dispatcher(shard));
+    let mut connections = tokio::task::JoinSet::new();
+    loop {
+        tokio::select! {
+            taken = sockets.recv() => match taken {
+                Some(taken) => start(taken, shard, &mut connections),
+                None => break,
+            },
+            // Frees what ended connections leave.
+            Some(_) = connections.join_next(), if !connections.is_empty() => {}
+        }
+    }
+    while connections.join_next().await.is_some() {}
+}
+
+fn start(taken: Taken, shard: usize, connections: &mut tokio::task::JoinSet<()>) {
+    let Taken { socket, received, job } = taken;
+    let socket = match TcpStream::from_std(socket) {
+        Ok(socket) => socket,
+        Err(error) => return tracing::warn!(%error, "a socket could not be taken over"),
+    };
+    match job {
+        Job::Stream(start) => connections.spawn(stream::Connection::new(socket, shard, *start)),
+        Job::WebSocket(start) => connections.spawn(websocket::Session::new(socket, received, shard, *start)),
+    };
+}
