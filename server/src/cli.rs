@@ -1,11 +1,12 @@
-//! The command line: its words, and what `--help` says about them. Values are read in [`crate::config`], which knows
-//! their other sources too.
+//! The command line's commands. The arguments of each stand beside the code that takes them.
 
-use std::path::PathBuf;
+use clap::{Parser, Subcommand};
 
-use clap::{Args, Parser, Subcommand};
-
-use crate::{bench::BenchArgs, log::LogArgs};
+use crate::{
+    bench::BenchArgs,
+    config::{self, ServeArgs},
+    log::LogArgs,
+};
 
 /// A pub/sub message broker whose topics are URLs.
 #[derive(Debug, Parser)]
@@ -18,70 +19,12 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run the broker.
-    #[command(after_help = SERVE_NOTES, next_line_help = true)]
+    #[command(after_help = config::SERVE_NOTES, next_line_help = true)]
     Serve(ServeArgs),
     /// Measure a broker.
     Bench(BenchArgs),
     /// Look at a log, mend it, carry its messages elsewhere.
     Log(LogArgs),
-}
-
-const SERVE_NOTES: &str = "\
-A flag wins over its variable, a variable over the file, and the file over the default. The file is TOML:
-
-    listen = \"127.0.0.1:8245\"
-    data = \"./tailwire-data\"
-    log_level = \"info\"
-    allow_origins = [\"https://app.example\"]
-    threads.front = 0       # accept, parse, publish, answer; 0 is automatic
-    threads.delivery = 0    # write to streams; 0 is automatic
-    log_max_bytes = 10_000_000_000
-
-    [[options]]             # as often as there are topics and patterns to tell apart
-    topic = \"chat/**\"
-    durability = \"sync\"     # or relaxed, memory
-    max_age = 86400         # seconds; max_messages, max_bytes: \"none\" is no bound
-    compact = true          # or last = true
-
-SIGTERM or Ctrl+C drains and stops; a second one stops at once.";
-
-/// What `tailwire serve` may be told. Text here, so that each value can be blamed on its source.
-#[derive(Debug, Default, Args)]
-pub(crate) struct ServeArgs {
-    /// Where to listen: HOST:PORT, a PORT of 127.0.0.1, or :PORT for every interface
-    /// [env: TAILWIRE_LISTEN] [default: 127.0.0.1:8245]
-    #[arg(long, value_name = "ADDR")]
-    pub(crate) listen: Option<String>,
-
-    /// The folder that holds the messages; it is made if there is none
-    /// [env: TAILWIRE_DATA] [default: ./tailwire-data]
-    #[arg(long, value_name = "DIR")]
-    pub(crate) data: Option<PathBuf>,
-
-    /// What to log to stderr: off, error, warn, info, debug or trace, also by part: info,tailwire_http=debug
-    /// [env: TAILWIRE_LOG_LEVEL] [default: info]
-    #[arg(long, value_name = "LEVEL")]
-    pub(crate) log_level: Option<String>,
-
-    /// An origin whose pages may use the broker from a browser; repeat it for more
-    /// [env: TAILWIRE_ALLOW_ORIGIN, separated by commas] [default: only the broker's own]
-    #[arg(long = "allow-origin", value_name = "ORIGIN")]
-    pub(crate) allow_origins: Vec<String>,
-
-    /// How many bytes the messages of all topics together may take; beyond, the oldest go
-    /// [env: TAILWIRE_LOG_MAX_BYTES] [default: no bound]
-    #[arg(long, value_name = "BYTES")]
-    pub(crate) log_max_bytes: Option<String>,
-
-    /// Open a log that has less than what was acknowledged, as after a disk has lost its end; clients are told the loss
-    /// as a gap. For one start, and no setting: it has no variable and no key
-    #[arg(long)]
-    pub(crate) accept_loss: bool,
-
-    /// A TOML file with these settings
-    /// [env: TAILWIRE_CONFIG]
-    #[arg(long, value_name = "FILE")]
-    pub(crate) config: Option<PathBuf>,
 }
 
 #[cfg(test)]

@@ -1,27 +1,32 @@
-//! Settings: what the broker may be told, by flag, variable or file, in this order of precedence. Pure: what the
+//! ServeSettings: what the broker may be told, by flag, variable or file, in this order of precedence. Pure: what the
 //! sources hold is passed in, and every refusal says which source it blames.
 
+mod args;
+mod entry;
 mod file;
 mod options;
+mod source;
 mod values;
 
 use std::{
     collections::BTreeMap,
     ffi::{OsStr, OsString},
-    fmt,
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 use tailwire_model::{Options, Term};
-pub(crate) use values::Listen;
 
-use crate::cli::ServeArgs;
+pub(crate) use args::{SERVE_NOTES, ServeArgs};
+pub(crate) use source::{ConfigError, FileText, SettingSource};
+pub(crate) use values::ListenAddress;
 
-/// Everything that `tailwire serve` may be told, settled.
+use source::{Sourced, hint};
+
+/// All settings of `tailwire serve`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Settings {
+pub(crate) struct ServeSettings {
     /// Where to listen.
-    pub(crate) listen: Listen,
+    pub(crate) listen: ListenAddress,
     /// The folder of the log.
     pub(crate) data: PathBuf,
     /// Directives for the log on stderr.
@@ -66,15 +71,6 @@ const VARIABLES: [&str; 6] = [
 ];
 const VARIABLE_PREFIX: &str = "TAILWIRE_";
 
-/// The settings file, read.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct FileText<'a> {
-    /// Where it stands, for errors.
-    pub(crate) path: &'a Path,
-    /// What it says.
-    pub(crate) text: &'a str,
-}
-
 /// The variables that concern the broker. An empty one counts as not set, as container tools can't unset one.
 #[derive(Debug, Default)]
 pub(crate) struct Environment(BTreeMap<String, OsString>);
@@ -90,17 +86,17 @@ impl Environment {
         Self(ours.collect())
     }
 
-    fn get(&self, name: &'static str) -> Option<Given<&OsStr>> {
+    fn get(&self, name: &'static str) -> Option<Sourced<&OsStr>> {
         let value = self.0.get(name)?;
-        Some(Given { value, origin: Origin::Variable(name) })
+        Some(Sourced { value, origin: SettingSource::Variable(name) })
     }
 
-    fn text(&self, name: &'static str) -> Result<Option<Given<String>>, ConfigError> {
-        let Some(Given { value, origin }) = self.get(name) else {
+    fn text(&self, name: &'static str) -> Result<Option<Sourced<String>>, ConfigError> {
+        let Some(Sourced { value, origin }) = self.get(name) else {
             return Ok(None);
         };
         match value.to_str() {
-            Some(text) => Ok(Some(Given { value: text.to_owned(), origin })),
+            Some(text) => Ok(Some(Sourced { value: text.to_owned(), origin })),
             None => Err(ConfigError::Value { origin, problem: "is not UTF-8".to_owned() }),
         }
     }
@@ -126,59 +122,9 @@ fn is_service_link(name: &str, value: &OsStr) -> bool {
         || name.ends_with("_PORT") && is_url
 }
 
-/// Who said it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Origin {
-    /// A flag of the command line.
-    Flag(&'static str),
-    /// A variable of the environment.
-    Variable(&'static str),
-    /// A key of the settings file.
-    File { path: PathBuf, line: usize, key: String },
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Flag(name) | Self::Variable(name) => f.write_str(name),
-            Self::File { path, line, key } => write!(f, "{}:{line}: {key}", path.display()),
-        }
-    }
-}
-
-/// A value, and who said it.
-#[derive(Debug, Clone)]
-struct Given<T> {
-    value: T,
-    origin: Origin,
-}
-
-impl<T> Given<T> {
-    /// Reads the value; what is wrong with it is blamed on who said it.
-    fn read<U>(self, parse: impl FnOnce(T) -> Result<U, String>) -> Result<U, ConfigError> {
-        let Self { value, origin } = self;
-        parse(value).map_err(|problem| ConfigError::Value { origin, problem })
-    }
-}
-
-/// Why there are no settings. Each is a sentence for the person who wrote them.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum ConfigError {
-    #[error("unknown variable {name}; {hint}")]
-    UnknownVariable { name: String, hint: String },
-    #[error("{}:{line}: unknown key `{key}`; {hint}", path.display())]
-    UnknownKey { path: PathBuf, line: usize, key: String, hint: String },
-    #[error("{origin} {problem}")]
-    Value { origin: Origin, problem: String },
-    #[error("{}:{line}: {problem}", path.display())]
-    Syntax { path: PathBuf, line: usize, problem: String },
-    #[error("{origin}: can't read {}: {problem}", path.display())]
-    Unreadable { origin: Origin, path: PathBuf, problem: String },
-}
-
 /// The settings file that was named, and by whom.
-pub(crate) fn file_path(args: &ServeArgs, env: &Environment) -> Option<(PathBuf, Origin)> {
-    let flag = args.config.clone().map(|path| (path, Origin::Flag("--config")));
+pub(crate) fn file_path(args: &ServeArgs, env: &Environment) -> Option<(PathBuf, SettingSource)> {
+    let flag = args.config.clone().map(|path| (path, SettingSource::Flag("--config")));
     flag.or_else(|| env.get(CONFIG_VARIABLE).map(|given| (PathBuf::from(given.value), given.origin)))
 }
 
@@ -190,29 +136,29 @@ pub(crate) fn settle(
     args: &ServeArgs,
     env: &Environment,
     file: Option<FileText<'_>>,
-) -> Result<Settings, ConfigError> {
+) -> Result<ServeSettings, ConfigError> {
     env.check_names()?;
     let file = file.map(file::parse).transpose()?.unwrap_or_default();
 
     let listen = flag("--listen", args.listen.clone()).or(env.text(LISTEN_VARIABLE)?).or(file.listen);
     let data = flag("--data", args.data.clone())
-        .or(env.get(DATA_VARIABLE).map(|given| Given { value: given.value.into(), origin: given.origin }))
+        .or(env.get(DATA_VARIABLE).map(|given| Sourced { value: given.value.into(), origin: given.origin }))
         .or(file.data);
     let log_level =
         flag("--log-level", args.log_level.clone()).or(env.text(LOG_LEVEL_VARIABLE)?).or(file.log_level);
     let flag_origins = (!args.allow_origins.is_empty()).then(|| args.allow_origins.clone());
     let env_origins = env
         .text(ALLOW_ORIGIN_VARIABLE)?
-        .map(|given| Given { value: values::split_list(&given.value), origin: given.origin });
+        .map(|given| Sourced { value: values::split_list(&given.value), origin: given.origin });
     let allow_origins = flag("--allow-origin", flag_origins).or(env_origins).or(file.allow_origins);
     let log_max_bytes = flag("--log-max-bytes", args.log_max_bytes.clone())
         .or(env.text(LOG_MAX_BYTES_VARIABLE)?)
         .or(file.log_max_bytes);
 
-    let threads = |given: Option<Given<i64>>| given.map_or(Ok(0), |given| given.read(values::threads));
-    Ok(Settings {
+    let threads = |given: Option<Sourced<i64>>| given.map_or(Ok(0), |given| given.read(values::threads));
+    Ok(ServeSettings {
         listen: listen
-            .map_or_else(|| Ok(Listen::default()), |given| given.read(|text| values::listen(&text)))?,
+            .map_or_else(|| Ok(ListenAddress::default()), |given| given.read(|text| values::listen(&text)))?,
         data: data.map_or_else(|| Ok(DATA_DEFAULT.into()), |given| given.read(values::folder))?,
         log_level: log_level.map_or_else(
             || Ok(LOG_LEVEL_DEFAULT.to_owned()),
@@ -229,20 +175,8 @@ pub(crate) fn settle(
     })
 }
 
-fn flag<T>(name: &'static str, value: Option<T>) -> Option<Given<T>> {
-    value.map(|value| Given { value, origin: Origin::Flag(name) })
-}
-
-/// Names the nearest of the known words, or all of them where none comes near.
-fn hint(unknown: &str, known: &[&str]) -> String {
-    /// Below this, a likeness is chance.
-    const NEAR: f64 = 0.75;
-    let likeness = |word: &str| strsim::jaro_winkler(&unknown.to_lowercase(), &word.to_lowercase());
-    let nearest = known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
-    match nearest {
-        Some(nearest) if likeness(nearest) >= NEAR => format!("did you mean {nearest}?"),
-        _ => format!("known are {}", known.join(", ")),
-    }
+fn flag<T>(name: &'static str, value: Option<T>) -> Option<Sourced<T>> {
+    value.map(|value| Sourced { value, origin: SettingSource::Flag(name) })
 }
 
 #[cfg(test)]

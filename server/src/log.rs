@@ -1,24 +1,19 @@
-//! `tailwire log`: looking at a log, mending it, and carrying its messages elsewhere, while no broker has it open. Here are
-//! the command line and what its commands share; what is found and what a repair does is decided in the storage crate.
+//! `tailwire log`: looking at a log, mending it, and carrying its messages elsewhere, while no broker has it open. The
+//! findings, and what a repair does, are decided in the storage crate.
 
 mod check;
+mod command;
 mod export;
 mod import;
 mod repair;
 mod stats;
 
-use std::{
-    fmt::Display,
-    io::{self, Write},
-    path::PathBuf,
-    process::ExitCode,
-};
+use std::{io, process::ExitCode};
 
 use clap::{Args, Subcommand};
-use tailwire_model::Position;
-use tailwire_storage::inspect::{Finding, Findings, InspectError, Severity, Survey};
 
-use crate::serve::machine;
+use crate::logging;
+use command::{Soundness, say};
 
 const NOTES: &str = "\
 These commands work on the folder itself, while no broker has it open: one that has is a clear error. Looking at a log
@@ -27,7 +22,7 @@ has, for as long as the command runs; where there is no such room, --scratch nam
 
 Exit codes: 0 sound, or done; 1 something is damaged or had to be left out; 2 it could not be done.";
 
-/// What `tailwire log` may be told.
+/// Arguments of `tailwire log`.
 #[derive(Debug, Args)]
 #[command(after_help = NOTES, arg_required_else_help = true)]
 pub(crate) struct LogArgs {
@@ -54,59 +49,13 @@ enum LogCommand {
     Import(import::ImportArgs),
 }
 
-/// The log that a command is about.
-#[derive(Debug, Args)]
-struct Folder {
-    /// The folder that holds the messages
-    #[arg(
-        long,
-        value_name = "DIR",
-        env = "TAILWIRE_DATA",
-        hide_env_values = true,
-        default_value = "./tailwire-data"
-    )]
-    data: PathBuf,
-}
-
-/// The same, for commands that look at it.
-#[derive(Debug, Args)]
-struct LookedAt {
-    #[command(flatten)]
-    folder: Folder,
-
-    /// Where the engine's copy stands while the command runs [default: beside the log]
-    #[arg(long, value_name = "DIR")]
-    scratch: Option<PathBuf>,
-}
-
-impl LookedAt {
-    fn survey(&self) -> Result<Survey, InspectError> {
-        Survey::open(&self.folder.data, self.scratch.as_deref())
-    }
-}
-
-/// How a command ended, when it could do its work.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Outcome {
-    Sound,
-    Damaged,
-}
-
-impl Outcome {
-    fn of(findings: &Findings) -> Self {
-        if findings.is_sound() { Self::Sound } else { Self::Damaged }
-    }
-}
-
-type Done = Result<Outcome, Box<dyn std::error::Error>>;
-
 const EXIT_DAMAGED: u8 = 1;
 const EXIT_UNDONE: u8 = 2;
 
 /// Runs a command.
 pub(crate) fn run(args: &LogArgs) -> ExitCode {
-    machine::log_to_stderr("error");
-    machine::quiet_the_engine();
+    logging::log_to_stderr("error");
+    logging::mute_engine_panics();
     let done = match &args.command {
         LogCommand::Stats(args) => stats::run(args),
         LogCommand::Check(args) => check::run(args),
@@ -115,9 +64,9 @@ pub(crate) fn run(args: &LogArgs) -> ExitCode {
         LogCommand::Import(args) => import::run(args),
     };
     match done {
-        Ok(Outcome::Sound) => ExitCode::SUCCESS,
-        Ok(Outcome::Damaged) => ExitCode::from(EXIT_DAMAGED),
-        // Whoever reads the output has enough of it.
+        Ok(Soundness::Sound) => ExitCode::SUCCESS,
+        Ok(Soundness::Damaged) => ExitCode::from(EXIT_DAMAGED),
+        // The reader of the output has enough of it.
         Err(error) if is_broken_pipe(&*error) => ExitCode::SUCCESS,
         Err(error) => {
             say(format_args!("tailwire: {error}"));
@@ -128,28 +77,4 @@ pub(crate) fn run(args: &LogArgs) -> ExitCode {
 
 fn is_broken_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
-}
-
-/// Writes a line to stderr. That nobody reads it is no reason to stop.
-fn say(line: impl Display) {
-    let _ = writeln!(io::stderr().lock(), "{line}");
-}
-
-/// Writes what was found, a line each.
-fn list(findings: &Findings, out: &mut dyn Write) -> io::Result<()> {
-    for Finding { severity, positions, what } in findings.iter() {
-        let severity = match severity {
-            Severity::Note => "note",
-            Severity::Damage => "damage",
-        };
-        writeln!(out, "{severity}: {}{what}", positions.map_or_else(String::new, span))?;
-    }
-    match findings.left_off() {
-        0 => Ok(()),
-        more => writeln!(out, "and {more} more of the same kinds"),
-    }
-}
-
-fn span((first, last): (Position, Position)) -> String {
-    if first == last { format!("position {first}: ") } else { format!("positions {first} to {last}: ") }
 }

@@ -5,6 +5,8 @@ mod bench;
 mod cli;
 mod config;
 mod log;
+mod logging;
+mod machine;
 mod serve;
 
 use std::process::ExitCode;

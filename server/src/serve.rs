@@ -1,8 +1,7 @@
 //! `tailwire serve`: from settings to a running broker, and from a signal to its end. What goes wrong before it runs is
 //! one sentence on stderr: 2 is the exit code for what was said wrong, 1 for what can't be done.
 
-pub(crate) mod machine;
-mod screen;
+mod banner;
 mod start;
 
 use std::{fs, io, process::ExitCode};
@@ -11,8 +10,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{debug, info, warn};
 
 use crate::{
-    cli::ServeArgs,
-    config::{self, ConfigError, Environment, FileText, Settings},
+    config::{self, ConfigError, Environment, FileText, ServeArgs, ServeSettings},
+    logging, machine,
 };
 
 const EXIT_FAILED: u8 = 1;
@@ -26,8 +25,8 @@ pub(crate) fn run(args: &ServeArgs) -> ExitCode {
         Ok(settings) => settings,
         Err(error) => return refuse(EXIT_USAGE, &error),
     };
-    machine::log_to_stderr(&settings.log_level);
-    machine::quiet_the_engine();
+    logging::log_to_stderr(&settings.log_level);
+    logging::mute_engine_panics();
     machine::use_small_pages();
     let descriptors = match machine::raise_open_files() {
         Ok(files) => {
@@ -58,7 +57,7 @@ fn refuse(code: u8, error: &(impl std::fmt::Display + ?Sized)) -> ExitCode {
     clippy::disallowed_methods,
     reason = "this is where the environment is read, for everything behind it"
 )]
-fn read_settings(args: &ServeArgs) -> Result<Settings, ConfigError> {
+fn read_settings(args: &ServeArgs) -> Result<ServeSettings, ConfigError> {
     let env = Environment::new(std::env::vars_os());
     let Some((path, origin)) = config::file_path(args, &env) else {
         return config::settle(args, &env, None);
@@ -70,7 +69,7 @@ fn read_settings(args: &ServeArgs) -> Result<Settings, ConfigError> {
     config::settle(args, &env, Some(FileText { path: &path, text: &text }))
 }
 
-async fn serve(settings: &Settings, descriptors: Option<u64>) -> Result<(), Box<dyn std::error::Error>> {
+async fn serve(settings: &ServeSettings, descriptors: Option<u64>) -> Result<(), Box<dyn std::error::Error>> {
     let mut signals = Signals::new()?;
     let mut running = tokio::select! {
         started = start::start(settings, descriptors) => started?,
@@ -80,7 +79,7 @@ async fn serve(settings: &Settings, descriptors: Option<u64>) -> Result<(), Box<
             return Ok(());
         }
     };
-    screen::show(&settings.data, running.address(), &running.options());
+    banner::show(&settings.data, running.address(), &running.options());
 
     tokio::select! {
         number = signals.next() => info!(number, "draining"),

@@ -1,26 +1,27 @@
 //! The settings file: TOML, read key by key rather than derived, so that every complaint has its line.
 
-use std::{ops::Range, path::PathBuf};
+use std::path::PathBuf;
 
 use tailwire_model::{Options, Term};
-use toml::{
-    Spanned,
-    de::{DeTable, DeValue},
+use toml::de::DeTable;
+
+use super::{
+    entry::{FileEntry, line_of},
+    options,
+    source::{ConfigError, FileText, Sourced, hint},
 };
 
-use super::{ConfigError, FileText, Given, Origin, hint, options};
-
-/// What a file says, as far as it says anything.
+/// ServeSettings of a file, as far as it has them.
 #[derive(Debug, Default)]
 pub(super) struct FileSettings {
-    pub(super) listen: Option<Given<String>>,
-    pub(super) data: Option<Given<PathBuf>>,
-    pub(super) log_level: Option<Given<String>>,
-    pub(super) allow_origins: Option<Given<Vec<String>>>,
-    pub(super) log_max_bytes: Option<Given<String>>,
+    pub(super) listen: Option<Sourced<String>>,
+    pub(super) data: Option<Sourced<PathBuf>>,
+    pub(super) log_level: Option<Sourced<String>>,
+    pub(super) allow_origins: Option<Sourced<Vec<String>>>,
+    pub(super) log_max_bytes: Option<Sourced<String>>,
     pub(super) options: Vec<(Term, Options)>,
-    pub(super) threads_front: Option<Given<i64>>,
-    pub(super) threads_delivery: Option<Given<i64>>,
+    pub(super) threads_front: Option<Sourced<i64>>,
+    pub(super) threads_delivery: Option<Sourced<i64>>,
 }
 
 const KEYS: [&str; 7] =
@@ -36,7 +37,7 @@ pub(super) fn parse(file: FileText<'_>) -> Result<FileSettings, ConfigError> {
 
     let mut settings = FileSettings::default();
     for (key, value) in document.get_ref() {
-        let entry = Entry { file, key: key.get_ref().to_string(), span: key.span(), value };
+        let entry = FileEntry { file, key: key.get_ref().to_string(), span: key.span(), value };
         match entry.key.as_str() {
             "listen" => settings.listen = Some(entry.text_or_port()?),
             "data" => settings.data = Some(entry.given(entry.text()?.into())),
@@ -53,7 +54,7 @@ pub(super) fn parse(file: FileText<'_>) -> Result<FileSettings, ConfigError> {
     Ok(settings)
 }
 
-fn parse_threads(threads: &Entry<'_, '_>, settings: &mut FileSettings) -> Result<(), ConfigError> {
+fn parse_threads(threads: &FileEntry<'_, '_>, settings: &mut FileSettings) -> Result<(), ConfigError> {
     let table = threads
         .value
         .get_ref()
@@ -61,7 +62,7 @@ fn parse_threads(threads: &Entry<'_, '_>, settings: &mut FileSettings) -> Result
         .ok_or_else(|| threads.mistyped("a table with front and delivery"))?;
     for (key, value) in table {
         let key_text = format!("threads.{}", key.get_ref());
-        let entry = Entry { file: threads.file, key: key_text, span: key.span(), value };
+        let entry = FileEntry { file: threads.file, key: key_text, span: key.span(), value };
         match entry.key.as_str() {
             "threads.front" => settings.threads_front = Some(entry.given(entry.number()?)),
             "threads.delivery" => settings.threads_delivery = Some(entry.given(entry.number()?)),
@@ -69,68 +70,4 @@ fn parse_threads(threads: &Entry<'_, '_>, settings: &mut FileSettings) -> Result
         }
     }
     Ok(())
-}
-
-/// One key of the file with its value.
-pub(super) struct Entry<'a, 'i> {
-    pub(super) file: FileText<'a>,
-    pub(super) key: String,
-    pub(super) span: Range<usize>,
-    pub(super) value: &'a Spanned<DeValue<'i>>,
-}
-
-impl Entry<'_, '_> {
-    fn origin(&self) -> Origin {
-        Origin::File { path: self.file.path.into(), line: self.line(), key: self.key.clone() }
-    }
-
-    fn line(&self) -> usize {
-        line_of(self.file.text, &self.span)
-    }
-
-    pub(super) fn given<T>(&self, value: T) -> Given<T> {
-        Given { value, origin: self.origin() }
-    }
-
-    pub(super) fn text(&self) -> Result<String, ConfigError> {
-        self.value.get_ref().as_str().map(str::to_owned).ok_or_else(|| self.mistyped("a string"))
-    }
-
-    /// A bare port may go without quotes.
-    fn text_or_port(&self) -> Result<Given<String>, ConfigError> {
-        match self.value.get_ref() {
-            DeValue::Integer(_) => Ok(self.given(self.number()?.to_string())),
-            DeValue::String(text) => Ok(self.given(text.to_string())),
-            _ => Err(self.mistyped("a string or a port")),
-        }
-    }
-
-    pub(super) fn number(&self) -> Result<i64, ConfigError> {
-        let number = self.value.get_ref().as_integer();
-        let number = number.and_then(|number| i64::from_str_radix(number.as_str(), number.radix()).ok());
-        number.ok_or_else(|| self.mistyped("a number"))
-    }
-
-    fn list(&self) -> Result<Vec<String>, ConfigError> {
-        let wrong = || self.mistyped("a list of strings");
-        let items = self.value.get_ref().as_array().ok_or_else(wrong)?;
-        items.iter().map(|item| item.get_ref().as_str().map(str::to_owned).ok_or_else(wrong)).collect()
-    }
-
-    pub(super) fn mistyped(&self, wanted: &str) -> ConfigError {
-        self.wrong(format!("is of type {}; it should be {wanted}", self.value.get_ref().type_str()))
-    }
-
-    pub(super) fn wrong(&self, problem: impl Into<String>) -> ConfigError {
-        ConfigError::Value { origin: self.origin(), problem: problem.into() }
-    }
-
-    pub(super) fn unknown(&self, hint: String) -> ConfigError {
-        let (path, line, key) = (self.file.path.into(), self.line(), self.key.clone());
-        ConfigError::UnknownKey { path, line, key, hint }
-    }
-}
-
-fn line_of(text: &str, span: &Range<usize>) -> usize {
-    text.bytes().take(span.start).filter(|&byte| byte == b'\n').count() + 1
 }

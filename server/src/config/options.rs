@@ -7,14 +7,17 @@ use tailwire_model::{Options, Term, limits::OPTIONS_MAX};
 use tailwire_wire::options::{Builder, Fault, MEMBERS, Value};
 use toml::de::{DeTable, DeValue};
 
-use super::{ConfigError, file::Entry, hint};
+use super::{
+    entry::FileEntry,
+    source::{ConfigError, hint},
+};
 
 /// What stands for no bound, as TOML has no `null`.
 const UNBOUNDED: &str = "none";
 const TOPIC: &str = "topic";
 
 /// Reads the list, in its order.
-pub(super) fn parse(list: &Entry<'_, '_>) -> Result<Vec<(Term, Options)>, ConfigError> {
+pub(super) fn parse(list: &FileEntry<'_, '_>) -> Result<Vec<(Term, Options)>, ConfigError> {
     let wrong = || list.mistyped("a list of tables, each headed [[options]]");
     let entries = list.value.get_ref().as_array().ok_or_else(wrong)?;
     if entries.len() > OPTIONS_MAX {
@@ -23,7 +26,7 @@ pub(super) fn parse(list: &Entry<'_, '_>) -> Result<Vec<(Term, Options)>, Config
     let mut terms = BTreeSet::new();
     let mut parsed = Vec::with_capacity(entries.len());
     for value in entries {
-        let entry = Entry { file: list.file, key: list.key.clone(), span: value.span(), value };
+        let entry = FileEntry { file: list.file, key: list.key.clone(), span: value.span(), value };
         let table = value.get_ref().as_table().ok_or_else(wrong)?;
         let (term, options) = parse_one(&entry, table)?;
         if !terms.insert(term.clone()) {
@@ -34,13 +37,13 @@ pub(super) fn parse(list: &Entry<'_, '_>) -> Result<Vec<(Term, Options)>, Config
     Ok(parsed)
 }
 
-fn parse_one(entry: &Entry<'_, '_>, table: &DeTable<'_>) -> Result<(Term, Options), ConfigError> {
+fn parse_one(entry: &FileEntry<'_, '_>, table: &DeTable<'_>) -> Result<(Term, Options), ConfigError> {
     let mut term = None;
     let mut last = None;
     let mut builder = Builder::new("\"none\"");
     for (key, value) in table {
         let name = key.get_ref();
-        let member = Entry { file: entry.file, key: format!("options.{name}"), span: key.span(), value };
+        let member = FileEntry { file: entry.file, key: format!("options.{name}"), span: key.span(), value };
         if name == TOPIC {
             term = Some(member.given(member.text()?).read(|text| parse_term(&text))?);
             continue;
@@ -63,7 +66,7 @@ fn parse_term(text: &str) -> Result<Term, String> {
     Ok(term)
 }
 
-fn value_of<'a>(member: &'a Entry<'_, '_>) -> Value<'a> {
+fn value_of<'a>(member: &'a FileEntry<'_, '_>) -> Value<'a> {
     match member.value.get_ref() {
         DeValue::String(text) if text == UNBOUNDED => Value::Unbounded,
         DeValue::String(text) => Value::Text(text.as_ref().into()),
@@ -76,7 +79,7 @@ fn value_of<'a>(member: &'a Entry<'_, '_>) -> Value<'a> {
     }
 }
 
-fn blamed(member: &Entry<'_, '_>, name: &str, fault: Fault) -> ConfigError {
+fn blamed(member: &FileEntry<'_, '_>, name: &str, fault: Fault) -> ConfigError {
     match fault {
         Fault::Unknown => {
             let known: Vec<_> = std::iter::once(TOPIC).chain(MEMBERS).collect();

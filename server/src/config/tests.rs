@@ -1,5 +1,7 @@
 //! Which source wins, and what a wrong one is told.
 
+use std::path::Path;
+
 use tailwire_model::{Bound, Durability, Keep};
 
 use super::*;
@@ -8,7 +10,11 @@ fn env(variables: &[(&str, &str)]) -> Environment {
     Environment::new(variables.iter().map(|&(name, value)| (name.into(), value.into())))
 }
 
-fn settle_from(args: &ServeArgs, variables: &[(&str, &str)], file: Option<&str>) -> Result<Settings, String> {
+fn settle_from(
+    args: &ServeArgs,
+    variables: &[(&str, &str)],
+    file: Option<&str>,
+) -> Result<ServeSettings, String> {
     let file = file.map(|text| FileText { path: Path::new("tailwire.toml"), text });
     settle(args, &env(variables), file).map_err(|error| error.to_string())
 }
@@ -137,8 +143,8 @@ fn an_empty_variable_is_not_set() {
 fn the_flag_names_the_file_before_the_variable() {
     let args = ServeArgs { config: Some("a.toml".into()), ..ServeArgs::default() };
     let variables = env(&[("TAILWIRE_CONFIG", "b.toml")]);
-    assert_eq!(file_path(&args, &variables), Some(("a.toml".into(), Origin::Flag("--config"))));
-    let by_variable = Some(("b.toml".into(), Origin::Variable("TAILWIRE_CONFIG")));
+    assert_eq!(file_path(&args, &variables), Some(("a.toml".into(), SettingSource::Flag("--config"))));
+    let by_variable = Some(("b.toml".into(), SettingSource::Variable("TAILWIRE_CONFIG")));
     assert_eq!(file_path(&ServeArgs::default(), &variables), by_variable);
     assert_eq!(file_path(&ServeArgs::default(), &env(&[])), None);
 }

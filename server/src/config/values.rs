@@ -6,6 +6,8 @@ use std::{
     path::PathBuf,
 };
 
+use super::source::hint;
+
 const PORT_DEFAULT: u16 = 8245;
 /// More threads than any machine has cores is a slip of the keyboard.
 const THREADS_MAX: i64 = 1024;
@@ -13,20 +15,20 @@ const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 /// Where to listen. A name stays a name here: looking it up is not a matter of settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Listen {
+pub(crate) struct ListenAddress {
     /// A name or an address, without brackets.
     pub(crate) host: String,
     /// 0 lets the system choose one.
     pub(crate) port: u16,
 }
 
-impl Default for Listen {
+impl Default for ListenAddress {
     fn default() -> Self {
         Self { host: Ipv4Addr::LOCALHOST.to_string(), port: PORT_DEFAULT }
     }
 }
 
-impl fmt::Display for Listen {
+impl fmt::Display for ListenAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { host, port } = self;
         if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
@@ -34,10 +36,10 @@ impl fmt::Display for Listen {
 }
 
 /// `8080` is a port of this machine alone; `:8080` is one of every interface, as other servers have it.
-pub(super) fn listen(text: &str) -> Result<Listen, String> {
+pub(super) fn listen(text: &str) -> Result<ListenAddress, String> {
     let text = text.trim();
     let wrong = || format!("can't be `{text}`: it is a port, :port or host:port, as in 127.0.0.1:8080");
-    let at = |host: &dyn fmt::Display, port| Listen { host: host.to_string(), port };
+    let at = |host: &dyn fmt::Display, port| ListenAddress { host: host.to_string(), port };
 
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         return text.parse().map(|port| at(&Ipv4Addr::LOCALHOST, port)).map_err(|_| wrong());
@@ -77,7 +79,7 @@ pub(super) fn log_level(text: &str) -> Result<String, String> {
     for directive in &directives {
         let (target, level) = directive.split_once('=').unwrap_or(("", directive));
         if !LEVELS.contains(&level.to_ascii_lowercase().as_str()) {
-            return Err(format!("can't be `{level}`; {}", super::hint(level, &LEVELS)));
+            return Err(format!("can't be `{level}`; {}", hint(level, &LEVELS)));
         }
         let is_target =
             |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b':' || byte == b'-';

@@ -7,7 +7,7 @@ use std::{
 
 use clap::Args;
 
-use super::{Done, LookedAt, Outcome, list};
+use super::command::{CommandResult, InspectedLog, Soundness, list};
 
 pub(super) const NOTES: &str = "\
 Reads every message and everything else that is stored, and looks at checksums, order, positions, the parts of large
@@ -19,10 +19,10 @@ Exit codes: 0 sound, 1 damaged, 2 it could not be done.";
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
     #[command(flatten)]
-    log: LookedAt,
+    log: InspectedLog,
 }
 
-pub(super) fn run(args: &CheckArgs) -> Done {
+pub(super) fn run(args: &CheckArgs) -> CommandResult {
     let survey = args.log.survey()?;
     let Ok(walked) = survey.walk(|_| Ok::<(), Infallible>(()));
     let findings = &walked.findings;
@@ -34,5 +34,5 @@ pub(super) fn run(args: &CheckArgs) -> Done {
     } else {
         writeln!(out, "damaged: {messages} messages can be read; `tailwire log repair` saves them")?;
     }
-    Ok(Outcome::of(findings))
+    Ok(Soundness::of(findings))
 }

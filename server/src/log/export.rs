@@ -10,7 +10,7 @@ use clap::Args;
 use tailwire_storage::inspect::Survey;
 use tailwire_wire::stored;
 
-use super::{Done, LookedAt, Outcome, list, say};
+use super::command::{CommandResult, InspectedLog, Soundness, list, say};
 
 pub(super) const NOTES: &str = "\
 Writes a line for each message that is retained, oldest first: the lines that the broker's NDJSON streams have. What
@@ -20,14 +20,14 @@ between its tokens are dropped. Options and idempotency keys are not exported.";
 #[derive(Debug, Args)]
 pub(super) struct ExportArgs {
     #[command(flatten)]
-    log: LookedAt,
+    log: InspectedLog,
 
     /// Write to this file, which must not exist [default: stdout]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 }
 
-pub(super) fn run(args: &ExportArgs) -> Done {
+pub(super) fn run(args: &ExportArgs) -> CommandResult {
     let survey = args.log.survey()?;
     match &args.out {
         None => write(&survey, io::stdout().lock()),
@@ -40,7 +40,7 @@ pub(super) fn run(args: &ExportArgs) -> Done {
     }
 }
 
-fn write(survey: &Survey, out: impl Write) -> Done {
+fn write(survey: &Survey, out: impl Write) -> CommandResult {
     let mut out = BufWriter::new(out);
     let mut line = Vec::new();
     let walked = survey.walk(|message| {
@@ -54,5 +54,5 @@ fn write(survey: &Survey, out: impl Write) -> Done {
         list(findings, &mut io::stderr().lock())?;
     }
     say(format_args!("{} messages exported", walked.figures.messages));
-    Ok(Outcome::of(findings))
+    Ok(Soundness::of(findings))
 }

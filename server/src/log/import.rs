@@ -16,7 +16,7 @@ use tailwire_model::{Condition, Draft, Timestamp, limits::MESSAGE_BYTES_MAX};
 use tailwire_storage::{LogSettings, SledLog};
 use tailwire_wire::{Problem, stored};
 
-use super::{Done, Folder, Outcome, say};
+use super::command::{CommandResult, DataFolder, Soundness, say};
 
 pub(super) const NOTES: &str = "\
 Takes the lines that `tailwire log export` writes, or a broker's NDJSON stream: an object with `topic` and `data`, and
@@ -39,7 +39,7 @@ pub(super) struct ImportArgs {
     from: PathBuf,
 
     #[command(flatten)]
-    folder: Folder,
+    folder: DataFolder,
 }
 
 /// Why an import ended early.
@@ -55,7 +55,7 @@ fn lines(count: u64) -> String {
     if count == 1 { "1 message".to_owned() } else { format!("{count} messages") }
 }
 
-pub(super) fn run(args: &ImportArgs) -> Done {
+pub(super) fn run(args: &ImportArgs) -> CommandResult {
     let input: Box<dyn BufRead> = if args.from.as_os_str() == "-" {
         Box::new(io::stdin().lock())
     } else {
@@ -66,12 +66,12 @@ pub(super) fn run(args: &ImportArgs) -> Done {
     let result = import(&log, input);
     log.close()?;
     say(format_args!("{} imported", lines(result?)));
-    Ok(Outcome::Sound)
+    Ok(Soundness::Sound)
 }
 
 /// Answers how many messages were imported.
 fn import(log: &impl Log, mut input: impl BufRead) -> Result<u64, Box<dyn std::error::Error>> {
-    let mut batch = Batch::default();
+    let mut batch = ImportBatch::default();
     let (mut line, mut number, mut imported) = (Vec::new(), 0, 0);
     loop {
         line.clear();
@@ -102,7 +102,7 @@ fn in_words(problem: &Problem) -> String {
 
 /// Messages that were read and not yet appended, by runs of one time.
 #[derive(Default)]
-struct Batch {
+struct ImportBatch {
     runs: Vec<(Timestamp, Vec<Group>)>,
     count: usize,
     bytes: usize,
@@ -110,7 +110,7 @@ struct Batch {
     time: Timestamp,
 }
 
-impl Batch {
+impl ImportBatch {
     fn push(&mut self, draft: Draft, time: Option<Timestamp>) {
         let time = time.unwrap_or_else(|| self.time.max(Clock::system_now()));
         self.time = time.max(self.time);

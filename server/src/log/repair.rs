@@ -12,7 +12,7 @@ use tailwire_model::Timestamp;
 use tailwire_storage::inspect::{self, Repaired};
 use tailwire_wire::time::rfc3339;
 
-use super::{Done, LookedAt, Outcome, list, say};
+use super::command::{CommandResult, InspectedLog, Soundness, list, say};
 
 pub(super) const NOTES: &str = "\
 Builds a new log of every message that can be read, at its position and with its cursor, opens it to prove it, and puts
@@ -28,21 +28,21 @@ The swap renames the folder, so it can't be a mount point: then let the new log 
 #[derive(Debug, Args)]
 pub(super) struct RepairArgs {
     #[command(flatten)]
-    log: LookedAt,
+    log: InspectedLog,
 
     /// Build the new log in this folder, which must not exist, and leave the damaged one where it is
     #[arg(long, value_name = "DIR")]
     into: Option<PathBuf>,
 }
 
-pub(super) fn run(args: &RepairArgs) -> Done {
+pub(super) fn run(args: &RepairArgs) -> CommandResult {
     let now = Clock::system_now();
     let survey = args.log.survey()?;
     let data = args.log.folder.data.canonicalize()?;
     let Ok(walked) = survey.walk(|_| Ok::<(), Infallible>(()));
     if walked.findings.is_sound() {
         say("the log is sound; there is nothing to repair");
-        return Ok(Outcome::Sound);
+        return Ok(Soundness::Sound);
     }
     let built = args.into.clone().unwrap_or_else(|| beside(&data, "repaired", now));
     if built.exists() {
@@ -59,7 +59,7 @@ pub(super) fn run(args: &RepairArgs) -> Done {
     report(&repaired)?;
     if args.into.is_some() {
         say(format_args!("the repaired log is in {}", built.display()));
-        return Ok(Outcome::Sound);
+        return Ok(Soundness::Sound);
     }
     let kept = beside(&data, "damaged", now);
     inspect::swap(&data, &built, &kept).map_err(|error| {
@@ -69,7 +69,7 @@ pub(super) fn run(args: &RepairArgs) -> Done {
     // Only here: until then nobody may open the damaged one.
     drop(survey);
     say(format_args!("the repaired log is in its place; the damaged one is kept in {}", kept.display()));
-    Ok(Outcome::Sound)
+    Ok(Soundness::Sound)
 }
 
 fn report(repaired: &Repaired) -> io::Result<()> {

@@ -10,7 +10,7 @@ use serde_json::json;
 use tailwire_model::{Cursor, Epoch, Position};
 use tailwire_storage::inspect::Figures;
 
-use super::{Done, LookedAt, Outcome, say};
+use super::command::{CommandResult, InspectedLog, Soundness, say};
 
 pub(super) const NOTES: &str = "\
 `bytes` is what messages count against bounds such as max_bytes: topic, body, key, event, headers, and 64 bytes each.
@@ -20,14 +20,14 @@ A broker says the same of the log that it has open, at /metrics.";
 #[derive(Debug, Args)]
 pub(super) struct StatsArgs {
     #[command(flatten)]
-    log: LookedAt,
+    log: InspectedLog,
 
     /// Write JSON
     #[arg(long)]
     json: bool,
 }
 
-pub(super) fn run(args: &StatsArgs) -> Done {
+pub(super) fn run(args: &StatsArgs) -> CommandResult {
     let survey = args.log.survey()?;
     let Ok(walked) = survey.walk(|_| Ok::<(), Infallible>(()));
     let mut out = io::stdout().lock();
@@ -39,7 +39,7 @@ pub(super) fn run(args: &StatsArgs) -> Done {
     if !walked.findings.is_sound() {
         say("the log is damaged, and this is what can be read of it; `tailwire log check` says more");
     }
-    Ok(Outcome::of(&walked.findings))
+    Ok(Soundness::of(&walked.findings))
 }
 
 fn as_json(figures: &Figures) -> serde_json::Value {

@@ -8,8 +8,10 @@ use tailwire_model::{Options, Term, limits::CATCH_UP_RESTS};
 use tailwire_storage::{LogSettings, NoRoom, SledLog};
 use tokio::{net::TcpListener, sync::oneshot};
 
-use super::machine;
-use crate::config::{Listen, Settings};
+use crate::{
+    config::{ListenAddress, ServeSettings},
+    machine,
+};
 
 /// Threads that read the log. They wait for the disk more than they work, so two keep even a single core busy.
 const READ_THREADS: usize = 2;
@@ -31,7 +33,7 @@ pub(super) struct Running {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum StartError {
     #[error("{}", listen_problem(listen, error))]
-    Listen { listen: Listen, error: io::Error },
+    Listen { listen: ListenAddress, error: io::Error },
     #[error("data folder {folder}: {error}{}", open_advice(error))]
     Open { folder: String, error: tailwire_storage::OpenError },
     #[error("can't start threads: {0}")]
@@ -60,7 +62,7 @@ fn open_advice(error: &tailwire_storage::OpenError) -> &'static str {
 
 /// Starts everything. The socket comes first: a mistaken second start then leaves the log alone.
 /// `descriptors` is how many files may be open, if that is known.
-pub(super) async fn start(settings: &Settings, descriptors: Option<u64>) -> Result<Running, StartError> {
+pub(super) async fn start(settings: &ServeSettings, descriptors: Option<u64>) -> Result<Running, StartError> {
     let unusable = |error| StartError::Listen { listen: settings.listen.clone(), error };
     let listener = TcpListener::from_std(listen(settings)?).map_err(unusable)?;
     let address = listener.local_addr().map_err(unusable)?;
@@ -73,7 +75,7 @@ pub(super) async fn start(settings: &Settings, descriptors: Option<u64>) -> Resu
         clock: Clock { now: Clock::system_now, random: rand::random },
         shards: machine::delivery_shards(settings.threads),
         read_threads: READ_THREADS,
-        read_thread_begins: machine::stand_back,
+        read_thread_begins: machine::lower_priority,
         read_rests: CATCH_UP_RESTS,
     };
     let (broker, committer) = Broker::start(parts).map_err(StartError::Threads)?;
@@ -113,7 +115,7 @@ impl Running {
 /// Serves from the runtime that this runs on.
 fn serve(
     broker: &Broker,
-    settings: &Settings,
+    settings: &ServeSettings,
     descriptors: Option<u64>,
     listener: TcpListener,
 ) -> io::Result<Server> {
@@ -125,14 +127,14 @@ fn serve(
     Server::start(broker, http, listener)
 }
 
-fn listen(settings: &Settings) -> Result<std::net::TcpListener, StartError> {
+fn listen(settings: &ServeSettings) -> Result<std::net::TcpListener, StartError> {
     machine::listen(&settings.listen)
         .map_err(|error| StartError::Listen { listen: settings.listen.clone(), error })
 }
 
 /// Opening a log takes room, and what an opening that finds none has begun to write would stand in the way of the next.
 /// So it waits for room, rather than fail again and again, and says so to whoever asks.
-async fn wait_for_room(settings: &Settings, listener: &TcpListener) {
+async fn wait_for_room(settings: &ServeSettings, listener: &TcpListener) {
     let Some(NoRoom { needed, available }) = NoRoom::to_open(&settings.data) else { return };
     let folder = settings.data.display();
     tracing::warn!(%folder, needed, available, "the disk is full; the log is opened once so much is free");
@@ -146,7 +148,7 @@ async fn wait_for_room(settings: &Settings, listener: &TcpListener) {
 }
 
 /// Opening reads the whole index from disk, so it has a thread that may wait.
-async fn open_log(settings: &Settings, listener: &TcpListener) -> Result<SledLog, StartError> {
+async fn open_log(settings: &ServeSettings, listener: &TcpListener) -> Result<SledLog, StartError> {
     let data = settings.data.clone();
     let log = LogSettings {
         options: settings.options.clone(),
@@ -178,8 +180,8 @@ fn start_committer(committer: Committer) -> Result<oneshot::Receiver<Result<(), 
     Ok(receiver)
 }
 
-fn listen_problem(listen: &Listen, error: &io::Error) -> String {
-    let Listen { host, port } = listen;
+fn listen_problem(listen: &ListenAddress, error: &io::Error) -> String {
+    let ListenAddress { host, port } = listen;
     match error.kind() {
         io::ErrorKind::AddrInUse => format!("port {port} of {host} is in use; choose another with --listen"),
         io::ErrorKind::PermissionDenied => {
@@ -198,7 +200,7 @@ mod tests {
 
     #[test]
     fn a_port_in_use_is_one_sentence() {
-        let listen = Listen { host: "127.0.0.1".to_owned(), port: 80 };
+        let listen = ListenAddress { host: "127.0.0.1".to_owned(), port: 80 };
         let text = |kind: io::ErrorKind| listen_problem(&listen, &kind.into());
         assert_eq!(
             text(io::ErrorKind::AddrInUse),

@@ -1,4 +1,4 @@
-//! The one screen that a person sees when the broker is up: where it is, what it promises, and what to type first.
+//! The banner on stdout when the broker is up: its address, what it promises, and first commands to type.
 
 use std::{
     fmt::Write as _,
@@ -9,19 +9,21 @@ use std::{
 
 use tailwire_model::{Durability, Options, Term, limits::RELAXED_FLUSH_MS};
 
+use crate::machine;
+
 /// The pattern of every topic.
 const EVERYTHING: &str = "**";
 
 /// Prints it. That nobody reads stdout is no reason to stop.
 pub(super) fn show(data: &Path, address: SocketAddr, options: &[(Term, Options)]) {
     let mut stdout = io::stdout().lock();
-    let paint = Paint { on: stdout.is_terminal() && super::machine::colour_is_welcome() };
+    let paint = Paint { on: stdout.is_terminal() && machine::colour_is_welcome() };
     let data = data.canonicalize().unwrap_or_else(|_| data.to_path_buf());
-    let _ = stdout.write_all(screen(&data, address, &durability(options), paint).as_bytes());
+    let _ = stdout.write_all(text(&data, address, &durability(options), paint).as_bytes());
     let _ = stdout.flush();
 }
 
-fn screen(data: &Path, address: SocketAddr, durability: &str, paint: Paint) -> String {
+fn text(data: &Path, address: SocketAddr, durability: &str, paint: Paint) -> String {
     let base = format!("http://{}", reachable(address));
     let everywhere =
         if address.ip().is_unspecified() { " (every interface: reachable from other machines)" } else { "" };
@@ -71,7 +73,7 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, address.port())
 }
 
-/// Colour, where it is wanted. The screen reads the same without.
+/// Colour, where it is wanted. The banner reads the same without.
 #[derive(Clone, Copy)]
 struct Paint {
     on: bool,
@@ -96,9 +98,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_screen_is_plain_without_colour() {
+    fn the_banner_is_plain_without_colour() {
         let address = "127.0.0.1:8245".parse().unwrap();
-        let plain = screen(Path::new("/data"), address, &durability(&[]), Paint { on: false });
+        let plain = text(Path::new("/data"), address, &durability(&[]), Paint { on: false });
         assert_eq!(
             plain,
             "
@@ -122,8 +124,8 @@ mod tests {
     #[test]
     fn colour_changes_no_word() {
         let address = "127.0.0.1:8245".parse().unwrap();
-        let plain = screen(Path::new("/data"), address, &durability(&[]), Paint { on: false });
-        let coloured = screen(Path::new("/data"), address, &durability(&[]), Paint { on: true });
+        let plain = text(Path::new("/data"), address, &durability(&[]), Paint { on: false });
+        let coloured = text(Path::new("/data"), address, &durability(&[]), Paint { on: true });
         let stripped =
             ["\x1b[1m", "\x1b[2m", "\x1b[0m"].iter().fold(coloured, |text, code| text.replace(code, ""));
         assert_eq!(stripped, plain);
@@ -154,9 +156,9 @@ mod tests {
 
     #[test]
     fn commands_never_name_every_interface() {
-        let text = screen(Path::new("/data"), "0.0.0.0:80".parse().unwrap(), "", Paint { on: false });
-        assert!(text.contains("curl -d 'hi there' http://127.0.0.1:80/"));
-        let text = screen(Path::new("/data"), "[::]:80".parse().unwrap(), "", Paint { on: false });
-        assert!(text.contains("curl -d 'hi there' http://[::1]:80/"));
+        let banner = text(Path::new("/data"), "0.0.0.0:80".parse().unwrap(), "", Paint { on: false });
+        assert!(banner.contains("curl -d 'hi there' http://127.0.0.1:80/"));
+        let banner = text(Path::new("/data"), "[::]:80".parse().unwrap(), "", Paint { on: false });
+        assert!(banner.contains("curl -d 'hi there' http://[::1]:80/"));
     }
 }
