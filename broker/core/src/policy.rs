@@ -1,23 +1,8 @@
 //! Who asks, and what they may. Every request has a principal; one policy is asked, at open and at publish, never per
 //! delivery. Access narrows the filter before a reader opens.
 
-use std::sync::Arc;
-
+pub use tailwire_model::Principal;
 use tailwire_model::{Filter, Term, Topic};
-
-/// Who makes a request.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
-pub struct Principal(Option<Arc<str>>);
-
-impl Principal {
-    /// Nobody in particular.
-    pub const ANONYMOUS: Self = Self(None);
-
-    /// What idempotency keys are scoped by: no two principals share it.
-    pub fn scope(&self) -> &str {
-        self.0.as_deref().unwrap_or("")
-    }
-}
 
 /// The principal may not do that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -157,6 +157,11 @@ impl Filter {
         &self.0
     }
 
+    /// The terms, sorted.
+    pub(crate) fn into_terms(self) -> Vec<Term> {
+        self.0
+    }
+
     /// Whether it asks for nothing.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -4,6 +4,9 @@
 pub const TOPIC_BYTES_MAX: usize = 255;
 /// Terms of one filter: a URL of a hundred topics still fits common proxies' 8 KB.
 pub const FILTER_TERMS_MAX: usize = 100;
+/// Terms of a filter that was narrowed to what is granted: `**` may stand for as many topics as a client is granted. Also
+/// the terms that a token or key grants for one action: both bound what a subscription costs.
+pub const NARROWED_TERMS_MAX: usize = 1000;
 
 /// One message's body. Real-time messages are small; larger content belongs elsewhere, with its URL in the message.
 pub const MESSAGE_BYTES_MAX: usize = 1 << 20;
