@@ -1,9 +1,9 @@
-//! Which terms a topic matches: a table for topics, a tree of segments for patterns.
+//! Which terms a topic matches: a table for topics, a tree for patterns.
 
 use std::{collections::HashMap, sync::Arc};
 
 use slab::Slab;
-use tailwire_model::{Pattern, Position, Term, Topic};
+use tailwire_model::{PatternTree, Position, Term, Topic};
 
 use crate::tail::Tail;
 
@@ -12,18 +12,7 @@ use crate::tail::Tail;
 pub(crate) struct Routes {
     tails: Slab<Arc<Tail>>,
     topics: HashMap<Topic, usize>,
-    patterns: Node,
-}
-
-/// A place in the tree: the patterns that begin with the segments on the way here.
-#[derive(Default)]
-struct Node {
-    literal: HashMap<Box<str>, Node>,
-    any: Option<Box<Node>>,
-    /// The pattern that ends here.
-    end: Option<usize>,
-    /// The pattern that ends here with `**`.
-    rest: Option<usize>,
+    patterns: PatternTree<usize>,
 }
 
 impl Routes {
@@ -42,21 +31,19 @@ impl Routes {
 
     /// The tail of a term; a new one begins at `floor`.
     pub(crate) fn tail_of(&mut self, term: &Term, floor: Position) -> Arc<Tail> {
-        let slot = match term {
-            Term::Topic(topic) => match self.topics.get_mut(topic) {
-                Some(id) => return self.tails[*id].clone(),
-                None => self.topics.entry(topic.clone()).or_default(),
-            },
-            Term::Pattern(pattern) => {
-                let slot = self.patterns.slot(pattern);
-                if let Some(id) = slot {
-                    return self.tails[*id].clone();
-                }
-                slot.insert(0)
-            }
+        let known = match term {
+            Term::Topic(topic) => self.topics.get(topic),
+            Term::Pattern(pattern) => self.patterns.get(pattern),
         };
+        if let Some(&id) = known {
+            return self.tails[id].clone();
+        }
         let tail = Arc::new(Tail::new(floor));
-        *slot = self.tails.insert(tail.clone());
+        let id = self.tails.insert(tail.clone());
+        match term {
+            Term::Topic(topic) => drop(self.topics.insert(topic.clone(), id)),
+            Term::Pattern(pattern) => drop(self.patterns.insert(pattern, id)),
+        }
         tail
     }
 
@@ -64,18 +51,13 @@ impl Routes {
     pub(crate) fn remove(&mut self, term: &Term, tail: &Arc<Tail>) {
         let id = match term {
             Term::Topic(topic) => self.topics.get(topic).copied(),
-            Term::Pattern(pattern) => *self.patterns.slot(pattern),
+            Term::Pattern(pattern) => self.patterns.get(pattern).copied(),
         };
         let Some(id) = id.filter(|&id| Arc::ptr_eq(&self.tails[id], tail)) else { return };
         self.tails.remove(id);
         match term {
-            Term::Topic(topic) => {
-                self.topics.remove(topic);
-            }
-            Term::Pattern(pattern) => {
-                *self.patterns.slot(pattern) = None;
-                self.patterns.prune(pattern.segments());
-            }
+            Term::Topic(topic) => drop(self.topics.remove(topic)),
+            Term::Pattern(pattern) => drop(self.patterns.remove(pattern)),
         }
     }
 
@@ -84,65 +66,7 @@ impl Routes {
         if let Some(&id) = self.topics.get(topic) {
             found(id);
         }
-        let own = topic.is_reserved();
-        self.patterns.matching(topic.as_str(), own, &mut found);
-    }
-}
-
-impl Node {
-    fn slot(&mut self, pattern: &Pattern) -> &mut Option<usize> {
-        let mut node = self;
-        for segment in pattern.segments() {
-            node = match segment {
-                "**" => return &mut node.rest,
-                "*" => node.any.get_or_insert_default(),
-                literal => node.literal.entry(literal.into()).or_default(),
-            };
-        }
-        &mut node.end
-    }
-
-    fn is_empty(&self) -> bool {
-        self.literal.is_empty() && self.any.is_none() && self.end.is_none() && self.rest.is_none()
-    }
-
-    /// Removes the nodes on the way of a forgotten pattern that hold nothing any more.
-    fn prune<'a>(&mut self, mut segments: impl Iterator<Item = &'a str>) {
-        match segments.next() {
-            None | Some("**") => {}
-            Some("*") => {
-                if let Some(node) = &mut self.any {
-                    node.prune(segments);
-                    self.any.take_if(|node| node.is_empty());
-                }
-            }
-            Some(literal) => {
-                if let Some(node) = self.literal.get_mut(literal) {
-                    node.prune(segments);
-                    if node.is_empty() {
-                        self.literal.remove(literal);
-                    }
-                }
-            }
-        }
-    }
-
-    /// `own`: the first segment is the broker's own, which no wildcard matches.
-    fn matching(&self, topic: &str, own: bool, found: &mut impl FnMut(usize)) {
-        let (segment, rest) = match topic.split_once('/') {
-            Some((segment, rest)) => (segment, Some(rest)),
-            None => (topic, None),
-        };
-        if let Some(id) = self.rest.filter(|_| !own) {
-            found(id);
-        }
-        let any = self.any.as_deref().filter(|_| !own);
-        for node in any.into_iter().chain(self.literal.get(segment)) {
-            match rest {
-                Some(rest) => node.matching(rest, false, found),
-                None => node.end.into_iter().for_each(&mut *found),
-            }
-        }
+        self.patterns.matching(topic, |&id| found(id));
     }
 }
 

@@ -17,6 +17,7 @@ pub mod options;
 pub mod principal;
 pub mod retry;
 pub mod topic;
+pub mod tree;
 
 pub use admission::{Admission, Condition, Fingerprint, IdempotencyKey};
 pub use bye::{Bye, ByeReason};
@@ -29,3 +30,4 @@ pub use message::{DataKind, Draft, MediaType, Message, Timestamp};
 pub use options::{Bound, Durability, Keep, Options, Rule, Rules};
 pub use principal::{Credential, Expiry, Identity, Principal, TokenIdentity};
 pub use topic::{Topic, TopicError};
+pub use tree::PatternTree;

@@ -29,9 +29,11 @@ pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 /// How long an idempotency key is remembered: longer than any sane client retries.
 pub const IDEMPOTENCY_WINDOW_MS: u64 = 10 * 60 * 1000;
 
-/// Topics and patterns that clients can set options for: a publish to a topic that no option names looks at each
-/// pattern once.
+/// Topics and patterns that clients can set options for.
 pub const OPTIONS_MAX: usize = 1000;
+/// Nodes of the tree of patterns with options that one topic's look-up may visit: some 2 µs, so that resolving a batch of
+/// 10,000 new topics takes less than half of the 50 ms that preparing a commit may take.
+pub const OPTIONS_VISITS_MAX: usize = 64;
 /// The options of one term, as JSON: some times what they can take.
 pub const OPTIONS_BYTES_MAX: usize = 4096;
 /// A bound that an option sets: the greatest whole number that every parser of JSON reads as it is (RFC 8259 §6).

@@ -1,15 +1,13 @@
 //! What is kept of a topic, for how long, and how surely: options per topic or pattern, and the rule by which several of
 //! them make one. Pure: who stores them and who carries them out is not known here.
 
-use std::{
-    cmp::Ordering,
-    collections::{BTreeMap, BTreeSet, HashMap},
-};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::{
-    filter::{Pattern, Term},
-    limits::OPTIONS_MAX,
+    filter::Term,
+    limits::{OPTIONS_MAX, OPTIONS_VISITS_MAX},
     topic::Topic,
+    tree::PatternTree,
 };
 
 /// What a receipt stands for.
@@ -118,15 +116,17 @@ impl From<Options> for Rule {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rules {
     topics: HashMap<Topic, Options>,
-    /// The most special one first.
-    patterns: Vec<(Pattern, Options)>,
+    patterns: PatternTree<Options>,
     set: BTreeMap<Term, Options>,
     configured: BTreeMap<Term, Options>,
 }
 
-/// There are as many options as there may be.
+/// There are as many options as there may be, or their patterns overlap so much that a look-up would cost too much.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("options can be set for at most {OPTIONS_MAX} topics and patterns")]
+#[error(
+    "options can be set for at most {OPTIONS_MAX} topics and patterns, whose patterns may share segments before a wildcard \
+     only so far that one topic meets {OPTIONS_VISITS_MAX} of them"
+)]
 pub struct TooManyOptions;
 
 impl Rules {
@@ -148,12 +148,19 @@ impl Rules {
     pub fn change(&mut self, term: &Term, options: Options) -> Result<(), TooManyOptions> {
         if options.is_empty() {
             self.set.remove(term);
-        } else if self.set.len() < OPTIONS_MAX || self.set.contains_key(term) {
-            self.set.insert(term.clone(), options);
-        } else {
+            self.arrange();
+            return Ok(());
+        }
+        if self.set.len() >= OPTIONS_MAX && !self.set.contains_key(term) {
             return Err(TooManyOptions);
         }
+        let before = self.set.insert(term.clone(), options);
         self.arrange();
+        if before.is_none() && self.patterns.visits_max() > OPTIONS_VISITS_MAX {
+            self.set.remove(term);
+            self.arrange();
+            return Err(TooManyOptions);
+        }
         Ok(())
     }
 
@@ -181,9 +188,9 @@ impl Rules {
         if self.is_empty() {
             return Rule::default();
         }
-        let own = self.topics.get(topic).copied().unwrap_or_default();
-        let matching = self.patterns.iter().filter(|(pattern, _)| pattern.matches(topic));
-        matching.fold(own, |options, (_, more)| options.or(*more)).into()
+        let mut options = self.topics.get(topic).copied().unwrap_or_default();
+        self.patterns.matching(topic, |more| options = options.or(*more));
+        options.into()
     }
 
     /// Whether every topic has the default.
@@ -193,7 +200,7 @@ impl Rules {
 
     /// Every bound on age that holds anywhere, each once, in milliseconds.
     pub fn ages_ms(&self) -> Vec<u64> {
-        let options = self.topics.values().chain(self.patterns.iter().map(|(_, options)| options));
+        let options = self.iter().map(|(_, options)| options);
         let mut ages: Vec<u64> =
             options.filter_map(|options| options.max_age_ms.and_then(Bound::get)).collect();
         ages.sort_unstable();
@@ -202,30 +209,16 @@ impl Rules {
     }
 
     fn arrange(&mut self) {
-        self.topics.clear();
-        self.patterns.clear();
-        for term in self.set.iter().chain(&self.configured).map(|(term, _)| term.clone()).collect::<Vec<_>>()
-        {
-            let options = self.own(&term);
+        let mut topics = HashMap::new();
+        let mut patterns = PatternTree::default();
+        for (term, options) in self.iter() {
             match term {
-                Term::Topic(topic) => drop(self.topics.insert(topic, options)),
-                Term::Pattern(pattern) => self.patterns.push((pattern, options)),
+                Term::Topic(topic) => drop(topics.insert(topic.clone(), options)),
+                Term::Pattern(pattern) => drop(patterns.insert(pattern, options)),
             }
         }
-        self.patterns.sort_by(|(a, _), (b, _)| by_specialty(a, b));
-        self.patterns.dedup_by(|(a, _), (b, _)| a == b);
+        (self.topics, self.patterns) = (topics, patterns);
     }
-}
-
-/// The more special pattern first.
-fn by_specialty(a: &Pattern, b: &Pattern) -> Ordering {
-    let width = |segment: &str| match segment {
-        "*" => 1,
-        "**" => 2,
-        _ => 0_u8,
-    };
-    let widths = a.segments().map(width).cmp(b.segments().map(width));
-    widths.then_with(|| a.as_str().cmp(b.as_str()))
 }
 
 #[cfg(test)]
@@ -292,6 +285,32 @@ mod tests {
         let compact = Options { keep: Some(Keep::Compact), ..Options::default() };
         let rules = Rules::new(vec![(term("**"), compact), (term("m/*"), memory)], vec![]);
         assert_eq!((rule(&rules, "m/a").keep, rule(&rules, "a").keep), (Keep::All, Keep::Compact));
+    }
+
+    #[test]
+    fn patterns_that_would_make_every_look_up_slow_are_refused() {
+        let mut rules = Rules::default();
+        let names = |depth: u32| {
+            (0..1 << depth).map(move |bits: u32| {
+                let segments = (0..depth).map(|at| if bits >> at & 1 == 0 { "*" } else { "a" });
+                segments.chain(["**"]).collect::<Vec<_>>().join("/")
+            })
+        };
+        let refused = names(8).filter(|name| rules.change(&term(name), messages(1)).is_err()).count();
+        assert!((1..256).contains(&refused), "{refused}");
+        assert!(rules.patterns.visits_max() <= OPTIONS_VISITS_MAX);
+        // Refusing changes nothing, and what is set can be set anew.
+        let set = rules.set_count();
+        assert_eq!(set, 256 - refused);
+        let first = names(8).next().unwrap();
+        assert_eq!(rules.change(&term(&first), messages(2)), Ok(()));
+        assert_eq!(rule(&rules, "b/b/b/b/b/b/b/b/b").max_messages, Some(2));
+        // A thousand tenants are no trouble.
+        let mut tenants = Rules::default();
+        for n in 0..OPTIONS_MAX {
+            tenants.change(&term(&format!("tenant-{n}/**")), messages(1)).unwrap();
+        }
+        assert_eq!(tenants.patterns.visits_max(), 2);
     }
 
     #[test]
