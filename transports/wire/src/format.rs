@@ -78,7 +78,7 @@ fn line_break(message: &Message, out: &mut Vec<u8>) {
 }
 
 /// The members that a line and an item share, in their fixed order.
-fn members(message: &Message, out: &mut Vec<u8>) {
+pub(crate) fn members(message: &Message, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\"cursor\":");
     json::cursor(message.cursor, out);
     json::string_member("topic", message.topic().as_str(), out);

@@ -7,6 +7,7 @@
 mod accept;
 mod draft;
 pub mod etag;
+pub mod feed;
 pub mod format;
 pub mod framing;
 mod json;

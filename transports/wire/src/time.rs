@@ -65,6 +65,51 @@ fn digits(out: &mut [u8], mut value: u64) {
     }
 }
 
+/// The time of any text of RFC 3339 §5.6: with any fraction and any offset. A leap second is the second after it.
+pub fn parse_time(text: &str) -> Option<Timestamp> {
+    let bytes = text.as_bytes();
+    let number = |at: std::ops::Range<usize>| {
+        let digits = text.get(at).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))?;
+        digits.parse::<u64>().ok()
+    };
+    let shape = |at: usize, legal: &[u8]| bytes.get(at).filter(|byte| legal.contains(byte)).map(|_| ());
+    let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
+    let (hour, minute, second) = (number(11..13)?, number(14..16)?, number(17..19)?);
+    shape(4, b"-")?;
+    shape(7, b"-")?;
+    shape(10, b"Tt ")?;
+    shape(13, b":")?;
+    shape(16, b":")?;
+    if hour > 23 || minute > 59 || second > 60 {
+        return None;
+    }
+    let date = Timestamp(day_of(year, month, day)? * DAY_MS);
+    // A day that the month has not comes out as another one.
+    (rfc3339(date)[..10] == bytes[..10]).then_some(())?;
+    let mut rest = &text[19..];
+    let mut ms = 0;
+    if let Some(fraction) = rest.strip_prefix('.') {
+        let end = fraction.bytes().position(|byte| !byte.is_ascii_digit())?;
+        let digits = format!("{:0<3}", &fraction[..end.min(3)]);
+        ms = (end > 0).then(|| digits.parse::<u64>().ok())??;
+        rest = &fraction[end..];
+    }
+    let local = date.0 + ((hour * 60 + minute) * 60 + second) * 1000 + ms;
+    if rest.eq_ignore_ascii_case("z") {
+        return Some(Timestamp(local));
+    }
+    let sign = rest.bytes().next().filter(|sign| matches!(sign, b'+' | b'-'))?;
+    let at = text.len() - rest.len();
+    let (hours, minutes) = (number(at + 1..at + 3)?, number(at + 4..at + 6)?);
+    shape(at + 3, b":")?;
+    if rest.len() != 6 || hours > 23 || minutes > 59 {
+        return None;
+    }
+    let offset = (hours * 60 + minutes) * 60_000;
+    // East of Greenwich it is later.
+    (if sign == b'+' { local.checked_sub(offset) } else { local.checked_add(offset) }).map(Timestamp)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,6 +133,43 @@ mod tests {
             "äöüäöüäöüäöü",
         ] {
             assert_eq!(parse_rfc3339(text), None);
+        }
+    }
+
+    #[test]
+    fn every_text_of_the_standard_is_a_time() {
+        let ten = parse_rfc3339("2026-11-30T10:00:00.000Z");
+        for text in [
+            "2026-11-30T10:00:00Z",
+            "2026-11-30t10:00:00z",
+            "2026-11-30 10:00:00.0Z",
+            "2026-11-30T11:00:00+01:00",
+            "2026-11-30T04:30:00.000000-05:30",
+            "2026-12-01T09:59:00+23:59",
+            "2026-11-30T09:59:60Z",
+        ] {
+            assert_eq!(parse_time(text), ten, "{text}");
+        }
+        assert_eq!(parse_time("2026-11-30T10:00:00.1239Z"), Some(Timestamp(ten.unwrap().0 + 123)));
+        for text in [
+            "",
+            "2026-11-30",
+            "2026-11-30T10:00Z",
+            "2026-11-30T10:00:00",
+            "2026-11-30T10:00:00.Z",
+            "2026-11-30T10:00:00.5",
+            "2026-11-30T10:00:00+1:00",
+            "2026-11-30T10:00:00+01:00 ",
+            "2026-11-30T10:00:00+24:00",
+            "2026-11-31T10:00:00Z",
+            "2026-02-29T10:00:00Z",
+            "2026-13-01T10:00:00Z",
+            "2026-11-30T24:00:00Z",
+            "+026-11-30T10:00:00Z",
+            "2026-11-30T10:00:0äZ",
+            "1970-01-01T00:00:00+01:00",
+        ] {
+            assert_eq!(parse_time(text), None, "{text}");
         }
     }
 

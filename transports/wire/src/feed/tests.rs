@@ -1,0 +1,147 @@
+//! Documents as parsers of the field read them.
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use tailwire_model::{Cursor, Draft, Epoch, MediaType, Message, Position, Timestamp, Topic};
+use uuid::Uuid;
+
+use super::{Head, Origin, atom, json};
+
+const ATOM: &str = "http://www.w3.org/2005/Atom";
+
+fn origin() -> Origin {
+    Origin { log: Uuid::from_u128(7), public_url: Some("https://rt.example.com/".into()) }
+}
+
+fn message(topic: &str, media_type: &str, body: &[u8]) -> Message {
+    let draft =
+        Draft::new(Topic::parse(topic).unwrap(), MediaType::new(media_type), Bytes::copy_from_slice(body));
+    draft.into_message(Epoch::opening(0, None), Position(9), Timestamp(1_796_032_800_000))
+}
+
+fn head() -> Head<'static> {
+    Head {
+        id: "urn:uuid:00000000-0000-0000-0000-000000000007",
+        title: "a & <b> \"c\"",
+        description: Some("about \u{0}"),
+        updated: Timestamp(1_796_032_800_000),
+        base: "../",
+        own: "?format=atom&topic=\"a\"",
+        current: Some("?format=atom"),
+        prev_archive: Some("?archive=x&y"),
+        next_archive: None,
+        next: None,
+        previous: None,
+        hub: None,
+        ttl_minutes: Some(5),
+    }
+}
+
+fn atom_text(messages: &[Message]) -> String {
+    let mut out = Vec::new();
+    atom::head(&head(), &mut out);
+    messages.iter().for_each(|message| atom::entry(message, &origin(), &mut out));
+    atom::end(&mut out);
+    String::from_utf8(out).unwrap()
+}
+
+fn json_value(messages: &[Message]) -> serde_json::Value {
+    let mut out = Vec::new();
+    json::head(&head(), &mut out);
+    messages.iter().for_each(|message| json::item(message, &origin(), &mut out));
+    json::end(&mut out);
+    serde_json::from_slice(&out).unwrap()
+}
+
+/// The texts of an entry's elements by name.
+fn child<'a>(node: roxmltree::Node<'a, 'a>, name: &'static str) -> Option<roxmltree::Node<'a, 'a>> {
+    node.children().find(|child| child.has_tag_name((ATOM, name)))
+}
+
+#[test]
+fn an_entry_has_what_the_specification_asks_for() {
+    let body = br#"{"title":"Hi","text":"Long\ntext","url":"https://example.com/1","author":"Ada","published":"2026-11-30T09:00:00Z"}"#;
+    let text = atom_text(&[message("chat/a", "application/json", body)]);
+    let document = roxmltree::Document::parse(&text).unwrap();
+    let feed = document.root_element();
+    assert!(feed.has_tag_name((ATOM, "feed")));
+    assert_eq!(child(feed, "title").unwrap().text(), Some("a & <b> \"c\""));
+    assert_eq!(child(feed, "subtitle").unwrap().text(), Some("about \u{fffd}"));
+    assert!(
+        feed.children().any(|node| node.has_tag_name(("http://purl.org/syndication/history/1.0", "archive")))
+    );
+    let links: Vec<_> = feed.children().filter_map(|node| node.attribute("rel")).collect();
+    assert_eq!(links, ["self", "current", "prev-archive"]);
+    let entry = child(feed, "entry").unwrap();
+    let id = child(entry, "id").unwrap().text().unwrap();
+    assert!(id.starts_with("urn:uuid:"), "{id}");
+    assert_eq!(child(entry, "title").unwrap().text(), Some("Hi"));
+    assert_eq!(child(entry, "published").unwrap().text(), Some("2026-11-30T09:00:00.000Z"));
+    assert_eq!(child(entry, "link").unwrap().attribute("href"), Some("https://example.com/1"));
+    assert_eq!(child(entry, "category").unwrap().attribute("term"), Some("chat/a"));
+    assert_eq!(child(entry, "content").unwrap().text().unwrap().as_bytes(), body);
+}
+
+#[test]
+fn ids_follow_from_log_and_cursor() {
+    let cursor = Cursor { epoch: Epoch::opening(0, None), position: Position(9) };
+    let next = Cursor { position: Position(10), ..cursor };
+    let other = Origin { log: Uuid::from_u128(8), public_url: None };
+    assert_eq!(origin().entry_id(cursor), origin().entry_id(cursor));
+    assert_ne!(origin().entry_id(cursor), origin().entry_id(next));
+    assert_ne!(origin().entry_id(cursor), other.entry_id(cursor));
+    assert_ne!(origin().feed_id("a"), origin().feed_id("a\nb"));
+}
+
+#[test]
+fn bytes_are_given_in_base64_or_by_reference() {
+    let text = atom_text(&[
+        message("a", "image/png", b"\x89PNG"),
+        message("a", "image/png", &vec![0; 100_000]),
+        message("a", "image/svg+xml", b"<svg onload='x'/>"),
+        message("a", "\"><script", b"\xff"),
+    ]);
+    let document = roxmltree::Document::parse(&text).unwrap();
+    let contents: Vec<_> =
+        document.descendants().filter(|node| node.has_tag_name((ATOM, "content"))).collect();
+    let types: Vec<_> = contents.iter().map(|node| node.attribute("type").unwrap()).collect();
+    assert_eq!(types, ["image/png", "image/png", "application/octet-stream", "application/octet-stream"]);
+    assert_eq!(contents[0].text(), Some("iVBORw=="));
+    assert!(contents[1].attribute("src").unwrap().starts_with("messages/"));
+    let items = json_value(&[message("a", "image/png", b"\x89PNG")]);
+    let item = &items["items"][0];
+    assert_eq!(item["attachments"][0]["mime_type"], "image/png");
+    assert_eq!(item["_tailwire"]["encoding"], "base64");
+    assert_eq!(item["content_text"], "image/png message");
+}
+
+#[test]
+fn an_item_has_the_message_whole() {
+    let value = json_value(&[message("chat/a", "application/json", br#"{"title":"Hi","text":"t","n":1}"#)]);
+    assert_eq!(value["version"], "https://jsonfeed.org/version/1.1");
+    let item = &value["items"][0];
+    assert_eq!((&item["title"], &item["content_text"]), (&"Hi".into(), &"t".into()));
+    assert_eq!(item["_tailwire"]["data"]["n"], 1);
+    assert_eq!(item["tags"][0], "chat/a");
+    assert!(item["url"].as_str().unwrap().starts_with("https://rt.example.com/messages/"));
+    assert_eq!(json_value(&[])["items"], serde_json::json!([]));
+}
+
+proptest! {
+    #[test]
+    fn whatever_was_published_the_documents_are_well_formed(
+        text in any::<String>(), bytes in any::<Vec<u8>>(), media_type in "[ -~]{0,40}",
+    ) {
+        let json = serde_json::json!({ "title": text, "text": text, "id": text, "author": text }).to_string();
+        let messages = [
+            message("a", "application/json", json.as_bytes()),
+            message("a", "text/plain", text.as_bytes()),
+            message("a", "text/html", &bytes),
+            message("a", &media_type, &bytes),
+        ];
+        let atom = atom_text(&messages);
+        let document = roxmltree::Document::parse(&atom).unwrap();
+        prop_assert_eq!(document.descendants().filter(|node| node.has_tag_name((ATOM, "entry"))).count(), 4);
+        prop_assert_eq!(json_value(&messages)["items"].as_array().unwrap().len(), 4);
+    }
+}
