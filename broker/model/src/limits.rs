@@ -83,6 +83,11 @@ pub const STALL_CLOSE_MS: u64 = 30_000;
 /// What clients that take nothing may keep from others by answers and frames that have begun, all together. Beyond it whoever
 /// holds some of it is closed as soon as it lets go of its page; its cursor resumes.
 pub const HELD_BYTES_MAX: usize = 64 << 20;
+/// Memory for answers that clients have yet to take, of all connections together, from their first byte: room for a hundred
+/// large ones, in a process that is to live in 256 MiB.
+pub const PINNED_BYTES_MAX: usize = 128 << 20;
+/// How long a request waits for its share of that before it is refused: who holds it has to go on taking it meanwhile.
+pub const PINNED_WAIT_MS_MAX: u64 = 5_000;
 /// The time over which clients are told to come back after a drain, so that they don't come all at once.
 pub const DRAIN_RETRY_MS: u64 = 4_000;
 /// When a client should try again after the store failed: a person may have to look.

@@ -6,6 +6,12 @@ pub(crate) mod held;
 pub(crate) mod http2;
 pub(crate) mod joined;
 pub(crate) mod outgoing;
+#[allow(dead_code, reason = "its users follow")]
+pub(crate) mod patience;
+#[allow(dead_code, reason = "its users follow")]
+pub(crate) mod pinned;
 pub(crate) mod plain;
 pub(crate) mod request;
+#[allow(dead_code, reason = "its users follow")]
+pub(crate) mod socket;
 pub(crate) mod takeover;
