@@ -2,8 +2,9 @@
 
 use clap::{Parser, Subcommand};
 
+use tailwire_load::BenchArgs;
+
 use crate::{
-    bench::BenchArgs,
     config::{self, ServeArgs},
     log::LogArgs,
 };

@@ -1,7 +1,6 @@
 //! The `tailwire` binary: command line, settings, signals, and the wiring of the other crates. Nothing else reads the
 //! environment or ends the process, and nothing here knows a rule of the broker.
 
-mod bench;
 mod cli;
 mod config;
 mod log;
@@ -20,7 +19,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     match cli::Cli::parse().command {
         cli::Command::Serve(args) => serve::run(&args),
-        cli::Command::Bench(args) => bench::run(args),
+        cli::Command::Bench(args) => tailwire_load::run(args),
         cli::Command::Log(args) => log::run(&args),
     }
 }

@@ -8,12 +8,12 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 pub(crate) struct Epoll(OwnedFd);
 
 #[derive(Clone, Copy)]
-pub(crate) struct Event {
+pub(crate) struct Readiness {
     pub(crate) readable: bool,
     pub(crate) writable: bool,
 }
 
-pub(crate) struct Events(Vec<libc::epoll_event>, usize);
+pub(crate) struct EpollEvents(Vec<libc::epoll_event>, usize);
 
 impl Epoll {
     pub(crate) fn new() -> io::Result<Epoll> {
@@ -37,7 +37,7 @@ impl Epoll {
         }
     }
 
-    pub(crate) fn wait(&self, events: &mut Events) -> io::Result<()> {
+    pub(crate) fn wait(&self, events: &mut EpollEvents) -> io::Result<()> {
         // SAFETY: the pointer and the length are those of one live vector.
         let n =
             unsafe { libc::epoll_wait(self.0.as_raw_fd(), events.0.as_mut_ptr(), events.0.len() as i32, -1) };
@@ -49,29 +49,17 @@ impl Epoll {
     }
 }
 
-impl Events {
-    pub(crate) fn new(capacity: usize) -> Events {
-        Events(vec![libc::epoll_event { events: 0, u64: 0 }; capacity], 0)
+impl EpollEvents {
+    pub(crate) fn new(capacity: usize) -> EpollEvents {
+        EpollEvents(vec![libc::epoll_event { events: 0, u64: 0 }; capacity], 0)
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (RawFd, Event)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (RawFd, Readiness)> {
         self.0[..self.1].iter().map(|event| {
             let flags = event.events as i32;
             let gone = flags & (libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR) != 0;
             let readable = flags & libc::EPOLLIN != 0 || gone;
-            (event.u64 as RawFd, Event { readable, writable: flags & libc::EPOLLOUT != 0 })
+            (event.u64 as RawFd, Readiness { readable, writable: flags & libc::EPOLLOUT != 0 })
         })
-    }
-}
-
-/// One descriptor a subscriber: as many as the system lets us have.
-pub(crate) fn raise_descriptor_limit() {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: both calls take a pointer to a live struct of the right type and keep none.
-    unsafe {
-        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 {
-            limit.rlim_cur = limit.rlim_max;
-            libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
-        }
     }
 }

@@ -19,9 +19,11 @@ use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, RawFd};
 use std::process::ExitCode;
 
+use tailwire_load::client::frames::{TEXT, append_unmasked};
+use tailwire_load::measure::descriptors;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use wire::{Format, Request, append_frame, append_ndjson, append_sse, append_websocket, stream_head};
+use wire::{LimitFormat, LimitRequest, append_ndjson, append_sse, append_websocket, stream_head};
 
 /// A log is cut back, to where its slowest subscriber stands, once it is this long.
 const LOG_BYTES_KEPT: usize = 1 << 20;
@@ -45,7 +47,8 @@ fn main() -> ExitCode {
         }
     }
     let durable = sync.map(File::create).transpose();
-    match durable.and_then(|durable| Server::bind(&listen, coalesce, durable)).and_then(Server::run) {
+    match durable.and_then(|durable| LimitServer::bind(&listen, coalesce, durable)).and_then(LimitServer::run)
+    {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("limit: {listen}: {error}");
@@ -56,13 +59,13 @@ fn main() -> ExitCode {
 
 /// Frames that some subscriber has not taken yet. Offsets count from the start of the run.
 #[derive(Default)]
-struct Log {
+struct FrameLog {
     bytes: Vec<u8>,
     start: u64,
-    subscribers: Vec<Subscriber>,
+    subscribers: Vec<LimitSubscriber>,
 }
 
-struct Subscriber {
+struct LimitSubscriber {
     stream: TcpStream,
     offset: u64,
     /// Its socket was full: only the next writable event makes another attempt worthwhile.
@@ -76,15 +79,15 @@ struct Requester {
     output: Vec<u8>,
 }
 
-/// What a file descriptor stands for.
+/// The role of a file descriptor.
 #[derive(Clone, Copy)]
-enum Role {
+enum ConnectionRole {
     Requester,
     /// With its place in its format's log.
-    Subscriber(Format, usize),
+    Subscriber(LimitFormat, usize),
 }
 
-struct Server {
+struct LimitServer {
     listener: TcpListener,
     epoll: epoll::Epoll,
     coalesce: bool,
@@ -92,21 +95,21 @@ struct Server {
     durable: Option<File>,
     unsynced: Vec<u8>,
     /// Indexed by file descriptor, which the kernel keeps small and dense.
-    roles: Vec<Option<Role>>,
+    roles: Vec<Option<ConnectionRole>>,
     requesters: Vec<Option<Requester>>,
-    logs: [Log; 3],
+    logs: [FrameLog; 3],
     buffer: Vec<u8>,
 }
 
-impl Server {
-    fn bind(listen: &str, coalesce: bool, durable: Option<File>) -> io::Result<Server> {
-        epoll::raise_descriptor_limit();
+impl LimitServer {
+    fn bind(listen: &str, coalesce: bool, durable: Option<File>) -> io::Result<LimitServer> {
+        descriptors::raise_limit();
         let listener = TcpListener::bind(listen)?;
         writeln!(io::stdout(), "listening on {}", listener.local_addr()?)?;
         listener.set_nonblocking(true)?;
         let epoll = epoll::Epoll::new()?;
         epoll.add(listener.as_raw_fd())?;
-        Ok(Server {
+        Ok(LimitServer {
             listener,
             epoll,
             coalesce,
@@ -120,7 +123,7 @@ impl Server {
     }
 
     fn run(mut self) -> io::Result<()> {
-        let mut events = epoll::Events::new(EVENTS);
+        let mut events = epoll::EpollEvents::new(EVENTS);
         let mut answers: Vec<RawFd> = Vec::new();
         loop {
             self.epoll.wait(&mut events)?;
@@ -129,8 +132,8 @@ impl Server {
                     self.accept()?;
                 } else if let Some(Some(role)) = self.roles.get(fd as usize).copied() {
                     match role {
-                        Role::Requester => self.requests(fd, &mut answers),
-                        Role::Subscriber(format, at) => self.subscriber_event(format, at, event),
+                        ConnectionRole::Requester => self.requests(fd, &mut answers),
+                        ConnectionRole::Subscriber(format, at) => self.subscriber_event(format, at, event),
                     }
                 }
                 if !self.coalesce {
@@ -178,7 +181,7 @@ impl Server {
                 self.roles.resize(slot + 1, None);
                 self.requesters.resize_with(slot + 1, || None);
             }
-            self.roles[slot] = Some(Role::Requester);
+            self.roles[slot] = Some(ConnectionRole::Requester);
             self.requesters[slot] = Some(Requester { stream, input: Vec::new(), output: Vec::new() });
             self.epoll.add(fd)?;
         }
@@ -193,7 +196,7 @@ impl Server {
         requester.flush();
         let open = requester.fill(&mut self.buffer);
         let mut taken = 0;
-        while let Some(request) = Request::parse(&requester.input[taken..]) {
+        while let Some(request) = LimitRequest::parse(&requester.input[taken..]) {
             if let Some(format) = request.subscribes() {
                 self.subscribe(requester.stream, format, &request);
                 return;
@@ -220,10 +223,10 @@ impl Server {
         }
     }
 
-    fn subscribe(&mut self, mut stream: TcpStream, format: Format, request: &Request<'_>) {
+    fn subscribe(&mut self, mut stream: TcpStream, format: LimitFormat, request: &LimitRequest<'_>) {
         let slot = stream.as_raw_fd() as usize;
         let reply = match format {
-            Format::WebSocket => {
+            LimitFormat::WebSocket => {
                 let accept =
                     derive_accept_key(request.header("sec-websocket-key").unwrap_or_default().as_bytes());
                 let head = format!(
@@ -231,11 +234,15 @@ impl Server {
                      Sec-WebSocket-Accept: {accept}\r\n\r\n"
                 );
                 let mut reply = head.into_bytes();
-                append_frame(&mut reply, &[br#"{"kind":"caught_up","cursor":"000000-0000000000000"}"#]);
+                append_unmasked(
+                    &mut reply,
+                    TEXT,
+                    &[br#"{"kind":"caught_up","cursor":"000000-0000000000000"}"#],
+                );
                 reply
             }
-            Format::Sse => stream_head("text/event-stream"),
-            Format::Ndjson => stream_head("application/x-ndjson"),
+            LimitFormat::Sse => stream_head("text/event-stream"),
+            LimitFormat::Ndjson => stream_head("application/x-ndjson"),
         };
         // A fresh socket has room for a reply of this size; one that has not is a client that went away.
         if stream.write_all(&reply).is_err() {
@@ -243,12 +250,12 @@ impl Server {
             return;
         }
         let log = &mut self.logs[format as usize];
-        self.roles[slot] = Some(Role::Subscriber(format, log.subscribers.len()));
+        self.roles[slot] = Some(ConnectionRole::Subscriber(format, log.subscribers.len()));
         let offset = log.end();
-        log.subscribers.push(Subscriber { stream, offset, full: false });
+        log.subscribers.push(LimitSubscriber { stream, offset, full: false });
     }
 
-    fn subscriber_event(&mut self, format: Format, at: usize, event: epoll::Event) {
+    fn subscriber_event(&mut self, format: LimitFormat, at: usize, event: epoll::Readiness) {
         let log = &mut self.logs[format as usize];
         let subscriber = &mut log.subscribers[at];
         let mut open = true;
@@ -270,13 +277,13 @@ impl Server {
             let gone = log.subscribers.swap_remove(at);
             self.roles[gone.stream.as_raw_fd() as usize] = None;
             if let Some(moved) = log.subscribers.get(at) {
-                self.roles[moved.stream.as_raw_fd() as usize] = Some(Role::Subscriber(format, at));
+                self.roles[moved.stream.as_raw_fd() as usize] = Some(ConnectionRole::Subscriber(format, at));
             }
         }
     }
 }
 
-impl Log {
+impl FrameLog {
     fn end(&self) -> u64 {
         self.start + self.bytes.len() as u64
     }
@@ -290,7 +297,7 @@ impl Log {
         if self.bytes.len() > LOG_BYTES_KEPT || self.subscribers.is_empty() {
             let slowest = self.subscribers.iter().map(|one| one.offset).min().unwrap_or(self.end());
             let had = (slowest - self.start) as usize;
-            // What is kept has to move, which is only worth it for as many bytes that go.
+            // Bytes that are kept have to move, which is only worth it for as many bytes that go.
             if had >= self.bytes.len() / 2 {
                 self.bytes.drain(..had);
                 self.start = slowest;
@@ -299,7 +306,7 @@ impl Log {
     }
 }
 
-impl Subscriber {
+impl LimitSubscriber {
     /// One `send` of everything that it has not had.
     fn send(&mut self, log: &[u8], start: u64) {
         let rest = &log[(self.offset - start) as usize..];

@@ -1,25 +1,27 @@
-//! What goes over the wire: requests as they come in, frames as they go out.
+//! The wire: requests as they come in, frames as they go out.
 
-/// What a subscriber reads; each has its own framing and so its own log.
+use tailwire_load::client::frames::{TEXT, append_unmasked};
+
+/// The transport of a subscriber; each has its own framing and so its own log.
 #[derive(Clone, Copy)]
-pub(crate) enum Format {
+pub(crate) enum LimitFormat {
     WebSocket,
     Sse,
     Ndjson,
 }
 
 /// One whole request at the start of the bytes.
-pub(crate) struct Request<'a> {
+pub(crate) struct LimitRequest<'a> {
     head: &'a str,
     pub(crate) body: &'a [u8],
     pub(crate) length: usize,
 }
 
-impl<'a> Request<'a> {
-    pub(crate) fn parse(bytes: &'a [u8]) -> Option<Request<'a>> {
+impl<'a> LimitRequest<'a> {
+    pub(crate) fn parse(bytes: &'a [u8]) -> Option<LimitRequest<'a>> {
         let head_length = bytes.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
         let head = std::str::from_utf8(&bytes[..head_length]).unwrap_or_default();
-        let mut request = Request { head, body: &[], length: head_length };
+        let mut request = LimitRequest { head, body: &[], length: head_length };
         let body_length = request.header("content-length").and_then(|value| value.parse().ok()).unwrap_or(0);
         request.length += body_length;
         request.body = bytes.get(head_length..request.length)?;
@@ -31,16 +33,16 @@ impl<'a> Request<'a> {
         lines.find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
     }
 
-    pub(crate) fn subscribes(&self) -> Option<Format> {
+    pub(crate) fn subscribes(&self) -> Option<LimitFormat> {
         if !self.head.starts_with("GET ") {
             return None;
         }
         if self.header("upgrade").is_some_and(|value| value.eq_ignore_ascii_case("websocket")) {
-            return Some(Format::WebSocket);
+            return Some(LimitFormat::WebSocket);
         }
         match self.header("accept") {
-            Some("text/event-stream") => Some(Format::Sse),
-            Some("application/x-ndjson") => Some(Format::Ndjson),
+            Some("text/event-stream") => Some(LimitFormat::Sse),
+            Some("application/x-ndjson") => Some(LimitFormat::Ndjson),
             _ => None,
         }
     }
@@ -55,7 +57,7 @@ pub(crate) fn stream_head(content_type: &str) -> Vec<u8> {
 }
 
 pub(crate) fn append_websocket(log: &mut Vec<u8>, data: &[u8]) {
-    append_frame(log, &[LINE_START, data, b"}"]);
+    append_unmasked(log, TEXT, &[LINE_START, data, b"}"]);
 }
 
 pub(crate) fn append_sse(log: &mut Vec<u8>, data: &[u8]) {
@@ -64,24 +66,6 @@ pub(crate) fn append_sse(log: &mut Vec<u8>, data: &[u8]) {
 
 pub(crate) fn append_ndjson(log: &mut Vec<u8>, data: &[u8]) {
     append_chunk(log, &[LINE_START, data, b"}\n"]);
-}
-
-/// A text frame (RFC 6455 §5.2).
-pub(crate) fn append_frame(out: &mut Vec<u8>, parts: &[&[u8]]) {
-    let length: usize = parts.iter().map(|part| part.len()).sum();
-    out.push(0x81);
-    match length {
-        0..126 => out.push(length as u8),
-        126..0x1_0000 => {
-            out.push(126);
-            out.extend_from_slice(&(length as u16).to_be_bytes());
-        }
-        _ => {
-            out.push(127);
-            out.extend_from_slice(&(length as u64).to_be_bytes());
-        }
-    }
-    parts.iter().for_each(|part| out.extend_from_slice(part));
 }
 
 /// A chunk (RFC 9112 §7.1).

@@ -1,7 +1,7 @@
 //! The load generator of `tests/bench`: one way to measure all peers, each in its own protocol.
 //!
 //! It speaks just enough of each to subscribe and to publish, and counts as a delivery a payload that has come whole.
-//! What the server used meanwhile is for its caller to measure, which is why a run goes by lines: it prints `ready`
+//! Its caller measures the resources that the server used meanwhile, so a run goes by lines: it prints `ready`
 //! once all connections are open, begins when it reads a line, and prints its figures as one JSON object. The end of
 //! its input instead of a line ends it: connections that are only opened are idle ones.
 //!
@@ -23,19 +23,19 @@ use clap::{Args, Parser, Subcommand};
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
-use protocol::{Place, Protocol};
-use publishers::Publishers;
-use subscribers::Subscribers;
+use protocol::{PeerPlace, PeerProtocol};
+use publishers::PeerPublishers;
+use subscribers::PeerSubscribers;
 
 /// Measures a broker in its own protocol.
 #[derive(Debug, Parser)]
-struct Cli {
+struct PeersCli {
     #[command(subcommand)]
-    run: Run,
+    run: PeersCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Run {
+enum PeersCommand {
     /// Subscribers, and publishers at a rate or flat out.
     Fanout(Arguments),
     /// Publishers alone.
@@ -46,8 +46,8 @@ enum Run {
 
 #[derive(Debug, Args)]
 struct Arguments {
-    #[arg(long, value_parser = Protocol::parse)]
-    protocol: Protocol,
+    #[arg(long, value_parser = PeerProtocol::parse)]
+    protocol: PeerProtocol,
     #[arg(long)]
     address: SocketAddr,
     /// Where publishers connect to, if not there.
@@ -78,17 +78,17 @@ struct Arguments {
     size: usize,
 }
 
-impl std::fmt::Debug for Protocol {
+impl std::fmt::Debug for PeerProtocol {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         out.write_str(self.name)
     }
 }
 
 fn main() -> ExitCode {
-    let done = match Cli::parse().run {
-        Run::Fanout(args) => args.checked().and_then(|()| fanout(&args)),
-        Run::Publish(args) => args.checked().and_then(|()| publish(&args)),
-        Run::Replay(args) => args.checked().and_then(|()| replay(&args)),
+    let done = match PeersCli::parse().run {
+        PeersCommand::Fanout(args) => args.checked().and_then(|()| fanout(&args)),
+        PeersCommand::Publish(args) => args.checked().and_then(|()| publish(&args)),
+        PeersCommand::Replay(args) => args.checked().and_then(|()| replay(&args)),
     };
     match done {
         Ok(figures) => {
@@ -114,8 +114,8 @@ impl Arguments {
         Ok(())
     }
 
-    fn place(&self) -> Place {
-        Place {
+    fn place(&self) -> PeerPlace {
+        PeerPlace {
             subscribe: self.address,
             publish: self.publish_address.unwrap_or(self.address),
             topic: self.topic.clone(),
@@ -123,8 +123,13 @@ impl Arguments {
         }
     }
 
-    fn subscribers<'a>(&self, place: &'a Place, replay: bool, start: Instant) -> subscribers::Plan<'a> {
-        subscribers::Plan {
+    fn subscribers<'a>(
+        &self,
+        place: &'a PeerPlace,
+        replay: bool,
+        start: Instant,
+    ) -> subscribers::PeerSubscribePlan<'a> {
+        subscribers::PeerSubscribePlan {
             protocol: self.protocol,
             place,
             replay,
@@ -136,8 +141,8 @@ impl Arguments {
         }
     }
 
-    fn publishers<'a>(&self, place: &'a Place, start: Instant) -> publishers::Plan<'a> {
-        publishers::Plan {
+    fn publishers<'a>(&self, place: &'a PeerPlace, start: Instant) -> publishers::PeerPublishPlan<'a> {
+        publishers::PeerPublishPlan {
             protocol: self.protocol,
             place,
             connections: self.connections,
@@ -153,8 +158,8 @@ impl Arguments {
 
 fn fanout(args: &Arguments) -> Result<Value, String> {
     let (place, clock) = (args.place(), Instant::now());
-    let subscribers = Subscribers::open(args.subscribers(&place, false, clock))?;
-    let publishers = Publishers::open(args.publishers(&place, clock))?;
+    let subscribers = PeerSubscribers::open(args.subscribers(&place, false, clock))?;
+    let publishers = PeerPublishers::open(args.publishers(&place, clock))?;
     if !told_to_begin()? {
         return Ok(json!({}));
     }
@@ -188,7 +193,7 @@ fn fanout(args: &Arguments) -> Result<Value, String> {
 
 fn publish(args: &Arguments) -> Result<Value, String> {
     let (place, clock) = (args.place(), Instant::now());
-    let publishers = Publishers::open(args.publishers(&place, clock))?;
+    let publishers = PeerPublishers::open(args.publishers(&place, clock))?;
     if !told_to_begin()? {
         return Ok(json!({}));
     }
@@ -212,7 +217,7 @@ fn replay(args: &Arguments) -> Result<Value, String> {
         return Ok(json!({}));
     }
     let clock = Instant::now();
-    let subscribers = Subscribers::open(args.subscribers(&place, true, clock))?;
+    let subscribers = PeerSubscribers::open(args.subscribers(&place, true, clock))?;
     let got = subscribers.listen(&AtomicUsize::new(messages as usize))?;
     let missing = (messages * args.subscribers as u64).saturating_sub(got.deliveries - got.repeated);
     Ok(json!({

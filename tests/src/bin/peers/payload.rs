@@ -2,6 +2,7 @@
 //! that escape, and says who sent it, when, and as which of theirs: `@@0000000017.0003.0000000001234567890.xxxx`.
 
 use memchr::memmem::Finder;
+use tailwire_load::measure::payload::Stamp;
 
 const MARKER: &[u8] = b"@@";
 /// How many digits each number has.
@@ -14,35 +15,26 @@ pub(crate) const SIZE_MIN: usize = MARKER.len() + SEQ + FROM + AT + 3;
 /// More publishers than this have no number of their own.
 pub(crate) const PUBLISHERS_MAX: usize = 9_999;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Mark {
-    /// Counts one publisher's messages from 0.
-    pub(crate) seq: u32,
-    pub(crate) from: u32,
-    /// When it was sent, in nanoseconds of the run.
-    pub(crate) at: u64,
-}
-
-pub(crate) fn write(out: &mut Vec<u8>, mark: Mark, size: usize) {
-    let Mark { seq, from, at } = mark;
+pub(crate) fn write(out: &mut Vec<u8>, mark: Stamp, size: usize) {
+    let Stamp { seq, from, at } = mark;
     let start = out.len();
     out.extend_from_slice(format!("@@{seq:0SEQ$}.{from:0FROM$}.{at:0AT$}.").as_bytes());
     out.resize(start + size, b'x');
 }
 
 /// Looks for whole payloads in what a server sends, whatever stands between them.
-pub(crate) struct Scanner {
+pub(crate) struct PlainScanner {
     marker: Finder<'static>,
     size: usize,
 }
 
-impl Scanner {
-    pub(crate) fn new(size: usize) -> Scanner {
-        Scanner { marker: Finder::new(MARKER), size }
+impl PlainScanner {
+    pub(crate) fn new(size: usize) -> PlainScanner {
+        PlainScanner { marker: Finder::new(MARKER), size }
     }
 
     /// Answers how many bytes can be forgotten; the others come again, with more after them.
-    pub(crate) fn scan(&self, bytes: &[u8], mut found: impl FnMut(Mark)) -> usize {
+    pub(crate) fn scan(&self, bytes: &[u8], mut found: impl FnMut(Stamp)) -> usize {
         let mut at = 0;
         while let Some(start) = self.marker.find(&bytes[at..]).map(|start| at + start) {
             let Some(whole) = bytes.get(start..start + self.size) else {
@@ -61,7 +53,7 @@ impl Scanner {
     }
 }
 
-fn parse(bytes: &[u8]) -> Option<Mark> {
+fn parse(bytes: &[u8]) -> Option<Stamp> {
     let mut rest = bytes.strip_prefix(MARKER)?;
     let mut number = |digits: usize| {
         let (text, after) = rest.split_at_checked(digits)?;
@@ -71,20 +63,20 @@ fn parse(bytes: &[u8]) -> Option<Mark> {
         };
         text.iter().try_fold(0, digit)
     };
-    Some(Mark { seq: number(SEQ)? as u32, from: number(FROM)? as u32, at: number(AT)? })
+    Some(Stamp { seq: number(SEQ)? as u32, from: number(FROM)? as u32, at: number(AT)? })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const MARKS: [Mark; 2] =
-        [Mark { seq: 17, from: 3, at: 99 }, Mark { seq: u32::MAX, from: 9_999, at: 1 << 60 }];
+    const MARKS: [Stamp; 2] =
+        [Stamp { seq: 17, from: 3, at: 99 }, Stamp { seq: u32::MAX, from: 9_999, at: 1 << 60 }];
 
     #[test]
     fn payloads_are_found_whatever_the_cut() {
         for size in [SIZE_MIN, 128] {
-            let scanner = Scanner::new(size);
+            let scanner = PlainScanner::new(size);
             let mut bytes = b"id: me@@home\ndata: ".to_vec();
             for mark in MARKS {
                 write(&mut bytes, mark, size);

@@ -1,7 +1,6 @@
-//! What a peer's clients say and hear: as little as it takes to subscribe, to publish, and to know that a publish was
-//! taken. Handshakes are checked by the words that end them; deliveries by their payloads alone (`payload`).
+//! The protocols of peers, from the side of a client: as little as it takes to subscribe, to publish, and to know that a
+//! publish was taken. Handshakes are checked by the words that end them; deliveries by their payloads alone (`payload`).
 
-mod frames;
 mod http2;
 mod native;
 mod post;
@@ -10,9 +9,11 @@ pub(crate) use post::reply;
 
 use std::net::SocketAddr;
 
+use tailwire_load::client::{frames, requests};
+
 /// Where the peer is, and what to talk about.
 #[derive(Debug, Clone)]
-pub(crate) struct Place {
+pub(crate) struct PeerPlace {
     pub(crate) subscribe: SocketAddr,
     /// Where publishers connect to, if that is elsewhere.
     pub(crate) publish: SocketAddr,
@@ -21,29 +22,29 @@ pub(crate) struct Place {
     pub(crate) number: usize,
 }
 
-impl Place {
+impl PeerPlace {
     /// The same, for one connection.
-    pub(crate) fn of(&self, number: usize) -> Place {
-        Place { number, ..self.clone() }
+    pub(crate) fn of(&self, number: usize) -> PeerPlace {
+        PeerPlace { number, ..self.clone() }
     }
 }
 
 /// Something to send, and the words in the answer after which the next step begins.
-pub(crate) struct Step {
+pub(crate) struct HandshakeStep {
     pub(crate) send: Vec<u8>,
     /// Nothing: there is no answer to wait for.
     pub(crate) until: &'static [u8],
 }
 
-impl Step {
-    fn new(send: impl Into<Vec<u8>>, until: &'static [u8]) -> Step {
-        Step { send: send.into(), until }
+impl HandshakeStep {
+    fn new(send: impl Into<Vec<u8>>, until: &'static [u8]) -> HandshakeStep {
+        HandshakeStep { send: send.into(), until }
     }
 }
 
 /// Answers to publishes at the start of some bytes.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Answers {
+pub(crate) struct PeerAnswers {
     pub(crate) taken: usize,
     pub(crate) refused: usize,
     /// How many bytes they are.
@@ -52,36 +53,60 @@ pub(crate) struct Answers {
 
 /// One way to talk to one peer.
 #[derive(Clone, Copy)]
-pub(crate) struct Protocol {
+pub(crate) struct PeerProtocol {
     pub(crate) name: &'static str,
     /// Makes a connection a subscriber of what is published from there on.
-    pub(crate) subscribe: fn(&Place) -> Vec<Step>,
+    pub(crate) subscribe: fn(&PeerPlace) -> Vec<HandshakeStep>,
     /// Makes it a reader of all that is stored, if the peer stores anything.
-    pub(crate) replay: Option<fn(&Place) -> Vec<Step>>,
+    pub(crate) replay: Option<fn(&PeerPlace) -> Vec<HandshakeStep>>,
     /// If every message is the reply to a request of its own: the next request, from the last reply's head.
-    pub(crate) poll: Option<fn(&Place, &str) -> Vec<u8>>,
+    pub(crate) poll: Option<fn(&PeerPlace, &str) -> Vec<u8>>,
     /// Readies a publisher's connection.
-    pub(crate) open: fn(&Place) -> Vec<Step>,
+    pub(crate) open: fn(&PeerPlace) -> Vec<HandshakeStep>,
     /// Appends the publish of a payload.
-    pub(crate) publish: fn(&mut Vec<u8>, &Place, &[u8]),
-    pub(crate) answers: fn(&[u8]) -> Result<Answers, String>,
+    pub(crate) publish: fn(&mut Vec<u8>, &PeerPlace, &[u8]),
+    pub(crate) answers: fn(&[u8]) -> Result<PeerAnswers, String>,
 }
 
-impl Protocol {
-    pub(crate) fn all() -> impl Iterator<Item = Protocol> {
+impl PeerProtocol {
+    pub(crate) fn all() -> impl Iterator<Item = PeerProtocol> {
         post::PROTOCOLS.into_iter().chain(native::PROTOCOLS)
     }
 
-    pub(crate) fn parse(name: &str) -> Result<Protocol, String> {
-        Protocol::all().find(|one| one.name == name).ok_or_else(|| {
-            let names: Vec<&str> = Protocol::all().map(|one| one.name).collect();
+    pub(crate) fn parse(name: &str) -> Result<PeerProtocol, String> {
+        PeerProtocol::all().find(|one| one.name == name).ok_or_else(|| {
+            let names: Vec<&str> = PeerProtocol::all().map(|one| one.name).collect();
             format!("there are {}", names.join(", "))
         })
     }
 }
 
+/// The host that clients name; none of the peers looks at it.
+const AUTHORITY: &str = "127.0.0.1";
+
+/// A request that opens a WebSocket, with a subprotocol if one is named.
+fn upgrade(path: &str, subprotocol: &str) -> String {
+    requests::upgrade(AUTHORITY, path, subprotocol)
+}
+
+/// A client's text frame.
+fn text(payload: &[u8]) -> Vec<u8> {
+    frame(frames::TEXT, payload)
+}
+
+/// A client's binary frame.
+fn binary(payload: &[u8]) -> Vec<u8> {
+    frame(frames::BINARY, payload)
+}
+
+fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    frames::append_masked(&mut out, opcode, |out| out.extend_from_slice(payload));
+    out
+}
+
 /// For protocols whose publishers have nothing to say first.
-fn nothing(_: &Place) -> Vec<Step> {
+fn nothing(_: &PeerPlace) -> Vec<HandshakeStep> {
     Vec::new()
 }
 
@@ -93,7 +118,7 @@ mod tests {
 
     #[test]
     fn names_are_unique() {
-        let names: Vec<&str> = Protocol::all().map(|one| one.name).collect();
+        let names: Vec<&str> = PeerProtocol::all().map(|one| one.name).collect();
         assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len());
     }
 }

@@ -3,28 +3,28 @@
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::TcpStream as Blocking;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use memchr::memmem;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
+use tailwire_load::client::requests;
+use tailwire_load::measure::histogram::latencies;
+use tailwire_load::measure::payload::Stamp;
 
-use crate::payload::{self, Mark};
-use crate::protocol::{Place, Protocol};
+use crate::payload;
+use crate::protocol::{PeerPlace, PeerProtocol};
 
-const CONNECT_WAIT: Duration = Duration::from_secs(5);
 /// The wait for the last answers.
 const DRAIN: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_millis(50);
 /// `epoll` waits whole milliseconds; what is shorter is slept.
 const EPOLL_STEP: Duration = Duration::from_millis(1);
-const LATENCY_NS_MAX: u64 = 120_000_000_000;
 
-pub(crate) struct Plan<'a> {
-    pub(crate) protocol: Protocol,
-    pub(crate) place: &'a Place,
+pub(crate) struct PeerPublishPlan<'a> {
+    pub(crate) protocol: PeerProtocol,
+    pub(crate) place: &'a PeerPlace,
     pub(crate) connections: usize,
     pub(crate) in_flight: usize,
     pub(crate) size: usize,
@@ -36,7 +36,7 @@ pub(crate) struct Plan<'a> {
     pub(crate) start: Instant,
 }
 
-pub(crate) struct Outcome {
+pub(crate) struct PeerPublished {
     pub(crate) taken: u64,
     pub(crate) refused: u64,
     pub(crate) latency: Histogram<u64>,
@@ -44,36 +44,35 @@ pub(crate) struct Outcome {
     pub(crate) elapsed: Duration,
 }
 
-pub(crate) struct Publishers<'a> {
-    plan: Plan<'a>,
+pub(crate) struct PeerPublishers<'a> {
+    plan: PeerPublishPlan<'a>,
     poll: Poll,
-    lines: Vec<Line>,
-    outcome: Outcome,
+    lines: Vec<PeerPublisher>,
+    outcome: PeerPublished,
     payload: Vec<u8>,
     left: u64,
 }
 
-struct Line {
+struct PeerPublisher {
     stream: TcpStream,
-    place: Place,
-    mark: Mark,
+    place: PeerPlace,
+    mark: Stamp,
     input: Vec<u8>,
     output: Vec<u8>,
     /// When the publishes under way were sent, which are answered in order.
     sent: VecDeque<u64>,
 }
 
-impl<'a> Publishers<'a> {
-    pub(crate) fn open(plan: Plan<'a>) -> Result<Publishers<'a>, String> {
+impl<'a> PeerPublishers<'a> {
+    pub(crate) fn open(plan: PeerPublishPlan<'a>) -> Result<PeerPublishers<'a>, String> {
         let poll = Poll::new().map_err(|why| why.to_string())?;
         let connect = |from| line(&plan, &poll, from).map_err(|why| format!("connecting a publisher: {why}"));
         let lines = (0..plan.connections).map(connect).collect::<Result<_, _>>()?;
-        let latency = Histogram::new_with_bounds(1_000, LATENCY_NS_MAX, 3).map_err(|why| why.to_string())?;
-        let outcome = Outcome { taken: 0, refused: 0, latency, elapsed: Duration::ZERO };
-        Ok(Publishers { lines, poll, outcome, payload: Vec::new(), left: plan.messages, plan })
+        let outcome = PeerPublished { taken: 0, refused: 0, latency: latencies(), elapsed: Duration::ZERO };
+        Ok(PeerPublishers { lines, poll, outcome, payload: Vec::new(), left: plan.messages, plan })
     }
 
-    pub(crate) fn run(mut self) -> Result<Outcome, String> {
+    pub(crate) fn run(mut self) -> Result<PeerPublished, String> {
         let start = Instant::now();
         let interval = self.plan.rate.map(|rate| Duration::from_secs_f64(1.0 / rate));
         let mut due = start;
@@ -187,10 +186,8 @@ impl<'a> Publishers<'a> {
 }
 
 /// A connection that has said what it must, and can publish.
-fn line(plan: &Plan<'_>, poll: &Poll, from: usize) -> io::Result<Line> {
-    let mut stream = Blocking::connect_timeout(&plan.place.publish, CONNECT_WAIT)?;
-    stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(CONNECT_WAIT))?;
+fn line(plan: &PeerPublishPlan<'_>, poll: &Poll, from: usize) -> io::Result<PeerPublisher> {
+    let mut stream = requests::connect(plan.place.publish)?;
     let mut input = Vec::new();
     let place = plan.place.of(from);
     for step in (plan.protocol.open)(&place) {
@@ -212,6 +209,6 @@ fn line(plan: &Plan<'_>, poll: &Poll, from: usize) -> io::Result<Line> {
     stream.set_nonblocking(true)?;
     let mut stream = TcpStream::from_std(stream);
     poll.registry().register(&mut stream, Token(from), Interest::READABLE | Interest::WRITABLE)?;
-    let mark = Mark { seq: 0, from: from as u32, at: 0 };
-    Ok(Line { stream, place, mark, input, output: Vec::new(), sent: VecDeque::new() })
+    let mark = Stamp { seq: 0, from: from as u32, at: 0 };
+    Ok(PeerPublisher { stream, place, mark, input, output: Vec::new(), sent: VecDeque::new() })
 }

@@ -8,9 +8,11 @@ use hdrhistogram::Histogram;
 use memchr::memmem;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
+use tailwire_load::measure::histogram::latencies;
+use tailwire_load::measure::payload::Stamp;
 
-use crate::payload::{Mark, Scanner};
-use crate::protocol::{Place, Protocol, Step, reply};
+use crate::payload::PlainScanner;
+use crate::protocol::{HandshakeStep, PeerPlace, PeerProtocol, reply};
 
 const BUFFER_BYTES: usize = 128 << 10;
 /// Fewer connections under way than what servers let queue for `accept`.
@@ -19,11 +21,10 @@ const OPENING_WAIT: Duration = Duration::from_secs(20);
 /// Nothing came for so long after the publishers ended: what is missing is lost.
 const QUIET: Duration = Duration::from_secs(3);
 const TURN: Duration = Duration::from_millis(20);
-const LATENCY_NS_MAX: u64 = 120_000_000_000;
 
-pub(crate) struct Plan<'a> {
-    pub(crate) protocol: Protocol,
-    pub(crate) place: &'a Place,
+pub(crate) struct PeerSubscribePlan<'a> {
+    pub(crate) protocol: PeerProtocol,
+    pub(crate) place: &'a PeerPlace,
     /// They read what is stored; else what comes.
     pub(crate) replay: bool,
     pub(crate) count: usize,
@@ -34,7 +35,7 @@ pub(crate) struct Plan<'a> {
     pub(crate) start: Instant,
 }
 
-/// What all subscribers got.
+/// The deliveries to all subscribers.
 pub(crate) struct Got {
     pub(crate) deliveries: u64,
     /// Of those, such as came before.
@@ -48,24 +49,24 @@ pub(crate) struct Got {
     pub(crate) unfinished: bool,
 }
 
-pub(crate) struct Subscribers<'a> {
-    plan: Plan<'a>,
+pub(crate) struct PeerSubscribers<'a> {
+    plan: PeerSubscribePlan<'a>,
     poll: Poll,
     events: Events,
     buffer: Vec<u8>,
-    scanner: Scanner,
-    all: Vec<Subscriber>,
+    scanner: PlainScanner,
+    all: Vec<PeerSubscriber>,
     ready: usize,
     got: Got,
     /// Why the first one ended.
     why: Option<String>,
 }
 
-struct Subscriber {
+struct PeerSubscriber {
     stream: TcpStream,
     connected: bool,
-    /// What is still to be said before it is subscribed; the first of them was sent.
-    steps: std::vec::IntoIter<Step>,
+    /// Handshake steps still to be taken before it is subscribed; the first of them was sent.
+    steps: std::vec::IntoIter<HandshakeStep>,
     until: &'static [u8],
     ready: bool,
     ended: bool,
@@ -75,24 +76,23 @@ struct Subscriber {
     count: u64,
 }
 
-impl<'a> Subscribers<'a> {
+impl<'a> PeerSubscribers<'a> {
     /// Opens all of them, and waits until each is subscribed.
-    pub(crate) fn open(plan: Plan<'a>) -> Result<Subscribers<'a>, String> {
-        let latency = Histogram::new_with_bounds(1_000, LATENCY_NS_MAX, 3).map_err(|why| why.to_string())?;
+    pub(crate) fn open(plan: PeerSubscribePlan<'a>) -> Result<PeerSubscribers<'a>, String> {
         let got = Got {
             deliveries: 0,
             repeated: 0,
             reordered: 0,
             ended: 0,
-            latency,
+            latency: latencies(),
             last_ns: 0,
             unfinished: false,
         };
-        let mut this = Subscribers {
+        let mut this = PeerSubscribers {
             poll: Poll::new().map_err(|why| why.to_string())?,
             events: Events::with_capacity(1024),
             buffer: vec![0; BUFFER_BYTES.max(4 * plan.size)],
-            scanner: Scanner::new(plan.size),
+            scanner: PlainScanner::new(plan.size),
             all: Vec::with_capacity(plan.count),
             ready: 0,
             got,
@@ -149,7 +149,7 @@ impl<'a> Subscribers<'a> {
             Some(replay) if self.plan.replay => replay(&place),
             _ => (protocol.subscribe)(&place),
         };
-        self.all.push(Subscriber {
+        self.all.push(PeerSubscriber {
             stream,
             connected: false,
             steps: steps.into_iter(),
@@ -184,13 +184,13 @@ impl<'a> Subscribers<'a> {
     }
 }
 
-impl Subscriber {
+impl PeerSubscriber {
     fn event(
         &mut self,
         writable: bool,
         buffer: &mut [u8],
-        scanner: &Scanner,
-        plan: &Plan<'_>,
+        scanner: &PlainScanner,
+        plan: &PeerSubscribePlan<'_>,
         got: &mut Got,
     ) -> Result<(), String> {
         if self.ended {
@@ -232,8 +232,8 @@ impl Subscriber {
     fn take(
         &mut self,
         bytes: &[u8],
-        scanner: &Scanner,
-        plan: &Plan<'_>,
+        scanner: &PlainScanner,
+        plan: &PeerSubscribePlan<'_>,
         got: &mut Got,
     ) -> Result<usize, String> {
         let mut at = 0;
@@ -252,7 +252,7 @@ impl Subscriber {
             self.next_step()?;
         }
         let now = plan.start.elapsed().as_nanos() as u64;
-        let mut deliver = |mark: Mark| {
+        let mut deliver = |mark: Stamp| {
             got.deliveries += 1;
             got.latency.saturating_record(now.saturating_sub(mark.at));
             got.last_ns = now;

@@ -10,7 +10,7 @@ const WHOLE: u8 = 0x5;
 const INITIAL_WINDOW_SIZE: u16 = 4;
 const MAX_FRAME_SIZE: u16 = 5;
 const WINDOW_MAX: u32 = (1 << 31) - 1;
-/// What the connection's window is without a word (§6.9.2).
+/// The connection's default window (§6.9.2).
 const WINDOW_DEFAULT: u32 = 65_535;
 const FRAME_MAX: u32 = (1 << 24) - 1;
 

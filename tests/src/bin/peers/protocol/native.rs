@@ -3,8 +3,7 @@
 
 use memchr::memmem;
 
-use super::frames::{binary, upgrade};
-use super::{Answers, Place, Protocol, Step};
+use super::{HandshakeStep, PeerAnswers, PeerPlace, PeerProtocol, binary, upgrade};
 
 const HEAD_END: &[u8] = b"\r\n\r\n";
 /// MQTT 3.1.1 (§3): packets that answer, with their fixed headers.
@@ -17,9 +16,9 @@ const NATS_CONNECT: &[u8] = b"CONNECT {\"verbose\":false}\r\n";
 /// The one that stores what is published.
 const STREAM: &str = "stored";
 
-const REDIS: Protocol = Protocol {
+const REDIS: PeerProtocol = PeerProtocol {
     name: "redis",
-    subscribe: |at| vec![Step::new(resp(&[b"SUBSCRIBE", at.topic.as_bytes()]), b":1\r\n")],
+    subscribe: |at| vec![HandshakeStep::new(resp(&[b"SUBSCRIBE", at.topic.as_bytes()]), b":1\r\n")],
     replay: None,
     poll: None,
     open: |_| Vec::new(),
@@ -27,27 +26,29 @@ const REDIS: Protocol = Protocol {
     answers: |bytes| Ok(resp_answers(bytes)),
 };
 
-const NATS: Protocol = Protocol {
+const NATS: PeerProtocol = PeerProtocol {
     name: "nats",
     subscribe: |at| nats_subscribe(format!("SUB {} 1\r\nPING\r\n", at.topic).as_bytes(), b"PONG\r\n"),
     replay: None,
     poll: None,
     // Verbose: every publish is answered.
-    open: |_| vec![Step::new("CONNECT {\"verbose\":true}\r\n", b"+OK\r\n")],
+    open: |_| vec![HandshakeStep::new("CONNECT {\"verbose\":true}\r\n", b"+OK\r\n")],
     publish: |out, at, payload| nats_publish(out, &at.topic, "", payload),
     answers: |bytes| Ok(nats_answers(bytes)),
 };
 
-pub(super) const PROTOCOLS: [Protocol; 5] = [
+pub(super) const PROTOCOLS: [PeerProtocol; 5] = [
     REDIS,
-    Protocol {
+    PeerProtocol {
         name: "redis-stream",
-        replay: Some(|at| vec![Step::new(resp(&[b"XRANGE", at.topic.as_bytes(), b"-", b"+"]), b"*")]),
+        replay: Some(|at| {
+            vec![HandshakeStep::new(resp(&[b"XRANGE", at.topic.as_bytes(), b"-", b"+"]), b"*")]
+        }),
         publish: |out, at, payload| out.extend(resp(&[b"XADD", at.topic.as_bytes(), b"*", b"m", payload])),
         ..REDIS
     },
     NATS,
-    Protocol {
+    PeerProtocol {
         name: "nats-stream",
         replay: Some(|at| {
             let consumer = format!(
@@ -63,30 +64,30 @@ pub(super) const PROTOCOLS: [Protocol; 5] = [
             let stream = format!(r#"{{"name":"{STREAM}","subjects":["{}"],"storage":"file"}}"#, at.topic);
             let mut send = NATS_CONNECT.to_vec();
             stream_request(&mut send, at, "STREAM.CREATE", &stream);
-            vec![Step::new(send, b"\"did_create\":"), Step::new("PING\r\n", b"PONG\r\n")]
+            vec![HandshakeStep::new(send, b"\"did_create\":"), HandshakeStep::new("PING\r\n", b"PONG\r\n")]
         },
         publish: |out, at, payload| nats_publish(out, &at.topic, &inbox(at), payload),
         answers: |bytes| Ok(stream_answers(bytes)),
         ..NATS
     },
-    Protocol {
+    PeerProtocol {
         name: "mqtt",
         subscribe: |at| {
             vec![
-                Step::new(upgrade("/", "mqtt"), HEAD_END),
-                Step::new(binary(&mqtt_connect()), CONNACK),
-                Step::new(binary(&mqtt_subscribe(at)), SUBACK),
+                HandshakeStep::new(upgrade("/", "mqtt"), HEAD_END),
+                HandshakeStep::new(binary(&mqtt_connect()), CONNACK),
+                HandshakeStep::new(binary(&mqtt_subscribe(at)), SUBACK),
             ]
         },
         replay: None,
         poll: None,
-        open: |_| vec![Step::new(mqtt_connect(), CONNACK)],
+        open: |_| vec![HandshakeStep::new(mqtt_connect(), CONNACK)],
         publish: mqtt_publish,
         answers: |bytes| {
             let whole = bytes.len() / PUBACK_LENGTH * PUBACK_LENGTH;
             let taken = bytes[..whole].chunks(PUBACK_LENGTH).filter(|one| one.starts_with(&PUBACK)).count();
             match whole / PUBACK_LENGTH == taken {
-                true => Ok(Answers { taken, refused: 0, length: whole }),
+                true => Ok(PeerAnswers { taken, refused: 0, length: whole }),
                 false => Err("a packet that is no PUBACK".to_owned()),
             }
         },
@@ -105,8 +106,8 @@ fn resp(words: &[&[u8]]) -> Vec<u8> {
 }
 
 /// Numbers, as `PUBLISH` answers, and bulk strings, as `XADD` does: a line with its length, and a line.
-fn resp_answers(bytes: &[u8]) -> Answers {
-    let mut answers = Answers::default();
+fn resp_answers(bytes: &[u8]) -> PeerAnswers {
+    let mut answers = PeerAnswers::default();
     loop {
         let rest = &bytes[answers.length..];
         let Some(end) = memmem::find(rest, b"\r\n") else {
@@ -126,14 +127,14 @@ fn resp_answers(bytes: &[u8]) -> Answers {
 }
 
 /// A subject of the connection's own, where it is answered.
-fn inbox(at: &Place) -> String {
+fn inbox(at: &PeerPlace) -> String {
     format!("_INBOX.{}", at.number)
 }
 
 /// A subscriber's connection, and what it says first.
-fn nats_subscribe(say: &[u8], until: &'static [u8]) -> Vec<Step> {
+fn nats_subscribe(say: &[u8], until: &'static [u8]) -> Vec<HandshakeStep> {
     let send = [NATS_CONNECT, say].concat();
-    vec![Step::new(upgrade("/", ""), b"INFO {"), Step::new(binary(&send), until)]
+    vec![HandshakeStep::new(upgrade("/", ""), b"INFO {"), HandshakeStep::new(binary(&send), until)]
 }
 
 /// With a subject to answer to, if that is wanted.
@@ -144,14 +145,14 @@ fn nats_publish(out: &mut Vec<u8>, subject: &str, reply: &str, payload: &[u8]) {
 }
 
 /// A request of the stream's own, which is answered where the connection's publishes are.
-fn stream_request(out: &mut Vec<u8>, at: &Place, what: &str, body: &str) {
+fn stream_request(out: &mut Vec<u8>, at: &PeerPlace, what: &str, body: &str) {
     out.extend_from_slice(format!("SUB {} 1\r\n", inbox(at)).as_bytes());
     nats_publish(out, &format!("$JS.API.{what}.{STREAM}"), &inbox(at), body.as_bytes());
 }
 
 /// Messages to the inbox, each a line that ends with its length, and as many bytes: where it was stored, or why it wasn't.
-fn stream_answers(bytes: &[u8]) -> Answers {
-    let mut answers = Answers::default();
+fn stream_answers(bytes: &[u8]) -> PeerAnswers {
+    let mut answers = PeerAnswers::default();
     loop {
         let rest = &bytes[answers.length..];
         let Some(end) = memmem::find(rest, b"\r\n") else { return answers };
@@ -173,8 +174,8 @@ fn stream_answers(bytes: &[u8]) -> Answers {
 }
 
 /// Lines; those of the server's own (`INFO`, `PING`) are passed over.
-fn nats_answers(bytes: &[u8]) -> Answers {
-    let mut answers = Answers::default();
+fn nats_answers(bytes: &[u8]) -> PeerAnswers {
+    let mut answers = PeerAnswers::default();
     while let Some(end) = memmem::find(&bytes[answers.length..], b"\r\n") {
         let line = &bytes[answers.length..answers.length + end];
         answers.taken += usize::from(line == b"+OK");
@@ -215,7 +216,7 @@ fn mqtt_connect() -> Vec<u8> {
 }
 
 /// At most once, as the other peers deliver.
-fn mqtt_subscribe(at: &Place) -> Vec<u8> {
+fn mqtt_subscribe(at: &PeerPlace) -> Vec<u8> {
     let mut body = vec![0, 1];
     mqtt_string(&mut body, &at.topic);
     body.push(0);
@@ -224,7 +225,7 @@ fn mqtt_subscribe(at: &Place) -> Vec<u8> {
 
 /// At least once, so that it is answered. The packet's identifier is always the same: the server has answered a QoS 1
 /// publish before it reads the next one of the connection.
-fn mqtt_publish(out: &mut Vec<u8>, at: &Place, payload: &[u8]) {
+fn mqtt_publish(out: &mut Vec<u8>, at: &PeerPlace, payload: &[u8]) {
     let mut body = Vec::new();
     mqtt_string(&mut body, &at.topic);
     body.extend_from_slice(&[0, 1]);
@@ -239,13 +240,13 @@ mod tests {
     #[test]
     fn redis_answers_are_counted_once_they_are_whole() {
         let bytes = b":5\r\n$3\r\n1-0\r\n-ERR no\r\n$3\r\n1-";
-        assert_eq!(resp_answers(bytes), Answers { taken: 2, refused: 1, length: 22 });
+        assert_eq!(resp_answers(bytes), PeerAnswers { taken: 2, refused: 1, length: 22 });
     }
 
     #[test]
     fn nats_answers_are_told_from_other_lines() {
         let bytes = b"INFO {}\r\n+OK\r\nPING\r\n-ERR 'no'\r\n+O";
-        assert_eq!(nats_answers(bytes), Answers { taken: 1, refused: 1, length: 31 });
+        assert_eq!(nats_answers(bytes), PeerAnswers { taken: 1, refused: 1, length: 31 });
     }
 
     #[test]
@@ -254,7 +255,7 @@ mod tests {
         let refused = "MSG _INBOX.3 1 12\r\n{\"error\":{}}\r\n";
         let bytes = [stored, "PING\r\n", refused, &stored[..30]].concat();
         let length = stored.len() + 6 + refused.len();
-        assert_eq!(stream_answers(bytes.as_bytes()), Answers { taken: 1, refused: 1, length });
+        assert_eq!(stream_answers(bytes.as_bytes()), PeerAnswers { taken: 1, refused: 1, length });
     }
 
     #[test]

@@ -1,71 +1,74 @@
 //! Peers that are published to by `POST`: each request is answered in turn. Tailwire's publishes over a WebSocket are
 //! here too, beside its other ways.
 
-use memchr::memmem;
+use tailwire_load::client::{frames, http, requests};
 
-use super::frames::{first, text, upgrade};
 use super::http2;
-use super::{Answers, Place, Protocol, Step, nothing};
+use super::{AUTHORITY, HandshakeStep, PeerAnswers, PeerPlace, PeerProtocol, nothing, text, upgrade};
 
 const HEAD_END: &[u8] = b"\r\n\r\n";
 const EVENTS: &str = "text/event-stream";
 
 /// Tailwire, and the limit program, which speaks as much of its protocol.
-const TAILWIRE: Protocol = Protocol {
+const TAILWIRE: PeerProtocol = PeerProtocol {
     name: "tailwire-ws",
-    subscribe: |at| vec![Step::new(upgrade(&topic(at, ""), ""), br#""kind":"caught_up""#)],
-    replay: Some(|at| vec![Step::new(upgrade(&topic(at, "?after=earliest"), ""), HEAD_END)]),
+    subscribe: |at| vec![HandshakeStep::new(upgrade(&topic(at, ""), ""), br#""kind":"caught_up""#)],
+    replay: Some(|at| vec![HandshakeStep::new(upgrade(&topic(at, "?after=earliest"), ""), HEAD_END)]),
     poll: None,
     open: nothing,
     publish: |out, at, payload| post(out, &topic(at, ""), "Content-Type: text/plain\r\n", payload),
     answers: replies,
 };
 
-const NCHAN: Protocol = Protocol {
+const NCHAN: PeerProtocol = PeerProtocol {
     name: "nchan-ws",
-    subscribe: |at| vec![Step::new(upgrade(&format!("/sub/{}", at.topic), ""), HEAD_END)],
-    replay: Some(|at| vec![Step::new(upgrade(&format!("/kept/sub/{}", at.topic), ""), HEAD_END)]),
+    subscribe: |at| vec![HandshakeStep::new(upgrade(&format!("/sub/{}", at.topic), ""), HEAD_END)],
+    replay: Some(|at| vec![HandshakeStep::new(upgrade(&format!("/kept/sub/{}", at.topic), ""), HEAD_END)]),
     poll: None,
     open: nothing,
     publish: |out, at, payload| post(out, &format!("/pub/{}", at.topic), "", payload),
     answers: replies,
 };
 
-pub(super) const PROTOCOLS: [Protocol; 11] = [
+pub(super) const PROTOCOLS: [PeerProtocol; 11] = [
     TAILWIRE,
-    Protocol {
+    PeerProtocol {
         name: "tailwire-sse",
-        subscribe: |at| vec![Step::new(get(&topic(at, ""), EVENTS), HEAD_END)],
-        replay: Some(|at| vec![Step::new(get(&topic(at, "?after=earliest"), EVENTS), HEAD_END)]),
+        subscribe: |at| vec![HandshakeStep::new(get(&topic(at, ""), EVENTS), HEAD_END)],
+        replay: Some(|at| vec![HandshakeStep::new(get(&topic(at, "?after=earliest"), EVENTS), HEAD_END)]),
         ..TAILWIRE
     },
-    Protocol {
+    PeerProtocol {
         name: "tailwire-sse-http2",
-        subscribe: |at| vec![Step::new(http2::get(&topic(at, ""), EVENTS), b"retry: ")],
-        replay: Some(|at| vec![Step::new(http2::get(&topic(at, "?after=earliest"), EVENTS), b"retry: ")]),
-        ..TAILWIRE
-    },
-    Protocol {
-        name: "tailwire-ndjson",
-        subscribe: |at| vec![Step::new(get(&topic(at, ""), "application/x-ndjson"), HEAD_END)],
+        subscribe: |at| vec![HandshakeStep::new(http2::get(&topic(at, ""), EVENTS), b"retry: ")],
         replay: Some(|at| {
-            vec![Step::new(get(&topic(at, "?after=earliest"), "application/x-ndjson"), HEAD_END)]
+            vec![HandshakeStep::new(http2::get(&topic(at, "?after=earliest"), EVENTS), b"retry: ")]
         }),
         ..TAILWIRE
     },
-    Protocol {
+    PeerProtocol {
+        name: "tailwire-ndjson",
+        subscribe: |at| vec![HandshakeStep::new(get(&topic(at, ""), "application/x-ndjson"), HEAD_END)],
+        replay: Some(|at| {
+            vec![HandshakeStep::new(get(&topic(at, "?after=earliest"), "application/x-ndjson"), HEAD_END)]
+        }),
+        ..TAILWIRE
+    },
+    PeerProtocol {
         name: "tailwire-longpoll",
         // From the earliest of a topic of its own, so that nothing is missed before the first poll has arrived.
-        subscribe: |at| vec![Step::new(get(&topic(at, "?after=earliest&wait=25"), "application/json"), b"")],
+        subscribe: |at| {
+            vec![HandshakeStep::new(get(&topic(at, "?after=earliest&wait=25"), "application/json"), b"")]
+        },
         poll: Some(|at, head| {
             let cursor = header(head, "tailwire-cursor").unwrap_or("earliest");
             get(&topic(at, &format!("?after={cursor}&wait=25")), "application/json").into_bytes()
         }),
         ..TAILWIRE
     },
-    Protocol {
+    PeerProtocol {
         name: "tailwire-ws-publish",
-        open: |_| vec![Step::new(upgrade("/stream", ""), br#""kind":"welcome""#)],
+        open: |_| vec![HandshakeStep::new(upgrade("/stream", ""), br#""kind":"welcome""#)],
         publish: |out, at, payload| {
             let topic = &at.topic;
             let line = format!(r#"{{"kind":"publish","id":1,"topic":"{topic}","type":"text/plain","data":""#);
@@ -75,15 +78,17 @@ pub(super) const PROTOCOLS: [Protocol; 11] = [
         ..TAILWIRE
     },
     NCHAN,
-    Protocol {
+    PeerProtocol {
         name: "nchan-sse",
-        subscribe: |at| vec![Step::new(get(&format!("/sub/{}", at.topic), EVENTS), HEAD_END)],
-        replay: Some(|at| vec![Step::new(get(&format!("/kept/sub/{}", at.topic), EVENTS), HEAD_END)]),
+        subscribe: |at| vec![HandshakeStep::new(get(&format!("/sub/{}", at.topic), EVENTS), HEAD_END)],
+        replay: Some(|at| {
+            vec![HandshakeStep::new(get(&format!("/kept/sub/{}", at.topic), EVENTS), HEAD_END)]
+        }),
         ..NCHAN
     },
-    Protocol {
+    PeerProtocol {
         name: "nchan-longpoll",
-        subscribe: |at| vec![Step::new(get(&format!("/kept/sub/{}", at.topic), "*/*"), b"")],
+        subscribe: |at| vec![HandshakeStep::new(get(&format!("/kept/sub/{}", at.topic), "*/*"), b"")],
         poll: Some(|at, head| {
             let (time, tag) = (header(head, "last-modified"), header(head, "etag"));
             let (time, tag) = (time.unwrap_or_default(), tag.unwrap_or_default());
@@ -97,22 +102,22 @@ pub(super) const PROTOCOLS: [Protocol; 11] = [
         publish: |out, at, payload| post(out, &format!("/kept/pub/{}", at.topic), "", payload),
         ..NCHAN
     },
-    Protocol {
+    PeerProtocol {
         name: "ws",
-        subscribe: |_| vec![Step::new(upgrade("/", ""), HEAD_END)],
+        subscribe: |_| vec![HandshakeStep::new(upgrade("/", ""), HEAD_END)],
         replay: None,
         poll: None,
         open: nothing,
         publish: |out, _, payload| post(out, "/", "", payload),
         answers: replies,
     },
-    Protocol {
+    PeerProtocol {
         name: "socketio",
         // Engine.IO's open packet is a `0` before JSON; `40` connects to the default namespace, and is echoed.
         subscribe: |_| {
             vec![
-                Step::new(upgrade("/socket.io/?EIO=4&transport=websocket", ""), b"0{"),
-                Step::new(text(b"40"), b"40{"),
+                HandshakeStep::new(upgrade("/socket.io/?EIO=4&transport=websocket", ""), b"0{"),
+                HandshakeStep::new(text(b"40"), b"40{"),
             ]
         },
         replay: None,
@@ -123,12 +128,12 @@ pub(super) const PROTOCOLS: [Protocol; 11] = [
     },
 ];
 
-fn topic(at: &Place, query: &str) -> String {
+fn topic(at: &PeerPlace, query: &str) -> String {
     format!("/topics/{}{query}", at.topic)
 }
 
 fn get(path: &str, accept: &str) -> String {
-    format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: {accept}\r\n\r\n")
+    requests::get(AUTHORITY, path, accept)
 }
 
 fn post(out: &mut Vec<u8>, path: &str, headers: &str, body: &[u8]) {
@@ -147,22 +152,18 @@ fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
 
 /// The whole HTTP reply at the start of the bytes: its status, its head, and its length.
 pub(crate) fn reply(bytes: &[u8]) -> Result<Option<(u16, &str, usize)>, String> {
-    let Some(end) = memmem::find(bytes, HEAD_END) else {
+    let Some(head) = http::head(bytes).map_err(|_| "a reply that is not HTTP")? else {
         return Ok(None);
     };
-    let head = std::str::from_utf8(&bytes[..end]).map_err(|_| "a head that is not text")?;
-    let status = head.get(9..12).and_then(|digits| digits.parse().ok()).ok_or("no status")?;
-    let body: usize = match header(head, "content-length") {
-        Some(length) => length.parse().map_err(|_| "a bad Content-Length")?,
-        None if matches!(status, 204 | 304) => 0,
-        None => return Err(format!("a reply {status} without Content-Length")),
-    };
-    let length = end + HEAD_END.len() + body;
-    Ok((bytes.len() >= length).then_some((status, head, length)))
+    let status = head.status;
+    let body = head.body.ok_or_else(|| format!("a reply {status} without Content-Length"))?;
+    let text = std::str::from_utf8(&bytes[..head.length]).map_err(|_| "a head that is not text")?;
+    let length = head.length + body;
+    Ok((bytes.len() >= length).then_some((status, text, length)))
 }
 
-fn replies(bytes: &[u8]) -> Result<Answers, String> {
-    let mut answers = Answers::default();
+fn replies(bytes: &[u8]) -> Result<PeerAnswers, String> {
+    let mut answers = PeerAnswers::default();
     while let Some((status, _, length)) = reply(&bytes[answers.length..])? {
         answers.length += length;
         answers.taken += usize::from((200..300).contains(&status));
@@ -172,12 +173,13 @@ fn replies(bytes: &[u8]) -> Result<Answers, String> {
 }
 
 /// Tailwire's lines in answer to publishes; what is neither `ok` nor `error`, such as a heartbeat, is passed over.
-fn lines(bytes: &[u8]) -> Result<Answers, String> {
-    let mut answers = Answers::default();
-    while let Some((line, length)) = first(&bytes[answers.length..]) {
-        answers.length += length;
-        answers.taken += usize::from(line.starts_with(br#"{"kind":"ok""#));
-        answers.refused += usize::from(line.starts_with(br#"{"kind":"error""#));
+fn lines(bytes: &[u8]) -> Result<PeerAnswers, String> {
+    let mut answers = PeerAnswers::default();
+    let malformed = |_| "a malformed WebSocket frame";
+    while let Some(frame) = frames::first(&bytes[answers.length..]).map_err(malformed)? {
+        answers.length += frame.length;
+        answers.taken += usize::from(frame.payload.starts_with(br#"{"kind":"ok""#));
+        answers.refused += usize::from(frame.payload.starts_with(br#"{"kind":"error""#));
     }
     Ok(answers)
 }
@@ -189,22 +191,22 @@ mod tests {
     #[test]
     fn replies_are_counted_once_they_are_whole() {
         let bytes = b"HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n";
-        let first = Answers { taken: 1, refused: 0, length: 45 };
+        let first = PeerAnswers { taken: 1, refused: 0, length: 45 };
         assert_eq!(replies(&bytes[..80]), Ok(first));
-        assert_eq!(replies(bytes), Ok(Answers { taken: 1, refused: 1, length: bytes.len() }));
+        assert_eq!(replies(bytes), Ok(PeerAnswers { taken: 1, refused: 1, length: bytes.len() }));
         assert!(replies(b"HTTP/1.1 200 OK\r\n\r\n").is_err());
     }
 
     #[test]
     fn a_long_poll_goes_on_from_its_last_reply() {
-        let place = Place {
+        let place = PeerPlace {
             subscribe: ([127, 0, 0, 1], 1).into(),
             publish: ([127, 0, 0, 1], 1).into(),
             topic: "t".to_owned(),
             number: 0,
         };
         let next = |name: &str, head: &str| {
-            let poll = Protocol::parse(name).unwrap().poll.unwrap();
+            let poll = PeerProtocol::parse(name).unwrap().poll.unwrap();
             String::from_utf8(poll(&place, head)).unwrap()
         };
         let request = next("tailwire-longpoll", "HTTP/1.1 200 OK\r\ntailwire-cursor: 000abc-1");
