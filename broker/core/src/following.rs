@@ -1,4 +1,4 @@
-//! A reader's place on a shard: its terms' tails, its seat, its timer.
+//! A reader's place on a shard: its terms' tails, its subscriber slot, its timer.
 
 use std::sync::Arc;
 
@@ -7,20 +7,21 @@ use tailwire_model::{Filter, Position, Term};
 use tokio::time::Instant;
 
 use crate::{
-    seat::{Seat, Sink},
+    segment::Slices,
     shard::Shard,
-    tail::{Slices, Tail, merge},
+    slot::{Sink, SubscriberSlot},
+    tail::{Tail, merge},
     timer::Timer,
 };
 
 /// A reader's place on a shard, once it follows the tails.
 pub(crate) struct Following {
     pub(crate) shard: Arc<Shard>,
-    pub(crate) seat: Arc<Seat>,
+    pub(crate) slot: Arc<SubscriberSlot>,
     place: usize,
     terms: SmallVec<[Attached; 1]>,
     pub(crate) timer: Timer,
-    pub(crate) spoke: Instant,
+    pub(crate) last_write: Instant,
 }
 
 struct Attached {
@@ -34,10 +35,10 @@ struct Attached {
 impl Following {
     /// A place without terms.
     pub(crate) fn new(shard: Arc<Shard>) -> Self {
-        let seat = Arc::new(Seat::default());
-        let place = shard.enter(seat.clone());
-        let (terms, timer, spoke) = (SmallVec::new(), Timer::default(), Instant::now());
-        Self { shard, seat, place, terms, timer, spoke }
+        let slot = Arc::new(SubscriberSlot::default());
+        let place = shard.enter(slot.clone());
+        let (terms, timer, last_write) = (SmallVec::new(), Timer::default(), Instant::now());
+        Self { shard, slot, place, terms, timer, last_write }
     }
 
     pub(crate) fn attach(&mut self, term: &Term) {
@@ -45,7 +46,7 @@ impl Following {
             own.count += 1;
             return;
         }
-        let (tail, key) = self.shard.attach(term, &self.seat);
+        let (tail, key) = self.shard.attach(term, &self.slot);
         self.terms.push(Attached { term: term.clone(), tail, key, count: 1 });
     }
 
@@ -66,7 +67,7 @@ impl Following {
     /// of several is the reader's to find.
     pub(crate) fn lend(&self, sink: Arc<dyn Sink>, format: usize, position: Position) {
         if self.terms.len() == 1 && position == self.shard.dispatched() && !self.shard.is_draining() {
-            self.seat.lend(sink, format, position, self.spoke);
+            self.slot.lend(sink, format, position, self.last_write);
         }
     }
 

@@ -18,8 +18,7 @@ use tokio::time::Instant;
 use crate::{
     log::Budget,
     reader::{ReadError, Reader, Step},
-    segment::Slice,
-    tail::Slices,
+    segment::{Slice, Slices},
 };
 
 /// What one look found.

@@ -29,10 +29,9 @@ use crate::{
     metrics::ReasonLabel,
     page::Until,
     pool::Haste,
-    seat::{Owed, Sink},
-    segment::Slice,
+    segment::{Slice, Slices},
     shared::Shared,
-    tail::Slices,
+    slot::{Remainder, Sink},
     timer::Timer,
 };
 
@@ -76,11 +75,11 @@ pub struct Reader {
     following: Option<Box<Following>>,
     read: Option<oneshot::Receiver<Result<Turn, LogError>>>,
     haste: Haste,
-    told: Told,
+    sent: Sent,
 }
 
 #[derive(Default)]
-struct Told {
+struct Sent {
     opened: bool,
     caught_up: bool,
     bye: bool,
@@ -116,13 +115,13 @@ impl Reader {
             following: None,
             read: None,
             haste: Haste::Soon,
-            told: Told::default(),
+            sent: Sent::default(),
         }
     }
 
     /// A reader that has nothing to catch up with, and doesn't say so.
     pub(crate) const fn already_caught_up(mut self) -> Self {
-        self.told.caught_up = true;
+        self.sent.caught_up = true;
         self
     }
 
@@ -204,12 +203,12 @@ impl Reader {
 
     /// Whether it has given its first cursor, and before that the gap that its start has.
     pub const fn is_open(&self) -> bool {
-        self.told.opened
+        self.sent.opened
     }
 
     /// Whether it has said that it has caught up.
     pub const fn is_caught_up(&self) -> bool {
-        self.told.caught_up
+        self.sent.caught_up
     }
 
     /// Whether `other` has given everything up to just where this reader stands.
@@ -220,27 +219,27 @@ impl Reader {
     /// Wakes the task that polls this reader after the shard's next round, whatever is in it.
     pub fn wake_next_round(&self, cx: &Context<'_>) {
         if let Some(following) = &self.following {
-            following.seat.register(cx);
-            following.shard.wake_next_round(following.seat.clone());
+            following.slot.register(cx);
+            following.shard.wake_next_round(following.slot.clone());
         }
     }
 
     /// Lends the sink of a connection that has written all it was given to the shard, which writes there what comes next in
     /// the reader's format, if the reader waits at the tail. Whenever the task is polled it takes it back first.
     pub fn lend(&self, sink: Arc<dyn Sink>) {
-        let waits = self.gap.is_none() && self.read.is_none() && self.told.caught_up && !self.told.bye;
+        let waits = self.gap.is_none() && self.read.is_none() && self.sent.caught_up && !self.sent.bye;
         if let Some(following) = self.following.as_ref().filter(|_| waits) {
             following.lend(sink, self.format, self.position);
         }
     }
 
-    /// Takes a lent sink back. What it took only a part of is owed to it, before anything else.
-    pub fn take_back(&mut self) -> Option<Box<Owed>> {
+    /// Takes a lent sink back. The remainder of a partial write goes out before anything else.
+    pub fn take_back(&mut self) -> Option<Box<Remainder>> {
         let following = self.following.as_mut()?;
-        let returned = following.seat.take_back()?;
-        following.spoke = returned.spoke;
+        let returned = following.slot.take_back()?;
+        following.last_write = returned.last_write;
         self.position = returned.position;
-        returned.owed
+        returned.remainder
     }
 
     /// The reader's timer, for a transport that waits for its socket rather than for the reader.
@@ -258,12 +257,12 @@ impl Reader {
 
     /// See [`Reader::next`].
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event, ReadError>> {
-        if self.told.bye {
+        if self.sent.bye {
             return Poll::Pending;
         }
         // A gap comes before the first cursor: whoever loses the connection between the two hears of it again.
-        if self.gap.is_none() && !self.told.opened {
-            self.told.opened = true;
+        if self.gap.is_none() && !self.sent.opened {
+            self.sent.opened = true;
             return self.say(Event::Heartbeat(self.cursor()));
         }
         loop {
@@ -271,8 +270,8 @@ impl Reader {
                 Poll::Ready(Ok(Step::Messages(slices))) => self.say(Event::Messages(slices)),
                 Poll::Ready(Ok(Step::Gap(gap))) => self.say(Event::Gap(gap)),
                 Poll::Ready(Ok(Step::Scanned)) => continue,
-                Poll::Ready(Ok(Step::AtTail)) if !self.told.caught_up => {
-                    self.told.caught_up = true;
+                Poll::Ready(Ok(Step::AtTail)) if !self.sent.caught_up => {
+                    self.sent.caught_up = true;
                     self.say(Event::CaughtUp(self.cursor()))
                 }
                 Poll::Ready(Ok(Step::AtTail)) => self.poll_idle(cx),
@@ -286,7 +285,7 @@ impl Reader {
     /// Waits at the tail.
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event, ReadError>> {
         if self.following.as_ref().is_some_and(|following| following.shard.is_draining()) {
-            self.told.bye = true;
+            self.sent.bye = true;
             let retry_after_ms = retry::spread(DRAIN_RETRY_MS, self.shared.clock.draw());
             return self.say(Event::Bye(Bye { reason: ByeReason::Drain, retry_after_ms }));
         }
@@ -295,14 +294,14 @@ impl Reader {
 
     fn poll_heartbeat(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event, ReadError>> {
         let Some(following) = &mut self.following else { return Poll::Pending };
-        let deadline = following.spoke + Duration::from_millis(HEARTBEAT_MS);
+        let deadline = following.last_write + Duration::from_millis(HEARTBEAT_MS);
         ready!(following.timer.poll_until(cx, deadline));
         self.say(Event::Heartbeat(self.cursor()))
     }
 
     fn say(&mut self, event: Event) -> Poll<Result<Event, ReadError>> {
         if let Some(following) = &mut self.following {
-            following.spoke = Instant::now();
+            following.last_write = Instant::now();
         }
         Poll::Ready(Ok(event))
     }
@@ -316,7 +315,7 @@ impl Reader {
             return self.poll_read(cx);
         }
         if let Some(following) = &self.following {
-            following.seat.register(cx);
+            following.slot.register(cx);
         }
         let upto = self.watermark();
         if self.position >= upto {

@@ -7,6 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 use tailwire_model::{Message, Position};
 
 use crate::pool::Lease;
@@ -16,6 +17,9 @@ pub type Encoder = fn(&Message, &mut Vec<u8>);
 
 /// The formats of a broker. A format's name is its index.
 pub type Encoders = &'static [Encoder];
+
+/// Slices of one or more segments, oldest first.
+pub type Slices = SmallVec<[Slice; 4]>;
 
 /// Messages in log order.
 pub(crate) struct Segment {

@@ -27,9 +27,9 @@ use crate::{
     log::Commit,
     metrics::Metrics,
     routes::Routes,
-    seat::{Fresh, Seat},
-    segment::{Encoders, Segment, Slice},
-    tail::{Slices, Tail},
+    segment::{Encoders, Segment, Slice, Slices},
+    slot::{Fresh, SubscriberSlot},
+    tail::Tail,
 };
 
 /// Sinks that the dispatcher writes to, or gives back, before others on its runtime have a turn. A debug build takes few, so
@@ -43,9 +43,9 @@ pub(crate) struct Shard {
     routes: Mutex<Routes>,
     inbox: Mutex<Vec<Arc<Commit>>>,
     filled: Notify,
-    readers: Mutex<Slab<Arc<Seat>>>,
+    readers: Mutex<Slab<Arc<SubscriberSlot>>>,
     /// Who wants to know of the next round, whatever is in it.
-    next_round: Mutex<Vec<Arc<Seat>>>,
+    next_round: Mutex<Vec<Arc<SubscriberSlot>>>,
     draining: AtomicBool,
     encoders: Encoders,
     metrics: Arc<Metrics>,
@@ -61,7 +61,7 @@ struct Round {
     /// What each of them gets.
     fresh: Vec<(usize, Slices)>,
     /// Who has lent a sink, one tail after the other; and what each tail's have coming, and which they are.
-    lent: Vec<Arc<Seat>>,
+    lent: Vec<Arc<SubscriberSlot>>,
     services: Vec<(Slices, Range<usize>)>,
     /// Where a reader stands that has been given the round.
     upto: Position,
@@ -91,10 +91,10 @@ impl Shard {
     }
 
     /// A term's tail, and the reader's place in it.
-    pub(crate) fn attach(&self, term: &Term, seat: &Arc<Seat>) -> (Arc<Tail>, usize) {
+    pub(crate) fn attach(&self, term: &Term, slot: &Arc<SubscriberSlot>) -> (Arc<Tail>, usize) {
         let mut routes = self.routes.lock();
         let tail = routes.tail_of(term, self.dispatched());
-        let key = tail.join(seat.clone());
+        let key = tail.join(slot.clone());
         (tail, key)
     }
 
@@ -105,8 +105,8 @@ impl Shard {
         }
     }
 
-    pub(crate) fn enter(&self, seat: Arc<Seat>) -> usize {
-        self.readers.lock().insert(seat)
+    pub(crate) fn enter(&self, slot: Arc<SubscriberSlot>) -> usize {
+        self.readers.lock().insert(slot)
     }
 
     pub(crate) fn leave(&self, key: usize) {
@@ -114,10 +114,10 @@ impl Shard {
     }
 
     /// Wakes once after the next round.
-    pub(crate) fn wake_next_round(&self, seat: Arc<Seat>) {
+    pub(crate) fn wake_next_round(&self, slot: Arc<SubscriberSlot>) {
         let mut waiting = self.next_round.lock();
-        if !waiting.iter().any(|own| Arc::ptr_eq(own, &seat)) {
-            waiting.push(seat);
+        if !waiting.iter().any(|own| Arc::ptr_eq(own, &slot)) {
+            waiting.push(slot);
         }
     }
 
@@ -127,9 +127,9 @@ impl Shard {
 
     pub(crate) fn drain(&self) {
         self.draining.store(true, Ordering::Release);
-        // Apart from the lock: a seat may be just being written to.
-        let seats: Vec<_> = self.readers.lock().iter().map(|(_, seat)| seat.clone()).collect();
-        seats.iter().for_each(|seat| seat.wake());
+        // Apart from the lock: a slot may be just being written to.
+        let slots: Vec<_> = self.readers.lock().iter().map(|(_, slot)| slot.clone()).collect();
+        slots.iter().for_each(|slot| slot.wake());
     }
 
     /// Takes a commit from the committing thread.
@@ -181,24 +181,24 @@ impl Shard {
             round.services.push((slices, before..round.lent.len()));
         }
         // Who are few don't wait for those who are many.
-        round.services.sort_by_key(|(_, seats)| seats.len());
-        self.next_round.lock().drain(..).for_each(|seat| seat.wake());
+        round.services.sort_by_key(|(_, slots)| slots.len());
+        self.next_round.lock().drain(..).for_each(|slot| slot.wake());
         true
     }
 
-    /// Writes what the round has for readers that have lent their sinks, holding no lock but the seat's own. More than a sink
+    /// Writes what the round has for readers that have lent their sinks, holding no lock but the slot's own. More than a sink
     /// takes in one turn is left to their tasks, which take turns as well.
     async fn serve(&self, round: &mut Round) {
         let (now, mut turn) = (Instant::now(), 0);
-        for (slices, seats) in round.services.drain(..) {
+        for (slices, slots) in round.services.drain(..) {
             let fits = slices.iter().map(Slice::cost).sum::<usize>() <= BATCH_READ_BYTES_MAX;
             let fresh = Fresh { slices: &slices, upto: round.upto, now };
             let mut delivered = 0;
-            for seat in &round.lent[seats] {
+            for slot in &round.lent[slots] {
                 if fits {
-                    delivered += seat.deliver(&fresh);
+                    delivered += slot.deliver(&fresh);
                 } else {
-                    seat.give_back();
+                    slot.give_back();
                 }
                 turn += 1;
                 if turn % SINKS_PER_TURN == 0 {

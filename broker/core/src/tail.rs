@@ -8,8 +8,8 @@ use smallvec::SmallVec;
 use tailwire_model::{Position, limits::TAIL_BYTES_MAX};
 
 use crate::{
-    seat::Seat,
-    segment::{Segment, Slice},
+    segment::{Segment, Slice, Slices},
+    slot::SubscriberSlot,
 };
 
 /// The newest messages of one term. Every match after `floor` and up to the shard's watermark is in the segments.
@@ -19,11 +19,8 @@ struct State {
     floor: Position,
     segments: VecDeque<Arc<Segment>>,
     cost: usize,
-    readers: Slab<Arc<Seat>>,
+    readers: Slab<Arc<SubscriberSlot>>,
 }
-
-/// Slices of one tail, oldest first.
-pub type Slices = SmallVec<[Slice; 4]>;
 
 impl Tail {
     /// An empty tail: it will hold all that comes after `floor`.
@@ -31,8 +28,8 @@ impl Tail {
         Self(Mutex::new(State { floor, segments: VecDeque::new(), cost: 0, readers: Slab::new() }))
     }
 
-    pub(crate) fn join(&self, seat: Arc<Seat>) -> usize {
-        self.0.lock().readers.insert(seat)
+    pub(crate) fn join(&self, slot: Arc<SubscriberSlot>) -> usize {
+        self.0.lock().readers.insert(slot)
     }
 
     /// Returns whether nobody is left.
@@ -67,10 +64,10 @@ impl Tail {
     }
 
     /// Calls all readers: wakes them, but for those whose sinks are lent, which it adds to `lent`.
-    pub(crate) fn call(&self, lent: &mut Vec<Arc<Seat>>) {
+    pub(crate) fn call(&self, lent: &mut Vec<Arc<SubscriberSlot>>) {
         let state = self.0.lock();
-        let served = state.readers.iter().filter(|(_, seat)| seat.wake_unless_lent(state.floor));
-        lent.extend(served.map(|(_, seat)| seat.clone()));
+        let served = state.readers.iter().filter(|(_, slot)| slot.wake_unless_lent(state.floor));
+        lent.extend(served.map(|(_, slot)| slot.clone()));
     }
 
     /// The matches after `after` and up to `upto`; `None` when the tail doesn't reach back that far.

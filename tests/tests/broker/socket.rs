@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use tailwire_core::{Reader, Sink, Slice};
+use tailwire_core::{Accepted, Reader, Sink, Slice};
 use tokio::time::Instant;
 
 use crate::{oracle::Told, simulation::World};
@@ -18,23 +18,24 @@ pub(crate) struct Socket(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    /// What each of the next writes takes at most; all of it, when there are no more of them.
-    room: VecDeque<usize>,
+    /// What each of the next writes takes at most, and whether it passes that on; all of it, when there are no more of them.
+    room: VecDeque<(usize, bool)>,
     taken: Vec<u8>,
     last: Option<Instant>,
 }
 
 impl Sink for Socket {
-    fn write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+    fn write(&self, parts: &[IoSlice<'_>]) -> io::Result<Accepted> {
         let mut state = self.0.lock().expect("nobody panicked");
         let bytes: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
-        let count = state.room.pop_front().unwrap_or(usize::MAX).min(bytes.len());
+        let (room, is_clear) = state.room.pop_front().unwrap_or((usize::MAX, true));
+        let count = room.min(bytes.len());
         if count == 0 {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         state.taken.extend(&bytes[..count]);
         state.last = Some(Instant::now());
-        Ok(count)
+        Ok(Accepted { bytes: count, is_clear })
     }
 }
 
@@ -47,21 +48,25 @@ impl Socket {
         let mut state = self.0.lock().expect("nobody panicked");
         state.room.clear();
         while world.random.percent(40) {
-            state.room.push_back([usize::MAX, world.random.below(30)][world.random.below(2)]);
+            let room = [usize::MAX, world.random.below(30)][world.random.below(2)];
+            state.room.push_back((room, world.random.percent(70)));
         }
         drop(state);
         reader.lend(self.clone());
     }
 
-    /// Takes it back, if it is lent, and tells the oracle what it was given, and what it is owed.
+    /// Takes it back, if it is lent, and tells the oracle what it was given, and the remainder of a partial write.
     pub(crate) fn take_back(&self, world: &mut World, reader: &mut Reader, told: &mut Told) {
-        let owed = reader.take_back();
+        let remainder = reader.take_back();
         let mut state = self.0.lock().expect("nobody panicked");
         let mut bytes = mem::take(&mut state.taken);
-        if let Some(owed) = owed {
-            let all: Vec<u8> = owed.slices.iter().flat_map(|slice: &Slice| slice.encoded(0)).collect();
-            assert!(bytes.ends_with(&all[..owed.written]) && owed.written < all.len(), "what is owed");
-            bytes.extend(&all[owed.written..]);
+        if let Some(remainder) = remainder {
+            let all: Vec<u8> = remainder.slices.iter().flat_map(|slice: &Slice| slice.encoded(0)).collect();
+            assert!(
+                bytes.ends_with(&all[..remainder.written]) && remainder.written < all.len(),
+                "a remainder"
+            );
+            bytes.extend(&all[remainder.written..]);
         }
         let Some(last) = state.last.take() else { return };
         let positions = bytes.chunks(8).map(|chunk| u64::from_be_bytes(chunk.try_into().expect("whole")));

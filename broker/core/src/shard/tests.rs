@@ -5,14 +5,14 @@ use tailwire_model::{Trim, TrimReason};
 use super::*;
 use crate::{
     segment::Slice,
-    tail::Slices,
+    segment::Slices,
     testing::{Wakes, commit, message, term, topic},
 };
 
 /// A reader's side of a shard.
 struct Place {
     tail: Arc<Tail>,
-    seat: Arc<Seat>,
+    slot: Arc<SubscriberSlot>,
     wakes: Arc<Wakes>,
     key: usize,
 }
@@ -22,10 +22,10 @@ fn shard() -> Arc<Shard> {
 }
 
 fn attach(shard: &Shard, name: &str) -> Place {
-    let (seat, wakes) = (Arc::new(Seat::default()), Arc::new(Wakes::default()));
-    seat.register(&Context::from_waker(&Waker::from(wakes.clone())));
-    let (tail, key) = shard.attach(&term(name), &seat);
-    Place { tail, seat, wakes, key }
+    let (slot, wakes) = (Arc::new(SubscriberSlot::default()), Arc::new(Wakes::default()));
+    slot.register(&Context::from_waker(&Waker::from(wakes.clone())));
+    let (tail, key) = shard.attach(&term(name), &slot);
+    Place { tail, slot, wakes, key }
 }
 
 impl Place {
@@ -101,8 +101,8 @@ fn who_is_woken_finds_the_watermark_moved() {
     let shard = shard();
     let looks = Arc::new(Looks(shard.clone(), Mutex::default()));
     let place = attach(&shard, "a");
-    place.seat.register(&Context::from_waker(&Waker::from(looks.clone())));
-    shard.wake_next_round(place.seat.clone());
+    place.slot.register(&Context::from_waker(&Waker::from(looks.clone())));
+    shard.wake_next_round(place.slot.clone());
     push(&shard, &[(1, "a")]);
     shard.dispatch_pending(&mut Round::default());
     assert_eq!(*looks.1.lock(), [Position(1), Position(1)]);
@@ -113,7 +113,7 @@ fn who_is_woken_finds_the_watermark_moved() {
 fn a_round_is_told_once_to_who_asked_whatever_is_in_it() {
     let shard = shard();
     let place = attach(&shard, "a");
-    shard.wake_next_round(place.seat.clone());
+    shard.wake_next_round(place.slot.clone());
     let mut round = Round::default();
     for position in 1..=2 {
         push(&shard, &[(position, "b")]);
@@ -205,8 +205,8 @@ fn what_many_tails_share_counts_once() {
 fn a_drain_wakes_everybody_who_is_there() {
     let shard = shard();
     let (stays, goes) = (attach(&shard, "a"), attach(&shard, "a"));
-    shard.enter(stays.seat.clone());
-    let place = shard.enter(goes.seat.clone());
+    shard.enter(stays.slot.clone());
+    let place = shard.enter(goes.slot.clone());
     shard.leave(place);
     shard.drain();
     assert!(shard.is_draining());
@@ -218,10 +218,10 @@ fn a_drain_wakes_everybody_who_is_there() {
 struct Sponge(Mutex<usize>);
 
 impl crate::Sink for Sponge {
-    fn write(&self, parts: &[std::io::IoSlice<'_>]) -> std::io::Result<usize> {
+    fn write(&self, parts: &[std::io::IoSlice<'_>]) -> std::io::Result<crate::Accepted> {
         let count = parts.iter().map(|part| part.len()).sum();
         *self.0.lock() += count;
-        Ok(count)
+        Ok(crate::Accepted { bytes: count, is_clear: true })
     }
 }
 
@@ -233,7 +233,7 @@ async fn every_lent_socket_is_given_a_round_once() {
     let sponges: Vec<_> = (0..3 * SINKS_PER_TURN).map(|_| Arc::new(Sponge::default())).collect();
     let places: Vec<_> = sponges.iter().map(|_| attach(&shard, "a")).collect();
     let lend = |index: usize, position| {
-        places[index].seat.lend(sponges[index].clone(), 0, Position(position), Instant::now());
+        places[index].slot.lend(sponges[index].clone(), 0, Position(position), Instant::now());
     };
     (0..places.len()).for_each(|index| lend(index, 0));
     push(&shard, &[(1, "a"), (2, "b"), (3, "a")]);
@@ -248,7 +248,7 @@ async fn every_lent_socket_is_given_a_round_once() {
     .await;
     // Both of their tasks run meanwhile, and read the round by themselves.
     for index in [before, last] {
-        assert_eq!(places[index].seat.take_back().unwrap().position, Position::ZERO);
+        assert_eq!(places[index].slot.take_back().unwrap().position, Position::ZERO);
     }
     lend(last, 3);
     serve.await;

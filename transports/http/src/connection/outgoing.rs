@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use smallvec::SmallVec;
 use socket2::SockRef;
-use tailwire_core::{Reader, Sink, Slice, Timer};
+use tailwire_core::{Accepted, Reader, Sink, Slice, Timer};
 use tailwire_model::{
     Position,
     limits::{BATCH_READ_BYTES_MAX, STALL_CLOSE_MS, STALL_RELEASE_MS},
@@ -41,13 +41,15 @@ pub(crate) struct Outlet {
 }
 
 impl Sink for Outlet {
-    fn write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+    fn write(&self, parts: &[IoSlice<'_>]) -> io::Result<Accepted> {
         let socket = SockRef::from(&self.stream);
         let written = match parts {
             [part] => socket.send(part),
             parts => socket.send_vectored(parts),
         };
-        written.inspect(|&count| self.connected.wrote(count))
+        let bytes = written?;
+        self.connected.wrote(bytes);
+        Ok(Accepted { bytes, is_clear: true })
     }
 }
 

@@ -9,18 +9,22 @@ use crate::{
 };
 
 /// A socket that takes so many bytes at a time; at none it is full, below that it is broken.
-struct Takes(Mutex<(i32, usize)>);
+struct Takes {
+    room: Mutex<(i32, usize)>,
+    /// Whether it passes on what it takes.
+    is_clear: bool,
+}
 
 impl Sink for Takes {
-    fn write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        let mut own = self.0.lock();
+    fn write(&self, parts: &[IoSlice<'_>]) -> io::Result<Accepted> {
+        let mut own = self.room.lock();
         match own.0 {
             0 => Err(io::ErrorKind::WouldBlock.into()),
             room if room < 0 => Err(io::ErrorKind::BrokenPipe.into()),
             room => {
                 let count = parts.iter().map(|part| part.len()).sum::<usize>().min(room as usize);
                 own.1 += count;
-                Ok(count)
+                Ok(Accepted { bytes: count, is_clear: self.is_clear })
             }
         }
     }
@@ -34,50 +38,64 @@ fn slices(positions: &[u64]) -> Slices {
 }
 
 struct Rig {
-    seat: Seat,
+    slot: SubscriberSlot,
     wakes: Arc<Wakes>,
     socket: Arc<Takes>,
 }
 
 impl Rig {
-    /// A seat whose socket is lent at position 4.
+    /// A slot whose socket is lent at position 4.
     fn new(room: i32) -> Self {
         let wakes = Arc::new(Wakes::default());
-        let own = Self { seat: Seat::default(), wakes, socket: Arc::new(Takes(Mutex::new((room, 0)))) };
-        own.seat.register(&Context::from_waker(&Waker::from(own.wakes.clone())));
-        own.seat.lend(own.socket.clone(), 0, Position(4), Instant::now());
+        let own = Self {
+            slot: SubscriberSlot::default(),
+            wakes,
+            socket: Arc::new(Takes { room: Mutex::new((room, 0)), is_clear: true }),
+        };
+        own.slot.register(&Context::from_waker(&Waker::from(own.wakes.clone())));
+        own.slot.lend(own.socket.clone(), 0, Position(4), Instant::now());
         own
     }
 
     fn deliver(&self, positions: &[u64]) -> usize {
         let upto = Position(*positions.last().unwrap());
-        self.seat.deliver(&Fresh { slices: &slices(positions), upto, now: Instant::now() })
+        self.slot.deliver(&Fresh { slices: &slices(positions), upto, now: Instant::now() })
     }
 
-    /// Where it stands, what it is owed, how often its task was woken, and how many bytes were written.
+    /// Where it stands, how much of a remainder was written, how often its task was woken, and how many bytes were written.
     fn end(&self) -> (u64, Option<usize>, usize, usize) {
-        let returned = self.seat.take_back().unwrap();
-        assert!(self.seat.take_back().is_none());
-        let owed = returned.owed.map(|owed| owed.written);
-        (returned.position.0, owed, self.wakes.count(), self.socket.0.lock().1)
+        let returned = self.slot.take_back().unwrap();
+        assert!(self.slot.take_back().is_none());
+        let remainder = returned.remainder.map(|remainder| remainder.written);
+        (returned.position.0, remainder, self.wakes.count(), self.socket.room.lock().1)
     }
 }
 
 #[test]
 fn what_is_taken_whole_wakes_nobody() {
     let rig = Rig::new(100);
-    assert!(rig.seat.wake_unless_lent(Position(4)));
+    assert!(rig.slot.wake_unless_lent(Position(4)));
     assert_eq!((rig.deliver(&[5, 6, 7]), rig.deliver(&[9])), (3, 1));
     assert_eq!(rig.end(), (9, None, 0, 4));
 }
 
 #[test]
-fn what_is_taken_in_part_is_owed_and_nothing_comes_behind_it() {
+fn a_partial_write_leaves_a_remainder_and_nothing_comes_behind_it() {
     let rig = Rig::new(2);
     assert_eq!(rig.deliver(&[5, 6, 7]), 3);
-    assert!(!rig.seat.wake_unless_lent(Position(4)), "it is its task's turn");
+    assert!(!rig.slot.wake_unless_lent(Position(4)), "it is its task's turn");
     assert_eq!(rig.deliver(&[8]), 0);
     assert_eq!(rig.end(), (7, Some(2), 2, 2));
+}
+
+#[test]
+fn a_sink_that_keeps_a_rest_of_its_own_is_its_tasks_and_has_no_remainder() {
+    let mut rig = Rig::new(100);
+    rig.slot.take_back().unwrap();
+    rig.socket = Arc::new(Takes { room: Mutex::new((100, 0)), is_clear: false });
+    rig.slot.lend(rig.socket.clone(), 0, Position(4), Instant::now());
+    assert_eq!((rig.deliver(&[5, 6]), rig.deliver(&[7])), (2, 0));
+    assert_eq!(rig.end(), (6, None, 1, 2));
 }
 
 #[test]
@@ -86,8 +104,8 @@ fn a_socket_that_is_full_or_broken_is_its_tasks() {
         let rig = Rig::new(room);
         assert_eq!(rig.deliver(&[5]), 0);
         // It has room again before its task runs.
-        rig.socket.0.lock().0 = 100;
-        assert!(!rig.seat.wake_unless_lent(Position(4)));
+        rig.socket.room.lock().0 = 100;
+        assert!(!rig.slot.wake_unless_lent(Position(4)));
         assert_eq!(rig.deliver(&[6]), 0);
         assert_eq!(rig.end(), (4, None, 2, 0), "it stands where it stood");
     }
@@ -99,13 +117,13 @@ fn what_its_task_has_seen_is_not_written_again() {
     assert_eq!((rig.deliver(&[3, 4]), rig.deliver(&[2])), (0, 0));
     assert_eq!(rig.end(), (4, None, 0, 0));
     assert_eq!(rig.deliver(&[5]), 0, "nothing is lent");
-    assert!(!rig.seat.wake_unless_lent(Position(0)));
+    assert!(!rig.slot.wake_unless_lent(Position(0)));
     assert_eq!(rig.wakes.count(), 1);
 }
 
 #[test]
 fn who_misses_something_that_is_trimmed_reads_it_himself() {
     let rig = Rig::new(100);
-    assert!(!rig.seat.wake_unless_lent(Position(5)));
+    assert!(!rig.slot.wake_unless_lent(Position(5)));
     assert_eq!(rig.end(), (4, None, 1, 0));
 }

@@ -1,10 +1,11 @@
-//! A reader's seat on a shard: how it is reached when there is something for it. That is by waking the task that polls it;
-//! but a connection that has written everything and waits at the tail lends its sink to the shard, and then the dispatcher
-//! writes what comes straight to that. Waking a thousand tasks, so that each finds one shared message and hands it to its
-//! socket, costs a fifth of a sparse delivery, most of it in fetching the tasks' memory; a seat is two lines of it.
+//! How a shard reaches a reader: its subscriber slot, which every tail of the reader has. As a rule that is by waking the task
+//! that polls it. But a connection that has written everything and waits at the tail *lends* its sink to the slot, and then the
+//! dispatcher writes what comes straight to that: a direct write. Waking a thousand tasks, so that each finds one shared message
+//! and hands it to its socket, costs a fifth of a sparse delivery, most of it in fetching the tasks' memory; a slot is two lines
+//! of it.
 //!
 //! While the sink is lent the task does nothing. It takes the sink back whenever it is polled, whatever for, and lends it
-//! again when it has nothing more to do. A seat is lent on the thread of its shard, where its task and the dispatcher run
+//! again when it has nothing more to do. A sink is lent on the thread of its shard, where its task and the dispatcher run
 //! in turn.
 
 use std::{
@@ -18,7 +19,7 @@ use smallvec::SmallVec;
 use tailwire_model::Position;
 use tokio::time::Instant;
 
-use crate::{segment::Slice, tail::Slices};
+use crate::segment::{Slice, Slices};
 
 /// What bytes can be written to without waiting; of a connection, its socket.
 pub trait Sink: Send + Sync {
@@ -26,15 +27,24 @@ pub trait Sink: Send + Sync {
     ///
     /// # Errors
     /// When it takes nothing at the moment, or is broken. The task that owns it finds out which.
-    fn write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize>;
+    fn write(&self, parts: &[IoSlice<'_>]) -> io::Result<Accepted>;
+}
+
+/// Outcome of a direct write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Accepted {
+    /// Bytes that are the sink's from here on, and may not be given again.
+    pub bytes: usize,
+    /// Whether the sink has passed all of them on. One that has a rest of its own, as TLS has of a record, is its task's.
+    pub is_clear: bool,
 }
 
 /// See the module.
 #[derive(Default)]
-pub(crate) struct Seat(Mutex<State>);
+pub(crate) struct SubscriberSlot(Mutex<SlotState>);
 
 #[derive(Default)]
-struct State {
+struct SlotState {
     waker: Option<Waker>,
     lent: Option<Lent>,
 }
@@ -44,27 +54,27 @@ struct Lent {
     format: usize,
     /// Everything up to here has been written.
     position: Position,
-    /// When something last was.
-    spoke: Instant,
+    /// The time of the last write.
+    last_write: Instant,
     /// It has not taken all of something: what comes behind that is its task's.
     stopped: bool,
-    /// What it took a part of.
-    owed: Option<Box<Owed>>,
+    /// What it has taken only a part of.
+    remainder: Option<Box<Remainder>>,
 }
 
-/// Messages of which only the beginning was written.
-pub struct Owed {
+/// The remainder of a partial write: messages of which only the beginning was written.
+pub struct Remainder {
     /// The messages.
     pub slices: Slices,
     /// How many bytes of their encoding were written.
     pub written: usize,
 }
 
-/// What is taken back with the sink.
+/// State that comes back with a lent sink.
 pub(crate) struct Returned {
     pub(crate) position: Position,
-    pub(crate) spoke: Instant,
-    pub(crate) owed: Option<Box<Owed>>,
+    pub(crate) last_write: Instant,
+    pub(crate) remainder: Option<Box<Remainder>>,
 }
 
 /// What one round has for the readers of one tail.
@@ -76,7 +86,7 @@ pub(crate) struct Fresh<'a> {
     pub(crate) now: Instant,
 }
 
-impl Seat {
+impl SubscriberSlot {
     /// The task to wake from here on.
     pub(crate) fn register(&self, cx: &Context<'_>) {
         let mut state = self.0.lock();
@@ -90,15 +100,15 @@ impl Seat {
     }
 
     /// Lends a sink, which has been given everything up to a position. The task is registered.
-    pub(crate) fn lend(&self, sink: Arc<dyn Sink>, format: usize, position: Position, spoke: Instant) {
-        let lent = Lent { sink, format, position, spoke, stopped: false, owed: None };
+    pub(crate) fn lend(&self, sink: Arc<dyn Sink>, format: usize, position: Position, last_write: Instant) {
+        let lent = Lent { sink, format, position, last_write, stopped: false, remainder: None };
         self.0.lock().lent = Some(lent);
     }
 
     /// Takes the sink back, if it is lent.
     pub(crate) fn take_back(&self) -> Option<Returned> {
-        let Lent { position, spoke, owed, .. } = self.0.lock().lent.take()?;
-        Some(Returned { position, spoke, owed })
+        let Lent { position, last_write, remainder, .. } = self.0.lock().lent.take()?;
+        Some(Returned { position, last_write, remainder })
     }
 
     /// Wakes the task, unless its sink is lent and has been given everything up to `floor`. Answers whether it is so.
@@ -140,21 +150,22 @@ impl Lent {
         let parts: SmallVec<[IoSlice<'_>; 4]> =
             fresh.slices.iter().map(|slice| IoSlice::new(slice.bytes(self.format))).collect();
         let length: usize = parts.iter().map(|part| part.len()).sum();
-        let written = self.sink.write(&parts).unwrap_or(0);
-        self.stopped = written < length;
+        let nothing = Accepted { bytes: 0, is_clear: false };
+        let Accepted { bytes: written, is_clear } = self.sink.write(&parts).unwrap_or(nothing);
+        self.stopped = written < length || !is_clear;
         if written == 0 {
             // Its task comes to the same messages, and to whatever is wrong with the sink, by itself.
             return 0;
         }
-        (self.position, self.spoke) = (fresh.upto, fresh.now);
-        if self.stopped {
-            self.owed = Some(Box::new(Owed { slices: fresh.slices.into(), written }));
+        (self.position, self.last_write) = (fresh.upto, fresh.now);
+        if written < length {
+            self.remainder = Some(Box::new(Remainder { slices: fresh.slices.into(), written }));
         }
         fresh.slices.iter().map(Slice::len).sum()
     }
 }
 
-impl State {
+impl SlotState {
     fn wake(&self) {
         if let Some(waker) = &self.waker {
             waker.wake_by_ref();
