@@ -24,12 +24,12 @@ const HTTP_ONLY = 'refuse-upgrade=403';
 const NOTHING_WRONG = /^it is the first choice$/;
 const REFUSED = /^websocket: the handshake failed \(1006\)$/;
 const NO_ANSWER = /^(websocket|stream|long-poll|poll): (no answer came within \d+ s|the request failed|The answer was 502)/;
-const heldBack = (rung) => new RegExp(`^${rung}: it opened, but lines are held back: none came within \\d+ s$`);
+const heldBack = (transport) => new RegExp(`^${transport}: it opened, but lines are held back: none came within \\d+ s$`);
 const FOUND_HELD_BACK = /^stream was lost: it held lines back$/;
 const CUT = '(it was closed \\(1006\\)|the response ended|the request failed)';
-const lost = (rung) => new RegExp(`^${rung} was lost( 3 times in 10 minutes)?: ${CUT}$`);
+const lost = (transport) => new RegExp(`^${transport} was lost( 3 times in 10 minutes)?: ${CUT}$`);
 
-/** After an outage any will do: a round of tries that began in it may end after it, on any rung. */
+/** After an outage any will do: a round of tries that began in it may end after it, on any transport. */
 const ANY = ['websocket', 'stream', 'long-poll', 'poll'];
 const OUTAGE = [NOTHING_WRONG, REFUSED, heldBack('websocket'), heldBack('stream'), NO_ANSWER];
 const ANY_BUT_WEBSOCKET = ANY.slice(1);

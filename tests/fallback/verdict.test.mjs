@@ -50,12 +50,12 @@ test('transports: a wrong end, a wrong reason, a reason that is not true, a plac
   assert.deepEqual(found({ events: [] }), ['it ended on undefined, not on stream']);
 });
 
-test('transports: who is blamed is who was left, at first a rung above, and never where it went', () => {
+test('transports: who is blamed is who was left, at first a transport above, and never where it went', () => {
   const went = (from, transport, why) => {
     const events = [...(from ? [{ at: 950, transport: from, why: 'refused' }] : []), { at: 9000, from, transport, why }];
     return found({ events }, { ends: [transport], tells: [/./] }).filter((complaint) => complaint.includes('blamed'));
   };
-  const cut = (rung) => `${rung} was lost: cut`;
+  const cut = (transport) => `${transport} was lost: cut`;
   assert.deepEqual(went('websocket', 'long-poll', cut('websocket')), []);
   assert.deepEqual(went('websocket', 'long-poll', cut('stream')), ['it went from websocket to long-poll and blamed stream: stream was lost: cut']);
   assert.deepEqual(went(undefined, 'long-poll', cut('stream')), []);

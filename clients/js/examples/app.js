@@ -1,5 +1,5 @@
 /**
- * Shows the client at work: messages, the rung that carries them and why, and a network to break. The client comes from
+ * Shows the client at work: messages, the transport that carries them and why, and a network to break. The client comes from
  * the broker itself. `?broker=` says where that is, `?topic=` what to listen to, `?tabs` shares one connection among tabs.
  */
 import { BreakableNetwork, FAULTS } from "./network.js";
@@ -27,13 +27,13 @@ async function run() {
 }
 
 function showLadder(hub) {
-  const rungs = new Map(["websocket", "stream", "long-poll", "poll"].map((name) => [name, line(at("ladder"), name)]));
-  const results = new Map([...rungs].map(([name, item]) => [name, item.appendChild(document.createElement("span"))]));
+  const transports = new Map(["websocket", "stream", "long-poll", "poll"].map((name) => [name, line(at("transports"), name)]));
+  const results = new Map([...transports].map(([name, item]) => [name, item.appendChild(document.createElement("span"))]));
   hub.on("state", (state) => {
     at("state").textContent = at("state").dataset.state = state;
   });
   hub.on("transport", ({ from, to, why }) => {
-    for (const [name, item] of rungs) item.classList.toggle("now", name === to);
+    for (const [name, item] of transports) item.classList.toggle("now", name === to);
     note(at("why"), `${from ? `${from} → ` : ""}${to}: ${why}`);
   });
   at("probe").onclick = async () => {

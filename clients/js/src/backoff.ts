@@ -13,29 +13,29 @@ export function told(ms: unknown): number | undefined {
   return (ms as number) >= 0 ? Math.min(ms as number, limits.told_max) : undefined;
 }
 
-/** What may end: the application's signal, or the life of a hub or a link. */
-export type Signal = AbortSignal | Life | null | undefined;
+/** What may end: the application's signal, or the lifetime of a hub or a link. */
+export type Signal = AbortSignal | Lifetime | null | undefined;
 
-/** The life of a hub or a link. Any number may wait for its end: of an `AbortSignal`, Node warns from the eleventh on. */
-export interface Life {
+/** The lifetime of a hub or a link. Any number may wait for its end: of an `AbortSignal`, Node warns from the eleventh on. */
+export interface Lifetime {
   aborted: boolean;
   addEventListener(name: "abort", run: () => void): void;
   removeEventListener(name: "abort", run: () => void): void;
   end(): void;
 }
 
-export function lifeOf(): Life {
+export function lifetimeOf(): Lifetime {
   const runs = new Set<() => void>();
-  const life: Life = {
+  const lifetime: Lifetime = {
     aborted: false,
     addEventListener: (_, run) => runs.add(run),
     removeEventListener: (_, run) => runs.delete(run),
     end() {
-      life.aborted = true;
+      lifetime.aborted = true;
       runs.forEach((run) => run());
     },
   };
-  return life;
+  return lifetime;
 }
 
 /** Ends early, without an error, when the signal does. */

@@ -1,5 +1,5 @@
 /** Plain requests: addresses, the token, time limits, and problems as errors. Knows nothing of subscriptions. */
-import { lateness, onAbort, sleep, told, throwIfAborted, type Life, type Signal } from "./backoff.js";
+import { lateness, onAbort, sleep, told, throwIfAborted, type Lifetime, type Signal } from "./backoff.js";
 import { GapError, NetworkError, ProblemError, TailwireError, problemError, type Problem } from "./errors.js";
 import * as limits from "./limits.js";
 import type { Platform } from "./platform.js";
@@ -25,14 +25,14 @@ export interface Http extends Pick<Tokens, "due" | "held"> {
   within<T>(ms: number, signal: Signal, run: (ended: AbortSignal) => Promise<T>): Promise<T>;
 }
 
-/** Requests that are under way end with the `life` of their hub. */
-export function httpOf(base: URL, { fetch, clock }: Platform, source: TokenSource | undefined, life: Life): Http {
+/** Requests that are under way end with the `lifetime` of their hub. */
+export function httpOf(base: URL, { fetch, clock }: Platform, source: TokenSource | undefined, lifetime: Lifetime): Http {
   const url = (path: string): string => new URL(path, base).href;
 
   const within: Http["within"] = async (ms, signal, run) => {
     const abort = new AbortController();
     const stop = (): void => abort.abort();
-    const ends = [life, signal];
+    const ends = [lifetime, signal];
     const offs = ends.map((end) => onAbort(end, stop));
     try {
       ends.forEach(throwIfAborted);
@@ -106,7 +106,7 @@ export function retryAfter(error: unknown): number | undefined {
   return error instanceof ProblemError && error.temporary ? error.problem.retry_after_ms : undefined;
 }
 
-/** Whether the broker itself refused for good. A word of something else on the way isn't final: another rung may pass. */
+/** Whether the broker itself refused for good. A word of something else on the way isn't final: another transport may pass. */
 export function refused(error: unknown): error is ProblemError {
   return error instanceof ProblemError && !error.temporary && error.code !== "http" && !(error instanceof GapError);
 }

@@ -1,10 +1,10 @@
 /// <reference lib="esnext.disposable" preserve="true" />
-/** The hub: holds subscriptions, runs the ladder, opens and closes links as it commands. Of other tabs it knows nothing. */
+/** The hub: holds subscriptions, runs the fallback state machine, opens and closes links as it orders. Of other tabs it knows nothing. */
 import { emitterOf, type Emitter } from "./emitter.js";
 import { TailwireError } from "./errors.js";
-import { lifeOf, onAbort, sleep, throwIfAborted } from "./backoff.js";
+import { lifetimeOf, onAbort, sleep, throwIfAborted } from "./backoff.js";
 import { httpOf } from "./http.js";
-import { Kind, ladderOf, type LadderEvent, type Rung, type State } from "./ladder.js";
+import { Kind, fallbackOf, type FallbackEvent, type Transport, type State } from "./fallback.js";
 import * as limits from "./limits.js";
 import { recall, remember } from "./memory.js";
 import type { Platform } from "./platform.js";
@@ -14,13 +14,13 @@ import { feedOf, type Feed, type Start, type SubscribeOptions, type Subscription
 import type { TokenSource } from "./token.js";
 import { streamPath } from "./topics.js";
 import type { Link, Surroundings } from "./transports/link.js";
-import { RUNGS, openLink } from "./transports/open.js";
+import { TRANSPORTS, openLink } from "./transports/open.js";
 import { toMessage, type Message } from "./wire.js";
 
 export interface ConnectOptions extends Partial<Platform> {
   token?: TokenSource;
   /** The transports that may be used. */
-  transports?: readonly Rung[] | undefined;
+  transports?: readonly Transport[] | undefined;
   /** Shares one connection among the tabs of a browser: what `tabs()` of `tailwire/tabs` gives. */
   tabs?: Tabs | undefined;
   /** Closes the hub. */
@@ -32,8 +32,8 @@ export type Tabs = (connect: (options: ConnectOptions & Platform) => Hub, url: s
 
 export interface TransportChange {
   /** Undefined at first. */
-  from: Rung | undefined;
-  to: Rung;
+  from: Transport | undefined;
+  to: Transport;
   why: string;
 }
 
@@ -72,18 +72,18 @@ export interface Hub {
 }
 
 /** The hub that has a connection of its own. */
-export function directHub(base: URL, { token, transports, signal, ...platform }: ConnectOptions & Platform): Hub {
+export function directHub(base: URL, { token, transports = TRANSPORTS, signal, ...platform }: ConnectOptions & Platform): Hub {
   const { clock, network } = platform;
-  const life = lifeOf();
-  const http = httpOf(base, platform, token, life);
+  const lifetime = lifetimeOf();
+  const http = httpOf(base, platform, token, lifetime);
   const around: Surroundings = { ...platform, http };
-  const rungs = RUNGS.filter((rung) => (transports ?? RUNGS).includes(rung) && (rung !== "websocket" || platform.WebSocket));
-  if (!rungs.length) throw new TailwireError("transports", "No transport");
+  const usable = TRANSPORTS.filter((name) => transports.includes(name) && (name !== "websocket" || platform.WebSocket));
+  if (!usable.length) throw new TailwireError("transports", "No transport");
   const events = emitterOf<HubEvents>();
   const feeds = new Set<Feed>();
   const links = new Map<object, Link>();
-  let carrier: { id: object; link: Link } | undefined;
-  let transport: Rung | undefined;
+  let active: { id: object; link: Link } | undefined;
+  let transport: Transport | undefined;
   let state: State = "connecting";
   let timer: unknown;
   let timer_at = Infinity;
@@ -91,22 +91,22 @@ export function directHub(base: URL, { token, transports, signal, ...platform }:
   let heard_at = 0;
   const wanted = (): Feed[] => [...feeds].filter((feed) => !feed.paused);
 
-  const remembered = rungs.indexOf(recall(around)!);
-  const ladder = ladderOf(rungs, Math.max(0, remembered), platform.random, {
+  const remembered = usable.indexOf(recall(around)!);
+  const fallback = fallbackOf(usable, Math.max(0, remembered), platform.random, {
     open,
     close(id) {
       links.get(id)?.close();
       links.delete(id);
     },
-    carry,
+    activate,
     audit: (id) => void audit(id),
   });
-  onAbort(life, network.listen((event) => {
+  onAbort(lifetime, network.listen((event) => {
     // Timers of a page in the background hardly run: look whether the connection is still there.
     const lost = event !== "shown" || clock.date() - heard_at > limits.silence / 2;
     if (lost) handle({ kind: event === "offline" ? Kind.Offline : Kind.Network });
   }));
-  onAbort(life, onAbort(signal, close));
+  onAbort(lifetime, onAbort(signal, close));
 
   return {
     get state() {
@@ -114,19 +114,19 @@ export function directHub(base: URL, { token, transports, signal, ...platform }:
     },
     on: events.on,
     subscribe,
-    publish: (topic, data, options = {}) => publish(topic, data, options, around, () => carrier?.link),
+    publish: (topic, data, options = {}) => publish(topic, data, options, around, () => active?.link),
     page,
     async probe() {
-      throwIfAborted(life);
+      throwIfAborted(lifetime);
       const [feed] = feeds;
-      return probe(rungs, feed?.topics ?? ["probe"], around);
+      return probe(usable, feed?.topics ?? ["probe"], around);
     },
     close,
     [Symbol.asyncDispose]: async () => close(),
   };
 
   function subscribe<T>(topic: string | readonly string[], options: SubscribeOptions = {}): Subscription<T> {
-    throwIfAborted(life);
+    throwIfAborted(lifetime);
     const topics = [...new Set([topic].flat())];
     const terms = new Set([...feeds, { topics }].flatMap((feed) => feed.topics));
     if (feeds.size >= limits.subscriptions || terms.size > limits.terms || streamPath(terms, {}).length > limits.query_bytes) {
@@ -147,11 +147,11 @@ export function directHub(base: URL, { token, transports, signal, ...platform }:
   }
 
   function close(): void {
-    if (life.aborted) return;
+    if (lifetime.aborted) return;
     state = "closed";
     clock.clearTimeout(timer);
     for (const each of [...links.values(), ...feeds]) each.close();
-    life.end();
+    lifetime.end();
     events.emit("state", state);
   }
 
@@ -165,35 +165,35 @@ export function directHub(base: URL, { token, transports, signal, ...platform }:
 
   function sync(): void {
     syncing = false;
-    if (life.aborted) return;
+    if (lifetime.aborted) return;
     if (!feeds.size) return handle({ kind: Kind.Stop });
     const feeds_now = wanted();
     handle({ kind: Kind.Start });
     for (const link of [...links.values()]) {
-      const carries = link.sync(feeds_now);
-      if (!carries && link === carrier?.link) handle({ kind: Kind.Renew });
+      const serves = link.sync(feeds_now);
+      if (!serves && link === active?.link) handle({ kind: Kind.Renew });
     }
   }
 
-  function handle(event: LadderEvent): void {
-    if (life.aborted) return;
-    ladder.handle(event, clock.now(), http.held());
+  function handle(event: FallbackEvent): void {
+    if (lifetime.aborted) return;
+    fallback.handle(event, clock.now(), http.held());
     // By a listener, meanwhile.
-    if (life.aborted) return;
-    if (carrier && !links.has(carrier.id)) {
-      carrier = undefined;
+    if (lifetime.aborted) return;
+    if (active && !links.has(active.id)) {
+      active = undefined;
       for (const feed of feeds) feed.interrupted();
     }
     arm();
-    if (ladder.state === state) return;
-    state = ladder.state;
+    if (fallback.state === state) return;
+    state = fallback.state;
     events.emit("state", state);
   }
 
-  function open(id: object, rung: Rung): void {
+  function open(id: object, transport: Transport): void {
     // A listener may have closed the hub meanwhile.
-    if (life.aborted) return;
-    const link = openLink(rung, wanted(), around, (event) => {
+    if (lifetime.aborted) return;
+    const link = openLink(transport, wanted(), around, (event) => {
       if (!links.has(id)) return;
       heard_at = clock.date();
       if (event.kind === Kind.Changed) changed();
@@ -202,33 +202,33 @@ export function directHub(base: URL, { token, transports, signal, ...platform }:
     links.set(id, link);
   }
 
-  function carry(id: object, rung: Rung, why: string): void {
+  function activate(id: object, to: Transport, why: string): void {
     const from = transport;
-    carrier = { id, link: links.get(id)! };
-    transport = rung;
-    remember(rung, around);
+    active = { id, link: links.get(id)! };
+    transport = to;
+    remember(to, around);
     // What changed while it opened.
     changed();
-    if (from !== rung) events.emit("transport", { from, to: rung, why });
+    if (from !== to) events.emit("transport", { from, to, why });
   }
 
   /** Lines flowed, and stopped. A plain page, which nothing can hold back, shows whether there are more. */
   async function audit(id: object): Promise<void> {
-    const carried = links.get(id)?.carried;
-    if (!carried?.feeds().length) return;
+    const attached = links.get(id)?.attached;
+    if (!attached?.feeds().length) return;
     try {
-      const [message] = (await http.whole(carried.path({ limit: 1 }), {})).messages as Message[];
+      const [message] = (await http.whole(attached.path({ limit: 1 }), {})).messages as Message[];
       await sleep(clock, limits.audit_grace);
-      const missed = message && carried.feeds().some((feed) => feed.matches(message.topic) && feed.position < message.cursor);
+      const missed = message && attached.feeds().some((feed) => feed.matches(message.topic) && feed.position < message.cursor);
       handle({ kind: missed ? Kind.Ended : Kind.Audited, id, why: "it held lines back" });
     } catch {
-      // No answer, or a gap, says nothing about the connection: the ladder asks again.
+      // No answer, or a gap, says nothing about the connection: the fallback asks again.
     }
   }
 
   /** One timer for all that is due. */
   function arm(): void {
-    const at = ladder.next_at;
+    const at = fallback.next_at;
     // A timer that comes too early does no harm: most deadlines move with every line.
     if (at < timer_at) {
       clock.clearTimeout(timer);

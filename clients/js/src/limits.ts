@@ -1,7 +1,7 @@
 /** Every bound of the client, in milliseconds unless the name says otherwise, each with its reason. */
-/** A handshake on a good network takes well under a second. After this the next rung starts beside it. */
+/** A handshake on a good network takes well under a second. After this the next transport starts beside it. */
 export const race = 1_000;
-/** Five seconds cover a lost packet and its retries. Without an answer by then the rung is given up. */
+/** Five seconds cover a lost packet and its retries. Without an answer by then the transport is given up. */
 export const opening = 5_000;
 /** The broker sends its first line at once. If only the head has come by then, something holds the lines back. */
 export const first_line = 3_000;
@@ -11,7 +11,7 @@ export const silence = 40_000;
 export const stable = 10_000;
 /** One that is cut within this time after a climb was not worth the climb. */
 export const probation = 60_000;
-/** This many cuts within the window, and the rung is left. Long enough to see a proxy that cuts every few minutes. */
+/** This many cuts within the window, and the transport is left. Long enough to see a proxy that cuts every few minutes. */
 export const strikes = 3;
 export const strike_window = 600_000;
 /** The first climb, doubled after each that failed. The last value keeps idle clients from costing the broker anything. */

@@ -36,7 +36,7 @@ export interface Socket {
 
 export interface Platform {
   fetch: typeof fetch;
-  /** Left out where there is none; then the ladder begins with the stream. */
+  /** Left out where there is none; then the first transport is the stream. */
   WebSocket?: (new (url: string, protocol: string) => Socket) | undefined;
   clock: Clock;
   storage?: Store | undefined;

@@ -1,6 +1,6 @@
 /** Tries each transport by itself, and says what is in the way. */
 import { lateness } from "./backoff.js";
-import { Kind, type Rung } from "./ladder.js";
+import { Kind, type Transport } from "./fallback.js";
 import * as limits from "./limits.js";
 import { feedOf } from "./subscription.js";
 import type { Surroundings } from "./transports/link.js";
@@ -14,16 +14,16 @@ export interface ProbeResult {
   why: string | undefined;
 }
 
-export type Probe = { [rung in Rung]?: ProbeResult };
+export type Probe = { [transport in Transport]?: ProbeResult };
 
 /** All at once: together they take no longer than the slowest. */
-export async function probe(rungs: readonly Rung[], topics: readonly string[], around: Surroundings): Promise<Probe> {
+export async function probe(transports: readonly Transport[], topics: readonly string[], around: Surroundings): Promise<Probe> {
   // Whatever time the application needs for a token is no transport's.
   await around.http.authorized(undefined, async () => {});
-  return Object.fromEntries(await Promise.all(rungs.map(async (rung) => [rung, await probeOne(rung, topics, around)]))) as Probe;
+  return Object.fromEntries(await Promise.all(transports.map(async (transport) => [transport, await probeOne(transport, topics, around)]))) as Probe;
 }
 
-function probeOne(rung: Rung, topics: readonly string[], around: Surroundings): Promise<ProbeResult> {
+function probeOne(transport: Transport, topics: readonly string[], around: Surroundings): Promise<ProbeResult> {
   const { clock } = around;
   const since = clock.now();
   return new Promise((resolve) => {
@@ -37,7 +37,7 @@ function probeOne(rung: Rung, topics: readonly string[], around: Surroundings): 
     const timer = clock.setTimeout(() => done(lateness(phase, late)), late);
     const feed = feedOf(topics, {}, () => {});
     feed.on("error", ({ message }) => done(message));
-    const link = openLink(rung, [feed], around, (event) => {
+    const link = openLink(transport, [feed], around, (event) => {
       if (event.kind === Kind.Opened) phase = 1;
       else if (event.kind === Kind.Alive && event.up) done();
       else if (event.kind === Kind.Ended) done(event.why);

@@ -28,7 +28,7 @@ export interface Receipt {
 }
 
 /**
- * `carrier` gives the link that delivers at the moment; some take requests. Both ways send the message as a batch of one:
+ * `active` gives the link that delivers at the moment; some take requests. Both ways send the message as a batch of one:
  * that is the form which WebSocket and `POST` have in common, so that the broker knows either as a retry of the other.
  */
 export async function publish(
@@ -36,7 +36,7 @@ export async function publish(
   data: unknown,
   { key, timeout = limits.publish, signal, messageKey, ...own }: PublishOptions,
   { http, clock, random, unique }: Surroundings,
-  carrier: () => Link | undefined,
+  active: () => Link | undefined,
 ): Promise<Receipt> {
   // A Blob has its bytes and its type by itself; as JSON it would be `{}`. For anything else nothing is waited for, so
   // that what the caller does to the data later makes no difference.
@@ -58,7 +58,7 @@ export async function publish(
       try {
         // After a failure the other way is tried, if there are two.
         // What the broker's lines are too short for goes by POST, where the answer to too much is no close of what all share.
-        const asked = failures % 2 || body.length > limits.line_length ? undefined : carrier()?.request?.({ kind: "publish", messages: [JSON.parse(body)], idempotency_key });
+        const asked = failures % 2 || body.length > limits.line_length ? undefined : active()?.request?.({ kind: "publish", messages: [JSON.parse(body)], idempotency_key });
         const answer = asked ?? http.whole<object>("stream", { method: "POST", headers, body, signal: ended });
         const { receipts } = (await answer) as { receipts: Receipt[] };
         return receipts[0]!;

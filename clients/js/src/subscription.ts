@@ -63,8 +63,8 @@ export interface Feed extends Subscription {
   position: string;
   /** Up to here a gap was told already, or was found to be none. */
   known: string;
-  /** Raised whenever `position` stops being one that connections may build on; what they deliver of an older lap is dropped. */
-  lap: number;
+  /** Raised whenever `position` stops being one that connections may build on; what they deliver of an older generation is dropped. */
+  generation: number;
   /** The next connection has to ask for it alone first, by its own place. */
   alone: boolean;
   paused: boolean;
@@ -73,10 +73,10 @@ export interface Feed extends Subscription {
   /** What to ask for, to go on. */
   ask(): { after?: string | undefined; last?: number | undefined; gap?: string | undefined };
   /**
-   * A line of a connection, which is shared with others or is for this one alone. Returns the lap in which that
+   * A line of a connection, which is shared with others or is for this one alone. Returns the generation in which that
    * connection goes on delivering.
    */
-  line(lap: number, line: Line, shared?: boolean): number;
+  line(generation: number, line: Line, shared?: boolean): number;
   /** Everything up to this cursor has been delivered. */
   move(cursor: string): void;
   /** No connection delivers at the moment. */
@@ -107,7 +107,7 @@ export function feedOf(topics: readonly string[], options: SubscribeOptions, cha
     topics,
     position: start,
     known: "",
-    lap: 0,
+    generation: 0,
     alone: true,
     paused: false,
     closed: false,
@@ -117,9 +117,9 @@ export function feedOf(topics: readonly string[], options: SubscribeOptions, cha
       if (position) return { after: position, gap: known > position ? known : undefined };
       return last ? { last } : { after: after ?? "latest" };
     },
-    line(lap, line, shared) {
+    line(generation, line, shared) {
       const { kind, cursor } = line;
-      if (lap !== feed.lap) return lap;
+      if (generation !== feed.generation) return generation;
       if (kind === "gap") return gap(line as unknown as Gap, shared);
       if (kind === "message") {
         if (cursor! > feed.position && (!shared || feed.matches(line.topic!))) take(line);
@@ -127,7 +127,7 @@ export function feedOf(topics: readonly string[], options: SubscribeOptions, cha
         feed.move(cursor!);
         if (kind === "caught_up") caughtUp();
       }
-      return lap;
+      return generation;
     },
     move(cursor) {
       if (cursor <= feed.position) return;
@@ -189,32 +189,32 @@ export function feedOf(topics: readonly string[], options: SubscribeOptions, cha
   }
 
   function gap({ from, to, reason }: Gap, shared?: boolean): number {
-    const { lap } = feed;
+    const { generation } = feed;
     // Messages are gone, but the place stands; in other gaps the place itself is not, or no longer, one of the log.
     const loss = reason === "retention" || reason === "deleted";
     // Another connection may have come further, or have told it.
-    if (loss && (to <= feed.position || to <= feed.known)) return lap;
+    if (loss && (to <= feed.position || to <= feed.known)) return generation;
     if (shared) {
       // It may be a gap of others on that connection. Asking alone will tell.
       doubt = loss ? to : "";
       leave();
-      return lap;
+      return generation;
     }
     feed.known = loss ? to : "";
     if (!loss) {
       // What other connections deliver builds on a place that is no more.
       feed.position = from;
       doubt = "";
-      feed.lap++;
+      feed.generation++;
       changed();
     }
     hand("gap", { from, to, reason });
-    return feed.lap;
+    return feed.generation;
   }
 
   /** From here on no connection delivers, until one has asked for this subscription alone. */
   function leave(): void {
-    feed.lap++;
+    feed.generation++;
     feed.alone = true;
     changed();
   }
@@ -226,7 +226,7 @@ export function feedOf(topics: readonly string[], options: SubscribeOptions, cha
 
   function end(): void {
     feed.closed = true;
-    feed.lap++;
+    feed.generation++;
     wake();
     forget();
     changed();

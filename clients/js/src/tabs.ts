@@ -1,11 +1,11 @@
 /**
  * Tabs of one browser share one connection: `connect(url, { tabs: tabs() })`. One tab leads, and has it; the browser
  * elects another when it is gone. Each tab keeps its own place in the log for each subscription, so that no message is
- * lost or doubled whoever leads. Where no tab answers, a tab goes down the ladder by itself.
+ * lost or doubled whoever leads. Where no tab answers, a tab falls back by itself.
  */
 import type { Emitter } from "./emitter.js";
 import type { ConnectOptions, Hub, HubEvents, Tabs, TransportChange } from "./hub.js";
-import type { Rung, State } from "./ladder.js";
+import type { Transport, State } from "./fallback.js";
 import type { Platform } from "./platform.js";
 import { lead } from "./tabs/leader.js";
 import { hold, roomOf, type Room, type RoomOptions, type Said } from "./tabs/room.js";
@@ -27,10 +27,10 @@ export function tabs({ group = "", ...parts }: TabsOptions = {}): Tabs {
 
 function tabHub(room: Room, connect: (options: ConnectOptions & Platform) => Hub, options: ConnectOptions & Platform, events: Emitter<HubEvents>): Hub {
   let said: Pick<Said, "state" | "to" | "why"> = { state: "connecting", to: undefined, why: "" };
-  /** Set while this tab is on the ladder by itself. */
+  /** Set while this tab has no leader and falls back by itself. */
   let alone: TransportChange | undefined;
   let state: State = "connecting";
-  let transport: Rung | undefined;
+  let transport: Transport | undefined;
   let stop = (): void => {};
 
   /** Has a connection of its own, but uses it for subscriptions only while this tab leads. */
@@ -54,14 +54,14 @@ function tabHub(room: Room, connect: (options: ConnectOptions & Platform) => Hub
   const leave = hold(room, room.name, () => (stop = lead(room, direct)));
 
   const update = (): void => {
-    const carried = !alone && shared.state === "live";
+    const led = !alone && shared.state === "live";
     const { to, why } = alone ?? said;
-    if (to && to !== transport && (carried || alone)) {
+    if (to && to !== transport && (led || alone)) {
       const from = transport;
       transport = to;
       events.emit("transport", { from, to, why });
     }
-    const now = carried ? said.state : shared.state;
+    const now = led ? said.state : shared.state;
     if (now === state) return;
     state = now;
     events.emit("state", now);

@@ -50,7 +50,7 @@ export function tokensOf(
       again_at = clock.now() + (token === old ? limits.token_pause : 0);
     }
     const left = endOf(token!) - clock.date();
-    // A short one is used for half of its life.
+    // A short one is used for half of its lifetime.
     // Where one ended long ago clocks differ, and the broker will judge.
     renew_at = left > 0 ? Math.max(again_at, clock.now() + Math.max(left / 2, left - limits.token_early)) : Infinity;
     return token!;

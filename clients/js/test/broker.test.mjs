@@ -1,4 +1,4 @@
-/** The built client in Node against the real broker: each rung alone, bad networks, restarts. In real time, so kept short. */
+/** The built client in Node against the real broker: each transport alone, bad networks, restarts. In real time, so kept short. */
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import WebSocket from "ws";
@@ -6,7 +6,7 @@ import { connect } from "../dist/tailwire.mjs";
 import { Broker, missing } from "./support/broker.mjs";
 import { Proxy } from "./support/proxy.mjs";
 
-const RUNGS = ["websocket", "stream", "long-poll", "poll"];
+const TRANSPORTS = ["websocket", "stream", "long-poll", "poll"];
 
 /** Until something holds; what took too long says what it was. */
 async function until(what, holds, ms = 20_000) {
@@ -42,14 +42,14 @@ describe("with a broker", { skip: missing, concurrency: 8 }, () => {
     }
   };
 
-  for (const rung of RUNGS) {
-    test(`${rung} alone: history, live messages, more subscriptions, removal`, async () => {
-      const hub = connect(broker.url, { transports: [rung], WebSocket });
-      const topic = `alone/${rung}`;
+  for (const transport of TRANSPORTS) {
+    test(`${transport} alone: history, live messages, more subscriptions, removal`, async () => {
+      const hub = connect(broker.url, { transports: [transport], WebSocket });
+      const topic = `alone/${transport}`;
       await publishing(hub, topic, 20, 0);
       const { got, changes, gaps, subscription } = follow(hub, topic, { after: "earliest" });
       await until("the history", () => got.length === 20);
-      const more = hub.subscribe(`alone/${rung}/*`, { after: "earliest" });
+      const more = hub.subscribe(`alone/${transport}/*`, { after: "earliest" });
       const other = [];
       more.on("message", ({ data }) => other.push(data.n));
       const last = hub.subscribe([topic, "x"], { last: 3 });
@@ -70,10 +70,10 @@ describe("with a broker", { skip: missing, concurrency: 8 }, () => {
       await sending.publish(topic, { n: 60 });
       await until("one more", () => got.length === 61);
       assert.equal(other.length, 40);
-      assert.deepEqual(changes.map(({ from, to }) => [from, to]), [[undefined, rung]]);
+      assert.deepEqual(changes.map(({ from, to }) => [from, to]), [[undefined, transport]]);
       assert.equal(hub.state, "live");
       assert.deepEqual(gaps, []);
-      const again = connect(broker.url, { transports: [rung], WebSocket });
+      const again = connect(broker.url, { transports: [transport], WebSocket });
       const resumed = follow(again, topic, { after: subscription.cursor });
       await sending.publish(topic, { n: 61 });
       await until("what came after the cursor", () => resumed.got.length === 1);
@@ -107,7 +107,7 @@ describe("with a broker", { skip: missing, concurrency: 8 }, () => {
   });
 
   test("the same key publishes once, on whatever transport", async () => {
-    const over = (rung) => connect(broker.url, { transports: [rung], WebSocket });
+    const over = (transport) => connect(broker.url, { transports: [transport], WebSocket });
     const hubs = ["websocket", "poll"].map(over);
     await Promise.all(hubs.map((hub) => new Promise((resolve) => (hub.on("transport", resolve), hub.subscribe("once")))));
     const receipts = [];
@@ -122,8 +122,8 @@ describe("with a broker", { skip: missing, concurrency: 8 }, () => {
     const hub = connect(broker.url, { WebSocket });
     await assert.rejects(hub.publish("$sys/x", 1), { name: "AccessError", code: "topic-reserved", status: 403 });
     await assert.rejects(hub.page("a", { after: "rubbish" }), { name: "ProblemError", code: "cursor-invalid" });
-    for (const rung of RUNGS) {
-      const one = connect(broker.url, { transports: [rung], WebSocket });
+    for (const transport of TRANSPORTS) {
+      const one = connect(broker.url, { transports: [transport], WebSocket });
       const good = follow(one, "errors/good", { after: "earliest" });
       const bad = one.subscribe("a//b");
       const error = await new Promise((resolve) => bad.on("error", resolve));
@@ -139,14 +139,14 @@ describe("with a broker", { skip: missing, concurrency: 8 }, () => {
     await assert.rejects(async () => hub.publish("a", 1), { name: "ClosedError" });
   });
 
-  test("what was deleted is a gap, on every rung", async () => {
+  test("what was deleted is a gap, on every transport", async () => {
     const hub = connect(broker.url, { transports: ["poll"] });
     const { cursor } = await hub.publish("deleted", { n: 0 });
     await hub.publish("deleted", { n: 1 });
     await fetch(`${broker.url}topics/deleted`, { method: "DELETE" });
     await hub.publish("deleted", { n: 2 });
-    for (const rung of RUNGS) {
-      const one = connect(broker.url, { transports: [rung], WebSocket });
+    for (const transport of TRANSPORTS) {
+      const one = connect(broker.url, { transports: [transport], WebSocket });
       const { got, gaps, subscription } = follow(one, "deleted", { after: cursor });
       // Another on the same connection that has nothing to do with it.
       const other = follow(one, "deleted-not", { after: cursor });
@@ -199,7 +199,7 @@ describe("with a broker", { skip: missing, concurrency: 8 }, () => {
     ["buffers 4096", "websocket"],
     ["fine", "websocket"],
   ];
-  for (const [mode, rung] of BAD) {
+  for (const [mode, transport] of BAD) {
     test(`a network that ${mode}: everything once, in order, in time`, async () => {
       const proxy = await Proxy.to(broker.port);
       proxy.turn(mode);
@@ -210,13 +210,13 @@ describe("with a broker", { skip: missing, concurrency: 8 }, () => {
       await publishing(sending, topic, 400, 20);
       await until("the last message", () => got.length >= 400);
       assert.deepEqual(got, upTo(400));
-      if (rung !== "any") assert.equal(changes.at(-1).to, rung, JSON.stringify(changes));
+      if (transport !== "any") assert.equal(changes.at(-1).to, transport, JSON.stringify(changes));
       for (const hubs of [hub, sending]) hubs.close();
       proxy.close();
     });
   }
 
-  for (const [mode, rung] of [["buffers 4096", "long-poll"], ["buffers 65536", "long-poll"], ["buffers all", "long-poll"]]) {
+  for (const [mode, transport] of [["buffers 4096", "long-poll"], ["buffers 65536", "long-poll"], ["buffers all", "long-poll"]]) {
     test(`a network without WebSocket that ${mode}`, async () => {
       const proxy = await Proxy.to(broker.port);
       proxy.turn(mode);
@@ -227,7 +227,7 @@ describe("with a broker", { skip: missing, concurrency: 8 }, () => {
       await publishing(sending, topic, 400, 20);
       await until("the last message", () => got.length >= 400, 10_000);
       assert.deepEqual(got, upTo(400));
-      assert.equal(changes.at(-1).to, rung, JSON.stringify(changes));
+      assert.equal(changes.at(-1).to, transport, JSON.stringify(changes));
       assert.match(changes.at(-1).why, /lines are held back|took more than 1 s to open/);
       hub.close();
       sending.close();
@@ -257,10 +257,10 @@ describe("with a broker", { skip: missing, concurrency: 8 }, () => {
 
 describe("a broker that comes and goes", { skip: missing, concurrency: true }, () => {
   for (const signal of ["SIGKILL", "SIGTERM"]) {
-    for (const rung of RUNGS) {
-      test(`${signal} and restart, over ${rung}`, async () => {
+    for (const transport of TRANSPORTS) {
+      test(`${signal} and restart, over ${transport}`, async () => {
         const broker = await Broker.start();
-        const hub = connect(broker.url, { transports: [rung], WebSocket });
+        const hub = connect(broker.url, { transports: [transport], WebSocket });
         const { got, gaps } = follow(hub, "t", { after: "earliest" });
         const sending = connect(broker.url, { WebSocket });
         sending.subscribe("none");
@@ -286,12 +286,12 @@ describe("a broker that comes and goes", { skip: missing, concurrency: true }, (
 });
 
 describe("a broker that is killed and comes back with an empty log", { skip: missing, concurrency: true }, () => {
-  for (const rung of RUNGS) {
-    test(`over ${rung}: a gap, and then what the new log has`, async () => {
+  for (const transport of TRANSPORTS) {
+    test(`over ${transport}: a gap, and then what the new log has`, async () => {
       const broker = await Broker.start();
       const second = () => Math.floor(Date.now() / 1000);
       const started = second();
-      const hub = connect(broker.url, { transports: [rung], WebSocket });
+      const hub = connect(broker.url, { transports: [transport], WebSocket });
       const { got, gaps, subscription } = follow(hub, "t", { after: "earliest" });
       const idle = follow(hub, "idle");
       for (const n of upTo(5)) await hub.publish("t", { n });
@@ -362,7 +362,7 @@ describe("tokens", () => {
 });
 
 describe("what a page load leaves behind", { skip: missing }, () => {
-  test("the rung that worked is where the next one begins", async () => {
+  test("the transport that worked is where the next one begins", async () => {
     const broker = await Broker.start();
     const items = new Map();
     const storage = { getItem: (key) => items.get(key) ?? null, setItem: (key, value) => items.set(key, value) };

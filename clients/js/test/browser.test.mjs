@@ -110,13 +110,13 @@ describe("in Chromium", { skip: noBroker || noBrowser }, () => {
     });
   }
 
-  test("the page of the examples: messages, the rung and why, a network to break", async (t) => {
+  test("the page of the examples: messages, the transport and why, a network to break", async (t) => {
     const page = await (await context(t)).newPage();
     const complaints = [];
     page.on("pageerror", (error) => complaints.push(error.message));
     await page.goto(`${files.origin}/examples/index.html?broker=${broker.url}&topic=shown`);
-    const rung = (name) => page.locator("#ladder li.now", { hasText: name }).waitFor();
-    await rung("websocket");
+    const transport = (name) => page.locator("#transports li.now", { hasText: name }).waitFor();
+    await transport("websocket");
     const say = async (text) => {
       await page.getByPlaceholder("Say something").fill(text);
       await page.getByRole("button", { name: "Publish" }).click();
@@ -125,13 +125,13 @@ describe("in Chromium", { skip: noBroker || noBrowser }, () => {
     await say("over the WebSocket");
     await page.locator('input[name="websocket"][value="refused"]').check();
     await page.locator("#why li", { hasText: "handshake failed" }).waitFor();
-    await rung("stream");
+    await transport("stream");
     await say("over the stream");
     await page.locator('input[name="stream"][value="held back by a proxy"]').check();
-    await rung("long-poll");
+    await transport("long-poll");
     await say("over the long-poll");
     await page.getByRole("button", { name: "Try every transport" }).click();
-    await page.locator("#ladder li", { hasText: "held back" }).waitFor();
+    await page.locator("#transports li", { hasText: "held back" }).waitFor();
     await page.locator('input[name="http"][value="unplugged"]').check();
     await page.locator("#state", { hasText: "connecting" }).waitFor();
     await sending.publish("shown", "while unplugged", { type: "text/plain" });

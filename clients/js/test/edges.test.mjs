@@ -3,14 +3,14 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { connect } from "../.build/index.js";
 import { defaultPlatform } from "../.build/platform.js";
-import { RUNGS, rig, upTo } from "./support/rig.mjs";
+import { TRANSPORTS, rig, upTo } from "./support/rig.mjs";
 
-for (const rung of RUNGS) {
-  describe(`over ${rung}`, () => {
+for (const transport of TRANSPORTS) {
+  describe(`over ${transport}`, () => {
     test("a subscription that is closed in its own callback hears nothing more, and others go on", async () => {
       const { clock, open, publish } = rig();
       publish(0, 3);
-      const hub = open({ transports: [rung] });
+      const hub = open({ transports: [transport] });
       const got = [];
       const others = [];
       const one = hub.subscribe("a", { after: "earliest" });
@@ -30,7 +30,7 @@ for (const rung of RUNGS) {
       for (const name of ["message", "caught_up", "state", "transport"]) {
         const { clock, open, publish } = rig();
         publish(0, 3);
-        const hub = open({ transports: [rung] });
+        const hub = open({ transports: [transport] });
         const heard = [];
         const close = () => {
           heard.push(name);
@@ -53,7 +53,7 @@ for (const rung of RUNGS) {
 
     test("thousands of messages while nobody reads: they wait in the log, and cost no network", async () => {
       const { clock, network, open, publish } = rig();
-      const hub = open({ transports: [rung] });
+      const hub = open({ transports: [transport] });
       const subscription = hub.subscribe("a", { after: "earliest" });
       await clock.advance(2000);
       publish(0, 3000);
@@ -77,7 +77,7 @@ for (const rung of RUNGS) {
     test("an abort ends the loop in its middle, and what has not been handed over stays in the log", async () => {
       const { clock, open, publish } = rig();
       publish(0, 10);
-      const hub = open({ transports: [rung] });
+      const hub = open({ transports: [transport] });
       const abort = new AbortController();
       const subscription = hub.subscribe("a", { after: "earliest", signal: abort.signal });
       const got = [];
@@ -212,7 +212,7 @@ describe("React Native", () => {
   const bodiless = (fetch) => async (url, init) => ({ ...(await fetch(url, init)), body: undefined });
 
   for (const [name, wrap] of [["answers when the body is whole", whole], ["answers at once, without a body to read", bodiless]]) {
-    test(`a fetch that ${name}: the ladder goes on to the long-poll`, async () => {
+    test(`a fetch that ${name}: the fallback goes on to the long-poll`, async () => {
       const { clock, network, open, publish } = rig();
       network.websocket = "refused";
       const hub = open({ fetch: wrap(network.fetch) });

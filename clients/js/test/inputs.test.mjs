@@ -156,13 +156,13 @@ test("Retry-After in seconds, as a date to come, as one that is past, as rubbish
   }
 });
 
-test("a JWT that lives for seconds is used for half of its life; one that is over by our clock, until it is refused", async () => {
+test("a JWT that lives for seconds is used for half of its lifetime; one that is over by our clock, until it is refused", async () => {
   const jwt = (seconds) => `x.${Buffer.from(JSON.stringify({ exp: seconds })).toString("base64url")}.x`;
-  for (const [life, calls] of [[20_000, [1, 1, 2]], [-3_600_000, [1, 1, 1]]]) {
+  for (const [lifetime, calls] of [[20_000, [1, 1, 2]], [-3_600_000, [1, 1, 1]]]) {
     const { clock, open } = rig();
     let asked = 0;
     const fetch = async () => Response.json({ messages: [] });
-    const hub = open({ fetch, token: () => (asked++, jwt((clock.now() + life) / 1000)) });
+    const hub = open({ fetch, token: () => (asked++, jwt((clock.now() + lifetime) / 1000)) });
     const counts = [];
     for (const wait of [0, 9000, 2000]) {
       await clock.advance(wait);
@@ -175,25 +175,25 @@ test("a JWT that lives for seconds is used for half of its life; one that is ove
 });
 
 describe("what can't be sent as it is", () => {
-  for (const rung of ["websocket", "long-poll"]) {
-    test(`over ${rung}: a message beyond a line goes by POST, and costs nobody the connection`, async () => {
+  for (const transport of ["websocket", "long-poll"]) {
+    test(`over ${transport}: a message beyond a line goes by POST, and costs nobody the connection`, async () => {
       const { clock, network, open } = rig();
       const posts = [];
-      const hub = open({ transports: [rung], fetch: (url, init) => (init.method && posts.push(init.body.length), network.fetch(url, init)) });
+      const hub = open({ transports: [transport], fetch: (url, init) => (init.method && posts.push(init.body.length), network.fetch(url, init)) });
       hub.subscribe("a");
       await clock.advance(2000);
       const small = hub.publish("a", "x");
       const large = hub.publish("a", "\u4e2d".repeat(700_000));
       await clock.advance(1000);
       await Promise.all([small, large]);
-      assert.equal(posts.length, rung === "websocket" ? 1 : 2);
+      assert.equal(posts.length, transport === "websocket" ? 1 : 2);
       assert.ok(posts.at(-1) > 700_000);
       hub.close();
     });
 
-    test(`over ${rung}: a key that no header can have is told at once`, async () => {
+    test(`over ${transport}: a key that no header can have is told at once`, async () => {
       const { clock, network, open } = rig();
-      const hub = open({ transports: [rung] });
+      const hub = open({ transports: [transport] });
       hub.subscribe("a");
       await clock.advance(2000);
       const before = network.requests;

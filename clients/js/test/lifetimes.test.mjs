@@ -2,11 +2,11 @@
 import assert from "node:assert/strict";
 import { getEventListeners } from "node:events";
 import { describe, test } from "node:test";
-import { carriedOf } from "../.build/carried.js";
+import { attachedOf } from "../.build/attached.js";
 import { feedOf } from "../.build/subscription.js";
 import { lead } from "../.build/tabs/leader.js";
 import { settle } from "./support/clock.mjs";
-import { RUNGS, rig, upTo } from "./support/rig.mjs";
+import { TRANSPORTS, rig, upTo } from "./support/rig.mjs";
 
 const listeners = (signal) => getEventListeners(signal, "abort").length;
 /** Whether a promise has settled, without any time passing. */
@@ -125,9 +125,9 @@ test("Node has no warning for many subscriptions and requests at once", async ()
   const warnings = [];
   const warned = (warning) => warnings.push(warning.message);
   process.on("warning", warned);
-  for (const rung of RUNGS) {
+  for (const transport of TRANSPORTS) {
     const { clock, open, publish } = rig();
-    const hub = open({ transports: [rung] });
+    const hub = open({ transports: [transport] });
     publish(0, 3);
     for (let n = 0; n < 30; n++) hub.subscribe("a", { after: "earliest" });
     const publishing = Promise.all(upTo(30).map((n) => hub.publish("a", { n })));
@@ -144,7 +144,7 @@ describe("loops", () => {
   const message = (n) => ({ kind: "message", cursor: `000001-000000000000${n}`, topic: "a", data: n });
   const fed = (count = 0) => {
     const feed = feedOf(["a"], {}, () => {});
-    for (let n = 1; n <= count; n++) feed.line(feed.lap, message(n));
+    for (let n = 1; n <= count; n++) feed.line(feed.generation, message(n));
     return feed;
   };
 
@@ -165,9 +165,9 @@ describe("loops", () => {
     const iterator = feed[Symbol.asyncIterator]();
     const first = iterator.next();
     await settle();
-    feed.line(feed.lap, message(1));
+    feed.line(feed.generation, message(1));
     const second = iterator.next();
-    feed.line(feed.lap, message(2));
+    feed.line(feed.generation, message(2));
     assert.deepEqual((await Promise.all([first, second])).map(({ value }) => value.data), [1, 2]);
   });
 
@@ -179,7 +179,7 @@ describe("loops", () => {
     };
     const loops = [loop(), loop()];
     await settle();
-    for (const n of [3, 4]) feed.line(feed.lap, message(n));
+    for (const n of [3, 4]) feed.line(feed.generation, message(n));
     await settle();
     assert.deepEqual(got, [1, 2, 3, 4]);
     feed.close();
@@ -188,16 +188,16 @@ describe("loops", () => {
 });
 
 describe("subscriptions that are closed", () => {
-  test("are forgotten by the connection that carried them", () => {
-    const carried = carriedOf();
+  test("are forgotten by the connection to which they were attached", () => {
+    const attached = attachedOf();
     const feed = feedOf(["a"], {}, () => {});
-    carried.board(feed);
-    assert.deepEqual(carried.feeds(), [feed]);
+    attached.add(feed);
+    assert.deepEqual(attached.feeds(), [feed]);
     feed.close();
-    assert.deepEqual(carried.feeds(), []);
-    // Were it held still, it would be found again by its lap.
-    feed.lap--;
-    assert.deepEqual(carried.feeds(), []);
+    assert.deepEqual(attached.feeds(), []);
+    // Were it held still, it would be found again by its generation.
+    feed.generation--;
+    assert.deepEqual(attached.feeds(), []);
   });
 
   test("are forgotten by the tab that leads", () => {
@@ -214,16 +214,16 @@ describe("subscriptions that are closed", () => {
     assert.deepEqual(closes, ["closed"]);
   });
 
-  test("no longer have their topics asked for, on any rung", async () => {
-    for (const rung of RUNGS.slice(1)) {
+  test("no longer have their topics asked for, on any transport", async () => {
+    for (const transport of TRANSPORTS.slice(1)) {
       const { clock, broker, network, open } = rig();
       const asked = [];
       const fetch = (url, init) => {
         const { searchParams } = new URL(url);
-        if (!searchParams.has("envelope") === (rung !== "stream")) asked.push(searchParams.getAll("topic").sort());
+        if (!searchParams.has("envelope") === (transport !== "stream")) asked.push(searchParams.getAll("topic").sort());
         return network.fetch(url, init);
       };
-      const hub = open({ transports: [rung], fetch });
+      const hub = open({ transports: [transport], fetch });
       const got = [];
       hub.subscribe("a").on("message", ({ data }) => got.push(data));
       const other = hub.subscribe("b");

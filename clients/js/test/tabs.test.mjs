@@ -19,7 +19,7 @@ class World {
     this.tabs = [];
   }
 
-  /** Opens a tab, with its hub. What it says, and does not close, ends with its life. */
+  /** Opens a tab, with its hub. What it says, and does not close, ends with its lifetime. */
   open(options = {}, group) {
     const tab = this.browser.tab();
     const { clock, network, random } = this;

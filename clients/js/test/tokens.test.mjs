@@ -4,7 +4,7 @@ import { once } from "node:events";
 import { describe, test } from "node:test";
 import WebSocket, { WebSocketServer } from "ws";
 import { connect } from "../dist/tailwire.mjs";
-import { RUNGS, rig, upTo } from "./support/rig.mjs";
+import { TRANSPORTS, rig, upTo } from "./support/rig.mjs";
 
 const CURSOR = "000001-0000000000001";
 const jwt = (ends_ms, name = "") => `${name}.${Buffer.from(JSON.stringify({ exp: ends_ms / 1000 })).toString("base64url")}.x`;
@@ -194,13 +194,13 @@ describe("a source that takes its time", () => {
   /** Twenty seconds; any transport would have been given up. */
   const slow = (clock, calls = []) => () => new Promise((resolve) => (calls.push(clock.now()), clock.setTimeout(() => resolve("good"), 20_000)));
 
-  for (const rung of RUNGS) {
-    test(`isn't taken for a bad network: ${rung}`, async () => {
+  for (const transport of TRANSPORTS) {
+    test(`isn't taken for a bad network: ${transport}`, async () => {
       const { clock, network, open, publish } = rig();
       const { WebSocket } = guardedClass(clock);
       const calls = [];
-      // All rungs from this one down: if it were given up, another would carry.
-      const hub = open({ transports: RUNGS.slice(RUNGS.indexOf(rung)), ...(rung === "websocket" && { WebSocket }), token: slow(clock, calls) });
+      // All transports from this one down: if it were given up, another would be active.
+      const hub = open({ transports: TRANSPORTS.slice(TRANSPORTS.indexOf(transport)), ...(transport === "websocket" && { WebSocket }), token: slow(clock, calls) });
       const changes = [];
       hub.on("transport", (change) => changes.push(change));
       const got = [];
@@ -208,9 +208,9 @@ describe("a source that takes its time", () => {
       await clock.advance(19_000);
       assert.deepEqual([changes, network.requests], [[], 0]);
       await clock.advance(3000);
-      assert.deepEqual(changes.map(({ to, why }) => [to, why]), [[rung, "it is the first choice"]]);
+      assert.deepEqual(changes.map(({ to, why }) => [to, why]), [[transport, "it is the first choice"]]);
       assert.equal(calls.length, 1);
-      if (rung !== "websocket") {
+      if (transport !== "websocket") {
         publish(0, 3);
         await clock.advance(60_000);
         assert.deepEqual(got, upTo(3));

@@ -6,7 +6,7 @@ export const LATE_MS = 10_000;
 /** How the client says that something opened slowly, and how slowly that has to be. */
 const SLOW = / took more than 1 s to open$/;
 const SLOW_MS = 1_000;
-const RUNGS = ['websocket', 'stream', 'long-poll', 'poll'];
+const TRANSPORTS = ['websocket', 'stream', 'long-poll', 'poll'];
 /** Numbers that a complaint lists; the rest it counts. */
 const LISTED_MAX = 20;
 
@@ -43,33 +43,33 @@ function* ofMessages({ arrivals }, { within_ms = LATE_MS }, sent) {
 }
 
 function* ofTransports({ began, events }, { ends, tells }) {
-  let rung;
+  let current;
   let lost_at = began;
   for (const { at, state, from, transport, why } of events) {
     if (state === 'connecting') lost_at = at;
     if (!transport) continue;
-    if (from !== rung) yield `it left ${from}, on which it never was`;
-    rung = transport;
-    const up = RUNGS.indexOf(transport) < RUNGS.indexOf(from);
+    if (from !== current) yield `it left ${from}, on which it never was`;
+    current = transport;
+    const up = TRANSPORTS.indexOf(transport) < TRANSPORTS.indexOf(from);
     const reasons = up ? [/^it answers again$/] : tells;
     // That may be the machine's fault, on any network. It has to be true.
     const slow = SLOW.test(why) && at - lost_at >= SLOW_MS;
     const true_here = slow || reasons.some((reason) => reason.test(why));
-    if (!true_here) yield `it went to ${rung} for a reason that is none here: ${why}`;
-    // At first nothing is left, and what went wrong is that of a rung above.
-    const named = RUNGS.find((name) => why.startsWith(name));
-    const guilty = from === undefined ? RUNGS.indexOf(named) < RUNGS.indexOf(transport) : named === from;
-    if (named && !guilty) yield `it went from ${from} to ${rung} and blamed ${named}: ${why}`;
+    if (!true_here) yield `it went to ${current} for a reason that is none here: ${why}`;
+    // At first nothing is left, and what went wrong is that of a transport above.
+    const named = TRANSPORTS.find((name) => why.startsWith(name));
+    const guilty = from === undefined ? TRANSPORTS.indexOf(named) < TRANSPORTS.indexOf(transport) : named === from;
+    if (named && !guilty) yield `it went from ${from} to ${current} and blamed ${named}: ${why}`;
   }
-  if (!ends.includes(rung)) yield `it ended on ${rung}, not on ${ends.join(' or ')}`;
+  if (!ends.includes(current)) yield `it ended on ${current}, not on ${ends.join(' or ')}`;
 }
 
 function* ofStates({ events }, { breaks }) {
-  let rung;
+  let current;
   for (const { transport, state, gap, error } of events) {
-    rung = transport ?? rung;
-    const right = ['connecting', rung === RUNGS[0] ? 'live' : 'degraded'];
-    if (state && !right.includes(state)) yield `it said ${state} on ${rung}`;
+    current = transport ?? current;
+    const right = ['connecting', current === TRANSPORTS[0] ? 'live' : 'degraded'];
+    if (state && !right.includes(state)) yield `it said ${state} on ${current}`;
     if (gap) yield `it told a gap: ${gap}`;
     if (error) yield `it failed: ${error}`;
   }

@@ -3,16 +3,16 @@ import type { Clock } from "./platform.js";
 export declare function fullJitter(failures: number, random: () => number): number;
 /** How long somebody else wants the client to wait, as far as that can be taken seriously. */
 export declare function told(ms: unknown): number | undefined;
-/** What may end: the application's signal, or the life of a hub or a link. */
-export type Signal = AbortSignal | Life | null | undefined;
-/** The life of a hub or a link. Any number may wait for its end: of an `AbortSignal`, Node warns from the eleventh on. */
-export interface Life {
+/** What may end: the application's signal, or the lifetime of a hub or a link. */
+export type Signal = AbortSignal | Lifetime | null | undefined;
+/** The lifetime of a hub or a link. Any number may wait for its end: of an `AbortSignal`, Node warns from the eleventh on. */
+export interface Lifetime {
     aborted: boolean;
     addEventListener(name: "abort", run: () => void): void;
     removeEventListener(name: "abort", run: () => void): void;
     end(): void;
 }
-export declare function lifeOf(): Life;
+export declare function lifetimeOf(): Lifetime;
 /** Ends early, without an error, when the signal does. */
 export declare function sleep(clock: Clock, ms: number, signal?: Signal): Promise<void>;
 /** What `throwIfAborted` does, which React Native's signals don't have; nor do they have reasons. */

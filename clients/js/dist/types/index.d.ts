@@ -3,7 +3,7 @@ import { type ConnectOptions, type Hub } from "./hub.js";
 export declare function connect(url: string | URL, { tabs, ...options }?: ConnectOptions): Hub;
 export { AccessError, ClosedError, GapError, NetworkError, ProblemError, TailwireError, type Problem } from "./errors.js";
 export type { ConnectOptions, Hub, HubEvents, Page, PageOptions, Tabs, TransportChange } from "./hub.js";
-export type { Rung, State } from "./ladder.js";
+export type { Transport, State } from "./fallback.js";
 export type { Clock, Network, Platform, Socket, Store } from "./platform.js";
 export type { Probe, ProbeResult } from "./probe.js";
 export type { PublishOptions, Receipt } from "./publish.js";

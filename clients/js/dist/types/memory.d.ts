@@ -1,5 +1,5 @@
-/** Remembers, for the next page load, which rung worked for an origin on a network. */
-import type { Rung } from "./ladder.js";
+/** Remembers, for the next page load, which transport worked for an origin on a network. */
+import type { Transport } from "./fallback.js";
 import type { Surroundings } from "./transports/link.js";
-export declare function recall(around: Surroundings): Rung | undefined;
-export declare function remember(rung: Rung, around: Surroundings): void;
+export declare function recall(around: Surroundings): Transport | undefined;
+export declare function remember(transport: Transport, around: Surroundings): void;

@@ -1,4 +1,4 @@
-import { type Rung } from "./ladder.js";
+import { type Transport } from "./fallback.js";
 import type { Surroundings } from "./transports/link.js";
 export interface ProbeResult {
     ok: boolean;
@@ -8,7 +8,7 @@ export interface ProbeResult {
     why: string | undefined;
 }
 export type Probe = {
-    [rung in Rung]?: ProbeResult;
+    [transport in Transport]?: ProbeResult;
 };
 /** All at once: together they take no longer than the slowest. */
-export declare function probe(rungs: readonly Rung[], topics: readonly string[], around: Surroundings): Promise<Probe>;
+export declare function probe(transports: readonly Transport[], topics: readonly string[], around: Surroundings): Promise<Probe>;

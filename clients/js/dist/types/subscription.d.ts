@@ -42,8 +42,8 @@ export interface Feed extends Subscription {
     position: string;
     /** Up to here a gap was told already, or was found to be none. */
     known: string;
-    /** Raised whenever `position` stops being one that connections may build on; what they deliver of an older lap is dropped. */
-    lap: number;
+    /** Raised whenever `position` stops being one that connections may build on; what they deliver of an older generation is dropped. */
+    generation: number;
     /** The next connection has to ask for it alone first, by its own place. */
     alone: boolean;
     paused: boolean;
@@ -56,10 +56,10 @@ export interface Feed extends Subscription {
         gap?: string | undefined;
     };
     /**
-     * A line of a connection, which is shared with others or is for this one alone. Returns the lap in which that
+     * A line of a connection, which is shared with others or is for this one alone. Returns the generation in which that
      * connection goes on delivering.
      */
-    line(lap: number, line: Line, shared?: boolean): number;
+    line(generation: number, line: Line, shared?: boolean): number;
     /** Everything up to this cursor has been delivered. */
     move(cursor: string): void;
     /** No connection delivers at the moment. */

@@ -8,7 +8,7 @@ import { hold, type Room, type Said } from "./room.js";
 /** While an answer is due, a sign of life comes more often than the hub loses patience; later, as from a broker. */
 const BUSY_MS = 2_000;
 const IDLE_MS = 15_000;
-/** Signs of life in a row that the leader may leave unanswered. A tab that is gone is known at once, by its lock; this is for one that hangs. */
+/** Signs of lifetime in a row that the leader may leave unanswered. A tab that is gone is known at once, by its lock; this is for one that hangs. */
 const UNANSWERED = 3;
 
 export interface TabSocket {

@@ -1,9 +1,9 @@
-/** What all transports have in common: the interface to the hub, and how subscriptions come aboard over plain requests. */
-import { lifeOf, sleep, told, type Life } from "../backoff.js";
-import { carriedOf, type Carried } from "../carried.js";
+/** What all transports have in common: the interface to the hub, and how subscriptions are attached over plain requests. */
+import { lifetimeOf, sleep, told, type Lifetime } from "../backoff.js";
+import { attachedOf, type Attached } from "../attached.js";
 import { GapError } from "../errors.js";
 import { refused, retryAfter, toError, type Http } from "../http.js";
-import { Kind } from "../ladder.js";
+import { Kind } from "../fallback.js";
 import * as limits from "../limits.js";
 import type { Platform } from "../platform.js";
 import type { Feed } from "../subscription.js";
@@ -20,7 +20,7 @@ export type LinkEvent =
   | { kind: Kind.Opened }
   /** Something came, a message or not; and by now it delivers, or doesn't yet. */
   | { kind: Kind.Alive; message: boolean; up: boolean }
-  /** What it carries changed by itself. */
+  /** The set of attached subscriptions changed by itself. */
   | { kind: Kind.Changed }
   | { kind: Kind.Ended; why: string; retry_after?: number | undefined; retry_ms?: number | undefined };
 
@@ -28,7 +28,7 @@ export type Tell = (event: LinkEvent) => void;
 
 /** One attempt at one transport. */
 export interface Link {
-  readonly carried: Carried;
+  readonly attached: Attached;
   /** Carry these. False if that takes another link. */
   sync(feeds: readonly Feed[]): boolean;
   /** WebSocket only: sends a request, and gives the `ok` that answers it. */
@@ -38,8 +38,8 @@ export interface Link {
 
 /** What links are made of. */
 export interface Base {
-  carried: Carried;
-  life: Life;
+  attached: Attached;
+  lifetime: Lifetime;
   /** A sign of life came, with a message or not, and whether it delivers by now. */
   alive(message: boolean, up?: boolean): void;
   /** `retry_after` is what the broker said, whatever that is. */
@@ -49,20 +49,20 @@ export interface Base {
 }
 
 export function baseOf(tell: Tell): Base {
-  const life = lifeOf();
+  const lifetime = lifetimeOf();
   const end: Base["end"] = (why, retry_after) => {
-    if (life.aborted) return;
-    life.end();
+    if (lifetime.aborted) return;
+    lifetime.end();
     tell({ kind: Kind.Ended, why, retry_after: told(retry_after) });
   };
   return {
-    carried: carriedOf(),
-    life,
+    attached: attachedOf(),
+    lifetime,
     alive: (message, up = true) => tell({ kind: Kind.Alive, message, up }),
     end,
     failed(reason, feeds) {
       const error = toError(reason);
-      if (!life.aborted && refused(error)) for (const feed of feeds) feed.fail(error);
+      if (!lifetime.aborted && refused(error)) for (const feed of feeds) feed.fail(error);
       end(error.message, retryAfter(error));
     },
   };
@@ -82,19 +82,19 @@ export interface HttpBase extends Base {
 }
 
 /**
- * A link made of plain requests. What it carries is fixed when it has opened; for more, the hub opens another. `run`
- * delivers to what is carried, at least one, until that is less; then it is asked again for the rest.
+ * A link made of plain requests. Its set of subscriptions is fixed when it has opened; for more, the hub opens another. `run`
+ * delivers to what is attached, at least one, until that is less; then it is asked again for the rest.
  */
 export function httpLink(feeds: readonly Feed[], { http, clock }: Surroundings, tell: Tell, run: (base: HttpBase) => Promise<void>): Link {
   const base = baseOf(tell);
-  const { carried, life, alive, failed } = base;
+  const { attached, lifetime, alive, failed } = base;
   /** Far behind, and still catching up by themselves. */
   const behind = new Set<Feed>();
-  const sleeping = (ms: number): Promise<void> => sleep(clock, ms, life);
+  const sleeping = (ms: number): Promise<void> => sleep(clock, ms, lifetime);
 
   const pages = async (path: string, timeout?: number): Promise<Lines> => {
     try {
-      const { messages, cursor, more, retry_after_ms } = await http.whole(path, { signal: life }, timeout);
+      const { messages, cursor, more, retry_after_ms } = await http.whole(path, { signal: lifetime }, timeout);
       const lines = messages.map((message) => ({ ...message, kind: "message" }) as Line);
       return { lines: [...lines, { kind: more ? "heartbeat" : "caught_up", cursor }], more, retry_after_ms };
     } catch (error) {
@@ -107,16 +107,16 @@ export function httpLink(feeds: readonly Feed[], { http, clock }: Surroundings, 
 
   /** Page by page from its own place to the tail. True if it got there. */
   const catchUp = async (feed: Feed): Promise<boolean> => {
-    while (!feed.closed && !feed.paused && !life.aborted) {
+    while (!feed.closed && !feed.paused && !lifetime.aborted) {
       const asked = feed.position;
-      let { lap } = feed;
+      let { generation } = feed;
       try {
         const { lines, more } = await pages(streamPath(feed.topics, { ...feed.ask(), limit: limits.page_messages }));
         alive(lines.length > 1, false);
         // Another link may have found the start meanwhile, and then this page is no continuation of it.
-        if (feed.lap !== lap || (!asked && feed.position)) continue;
-        for (const line of lines) lap = feed.line(lap, line);
-        if (!more) return feed.lap === lap;
+        if (feed.generation !== generation || (!asked && feed.position)) continue;
+        for (const line of lines) generation = feed.line(generation, line);
+        if (!more) return feed.generation === generation;
       } catch (error) {
         if (!refused(error)) throw error;
         feed.fail(error);
@@ -126,7 +126,7 @@ export function httpLink(feeds: readonly Feed[], { http, clock }: Surroundings, 
   };
 
   /** Lets subscriptions catch up alone that have to; those that take longer than a moment do so beside the others. */
-  const board = async (): Promise<void> => {
+  const attach = async (): Promise<void> => {
     let left = false;
     const all = Promise.all(
       feeds.map(async (feed) => {
@@ -138,33 +138,33 @@ export function httpLink(feeds: readonly Feed[], { http, clock }: Surroundings, 
           feed.alone = false;
           if (left) tell({ kind: Kind.Changed });
         }
-        if (!left) carried.board(feed);
+        if (!left) attached.add(feed);
       }),
     );
     all.catch((error: unknown) => failed(error, []));
     do await Promise.race([all, sleeping(limits.race)]);
-    while (behind.size && !carried.feeds().length && !life.aborted);
+    while (behind.size && !attached.feeds().length && !lifetime.aborted);
     left = true;
   };
 
   const live = async (): Promise<void> => {
     try {
-      await board();
-      while (carried.feeds().length && !life.aborted) await run({ ...base, sleep: sleeping, pages });
-      // Nothing to carry for now: all are paused, or have to come aboard another link. That is no fault of this one.
-      while (!life.aborted) {
+      await attach();
+      while (attached.feeds().length && !lifetime.aborted) await run({ ...base, sleep: sleeping, pages });
+      // Nothing to deliver to for now: all are paused, or have to be attached to another link. That is no fault of this one.
+      while (!lifetime.aborted) {
         alive(false);
         await sleeping(limits.answer);
       }
     } catch (error) {
-      failed(error, carried.feeds());
+      failed(error, attached.feeds());
     }
   };
   void live();
 
   return {
-    carried,
-    sync: (wanted) => wanted.every((feed) => carried.feeds().includes(feed) || behind.has(feed)),
-    close: life.end,
+    attached,
+    sync: (wanted) => wanted.every((feed) => attached.feeds().includes(feed) || behind.has(feed)),
+    close: lifetime.end,
   };
 }

@@ -1,5 +1,5 @@
-/** Which class is which rung. */
-import type { Rung } from "../ladder.js";
+/** Which class is which transport. */
+import type { Transport } from "../fallback.js";
 import * as limits from "../limits.js";
 import type { Feed } from "../subscription.js";
 import type { Link, Surroundings, Tell } from "./link.js";
@@ -10,8 +10,8 @@ import { webSocketLink } from "./websocket.js";
 const LINKS = { websocket: webSocketLink, stream: streamLink, "long-poll": pollLink, poll: pollLink };
 
 /** From the best down. */
-export const RUNGS = Object.keys(LINKS) as readonly Rung[];
+export const TRANSPORTS = Object.keys(LINKS) as readonly Transport[];
 
-export function openLink(rung: Rung, feeds: readonly Feed[], around: Surroundings, tell: Tell): Link {
-  return LINKS[rung](feeds, around, tell, rung === "poll" ? 0 : limits.wait_seconds);
+export function openLink(transport: Transport, feeds: readonly Feed[], around: Surroundings, tell: Tell): Link {
+  return LINKS[transport](feeds, around, tell, transport === "poll" ? 0 : limits.wait_seconds);
 }

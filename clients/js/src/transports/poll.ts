@@ -7,14 +7,14 @@ import { httpLink, type Link, type Surroundings, type Tell } from "./link.js";
 /** `seconds` are what the broker may hold a request. */
 export function pollLink(feeds: readonly Feed[], around: Surroundings, tell: Tell, seconds: number): Link {
   const { clock } = around;
-  return httpLink(feeds, around, tell, async ({ carried, life, alive, pages, sleep }) => {
+  return httpLink(feeds, around, tell, async ({ attached, lifetime, alive, pages, sleep }) => {
     // The first answer comes at once: it shows that this transport works.
-    for (let wait = 0; carried.feeds().length; wait = seconds) {
+    for (let wait = 0; attached.feeds().length; wait = seconds) {
       const asked_at = clock.now();
-      const path = carried.path({ limit: limits.page_messages, wait });
+      const path = attached.path({ limit: limits.page_messages, wait });
       const { lines, more, retry_after_ms } = await pages(path, limits.answer + wait * 1000);
-      if (life.aborted) return;
-      lines.forEach(carried.line);
+      if (lifetime.aborted) return;
+      lines.forEach(attached.line);
       alive(lines.length > 1);
       if (more || lines.length > 1 || wait < seconds) continue;
       // Something on the way may take the wait out of the request; asking again at once would never end.

@@ -1,6 +1,6 @@
 /** A streamed response, read by `fetch`. */
 import { told } from "../backoff.js";
-import { Kind } from "../ladder.js";
+import { Kind } from "../fallback.js";
 import * as limits from "../limits.js";
 import type { Feed } from "../subscription.js";
 import { blockReader } from "../wire.js";
@@ -10,10 +10,10 @@ export function streamLink(feeds: readonly Feed[], around: Surroundings, tell: T
   const { http } = around;
   /** When an `EventSource` would come back. */
   let retry_ms: number | undefined;
-  return httpLink(feeds, around, (event) => tell({ ...event, retry_ms } as LinkEvent), ({ carried, life, alive, end }) =>
-    http.within(limits.timer, life, async (signal) => {
-      const asked = carried.feeds().length;
-      const { body } = await http.answered(carried.path({ format: "sse", envelope: true }), { signal });
+  return httpLink(feeds, around, (event) => tell({ ...event, retry_ms } as LinkEvent), ({ attached, lifetime, alive, end }) =>
+    http.within(limits.timer, lifetime, async (signal) => {
+      const asked = attached.feeds().length;
+      const { body } = await http.answered(attached.path({ format: "sse", envelope: true }), { signal });
       tell({ kind: Kind.Opened });
       const reader = body!.getReader();
       const decoder = new TextDecoder();
@@ -22,13 +22,13 @@ export function streamLink(feeds: readonly Feed[], around: Surroundings, tell: T
         const { done, value } = await reader.read();
         if (done) return end("the response ended");
         for (const line of read(decoder.decode(value, { stream: true }))) {
-          if (life.aborted) return;
+          if (lifetime.aborted) return;
           if (line.kind === "bye") return end(`bye: ${line.reason}`, line.retry_after_ms);
-          carried.line(line);
+          attached.line(line);
           alive(line.kind === "message");
         }
         // Some are closed or paused, and what comes for them would only be thrown away: ends here, and asks for the others.
-        if (carried.feeds().length < asked) return;
+        if (attached.feeds().length < asked) return;
       }
     }),
   );

@@ -2,7 +2,7 @@
 import { onAbort } from "../backoff.js";
 import { problemError, type Problem, type ProblemError } from "../errors.js";
 import { refused } from "../http.js";
-import { Kind } from "../ladder.js";
+import { Kind } from "../fallback.js";
 import * as limits from "../limits.js";
 import type { Socket } from "../platform.js";
 import type { Feed } from "../subscription.js";
@@ -12,7 +12,7 @@ import { baseOf, type Link, type Surroundings, type Tell } from "./link.js";
 interface Entry {
   id: number;
   feed: Feed;
-  lap: number;
+  generation: number;
   answered: boolean;
 }
 
@@ -21,9 +21,9 @@ interface Pending {
   failed: (error: unknown) => void;
 }
 
-/** Lines without a tag are for those that caught up; these are `carried`. */
+/** Lines without a tag are for those that caught up; these are `attached`. */
 export function webSocketLink(feeds: readonly Feed[], { WebSocket, http }: Surroundings, tell: Tell): Link {
-  const { carried, life, alive, end, failed } = baseOf(tell);
+  const { attached, lifetime, alive, end, failed } = baseOf(tell);
   const pending = new Map<number, Pending | undefined>();
   const entries = new Map<Feed, Entry>();
   let socket: Socket;
@@ -34,11 +34,11 @@ export function webSocketLink(feeds: readonly Feed[], { WebSocket, http }: Surro
 
   const connect = async (): Promise<void> => {
     socket = new WebSocket!(http.url("stream").replace(/^http/, "ws"), "tailwire.v1");
-    onAbort(life, () => socket.close(1000));
+    onAbort(lifetime, () => socket.close(1000));
     let why = "the handshake failed";
     socket.onopen = () => {
       why = "it was closed";
-      if (!life.aborted) tell({ kind: Kind.Opened });
+      if (!lifetime.aborted) tell({ kind: Kind.Opened });
     };
     // Another tab gives lines as they are.
     socket.onmessage = ({ data }) => receive(typeof data === "string" ? parseLine(data) : (data as Line));
@@ -53,15 +53,15 @@ export function webSocketLink(feeds: readonly Feed[], { WebSocket, http }: Surro
   };
   // The broker gives who has connected ten seconds to identify: the token is there before. Where a policy of the page
   // forbids it, connecting throws.
-  http.authorized(life, connect).catch((error: unknown) => failed(error, []));
+  http.authorized(lifetime, connect).catch((error: unknown) => failed(error, []));
 
-  return { carried, sync, request, close: life.end };
+  return { attached, sync, request, close: lifetime.end };
 
   function sync(feeds: readonly Feed[]): boolean {
     wanted = feeds;
     if (!ready) return true;
     for (const entry of [...entries.values()]) {
-      if (!feeds.includes(entry.feed) || entry.lap !== entry.feed.lap) unsubscribe(entry);
+      if (!feeds.includes(entry.feed) || entry.generation !== entry.feed.generation) unsubscribe(entry);
     }
     for (const feed of feeds) if (!entries.has(feed)) subscribe(feed);
     check();
@@ -69,7 +69,7 @@ export function webSocketLink(feeds: readonly Feed[], { WebSocket, http }: Surro
   }
 
   function request(line: object): Promise<Line> {
-    return http.within(limits.opening, life, () => new Promise((granted, failed) => send(line, { granted, failed })));
+    return http.within(limits.opening, lifetime, () => new Promise((granted, failed) => send(line, { granted, failed })));
   }
 
   function send(line: object, answer?: Pending): number {
@@ -80,13 +80,13 @@ export function webSocketLink(feeds: readonly Feed[], { WebSocket, http }: Surro
   }
 
   function receive(line: Line | undefined): void {
-    if (life.aborted || !line) return;
+    if (lifetime.aborted || !line) return;
     const { kind } = line;
     alive(kind === "message", false);
     if (kind === "welcome") welcome(line).catch((error: unknown) => failed(error, wanted));
     else if (kind === "bye") end(`bye: ${line.reason}`, line.retry_after_ms);
     else if (kind === "ok" || kind === "error") answered(line);
-    else if (line.sub === undefined) carried.line(line);
+    else if (line.sub === undefined) attached.line(line);
     else tagged(line);
   }
 
@@ -99,17 +99,17 @@ export function webSocketLink(feeds: readonly Feed[], { WebSocket, http }: Surro
 
   async function welcome({ authenticate }: Line): Promise<void> {
     // The token goes in a line: scripts can't set headers here, and addresses end up in logs.
-    const identify = (): Promise<unknown> => http.authorized(life, async (token) => token && request({ kind: "authenticate", token }));
+    const identify = (): Promise<unknown> => http.authorized(lifetime, async (token) => token && request({ kind: "authenticate", token }));
     const known = authenticate && (await identify());
-    if (life.aborted) return;
+    if (lifetime.aborted) return;
     ready = true;
     sync(wanted);
-    while (known) await http.due(life).then(identify);
+    while (known) await http.due(lifetime).then(identify);
   }
 
   function subscribe(feed: Feed): void {
     const asked = feed.position;
-    const entry: Entry = { id: 0, feed, lap: feed.lap, answered: false };
+    const entry: Entry = { id: 0, feed, generation: feed.generation, answered: false };
     entries.set(feed, entry);
     const granted = ({ cursor }: Line): void => {
       if (entries.get(feed) !== entry) return;
@@ -124,7 +124,7 @@ export function webSocketLink(feeds: readonly Feed[], { WebSocket, http }: Surro
       check();
     };
     const refusal = (error: unknown): void => {
-      if (entries.get(feed) !== entry || life.aborted) return;
+      if (entries.get(feed) !== entry || lifetime.aborted) return;
       entries.delete(feed);
       // Too many of them is no fault of the others.
       if (!refused(error) && (error as ProblemError).code !== "subscriptions-too-many") return failed(error, []);
@@ -150,7 +150,7 @@ export function webSocketLink(feeds: readonly Feed[], { WebSocket, http }: Surro
     const entry = [...entries.values()].find(({ id }) => id === line.sub);
     if (!entry) return;
     const { feed } = entry;
-    entry.lap = feed.line(entry.lap, line);
-    if (line.kind === "caught_up" && feed.lap === entry.lap) carried.board(feed);
+    entry.generation = feed.line(entry.generation, line);
+    if (line.kind === "caught_up" && feed.generation === entry.generation) attached.add(feed);
   }
 }

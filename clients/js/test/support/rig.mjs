@@ -4,7 +4,7 @@ import { VirtualClock, randomOf } from "./clock.mjs";
 import { SimulatedBroker } from "./simulated-broker.mjs";
 import { SimulatedNetwork } from "./simulated-network.mjs";
 
-export const RUNGS = ["websocket", "stream", "long-poll", "poll"];
+export const TRANSPORTS = ["websocket", "stream", "long-poll", "poll"];
 
 export function rig() {
   const clock = new VirtualClock();

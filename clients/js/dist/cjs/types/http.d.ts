@@ -1,5 +1,5 @@
 /** Plain requests: addresses, the token, time limits, and problems as errors. Knows nothing of subscriptions. */
-import { type Life, type Signal } from "./backoff.js";
+import { type Lifetime, type Signal } from "./backoff.js";
 import { ProblemError, TailwireError } from "./errors.js";
 import type { Platform } from "./platform.js";
 import { type TokenSource, type Tokens } from "./token.js";
@@ -23,11 +23,11 @@ export interface Http extends Pick<Tokens, "due" | "held"> {
     /** Does something that ends, at the latest, after this time, with the signal or with the hub: then `ended` is aborted. */
     within<T>(ms: number, signal: Signal, run: (ended: AbortSignal) => Promise<T>): Promise<T>;
 }
-/** Requests that are under way end with the `life` of their hub. */
-export declare function httpOf(base: URL, { fetch, clock }: Platform, source: TokenSource | undefined, life: Life): Http;
+/** Requests that are under way end with the `lifetime` of their hub. */
+export declare function httpOf(base: URL, { fetch, clock }: Platform, source: TokenSource | undefined, lifetime: Lifetime): Http;
 /** Errors of `fetch` say little and differ between browsers; ours pass. */
 export declare function toError(error: unknown): TailwireError;
 /** How long the broker, or whoever answers in its place, wants to be left alone. If there is no token, nobody is to blame. */
 export declare function retryAfter(error: unknown): number | undefined;
-/** Whether the broker itself refused for good. A word of something else on the way isn't final: another rung may pass. */
+/** Whether the broker itself refused for good. A word of something else on the way isn't final: another transport may pass. */
 export declare function refused(error: unknown): error is ProblemError;

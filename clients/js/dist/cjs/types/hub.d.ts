@@ -1,7 +1,7 @@
 /// <reference lib="esnext.disposable" preserve="true" />
-/** The hub: holds subscriptions, runs the ladder, opens and closes links as it commands. Of other tabs it knows nothing. */
+/** The hub: holds subscriptions, runs the fallback state machine, opens and closes links as it orders. Of other tabs it knows nothing. */
 import { type Emitter } from "./emitter.js";
-import { type Rung, type State } from "./ladder.js";
+import { type Transport, type State } from "./fallback.js";
 import type { Platform } from "./platform.js";
 import { type Probe } from "./probe.js";
 import { type PublishOptions, type Receipt } from "./publish.js";
@@ -11,7 +11,7 @@ import { type Message } from "./wire.js";
 export interface ConnectOptions extends Partial<Platform> {
     token?: TokenSource;
     /** The transports that may be used. */
-    transports?: readonly Rung[] | undefined;
+    transports?: readonly Transport[] | undefined;
     /** Shares one connection among the tabs of a browser: what `tabs()` of `tailwire/tabs` gives. */
     tabs?: Tabs | undefined;
     /** Closes the hub. */
@@ -21,8 +21,8 @@ export interface ConnectOptions extends Partial<Platform> {
 export type Tabs = (connect: (options: ConnectOptions & Platform) => Hub, url: string, options: ConnectOptions & Platform, events: Emitter<HubEvents>) => Hub;
 export interface TransportChange {
     /** Undefined at first. */
-    from: Rung | undefined;
-    to: Rung;
+    from: Transport | undefined;
+    to: Transport;
     why: string;
 }
 export interface HubEvents {

@@ -1,7 +1,7 @@
 /** Every bound of the client, in milliseconds unless the name says otherwise, each with its reason. */
-/** A handshake on a good network takes well under a second. After this the next rung starts beside it. */
+/** A handshake on a good network takes well under a second. After this the next transport starts beside it. */
 export declare const race = 1000;
-/** Five seconds cover a lost packet and its retries. Without an answer by then the rung is given up. */
+/** Five seconds cover a lost packet and its retries. Without an answer by then the transport is given up. */
 export declare const opening = 5000;
 /** The broker sends its first line at once. If only the head has come by then, something holds the lines back. */
 export declare const first_line = 3000;
@@ -11,7 +11,7 @@ export declare const silence = 40000;
 export declare const stable = 10000;
 /** One that is cut within this time after a climb was not worth the climb. */
 export declare const probation = 60000;
-/** This many cuts within the window, and the rung is left. Long enough to see a proxy that cuts every few minutes. */
+/** This many cuts within the window, and the transport is left. Long enough to see a proxy that cuts every few minutes. */
 export declare const strikes = 3;
 export declare const strike_window = 600000;
 /** The first climb, doubled after each that failed. The last value keeps idle clients from costing the broker anything. */

@@ -20,7 +20,7 @@ export interface Receipt {
     time: string;
 }
 /**
- * `carrier` gives the link that delivers at the moment; some take requests. Both ways send the message as a batch of one:
+ * `active` gives the link that delivers at the moment; some take requests. Both ways send the message as a batch of one:
  * that is the form which WebSocket and `POST` have in common, so that the broker knows either as a retry of the other.
  */
-export declare function publish(topic: string, data: unknown, { key, timeout, signal, messageKey, ...own }: PublishOptions, { http, clock, random, unique }: Surroundings, carrier: () => Link | undefined): Promise<Receipt>;
+export declare function publish(topic: string, data: unknown, { key, timeout, signal, messageKey, ...own }: PublishOptions, { http, clock, random, unique }: Surroundings, active: () => Link | undefined): Promise<Receipt>;

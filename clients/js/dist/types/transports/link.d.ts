@@ -1,8 +1,8 @@
-/** What all transports have in common: the interface to the hub, and how subscriptions come aboard over plain requests. */
-import { type Life } from "../backoff.js";
-import { type Carried } from "../carried.js";
+/** What all transports have in common: the interface to the hub, and how subscriptions are attached over plain requests. */
+import { type Lifetime } from "../backoff.js";
+import { type Attached } from "../attached.js";
 import { type Http } from "../http.js";
-import { Kind } from "../ladder.js";
+import { Kind } from "../fallback.js";
 import type { Platform } from "../platform.js";
 import type { Feed } from "../subscription.js";
 import type { Line } from "../wire.js";
@@ -21,7 +21,7 @@ export type LinkEvent =
     message: boolean;
     up: boolean;
 }
-/** What it carries changed by itself. */
+/** The set of attached subscriptions changed by itself. */
  | {
     kind: Kind.Changed;
 } | {
@@ -33,7 +33,7 @@ export type LinkEvent =
 export type Tell = (event: LinkEvent) => void;
 /** One attempt at one transport. */
 export interface Link {
-    readonly carried: Carried;
+    readonly attached: Attached;
     /** Carry these. False if that takes another link. */
     sync(feeds: readonly Feed[]): boolean;
     /** WebSocket only: sends a request, and gives the `ok` that answers it. */
@@ -42,8 +42,8 @@ export interface Link {
 }
 /** What links are made of. */
 export interface Base {
-    carried: Carried;
-    life: Life;
+    attached: Attached;
+    lifetime: Lifetime;
     /** A sign of life came, with a message or not, and whether it delivers by now. */
     alive(message: boolean, up?: boolean): void;
     /** `retry_after` is what the broker said, whatever that is. */
@@ -64,8 +64,8 @@ export interface HttpBase extends Base {
     pages(path: string, timeout?: number): Promise<Lines>;
 }
 /**
- * A link made of plain requests. What it carries is fixed when it has opened; for more, the hub opens another. `run`
- * delivers to what is carried, at least one, until that is less; then it is asked again for the rest.
+ * A link made of plain requests. Its set of subscriptions is fixed when it has opened; for more, the hub opens another. `run`
+ * delivers to what is attached, at least one, until that is less; then it is asked again for the rest.
  */
 export declare function httpLink(feeds: readonly Feed[], { http, clock }: Surroundings, tell: Tell, run: (base: HttpBase) => Promise<void>): Link;
 export {};

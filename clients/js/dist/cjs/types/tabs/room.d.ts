@@ -1,6 +1,6 @@
 /** Where the tabs of a browser meet, each part replaceable; the only file of these that touches globals. */
 import type { Clock, Platform } from "../platform.js";
-import type { Rung, State } from "../ladder.js";
+import type { Transport, State } from "../fallback.js";
 /** `navigator.locks`, as far as it is needed. */
 export interface Locks {
     request(name: string, options: {
@@ -29,7 +29,7 @@ export interface Room {
 export interface Said {
     leader: string;
     state: State;
-    to: Rung | undefined;
+    to: Transport | undefined;
     why: string;
 }
 /** Undefined where the browser has no such thing, or keeps it from a page that isn't secure. */

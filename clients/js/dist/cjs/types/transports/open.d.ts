@@ -1,7 +1,7 @@
-/** Which class is which rung. */
-import type { Rung } from "../ladder.js";
+/** Which class is which transport. */
+import type { Transport } from "../fallback.js";
 import type { Feed } from "../subscription.js";
 import type { Link, Surroundings, Tell } from "./link.js";
 /** From the best down. */
-export declare const RUNGS: readonly Rung[];
-export declare function openLink(rung: Rung, feeds: readonly Feed[], around: Surroundings, tell: Tell): Link;
+export declare const TRANSPORTS: readonly Transport[];
+export declare function openLink(transport: Transport, feeds: readonly Feed[], around: Surroundings, tell: Tell): Link;

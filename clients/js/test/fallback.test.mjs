@@ -1,24 +1,24 @@
-/** The ladder alone: events and times in, orders out. */
+/** The fallback alone: events and times in, orders out. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Kind, ladderOf } from "../.build/ladder.js";
+import { Kind, fallbackOf } from "../.build/fallback.js";
 
-const RUNGS = ["websocket", "stream", "long-poll", "poll"];
+const TRANSPORTS = ["websocket", "stream", "long-poll", "poll"];
 
-/** A ladder with a clock, whose orders read as text. */
+/** A fallback with a clock, whose orders read as text. */
 class Rig {
   now = 0;
   ids = {};
 
   constructor(base = 0, random = () => 0.5) {
     const told = (text) => this.told.push(text);
-    const rungOf = (id) => Object.keys(this.ids).find((rung) => this.ids[rung] === id) ?? id;
-    this.ladder = ladderOf(RUNGS, base, random, {
-      open: (id, rung) => ((this.ids[rung] = id), told(`open ${rung}`)),
+    const transportOf = (id) => Object.keys(this.ids).find((transport) => this.ids[transport] === id) ?? id;
+    this.fallback = fallbackOf(TRANSPORTS, base, random, {
+      open: (id, transport) => ((this.ids[transport] = id), told(`open ${transport}`)),
       // That what has ended is closed goes without saying.
-      close: (id) => id !== this.ending && told(`close ${rungOf(id)}`),
-      carry: (id, rung, why) => told(`carry ${rung}: ${why}`),
-      audit: (id) => told(`audit ${rungOf(id)}`),
+      close: (id) => id !== this.ending && told(`close ${transportOf(id)}`),
+      activate: (id, transport, why) => told(`activate ${transport}: ${why}`),
+      audit: (id) => told(`audit ${transportOf(id)}`),
     });
   }
 
@@ -26,20 +26,20 @@ class Rig {
     this.told = [];
     this.ending = event.kind === "ended" ? event.id : undefined;
     const kind = Kind[event.kind[0].toUpperCase() + event.kind.slice(1)];
-    this.ladder.handle({ ...event, kind }, this.now, 0);
+    this.fallback.handle({ ...event, kind }, this.now, 0);
     return this.told;
   }
 
-  of(rung, kind, more) {
-    return this.send({ kind, id: this.ids[rung], ...more });
+  of(transport, kind, more) {
+    return this.send({ kind, id: this.ids[transport], ...more });
   }
 
-  /** Lets time pass, tick by tick as the ladder asks, until it says something. */
+  /** Lets time pass, tick by tick as the fallback asks, until it says something. */
   pass(ms) {
     const until = this.now + ms;
-    for (let ticks = 0; this.ladder.next_at <= until; ticks++) {
-      assert.ok(ticks < 100, "the ladder ticks without end");
-      this.now = Math.max(this.now, this.ladder.next_at);
+    for (let ticks = 0; this.fallback.next_at <= until; ticks++) {
+      assert.ok(ticks < 100, "the fallback ticks without end");
+      this.now = Math.max(this.now, this.fallback.next_at);
       const told = this.send({ kind: "tick" });
       if (told.length) return told;
     }
@@ -47,23 +47,23 @@ class Rig {
     return [];
   }
 
-  up(rung) {
-    return this.of(rung, "alive", { message: false, up: true });
+  up(transport) {
+    return this.of(transport, "alive", { message: false, up: true });
   }
 
-  live(rung) {
-    this.of(rung, "opened");
-    return this.up(rung);
+  live(transport) {
+    this.of(transport, "opened");
+    return this.up(transport);
   }
 }
 
-test("starts at the top, and carries what delivers", () => {
+test("starts at the top, and keeps the one that delivers", () => {
   const rig = new Rig();
-  assert.equal(rig.ladder.next_at, Infinity);
+  assert.equal(rig.fallback.next_at, Infinity);
   assert.deepEqual(rig.send({ kind: "start" }), ["open websocket"]);
-  assert.equal(rig.ladder.state, "connecting");
-  assert.deepEqual(rig.live("websocket"), ["carry websocket: it is the first choice"]);
-  assert.equal(rig.ladder.state, "live");
+  assert.equal(rig.fallback.state, "connecting");
+  assert.deepEqual(rig.live("websocket"), ["activate websocket: it is the first choice"]);
+  assert.equal(rig.fallback.state, "live");
 });
 
 test("races: a slow handshake gets the stream beside it, and may still win", () => {
@@ -71,9 +71,9 @@ test("races: a slow handshake gets the stream beside it, and may still win", () 
   rig.send({ kind: "start" });
   assert.deepEqual(rig.pass(5000), ["open stream"]);
   assert.equal(rig.now, 1000);
-  assert.deepEqual(rig.live("stream"), ["carry stream: websocket took more than 1 s to open"]);
-  assert.equal(rig.ladder.state, "degraded");
-  assert.deepEqual(rig.live("websocket"), ["carry websocket: it answers again", "close stream"]);
+  assert.deepEqual(rig.live("stream"), ["activate stream: websocket took more than 1 s to open"]);
+  assert.equal(rig.fallback.state, "degraded");
+  assert.deepEqual(rig.live("websocket"), ["activate websocket: it answers again", "close stream"]);
 });
 
 test("a WebSocket that opens and stays silent is left after three seconds", () => {
@@ -85,7 +85,7 @@ test("a WebSocket that opens and stays silent is left after three seconds", () =
   assert.match(rig.live("stream")[0], /none came within 3 s/);
 });
 
-test("a carrier that falls silent is opened again", () => {
+test("a active that falls silent is opened again", () => {
   const rig = new Rig();
   rig.send({ kind: "start" });
   rig.live("websocket");
@@ -93,11 +93,11 @@ test("a carrier that falls silent is opened again", () => {
   rig.of("websocket", "alive", { message: false, up: true });
   assert.deepEqual(rig.pass(39_000), []);
   assert.deepEqual(rig.pass(2000), ["close websocket"]);
-  assert.equal(rig.ladder.state, "connecting");
+  assert.equal(rig.fallback.state, "connecting");
   assert.deepEqual(rig.pass(1000), ["open websocket"]);
 });
 
-test("three cuts within ten minutes, and the rung is left", () => {
+test("three cuts within ten minutes, and the transport is left", () => {
   const rig = new Rig();
   rig.send({ kind: "start" });
   for (let cut = 1; cut <= 3; cut++) {
@@ -107,18 +107,18 @@ test("three cuts within ten minutes, and the rung is left", () => {
     rig.of("websocket", "ended", { why: "1006" });
     assert.deepEqual(rig.pass(2000), [cut < 3 ? "open websocket" : "open stream"]);
   }
-  assert.deepEqual(rig.live("stream"), ["carry stream: websocket was lost 3 times in 10 minutes: 1006"]);
+  assert.deepEqual(rig.live("stream"), ["activate stream: websocket was lost 3 times in 10 minutes: 1006"]);
 });
 
-test("a network that cuts every second and a half is left rung by rung within seconds", () => {
+test("a network that cuts every second and a half is left transport by transport within seconds", () => {
   const rig = new Rig(0, () => 1);
   rig.send({ kind: "start" });
-  for (const [rung, next] of [["websocket", "stream"], ["stream", "long-poll"]]) {
+  for (const [transport, next] of [["websocket", "stream"], ["stream", "long-poll"]]) {
     for (let cut = 1; cut <= 3; cut++) {
-      rig.live(rung);
+      rig.live(transport);
       rig.now += 1500;
-      rig.of(rung, "ended", { why: "cut" });
-      assert.deepEqual(rig.pass(4000), [`open ${cut < 3 ? rung : next}`]);
+      rig.of(transport, "ended", { why: "cut" });
+      assert.deepEqual(rig.pass(4000), [`open ${cut < 3 ? transport : next}`]);
     }
   }
   assert.ok(rig.now <= 2 * (3 * 1500 + 1000 + 2000 + 4000), `${rig.now} ms`);
@@ -138,11 +138,11 @@ test("climbs after 30 s, then ever more rarely, and falls back at once where the
   }
   assert.deepEqual(waits, [30, 60, 120, 240, 480, 900, 900]);
   beating(rig, 2_000_000);
-  assert.deepEqual(rig.live("websocket"), ["carry websocket: it answers again", "close stream"]);
+  assert.deepEqual(rig.live("websocket"), ["activate websocket: it answers again", "close stream"]);
   rig.now += 5000;
-  // The lower rung opens in the same breath.
+  // The lower transport opens in the same breath.
   assert.deepEqual(rig.of("websocket", "ended", { why: "cut" }), ["open stream"]);
-  assert.equal(rig.ladder.state, "connecting");
+  assert.equal(rig.fallback.state, "connecting");
 });
 
 /** Lets time pass with a sign of life of the stream now and then. */
@@ -155,14 +155,14 @@ function beating(rig, ms) {
   return [];
 }
 
-test("a climb that fails on one rung tries the next one below it", () => {
+test("a climb that fails on one transport tries the next one below it", () => {
   const rig = new Rig(3);
   assert.deepEqual(rig.send({ kind: "start" }), ["open poll"]);
-  assert.deepEqual(rig.live("poll"), ["carry poll: it worked last time"]);
+  assert.deepEqual(rig.live("poll"), ["activate poll: it worked last time"]);
   assert.deepEqual(rig.pass(60_000), ["open websocket"]);
   assert.deepEqual(rig.of("websocket", "ended", { why: "refused" }), ["open stream"]);
   assert.deepEqual(rig.pass(60_000), ["close stream", "open long-poll"]);
-  assert.deepEqual(rig.live("long-poll"), ["carry long-poll: it answers again", "close poll"]);
+  assert.deepEqual(rig.live("long-poll"), ["activate long-poll: it answers again", "close poll"]);
 });
 
 test("the `retry:` of a stream is waited on top of the usual, but not on the way back from a climb", () => {
@@ -190,10 +190,10 @@ test("without a token nobody is to blame, and the waits grow", () => {
     assert.deepEqual(rig.pass(wait - 1), []);
     assert.deepEqual(rig.pass(1), ["open websocket"]);
   }
-  assert.deepEqual(rig.live("websocket"), ["carry websocket: it is the first choice"]);
+  assert.deepEqual(rig.live("websocket"), ["activate websocket: it is the first choice"]);
 });
 
-test("bye and Retry-After: come back when told, to the same rung", () => {
+test("bye and Retry-After: come back when told, to the same transport", () => {
   const rig = new Rig();
   rig.send({ kind: "start" });
   rig.live("websocket");
@@ -222,7 +222,7 @@ test("where nothing works, rounds are further and further apart", () => {
   rig.send({ kind: "start" });
   const waits = [];
   for (let round = 0; round < 8; round++) {
-    for (const rung of RUNGS) rig.of(rung, "ended", { why: "refused" });
+    for (const transport of TRANSPORTS) rig.of(transport, "ended", { why: "refused" });
     const since = rig.now;
     assert.deepEqual(rig.pass(60_000), ["open websocket"]);
     waits.push((rig.now - since) / 1000);
@@ -236,7 +236,7 @@ test("a change of network opens the best beside what there is", () => {
   rig.of("websocket", "ended", { why: "refused" });
   rig.live("stream");
   assert.deepEqual(rig.send({ kind: "network" }), ["open websocket"]);
-  assert.deepEqual(rig.live("websocket"), ["carry websocket: it answers again", "close stream"]);
+  assert.deepEqual(rig.live("websocket"), ["activate websocket: it answers again", "close stream"]);
 });
 
 test("offline: nothing is tried until the network is back, or a line comes all the same", () => {
@@ -244,13 +244,13 @@ test("offline: nothing is tried until the network is back, or a line comes all t
   rig.send({ kind: "start" });
   rig.live("websocket");
   rig.send({ kind: "offline" });
-  assert.equal(rig.ladder.state, "offline");
+  assert.equal(rig.fallback.state, "offline");
   rig.of("websocket", "alive", { message: false, up: true });
-  assert.equal(rig.ladder.state, "live");
+  assert.equal(rig.fallback.state, "live");
   rig.send({ kind: "offline" });
   rig.of("websocket", "ended", { why: "gone" });
   assert.deepEqual(rig.pass(600_000), []);
-  assert.equal(rig.ladder.state, "offline");
+  assert.equal(rig.fallback.state, "offline");
   assert.deepEqual(rig.send({ kind: "network" }), ["open websocket"]);
 });
 
@@ -264,21 +264,21 @@ test("lines that stop are audited, ever more rarely while nothing is held back",
     assert.deepEqual(rig.pass(30_000), ["audit websocket"]);
     assert.equal(rig.now - since, after);
     rig.of("websocket", "audited");
-    assert.ok(rig.ladder.next_at > rig.now + 10_000);
+    assert.ok(rig.fallback.next_at > rig.now + 10_000);
   }
   rig.of("websocket", "alive", { message: true, up: true });
   assert.deepEqual(rig.pass(39_000), []);
 });
 
-test("an audit without an answer is no audit: it is asked again, on any rung but the last", () => {
-  for (const [base, rung] of RUNGS.slice(0, 3).entries()) {
+test("an audit without an answer is no audit: it is asked again, on any transport but the last", () => {
+  for (const [base, transport] of TRANSPORTS.slice(0, 3).entries()) {
     const rig = new Rig(base);
     rig.send({ kind: "start" });
-    rig.live(rung);
-    rig.of(rung, "alive", { message: true, up: true });
+    rig.live(transport);
+    rig.of(transport, "alive", { message: true, up: true });
     const since = rig.now;
     for (const after of [3000, 6000, 12_000, 24_000]) {
-      assert.deepEqual(rig.pass(30_000 - rig.now).filter((told) => !told.startsWith("open ")), [`audit ${rung}`]);
+      assert.deepEqual(rig.pass(30_000 - rig.now).filter((told) => !told.startsWith("open ")), [`audit ${transport}`]);
       assert.equal(rig.now - since, after);
     }
   }
@@ -300,7 +300,7 @@ test("a line that comes while a page is asked keeps the next silence from passin
   assert.deepEqual(rig.pass(6000), ["audit websocket"]);
 });
 
-test("a renewal carries on the same rung, and goes down where that fails", () => {
+test("a renewal goes on over the same transport, and goes down where that fails", () => {
   const rig = new Rig(1);
   rig.send({ kind: "start" });
   rig.live("stream");
@@ -309,7 +309,7 @@ test("a renewal carries on the same rung, and goes down where that fails", () =>
   assert.ok(rig.up("stream").includes(`close ${first}`));
   rig.send({ kind: "renew" });
   rig.of("stream", "ended", { why: "502" });
-  assert.equal(rig.live("long-poll")[0], "carry long-poll: stream: 502");
+  assert.equal(rig.live("long-poll")[0], "activate long-poll: stream: 502");
 });
 
 test("stop closes everything and asks for no more time", () => {
@@ -317,19 +317,19 @@ test("stop closes everything and asks for no more time", () => {
   rig.send({ kind: "start" });
   rig.pass(1000);
   assert.deepEqual(rig.send({ kind: "stop" }).sort(), ["close stream", "close websocket"]);
-  assert.equal(rig.ladder.next_at, Infinity);
+  assert.equal(rig.fallback.next_at, Infinity);
   assert.deepEqual(rig.send({ kind: "start" }), ["open websocket"]);
 });
 
-test("what is told of a way is told of the rung that was left, and never of the one that it leads to", () => {
+test("what is told of a way is told of the transport that was left, and never of the one that it leads to", () => {
   // The one that is slow wins its race: at first, and where it was remembered.
-  for (const [base, rung, why] of [[0, "websocket", "it is the first choice"], [1, "stream", "it worked last time"]]) {
+  for (const [base, transport, why] of [[0, "websocket", "it is the first choice"], [1, "stream", "it worked last time"]]) {
     const rig = new Rig(base);
     rig.send({ kind: "start" });
-    assert.deepEqual(rig.pass(1000), [`open ${RUNGS[base + 1]}`]);
-    assert.equal(rig.live(rung)[0], `carry ${rung}: ${why}`);
+    assert.deepEqual(rig.pass(1000), [`open ${TRANSPORTS[base + 1]}`]);
+    assert.equal(rig.live(transport)[0], `activate ${transport}: ${why}`);
   }
-  // The rung between fails too.
+  // The transport between fails too.
   const rig = new Rig();
   rig.send({ kind: "start" });
   for (let cut = 1; cut <= 3; cut++) {
@@ -338,5 +338,5 @@ test("what is told of a way is told of the rung that was left, and never of the 
     rig.pass(10_000);
   }
   assert.deepEqual(rig.of("stream", "ended", { why: "refused" }), ["open long-poll"]);
-  assert.equal(rig.live("long-poll")[0], "carry long-poll: websocket was lost 3 times in 10 minutes: 1006");
+  assert.equal(rig.live("long-poll")[0], "activate long-poll: websocket was lost 3 times in 10 minutes: 1006");
 });

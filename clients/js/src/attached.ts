@@ -1,10 +1,10 @@
-/** What one connection carries: the subscriptions that its untagged lines are for. */
+/** The subscriptions that are attached to one connection: those that its untagged lines are for. */
 import { streamPath } from "./topics.js";
 import type { Feed } from "./subscription.js";
 import type { Line } from "./wire.js";
 
-export interface Carried {
-  board(feed: Feed): void;
+export interface Attached {
+  add(feed: Feed): void;
   feeds(): Feed[];
   /** A line that names no subscription. */
   line(line: Line): void;
@@ -12,21 +12,21 @@ export interface Carried {
   path(query: object): string;
 }
 
-export function carriedOf(): Carried {
-  /** Each with the lap in which it came; it is carried until its next one. */
-  const laps = new Map<Feed, number>();
+export function attachedOf(): Attached {
+  /** Each with the generation in which it came; it stays attached until its next one. */
+  const generations = new Map<Feed, number>();
   const feeds = (): Feed[] => {
-    for (const [feed, lap] of laps) if (feed.lap !== lap) laps.delete(feed);
-    return [...laps.keys()];
+    for (const [feed, generation] of generations) if (feed.generation !== generation) generations.delete(feed);
+    return [...generations.keys()];
   };
   return {
-    board(feed) {
+    add(feed) {
       feed.alone = false;
-      laps.set(feed, feed.lap);
+      generations.set(feed, feed.generation);
     },
     feeds,
     line(line) {
-      for (const feed of feeds()) feed.line(feed.lap, line, true);
+      for (const feed of feeds()) feed.line(feed.generation, line, true);
     },
     path(query) {
       const all = feeds();

@@ -1,6 +1,6 @@
-export type Rung = "websocket" | "stream" | "long-poll" | "poll";
+export type Transport = "websocket" | "stream" | "long-poll" | "poll";
 export type State = "connecting" | "live" | "degraded" | "offline" | "closed";
-/** What is told to the ladder. Numbers, as these names are in every page that loads the client. */
+/** Events of the fallback. Numbers, as these names are in every page that loads the client. */
 export declare const enum Kind {
     Start = 0,
     Stop = 1,
@@ -14,12 +14,12 @@ export declare const enum Kind {
     Ended = 9,
     Changed = 10
 }
-export type LadderEvent = 
-/** There is something to carry, or there is nothing. */
+export type FallbackEvent = 
+/** There are subscriptions to serve, or there are none. */
 {
     kind: Kind.Start | Kind.Stop;
 }
-/** The carrier can't carry what there is to carry; open another beside it. */
+/** The active attempt can't serve all subscriptions; open another beside it. */
  | {
     kind: Kind.Renew;
 }
@@ -52,20 +52,20 @@ export type LadderEvent =
     retry_after?: number | undefined;
     retry_ms?: number | undefined;
 };
-/** What the ladder has done. */
+/** Orders of the fallback to its hub. */
 export interface Orders {
-    open(id: object, rung: Rung): void;
+    open(id: object, transport: Transport): void;
     close(id: object): void;
-    /** From now on this attempt is the carrier. */
-    carry(id: object, rung: Rung, why: string): void;
-    /** Ask by a plain page whether the carrier holds lines back. */
+    /** From now on this attempt is the active one. */
+    activate(id: object, transport: Transport, why: string): void;
+    /** Ask by a plain page whether the active attempt holds lines back. */
     audit(id: object): void;
 }
-export interface Ladder {
+export interface Fallback {
     readonly state: State;
     /** When the next `tick` is due. */
     readonly next_at: number;
     /** `held` is for how long, all in all, nothing could be opened for want of a token: it counts against no attempt. */
-    handle(event: LadderEvent, now: number, held: number): void;
+    handle(event: FallbackEvent, now: number, held: number): void;
 }
-export declare function ladderOf(rungs: readonly Rung[], base: number, random: () => number, orders: Orders): Ladder;
+export declare function fallbackOf(transports: readonly Transport[], base: number, random: () => number, orders: Orders): Fallback;
