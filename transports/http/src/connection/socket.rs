@@ -15,6 +15,7 @@
 
 #[cfg(test)]
 pub(crate) mod sealed;
+pub(crate) mod tls;
 
 use std::{
     io::{self, IoSlice},
@@ -24,6 +25,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use self::tls::{DetachedTls, Tls};
 use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
@@ -34,6 +36,7 @@ use tokio::{
 pub(crate) enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
+    Tls(Box<Tls>),
     /// Behaves as TLS does, over memory.
     #[cfg(test)]
     Sealed(sealed::Sealed),
@@ -52,11 +55,18 @@ pub(crate) struct Written {
 pub(crate) enum Detached {
     Tcp(net::TcpStream),
     Unix(unix::net::UnixStream),
+    Tls(Box<DetachedTls>),
 }
 
 impl From<TcpStream> for Socket {
     fn from(stream: TcpStream) -> Self {
         Self::Tcp(stream)
+    }
+}
+
+impl From<Tls> for Socket {
+    fn from(tls: Tls) -> Self {
+        Self::Tls(Box::new(tls))
     }
 }
 
@@ -75,6 +85,7 @@ impl Socket {
         match self {
             Self::Tcp(stream) => stream.try_io(Interest::WRITABLE, || send(&SockRef::from(stream), parts)),
             Self::Unix(stream) => stream.try_io(Interest::WRITABLE, || send(&SockRef::from(stream), parts)),
+            Self::Tls(tls) => tls.try_write(parts),
             #[cfg(test)]
             Self::Sealed(sealed) => sealed.try_write(parts),
         }
@@ -86,6 +97,7 @@ impl Socket {
         match self {
             Self::Tcp(stream) => send(&SockRef::from(stream), parts),
             Self::Unix(stream) => send(&SockRef::from(stream), parts),
+            Self::Tls(tls) => tls.write_lent(parts),
             #[cfg(test)]
             Self::Sealed(sealed) => sealed.try_write(parts),
         }
@@ -93,11 +105,12 @@ impl Socket {
 
     /// Bytes that are committed and not yet sent.
     pub(crate) fn tail(&self) -> usize {
-        #[cfg(test)]
-        if let Self::Sealed(sealed) = self {
-            return sealed.tail();
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => 0,
+            Self::Tls(tls) => tls.tail(),
+            #[cfg(test)]
+            Self::Sealed(sealed) => sealed.tail(),
         }
-        0
     }
 
     /// Sends of the tail what the kernel takes at once, and answers how much that was.
@@ -116,6 +129,7 @@ impl Socket {
         match self {
             Self::Tcp(stream) => stream.poll_write_ready(cx),
             Self::Unix(stream) => stream.poll_write_ready(cx),
+            Self::Tls(tls) => tls.poll_writable(cx),
             #[cfg(test)]
             Self::Sealed(sealed) => sealed.poll_writable(cx),
         }
@@ -129,6 +143,7 @@ impl Socket {
         match self {
             Self::Tcp(stream) => stream.try_read(buffer),
             Self::Unix(stream) => stream.try_read(buffer),
+            Self::Tls(tls) => tls.try_read(buffer),
             #[cfg(test)]
             Self::Sealed(sealed) => sealed.try_read(buffer),
         }
@@ -139,6 +154,7 @@ impl Socket {
         match self {
             Self::Tcp(stream) => stream.poll_read_ready(cx),
             Self::Unix(stream) => stream.poll_read_ready(cx),
+            Self::Tls(tls) => tls.poll_readable(cx),
             #[cfg(test)]
             Self::Sealed(sealed) => sealed.poll_readable(cx),
         }
@@ -187,6 +203,7 @@ impl Socket {
         Poll::Ready(match self {
             Self::Tcp(stream) => SockRef::from(stream).shutdown(Shutdown::Write),
             Self::Unix(stream) => SockRef::from(stream).shutdown(Shutdown::Write),
+            Self::Tls(tls) => return tls.poll_end(cx),
             #[cfg(test)]
             Self::Sealed(sealed) => return sealed.poll_end(cx),
         })
@@ -200,6 +217,7 @@ impl Socket {
         match self {
             Self::Tcp(stream) => stream.into_std().map(Detached::Tcp),
             Self::Unix(stream) => stream.into_std().map(Detached::Unix),
+            Self::Tls(tls) => tls.detach().map(|tls| Detached::Tls(Box::new(tls))),
             #[cfg(test)]
             Self::Sealed(_) => Err(io::ErrorKind::Unsupported.into()),
         }
@@ -215,6 +233,7 @@ impl Detached {
         match self {
             Self::Tcp(stream) => TcpStream::from_std(stream).map(Socket::Tcp),
             Self::Unix(stream) => UnixStream::from_std(stream).map(Socket::Unix),
+            Self::Tls(tls) => tls.attach().map(Socket::from),
         }
     }
 }
@@ -243,7 +262,6 @@ impl AsyncRead for Socket {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
-            #[cfg(test)]
             own => {
                 let count = ready!(own.poll_read_into(cx, buffer.initialize_unfilled()))?;
                 buffer.advance(count);
