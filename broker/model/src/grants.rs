@@ -127,6 +127,12 @@ impl Grants {
         Action::ALL.into_iter().flat_map(|action| self.terms(action).iter().map(move |term| (action, term)))
     }
 
+    /// What they take in memory, roughly, in bytes.
+    pub fn cost(&self) -> usize {
+        let terms = self.all().map(|(_, term)| term).chain(&self.readable);
+        terms.map(|term| 48 + term.as_str().len()).sum()
+    }
+
     /// The terms of an action, sorted.
     pub fn terms(&self, action: Action) -> &[Term] {
         match action {

@@ -165,3 +165,28 @@ pub const SOCKET_TERMS_MAX: usize = 1000;
 pub const SOCKET_LINE_BYTES_MAX: usize = 2 << 20;
 /// How long a shared cache may keep a page that never changes: what it holds may be removed by a DELETE.
 pub const CACHE_MS_MAX: u64 = 3_600_000;
+
+/// A token, as sent: what fits a request's head with room for the rest. Longer ones are refused unread.
+pub const TOKEN_BYTES_MAX: usize = 8 << 10;
+/// A subject, an issuer, a token's id: as long as a topic, and no longer than OpenID Connect lets a subject be (Core §2).
+pub const SUBJECT_BYTES_MAX: usize = 255;
+/// Keys of one issuer that a token without a key id is tried with: each costs a verification.
+pub const ISSUER_KEYS_MAX: usize = 32;
+/// A document of an issuer's public keys (JWKS).
+pub const JWKS_BYTES_MAX: usize = 256 << 10;
+/// Rules of the configuration: each is looked at when a credential is verified.
+pub const ACCESS_RULES_MAX: usize = 1000;
+/// Verified tokens that are remembered: their number.
+pub const TOKENS_CACHED_MAX: usize = 32_768;
+/// Verified tokens that are remembered: what they take.
+pub const TOKENS_CACHED_BYTES_MAX: usize = 32 << 20;
+/// API keys, revoked ones included: all are held in memory.
+pub const KEYS_MAX: usize = 100_000;
+/// Revocations of tokens that have not expired yet: all are held in memory.
+pub const REVOCATIONS_MAX: usize = 100_000;
+/// How long a ticket can be used: enough for a page to open a connection on a bad network.
+pub const TICKET_MS: u64 = 30_000;
+/// Unused tickets, of all principals together.
+pub const TICKETS_MAX: usize = 65_536;
+/// Unused tickets of one principal: a browser with many tabs that all come back at once.
+pub const TICKETS_PER_PRINCIPAL_MAX: usize = 64;

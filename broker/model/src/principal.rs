@@ -118,6 +118,11 @@ impl Principal {
         self.0.as_deref().map_or(&ANONYMOUS, |own| &own.credential.identity)
     }
 
+    /// What its credential says; none for anonymous ones.
+    pub fn credential(&self) -> Option<&Credential> {
+        self.0.as_deref().map(|own| &own.credential)
+    }
+
     /// Whether no credential was shown.
     pub const fn is_anonymous(&self) -> bool {
         self.0.is_none()
@@ -155,6 +160,16 @@ impl Principal {
     /// What the credential itself grants; rules may grant more.
     pub fn own_grants(&self) -> &Grants {
         self.0.as_deref().map_or(&NOTHING, |own| &own.credential.grants)
+    }
+
+    /// What it takes in memory, roughly, in bytes.
+    pub fn cost(&self) -> usize {
+        let Some(own) = self.0.as_deref() else { return 0 };
+        let Credential { claims, grants, .. } = &own.credential;
+        let claims: usize = claims.iter().map(|(name, value)| 32 + name.len() + value.len()).sum();
+        let sum = own.sum.as_ref().map_or(0, |(_, sum)| sum.cost());
+        // The names stand in the identity and in the scope.
+        256 + 2 * own.scope.len() + claims + grants.cost() + sum
     }
 
     /// The sum of all its grants by the rules of that version, if it was made.

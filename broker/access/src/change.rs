@@ -1,0 +1,41 @@
+//! Records of the log that change who may go on, and whom they concern.
+
+use tailwire_model::{Identity, Principal};
+
+use crate::{keys::KeyRecord, revocations::Revocation};
+
+/// A record of the topics `$access/…`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Record {
+    /// A key was made or changed.
+    Key(KeyRecord),
+    /// A key's record was removed.
+    KeyRemoved(Box<str>),
+    /// Tokens were revoked.
+    Revocation(Revocation),
+}
+
+/// What a record changed: whom to look at again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// Holders of this key.
+    Key(Box<str>),
+    /// Holders of tokens.
+    Tokens(Revocation),
+}
+
+impl Change {
+    /// Whether a principal that has something open may have to go: then [`Access::check`] decides.
+    pub fn concerns(&self, principal: &Principal) -> bool {
+        match (self, principal.identity()) {
+            (Self::Key(own), Identity::Key { id }) => own == id,
+            (Self::Tokens(revocation), _) => revocation.concerns(principal),
+            _ => false,
+        }
+    }
+}
+
+/// There are as many keys or revocations as there may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("there are 100,000 keys or revocations, and there may not be more")]
+pub struct RecordsFull;
