@@ -16,8 +16,12 @@ class Broker:
     def __init__(self):
         """Returns once it says where it listens."""
         self._data = tempfile.mkdtemp(prefix="tailwire-test-")
+        self.port = 0
+        self._start()
+
+    def _start(self):
         env = {name: value for name, value in os.environ.items() if not name.startswith("TAILWIRE_")}
-        command = [BINARY, "serve", "--listen", "127.0.0.1:0", "--data", self._data, "--log-level", "warn"]
+        command = [BINARY, "serve", "--listen", f"127.0.0.1:{self.port}", "--data", self._data, "--log-level", "warn"]
         self._stderr = tempfile.TemporaryFile()
         self._process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=self._stderr, text=True)
         for line in self._process.stdout:
@@ -34,14 +38,29 @@ class Broker:
         with open(f"/proc/{self._process.pid}/statm", encoding="ascii") as statm:
             return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
+    def kill(self):
+        """Ends it as a crash would."""
+        self._process.kill()
+        self._process.wait(PATIENCE_S)
+        self._process.stdout.close()
+        self._stderr.close()
+
+    def start_again(self):
+        """On the same port and folder, after a `kill` or `drain`."""
+        self._start()
+
     def stop(self):
         """Ends it in good order, or fails."""
+        self.drain()
+        shutil.rmtree(self._data)
+
+    def drain(self):
+        """Ends it in good order, or fails; it can be started again."""
         self._process.terminate()
         code = self._process.wait(PATIENCE_S)
         self._process.stdout.close()
         self._stderr.seek(0)
         said = self._stderr.read().decode()
         self._stderr.close()
-        shutil.rmtree(self._data)
         if code != 0 or "panicked" in said:
             raise RuntimeError(f"the broker ended with {code}: {said}")
