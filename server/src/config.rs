@@ -18,7 +18,7 @@ use tailwire_model::{Options, Term};
 
 pub(crate) use args::{SERVE_NOTES, ServeArgs};
 pub(crate) use source::{ConfigError, FileText, SettingSource};
-pub(crate) use values::ListenAddress;
+pub(crate) use values::{ListenAddress, LogFormat};
 
 use source::{Sourced, hint};
 
@@ -31,6 +31,8 @@ pub(crate) struct ServeSettings {
     pub(crate) data: PathBuf,
     /// Directives for the log on stderr.
     pub(crate) log_level: String,
+    /// Format of that log.
+    pub(crate) log_format: LogFormat,
     /// Origins whose pages may use the broker; `*` is any.
     pub(crate) allow_origins: Vec<String>,
     /// How the machine's threads are shared.
@@ -58,13 +60,15 @@ const LOG_LEVEL_DEFAULT: &str = "info";
 const LISTEN_VARIABLE: &str = "TAILWIRE_LISTEN";
 const DATA_VARIABLE: &str = "TAILWIRE_DATA";
 const LOG_LEVEL_VARIABLE: &str = "TAILWIRE_LOG_LEVEL";
+const LOG_FORMAT_VARIABLE: &str = "TAILWIRE_LOG_FORMAT";
 const ALLOW_ORIGIN_VARIABLE: &str = "TAILWIRE_ALLOW_ORIGIN";
 const LOG_MAX_BYTES_VARIABLE: &str = "TAILWIRE_LOG_MAX_BYTES";
 const CONFIG_VARIABLE: &str = "TAILWIRE_CONFIG";
-const VARIABLES: [&str; 6] = [
+const VARIABLES: [&str; 7] = [
     LISTEN_VARIABLE,
     DATA_VARIABLE,
     LOG_LEVEL_VARIABLE,
+    LOG_FORMAT_VARIABLE,
     ALLOW_ORIGIN_VARIABLE,
     LOG_MAX_BYTES_VARIABLE,
     CONFIG_VARIABLE,
@@ -146,6 +150,8 @@ pub(crate) fn settle(
         .or(file.data);
     let log_level =
         flag("--log-level", args.log_level.clone()).or(env.text(LOG_LEVEL_VARIABLE)?).or(file.log_level);
+    let log_format =
+        flag("--log-format", args.log_format.clone()).or(env.text(LOG_FORMAT_VARIABLE)?).or(file.log_format);
     let flag_origins = (!args.allow_origins.is_empty()).then(|| args.allow_origins.clone());
     let env_origins = env
         .text(ALLOW_ORIGIN_VARIABLE)?
@@ -164,6 +170,8 @@ pub(crate) fn settle(
             || Ok(LOG_LEVEL_DEFAULT.to_owned()),
             |given| given.read(|text| values::log_level(&text)),
         )?,
+        log_format: log_format
+            .map_or_else(|| Ok(LogFormat::default()), |given| given.read(|text| values::log_format(&text)))?,
         allow_origins: allow_origins.map_or_else(
             || Ok(Vec::new()),
             |given| given.read(|list| list.iter().map(|one| values::origin(one)).collect()),

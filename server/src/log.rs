@@ -12,7 +12,7 @@ use std::{io, process::ExitCode};
 
 use clap::{Args, Subcommand};
 
-use crate::logging;
+use crate::{config::LogFormat, logging};
 use command::{Soundness, say};
 
 const NOTES: &str = "\
@@ -54,8 +54,13 @@ const EXIT_UNDONE: u8 = 2;
 
 /// Runs a command.
 pub(crate) fn run(args: &LogArgs) -> ExitCode {
-    logging::log_to_stderr("error");
-    logging::mute_engine_panics();
+    let _log = match logging::start("error", LogFormat::Text) {
+        Ok(log) => log,
+        Err(error) => {
+            say(format_args!("tailwire: can't start threads: {error}"));
+            return ExitCode::from(EXIT_UNDONE);
+        }
+    };
     let done = match &args.command {
         LogCommand::Stats(args) => stats::run(args),
         LogCommand::Check(args) => check::run(args),

@@ -5,6 +5,7 @@ use std::{
     net::{SocketAddr, TcpListener, ToSocketAddrs},
 };
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, Socket, Type};
 use tokio::runtime::{Builder, Runtime};
 
@@ -24,24 +25,12 @@ pub(crate) fn colour_is_welcome() -> bool {
 
 /// Raises the soft limit of open files to the hard one, and says what it is: every connection is a file, and the usual
 /// soft limit of 1,024 is for programs that use `select`.
-#[allow(
-    unsafe_code,
-    reason = "two system calls without a safe face in std; both get a valid struct of our own"
-)]
 pub(crate) fn raise_open_files() -> io::Result<u64> {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: `limit` is a valid, exclusively borrowed rlimit for the length of the call.
-    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
-        return Err(io::Error::last_os_error());
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;
     }
-    if limit.rlim_cur < limit.rlim_max {
-        limit.rlim_cur = limit.rlim_max;
-        // SAFETY: `limit` is a valid rlimit, only read by the call.
-        if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } != 0 {
-            return Err(io::Error::last_os_error());
-        }
-    }
-    Ok(limit.rlim_cur)
+    Ok(limit.maximum.unwrap_or(u64::MAX))
 }
 
 /// Keeps the kernel from backing memory with pages of 2 MB, of which a process that holds many small things for many
@@ -142,7 +131,7 @@ mod tests {
 
     #[test]
     fn system_errors_read_as_words() {
-        let error = io::Error::from_raw_os_error(libc::ENOENT);
+        let error = io::Error::from_raw_os_error(2);
         assert_eq!(describe(&error), "no such file or directory");
     }
 

@@ -2,17 +2,20 @@
 //! one sentence on stderr: 2 is the exit code for what was said wrong, 1 for what can't be done.
 
 mod banner;
+mod signals;
 mod start;
 
-use std::{fs, io, process::ExitCode};
+use std::{fs, process::ExitCode};
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{debug, info, warn};
 
 use crate::{
     config::{self, ConfigError, Environment, FileText, ServeArgs, ServeSettings},
-    logging, machine,
+    logging::{self, LogGuard},
+    machine,
 };
+use signals::{Reload, Signals};
+use start::StartError;
 
 const EXIT_FAILED: u8 = 1;
 const EXIT_USAGE: u8 = 2;
@@ -25,8 +28,23 @@ pub(crate) fn run(args: &ServeArgs) -> ExitCode {
         Ok(settings) => settings,
         Err(error) => return refuse(EXIT_USAGE, &error),
     };
-    logging::log_to_stderr(&settings.log_level);
-    logging::mute_engine_panics();
+    let log = match logging::start(&settings.log_level, settings.log_format) {
+        Ok(log) => log,
+        Err(error) => return refuse(EXIT_FAILED, &format!("can't start threads: {error}")),
+    };
+    let code = match run_logged(&settings, &log) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // By the log, which doesn't wait for a stderr that nobody reads.
+            log.print(&format!("tailwire: {error}"));
+            ExitCode::from(EXIT_FAILED)
+        }
+    };
+    drop(log);
+    code
+}
+
+fn run_logged(settings: &ServeSettings, log: &LogGuard) -> Result<(), Box<dyn std::error::Error>> {
     machine::use_small_pages();
     let descriptors = match machine::raise_open_files() {
         Ok(files) => {
@@ -38,14 +56,8 @@ pub(crate) fn run(args: &ServeArgs) -> ExitCode {
             None
         }
     };
-    let runtime = match machine::front_runtime(settings.threads) {
-        Ok(runtime) => runtime,
-        Err(error) => return refuse(EXIT_FAILED, &format!("can't start threads: {error}")),
-    };
-    match runtime.block_on(serve(&settings, descriptors)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => refuse(EXIT_FAILED, &*error),
-    }
+    let runtime = machine::front_runtime(settings.threads).map_err(StartError::Threads)?;
+    runtime.block_on(serve(settings, descriptors, log))
 }
 
 fn refuse(code: u8, error: &(impl std::fmt::Display + ?Sized)) -> ExitCode {
@@ -69,25 +81,30 @@ fn read_settings(args: &ServeArgs) -> Result<ServeSettings, ConfigError> {
     config::settle(args, &env, Some(FileText { path: &path, text: &text }))
 }
 
-async fn serve(settings: &ServeSettings, descriptors: Option<u64>) -> Result<(), Box<dyn std::error::Error>> {
-    let mut signals = Signals::new()?;
+async fn serve(
+    settings: &ServeSettings,
+    descriptors: Option<u64>,
+    log: &LogGuard,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let mut signals = Signals::new(Reload::default())?;
     let mut running = tokio::select! {
         started = start::start(settings, descriptors) => started?,
-        number = signals.next() => {
+        number = signals.end() => {
             // Nothing was promised to anybody yet, so there is nothing to finish.
             info!(number, "stopped while starting");
             return Ok(());
         }
     };
+    running.count_lost_lines(log);
     banner::show(&settings.data, running.address(), &running.options());
 
     tokio::select! {
-        number = signals.next() => info!(number, "draining"),
+        number = signals.end() => info!(number, "draining"),
         failure = running.failed() => return Err(failure.into()),
     }
     tokio::select! {
         drained = running.drain() => drained?,
-        number = signals.next() => end_at_once(number),
+        number = signals.end() => end_at_once(number),
     }
     info!("stopped");
     Ok(())
@@ -97,24 +114,4 @@ async fn serve(settings: &ServeSettings, descriptors: Option<u64>) -> Result<(),
 #[allow(clippy::disallowed_methods, reason = "a drain that hangs must not keep the process from ending")]
 fn end_at_once(number: i32) -> ! {
     std::process::exit(EXIT_SIGNAL + number)
-}
-
-/// The two ways in which a person or a supervisor asks for the end.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        let (interrupt, terminate) = (SignalKind::interrupt(), SignalKind::terminate());
-        Ok(Self { interrupt: signal(interrupt)?, terminate: signal(terminate)? })
-    }
-
-    async fn next(&mut self) -> i32 {
-        tokio::select! {
-            _ = self.interrupt.recv() => SignalKind::interrupt().as_raw_value(),
-            _ = self.terminate.recv() => SignalKind::terminate().as_raw_value(),
-        }
-    }
 }

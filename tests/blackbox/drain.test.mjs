@@ -18,7 +18,7 @@ async function start(t) {
   return broker;
 }
 
-for (const signal of ['SIGTERM', 'SIGINT']) {
+for (const signal of ['SIGTERM', 'SIGINT', 'SIGQUIT']) {
   test(`${signal}: each stream gets a bye with a time of its own, and the broker ends quickly and well`, async (t) => {
     const broker = await start(t);
     const topic = freshTopic();

@@ -45,6 +45,10 @@ pub struct Metrics {
     pub log_pages: Counter,
     /// How many positions a reader was behind when it read such a page.
     pub lag: Histogram,
+    /// Lines of the process's own log that stderr did not take in time.
+    pub diagnostics_dropped: Counter,
+    /// Such lines that were left out, as there were too many of one kind.
+    pub diagnostics_suppressed: Counter,
 }
 
 impl Default for Metrics {
@@ -62,6 +66,8 @@ impl Default for Metrics {
             readers: Gauge::default(),
             log_pages: Counter::default(),
             lag: Histogram::new(exponential_buckets(1.0, 8.0, 8)),
+            diagnostics_dropped: Counter::default(),
+            diagnostics_suppressed: Counter::default(),
         }
     }
 }
@@ -86,5 +92,15 @@ impl Metrics {
         r.register("readers", "Open readers", self.readers.clone());
         r.register("log_pages", "Pages read from the log", self.log_pages.clone());
         r.register("lag_positions", "Positions a reader was behind at such a read", self.lag.clone());
+        r.register(
+            "diagnostics_dropped",
+            "Lines of the process's own log that stderr did not take",
+            self.diagnostics_dropped.clone(),
+        );
+        r.register(
+            "diagnostics_suppressed",
+            "Lines of the process's own log beyond the limit of their kind",
+            self.diagnostics_suppressed.clone(),
+        );
     }
 }

@@ -11,6 +11,7 @@ A flag wins over its variable, a variable over the file, and the file over the d
     listen = \"127.0.0.1:8245\"
     data = \"./tailwire-data\"
     log_level = \"info\"
+    log_format = \"text\"     # or json: one object a line
     allow_origins = [\"https://app.example\"]
     threads.front = 0       # accept, parse, publish, answer; 0 is automatic
     threads.delivery = 0    # write to streams; 0 is automatic
@@ -22,7 +23,7 @@ A flag wins over its variable, a variable over the file, and the file over the d
     max_age = 86400         # seconds; max_messages, max_bytes: \"none\" is no bound
     compact = true          # or last = true
 
-SIGTERM or Ctrl+C drains and stops; a second one stops at once.";
+SIGTERM, SIGQUIT or Ctrl+C drains and stops; a second one stops at once. SIGHUP reloads what can be reloaded.";
 
 /// Arguments of `tailwire serve`. Text here, so that an error can name the source of its value.
 #[derive(Debug, Default, Args)]
@@ -37,10 +38,16 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
 
-    /// What to log to stderr: off, error, warn, info, debug or trace, also by part: info,tailwire_http=debug
+    /// Level of the log on stderr: off, error, warn, info, debug or trace, also by part: info,tailwire_http=debug. A level
+    /// alone is for the broker's own parts; others, such as h2, log errors unless they are named
     /// [env: TAILWIRE_LOG_LEVEL] [default: info]
     #[arg(long, value_name = "LEVEL")]
     pub(crate) log_level: Option<String>,
+
+    /// Format of the log on stderr: text, or json with one object a line
+    /// [env: TAILWIRE_LOG_FORMAT] [default: text]
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) log_format: Option<String>,
 
     /// An origin whose pages may use the broker from a browser; repeat it for more
     /// [env: TAILWIRE_ALLOW_ORIGIN, separated by commas] [default: only the broker's own]

@@ -17,6 +17,7 @@ pub(super) struct FileSettings {
     pub(super) listen: Option<Sourced<String>>,
     pub(super) data: Option<Sourced<PathBuf>>,
     pub(super) log_level: Option<Sourced<String>>,
+    pub(super) log_format: Option<Sourced<String>>,
     pub(super) allow_origins: Option<Sourced<Vec<String>>>,
     pub(super) log_max_bytes: Option<Sourced<String>>,
     pub(super) options: Vec<(Term, Options)>,
@@ -24,8 +25,8 @@ pub(super) struct FileSettings {
     pub(super) threads_delivery: Option<Sourced<i64>>,
 }
 
-const KEYS: [&str; 7] =
-    ["listen", "data", "log_level", "allow_origins", "log_max_bytes", "threads", "options"];
+const KEYS: [&str; 8] =
+    ["listen", "data", "log_level", "log_format", "allow_origins", "log_max_bytes", "threads", "options"];
 const THREADS_KEYS: [&str; 2] = ["threads.front", "threads.delivery"];
 
 pub(super) fn parse(file: FileText<'_>) -> Result<FileSettings, ConfigError> {
@@ -42,6 +43,7 @@ pub(super) fn parse(file: FileText<'_>) -> Result<FileSettings, ConfigError> {
             "listen" => settings.listen = Some(entry.text_or_port()?),
             "data" => settings.data = Some(entry.given(entry.text()?.into())),
             "log_level" => settings.log_level = Some(entry.given(entry.text()?)),
+            "log_format" => settings.log_format = Some(entry.given(entry.text()?)),
             "allow_origins" => settings.allow_origins = Some(entry.given(entry.list()?)),
             "log_max_bytes" => {
                 settings.log_max_bytes = Some(entry.given(entry.number()?.to_string()));

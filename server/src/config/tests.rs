@@ -29,6 +29,7 @@ const FILE: &str = "\
 listen = \":1\"
 data = \"/from/file\"
 log_level = \"error\"
+log_format = \"json\"
 allow_origins = [\"https://file.example\"]
 log_max_bytes = 1_000
 
@@ -46,10 +47,11 @@ last = true
 topic = \"chat/a\"
 max_age = \"none\"
 ";
-const VARIABLES_GIVEN: [(&str, &str); 5] = [
+const VARIABLES_GIVEN: [(&str, &str); 6] = [
     ("TAILWIRE_LISTEN", ":2"),
     ("TAILWIRE_DATA", "/from/env"),
     ("TAILWIRE_LOG_LEVEL", "warn"),
+    ("TAILWIRE_LOG_FORMAT", "text"),
     ("TAILWIRE_ALLOW_ORIGIN", "https://env.example, https://other.example"),
     ("TAILWIRE_LOG_MAX_BYTES", "2000"),
 ];
@@ -60,6 +62,7 @@ fn defaults_stand_where_nobody_says_anything() {
     assert_eq!(settings.listen.to_string(), "127.0.0.1:8245");
     assert_eq!(settings.data, Path::new("./tailwire-data"));
     assert_eq!(settings.log_level, "info");
+    assert_eq!(settings.log_format, LogFormat::Text);
     assert!(settings.allow_origins.is_empty());
     assert_eq!(settings.threads, Threads::default());
     assert_eq!((settings.log_max_bytes, settings.accepts_loss), (None, false));
@@ -72,6 +75,7 @@ fn the_file_wins_over_defaults() {
     assert_eq!(settings.listen.to_string(), "0.0.0.0:1");
     assert_eq!(settings.data, Path::new("/from/file"));
     assert_eq!(settings.log_level, "error");
+    assert_eq!(settings.log_format, LogFormat::Json);
     assert_eq!(settings.allow_origins, ["https://file.example"]);
     assert_eq!(settings.threads, Threads { front: 2, delivery: 3 });
     assert_eq!(settings.log_max_bytes, Some(1000));
@@ -92,6 +96,7 @@ fn variables_win_over_the_file() {
     assert_eq!(settings.listen.to_string(), "0.0.0.0:2");
     assert_eq!(settings.data, Path::new("/from/env"));
     assert_eq!(settings.log_level, "warn");
+    assert_eq!(settings.log_format, LogFormat::Text);
     assert_eq!(settings.allow_origins, ["https://env.example", "https://other.example"]);
     assert_eq!(settings.log_max_bytes, Some(2000));
     assert_eq!(settings.threads, Threads { front: 2, delivery: 3 });
@@ -103,6 +108,7 @@ fn flags_win_over_variables() {
         listen: Some("3".to_owned()),
         data: Some("/from/flag".into()),
         log_level: Some("debug".to_owned()),
+        log_format: Some("json".to_owned()),
         allow_origins: vec!["https://flag.example".to_owned()],
         log_max_bytes: Some("3000".to_owned()),
         accept_loss: true,
@@ -112,6 +118,7 @@ fn flags_win_over_variables() {
     assert_eq!(settings.listen.to_string(), "127.0.0.1:3");
     assert_eq!(settings.data, Path::new("/from/flag"));
     assert_eq!(settings.log_level, "debug");
+    assert_eq!(settings.log_format, LogFormat::Json);
     assert_eq!(settings.allow_origins, ["https://flag.example"]);
     assert_eq!((settings.log_max_bytes, settings.accepts_loss), (Some(3000), true));
 }
@@ -169,7 +176,7 @@ fn an_unknown_name_is_answered_with_the_nearest() {
     check_error(
         &[],
         "zzz = 1",
-        "tailwire.toml:1: unknown key `zzz`; known are listen, data, log_level, allow_origins, \
+        "tailwire.toml:1: unknown key `zzz`; known are listen, data, log_level, log_format, allow_origins, \
          log_max_bytes, threads, options",
     );
     check_error(
@@ -208,6 +215,7 @@ fn a_wrong_value_is_blamed_on_its_source() {
         "",
         "TAILWIRE_LOG_LEVEL can't be `loud`; known are off, error, warn, info, debug, trace",
     );
+    check_error(&[], "log_format = 'jsn'", "tailwire.toml:1: log_format can't be `jsn`; did you mean json?");
     check_error(&[], "\ndata = 5", "tailwire.toml:2: data is of type integer; it should be a string");
     check_error(
         &[],

@@ -92,6 +92,26 @@ pub(super) fn log_level(text: &str) -> Result<String, String> {
     Ok(directives.join(","))
 }
 
+/// Format of the log on stderr.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    /// A line for people.
+    #[default]
+    Text,
+    /// A JSON object a line, for programs.
+    Json,
+}
+
+const FORMATS: [&str; 2] = ["text", "json"];
+
+pub(super) fn log_format(text: &str) -> Result<LogFormat, String> {
+    match text {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err(format!("can't be `{text}`; {}", hint(text, &FORMATS))),
+    }
+}
+
 /// An origin as browsers send it (RFC 6454 §6.2): scheme, host and, unless it is the scheme's own, port.
 pub(super) fn origin(text: &str) -> Result<String, String> {
     if text == "*" {

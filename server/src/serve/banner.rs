@@ -5,6 +5,7 @@ use std::{
     io::{self, IsTerminal, Write as _},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::Path,
+    thread,
 };
 
 use tailwire_model::{Durability, Options, Term, limits::RELAXED_FLUSH_MS};
@@ -14,13 +15,18 @@ use crate::machine;
 /// The pattern of every topic.
 const EVERYTHING: &str = "**";
 
-/// Prints it. That nobody reads stdout is no reason to stop.
+/// Prints it, on a thread of its own: the broker doesn't wait for a stdout that nobody reads, nor stop because of it.
 pub(super) fn show(data: &Path, address: SocketAddr, options: &[(Term, Options)]) {
-    let mut stdout = io::stdout().lock();
-    let paint = Paint { on: stdout.is_terminal() && machine::colour_is_welcome() };
+    let paint = Paint { on: io::stdout().is_terminal() && machine::colour_is_welcome() };
     let data = data.canonicalize().unwrap_or_else(|_| data.to_path_buf());
-    let _ = stdout.write_all(text(&data, address, &durability(options), paint).as_bytes());
-    let _ = stdout.flush();
+    let banner = text(&data, address, &durability(options), paint);
+    let print = move || {
+        let mut stdout = io::stdout().lock();
+        let _ = stdout.write_all(banner.as_bytes());
+        let _ = stdout.flush();
+    };
+    // A machine without threads left has told so already.
+    let _ = thread::Builder::new().name("banner".to_owned()).spawn(print);
 }
 
 fn text(data: &Path, address: SocketAddr, durability: &str, paint: Paint) -> String {

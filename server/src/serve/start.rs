@@ -10,6 +10,7 @@ use tokio::{net::TcpListener, sync::oneshot};
 
 use crate::{
     config::{ListenAddress, ServeSettings},
+    logging::LogGuard,
     machine,
 };
 
@@ -93,6 +94,14 @@ impl Running {
     /// What is set for topics and patterns, by the settings and by clients before.
     pub(super) fn options(&self) -> Vec<(Term, Options)> {
         self.broker.all_options(&Principal::ANONYMOUS)
+    }
+
+    /// Has the log's lost lines counted among the broker's metrics.
+    pub(super) fn count_lost_lines(&self, log: &LogGuard) {
+        let metrics = self.broker.metrics();
+        let dropped = metrics.diagnostics_dropped.clone();
+        let suppressed = metrics.diagnostics_suppressed.clone();
+        log.count_losses(move || _ = dropped.inc(), move || _ = suppressed.inc());
     }
 
     /// Waits for the end that nobody asked for: without a committer every publish would wait forever.

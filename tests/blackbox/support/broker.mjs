@@ -41,8 +41,11 @@ export async function run(args, { env = {}, cwd } = {}) {
 }
 
 export class Broker {
-  /** Starts a broker. `args` and `env` are further settings; `serve` replaces the usual arguments; `files` is how many it may open. */
-  static async start({ args = [], env = {}, data, serve, files } = {}) {
+  /**
+   * Starts a broker. `args` and `env` are further settings; `serve` replaces the usual arguments; `files` is how many it may
+   * open; `stderr` is a descriptor that its log goes to, and then nobody here reads it.
+   */
+  static async start({ args = [], env = {}, data, serve, files, stderr = 'pipe' } = {}) {
     const broker = new Broker();
     broker.data = data ?? (await emptyFolder());
     broker.ownsData = data === undefined;
@@ -50,6 +53,7 @@ export class Broker {
     broker.env = env;
     broker.files = files;
     broker.stderr = '';
+    broker.stderrTo = stderr;
     await broker.spawn();
     return broker;
   }
@@ -58,14 +62,14 @@ export class Broker {
     // The shell sets the limit, and becomes the broker.
     const limited = ['sh', '-c', `ulimit -n ${this.files} && exec "$0" "$@"`, BINARY, ...this.command];
     const [program, ...args] = this.files ? limited : [BINARY, ...this.command];
-    const child = spawn(program, args, { env: environment(this.env), stdio: ['ignore', 'pipe', 'pipe'] });
+    const child = spawn(program, args, { env: environment(this.env), stdio: ['ignore', 'pipe', this.stderrTo] });
     this.child = child;
     running.add(child);
     child.once('exit', () => running.delete(child));
     this.ended = once(child, 'close').then(([code, signal]) => ({ code, signal }));
     const seen = this.stderr.length;
     this.stdout = '';
-    child.stderr.setEncoding('utf8').on('data', (chunk) => (this.stderr += chunk));
+    child.stderr?.setEncoding('utf8').on('data', (chunk) => (this.stderr += chunk));
     const address = new Promise((resolve) => {
       child.stdout.setEncoding('utf8').on('data', (chunk) => {
         const found = /address\s+http:\/\/(\S+):(\d+)/.exec((this.stdout += chunk));
