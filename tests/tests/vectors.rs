@@ -2,6 +2,8 @@
 //! told in `vectors/README.md`; clients in other languages run the same files.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+#[path = "vectors/access.rs"]
+mod access;
 #[path = "vectors/encodings.rs"]
 mod encodings;
 #[path = "vectors/model.rs"]
@@ -10,6 +12,9 @@ mod model;
 mod options;
 #[path = "vectors/requests.rs"]
 mod requests;
+// Tokens are signed by keys that are made here: none is in the repository.
+#[path = "../../broker/access/tests/support/signing.rs"]
+mod signing;
 
 use std::{fs, path::Path};
 
@@ -64,6 +69,10 @@ macro_rules! vectors {
 vectors! {
     topics: "topics.json", model::topic;
     patterns: "patterns.json", model::pattern;
+    intersections: "intersections.json", access::intersection;
+    grants: "grants.json", access::grants;
+    claims: "claims.json", access::claim;
+    tokens: "tokens.json", access::verdict;
     cursors: "cursors.json", model::cursor;
     gaps: "gaps.json", model::gap;
     admission: "admission.json", model::admission;
