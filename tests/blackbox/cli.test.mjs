@@ -1,7 +1,7 @@
 // The command line: settings and where they come from, and how the broker says that it can't start.
 
 import assert from 'node:assert/strict';
-import { access, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { access, mkdir, readFile, readdir, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
@@ -169,13 +169,21 @@ describe('start and end', () => {
     await publish(broker.base, 'a', 'x');
   });
 
-  test('a folder of something else is left alone, or served beside it; never emptied', async (t) => {
+  test('a folder of something else is refused and left alone, one with lost+found is not', async (t) => {
     const data = freshFolder();
     await mkdir(data);
     await writeFile(path.join(data, 'letter.txt'), 'dear');
-    const broker = await Broker.start({ data }).catch(() => undefined);
-    if (broker) t.after(() => broker.stop());
+    const serveThere = ['serve', '--listen', '127.0.0.1:0', '--data', data];
+    await assertFails(serveThere, {}, /letter\.txt/, /empty folder/);
+    assert.deepEqual(await readdir(data), ['letter.txt']);
     assert.equal(await readFile(path.join(data, 'letter.txt'), 'utf8'), 'dear');
+
+    await rm(path.join(data, 'letter.txt'));
+    await mkdir(path.join(data, 'lost+found'));
+    const broker = await Broker.start({ data });
+    t.after(() => broker.stop());
+    await writeFile(path.join(data, 'letter.txt'), 'a log with a letter stays a log');
+    await broker.restart();
   });
 
   test('SIGINT and SIGTERM end it with 0', async () => {

@@ -149,6 +149,7 @@ class LogTools(FaultTest):
         for count in (1, 2):
             done = log_tool("import", lines, "--data", target)
             self.assertEqual(done.returncode, SOUND, done.stderr)
+            self.assertEqual(b"is there twice" in done.stderr, count == 2, done.stderr)
             check = log_tool("check", "--data", target)
             self.assertEqual(check.returncode, SOUND, check.stdout)
             exported = without_cursors(log_tool("export", "--data", target).stdout)

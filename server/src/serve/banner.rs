@@ -31,17 +31,22 @@ pub(super) fn show(data: &Path, address: SocketAddr, options: &[(Term, Options)]
 
 fn text(data: &Path, address: SocketAddr, durability: &str, paint: Paint) -> String {
     let base = format!("http://{}", reachable(address));
-    let everywhere =
-        if address.ip().is_unspecified() { " (every interface: reachable from other machines)" } else { "" };
-    let lines = [
+    let everywhere = if address.ip().is_unspecified() { " (every interface)" } else { "" };
+    let mut lines = vec![
         ("address", format!("{}{everywhere}", paint.strong(&format!("http://{address}")))),
         ("data", data.display().to_string()),
         ("durability", durability.to_owned()),
+    ];
+    if !address.ip().is_loopback() {
+        let open_to_all = "anyone who reaches this address may read, write and delete";
+        lines.push(("access", paint.strong(open_to_all)));
+    }
+    lines.extend([
         ("", String::new()),
         ("listen", format!("curl -N '{base}/topics/hello?format=sse'")),
         ("publish", format!("curl -d 'hi there' {base}/topics/hello")),
         ("browser", paint.strong(&format!("{base}/"))),
-    ];
+    ]);
 
     let mut out = format!("\n  {} {}\n\n", paint.strong("Tailwire"), env!("CARGO_PKG_VERSION"));
     for (label, value) in lines {
@@ -158,6 +163,20 @@ mod tests {
             &[("**", Durability::Memory), ("a", Durability::Sync), ("b/*", Durability::Relaxed)],
             "messages are kept in memory alone; 2 topics or patterns differ (/options)",
         );
+    }
+
+    #[test]
+    fn an_address_that_others_reach_says_that_they_may_do_everything() {
+        let banner =
+            |address: &str| text(Path::new("/data"), address.parse().unwrap(), "", Paint { on: false });
+        let warning = "access      anyone who reaches this address may read, write and delete";
+        for address in ["0.0.0.0:80", "[::]:80", "192.168.1.2:80", "[2001:db8::1]:80"] {
+            assert!(banner(address).contains(warning), "{address}");
+        }
+        for address in ["127.0.0.1:80", "127.1.2.3:80", "[::1]:80"] {
+            assert!(!banner(address).contains("anyone"), "{address}");
+        }
+        assert!(banner("0.0.0.0:80").contains("http://0.0.0.0:80 (every interface)"));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::{
     count::Count,
     engine::{engine_lock, folder_lock, open_db, retry_locked},
-    fresh,
+    folder, fresh,
     promised::{Promised, accept_loss, check_count, check_small, check_whole, find_watermark},
     recover::{self, StoredTrim},
 };
@@ -55,6 +55,11 @@ pub enum OpenError {
     /// The directory can't be created or written to.
     #[error("{0} can't be written to: {1}")]
     NotWritable(PathBuf, String),
+    /// The folder holds no log, and files of others, such as this one.
+    #[error(
+        "it holds no log, but other files, such as {0}: choose an empty folder, or one that is only for the log"
+    )]
+    Foreign(String),
     /// What is stored is not what was written.
     #[error("the log is damaged, and opening it would hide what is lost: {0}")]
     Corrupt(String),
@@ -106,6 +111,9 @@ pub(crate) fn open(dir: &Path, now: Timestamp, settings: &LogSettings) -> Result
 
 fn open_whole(dir: &Path, now: Timestamp, settings: &LogSettings) -> Result<Opened, OpenError> {
     let existed = dir.is_dir();
+    if let Some(name) = folder::foreign_file(dir) {
+        return Err(OpenError::Foreign(name.to_string_lossy().into_owned()));
+    }
     let now = fresh::settle(dir, now);
     fs::create_dir_all(dir).map_err(|error| not_writable(dir, &error))?;
     // Before anything is touched that is another process's.
