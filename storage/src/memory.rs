@@ -55,7 +55,7 @@ struct Store {
 impl MemoryLog {
     /// A new, empty log.
     pub fn new(now: Timestamp) -> Self {
-        let epoch = Epoch::opening(now.0, None);
+        let epoch = epoch_at(now, None);
         let first = EpochStart { epoch, first: Position::ZERO.next(), opening: Opening::Created };
         Self::with(vec![first], Store::default())
     }
@@ -65,14 +65,14 @@ impl MemoryLog {
     pub fn reopen(&self, now: Timestamp) -> Self {
         let opening = if self.writer.lock().closed { Opening::Clean } else { Opening::Unclean };
         let store = self.store.read().clone();
-        let epoch = Epoch::opening(now.0, Some(self.epochs.current().epoch));
+        let epoch = epoch_at(now, Some(self.epochs.current().epoch));
         let mut starts = self.epochs.starts().to_vec();
         starts.push(EpochStart { epoch, first: store.committed.next(), opening });
         Self::with(starts, store)
     }
 
     fn with(starts: Vec<EpochStart>, store: Store) -> Self {
-        let epochs = Epochs::new(starts).unwrap_or_else(|| unreachable!("epochs increase until 2060"));
+        let epochs = Epochs::new(starts).unwrap_or_else(|| unreachable!("epochs increase"));
         let epochs = Arc::new(epochs);
         let batch = Batch::new(store.committed, store.time, store.rules.clone());
         let retention = Retention::new(&store.rules, None, true);
@@ -133,6 +133,10 @@ impl MemoryLog {
         writer.retention.compacted(&topic);
         Ok(Some(0))
     }
+}
+
+fn epoch_at(now: Timestamp, last: Option<Epoch>) -> Epoch {
+    Epoch::opening(now.0, last, 0).unwrap_or_else(|| unreachable!("a clock uses up no epochs"))
 }
 
 impl Store {

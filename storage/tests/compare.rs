@@ -7,7 +7,9 @@ mod common;
 use common::{Harness, Memory, OnDisk, START, UNBOUNDED, draft, filter, topic};
 use proptest::prelude::*;
 use tailwire_core::log::{Budget, Group, Log};
-use tailwire_model::{Condition, Fingerprint, IdempotencyKey, Message, Position, Timestamp, TrimReason};
+use tailwire_model::{
+    Condition, Epoch, Fingerprint, IdempotencyKey, Message, Position, Timestamp, TrimReason,
+};
 
 const TOPICS: [&str; 5] = ["a", "b/x", "b/y", "b/y/z", "$sys/c"];
 const FILTERS: [&[&str]; 6] =
@@ -133,6 +135,8 @@ proptest! {
                     same(memory.log(), disk.log());
                 }
                 Step::Reopen(close) => {
+                    // Within one epoch's time it is chance what the next one is.
+                    now += Epoch::UNIT_MS;
                     memory.reopen(close, now);
                     disk.reopen(close, now);
                     same(memory.log(), disk.log());

@@ -17,7 +17,7 @@ use common::{
 };
 use tailwire_core::log::{Appended, Group, Log};
 use tailwire_model::{
-    Bound, Durability, Epoch, Keep, Opening, Options, Position, Term, Timestamp, Trim, TrimReason,
+    Bound, Durability, Keep, Opening, Options, Position, Term, Timestamp, Trim, TrimReason,
     limits::{IDEMPOTENCY_WINDOW_MS, MESSAGE_BYTES_MAX},
     message::Extras,
 };
@@ -57,7 +57,7 @@ fn of_two_that_make_a_log_at_once_one_is_told_so() {
 }
 
 /// The time, and the epoch of a log that is opened then.
-fn epoch_of(dir: &Path) -> (u64, u32) {
+fn epoch_of(dir: &Path) -> (u64, u64) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
     let log = SledLog::open(dir, Timestamp(now), &LogSettings::default()).unwrap();
     publish(&log, &[("a", "1")]);
@@ -78,16 +78,6 @@ fn a_log_that_is_wiped_and_made_anew_begins_another_epoch() {
     }
     let (_, third) = epoch_of(&dir);
     assert!(second < third, "the folder was emptied: {second}, {third}");
-}
-
-#[test]
-fn a_log_in_a_place_where_none_was_begins_at_once() {
-    let above = tempfile::tempdir().unwrap();
-    // Where that isn't known, it waits.
-    if above.path().metadata().unwrap().created().is_ok() {
-        let (now, epoch) = epoch_of(&above.path().join("data"));
-        assert_eq!(Epoch::opening(now, None).number(), epoch);
-    }
 }
 
 #[test]
@@ -421,11 +411,6 @@ fn a_log_that_lost_what_was_acknowledged_is_refused_until_that_is_accepted() {
     assert_eq!(bodies(h.log(), &["a"]), ["1"]);
 }
 
-/// The value of `commits` as it was before there was a tally.
-fn forget_tally(dir: &Path, commits: u64) {
-    with_tree(dir, "meta", |meta| meta.insert("commits", &commits.to_le_bytes()).unwrap());
-}
-
 /// Publishes each message in a commit of its own, and so in a chunk.
 fn publish_apart(log: &SledLog, messages: &[(&str, &str)]) {
     messages.iter().for_each(|message| publish(log, &[*message]));
@@ -485,22 +470,6 @@ fn a_delete_that_is_undone_is_refused_until_that_is_accepted() {
         let told = Trim { upto: Position(2), reason: TrimReason::Lost };
         assert_eq!(h.log().trimmed(&filter(&["a"]), Position(1)), Some(told));
         h.reopen(closes, START + 2);
-    }
-}
-
-#[test]
-fn a_log_without_a_tally_is_opened_and_gets_one() {
-    for closes in [false, true] {
-        let mut h = OnDisk::new();
-        publish(h.log(), &[("a", "1"), ("b", "2"), ("a", "3")]);
-        h.reopen(closes, START + 1);
-        h.crash(|dir| forget_tally(dir, 5 + u64::from(closes)));
-        h.open(START + 2).unwrap();
-        publish_apart(h.log(), &[("a", "4"), ("a", "5"), ("a", "6")]);
-        h.reopen(false, START + 3);
-        assert_eq!(all(h.log(), &["**"]), [1, 2, 3, 4, 5, 6]);
-        h.crash(|dir| lose_chunk(dir, 5));
-        assert!(matches!(h.open(START + 4).err(), Some(OpenError::Short(_))));
     }
 }
 

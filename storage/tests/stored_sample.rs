@@ -13,11 +13,7 @@ use tailwire_model::{Filter, Keep, Message, Position, Term, Timestamp, Topic, Tr
 use tailwire_storage::{LogSettings, SledLog, inspect::Survey};
 use tempfile::TempDir;
 
-const FORMATS: [&str; 3] = [
-    include_str!("samples/format-1.txt"),
-    include_str!("samples/format-2.txt"),
-    include_str!("samples/format-3.txt"),
-];
+const FORMATS: [&str; 1] = [include_str!("samples/format-4.txt")];
 const UNBOUNDED: Budget = Budget { messages: usize::MAX, bytes: usize::MAX, scan_bytes: usize::MAX };
 
 fn unpacked(sample: &str) -> (TempDir, PathBuf) {

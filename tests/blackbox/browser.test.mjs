@@ -119,7 +119,7 @@ describe('the page at /', () => {
     await eachShows(page, LANES, ['{"a":[1,"two"]}', 'hello']);
     await word(page, 'In step');
     const receipt = await page.locator('#receipt').textContent();
-    assert.match(receipt, /^201 [0-9a-v]{6}-[0-9a-v]{13}: on disk and acknowledged in /);
+    assert.match(receipt, /^201 [0-9a-v]{8}-[0-9a-v]{11}: on disk and acknowledged in /);
     for (const lane of LANES) {
       const cursor = await page.locator(`.lane.${lane} .cursor`).textContent();
       assert.ok(receipt.includes(cursor), `${lane} stands at ${cursor}; ${receipt}`);
@@ -310,7 +310,7 @@ describe('a page of another origin', () => {
       assert.deepEqual([line.cursor, line.data], [cursor, { a: 1 }]);
     }
     const [{ cursor: exposed }] = await page.until('fetch', { type: 'open' });
-    assert.match(exposed, /^[0-9a-v]{6}-/);
+    assert.match(exposed, /^[0-9a-v]{8}-/);
   });
 });
 

@@ -5,7 +5,7 @@ import { cp, readdir, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 
-import { Broker, emptyFolder, eventually } from './support/broker.mjs';
+import { Broker, emptyFolder } from './support/broker.mjs';
 import { assertProblem, freshTopic, nextLink, publish, publishBatch, remove, request } from './support/http.mjs';
 import { TRANSPORTS, open, textOf } from './support/transports.mjs';
 
@@ -13,12 +13,6 @@ const numbers = (count) => Array.from({ length: count }, (_, index) => index);
 const cursorsOf = (messages) => messages.map(({ cursor }) => cursor);
 
 const nextEvent = (listener) => listener.until('message', 'gap');
-
-/** An epoch is a second: waits until the clock has passed that of a cursor, as it has when people restore or wipe. */
-const clockPasses = (cursor) => {
-  const epoch = Number.parseInt(cursor.slice(0, 6), 32) * 1000 + Date.UTC(2026, 0, 1);
-  return eventually(() => Date.now() > epoch + 1000, 'the clock stands');
-};
 
 /** The gap, without the tag that a WebSocket gives it. */
 const plain = ({ sub, ...gap }) => gap;
@@ -108,7 +102,7 @@ describe('deleted messages', () => {
     test(`a cursor of an unknown epoch begins with the oldest that is kept: ${transport.name}`, async (t) => {
       const topic = freshTopic();
       const receipts = await publishBatch(broker.base, topic, numbers(3));
-      for (const cursor of ['000001-0000000000001', 'vvvvvv-0000000000001', 'vvvvvv-fvvvvvvvvvvvv']) {
+      for (const cursor of ['00000001-00000000001', 'vvvvvvvv-00000000001', 'vvvvvvvv-vvvvvvvvvvv']) {
         const listener = await listen(t, { path: `/topics/${topic}`, after: cursor });
         const gap = await nextEvent(listener);
         assert.deepEqual([gap.kind, gap.reason], ['gap', 'epoch'], cursor);
@@ -119,7 +113,7 @@ describe('deleted messages', () => {
     test(`a cursor beyond the newest is told so, and hears what comes: ${transport.name}`, async (t) => {
       const topic = freshTopic();
       const { cursor } = await publish(broker.base, topic, 'x');
-      const beyond = `${cursor.slice(0, 6)}-0vvvvvvvvvvvv`;
+      const beyond = `${cursor.slice(0, 8)}-vvvvvvvvvvv`;
       const listener = await listen(t, { path: `/topics/${topic}`, after: beyond });
       const gap = await nextEvent(listener);
       assert.equal(gap.kind, 'gap');
@@ -199,7 +193,6 @@ describe('logs that are not what they were', () => {
     const [old] = await publishBatch(broker.base, topic, numbers(3));
     await broker.end('SIGTERM');
     for (const name of await readdir(broker.data)) await rm(path.join(broker.data, name), { recursive: true });
-    await clockPasses(old.cursor);
     await broker.spawn();
     const fresh = await publishBatch(broker.base, topic, numbers(2));
     assert.ok(fresh[0].cursor > old.cursor, 'a cursor was used twice, or goes backward');
@@ -224,7 +217,6 @@ describe('logs that are not what they were', () => {
     await broker.end('SIGTERM');
     await rm(broker.data, { recursive: true });
     await cp(backup, broker.data, { recursive: true });
-    await clockPasses(lost[3].cursor);
     await broker.spawn();
     const fresh = await publishBatch(broker.base, topic, numbers(2));
     assert.ok(fresh[0].cursor > lost[3].cursor, 'a cursor was used twice, or goes backward');

@@ -404,7 +404,7 @@ describe('slow clients', { concurrency: true }, () => {
     for (const raw of deaf) {
       raw.resume();
       await raw.end();
-      const seen = [...raw.received.toString('latin1').matchAll(/[0-9a-v]{6}-[0-9a-v]{13}(?="|\n)/g)].map(([cursor]) => cursor);
+      const seen = [...raw.received.toString('latin1').matchAll(/[0-9a-v]{8}-[0-9a-v]{11}(?="|\n)/g)].map(([cursor]) => cursor);
       const last = seen.filter((cursor) => cursors.includes(cursor)).at(-1) ?? starting;
       // The last one may be cut; the one before it is whole.
       const at = Math.max(cursors.indexOf(last) - 1, -1);

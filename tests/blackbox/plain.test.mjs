@@ -18,7 +18,7 @@ const post = (target, body, headers = []) =>
 function parsed(text) {
   const [head, body] = text.split(/\r\n\r\n([\s\S]*)/);
   const [status, ...headers] = head.split('\r\n');
-  const vague = (value) => value.replace(/[0-9a-v]{6}-[0-9a-v]{13}/g, 'CURSOR').replace(/\d{4}-\d\d-\d\dT[\d:.]+Z/g, 'TIME');
+  const vague = (value) => value.replace(/[0-9a-v]{8}-[0-9a-v]{11}/g, 'CURSOR').replace(/\d{4}-\d\d-\d\dT[\d:.]+Z/g, 'TIME');
   const kept = headers.filter((header) => !/^(date|retry-after):/i.test(header)).map(vague);
   return { status, headers: kept.sort(), body: vague(body).replace(/"retry_after_ms":\d+/, '') };
 }

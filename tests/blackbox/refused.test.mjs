@@ -95,11 +95,11 @@ describe('parameters', () => {
     'cursor-invalid': [
       'after=',
       'after=x',
-      'after=000000-000000000000',
-      'after=000000-00000000000000',
-      'after=000000-000000000000w',
-      'after=000000_0000000000000',
-      'after=00000A-0000000000000',
+      'after=00000000-0000000000',
+      'after=00000000-000000000000',
+      'after=00000000-0000000000w',
+      'after=00000000_00000000000',
+      'after=0000000A-00000000000',
     ],
     'parameter-invalid': [
       'limit=0',
@@ -173,7 +173,7 @@ describe('methods and resources', () => {
     { path: '/topics/a', methods: ['PUT', 'PATCH', 'OPTIONS'], allow: ['DELETE', 'GET', 'HEAD', 'POST'] },
     { path: '/stream?topic=a', methods: ['PUT', 'DELETE'], allow: ['GET', 'HEAD', 'POST'] },
     { path: '/topics', methods: ['POST', 'PUT', 'DELETE'], allow: ['GET', 'HEAD'] },
-    { path: '/messages/000000-0000000000001', methods: ['POST', 'PUT', 'DELETE'], allow: ['GET', 'HEAD'] },
+    { path: '/messages/00000000-00000000001', methods: ['POST', 'PUT', 'DELETE'], allow: ['GET', 'HEAD'] },
     { path: '/healthz', methods: ['POST', 'DELETE'], allow: ['GET', 'HEAD'] },
   ];
   for (const { path, methods, allow } of ALLOWED) {
@@ -258,7 +258,7 @@ describe('stored messages', () => {
     assert.match(cursor, CURSOR);
     await remove(broker.base, topic);
     assertProblem(await request(`${broker.base}/messages/${cursor}`), 410, 'message-gone');
-    assertProblem(await request(`${broker.base}/messages/000000-0000000000001`), 404, 'message-not-found');
+    assertProblem(await request(`${broker.base}/messages/00000000-00000000001`), 404, 'message-not-found');
     assertProblem(await request(`${broker.base}/messages/x`), 400, 'cursor-invalid');
   });
 });

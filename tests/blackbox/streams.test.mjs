@@ -67,7 +67,7 @@ describe('server-sent events', () => {
     await sse.untilBody('"kind":"caught_up"');
     const gap = { kind: 'gap', from: receipts[0].cursor, to: receipts[2].cursor, reason: 'deleted' };
     assert.ok(sse.body.includes(`\n\nevent: tailwire.gap\ndata: ${JSON.stringify(gap)}\n\n`), sse.body);
-    assert.match(sse.body, /id: ([0-9a-v]{6}-[0-9a-v]{13})\nevent: tailwire\.caught_up\ndata: \{"kind":"caught_up","cursor":"\1"\}\n/);
+    assert.match(sse.body, /id: ([0-9a-v]{8}-[0-9a-v]{11})\nevent: tailwire\.caught_up\ndata: \{"kind":"caught_up","cursor":"\1"\}\n/);
   });
 
   test('an envelope has the whole line in data', async (t) => {

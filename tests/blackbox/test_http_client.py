@@ -7,7 +7,7 @@ import unittest
 
 from broker import PATIENCE_S, Broker
 
-CURSOR = re.compile(r"^[0-9a-v]{6}-[0-9a-v]{13}$")
+CURSOR = re.compile(r"^[0-9a-v]{8}-[0-9a-v]{11}$")
 
 
 class HttpClient(unittest.TestCase):
@@ -129,7 +129,7 @@ class HttpClient(unittest.TestCase):
         stored = self.publish("stored")
         stream = self.stream("text/event-stream", "earliest")
         self.assertRegex(stream.readline(), rb"^retry: \d+\n$")
-        self.assertRegex(stream.readline(), rb"^id: [0-9a-v]{6}-[0-9a-v]{13}\n$")
+        self.assertRegex(stream.readline(), rb"^id: [0-9a-v]{8}-[0-9a-v]{11}\n$")
         self.assertEqual(stream.readline(), b"\n")
         block = [f"id: {stored['cursor']}\n", "data: stored\n", "\n"]
         self.assertEqual([stream.readline().decode() for _ in range(3)], block)

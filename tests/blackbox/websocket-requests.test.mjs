@@ -157,7 +157,7 @@ describe('the same codes as HTTP', () => {
     { line: { kind: 'delete', topic: '$sys' }, http: ['/topics/$sys', { method: 'DELETE' }] },
     { line: { kind: 'topics', limit: -1 }, http: ['/topics?limit=-1'] },
     { line: { kind: 'message', cursor: '0' }, http: ['/messages/0'] },
-    { line: { kind: 'message', cursor: '000000-0000000000001' }, http: ['/messages/000000-0000000000001'] },
+    { line: { kind: 'message', cursor: '00000000-00000000001' }, http: ['/messages/00000000-00000000001'] },
   ];
   for (const { line, http } of TWINS) {
     test(`${JSON.stringify(line).slice(0, 90)}`, async (t) => {

@@ -21,7 +21,7 @@ describe('handshake', () => {
     const socket = await connect(t);
     assert.equal(socket.all[0].kind, 'welcome');
     const { cursor } = await publish(broker.base, freshTopic(), 'x');
-    assert.equal(socket.welcome.epoch, cursor.slice(0, 6));
+    assert.equal(socket.welcome.epoch, cursor.slice(0, 8));
     assert.ok(socket.welcome.heartbeat_ms > 0);
     assert.ok(socket.welcome.limits.pending > 0);
   });

@@ -255,7 +255,7 @@ _COST_MAX = 61_000
 
 
 def _epoch(cursor: str) -> str:
-    return cursor[:6]
+    return cursor[:8]
 
 
 def _is_unsure(group: Group) -> bool:

@@ -74,6 +74,7 @@ vectors! {
     claims: "claims.json", access::claim;
     tokens: "tokens.json", access::verdict;
     cursors: "cursors.json", model::cursor;
+    epochs: "epochs.json", model::epoch;
     gaps: "gaps.json", model::gap;
     admission: "admission.json", model::admission;
     retry: "retry.json", model::retry;

@@ -35,7 +35,7 @@ export interface Line {
   [member: string]: unknown;
 }
 
-const CURSOR = /^[0-9a-v]{6}-[0-9a-f][0-9a-v]{12}$/;
+const CURSOR = /^[0-9a-v]{8}-[0-9a-v]{11}$/;
 
 /** Whether a text is a cursor. Cursors compare as strings; that is log order. */
 export function isCursor(text: string): boolean {

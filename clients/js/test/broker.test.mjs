@@ -327,7 +327,7 @@ describe("tokens", () => {
       fetch: async (url, init) => {
         requests.push({ url, ...init });
         if (init.headers.authorization !== `Bearer ${good}`) return answer(401, { code: "unauthorized" });
-        return answer(200, { messages: [], cursor: "000001-0000000000001", more: false });
+        return answer(200, { messages: [], cursor: "00000001-00000000001", more: false });
       },
     });
     await Promise.all([hub.page("a"), hub.page("b"), hub.page("c")]);

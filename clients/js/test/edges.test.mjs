@@ -125,7 +125,7 @@ test("somebody in a hurry: publishes before there is a connection, closes twice,
 });
 
 describe("a token callback", () => {
-  const page = { messages: [], cursor: "000001-0000000000001", more: false };
+  const page = { messages: [], cursor: "00000001-00000000001", more: false };
   const answer = async (_, { headers }) => (headers?.authorization === "Bearer good" ? Response.json(page) : Response.json({ code: "unauthorized" }, { status: 401 }));
 
   test("that throws fails what asked for it, with its error; the next time may be better", async () => {

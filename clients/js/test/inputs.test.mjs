@@ -37,7 +37,7 @@ describe("a hub's bounds", () => {
         const { id, kind, topic } = JSON.parse(text);
         if (kind !== "subscribe") return;
         const full = { kind: "error", status: 429, code: "subscriptions-too-many", title: "Too many", retry_after_ms: 1000 };
-        clock.setTimeout(() => this.say({ ...(topic[0] === "b" ? full : { kind: "ok", cursor: "000001-0000000000001" }), id }), 10);
+        clock.setTimeout(() => this.say({ ...(topic[0] === "b" ? full : { kind: "ok", cursor: "00000001-00000000001" }), id }), 10);
       }
       close() {}
     }
@@ -135,7 +135,7 @@ describe("the platform", () => {
 
   test("the `fetch` of a page, given as it is, is called as it has to be", async () => {
     const { open } = rig();
-    const page = { messages: [], cursor: "000001-0000000000001", more: false };
+    const page = { messages: [], cursor: "00000001-00000000001", more: false };
     const fetch = async function () {
       assert.equal(this, undefined);
       return Response.json(page);

@@ -141,7 +141,7 @@ test("Node has no warning for many subscriptions and requests at once", async ()
 });
 
 describe("loops", () => {
-  const message = (n) => ({ kind: "message", cursor: `000001-000000000000${n}`, topic: "a", data: n });
+  const message = (n) => ({ kind: "message", cursor: `00000001-0000000000${n}`, topic: "a", data: n });
   const fed = (count = 0) => {
     const feed = feedOf(["a"], {}, () => {});
     for (let n = 1; n <= count; n++) feed.line(feed.generation, message(n));

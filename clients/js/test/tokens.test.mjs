@@ -6,7 +6,7 @@ import WebSocket, { WebSocketServer } from "ws";
 import { connect } from "../dist/tailwire.mjs";
 import { TRANSPORTS, rig, upTo } from "./support/rig.mjs";
 
-const CURSOR = "000001-0000000000001";
+const CURSOR = "00000001-00000000001";
 const jwt = (ends_ms, name = "") => `${name}.${Buffer.from(JSON.stringify({ exp: ends_ms / 1000 })).toString("base64url")}.x`;
 
 /** What a broker with access control says to the lines of one client. `judge` answers whether a token is good. */

@@ -6,7 +6,7 @@ import { describe, test } from "node:test";
 import { connect } from "../dist/tailwire.mjs";
 import { rig } from "./support/rig.mjs";
 
-const CURSOR = "000001-0000000000001";
+const CURSOR = "00000001-00000000001";
 const QUARTER_OF_AN_HOUR = 900_000;
 
 /** A `fetch` whose streams say this, and end. Pages are empty. */

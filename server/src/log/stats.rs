@@ -104,8 +104,8 @@ mod tests {
     fn an_empty_log_has_figures_too() {
         let text = as_text(&Figures::default());
         assert!(text.contains("log          unknown\n") && text.contains("head         none\n"), "{text}");
-        let epoch = Epoch::opening(1_795_000_000_000, None);
+        let epoch = Epoch::opening(1_795_000_000_000, None, 0).unwrap();
         let json = as_json(&Figures { epoch: Some(epoch), ..Figures::default() });
-        assert_eq!(json["epoch"].as_str().map(str::len), Some(6));
+        assert_eq!(json["epoch"].as_str().map(str::len), Some(8));
     }
 }

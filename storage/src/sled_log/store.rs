@@ -129,7 +129,7 @@ impl Store {
             postings: PostingsTree::new(tree(10)?),
             key_count: KeyCount::default(),
             hollow: Mutex::default(),
-            tally: Mutex::new(Tally::of_none()),
+            tally: Mutex::default(),
             journal: journal.clone(),
             checkpoints: checkpoints.clone(),
             db,

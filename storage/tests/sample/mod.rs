@@ -73,15 +73,15 @@ pub(crate) fn make(dir: &Path) -> SledLog {
 pub(crate) fn messages() -> Vec<(&'static str, u64, &'static str, &'static str, Vec<u8>)> {
     let second = START + MINUTE_MS;
     vec![
-        ("0qfje0-0000000000001", START, "a", "text/plain", b"plain text".to_vec()),
-        ("0qfje0-0000000000002", START + 1, "a", "application/json", b"{\"json\":[1,2]}".to_vec()),
-        ("0qfje0-0000000000003", START + 1, "b", "", b"a batch".to_vec()),
-        ("0qfje0-0000000000004", START + 2, "b", "application/octet-stream", large()),
-        ("0qfje0-0000000000006", START + 3, "kept/x", "", b"the newest of its key".to_vec()),
-        ("0qfje0-0000000000007", START + 4, "a", "", b"under a key".to_vec()),
-        ("0qfjfs-000000000000a", second + 1, "bounded", "", b"second".to_vec()),
-        ("0qfjfs-000000000000b", second + 1, "bounded", "", b"third".to_vec()),
-        ("0qfjho-000000000000c", second + MINUTE_MS, "a", "text/plain", "the last one, ä".into()),
+        ("01kv6s00-00000000001", START, "a", "text/plain", b"plain text".to_vec()),
+        ("01kv6s00-00000000002", START + 1, "a", "application/json", b"{\"json\":[1,2]}".to_vec()),
+        ("01kv6s00-00000000003", START + 1, "b", "", b"a batch".to_vec()),
+        ("01kv6s00-00000000004", START + 2, "b", "application/octet-stream", large()),
+        ("01kv6s00-00000000006", START + 3, "kept/x", "", b"the newest of its key".to_vec()),
+        ("01kv6s00-00000000007", START + 4, "a", "", b"under a key".to_vec()),
+        ("01kv6vo0-0000000000a", second + 1, "bounded", "", b"second".to_vec()),
+        ("01kv6vo0-0000000000b", second + 1, "bounded", "", b"third".to_vec()),
+        ("01kv73g0-0000000000c", second + MINUTE_MS, "a", "text/plain", "the last one, ä".into()),
     ]
 }
 

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 
-export const CURSOR = /^[0-9a-v]{6}-[0-9a-v]{13}$/;
+export const CURSOR = /^[0-9a-v]{8}-[0-9a-v]{11}$/;
 
 /** How long an answer may take, also that of a poll which waits. A bound for failure, not a wait. */
 const PATIENCE_MS = 30_000;

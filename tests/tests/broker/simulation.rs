@@ -178,7 +178,7 @@ impl World {
     /// A cursor that this log may never have given.
     fn foreign_cursor(&mut self) -> Cursor {
         let start = self.oracle.starts[self.random.below(self.oracle.starts.len())];
-        let epoch = Epoch::new(start.epoch.number() + self.random.below(2) as u32).unwrap();
+        let epoch = Epoch::new(start.epoch.number() + self.random.below(2) as u64).unwrap();
         let position = self.random.below(2 * self.oracle.committed() as usize + 4);
         Cursor { epoch, position: Position(position as u64) }
     }

@@ -109,7 +109,7 @@ pub(crate) fn line(case: &Value) -> Value {
         "bye" => line::bye(bye_reason(text(case, "reason")), number(case, "retry_after_ms"), &mut out),
         "welcome" => line::welcome(
             &Welcome {
-                epoch: Epoch::new(number(case, "epoch") as u32).unwrap(),
+                epoch: Epoch::new(number(case, "epoch")).unwrap(),
                 heartbeat_ms: number(case, "heartbeat_ms"),
                 limits: WelcomeLimits::default(),
                 authenticate: case["authenticate"] == true,

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 use tailwire_model::{
-    Admission, Condition, Cursor, EpochStart, Epochs, FilterError, Fingerprint, GapReason, IdempotencyKey,
-    Opening, Position, Term, Timestamp, Topic, TopicError, Trim, TrimReason,
+    Admission, Condition, Cursor, Epoch, EpochStart, Epochs, FilterError, Fingerprint, GapReason,
+    IdempotencyKey, Opening, Position, Term, Timestamp, Topic, TopicError, Trim, TrimReason,
     admission::{KeyRecord, admit},
     gap::{Extent, resume},
     retry::{Pace, retry_after_ms, retry_waited_ms},
@@ -74,9 +74,15 @@ pub(crate) fn cursor(case: &Value) -> Value {
     }
 }
 
+pub(crate) fn epoch(case: &Value) -> Value {
+    let last = case["last"].as_u64().map(|last| Epoch::new(last).unwrap());
+    let epoch = Epoch::opening(number(case, "now_ms"), last, number(case, "draw"));
+    json!(epoch.map(Epoch::number))
+}
+
 fn epochs(case: &Value) -> Epochs {
     let starts = case["epochs"].as_array().unwrap().iter().map(|start| EpochStart {
-        epoch: tailwire_model::Epoch::new(u32::try_from(number(start, "epoch")).unwrap()).unwrap(),
+        epoch: Epoch::new(number(start, "epoch")).unwrap(),
         first: Position(number(start, "first")),
         opening: match text(start, "opening") {
             "created" => Opening::Created,
@@ -112,8 +118,8 @@ pub(crate) fn gap(case: &Value) -> Value {
 
 /// The reason of this word.
 pub(crate) fn gap_reason(word: &str) -> GapReason {
-    use GapReason::{Deleted, Epoch, Retention, Rewound, Unclean};
-    let reasons = [Retention, Deleted, Unclean, Rewound, Epoch];
+    use GapReason::{Deleted, Retention, Rewound, Unclean};
+    let reasons = [Retention, Deleted, Unclean, Rewound, GapReason::Epoch];
     reasons.into_iter().find(|reason| reason.as_str() == word).unwrap()
 }
 

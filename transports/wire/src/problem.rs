@@ -320,7 +320,7 @@ mod tests {
         let gap = Gap { from: cursor, to: cursor, reason: tailwire_model::GapReason::Unclean };
         let mut problem = Problem::gap(gap).with_cursor(cursor).with_retry_after_ms(1500).with_line(3);
         problem.detail = Some("a \"detail\"".into());
-        let expect = r#"{"status":410,"code":"gap","title":"Messages after the cursor no longer exist","detail":"a \"detail\"","from":"vvvvvv-0000000000001","to":"vvvvvv-0000000000001","reason":"unclean","cursor":"vvvvvv-0000000000001","retry_after_ms":1500,"line":3}"#;
+        let expect = r#"{"status":410,"code":"gap","title":"Messages after the cursor no longer exist","detail":"a \"detail\"","from":"vvvvvvvv-00000000001","to":"vvvvvvvv-00000000001","reason":"unclean","cursor":"vvvvvvvv-00000000001","retry_after_ms":1500,"line":3}"#;
         assert_eq!(std::str::from_utf8(&problem.body()), Ok(expect));
     }
 }

@@ -21,7 +21,7 @@ export class SimulatedBroker {
   }
 
   cursor(position = this.#position, epoch = this.#epoch) {
-    return `${digits(epoch, 6)}-${digits(position, 13)}`;
+    return `${digits(epoch, 8)}-${digits(position, 11)}`;
   }
 
   publish(topic, data, key) {
@@ -82,7 +82,7 @@ export class SimulatedBroker {
   /** The gap that a reader from here has to be told, if any. */
   gap(terms, asked, known, cursor) {
     if (!asked || asked === "earliest" || asked === "latest") return undefined;
-    const epoch = parseInt(cursor.slice(0, 6), 32);
+    const epoch = parseInt(cursor.slice(0, 8), 32);
     if (!this.#known.has(epoch)) {
       const from = this.log.length ? this.#before(this.log[0].cursor) : this.cursor();
       return { from, to: from, reason: "epoch" };

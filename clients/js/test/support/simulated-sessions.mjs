@@ -112,7 +112,7 @@ export class BrokerSocket extends Session {
 
   open() {
     this.attach();
-    this.send({ kind: "welcome", epoch: this.broker.cursor().slice(0, 6), heartbeat_ms: HEARTBEAT, limits: {} });
+    this.send({ kind: "welcome", epoch: this.broker.cursor().slice(0, 8), heartbeat_ms: HEARTBEAT, limits: {} });
   }
 
   receive(line) {

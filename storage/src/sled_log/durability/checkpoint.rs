@@ -27,10 +27,8 @@ use super::watermark::Watermark;
 const LOST: &str = "an earlier sync failed";
 /// A segment of a new log. The engine's own choice is a quarter of this, and the checkpoints would be as much closer.
 const SEGMENT_BYTES: usize = 2 << 20;
-/// Bytes written between two checkpoints, as they are estimated here, in percent of a segment; and where segments are
-/// smaller than ours, of which a single page can take a fifth.
+/// Bytes written between two checkpoints, as they are estimated here, in percent of a segment.
 const UNSYNCED_PERCENT_MAX: usize = 30;
-const UNSYNCED_PERCENT_MAX_SMALL: usize = 10;
 /// The engine writes a value when it comes, again when its page is split, and again when the page is moved: 3.8 to 4.1 times
 /// in large commits, as measured.
 const WRITES_PER_BYTE: usize = 4;
@@ -51,9 +49,7 @@ pub(crate) fn segment_bytes(dir: &Path) -> Option<usize> {
 }
 
 const fn unsynced_max(segment_bytes: usize) -> usize {
-    let percent =
-        if segment_bytes < SEGMENT_BYTES { UNSYNCED_PERCENT_MAX_SMALL } else { UNSYNCED_PERCENT_MAX };
-    segment_bytes / 100 * percent
+    segment_bytes / 100 * UNSYNCED_PERCENT_MAX
 }
 
 /// Whatever makes written bytes durable; a failing one stands in for a failing disk in tests.

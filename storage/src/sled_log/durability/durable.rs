@@ -46,7 +46,7 @@ impl Store {
         let Some(id) = id.and_then(|id| Uuid::from_slice(&id).ok()) else { return Ok(()) };
         let last_epoch = self.epochs.last().map_err(failed)?;
         let Some(epoch) = last_epoch.and_then(|(key, _)| key.as_ref().try_into().ok()) else { return Ok(()) };
-        let (epoch, commits) = (u32::from_be_bytes(epoch), self.known()?.commits());
+        let (epoch, commits) = (u64::from_be_bytes(epoch), self.known()?.commits);
         let trees = self.trees();
         let unread = |error: io::Error| LogError::Failed(format!("its journal can't be read: {error}"));
         for record in journal::records_after(&self.dir, id, epoch, commits).map_err(unread)? {

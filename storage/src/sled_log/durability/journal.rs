@@ -8,7 +8,7 @@
 //! again. A commit that doesn't fit is made durable by a checkpoint instead.
 //!
 //! ```text
-//! offset 0    "tailjrnl"  version: u32  log's id: 16  epoch: u32  seed: u64  CRC-32: u32
+//! offset 0    "tailjrnl"  version: u32  log's id: 16  epoch: u64  seed: u64  CRC-32: u32
 //! 512, …      length: u32  number: u64  XXH3 of length, number and changes: u64  changes …  to the next 512
 //! change      tree: u8  is it removed: u8  length of the key  key  [length of the value  value]
 //! ```
@@ -34,8 +34,8 @@ use crate::codec::{Damage, Reader, put_varint, seal, unseal};
 
 const NAME: &str = "journal";
 const MAGIC: [u8; 8] = *b"tailjrnl";
-const VERSION: u32 = 1;
-const HEADER_BYTES: usize = 44;
+const VERSION: u32 = 2;
+const HEADER_BYTES: usize = 48;
 /// What a disk writes whole, or not at all: no record shares one with another.
 const SECTOR_BYTES: usize = 512;
 /// The file's size: the records of two thousand small commits.
@@ -263,12 +263,12 @@ fn put_header(id: Uuid, epoch: Epoch, seed: u64) -> Vec<u8> {
 }
 
 /// The log and the number of the epoch that a journal is of, and its seed.
-fn take_header(header: &[u8]) -> Result<(Uuid, u32, u64), Damage> {
+fn take_header(header: &[u8]) -> Result<(Uuid, u64, u64), Damage> {
     let mut reader = Reader(unseal(NAME.as_bytes(), header)?);
     if reader.array()? != MAGIC || reader.u32()? != VERSION {
         return Err(Damage("it is of an unknown version"));
     }
-    Ok((Uuid::from_bytes(reader.array()?), reader.u32()?, reader.u64()?))
+    Ok((Uuid::from_bytes(reader.array()?), reader.u64()?, reader.u64()?))
 }
 
 /// The hash of a record, whose own place in it doesn't count.
@@ -316,7 +316,7 @@ fn take_change<'a>(reader: &mut Reader<'a>) -> Result<Change<'a>, Damage> {
 ///
 /// # Errors
 /// The file is there and can't be read.
-pub(crate) fn records_after(dir: &Path, id: Uuid, epoch: u32, commits: u64) -> io::Result<Vec<Record>> {
+pub(crate) fn records_after(dir: &Path, id: Uuid, epoch: u64, commits: u64) -> io::Result<Vec<Record>> {
     let mut bytes = Vec::new();
     match File::open(Journal::path(dir)) {
         Ok(file) => file.take(FILE_BYTES as u64).read_to_end(&mut bytes)?,
@@ -359,7 +359,7 @@ mod tests {
     use super::*;
 
     const ID: Uuid = Uuid::from_u128(7);
-    const EPOCH: u32 = 5;
+    const EPOCH: u64 = 5;
 
     fn begun(dir: &Path) -> Journal {
         let journal = Journal::without_file();

@@ -5,7 +5,7 @@ use tailwire_core::log::LogError;
 use tailwire_model::Position;
 
 use super::{
-    tally::{Known, Shrinking, Tally, digest_of},
+    tally::{Shrinking, Tally, digest_of},
     tree::StoreTree,
 };
 use crate::{
@@ -101,20 +101,16 @@ impl Store {
     }
 
     /// What is known of the last commit. A log without one has no messages.
-    pub(crate) fn known(&self) -> Result<Known, LogError> {
+    pub(crate) fn known(&self) -> Result<Tally, LogError> {
         let Some(value) = self.meta.get(META_COMMITS).map_err(failed)? else {
-            return Ok(Known::Tally(Tally::of_none()));
+            return Ok(Tally::default());
         };
-        let known = Known::take(META_COMMITS.as_bytes(), &value);
+        let known = Tally::take(META_COMMITS.as_bytes(), &value);
         let known =
             known.map_err(|Damage(what)| LogError::Corrupt(format!("the number of the last commit: {what}")));
-        match known? {
-            Known::Tally(mut tally) => {
-                self.settle(&mut tally)?;
-                Ok(Known::Tally(tally))
-            }
-            bare @ Known::Commits(_) => Ok(bare),
-        }
+        let mut tally = known?;
+        self.settle(&mut tally)?;
+        Ok(tally)
     }
 
     /// Finds out what became of a chunk that was shrinking.

@@ -4,10 +4,9 @@
 //! is held against it, and when, stands in `count`.
 //!
 //! ```text
-//! commits  newest  all + 1 [digest]  from  beyond  digest  how many digests, and these  [first  before  after]   CRC-32
+//! commits  newest  all  digest  from  beyond  digest  how many digests, and these  [first  before  after]   CRC-32
 //! ```
-//! Numbers are varints. `all` is the records of all chunks, zero if that isn't known, as in a log that was written before
-//! there was a tally; `beyond` is those of the chunks after `from`, which is how far the index was written at the opening:
+//! Numbers are varints. `all` is the records of all chunks; `beyond` is those of the chunks after `from`, which is how far the index was written at the opening:
 //! of what was there before, the engine keeps a map, and takes nothing on trust. The chunks before are counted where the
 //! index is built again. A digest stands after each, because a chunk that is gone and another that is back could have the
 //! same count.
@@ -23,9 +22,6 @@
 use tailwire_model::Position;
 
 use crate::codec::{Damage, Reader, put_varint, seal, unseal};
-
-/// What a log has that was written before there was a tally: only the number of the last commit.
-const BARE_BYTES: usize = 8;
 
 /// Records of some chunks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -94,55 +90,15 @@ pub(crate) struct Tally {
     pub(crate) commits: u64,
     /// The newest position that is stored with it.
     pub(crate) newest: Position,
-    pub(crate) all: Option<Sum>,
+    pub(crate) all: Sum,
     pub(crate) from: Position,
     pub(crate) beyond: Sum,
-    /// What the digest of the small trees may be; none if that isn't known.
+    /// What the digest of the small trees may be; none if that isn't known, as right after a repair.
     pub(crate) small: Vec<u64>,
     pub(crate) shrinking: Option<Shrinking>,
 }
 
-/// What is known of the last commit.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Known {
-    /// Its number.
-    Commits(u64),
-    /// All of it.
-    Tally(Tally),
-}
-
-impl Known {
-    /// The number of the last commit; zero if there was none.
-    pub(crate) fn commits(&self) -> u64 {
-        match self {
-            Self::Commits(commits) => *commits,
-            Self::Tally(tally) => tally.commits,
-        }
-    }
-
-    /// The tally, if there is one.
-    pub(crate) fn tally(self) -> Option<Tally> {
-        match self {
-            Self::Commits(_) => None,
-            Self::Tally(tally) => Some(tally),
-        }
-    }
-
-    /// From what is stored under `key`.
-    pub(crate) fn take(key: &[u8], value: &[u8]) -> Result<Self, Damage> {
-        match <[u8; BARE_BYTES]>::try_from(value) {
-            Ok(bare) => Ok(Self::Commits(u64::from_le_bytes(bare))),
-            Err(_) => Tally::take(key, value).map(Self::Tally),
-        }
-    }
-}
-
 impl Tally {
-    /// Of a log without messages.
-    pub(crate) fn of_none() -> Self {
-        Self { all: Some(Sum::default()), ..Self::default() }
-    }
-
     /// A chunk has so many records that were not there.
     pub(crate) fn add(&mut self, first: Position, count: u16) {
         self.change(first, |sum| sum.plus(Sum::of(first, count)));
@@ -165,7 +121,7 @@ impl Tally {
     }
 
     fn change(&mut self, first: Position, change: impl Fn(Sum) -> Sum) {
-        self.all = self.all.map(&change);
+        self.all = change(self.all);
         if first > self.from {
             self.beyond = change(self.beyond);
         }
@@ -176,10 +132,8 @@ impl Tally {
         let mut value = Vec::with_capacity(64);
         put_varint(&mut value, self.commits);
         put_varint(&mut value, self.newest.0);
-        put_varint(&mut value, self.all.map_or(0, |all| all.records + 1));
-        if let Some(all) = self.all {
-            value.extend_from_slice(&all.digest.to_le_bytes());
-        }
+        put_varint(&mut value, self.all.records);
+        value.extend_from_slice(&self.all.digest.to_le_bytes());
         put_varint(&mut value, self.from.0);
         put_varint(&mut value, self.beyond.records);
         value.extend_from_slice(&self.beyond.digest.to_le_bytes());
@@ -192,13 +146,11 @@ impl Tally {
         value
     }
 
-    fn take(key: &[u8], sealed: &[u8]) -> Result<Self, Damage> {
+    /// From what is stored under `key`.
+    pub(crate) fn take(key: &[u8], sealed: &[u8]) -> Result<Self, Damage> {
         let mut reader = Reader(unseal(key, sealed)?);
         let (commits, newest) = (reader.varint()?, Position(reader.varint()?));
-        let all = match reader.varint()?.checked_sub(1) {
-            Some(records) => Some(Sum { records, digest: reader.u64()? }),
-            None => None,
-        };
+        let all = Sum { records: reader.varint()?, digest: reader.u64()? };
         let from = Position(reader.varint()?);
         let beyond = Sum { records: reader.varint()?, digest: reader.u64()? };
         let small = (0..reader.varint()?).map(|_| reader.u64()).collect::<Result<_, _>>()?;
@@ -221,7 +173,7 @@ mod tests {
 
     #[test]
     fn it_round_trips_and_is_checked() {
-        let mut known = Tally { commits: 5, newest: Position(9), from: Position(2), ..Tally::of_none() };
+        let mut known = Tally { commits: 5, newest: Position(9), from: Position(2), ..Tally::default() };
         known.add(Position(1), 2);
         known.add(Position(3), 4);
         known.small = vec![3, u64::MAX];
@@ -229,14 +181,10 @@ mod tests {
             if shrinks {
                 known.begin_shrinking(Shrinking { first: Position(3), before: 4, after: 1 });
             }
-            for all in [known.all, None] {
-                let tally = Tally { all, ..known.clone() };
-                let mut value = tally.put(KEY);
-                assert_eq!(Known::take(KEY, &value), Ok(Known::Tally(tally)));
-                value[1] ^= 1;
-                assert!(Known::take(KEY, &value).is_err());
-            }
+            let mut value = known.put(KEY);
+            assert_eq!(Tally::take(KEY, &value), Ok(known.clone()));
+            value[1] ^= 1;
+            assert!(Tally::take(KEY, &value).is_err());
         }
-        assert_eq!(Known::take(KEY, &7u64.to_le_bytes()), Ok(Known::Commits(7)));
     }
 }

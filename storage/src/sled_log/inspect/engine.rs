@@ -12,7 +12,7 @@ use tailwire_model::{Epoch, Position};
 
 use super::Findings;
 use crate::sled_log::{
-    durability::tally::Known,
+    durability::tally::Tally,
     layout::{
         chunk::Chunk,
         values::{fragment_key, take_fragment},
@@ -61,7 +61,7 @@ impl Engine {
     /// where any of them is damaged.
     pub(super) fn probe(&self) -> Option<(Position, Option<Missing>)> {
         let mut newest = Position::ZERO;
-        let mut count = Count::new(guarded(|| self.0.known()).ok()?.tally());
+        let mut count = Count::new(guarded(|| self.0.known()).ok()?);
         for entry in entries(&self.0.chunks) {
             let chunk = open_chunk(&entry.ok()?)?;
             count.see(&chunk);
@@ -76,7 +76,7 @@ impl Engine {
 
     /// Whether the small trees hold what they should.
     pub(super) fn has_small(&self) -> bool {
-        let known = guarded(|| self.0.known()).ok().and_then(Known::tally);
+        let known: Option<Tally> = guarded(|| self.0.known()).ok();
         let digest = guarded(|| self.0.small_digest().map_err(failed)).ok();
         known.is_none_or(|tally| tally.small.is_empty() || digest.is_some_and(|it| tally.small.contains(&it)))
     }

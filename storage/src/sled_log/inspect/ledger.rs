@@ -4,16 +4,16 @@
 use std::collections::BTreeMap;
 
 use sled::Tree;
-use tailwire_model::{EpochStart, Epochs, Options, Position, Term, Timestamp, Topic, Trim};
+use tailwire_model::{Epoch, EpochStart, Epochs, Options, Position, Term, Timestamp, Topic, Trim};
 use uuid::Uuid;
 
 use super::{Findings, InspectError, engine::entries};
 use crate::sled_log::{
-    durability::{tally::Known, watermark::Mark},
+    durability::{tally::Tally, watermark::Mark},
     layout::values::{EVERY_TOPIC, take_epoch, take_key, take_lost, take_options, take_place, take_trim},
     opening::{
-        open::{FORMAT, FORMAT_MIN},
-        promised::find_watermark,
+        open::FORMAT,
+        promised::{NO_EPOCH_LEFT, find_watermark},
     },
     store::{META_CLEAN, META_COMMITS, META_FORMAT, META_ID, Store},
 };
@@ -27,7 +27,7 @@ pub(super) struct Ledger {
     pub(super) commits: u64,
     /// The newest position that was ever given, if the log was closed in good order.
     pub(super) closed: Option<Position>,
-    pub(super) starts: BTreeMap<u32, EpochStart>,
+    pub(super) starts: BTreeMap<Epoch, EpochStart>,
     /// Each with the time of the topic's newest message.
     pub(super) trims: BTreeMap<Topic, (Trim, Timestamp)>,
     pub(super) lost: BTreeMap<Topic, Position>,
@@ -73,7 +73,7 @@ impl Ledger {
         self.read_meta(store, findings);
         read_tree(&store.epochs, "epoch", findings, |key, value| {
             let start = take_epoch(key, value).ok()?;
-            self.starts.insert(start.epoch.number(), start);
+            self.starts.insert(start.epoch, start);
             Some(())
         });
         read_tree(&store.trims, "trim", findings, |key, value| self.take_trim(key, value));
@@ -82,6 +82,9 @@ impl Ledger {
         });
         if self.epochs().is_none() && self.commits > 0 {
             findings.damage(None, "its epochs are not in order");
+        }
+        if self.starts.contains_key(&Epoch::MAX) {
+            findings.damage(None, NO_EPOCH_LEFT);
         }
         let is_sound = findings.damages() == before;
         read_tree(&store.options, "set of options", findings, |key, value| {
@@ -107,7 +110,7 @@ impl Ledger {
             } else if key == META_ID.as_bytes() {
                 self.id = Some(Uuid::from_slice(value).ok()?);
             } else if key == META_COMMITS.as_bytes() {
-                self.commits = Known::take(key, value).ok()?.commits();
+                self.commits = Tally::take(key, value).ok()?.commits;
             } else if key == META_CLEAN.as_bytes() {
                 let (_, newest) = value.split_first_chunk::<8>()?;
                 self.closed = Some(Position(u64::from_le_bytes(newest.try_into().ok()?)));
@@ -121,7 +124,7 @@ impl Ledger {
 
     /// The format, if it is another than this version reads.
     pub(super) fn foreign_format(&self) -> Option<u32> {
-        self.format.filter(|format| !(FORMAT_MIN..=FORMAT).contains(format))
+        self.format.filter(|format| *format != FORMAT)
     }
 
     /// Takes in what was found by its label: of each the farthest, as a file may hold older ones too.
@@ -129,7 +132,7 @@ impl Ledger {
         for Small { kind, key, value } in small {
             let _ = match kind {
                 SmallKind::Epoch => take_epoch(key, value).ok().map(|start| {
-                    self.starts.entry(start.epoch.number()).or_insert(start);
+                    self.starts.entry(start.epoch).or_insert(start);
                 }),
                 SmallKind::Trim => self.take_trim(key, value),
                 SmallKind::Lost => self.take_lost(key, value),

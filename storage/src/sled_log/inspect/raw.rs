@@ -185,13 +185,12 @@ impl RawFiles {
 
     /// The epochs that are known, and those of chunks whose epochs are not: each from its first chunk that was found. Before
     /// [`RawFiles::settle`].
-    pub(super) fn epochs(&self, known: &BTreeMap<u32, EpochStart>) -> Option<Epochs> {
+    pub(super) fn epochs(&self, known: &BTreeMap<Epoch, EpochStart>) -> Option<Epochs> {
         let mut starts = known.clone();
         for (first, FoundChunk { epoch, .. }) in &self.found {
-            let number = epoch.number();
-            if !known.contains_key(&number) {
+            if !known.contains_key(epoch) {
                 let start = EpochStart { epoch: *epoch, first: *first, opening: Opening::Unclean };
-                let start = starts.entry(number).or_insert(start);
+                let start = starts.entry(*epoch).or_insert(start);
                 start.first = start.first.min(*first);
             }
         }
@@ -238,7 +237,7 @@ mod tests {
     use crate::sled_log::layout::chunk::{Entry, pack};
 
     /// A chunk of messages at these positions.
-    fn chunk(epoch: u32, positions: std::ops::RangeInclusive<u64>, topic: &str) -> (Position, Vec<u8>) {
+    fn chunk(epoch: u64, positions: std::ops::RangeInclusive<u64>, topic: &str) -> (Position, Vec<u8>) {
         let draft = || Draft::new(Topic::parse(topic).unwrap(), MediaType::NONE, "body".into());
         let epoch = Epoch::new(epoch).unwrap();
         let message = |position| draft().into_message(epoch, Position(position), Timestamp(1));
@@ -256,7 +255,7 @@ mod tests {
         RawFiles::scan(&[file.path()]).unwrap()
     }
 
-    fn spans(raw: &RawFiles) -> Vec<(u32, u64, u64)> {
+    fn spans(raw: &RawFiles) -> Vec<(u64, u64, u64)> {
         raw.chunks().map(|chunk| (chunk.epoch.number(), chunk.first.0, chunk.last.0)).collect()
     }
 
@@ -288,7 +287,7 @@ mod tests {
             assert_eq!(raw.chunks().map(|chunk| chunk.count).collect::<Vec<_>>(), [2]);
         }
         for order in [[1, 2], [2, 1]] {
-            let chunks = order.map(|epoch| chunk(epoch, u64::from(epoch)..=4, "a").1);
+            let chunks = order.map(|epoch| chunk(epoch, epoch..=4, "a").1);
             let mut raw = scanned(&chunks.concat());
             raw.settle(None, Position(100));
             assert_eq!(spans(&raw), [(2, 2, 4)]);

@@ -140,17 +140,10 @@ fn build(survey: &Survey, store: &Store, now: Timestamp) -> Result<Walked, LogEr
 fn write_ledger(survey: &Survey, store: &Store, newest: Position, now: Timestamp) -> sled::Result<()> {
     let ledger = &survey.ledger;
     store.meta.insert(META_FORMAT, FORMAT.to_le_bytes())?;
-    let starts = survey.epochs.as_ref().map_or_else(
-        || {
-            vec![EpochStart {
-                epoch: Epoch::opening(now.0, None),
-                first: newest.next(),
-                opening: Opening::Created,
-            }]
-        },
-        |epochs| epochs.starts().to_vec(),
-    );
-    for start in starts {
+    let (draw, _) = Uuid::new_v4().as_u64_pair();
+    let known = survey.epochs.as_ref().map(|epochs| epochs.starts().to_vec());
+    let first = |epoch| EpochStart { epoch, first: newest.next(), opening: Opening::Created };
+    for start in known.unwrap_or_else(|| Epoch::opening(now.0, None, draw).map(first).into_iter().collect()) {
         store.epochs.insert(epoch_key(start.epoch), put_epoch(&start))?;
     }
     for (topic, (trim, time)) in &ledger.trims {

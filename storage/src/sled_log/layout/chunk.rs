@@ -3,7 +3,7 @@
 //! whether it brings one message or thirty.
 //!
 //! ```text
-//! label  version: u8  flags: u8  count: u16  epoch: u32  last position: u64  time of the first: u64  records…  CRC-32: u32
+//! label  version: u8  flags: u8  count: u16  epoch: u64  last position: u64  time of the first: u64  records…  CRC-32: u32
 //! ```
 //! The label has the first position, and the epoch says which of two chunks counts, where a file that the engine can't read
 //! has two of the same positions. Fixed numbers are little-endian. A group that fits into a chunk stands in one chunk; a larger one fills chunks of
@@ -18,7 +18,7 @@ use tailwire_model::{Epoch, Message, Position, Timestamp};
 use super::{
     label::{self, Kind},
     record::{Content, Fragmented, RECORD_OVERHEAD, Record, put_content},
-    values::put_fragment,
+    values::{put_fragment, take_epoch_number},
 };
 use crate::codec::{Damage, Reader};
 
@@ -28,11 +28,11 @@ pub(crate) const CHUNK_BYTES: usize = 4096;
 /// One fragment of a content that is too large for a chunk; see [`CHUNK_BYTES`] for the bound.
 pub(crate) const FRAGMENT_BYTES: usize = 6144;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// All groups in the chunk, and before it, are whole.
 const ENDS: u8 = 1;
 /// Of the label and what follows it, up to the records.
-const HEADER_BYTES: usize = 42;
+const HEADER_BYTES: usize = 46;
 const COUNT_AT: usize = 20;
 /// A content of more than this goes into fragments.
 const INLINE_BYTES_MAX: usize = CHUNK_BYTES - 512;
@@ -64,7 +64,7 @@ impl Chunk {
         }
         let flags = reader.byte()?;
         let count = u16::from_le_bytes(reader.array()?);
-        let epoch = Epoch::new(reader.u32()?).ok_or(Damage("an epoch is too large"))?;
+        let epoch = take_epoch_number(&mut reader)?;
         let last = Position(reader.u64()?);
         let time = Timestamp(reader.u64()?);
         // A copy of its own: the engine's value is a slice of a whole page, and a body that a slow reader holds must
@@ -137,9 +137,9 @@ impl OpenChunk {
         header[18] = VERSION;
         header[19] = if ends { ENDS } else { 0 };
         header[COUNT_AT..COUNT_AT + 2].copy_from_slice(&self.count.to_le_bytes());
-        header[22..26].copy_from_slice(&self.epoch.number().to_le_bytes());
-        header[26..34].copy_from_slice(&self.last.0.to_le_bytes());
-        header[34..].copy_from_slice(&self.time.0.to_le_bytes());
+        header[22..30].copy_from_slice(&self.epoch.number().to_le_bytes());
+        header[30..38].copy_from_slice(&self.last.0.to_le_bytes());
+        header[38..].copy_from_slice(&self.time.0.to_le_bytes());
         label::end(&mut self.value);
         (self.first, self.value)
     }

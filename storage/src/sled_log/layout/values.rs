@@ -10,8 +10,15 @@ use super::label::{self, Kind};
 use crate::batch::Place;
 use crate::codec::{Damage, Reader, seal, unseal};
 
+const TOO_LARGE: Damage = Damage("an epoch is too large");
+
+/// The number of an epoch, as it stands in values.
+pub(crate) fn take_epoch_number(reader: &mut Reader<'_>) -> Result<Epoch, Damage> {
+    Epoch::new(reader.u64()?).ok_or(TOO_LARGE)
+}
+
 /// Key of an epoch.
-pub(crate) fn epoch_key(epoch: Epoch) -> [u8; 4] {
+pub(crate) fn epoch_key(epoch: Epoch) -> [u8; 8] {
     epoch.number().to_be_bytes()
 }
 
@@ -31,8 +38,8 @@ pub(crate) fn put_epoch(start: &EpochStart) -> Vec<u8> {
 /// An epoch from its key and value.
 pub(crate) fn take_epoch(key: &[u8], labelled: &[u8]) -> Result<EpochStart, Damage> {
     let mut reader = Reader(label::open(Kind::Epoch, key, labelled)?);
-    let number = u32::from_be_bytes(Reader(key).array()?);
-    let epoch = Epoch::new(number).ok_or(Damage("an epoch is too large"))?;
+    let number = u64::from_be_bytes(key.try_into().map_err(|_| Damage("the key of an epoch is none"))?);
+    let epoch = Epoch::new(number).ok_or(TOO_LARGE)?;
     let first = Position(reader.u64()?);
     let opening = match reader.byte()? {
         0 => Opening::Created,
@@ -144,7 +151,7 @@ pub(crate) fn put_key(key: &[u8], record: &KeyRecord) -> Vec<u8> {
 pub(crate) fn take_key(key: &[u8], sealed: &[u8]) -> Result<KeyRecord, Damage> {
     let mut reader = Reader(unseal(key, sealed)?);
     let request = Fingerprint(reader.array()?);
-    let epoch = Epoch::new(reader.u32()?).ok_or(Damage("an epoch is too large"))?;
+    let epoch = take_epoch_number(&mut reader)?;
     let first = Cursor { epoch, position: Position(reader.u64()?) };
     Ok(KeyRecord { request, first, count: reader.u32()?, time: Timestamp(reader.u64()?) })
 }
@@ -161,7 +168,7 @@ pub(crate) fn place_key(place: &Place) -> Vec<u8> {
 /// Value of a place: who holds it, and who held it as of the commit before, which counts if the holder did not survive
 /// a crash.
 pub(crate) fn put_place(key: &[u8], holders: [Option<(Cursor, usize)>; 2]) -> Vec<u8> {
-    let mut value = Vec::with_capacity(44);
+    let mut value = Vec::with_capacity(52);
     for (cursor, cost) in holders.into_iter().flatten() {
         value.extend_from_slice(&cursor.epoch.number().to_le_bytes());
         value.extend_from_slice(&cursor.position.0.to_le_bytes());
@@ -176,7 +183,7 @@ pub(crate) fn take_place(key: &[u8], sealed: &[u8]) -> Result<Vec<(Cursor, usize
     let mut reader = Reader(unseal(key, sealed)?);
     let mut holders = Vec::with_capacity(2);
     while !reader.0.is_empty() {
-        let epoch = Epoch::new(reader.u32()?).ok_or(Damage("an epoch is too large"))?;
+        let epoch = take_epoch_number(&mut reader)?;
         let cursor = Cursor { epoch, position: Position(reader.u64()?) };
         let cost = usize::try_from(reader.u64()?).map_err(|_| Damage("a cost is too large"))?;
         holders.push((cursor, cost));
@@ -202,7 +209,7 @@ pub(crate) fn take_lost(topic: &[u8], labelled: &[u8]) -> Result<Position, Damag
 
 /// Value of a fragment, with the epoch of its message, as in a chunk.
 pub(crate) fn put_fragment(position: Position, number: u32, epoch: Epoch, bytes: &[u8]) -> Vec<u8> {
-    let mut value = label::begin(Kind::Fragment, &fragment_key(position, number), 4 + bytes.len());
+    let mut value = label::begin(Kind::Fragment, &fragment_key(position, number), 8 + bytes.len());
     value.extend_from_slice(&epoch.number().to_le_bytes());
     value.extend_from_slice(bytes);
     label::end(&mut value);
@@ -212,7 +219,7 @@ pub(crate) fn put_fragment(position: Position, number: u32, epoch: Epoch, bytes:
 /// The epoch and the bytes of a fragment from its key and value.
 pub(crate) fn take_fragment<'a>(key: &[u8], labelled: &'a [u8]) -> Result<(Epoch, &'a [u8]), Damage> {
     let mut reader = Reader(label::open(Kind::Fragment, key, labelled)?);
-    let epoch = Epoch::new(reader.u32()?).ok_or(Damage("an epoch is too large"))?;
+    let epoch = take_epoch_number(&mut reader)?;
     Ok((epoch, reader.0))
 }
 
@@ -232,7 +239,7 @@ mod tests {
 
     #[test]
     fn values_round_trip() {
-        let epoch = Epoch::opening(1_800_000_000_000, None);
+        let epoch = Epoch::opening(1_800_000_000_000, None, 0).unwrap();
         for opening in [Opening::Created, Opening::Clean, Opening::Unclean] {
             let start = EpochStart { epoch, first: Position(9), opening };
             assert_eq!(take_epoch(&epoch_key(epoch), &put_epoch(&start)), Ok(start));

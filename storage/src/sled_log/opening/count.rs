@@ -14,7 +14,7 @@ use crate::sled_log::{
 #[derive(Debug)]
 pub(crate) struct Count {
     /// What it is held against. No chunk of it is shrinking.
-    tally: Option<Tally>,
+    tally: Tally,
     /// How far the index is written, and from where on chunks are read.
     mark: Position,
     reads_from: Position,
@@ -39,8 +39,8 @@ pub(crate) struct Missing {
 }
 
 impl Count {
-    /// To be held against a tally, if there is one.
-    pub(crate) fn new(tally: Option<Tally>) -> Self {
+    /// To be held against a tally.
+    pub(crate) fn new(tally: Tally) -> Self {
         let mut own = Self {
             tally,
             mark: Position::ZERO,
@@ -58,7 +58,7 @@ impl Count {
 
     /// Begins, also once more, for an index that is written up to `mark`. Answers after which position chunks are to be read.
     pub(crate) fn begin(&mut self, mark: Position) -> Position {
-        let from = self.tally.as_ref().map_or(mark, |tally| tally.from.min(mark));
+        let from = self.tally.from.min(mark);
         let zero = Sum::default();
         (self.mark, self.reads_from, self.end, self.holes) = (mark, from, from, None);
         (self.beyond, self.fresh, self.since, self.read) = (zero, zero, zero, zero);
@@ -72,11 +72,10 @@ impl Count {
         if chunk.first > self.mark {
             self.since = self.since.plus(sum);
         }
-        let Some(tally) = &self.tally else { return };
-        if chunk.first > tally.from {
+        if chunk.first > self.tally.from {
             self.beyond = self.beyond.plus(sum);
         }
-        if chunk.last > tally.newest {
+        if chunk.last > self.tally.newest {
             self.fresh = self.fresh.plus(sum);
             return;
         }
@@ -98,27 +97,21 @@ impl Count {
 
     /// What is missing of what was stored, as far as it was read; after the last chunk.
     pub(crate) fn missing(&mut self) -> Option<Missing> {
-        let tally = self.tally.as_ref()?;
-        let (is, should) = match tally.all {
-            Some(all) if self.reads_all() => (self.read, all),
-            _ => (self.beyond, tally.beyond),
-        };
+        let (is, should) =
+            if self.reads_all() { (self.read, self.tally.all) } else { (self.beyond, self.tally.beyond) };
         let is = is.minus(self.fresh);
         if is == should {
             return None;
         }
-        let (records, newest) = (should.records.saturating_sub(is.records), tally.newest);
+        let (records, newest) = (should.records.saturating_sub(is.records), self.tally.newest);
         self.skip(newest.next());
         Some(Missing { records, among: self.holes.filter(|_| records > 0) })
     }
 
     /// The tally of what there is, as of a commit with this number.
     pub(crate) fn into_tally(self, commits: u64, newest: Position) -> Tally {
-        let all = match self.tally.as_ref() {
-            _ if self.reads_all() => Some(self.read),
-            Some(tally) => tally.all.map(|all| all.minus(tally.beyond).plus(self.beyond)),
-            None => None,
-        };
+        let before = self.tally.all.minus(self.tally.beyond);
+        let all = if self.reads_all() { self.read } else { before.plus(self.beyond) };
         Tally { commits, newest, all, from: self.mark, beyond: self.since, ..Tally::default() }
     }
 }
@@ -173,7 +166,7 @@ mod tests {
 
     /// The tally of a log with these chunks, whose index is written up to here.
     fn tally(chunks: &[Chunk], from: u64) -> Tally {
-        let mut tally = Tally::of_none();
+        let mut tally = Tally::default();
         (tally.commits, tally.newest) = (5, Position(9));
         tally.from = Position(from);
         chunks.iter().for_each(|chunk| tally.add(chunk.first, chunk.count));
@@ -181,7 +174,7 @@ mod tests {
     }
 
     fn missing(tally: Tally, mark: u64, chunks: &[Chunk]) -> Option<Missing> {
-        let mut count = Count::new(Some(tally));
+        let mut count = Count::new(tally);
         let from = count.begin(Position(mark));
         chunks.iter().filter(|chunk| chunk.first > from).for_each(|chunk| count.see(chunk));
         count.missing()
@@ -237,7 +230,7 @@ mod tests {
     fn it_goes_on_from_what_was_counted() {
         let chunks = chunks();
         for (from, mark) in [(0, 0), (2, 2), (2, 6), (6, 6), (2, 0)] {
-            let mut count = Count::new(Some(tally(&chunks, from)));
+            let mut count = Count::new(tally(&chunks, from));
             let after = count.begin(Position(mark));
             let more = [&chunks[..], &[chunk(10, 3)]].concat();
             more.iter().filter(|chunk| chunk.first > after).for_each(|chunk| count.see(chunk));

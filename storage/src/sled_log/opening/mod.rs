@@ -4,7 +4,6 @@
 pub(crate) mod count;
 pub(crate) mod engine;
 pub(crate) mod folder;
-pub(crate) mod fresh;
 pub(crate) mod open;
 pub(crate) mod promised;
 pub(crate) mod recover;

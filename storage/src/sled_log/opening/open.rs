@@ -7,6 +7,8 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::Arc,
+    thread,
+    time::{Duration, Instant},
 };
 
 use tailwire_core::log::LogError;
@@ -16,8 +18,8 @@ use uuid::Uuid;
 use super::{
     count::Count,
     engine::{engine_lock, folder_lock, open_db, retry_locked},
-    folder, fresh,
-    promised::{Promised, accept_loss, check_count, check_small, check_whole, find_watermark},
+    folder,
+    promised::{NO_EPOCH_LEFT, Promised, accept_loss, check_count, check_small, check_whole, find_watermark},
     recover::{self, StoredTrim},
 };
 use crate::{
@@ -25,7 +27,7 @@ use crate::{
     sled_log::{
         durability::{
             journal::Journal,
-            tally::Known,
+            tally::Tally,
             watermark::{Mark, Watermark},
         },
         layout::{
@@ -41,10 +43,7 @@ use crate::{
 use crate::{index::Index, ring::Lost};
 
 /// The version of everything stored. Another one is not guessed at.
-pub(crate) const FORMAT: u32 = 3;
-/// The oldest that is read, without a tally and a journal, which came with 2 and 3; from its next opening on it is of the
-/// newest.
-pub(crate) const FORMAT_MIN: u32 = 1;
+pub(crate) const FORMAT: u32 = 4;
 
 /// Why a log can't be opened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -67,7 +66,7 @@ pub enum OpenError {
     #[error("the log is not what it was: {0}")]
     Short(String),
     /// It was written by a version that stores things otherwise.
-    #[error("the log is of format {0}, which this version does not read (it reads formats 1 to 3)")]
+    #[error("the log is of format {0}, which this version does not read (it reads format {FORMAT})")]
     Version(u32),
     /// The disk or the store failed.
     #[error("the log can't be opened: {0}")]
@@ -110,11 +109,11 @@ pub(crate) fn open(dir: &Path, now: Timestamp, settings: &LogSettings) -> Result
 }
 
 fn open_whole(dir: &Path, now: Timestamp, settings: &LogSettings) -> Result<Opened, OpenError> {
+    let started = Instant::now();
     let existed = dir.is_dir();
     if let Some(name) = folder::foreign_file(dir) {
         return Err(OpenError::Foreign(name.to_string_lossy().into_owned()));
     }
-    let now = fresh::settle(dir, now);
     fs::create_dir_all(dir).map_err(|error| not_writable(dir, &error))?;
     // Before anything is touched that is another process's.
     let _folder = retry_locked(|| folder_lock(dir))?;
@@ -145,8 +144,8 @@ fn open_whole(dir: &Path, now: Timestamp, settings: &LogSettings) -> Result<Open
     let passed = starts.last().map_or(Position::ZERO, |start| start.first.previous());
     let passed = passed.max(accepted).max(table::position(&store, last));
     let newest = closed.unwrap_or(stored).max(passed);
-    let commits = known.commits();
-    let mut count = Count::new(known.tally());
+    let commits = known.commits;
+    let mut count = Count::new(known);
     let (mut index, indexed) =
         recover::recover(&store, &trims, last, newest, &mut count).map_err(unreadable)?;
     check_count(&store, &mut count, stored, settings.accepts_loss)?;
@@ -158,13 +157,13 @@ fn open_whole(dir: &Path, now: Timestamp, settings: &LogSettings) -> Result<Open
     let epochs = begin_epoch(&store, starts, newest, closed.is_some(), now)?;
     let promised_commits = promised.ok().flatten().map_or(0, |mark| mark.commits);
     let mark = Mark { id, commits: commits.max(promised_commits) + 1, newest: last, in_doubt: false };
-    store.meta.insert(META_FORMAT, FORMAT.to_le_bytes()).map_err(failed)?;
     store.begin_tally(count.into_tally(mark.commits, last)).map_err(failed)?;
     store.checkpoint().map_err(failed)?;
     begin_journal(&store, id, epochs.current().epoch)?;
     let watermark = Watermark::begin(dir, &mark).map_err(|error| OpenError::Io(error.to_string()))?;
     sync_names(dir, existed).map_err(|error| OpenError::Io(error.to_string()))?;
     ballast.keep();
+    outlast_epoch(started);
     Ok(Opened { store, ballast, watermark, mark, epochs, index, rules, indexed, lost, newest, time })
 }
 
@@ -178,7 +177,7 @@ struct Found {
     last: Position,
     /// The newest position that was stored.
     stored: Position,
-    known: Known,
+    known: Tally,
 }
 
 impl Found {
@@ -203,7 +202,7 @@ impl Found {
 
     /// Holds it against what was acknowledged. If a loss is accepted, answers how far it goes.
     fn check(&self, store: &Store, promised: Promised, accepts_loss: bool) -> Result<Position, OpenError> {
-        let whole = check_whole(promised, self.id, self.known.commits(), self.last);
+        let whole = check_whole(promised, self.id, self.known.commits, self.last);
         if !accepts_loss {
             whole.clone()?;
         }
@@ -270,7 +269,7 @@ fn lose_volatile(
 fn check_format(store: &Store) -> Result<(), OpenError> {
     match store.meta.get(META_FORMAT).map_err(failed)? {
         Some(value) => match value.as_ref().try_into().map_or(0, u32::from_le_bytes) {
-            FORMAT_MIN..=FORMAT => Ok(()),
+            FORMAT => Ok(()),
             other => Err(OpenError::Version(other)),
         },
         None if store.chunks.is_empty() => {
@@ -338,13 +337,21 @@ fn begin_epoch(
     if opening == Opening::Unclean {
         tracing::warn!(newest = newest.0, "the log was not closed in good order; what it holds was kept");
     }
-    let epoch = Epoch::opening(now.0, starts.last().map(|start| start.epoch));
+    let (draw, _) = Uuid::new_v4().as_u64_pair();
+    let epoch = Epoch::opening(now.0, starts.last().map(|start| start.epoch), draw);
+    let epoch = epoch.ok_or_else(|| OpenError::Corrupt(NO_EPOCH_LEFT.into()))?;
     let start = EpochStart { epoch, first: newest.next(), opening };
     starts.push(start);
     let epochs =
         Epochs::new(starts).ok_or_else(|| OpenError::Corrupt("its epochs are not in order".into()))?;
     store.put_small(&store.epochs, &epoch_key(epoch), put_epoch(&start)).map_err(failed)?;
     Ok(epochs)
+}
+
+/// Waits, if need be, for the time to be over that the epoch's number stands for, before anybody is given a cursor of it: a
+/// log that is opened once this one is closed has another, also a new one in the place of this, or a copy.
+fn outlast_epoch(started: Instant) {
+    thread::sleep(Duration::from_millis(Epoch::UNIT_MS).saturating_sub(started.elapsed()));
 }
 
 /// Makes durable what the engine leaves to chance: its settings, the names of its files, and that of the directory if it

@@ -15,7 +15,7 @@ use crate::{
     sled_log::{
         durability::{
             journal::Journal,
-            tally::Known,
+            tally::Tally,
             watermark::{Mark, Watermark},
         },
         layout::values::{EVERY_TOPIC, put_lost, take_lost},
@@ -25,6 +25,9 @@ use crate::{
 
 /// The trees that an opening reads as a whole are other than they were.
 pub(crate) const SMALL_CHANGED: &str = "its trims, options or epochs are not those that were stored";
+
+/// The last epoch is the greatest that there is. No clock leads there.
+pub(crate) const NO_EPOCH_LEFT: &str = "its epochs are used up";
 
 /// What the watermark says.
 pub(crate) type Promised = Result<Option<Mark>, Damage>;
@@ -125,18 +128,17 @@ pub(crate) fn accept_loss(
 /// may be undone. If that is accepted, every reader is told of what may be lost.
 pub(crate) fn check_small(
     store: &Store,
-    known: &Known,
+    known: &Tally,
     stored: Position,
     accepts_loss: bool,
 ) -> Result<(), OpenError> {
     let digest = store.small_digest().map_err(failed)?;
-    let mut tally = known.clone().tally().unwrap_or_default();
+    let mut tally = known.clone();
     let is_whole = tally.small.is_empty() || tally.small.contains(&digest);
     if !is_whole && !accepts_loss {
         return Err(OpenError::Short(SMALL_CHANGED.into()));
     }
-    let had_tally = matches!(known, Known::Tally(_));
-    tally.small = if had_tally { vec![digest] } else { Vec::new() };
+    tally.small = vec![digest];
     *store.tally.lock() = tally;
     if is_whole {
         return Ok(());

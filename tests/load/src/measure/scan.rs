@@ -135,7 +135,7 @@ mod tests {
 
     fn line(mark: Stamp, size: usize) -> Vec<u8> {
         let mut line =
-            br#"{"kind":"message","cursor":"000abc-0000000000017","topic":"bench/x","data":"#.to_vec();
+            br#"{"kind":"message","cursor":"00000abc-00000000017","topic":"bench/x","data":"#.to_vec();
         payload::append(&mut line, RUN_ID, mark, size);
         line.push(b'}');
         line
@@ -183,9 +183,9 @@ mod tests {
     #[test]
     fn marks_are_found_whatever_the_cut_and_the_framing() {
         let scanner = StampScanner::new(RUN_ID);
-        let mut bytes = b"retry: 1000\n\nid: 000abc-0000000000000\n\n".to_vec();
+        let mut bytes = b"retry: 1000\n\nid: 00000abc-00000000000\n\n".to_vec();
         for mark in MARKS {
-            bytes.extend(b"e4\r\nid: 000abc-0000000000017\ndata: ");
+            bytes.extend(b"e4\r\nid: 00000abc-00000000017\ndata: ");
             payload::append(&mut bytes, RUN_ID, mark, 128);
             bytes.extend(b"\n\n\r\n");
         }

@@ -106,7 +106,7 @@ mod tests {
     fn answers_name_their_request() {
         let lines: [&[u8]; 4] = [
             br#"{"kind":"welcome","heartbeat_ms":15000}"#,
-            br#"{"kind":"ok","id":17,"cursor":"000abc-0000000000017"}"#,
+            br#"{"kind":"ok","id":17,"cursor":"00000abc-00000000017"}"#,
             br#"{"kind":"error","id":3,"status":503,"code":"overloaded"}"#,
             br#"{"kind":"error","id":4}"#,
         ];

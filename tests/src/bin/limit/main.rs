@@ -237,7 +237,7 @@ impl LimitServer {
                 append_unmasked(
                     &mut reply,
                     TEXT,
-                    &[br#"{"kind":"caught_up","cursor":"000000-0000000000000"}"#],
+                    &[br#"{"kind":"caught_up","cursor":"00000000-00000000000"}"#],
                 );
                 reply
             }

@@ -48,8 +48,8 @@ impl<'a> LimitRequest<'a> {
     }
 }
 
-const CURSOR: &str = "000000-0000000000000";
-const LINE_START: &[u8] = br#"{"kind":"message","cursor":"000000-0000000000000","topic":"bench","time":"2026-01-01T00:00:00.000Z","type":"application/json","data":"#;
+const CURSOR: &str = "00000000-00000000000";
+const LINE_START: &[u8] = br#"{"kind":"message","cursor":"00000000-00000000000","topic":"bench","time":"2026-01-01T00:00:00.000Z","type":"application/json","data":"#;
 
 pub(crate) fn stream_head(content_type: &str) -> Vec<u8> {
     format!("HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\nTransfer-Encoding: chunked\r\n\r\n")

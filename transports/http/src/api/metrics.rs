@@ -126,7 +126,7 @@ impl LogGauges {
             (&self.head, head.0),
             (&self.tail, broker.tail().position.0),
             (&self.epochs, broker.epochs()),
-            (&self.epoch, broker.epoch().number().into()),
+            (&self.epoch, broker.epoch().number()),
             (&self.commits, stats.commits),
             (&self.acknowledged_commits, acknowledged_commits),
             (&self.acknowledged, acknowledged.0),

@@ -37,7 +37,7 @@ mod tests {
     fn message(position: u64, bytes: usize) -> Message {
         let topic = Topic::parse("a").unwrap();
         let draft = Draft::new(topic, MediaType::JSON, Bytes::from(vec![b'1'; bytes]));
-        draft.into_message(Epoch::opening(0, None), Position(position), Timestamp(0))
+        draft.into_message(Epoch::MAX, Position(position), Timestamp(0))
     }
 
     /// How many of so many messages end an archive, and the most that an archive has.

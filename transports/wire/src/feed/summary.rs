@@ -214,7 +214,7 @@ mod tests {
     fn summary(media_type: &str, body: &[u8]) -> Summary {
         let topic = Topic::parse("a").unwrap();
         let draft = Draft::new(topic, MediaType::new(media_type), Bytes::copy_from_slice(body));
-        Summary::of(&draft.into_message(Epoch::opening(0, None), Position(1), Timestamp(0)))
+        Summary::of(&draft.into_message(Epoch::MAX, Position(1), Timestamp(0)))
     }
 
     fn json(body: &str) -> Summary {

@@ -16,7 +16,7 @@ fn origin() -> Origin {
 fn message(topic: &str, media_type: &str, body: &[u8]) -> Message {
     let draft =
         Draft::new(Topic::parse(topic).unwrap(), MediaType::new(media_type), Bytes::copy_from_slice(body));
-    draft.into_message(Epoch::opening(0, None), Position(9), Timestamp(1_796_032_800_000))
+    draft.into_message(Epoch::MAX, Position(9), Timestamp(1_796_032_800_000))
 }
 
 fn head() -> Head<'static> {
@@ -84,7 +84,7 @@ fn an_entry_has_what_the_specification_asks_for() {
 
 #[test]
 fn ids_follow_from_log_and_cursor() {
-    let cursor = Cursor { epoch: Epoch::opening(0, None), position: Position(9) };
+    let cursor = Cursor { epoch: Epoch::MAX, position: Position(9) };
     let next = Cursor { position: Position(10), ..cursor };
     let other = Origin { log: Uuid::from_u128(8), public_url: None };
     assert_eq!(origin().entry_id(cursor), origin().entry_id(cursor));
