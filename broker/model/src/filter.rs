@@ -62,6 +62,9 @@ impl Pattern {
 
     /// Whether the topic of this name matches: for those who keep names in another form than topics.
     pub fn matches_name(&self, topic: &str) -> bool {
+        if !begin_alike(self.as_str(), topic) {
+            return false;
+        }
         let mut segments = topic.split('/');
         for (index, want) in self.segments().enumerate() {
             let Some(have) = segments.next() else { return false };
@@ -75,6 +78,21 @@ impl Pattern {
         }
         segments.next().is_none()
     }
+}
+
+/// Whether two terms are the same up to the first wildcard of either. If not, they have nothing in common, which is so for
+/// most of many and takes no look at their segments.
+pub(crate) fn begin_alike(one: &str, two: &str) -> bool {
+    for (own, other) in one.bytes().zip(two.bytes()) {
+        if own == b'*' || other == b'*' {
+            return true;
+        }
+        if own != other {
+            return false;
+        }
+    }
+    // One is the beginning of the other, which may go on with a wildcard: the segments tell.
+    true
 }
 
 impl fmt::Debug for Pattern {

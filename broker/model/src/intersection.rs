@@ -2,8 +2,9 @@
 //! same. The names of topics are the whole truth: nothing here looks at which topics exist.
 
 use crate::{
-    filter::{Filter, Term},
+    filter::{Filter, Term, begin_alike},
     limits::{NARROWED_TERMS_MAX, TOPIC_BYTES_MAX},
+    tree::PatternTree,
 };
 
 /// The topics that say who listens: this, and the topic that is listened to.
@@ -17,7 +18,10 @@ impl Term {
             (Self::Topic(topic), term) | (term, Self::Topic(topic)) => {
                 term.matches(topic).then(|| Self::Topic(topic.clone()))
             }
-            (Self::Pattern(one), Self::Pattern(two)) => common(one.as_str(), two.as_str()),
+            (Self::Pattern(one), Self::Pattern(two)) => {
+                let (one, two) = (one.as_str(), two.as_str());
+                begin_alike(one, two).then(|| common(one, two)).flatten()
+            }
         }
     }
 
@@ -28,7 +32,10 @@ impl Term {
         match (self, other) {
             (term, Self::Topic(topic)) => term.matches(topic),
             (Self::Topic(_), Self::Pattern(_)) => false,
-            (Self::Pattern(own), Self::Pattern(other)) => includes(own.as_str(), other.as_str()),
+            (Self::Pattern(own), Self::Pattern(other)) => {
+                let (own, other) = (own.as_str(), other.as_str());
+                begin_alike(own, other) && includes(own, other)
+            }
         }
     }
 
@@ -104,9 +111,14 @@ fn includes(own: &str, other: &str) -> bool {
 pub(crate) fn minimise(mut terms: Vec<Term>) -> Vec<Term> {
     terms.sort_unstable();
     terms.dedup();
-    let patterns: Vec<Term> = terms.iter().filter(|term| matches!(term, Term::Pattern(_))).cloned().collect();
-    // Two that differ don't cover each other: they would match the same topics, which have one way to be written.
-    terms.retain(|term| !patterns.iter().any(|pattern| pattern != term && pattern.covers(term)));
+    let mut patterns = PatternTree::default();
+    for term in &terms {
+        if let Term::Pattern(pattern) = term {
+            patterns.insert(pattern, pattern.clone());
+        }
+    }
+    // Two that differ don't cover each other: a set of topics has one way to be written as a term.
+    terms.retain(|term| !patterns.any_covers(term, |pattern| pattern.as_str() != term.as_str()));
     terms
 }
 

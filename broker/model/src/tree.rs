@@ -3,7 +3,10 @@
 
 use std::collections::HashMap;
 
-use crate::{filter::Pattern, topic::Topic};
+use crate::{
+    filter::{Pattern, Term},
+    topic::Topic,
+};
 
 /// A map from patterns to values, asked by topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,6 +80,11 @@ impl<T> PatternTree<T> {
         self.root.matching(topic.as_str(), topic.is_reserved(), &mut found);
     }
 
+    /// Whether one of the patterns that cover a term, each of whose topics they match, is accepted.
+    pub fn any_covers(&self, term: &Term, mut accept: impl FnMut(&T) -> bool) -> bool {
+        self.root.any_covers(term.as_str(), term.is_reserved(), &mut accept)
+    }
+
     /// The most nodes that any topic's look-up can visit: the bound of what a look-up costs.
     pub fn visits_max(&self) -> usize {
         self.root.visits_max()
@@ -126,6 +134,27 @@ impl<T> Node<T> {
         self.rest.iter().filter(|_| !reserved).for_each(found);
     }
 
+    /// As [`Node::matching`], for a name that may have wildcards: a `*` is covered by wildcards alone, a `**` by `**` alone.
+    fn any_covers(&self, name: &str, reserved: bool, accept: &mut impl FnMut(&T) -> bool) -> bool {
+        if !reserved && self.rest.as_ref().is_some_and(&mut *accept) {
+            return true;
+        }
+        let (segment, rest) = match name.split_once('/') {
+            Some((segment, rest)) => (segment, Some(rest)),
+            None => (name, None),
+        };
+        if segment == "**" {
+            return false;
+        }
+        // No node has a wildcard among its literal segments.
+        let literal = if self.literal.is_empty() { None } else { self.literal.get(segment) };
+        let any = self.any.as_deref().filter(|_| !reserved);
+        literal.into_iter().chain(any).any(|node| match rest {
+            Some(rest) => node.any_covers(rest, false, accept),
+            None => node.end.as_ref().is_some_and(&mut *accept),
+        })
+    }
+
     fn visits_max(&self) -> usize {
         let literal = self.literal.values().map(Self::visits_max).max().unwrap_or(0);
         1 + literal + self.any.as_ref().map_or(0, |node| node.visits_max())
@@ -137,7 +166,6 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use crate::filter::Term;
 
     fn pattern(text: &str) -> Pattern {
         match Term::parse(text).unwrap() {
