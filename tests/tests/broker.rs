@@ -2,10 +2,14 @@
 //! certain order of things.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+#[path = "broker/access.rs"]
+mod access;
 #[path = "broker/cases.rs"]
 mod cases;
 #[path = "broker/clients.rs"]
 mod clients;
+#[path = "support/granting.rs"]
+mod granting;
 #[path = "broker/oracle.rs"]
 mod oracle;
 #[path = "broker/pages.rs"]

@@ -10,7 +10,8 @@ use std::{
 };
 
 use tailwire_model::{
-    Cursor, Epoch, Filter, Message, Options, Position, Rule, Term, Timestamp, Topic,
+    Cursor, Epoch, Filter, Forbidden, Message, Options, Position, Principal, Rule, Rules, Term, Timestamp,
+    Topic,
     epochs::Standing,
     gap::{self, Extent, Resume},
     limits::READ_BYTES_MAX,
@@ -22,11 +23,13 @@ use tokio::sync::oneshot;
 use crate::{
     clock::Clock,
     committer::{Change, Committer, Health, Queue, WriteError, WriteResult},
+    error::{MessageError, OpenError, PublishError},
+    listing,
     log::{Appended, Commit, Feed, Group, Log, LogStats, TopicInfo},
     metrics::Metrics,
-    policy::{Forbidden, Policy, Principal},
+    policy::Policy,
     pool::{Haste, Pool},
-    reader::{ReadError, Reader},
+    reader::{Permission, ReadError, Reader},
     segment::Encoders,
     shard::Shard,
     shared::Shared,
@@ -76,48 +79,6 @@ pub struct Interest {
     pub known: Option<Cursor>,
     /// The format that the transport will ask for, so that pages come ready-made.
     pub format: usize,
-}
-
-/// Why a reader could not be opened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum OpenError {
-    /// None of the filter may be read.
-    #[error("not permitted")]
-    Forbidden,
-    /// The log could not be read.
-    #[error(transparent)]
-    Read(#[from] ReadError),
-}
-
-/// Why a publish was not done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum PublishError {
-    /// The principal may not publish there.
-    #[error("not permitted")]
-    Forbidden,
-    /// The topic is the broker's own.
-    #[error("the topic is the broker's own")]
-    Reserved,
-    /// See [`WriteError`].
-    #[error(transparent)]
-    Write(#[from] WriteError),
-}
-
-/// Why a message can't be given.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum MessageError {
-    /// There never was such a message, as far as this log knows.
-    #[error("no such message")]
-    Unknown,
-    /// It was there, and is gone.
-    #[error("the message is gone")]
-    Gone,
-    /// The principal may not read its topic.
-    #[error("not permitted")]
-    Forbidden,
-    /// See [`ReadError`].
-    #[error(transparent)]
-    Read(#[from] ReadError),
 }
 
 /// A handle; cloning is cheap.
@@ -182,6 +143,7 @@ impl Broker {
             queue,
             health,
             policy,
+            reviews: AtomicU64::new(0),
             newest_ms,
             met_damage,
         };
@@ -239,7 +201,10 @@ impl Broker {
         group: Group,
     ) -> Result<oneshot::Receiver<WriteResult>, PublishError> {
         for draft in &group.drafts {
-            self.permit_write(principal, &draft.topic)?;
+            if draft.topic.is_reserved() {
+                return Err(PublishError::Reserved);
+            }
+            self.0.policy.permit_write(principal, &draft.topic)?;
         }
         Ok(self.0.queue.publish(group).map_err(|error| self.refused(error))?)
     }
@@ -253,7 +218,7 @@ impl Broker {
         principal: &Principal,
         topic: Topic,
     ) -> impl Future<Output = Result<(), PublishError>> + Send + use<> {
-        let permitted = self.permit_write(principal, &topic);
+        let permitted = self.permit_manage(principal, &Term::Topic(topic.clone()));
         self.change(permitted, Change::Delete(topic))
     }
 
@@ -262,14 +227,14 @@ impl Broker {
     /// # Errors
     /// [`Forbidden`].
     pub fn options(&self, principal: &Principal, term: &Term) -> Result<Options, Forbidden> {
-        self.0.policy.permit_options(principal, term)?;
+        self.0.policy.permit_manage(principal, term)?;
         Ok(self.0.log.rules().own(term))
     }
 
     /// Every term that options are set for, of those whose options the principal may know.
     pub fn all_options(&self, principal: &Principal) -> Vec<(Term, Options)> {
         let rules = self.0.log.rules();
-        let known = rules.iter().filter(|(term, _)| self.0.policy.permit_options(principal, term).is_ok());
+        let known = rules.iter().filter(|(term, _)| self.0.policy.permit_manage(principal, term).is_ok());
         known.map(|(term, options)| (term.clone(), options)).collect()
     }
 
@@ -283,12 +248,13 @@ impl Broker {
         term: Term,
         options: Options,
     ) -> impl Future<Output = Result<(), PublishError>> + Send + use<> {
-        let permitted = if term.is_reserved() {
-            Err(PublishError::Reserved)
-        } else {
-            self.0.policy.permit_options(principal, &term).map_err(|_| PublishError::Forbidden)
-        };
+        let permitted = self.permit_manage(principal, &term);
         self.change(permitted, Change::Options(term, options))
+    }
+
+    /// All options, for the process itself.
+    pub fn rules(&self) -> Arc<Rules> {
+        self.0.log.rules()
     }
 
     /// What holds for a topic, by all options that name it.
@@ -307,11 +273,11 @@ impl Broker {
         async { Ok(queued?.await.unwrap_or(Err(WriteError::Unknown))?) }
     }
 
-    fn permit_write(&self, principal: &Principal, topic: &Topic) -> Result<(), PublishError> {
-        if topic.is_reserved() {
+    fn permit_manage(&self, principal: &Principal, term: &Term) -> Result<(), PublishError> {
+        if term.is_reserved() {
             return Err(PublishError::Reserved);
         }
-        self.0.policy.permit_write(principal, topic).map_err(|_| PublishError::Forbidden)
+        Ok(self.0.policy.permit_manage(principal, term)?)
     }
 
     fn refused(&self, error: WriteError) -> WriteError {
@@ -327,7 +293,7 @@ impl Broker {
     /// See [`OpenError`].
     pub async fn open(&self, principal: &Principal, interest: Interest) -> Result<Reader, OpenError> {
         let Interest { filter, start, known, format } = interest;
-        let filter = self.permit_read(principal, filter).map_err(|_| OpenError::Forbidden)?;
+        let (permission, filter) = Permission::ask(&self.0, principal, filter)?;
         let log = &self.0.log;
         let (resume, known) = match start {
             Start::After(cursor) => {
@@ -353,17 +319,31 @@ impl Broker {
                 (at(position), trimmed.map(|trim| self.0.epochs.cursor_at(trim.upto)))
             }
         };
-        Ok(Reader::new(self.0.clone(), filter, resume, known, format))
+        Ok(Reader::new(self.0.clone(), permission, filter, resume, known, format))
     }
 
     /// A reader of nothing yet, at the tail: the live side of a connection with many subscriptions.
-    pub fn open_empty(&self, format: usize) -> Reader {
-        let start = at(self.0.log.committed());
-        Reader::new(self.0.clone(), Filter::union([]), start, None, format).already_caught_up()
+    pub fn open_empty(&self, principal: &Principal, format: usize) -> Reader {
+        let (start, permission) = (at(self.0.log.committed()), Permission::shared(&self.0, principal));
+        let nothing = Arc::new(Filter::union([]));
+        Reader::new(self.0.clone(), permission, nothing, start, None, format).already_caught_up()
     }
 
-    fn permit_read(&self, principal: &Principal, filter: Filter) -> Result<Filter, OpenError> {
-        self.0.policy.permit_read(principal, filter).map_err(|_| OpenError::Forbidden)
+    /// The part of a filter that may be read.
+    ///
+    /// # Errors
+    /// [`Forbidden`] when none of it may be.
+    pub fn permit_read(&self, principal: &Principal, filter: Filter) -> Result<Filter, Forbidden> {
+        self.0.policy.permit_read(principal, filter)
+    }
+
+    /// Has open readers ask the policy again, whose answers have changed: those of the principals that are concerned. A reader
+    /// goes on with what is permitted; one to which nothing is, ends with a [`ByeReason::Revoked`](tailwire_model::ByeReason).
+    ///
+    /// A revocation is a policy that permits the principal nothing, and then a review.
+    pub fn review(&self, concerned: impl Fn(&Principal) -> bool) {
+        self.0.reviews.fetch_add(1, Ordering::AcqRel);
+        self.0.shards.iter().for_each(|shard| shard.review(&concerned));
     }
 
     async fn before_last(&self, filter: &Filter, count: usize) -> Result<Position, ReadError> {
@@ -389,21 +369,22 @@ impl Broker {
             self.0.pool.run(READ_BYTES_MAX, Haste::Answer, move |log, _| log.get(cursor.position)).await;
         let message = self.0.readable(read)?.ok_or(MessageError::Gone)?;
         let filter = Filter::from(Term::Topic(message.topic().clone()));
-        self.permit_read(principal, filter).map_err(|_| MessageError::Forbidden)?;
+        self.permit_read(principal, filter)?;
         Ok(message)
     }
 
     /// A page of the topics that the principal may know of.
-    pub fn topics(
+    pub async fn topics(
         &self,
         principal: &Principal,
         prefix: &str,
         from: Option<&str>,
         limit: usize,
     ) -> Vec<TopicInfo> {
-        let mut topics = self.0.log.topics(prefix, from, limit);
-        topics.retain(|info| self.permit_read(principal, info.topic.clone().into()).is_ok());
-        topics
+        match self.0.policy.permit_list(principal) {
+            None => self.0.log.topics(prefix, from, limit),
+            Some(visible) => listing::topics(&*self.0.log, &visible, prefix, from, limit).await,
+        }
     }
 
     /// The cursor of a position of the log.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use smallvec::SmallVec;
-use tailwire_model::{Filter, Position, Term};
+use tailwire_model::{Filter, Position, Principal, Term};
 use tokio::time::Instant;
 
 use crate::{
@@ -34,9 +34,9 @@ struct Attached {
 
 impl Following {
     /// A place without terms.
-    pub(crate) fn new(shard: Arc<Shard>) -> Self {
+    pub(crate) fn new(shard: Arc<Shard>, principal: Principal) -> Self {
         let slot = Arc::new(SubscriberSlot::default());
-        let place = shard.enter(slot.clone());
+        let place = shard.enter(slot.clone(), principal);
         let (terms, timer, last_write) = (SmallVec::new(), Timer::default(), Instant::now());
         Self { shard, slot, place, terms, timer, last_write }
     }
@@ -61,6 +61,11 @@ impl Following {
 
     pub(crate) fn filter(&self) -> Filter {
         Filter::union(self.terms.iter().map(|own| &own.term))
+    }
+
+    /// From here on it is this principal's.
+    pub(crate) fn assign(&self, principal: Principal) {
+        self.shard.assign(self.place, principal);
     }
 
     /// Lends a sink that has been given everything up to `position`, if that is all there is, and of one term: the order

@@ -6,7 +6,9 @@
 mod broker;
 mod clock;
 mod committer;
+mod error;
 mod following;
+mod listing;
 pub mod log;
 mod metrics;
 mod page;
@@ -24,13 +26,14 @@ mod tail;
 mod testing;
 mod timer;
 
-pub use broker::{Broker, Interest, MessageError, OpenError, Parts, PublishError, Start};
+pub use broker::{Broker, Interest, Parts, Start};
 pub use clock::Clock;
 pub use committer::{Committer, WriteError};
+pub use error::{MessageError, OpenError, PublishError};
 pub use log::Log;
 pub use metrics::Metrics;
 pub use page::{Page, Until, Wait};
-pub use policy::{AllowAll, Forbidden, Policy, Principal};
+pub use policy::{AllowAll, Policy};
 pub use reader::{Event, ReadError, Reader};
 pub use segment::{Encoder, Encoders, Slice, Slices};
 pub use slot::{Accepted, Remainder, Sink};

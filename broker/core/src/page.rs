@@ -92,6 +92,9 @@ impl Reader {
         wait: Option<&Wait>,
     ) -> Poll<Result<Option<Step>, ReadError>> {
         loop {
+            if self.is_in_question() {
+                return Poll::Ready(Ok(None));
+            }
             let polled = self.poll_step(cx);
             let waits = self.is_following() && matches!(polled, Poll::Ready(Ok(Step::AtTail)));
             if let Some(Wait { until: Until::Dropped(stands), .. }) = wait {

@@ -1,13 +1,8 @@
-//! Who asks, and what they may. Every request has a principal; one policy is asked, at open and at publish, never per
-//! delivery. Access narrows the filter before a reader opens.
+//! What principals may do. A policy is asked once, when a reader opens or a write comes, and never per delivery: a filter
+//! is narrowed before its reader opens. When the answers have changed, [`Broker::review`](crate::Broker::review) asks
+//! again for the readers that are open.
 
-pub use tailwire_model::Principal;
-use tailwire_model::{Filter, Term, Topic};
-
-/// The principal may not do that.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not permitted")]
-pub struct Forbidden;
+use tailwire_model::{Filter, Forbidden, Principal, Term, Topic};
 
 /// Decides what principals may do.
 pub trait Policy: Send + Sync + 'static {
@@ -17,17 +12,20 @@ pub trait Policy: Send + Sync + 'static {
     /// [`Forbidden`] when none of it may be.
     fn permit_read(&self, principal: &Principal, filter: Filter) -> Result<Filter, Forbidden>;
 
-    /// Whether a topic may be published to, or deleted.
+    /// The topics that may stand in the list of topics; `None` is all of them.
+    fn permit_list(&self, principal: &Principal) -> Option<Filter>;
+
+    /// Whether a topic may be published to.
     ///
     /// # Errors
     /// [`Forbidden`] when it may not.
     fn permit_write(&self, principal: &Principal, topic: &Topic) -> Result<(), Forbidden>;
 
-    /// Whether the options of a topic or pattern may be set.
+    /// Whether the options of a topic or pattern may be seen and set, or the messages of a topic removed.
     ///
     /// # Errors
     /// [`Forbidden`] when they may not.
-    fn permit_options(&self, principal: &Principal, term: &Term) -> Result<(), Forbidden>;
+    fn permit_manage(&self, principal: &Principal, term: &Term) -> Result<(), Forbidden>;
 }
 
 /// Everybody may do everything.
@@ -39,11 +37,15 @@ impl Policy for AllowAll {
         Ok(filter)
     }
 
+    fn permit_list(&self, _: &Principal) -> Option<Filter> {
+        None
+    }
+
     fn permit_write(&self, _: &Principal, _: &Topic) -> Result<(), Forbidden> {
         Ok(())
     }
 
-    fn permit_options(&self, _: &Principal, _: &Term) -> Result<(), Forbidden> {
+    fn permit_manage(&self, _: &Principal, _: &Term) -> Result<(), Forbidden> {
         Ok(())
     }
 }

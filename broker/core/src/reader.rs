@@ -4,6 +4,7 @@
 //! The rule that leaves no seam: a reader loads the shard's watermark before it looks at any tail, gives every match up
 //! to it in log order, and then stands there.
 
+mod access;
 mod stored;
 
 use std::{
@@ -16,12 +17,14 @@ use std::{
 use tailwire_model::{
     Bye, ByeReason, Cursor, Filter, Gap, Position, gap,
     limits::{
-        BATCH_READ_BYTES_MAX, DRAIN_RETRY_MS, HEARTBEAT_MS, READ_BYTES_MAX, READ_MESSAGES_MAX, SCAN_BYTES_MAX,
+        BATCH_READ_BYTES_MAX, DRAIN_RETRY_MS, HEARTBEAT_MS, PERMISSION_RETRY_MS, READ_BYTES_MAX,
+        READ_MESSAGES_MAX, SCAN_BYTES_MAX,
     },
     retry,
 };
 use tokio::{sync::oneshot, time::Instant};
 
+pub(crate) use self::access::Permission;
 use self::stored::Turn;
 use crate::{
     following::Following,
@@ -63,6 +66,7 @@ pub enum ReadError {
 /// See the module.
 pub struct Reader {
     shared: Arc<Shared>,
+    permission: Permission,
     filter: Arc<Filter>,
     /// Every match up to here has been given.
     position: Position,
@@ -98,7 +102,8 @@ pub(crate) enum Step {
 impl Reader {
     pub(crate) fn new(
         shared: Arc<Shared>,
-        filter: Filter,
+        permission: Permission,
+        filter: Arc<Filter>,
         start: gap::Resume,
         known: Option<Cursor>,
         format: usize,
@@ -106,7 +111,8 @@ impl Reader {
         shared.metrics.readers.inc();
         Self {
             shared,
-            filter: Arc::new(filter),
+            permission,
+            filter,
             position: start.after,
             known,
             gap: start.gap,
@@ -148,6 +154,11 @@ impl Reader {
         &self.filter
     }
 
+    /// The same, shared.
+    pub const fn permitted(&self) -> &Arc<Filter> {
+        &self.filter
+    }
+
     /// For whoever wants so much at once, and no more.
     pub(crate) fn answer_within(&mut self, budget: Budget) {
         self.budget = budget;
@@ -169,9 +180,10 @@ impl Reader {
     /// From here on the reader follows the tails of a shard, whose runtime should be the one that polls it.
     pub fn follow(&mut self, shard: usize) {
         let shard = self.shared.shards[shard % self.shared.shards.len()].clone();
-        let mut following = Following::new(shard);
+        let mut following = Following::new(shard, self.principal().clone());
         self.filter.terms().iter().for_each(|term| following.attach(term));
         self.following = Some(Box::new(following));
+        self.review_if_missed();
     }
 
     /// Takes over the terms of a reader that stands at the same position on the same shard.
@@ -260,6 +272,9 @@ impl Reader {
         if self.sent.bye {
             return Poll::Pending;
         }
+        if let Some(reason) = self.permission_ended() {
+            return self.say_bye(reason, PERMISSION_RETRY_MS);
+        }
         // A gap comes before the first cursor: whoever loses the connection between the two hears of it again.
         if self.gap.is_none() && !self.sent.opened {
             self.sent.opened = true;
@@ -285,18 +300,26 @@ impl Reader {
     /// Waits at the tail.
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event, ReadError>> {
         if self.following.as_ref().is_some_and(|following| following.shard.is_draining()) {
-            self.sent.bye = true;
-            let retry_after_ms = retry::spread(DRAIN_RETRY_MS, self.shared.clock.draw());
-            return self.say(Event::Bye(Bye { reason: ByeReason::Drain, retry_after_ms }));
+            return self.say_bye(ByeReason::Drain, DRAIN_RETRY_MS);
         }
         self.poll_heartbeat(cx)
     }
 
+    fn say_bye(&mut self, reason: ByeReason, retry_ms: u64) -> Poll<Result<Event, ReadError>> {
+        self.sent.bye = true;
+        let retry_after_ms = retry::spread(retry_ms, self.shared.clock.draw());
+        self.say(Event::Bye(Bye { reason, retry_after_ms }))
+    }
+
     fn poll_heartbeat(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event, ReadError>> {
+        let ends = self.ends();
         let Some(following) = &mut self.following else { return Poll::Pending };
-        let deadline = following.last_write + Duration::from_millis(HEARTBEAT_MS);
-        ready!(following.timer.poll_until(cx, deadline));
-        self.say(Event::Heartbeat(self.cursor()))
+        let heartbeat = following.last_write + Duration::from_millis(HEARTBEAT_MS);
+        ready!(following.timer.poll_until(cx, ends.map_or(heartbeat, |ends| ends.min(heartbeat))));
+        match self.permission_ended() {
+            Some(reason) => self.say_bye(reason, PERMISSION_RETRY_MS),
+            None => self.say(Event::Heartbeat(self.cursor())),
+        }
     }
 
     fn say(&mut self, event: Event) -> Poll<Result<Event, ReadError>> {
@@ -334,12 +357,15 @@ impl Reader {
 
     /// Ready when a reader at the tail need not wait any longer: the time is over, or the broker drains.
     pub(crate) fn poll_wait(&mut self, cx: &mut Context<'_>, until: &Until) -> Poll<()> {
-        match (&mut self.following, until) {
-            (Some(following), _) if following.shard.is_draining() => Poll::Ready(()),
-            (Some(following), Until::Deadline(deadline)) => following.timer.poll_until(cx, *deadline),
-            (Some(_), Until::Dropped(_)) => Poll::Pending,
-            (None, _) => Poll::Ready(()),
-        }
+        let ends = self.ends();
+        let Some(following) = self.following.as_mut().filter(|own| !own.shard.is_draining()) else {
+            return Poll::Ready(());
+        };
+        let deadline = match until {
+            Until::Deadline(deadline) => Some(ends.map_or(*deadline, |ends| ends.min(*deadline))),
+            Until::Dropped(_) => ends,
+        };
+        deadline.map_or(Poll::Pending, |deadline| following.timer.poll_until(cx, deadline))
     }
 
     pub(crate) const fn is_following(&self) -> bool {

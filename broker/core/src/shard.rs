@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use slab::Slab;
 use smallvec::SmallVec;
 use tailwire_model::{
-    Message, Position, Term,
+    Message, Position, Principal, Term,
     limits::{BATCH_READ_BYTES_MAX, SEGMENT_BYTES_MAX, TAILS_BYTES_MAX},
 };
 use tokio::{sync::Notify, time::Instant};
@@ -43,7 +43,8 @@ pub(crate) struct Shard {
     routes: Mutex<Routes>,
     inbox: Mutex<Vec<Arc<Commit>>>,
     filled: Notify,
-    readers: Mutex<Slab<Arc<SubscriberSlot>>>,
+    /// Each reader's slot, and whose it is.
+    readers: Mutex<Slab<(Arc<SubscriberSlot>, Principal)>>,
     /// Who wants to know of the next round, whatever is in it.
     next_round: Mutex<Vec<Arc<SubscriberSlot>>>,
     draining: AtomicBool,
@@ -105,8 +106,25 @@ impl Shard {
         }
     }
 
-    pub(crate) fn enter(&self, slot: Arc<SubscriberSlot>) -> usize {
-        self.readers.lock().insert(slot)
+    pub(crate) fn enter(&self, slot: Arc<SubscriberSlot>, principal: Principal) -> usize {
+        self.readers.lock().insert((slot, principal))
+    }
+
+    /// From here on the reader at a place is this principal's.
+    pub(crate) fn assign(&self, key: usize, principal: Principal) {
+        if let Some((_, own)) = self.readers.lock().get_mut(key) {
+            *own = principal;
+        }
+    }
+
+    /// Has readers ask the policy again: those of the principals that are concerned.
+    pub(crate) fn review(&self, concerned: &dyn Fn(&Principal) -> bool) {
+        // Apart from the lock: a slot may be just being written to.
+        let readers = self.readers.lock();
+        let slots = readers.iter().filter(|(_, (_, principal))| concerned(principal));
+        let slots: Vec<_> = slots.map(|(_, (slot, _))| slot.clone()).collect();
+        drop(readers);
+        slots.iter().for_each(|slot| slot.call_for_review());
     }
 
     pub(crate) fn leave(&self, key: usize) {
@@ -128,7 +146,7 @@ impl Shard {
     pub(crate) fn drain(&self) {
         self.draining.store(true, Ordering::Release);
         // Apart from the lock: a slot may be just being written to.
-        let slots: Vec<_> = self.readers.lock().iter().map(|(_, slot)| slot.clone()).collect();
+        let slots: Vec<_> = self.readers.lock().iter().map(|(_, (slot, _))| slot.clone()).collect();
         slots.iter().for_each(|slot| slot.wake());
     }
 

@@ -34,6 +34,8 @@ pub(crate) struct Shared {
     pub(crate) queue: Arc<Queue>,
     pub(crate) health: Arc<Health>,
     pub(crate) policy: Arc<dyn Policy>,
+    /// Counts the reviews of what is permitted: a reader that was opened before one and follows after it was not called.
+    pub(crate) reviews: AtomicU64,
     /// A read of the log came to damage.
     pub(crate) met_damage: AtomicBool,
 }

@@ -10,6 +10,7 @@
 
 use std::{
     io::{self, IoSlice},
+    mem,
     sync::Arc,
     task::{Context, Waker},
 };
@@ -47,6 +48,8 @@ pub(crate) struct SubscriberSlot(Mutex<SlotState>);
 struct SlotState {
     waker: Option<Waker>,
     lent: Option<Lent>,
+    /// The policy's answers have changed since the task last asked for them.
+    review: bool,
 }
 
 struct Lent {
@@ -87,12 +90,26 @@ pub(crate) struct Fresh<'a> {
 }
 
 impl SubscriberSlot {
-    /// The task to wake from here on.
+    /// The task to wake from here on: at once, if it has to ask the policy.
     pub(crate) fn register(&self, cx: &Context<'_>) {
         let mut state = self.0.lock();
         if !state.waker.as_ref().is_some_and(|own| own.will_wake(cx.waker())) {
             state.waker = Some(cx.waker().clone());
         }
+        if state.review {
+            state.wake();
+        }
+    }
+
+    /// Has the task ask the policy again. Nothing more is written to a lent sink before it has.
+    pub(crate) fn call_for_review(&self) {
+        self.0.lock().review = true;
+        self.give_back();
+    }
+
+    /// Whether the policy has to be asked again. Says so once.
+    pub(crate) fn take_review(&self) -> bool {
+        mem::take(&mut self.0.lock().review)
     }
 
     pub(crate) fn wake(&self) {
@@ -102,7 +119,9 @@ impl SubscriberSlot {
     /// Lends a sink, which has been given everything up to a position. The task is registered.
     pub(crate) fn lend(&self, sink: Arc<dyn Sink>, format: usize, position: Position, last_write: Instant) {
         let lent = Lent { sink, format, position, last_write, stopped: false, remainder: None };
-        self.0.lock().lent = Some(lent);
+        let mut state = self.0.lock();
+        // One that has to ask the policy first keeps it.
+        state.lent = Some(lent).filter(|_| !state.review);
     }
 
     /// Takes the sink back, if it is lent.

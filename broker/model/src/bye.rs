@@ -5,8 +5,10 @@
 pub enum ByeReason {
     /// The broker is shutting down.
     Drain,
-    /// The client's permission has run out.
+    /// The client's credential has run out.
     Expired,
+    /// What the client read is not permitted any more.
+    Revoked,
     /// The client didn't take its messages for too long.
     Slow,
     /// The stream has lived as long as streams do here.
@@ -19,6 +21,7 @@ impl ByeReason {
         match self {
             Self::Drain => "drain",
             Self::Expired => "expired",
+            Self::Revoked => "revoked",
             Self::Slow => "slow",
             Self::Age => "age",
         }

@@ -90,6 +90,10 @@ pub const PINNED_BYTES_MAX: usize = 128 << 20;
 pub const PINNED_WAIT_MS_MAX: u64 = 5_000;
 /// The time over which clients are told to come back after a drain, so that they don't come all at once.
 pub const DRAIN_RETRY_MS: u64 = 4_000;
+/// How long a WebSocket may stand without the credential that its URL's topics need.
+pub const AUTHENTICATE_MS_MAX: u64 = 10_000;
+/// When a client whose permission has ended may come back, with a new one.
+pub const PERMISSION_RETRY_MS: u64 = 1_000;
 /// When a client should try again after the store failed: a person may have to look.
 pub const STORAGE_RETRY_MS: u64 = 5_000;
 

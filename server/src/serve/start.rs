@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr, sync::Arc, thread, time::Duration};
 
-use tailwire_core::{AllowAll, Broker, Clock, Committer, Parts, Principal, log::LogError};
+use tailwire_core::{AllowAll, Broker, Clock, Committer, Parts, log::LogError};
 use tailwire_http::{Server, WaitingFor, answer_until};
 use tailwire_model::{Options, Term, limits::CATCH_UP_RESTS};
 use tailwire_storage::{LogSettings, NoRoom, SledLog};
@@ -93,7 +93,8 @@ impl Running {
 
     /// What is set for topics and patterns, by the settings and by clients before.
     pub(super) fn options(&self) -> Vec<(Term, Options)> {
-        self.broker.all_options(&Principal::ANONYMOUS)
+        let rules = self.broker.rules();
+        rules.iter().map(|(term, options)| (term.clone(), options)).collect()
     }
 
     /// Has the log's lost lines counted among the broker's metrics.
@@ -132,6 +133,7 @@ fn serve(
         allow_origins: settings.allow_origins.clone(),
         loopback: listener.local_addr()?.ip().is_loopback(),
         descriptors,
+        ..tailwire_http::Settings::default()
     };
     Server::start(broker, http, listener)
 }

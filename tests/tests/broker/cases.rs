@@ -11,13 +11,13 @@ use tailwire_model::{ByeReason, Epoch, GapReason, Position};
 use crate::rig::{Flag, Rig, advance, draft, filter, paused};
 
 /// A reader that is polled by hand.
-struct Polled {
+pub(crate) struct Polled {
     reader: Reader,
-    flag: Arc<Flag>,
+    pub(crate) flag: Arc<Flag>,
 }
 
 impl Polled {
-    fn new(reader: Reader) -> Self {
+    pub(crate) fn new(reader: Reader) -> Self {
         Self { reader, flag: Flag::raised() }
     }
 
@@ -40,12 +40,12 @@ impl Polled {
     }
 
     /// All that it says until it waits.
-    fn all(&mut self) -> Vec<String> {
+    pub(crate) fn all(&mut self) -> Vec<String> {
         std::iter::from_fn(|| self.next()).take(100).collect()
     }
 
     /// The same, with the reads that it takes.
-    fn all_read(&mut self, rig: &Rig) -> Vec<String> {
+    pub(crate) fn all_read(&mut self, rig: &Rig) -> Vec<String> {
         let mut all = self.all();
         for _ in 0..10 {
             rig.flush_reads();

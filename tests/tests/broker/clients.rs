@@ -7,7 +7,7 @@ use std::{
 };
 
 use tailwire_core::{Event, Page, ReadError, Reader, Slice, Start, Until, Wait};
-use tailwire_model::Cursor;
+use tailwire_model::{Cursor, Principal};
 use tokio::time::{Duration, Instant};
 
 use crate::{
@@ -167,7 +167,7 @@ struct Catching {
 
 impl Session {
     pub(crate) fn open(world: &mut World) -> Self {
-        let mut live = world.rig.broker.open_empty(0);
+        let mut live = world.rig.broker.open_empty(&Principal::ANONYMOUS, 0);
         live.follow(0);
         let told = Told::empty(&world.oracle);
         let (socket, flag) = (Arc::default(), Flag::raised());

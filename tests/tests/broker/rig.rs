@@ -16,13 +16,12 @@ use std::{
 
 use bytes::Bytes;
 use tailwire_core::{
-    AllowAll, Broker, Clock, Committer, Encoder, Interest, Log, Parts, Principal, PublishError, Reader,
-    Start,
+    AllowAll, Broker, Clock, Committer, Encoder, Interest, Log, Parts, Policy, PublishError, Reader, Start,
     log::{Appended, Bounds, Budget, Feed, Group, LogError, LogStats, Page, TopicInfo},
 };
 use tailwire_model::{
-    Condition, Cursor, Draft, Epochs, Filter, MediaType, Message, Options, Position, Rules, Term, Timestamp,
-    Topic, TrimReason,
+    Condition, Cursor, Draft, Epochs, Filter, MediaType, Message, Options, Position, Principal, Rules, Term,
+    Timestamp, Topic, TrimReason,
 };
 use tailwire_storage::MemoryLog;
 use tokio::runtime::Runtime;
@@ -52,7 +51,7 @@ fn draw() -> u64 {
     })
 }
 
-fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     Timestamp(START)
 }
 
@@ -82,13 +81,17 @@ impl Rig {
     }
 
     pub(crate) fn over(log: MemoryLog) -> Self {
+        Self::permitting(Arc::new(AllowAll), log)
+    }
+
+    pub(crate) fn permitting(policy: Arc<dyn Policy>, log: MemoryLog) -> Self {
         DRAWS.with(|draws| draws.set(0));
         let gate = Arc::new(Gate::default());
         let log: Arc<dyn Log> = Arc::new(Gated { log, gate: gate.clone() });
         let parts = Parts {
             log,
             encoders: &ENCODERS,
-            policy: Arc::new(AllowAll),
+            policy,
             clock: Clock { now, random: draw },
             shards: 1,
             // One thread, so that a read is done when a later one is.

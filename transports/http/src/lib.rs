@@ -23,7 +23,10 @@ use tokio::{
     task::JoinHandle,
 };
 
-pub use self::api::waiting::{WaitingFor, answer_until};
+pub use self::api::{
+    identity::{Authenticated, Authenticator, NoCredentials, OriginClass, RequestHead},
+    waiting::{WaitingFor, answer_until},
+};
 use self::{
     api::{app::App, metrics::Metrics, router::Routes},
     connection::{accept::Acceptor, descriptors::Descriptors},
@@ -34,14 +37,23 @@ use self::{
 const DRAIN: Duration = Duration::from_secs(5);
 
 /// What is set from outside.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone)]
 pub struct Settings {
+    /// Finds out whose a request is.
+    pub authenticator: Arc<dyn Authenticator>,
     /// Origins whose pages may publish and see replies; `*` is any.
     pub allow_origins: Vec<String>,
     /// Answer only requests for a loopback host.
     pub loopback: bool,
     /// How many files the process may have open, where that is known.
     pub descriptors: Option<u64>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let authenticator = Arc::new(NoCredentials);
+        Self { authenticator, allow_origins: Vec::new(), loopback: false, descriptors: None }
+    }
 }
 
 /// How far a server is.

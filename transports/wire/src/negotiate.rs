@@ -27,7 +27,7 @@ pub enum Resource {
 }
 
 /// How the reply is given.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Representation {
     /// A WebSocket (RFC 6455), already subscribed to the URL's filter.
     WebSocket {

@@ -205,8 +205,8 @@ fn what_many_tails_share_counts_once() {
 fn a_drain_wakes_everybody_who_is_there() {
     let shard = shard();
     let (stays, goes) = (attach(&shard, "a"), attach(&shard, "a"));
-    shard.enter(stays.slot.clone());
-    let place = shard.enter(goes.slot.clone());
+    shard.enter(stays.slot.clone(), Principal::ANONYMOUS);
+    let place = shard.enter(goes.slot.clone(), Principal::ANONYMOUS);
     shard.leave(place);
     shard.drain();
     assert!(shard.is_draining());

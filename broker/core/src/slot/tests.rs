@@ -127,3 +127,16 @@ fn who_misses_something_that_is_trimmed_reads_it_himself() {
     assert!(!rig.slot.wake_unless_lent(Position(5)));
     assert_eq!(rig.end(), (4, None, 1, 0));
 }
+
+#[test]
+fn nothing_is_written_before_the_policy_was_asked_again() {
+    let rig = Rig::new(100);
+    rig.slot.call_for_review();
+    assert_eq!((rig.deliver(&[5]), rig.wakes.count()), (0, 1));
+    assert_eq!(rig.end(), (4, None, 1, 0));
+    rig.slot.lend(rig.socket.clone(), 0, Position(4), Instant::now());
+    assert_eq!(rig.deliver(&[5]), 0, "nor is a sink lent");
+    assert!(rig.slot.take_review() && !rig.slot.take_review());
+    rig.slot.lend(rig.socket.clone(), 0, Position(4), Instant::now());
+    assert_eq!(rig.deliver(&[5]), 1);
+}

@@ -11,12 +11,12 @@ use std::{
 
 use bytes::Bytes;
 use tailwire_core::{
-    Broker, Interest, MessageError, OpenError, Page, Principal, PublishError, ReadError, Reader, Slice,
-    Start, Until, Wait, WriteError,
+    Broker, Interest, MessageError, OpenError, Page, PublishError, ReadError, Reader, Slice, Start, Until,
+    Wait, WriteError,
     log::{Appended, Group, Stored},
 };
 use tailwire_model::{
-    Cursor, Filter, IdempotencyKey, Message, Options, Term, Topic,
+    Cursor, Filter, Forbidden, IdempotencyKey, Message, Options, Principal, Term, Topic,
     limits::{DRAIN_RETRY_MS, STORAGE_RETRY_MS},
     retry,
 };
@@ -83,9 +83,9 @@ impl App {
         let Publish { drafts, batch, condition, .. } = publish;
         let topics: Vec<Topic> = drafts.iter().map(|draft| draft.topic.clone()).collect();
         let answer = self.broker.publish(principal, Group { drafts, key, condition });
-        let app = self.clone();
+        let (app, principal) = (self.clone(), principal.clone());
         async move {
-            match answer.await.map_err(|error| app.publish_problem(error))? {
+            match answer.await.map_err(|error| app.publish_problem(&principal, error))? {
                 Appended::Stored(stored) => Ok(published(stored, &topics, batch, false)),
                 Appended::Replayed(stored) => Ok(published(stored, &topics, batch, true)),
                 Appended::KeyReused => Err(Problem::new(Code::IdempotencyKeyReused)),
@@ -98,7 +98,7 @@ impl App {
 
     /// Removes a topic's messages.
     pub(crate) async fn delete(&self, principal: &Principal, topic: Topic) -> Result<(), Problem> {
-        self.broker.delete(principal, topic).await.map_err(|error| self.publish_problem(error))
+        self.broker.delete(principal, topic).await.map_err(|error| self.publish_problem(principal, error))
     }
 
     /// Opens a reader.
@@ -111,7 +111,10 @@ impl App {
         format: Format,
     ) -> Result<Reader, Problem> {
         let interest = Interest { filter, start: start_of(start), known, format: format as usize };
-        self.broker.open(principal, interest).await.map_err(open_problem)
+        self.broker.open(principal, interest).await.map_err(|error| match error {
+            OpenError::Forbidden(forbidden) => self.forbidden(principal, &forbidden),
+            OpenError::Read(error) => read_problem(error),
+        })
     }
 
     /// Reads a page, waiting for a first message as long as asked; or until it is dropped, where several have asked, and then
@@ -206,16 +209,20 @@ impl App {
         self.broker.message(principal, cursor).await.map_err(|error| match error {
             MessageError::Unknown => Problem::new(Code::MessageNotFound),
             MessageError::Gone => Problem::new(Code::MessageGone),
-            MessageError::Forbidden => Problem::new(Code::Forbidden),
+            MessageError::Forbidden(forbidden) => self.forbidden(principal, &forbidden),
             MessageError::Read(error) => read_problem(error),
         })
     }
 
     /// The list of topics as JSON, and the name after which the next page begins.
-    pub(crate) fn topics(&self, principal: &Principal, request: &TopicsRequest) -> (Vec<u8>, Option<String>) {
+    pub(crate) async fn topics(
+        &self,
+        principal: &Principal,
+        request: &TopicsRequest,
+    ) -> (Vec<u8>, Option<String>) {
         let TopicsRequest { prefix, from, limit } = request;
         // One more than asked tells whether there is a next page.
-        let mut topics = self.broker.topics(principal, prefix, from.as_deref(), limit + 1);
+        let mut topics = self.broker.topics(principal, prefix, from.as_deref(), limit + 1).await;
         let is_last = topics.len() <= *limit;
         topics.truncate(*limit);
         let next = topics.last().filter(|_| !is_last).map(|last| last.topic.as_str().to_owned());
@@ -233,7 +240,10 @@ impl App {
 
     /// What is set for a term, and for a topic what holds, as JSON.
     pub(crate) fn options(&self, principal: &Principal, term: &Term) -> Result<Vec<u8>, Problem> {
-        let own = self.broker.options(principal, term).map_err(|_| Problem::new(Code::Forbidden))?;
+        let own = self
+            .broker
+            .options(principal, term)
+            .map_err(|forbidden| self.forbidden(principal, &forbidden))?;
         let rule = match term {
             Term::Topic(topic) => Some(self.broker.rule(topic)),
             Term::Pattern(_) => None,
@@ -259,13 +269,20 @@ impl App {
         options: Options,
     ) -> Result<Vec<u8>, Problem> {
         let set = self.broker.set_options(principal, term.clone(), options).await;
-        set.map_err(|error| self.publish_problem(error))?;
+        set.map_err(|error| self.publish_problem(principal, error))?;
         self.options(principal, &term)
     }
 
-    fn publish_problem(&self, error: PublishError) -> Problem {
+    /// What a principal is told that may not do something: to show a credential, where it has shown none and there are any.
+    fn forbidden(&self, principal: &Principal, forbidden: &Forbidden) -> Problem {
+        let asked = principal.is_anonymous() && self.settings.authenticator.challenge().is_some();
+        let code = if asked { Code::Unauthorized } else { Code::Forbidden };
+        Problem::detailed(code, forbidden.to_string())
+    }
+
+    fn publish_problem(&self, principal: &Principal, error: PublishError) -> Problem {
         let code = match error {
-            PublishError::Forbidden => Code::Forbidden,
+            PublishError::Forbidden(forbidden) => return self.forbidden(principal, &forbidden),
             PublishError::Reserved => Code::TopicReserved,
             PublishError::Write(WriteError::Overloaded) => {
                 let retry_ms = retry::spread(1000, self.broker.clock().draw());
@@ -310,13 +327,6 @@ fn start_of(start: query::Start) -> Start {
         query::Start::Last(count) => Start::Last(count),
         // Requests come with their default resolved.
         query::Start::Latest | query::Start::Default => Start::Latest,
-    }
-}
-
-pub(crate) fn open_problem(error: OpenError) -> Problem {
-    match error {
-        OpenError::Forbidden => Problem::new(Code::Forbidden),
-        OpenError::Read(error) => read_problem(error),
     }
 }
 

@@ -8,12 +8,11 @@ use axum::{
     extract::Request,
     http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, Version, header},
 };
+use tailwire_model::Principal;
 use tailwire_wire::{Code, Problem};
 
-use super::{
-    app::App,
-    reply::{empty, refuse},
-};
+use super::{app::App, identity::OriginClass, reply::empty};
+use crate::Settings;
 
 /// Response headers that scripts of other origins may see: by name for requests with credentials, to which `*` is only a
 /// name, and all of them for others.
@@ -27,6 +26,8 @@ pub(crate) struct Cors {
     origin: Option<HeaderValue>,
     /// Another origin might get another reply.
     varies: bool,
+    /// Whoever comes with another credential, or none, might get another reply.
+    identified: bool,
 }
 
 impl Cors {
@@ -38,40 +39,30 @@ impl Cors {
         if self.varies {
             headers.append(header::VARY, HeaderValue::from_static("origin"));
         }
+        if self.identified {
+            headers.append(header::VARY, HeaderValue::from_static("authorization, cookie"));
+        }
     }
-}
 
-/// Lets a request through to `answer`, or refuses it.
-pub(crate) async fn guard<F: Future<Output = Response<Body>>>(
-    app: &App,
-    request: Request,
-    answer: impl FnOnce(Request, Cors) -> F,
-) -> Response<Body> {
-    match check(app, &request) {
-        Ok(cors) => {
-            let mut response = if is_preflight(&request) {
-                preflight(&request)
-            } else {
-                answer(request, cors.clone()).await
-            };
-            finish(app, &mut response, &cors);
-            response
-        }
-        Err(problem) => {
-            let response = refuse(&problem);
-            app.metrics.responded(response.status().as_u16());
-            response
-        }
+    /// The reply is for a principal.
+    pub(crate) const fn show_to(&mut self, principal: &Principal) {
+        self.identified = !principal.is_anonymous();
     }
 }
 
 /// What every response gets on its way out, also one that comes by another way.
 pub(crate) fn finish<B>(app: &App, response: &mut Response<B>, cors: &Cors) {
     cors.apply(response.headers_mut());
+    if response.status() == StatusCode::UNAUTHORIZED
+        && let Some(challenge) = app.settings.authenticator.challenge()
+    {
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+    }
     app.metrics.responded(response.status().as_u16());
 }
 
-fn check(app: &App, request: &Request) -> Result<Cors, Problem> {
+/// Whether a request is let through at all: what its reply owes to its origin, and whose page that is.
+pub(crate) fn check(settings: &Settings, request: &Request) -> Result<(Cors, OriginClass), Problem> {
     let headers = request.headers();
     for name in [header::HOST, header::ORIGIN] {
         if headers.get_all(&name).iter().nth(1).is_some() {
@@ -90,7 +81,7 @@ fn check(app: &App, request: &Request) -> Result<Cors, Problem> {
         return Err(Problem::detailed(Code::RequestInvalid, "A request of HTTP/1.1 has a Host header."));
     }
     // A browser always says where it believes to be; only other clients, of HTTP/1.0, may not.
-    if app.settings.loopback && !host.is_none_or(is_loopback_host) {
+    if settings.loopback && !host.is_none_or(is_loopback_host) {
         return Err(Problem::detailed(
             Code::ForeignHost,
             "This broker listens on loopback only, and answers only requests for a loopback host. \
@@ -98,17 +89,19 @@ fn check(app: &App, request: &Request) -> Result<Cors, Problem> {
              and start the broker with --allow-origin for the site.",
         ));
     }
-    let cors = |origin| Cors { origin, varies: !app.settings.allow_origins.is_empty() };
-    let Some(origin) = headers.get(header::ORIGIN) else { return Ok(cors(None)) };
+    let cors = |origin| Cors { origin, varies: !settings.allow_origins.is_empty(), identified: false };
+    let Some(origin) = headers.get(header::ORIGIN) else { return Ok((cors(None), OriginClass::Absent)) };
     let own = host.is_some_and(|host| is_same_origin(origin, host));
-    let allowed = own || app.settings.allow_origins.iter().any(|allowed| allowed == "*" || origin == allowed);
-    if allowed {
-        return Ok(cors(Some(origin.clone()).filter(|_| !own)));
+    if own {
+        return Ok((cors(None), OriginClass::Own));
+    }
+    if settings.allow_origins.iter().any(|allowed| allowed == "*" || origin == allowed) {
+        return Ok((cors(Some(origin.clone())), OriginClass::Allowed));
     }
     let upgrade = headers.contains_key(header::UPGRADE);
     if request.method().is_safe() && !upgrade && !is_preflight(request) {
         // The browser keeps the reply from the page, because nothing says that it may see it.
-        return Ok(cors(None));
+        return Ok((cors(None), OriginClass::Foreign));
     }
     let origin = origin.to_str().unwrap_or("?").to_owned();
     Err(Problem::detailed(
@@ -140,13 +133,13 @@ fn is_same_origin(origin: &HeaderValue, host: &str) -> bool {
     strip(authority) == strip(host)
 }
 
-fn is_preflight(request: &Request) -> bool {
+pub(crate) fn is_preflight(request: &Request) -> bool {
     request.method() == Method::OPTIONS
         && request.headers().contains_key(header::ORIGIN)
         && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
 }
 
-fn preflight(request: &Request) -> Response<Body> {
+pub(crate) fn preflight(request: &Request) -> Response<Body> {
     let mut response = empty(StatusCode::NO_CONTENT);
     let headers = response.headers_mut();
     let methods = HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE");

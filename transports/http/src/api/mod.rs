@@ -3,6 +3,7 @@
 pub(crate) mod app;
 pub(crate) mod client;
 pub(crate) mod guard;
+pub(crate) mod identity;
 pub(crate) mod metrics;
 pub(crate) mod options;
 pub(crate) mod publish;

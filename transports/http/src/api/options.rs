@@ -1,57 +1,53 @@
 //! `/options`: what is kept of a topic or of all topics of a pattern, for how long, and how surely. What the members
 //! mean, and how they are written, is known elsewhere.
 
-use std::sync::Arc;
-
 use axum::{
     body::Body,
-    extract::{Request, State},
+    extract::Request,
     http::{HeaderValue, Method, Response, StatusCode, Uri, header},
 };
-use tailwire_core::Principal;
-use tailwire_model::{Options, Term, limits::OPTIONS_BYTES_MAX};
+use tailwire_model::{Options, Principal, Term, limits::OPTIONS_BYTES_MAX};
 use tailwire_wire::{Problem, options};
 
 use super::{
     app::App,
     publish::receive,
-    reply::{JSON, NO_CACHE, NO_STORE, done, not_allowed, refuse, reply},
+    reply::{JSON, NO_CACHE, NO_STORE, done, refuse, reply},
 };
 
 /// `GET /options`
-pub(crate) async fn list(State(app): State<Arc<App>>) -> Response<Body> {
-    told(app.all_options(&Principal::ANONYMOUS), NO_CACHE)
+pub(crate) fn list(app: &App, principal: &Principal) -> Response<Body> {
+    told(app.all_options(principal), NO_CACHE)
 }
 
 /// `/options/{term}`
-pub(crate) async fn term(State(app): State<Arc<App>>, request: Request) -> Response<Body> {
+pub(crate) async fn term(app: &App, request: Request, principal: Principal) -> Response<Body> {
     let answer = match *request.method() {
-        Method::GET | Method::HEAD => get(&app, request.uri()),
-        Method::PUT => put(&app, request).await,
-        Method::DELETE => delete(&app, request.uri()).await,
-        _ => return not_allowed("GET, HEAD, PUT, DELETE"),
+        Method::PUT => put(app, request, &principal).await,
+        Method::DELETE => delete(app, request.uri(), &principal).await,
+        _ => get(app, request.uri(), &principal),
     };
     answer.unwrap_or_else(|problem| refuse(&problem))
 }
 
-fn get(app: &App, uri: &Uri) -> Result<Response<Body>, Problem> {
-    let body = app.options(&Principal::ANONYMOUS, &named(uri)?)?;
+fn get(app: &App, uri: &Uri, principal: &Principal) -> Result<Response<Body>, Problem> {
+    let body = app.options(principal, &named(uri)?)?;
     Ok(told(body, NO_CACHE))
 }
 
-async fn put(app: &App, request: Request) -> Result<Response<Body>, Problem> {
+async fn put(app: &App, request: Request, principal: &Principal) -> Result<Response<Body>, Problem> {
     let (parts, body) = request.into_parts();
     let term = named(&parts.uri)?;
     let content_type = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let body = receive(&parts.headers, body, OPTIONS_BYTES_MAX).await?;
     let options = options::parse(&term, content_type, &body)?;
-    let body = app.set_options(&Principal::ANONYMOUS, term, options).await?;
+    let body = app.set_options(principal, term, options).await?;
     Ok(told(body, NO_STORE))
 }
 
-async fn delete(app: &App, uri: &Uri) -> Result<Response<Body>, Problem> {
+async fn delete(app: &App, uri: &Uri, principal: &Principal) -> Result<Response<Body>, Problem> {
     let term = named(uri)?;
-    app.set_options(&Principal::ANONYMOUS, term, Options::default()).await?;
+    app.set_options(principal, term, Options::default()).await?;
     Ok(done())
 }
 

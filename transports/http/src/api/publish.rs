@@ -8,9 +8,8 @@ use axum::{
     http::{HeaderMap, HeaderValue, Response, StatusCode, header},
 };
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use tailwire_core::Principal;
 use tailwire_model::{
-    Topic,
+    Principal, Topic,
     limits::{DISCARD_BYTES_MAX, DISCARD_MS_MAX, REQUEST_BODY_MS_MAX},
 };
 use tailwire_wire::{
@@ -25,19 +24,29 @@ use super::{
 use crate::connection::outgoing::keep;
 
 /// `POST` on a topic or on `/stream`.
-pub(crate) async fn post(app: &Arc<App>, target: Target, request: Request) -> Response<Body> {
-    match try_post(app, target, request).await {
+pub(crate) async fn post(
+    app: &Arc<App>,
+    target: Target,
+    request: Request,
+    principal: Principal,
+) -> Response<Body> {
+    match try_post(app, target, request, &principal).await {
         Ok(published) => created(published),
         Err(problem) => refuse(&problem),
     }
 }
 
-async fn try_post(app: &Arc<App>, target: Target, request: Request) -> Result<Published, Problem> {
+async fn try_post(
+    app: &Arc<App>,
+    target: Target,
+    request: Request,
+    principal: &Principal,
+) -> Result<Published, Problem> {
     let (parts, body) = request.into_parts();
     let content_type = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let body = receive(&parts.headers, body, publish::body_bytes_max(content_type)).await?;
     let publish = publish::parse(target, parts.uri.query(), pairs(&parts.headers), body)?;
-    app.publish(&Principal::ANONYMOUS, publish).await
+    app.publish(principal, publish).await
 }
 
 /// The whole body, within bounds of size and time.
@@ -106,8 +115,8 @@ fn created(published: Published) -> Response<Body> {
 }
 
 /// `DELETE` of a topic.
-pub(crate) async fn delete(app: &App, topic: Topic) -> Response<Body> {
-    match app.delete(&Principal::ANONYMOUS, topic).await {
+pub(crate) async fn delete(app: &App, topic: Topic, principal: Principal) -> Response<Body> {
+    match app.delete(&principal, topic).await {
         Ok(()) => done(),
         Err(problem) => refuse(&problem),
     }

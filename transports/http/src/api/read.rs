@@ -13,13 +13,12 @@ use axum::{
     },
 };
 use futures_util::FutureExt;
-use tailwire_core::Principal;
-use tailwire_model::{Cursor, Message, limits::READ_AHEAD_MS_MAX, retry};
+use tailwire_model::{Cursor, Message, Principal, limits::READ_AHEAD_MS_MAX, retry};
 use tailwire_wire::{
     Code, Problem, ReadRequest, Representation, Resource, Start,
     negotiate::{self, SUBPROTOCOL},
     page, path,
-    request::PageRequest,
+    request::{PageRequest, Subscribe},
     time,
 };
 use tokio::time::Instant;
@@ -44,7 +43,7 @@ use crate::{
         shards::Job,
         stream::{self, Codec, Dialect},
     },
-    websocket,
+    websocket::{self, First},
 };
 
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
@@ -72,7 +71,7 @@ pub(crate) async fn read(app: &Arc<App>, resource: Resource, request: Request, v
             let slot = via.slot.filter(|_| ask.representation.wait_ms() > 0 && stays_open(&request));
             // A poll may wait for long, and the buffer that its request came in need not.
             drop(request);
-            let waiting = reply_to(app, ask, query, via.cors);
+            let waiting = reply_to(app, ask, query, via.principal, via.cors);
             let reply = match slot {
                 Some(slot) => slot.wait(waiting).await,
                 None => waiting.answer.await,
@@ -111,16 +110,22 @@ fn vary(headers: &mut HeaderMap, varies: bool) {
 }
 
 /// Whatever is answered once, if that takes a while: it owns all that it needs.
-fn reply_to(app: &Arc<App>, ask: ReadRequest, query: Option<Box<str>>, cors: Cors) -> Waiting {
+fn reply_to(
+    app: &Arc<App>,
+    ask: ReadRequest,
+    query: Option<Box<str>>,
+    principal: Principal,
+    cors: Cors,
+) -> Waiting {
     let app = app.clone();
     match (ask.representation, ask.start, &ask.if_none_match) {
         // A cursor is the same place for all who name it.
-        (Representation::LongPoll { wait_ms }, Start::After(cursor), None) => {
+        (Representation::LongPoll { .. }, Start::After(cursor), None) => {
             let key = Arc::new(Key {
-                principal: Principal::ANONYMOUS,
+                principal,
                 filter: ask.filter.clone(),
                 query,
-                wait_ms,
+                representation: ask.representation,
                 varies_by_accept: ask.varies_by_accept,
                 cors: cors.clone(),
             });
@@ -128,18 +133,27 @@ fn reply_to(app: &Arc<App>, ask: ReadRequest, query: Option<Box<str>>, cors: Cor
             let ticket = Some(member.ticket().clone());
             Waiting { answer: Box::pin(poll_with_others(app, member, cursor, gap)), ticket, cors }
         }
-        _ => Waiting { answer: Box::pin(poll_alone(app, ask, query).map(Reply::Own)), ticket: None, cors },
+        _ => Waiting {
+            answer: Box::pin(poll_alone(app, ask, query, principal).map(Reply::Own)),
+            ticket: None,
+            cors,
+        },
     }
 }
 
-async fn poll_alone(app: Arc<App>, ask: ReadRequest, query: Option<Box<str>>) -> Response<Body> {
+async fn poll_alone(
+    app: Arc<App>,
+    ask: ReadRequest,
+    query: Option<Box<str>>,
+    principal: Principal,
+) -> Response<Body> {
     let (varies, wait_ms) = (ask.varies_by_accept, ask.representation.wait_ms());
     let result = match ask.representation {
-        Representation::Raw { .. } => raw(&app, ask, wait_ms).await,
+        Representation::Raw { .. } => raw(&app, &principal, ask, wait_ms).await,
         _ => {
             let transport = if wait_ms > 0 { Transport::LongPoll } else { Transport::Page };
             let connected = app.metrics.connected(transport);
-            let result = page(&app, &Principal::ANONYMOUS, ask, query.as_deref(), None).await;
+            let result = page(&app, &principal, ask, query.as_deref(), None).await;
             let written = result.as_ref().ok().and_then(|(response, _)| response.body().size_hint().exact());
             connected.wrote(written.unwrap_or(0) as usize);
             result.map(|(response, _)| response)
@@ -164,16 +178,17 @@ fn join(app: &Arc<App>, key: Arc<Key>, ask: ReadRequest) -> Member {
 /// Those who wait together have each a time of their own to wait for, and to come back after.
 async fn poll_with_others(app: Arc<App>, mut member: Member, cursor: Cursor, gap: Option<Cursor>) -> Reply {
     let connected = app.metrics.connected(Transport::LongPoll);
-    let deadline = Instant::now() + Duration::from_millis(member.key().wait_ms);
+    let deadline = Instant::now() + Duration::from_millis(member.key().representation.wait_ms());
     if let Some(served) = member.served_by(deadline).await {
         connected.wrote(served.found.body_bytes());
         app.broker.metrics().messages_out.inc_by(served.found.uncounted() as u64);
         return Reply::Served(served);
     }
-    let Key { filter, query, wait_ms, varies_by_accept, .. } = member.key();
-    let nothing = app.empty_page(filter, cursor, gap, *wait_ms);
+    let Key { filter, query, representation, varies_by_accept, .. } = member.key();
+    let wait_ms = representation.wait_ms();
+    let nothing = app.empty_page(filter, cursor, gap, wait_ms);
     connected.wrote(nothing.body.len());
-    let response = page_response(nothing, query.as_deref(), NO_STORE, *wait_ms);
+    let response = page_response(nothing, query.as_deref(), NO_STORE, wait_ms);
     Reply::Own(answered(Ok(response), query.as_deref(), *varies_by_accept))
 }
 
@@ -212,7 +227,7 @@ async fn page(
     let settled = reply.more && limit_in_url && matches!(start, Start::After(_));
     let caching = match (reply.retry_after_ms, topic) {
         (Some(_), _) => NO_STORE,
-        (None, Some(topic)) if settled => immutable(&app.broker.rule(&topic)),
+        (None, Some(topic)) if settled => immutable(&app.broker.rule(&topic), principal),
         (None, _) => NO_CACHE,
     };
     let is_known =
@@ -250,9 +265,14 @@ fn page_response(
 }
 
 /// The newest message as itself; a hanging GET where `If-None-Match` names the one that the client has.
-async fn raw(app: &Arc<App>, ask: ReadRequest, wait_ms: u64) -> Result<Response<Body>, Problem> {
+async fn raw(
+    app: &Arc<App>,
+    principal: &Principal,
+    ask: ReadRequest,
+    wait_ms: u64,
+) -> Result<Response<Body>, Problem> {
     let seen = |cursor: Cursor| ask.if_none_match.as_ref().is_some_and(|tags| tags.matches(cursor));
-    let message = app.newest(&Principal::ANONYMOUS, ask.filter.clone(), seen, wait_ms).await?;
+    let message = app.newest(principal, ask.filter.clone(), seen, wait_ms).await?;
     let mut response = match &message {
         Some(message) if seen(message.cursor) => {
             let mut response = empty(StatusCode::NOT_MODIFIED);
@@ -341,10 +361,9 @@ async fn stream(
     ask: ReadRequest,
     dialect: Dialect,
     request: Parts,
-    Via { slot, cors }: Via,
+    Via { principal, slot, cors }: Via,
 ) -> Result<Response<Body>, Problem> {
     let codec = Codec { dialect, chunked: slot.is_some() && request.version == Version::HTTP_11 };
-    let principal = Principal::ANONYMOUS;
     let mut reader = app.open(&principal, ask.filter, ask.start, ask.gap, codec.format()).await?;
     let is_head = request.method == Method::HEAD;
     // A stream that meets damage has no word for it, and ends: whoever comes back to the place is told before there is one.
@@ -391,7 +410,7 @@ async fn websocket(
     ask: ReadRequest,
     subprotocol: bool,
     request: Parts,
-    Via { slot, cors }: Via,
+    Via { principal, slot, cors }: Via,
 ) -> Result<Response<Body>, Problem> {
     let Some(slot) = slot else {
         return Err(Problem::detailed(Code::HandshakeInvalid, "A WebSocket needs HTTP/1.1."));
@@ -405,14 +424,12 @@ async fn websocket(
         let headers = response.headers_mut();
         headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
     }
-    let principal = Principal::ANONYMOUS;
     let subscription = if ask.filter.is_empty() {
-        None
+        First::None
     } else {
-        let format = tailwire_wire::Format::Frame;
-        Some(app.open(&principal, ask.filter, ask.start, ask.gap, format).await?)
+        First::open(app, &principal, Subscribe { filter: ask.filter, start: ask.start, gap: ask.gap }).await?
     };
-    if let Some(reader) = &subscription {
+    if let First::Open(reader) = &subscription {
         set_cursor(response.headers_mut(), reader.cursor());
     }
     guard::finish(app, &mut response, &cors);

@@ -7,7 +7,7 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version, header},
 };
 use futures_util::FutureExt;
-use tailwire_model::{Cursor, Durability, Keep, Rule, limits::CACHE_MS_MAX};
+use tailwire_model::{Cursor, Durability, Keep, Principal, Rule, limits::CACHE_MS_MAX};
 use tailwire_wire::{Code, Problem, problem};
 
 /// On every reply that has a cursor.
@@ -54,8 +54,9 @@ pub(crate) fn done() -> Response<Body> {
 /// What caches may do with stored messages of a topic (RFC 9111 §5.2, RFC 8246). They never change, but they go: a shared
 /// cache may give them for as long as the topic's bound on age lets them stay, and not at all where newer messages take
 /// their place, or where they are never stored.
-pub(crate) fn immutable(rule: &Rule) -> HeaderValue {
-    if rule.keep != Keep::All || rule.durability == Durability::Memory {
+pub(crate) fn immutable(rule: &Rule, principal: &Principal) -> HeaderValue {
+    // What somebody in particular may read is not for all who share a cache.
+    if !principal.is_anonymous() || rule.keep != Keep::All || rule.durability == Durability::Memory {
         return NO_CACHE;
     }
     let max_age_ms = rule.max_age_ms.map_or(CACHE_MS_MAX, |ms| ms.min(CACHE_MS_MAX));
@@ -147,7 +148,9 @@ mod tests {
 
     #[test]
     fn shared_caches_keep_no_more_than_the_topic_does() {
-        let check = |rule: Rule, expect: &str| assert_eq!(immutable(&rule), expect, "{rule:?}");
+        let check = |rule: Rule, expect: &str| {
+            assert_eq!(immutable(&rule, &Principal::ANONYMOUS), expect, "{rule:?}");
+        };
         let aged = |ms| Rule { max_age_ms: Some(ms), ..Rule::default() };
         check(Rule::default(), "public, max-age=3600, immutable");
         check(aged(3_600_001), "public, max-age=3600, immutable");

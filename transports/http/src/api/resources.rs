@@ -1,13 +1,11 @@
 //! The resources beside the topics: stored messages, the list of topics, health and metrics, and the page for people.
 
-use std::sync::Arc;
-
 use axum::{
     body::Body,
-    extract::{Request, State},
-    http::{HeaderValue, Response, StatusCode, Uri, header},
+    extract::Request,
+    http::{HeaderValue, Response, StatusCode, header},
 };
-use tailwire_core::Principal;
+use tailwire_model::Principal;
 use tailwire_wire::{Code, Problem, page, path, query};
 
 use super::{
@@ -25,16 +23,16 @@ const PAGE_POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style
      connect-src 'self' ws: wss:; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// `GET /messages/{cursor}`
-pub(crate) async fn message(State(app): State<Arc<App>>, request: Request) -> Response<Body> {
+pub(crate) async fn message(app: &App, request: Request, principal: Principal) -> Response<Body> {
     let raw = request.uri().path().trim_start_matches("/messages/");
     let cursor = match path::cursor(raw) {
         Ok(cursor) => cursor,
         Err(problem) => return refuse(&problem),
     };
-    match app.message(&Principal::ANONYMOUS, cursor).await {
+    match app.message(&principal, cursor).await {
         Ok(message) => {
             let mut response = as_itself(&message);
-            let caching = immutable(&app.broker.rule(message.topic()));
+            let caching = immutable(&app.broker.rule(message.topic()), &principal);
             response.headers_mut().insert(header::CACHE_CONTROL, caching);
             response
         }
@@ -43,12 +41,13 @@ pub(crate) async fn message(State(app): State<Arc<App>>, request: Request) -> Re
 }
 
 /// `GET /topics`
-pub(crate) async fn topics(State(app): State<Arc<App>>, uri: Uri) -> Response<Body> {
+pub(crate) async fn topics(app: &App, request: Request, principal: Principal) -> Response<Body> {
+    let uri = request.uri();
     let ask = match query::topics(uri.query()) {
         Ok(ask) => ask,
         Err(problem) => return refuse(&problem),
     };
-    let (body, next) = app.topics(&Principal::ANONYMOUS, &ask);
+    let (body, next) = app.topics(&principal, &ask).await;
     let mut response = reply(StatusCode::OK, JSON, body);
     response.headers_mut().insert(header::CACHE_CONTROL, NO_CACHE);
     if let Some(next) = next {
@@ -59,12 +58,12 @@ pub(crate) async fn topics(State(app): State<Arc<App>>, uri: Uri) -> Response<Bo
 }
 
 /// `GET /healthz`: the process is up.
-pub(crate) async fn healthz() -> Response<Body> {
+pub(crate) fn healthz() -> Response<Body> {
     status(StatusCode::OK, "ok")
 }
 
 /// `GET /readyz`: it takes publishes.
-pub(crate) async fn readyz(State(app): State<Arc<App>>) -> Response<Body> {
+pub(crate) fn readyz(app: &App) -> Response<Body> {
     if app.broker.is_draining() {
         return status(StatusCode::SERVICE_UNAVAILABLE, "draining");
     }
@@ -85,7 +84,7 @@ pub(crate) fn status(status: StatusCode, word: &str) -> Response<Body> {
 }
 
 /// `GET /metrics` in OpenMetrics text.
-pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Response<Body> {
+pub(crate) fn metrics(app: &App) -> Response<Body> {
     match app.metrics.text() {
         Ok(text) => {
             let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -98,14 +97,14 @@ pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Response<Body> {
 }
 
 /// `GET /openapi.json`: this API, for programs.
-pub(crate) async fn openapi() -> Response<Body> {
+pub(crate) fn openapi() -> Response<Body> {
     let mut response = reply(StatusCode::OK, JSON, OPENAPI);
     response.headers_mut().insert(header::CACHE_CONTROL, NO_CACHE);
     response
 }
 
 /// `GET /`: the broker alive, for people.
-pub(crate) async fn index() -> Response<Body> {
+pub(crate) fn index() -> Response<Body> {
     let mut response = reply(StatusCode::OK, HeaderValue::from_static("text/html; charset=utf-8"), PAGE);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(PAGE_POLICY));

@@ -1,32 +1,32 @@
 //! Which resource a request is for. Methods are told apart here, so that a wrong one is answered with those that there
-//! are; names in paths are decoded by the pure rules, not by the router.
+//! are; names in paths are decoded by the pure rules.
 
 use std::{future::ready, sync::Arc};
 
 use axum::{
-    Router,
     body::Body,
     extract::Request,
-    http::{HeaderMap, Method, Response},
-    routing::{any, get},
+    http::{Method, Response},
 };
-use futures_util::{FutureExt, future::BoxFuture};
+use futures_util::future::BoxFuture;
+use tailwire_model::Principal;
 use tailwire_wire::{Code, Problem, Resource, path, publish::Target};
-use tower::ServiceExt;
 
 use super::{
     app::App,
     client,
     guard::{self, Cors},
+    identity::{Authenticated, OriginClass, RequestHead},
     options, publish, read,
     reply::{caught, not_allowed, refuse},
     resources,
 };
 use crate::connection::takeover::Slot;
 
-/// How a handler that writes its own head gets it back to whoever asked.
+/// How a request came, and whose it is.
 pub(crate) struct Via {
-    /// Where it can have the connection, if that is plain HTTP/1.1.
+    pub(crate) principal: Principal,
+    /// Where a handler that writes its own head can have the connection, if that is plain HTTP/1.1.
     pub(crate) slot: Option<Slot>,
     /// What the guard would have added to the head.
     pub(crate) cors: Cors,
@@ -35,19 +35,42 @@ pub(crate) struct Via {
 /// The whole API.
 pub(crate) struct Routes {
     app: Arc<App>,
-    others: Router,
 }
 
 impl Routes {
-    pub(crate) fn new(app: Arc<App>) -> Self {
-        let others = others(app.clone());
-        Self { app, others }
+    pub(crate) const fn new(app: Arc<App>) -> Self {
+        Self { app }
     }
 
     /// Answers a request.
     pub(crate) async fn answer(&self, request: Request, slot: Option<Slot>) -> Response<Body> {
-        caught(guard::guard(&self.app, request, |request, cors| self.dispatch(request, Via { slot, cors })))
-            .await
+        caught(self.admit(request, slot)).await
+    }
+
+    async fn admit(&self, request: Request, slot: Option<Slot>) -> Response<Body> {
+        let (mut cors, origin) = match guard::check(&self.app.settings, &request) {
+            Ok(admitted) => admitted,
+            Err(problem) => {
+                let response = refuse(&problem);
+                self.count(response.status().as_u16());
+                return response;
+            }
+        };
+        let mut response = if guard::is_preflight(&request) {
+            guard::preflight(&request)
+        } else {
+            let route = Route::of(request.uri().path());
+            match self.identify(route, &request, origin).wait().await {
+                Ok(principal) => {
+                    cors.show_to(&principal);
+                    let via = Via { principal, slot, cors: cors.clone() };
+                    self.dispatch(route, request, via).await
+                }
+                Err(problem) => refuse(&problem),
+            }
+        };
+        guard::finish(&self.app, &mut response, &cors);
+        response
     }
 
     /// Does for a response what `answer` would have done, where its connection was taken away meanwhile.
@@ -60,91 +83,131 @@ impl Routes {
         self.app.metrics.responded(status);
     }
 
-    /// Publishing and reading come by here without the router, whose parameters and boxes cost a publish a tenth of its
-    /// time. Each handler has a box of its own size: a publish must not pay for what a long-poll remembers.
-    fn dispatch(&self, request: Request, via: Via) -> BoxFuture<'_, Response<Body>> {
-        let path = request.uri().path();
-        if path.starts_with(TOPICS) {
-            topic(&self.app, request, via)
-        } else if path == "/stream" {
-            stream(&self.app, request, via)
-        } else {
-            let answer = self.others.clone().oneshot(request);
-            Box::pin(answer.map(|answer| answer.unwrap_or_else(|never| match never {})))
+    /// Finds out whose a request is, before anything else looks at it.
+    fn identify(&self, route: Route, request: &Request, origin: OriginClass) -> Authenticated {
+        if route.is_public() {
+            return Authenticated::Now(Ok(Principal::ANONYMOUS));
+        }
+        let (method, uri, headers) = (request.method(), request.uri(), request.headers());
+        self.app.settings.authenticator.request(&RequestHead { method, uri, headers, origin })
+    }
+
+    /// Each handler has a box of its own size: a publish must not pay for what a long-poll remembers.
+    fn dispatch(&self, route: Route, request: Request, via: Via) -> BoxFuture<'_, Response<Body>> {
+        let app = &self.app;
+        if !route.takes(request.method()) {
+            return at_once(not_allowed(route.methods(request.uri().path())));
+        }
+        match route {
+            Route::Topic => topic(app, request, via),
+            Route::Stream if request.method() == Method::POST => {
+                Box::pin(publish::post(app, Target::Stream, request, via.principal))
+            }
+            Route::Stream => Box::pin(read::read(app, Resource::Stream, request, via)),
+            Route::Topics => Box::pin(resources::topics(app, request, via.principal)),
+            Route::OptionsOf => Box::pin(options::term(app, request, via.principal)),
+            Route::Options => at_once(options::list(app, &via.principal)),
+            Route::Message => Box::pin(resources::message(app, request, via.principal)),
+            Route::Health => at_once(resources::healthz()),
+            Route::Readiness => at_once(resources::readyz(app)),
+            Route::Metrics => at_once(resources::metrics(app)),
+            Route::OpenApi => at_once(resources::openapi()),
+            Route::Index => at_once(resources::index()),
+            Route::Client(file) => at_once(file.answer(request.headers())),
+            Route::None => at_once(refuse(&Problem::new(Code::NotFound))),
         }
     }
 }
 
+/// A resource, by its path alone.
+#[derive(Clone, Copy)]
+enum Route {
+    Topic,
+    Stream,
+    Topics,
+    OptionsOf,
+    Options,
+    Message,
+    Health,
+    Readiness,
+    Metrics,
+    OpenApi,
+    Index,
+    Client(&'static client::File),
+    None,
+}
+
 const TOPICS: &str = "/topics/";
 
-fn others(app: Arc<App>) -> Router {
-    Router::new()
-        .route("/topics", get(resources::topics).fallback(only_get))
-        .route("/options/{*name}", any(options::term))
-        .route("/options/", any(options::term))
-        .route("/options", get(options::list).fallback(only_get))
-        .route("/messages/{cursor}", get(resources::message).fallback(only_get))
-        .route("/healthz", get(resources::healthz).fallback(only_get))
-        .route("/readyz", get(resources::readyz).fallback(only_get))
-        .route("/metrics", get(resources::metrics).fallback(only_get))
-        .route("/openapi.json", get(resources::openapi).fallback(only_get))
-        .route("/client.js", get(script).fallback(only_get))
-        .route("/client.mjs", get(module).fallback(only_get))
-        .route("/client-tabs.mjs", get(tabs).fallback(only_get))
-        .route("/", get(resources::index).fallback(only_get))
-        .fallback(nothing)
-        .with_state(app)
+impl Route {
+    fn of(path: &str) -> Self {
+        match path {
+            _ if path.starts_with(TOPICS) => Self::Topic,
+            "/stream" => Self::Stream,
+            "/topics" => Self::Topics,
+            "/options" => Self::Options,
+            _ if path.starts_with("/options/") => Self::OptionsOf,
+            _ if is_message(path) => Self::Message,
+            "/healthz" => Self::Health,
+            "/readyz" => Self::Readiness,
+            "/metrics" => Self::Metrics,
+            "/openapi.json" => Self::OpenApi,
+            "/client.js" => Self::Client(&client::SCRIPT),
+            "/client.mjs" => Self::Client(&client::MODULE),
+            "/client-tabs.mjs" => Self::Client(&client::TABS),
+            "/" => Self::Index,
+            _ => Self::None,
+        }
+    }
+
+    /// Whether it is the same for everybody, so that a credential which has run out does no harm.
+    const fn is_public(self) -> bool {
+        matches!(
+            self,
+            Self::Health | Self::Readiness | Self::OpenApi | Self::Index | Self::Client(_) | Self::None
+        )
+    }
+
+    /// Whether it has a method. A pattern that is published to says why it can't be.
+    fn takes(self, method: &Method) -> bool {
+        self.methods("/topics/a").split(", ").any(|own| own == method.as_str())
+    }
+
+    /// The methods of the resource at a path.
+    fn methods(self, path: &str) -> &'static str {
+        match self {
+            Self::Topic if path.strip_prefix(TOPICS).is_some_and(|raw| path::topic(raw).is_ok()) => {
+                "GET, HEAD, POST, DELETE"
+            }
+            Self::Stream => "GET, HEAD, POST",
+            Self::OptionsOf => "GET, HEAD, PUT, DELETE",
+            _ => "GET, HEAD",
+        }
+    }
+}
+
+fn is_message(path: &str) -> bool {
+    path.strip_prefix("/messages/").is_some_and(|cursor| !cursor.is_empty() && !cursor.contains('/'))
 }
 
 fn topic(app: &Arc<App>, request: Request, via: Via) -> BoxFuture<'_, Response<Body>> {
     let raw = request.uri().path().strip_prefix(TOPICS).unwrap_or("");
-    match *request.method() {
-        Method::GET | Method::HEAD => match path::term(raw) {
+    if matches!(*request.method(), Method::GET | Method::HEAD) {
+        return match path::term(raw) {
             Ok(term) => Box::pin(read::read(app, Resource::Term(term), request, via)),
             Err(problem) => at_once(refuse(&problem)),
-        },
-        Method::POST => match path::topic(raw) {
-            Ok(topic) => Box::pin(publish::post(app, Target::Topic(topic), request)),
-            Err(problem) => at_once(refuse(&problem)),
-        },
-        Method::DELETE => match path::topic(raw) {
-            Ok(topic) => Box::pin(publish::delete(app, topic)),
-            Err(problem) => at_once(refuse(&problem)),
-        },
-        _ if path::topic(raw).is_ok() => at_once(not_allowed("GET, HEAD, POST, DELETE")),
-        // A pattern can be read, and nothing else.
-        _ => at_once(not_allowed("GET, HEAD")),
+        };
     }
-}
-
-fn stream(app: &Arc<App>, request: Request, via: Via) -> BoxFuture<'_, Response<Body>> {
-    match *request.method() {
-        Method::GET | Method::HEAD => Box::pin(read::read(app, Resource::Stream, request, via)),
-        Method::POST => Box::pin(publish::post(app, Target::Stream, request)),
-        _ => at_once(not_allowed("GET, HEAD, POST")),
+    // A pattern can be read, and nothing else.
+    match path::topic(raw) {
+        Ok(topic) if request.method() == Method::POST => {
+            Box::pin(publish::post(app, Target::Topic(topic), request, via.principal))
+        }
+        Ok(topic) => Box::pin(publish::delete(app, topic, via.principal)),
+        Err(problem) => at_once(refuse(&problem)),
     }
 }
 
 fn at_once(response: Response<Body>) -> BoxFuture<'static, Response<Body>> {
     Box::pin(ready(response))
-}
-
-async fn script(headers: HeaderMap) -> Response<Body> {
-    client::SCRIPT.answer(&headers)
-}
-
-async fn module(headers: HeaderMap) -> Response<Body> {
-    client::MODULE.answer(&headers)
-}
-
-async fn tabs(headers: HeaderMap) -> Response<Body> {
-    client::TABS.answer(&headers)
-}
-
-async fn only_get() -> Response<Body> {
-    not_allowed("GET, HEAD")
-}
-
-async fn nothing() -> Response<Body> {
-    refuse(&Problem::new(Code::NotFound))
 }

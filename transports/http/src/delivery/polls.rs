@@ -20,8 +20,9 @@ use std::{
 use futures_util::{FutureExt, future::BoxFuture};
 use parking_lot::Mutex;
 use slab::Slab;
-use tailwire_core::{Principal, Timer};
-use tailwire_model::Filter;
+use tailwire_core::Timer;
+use tailwire_model::{Filter, Principal};
+use tailwire_wire::Representation;
 use tokio::time::Instant;
 
 use self::found::Found;
@@ -47,7 +48,8 @@ pub(crate) struct Key {
     pub(crate) filter: Filter,
     /// As it was written, since the link to the next page has it. It names the cursor, the limit and a gap.
     pub(crate) query: Option<Box<str>>,
-    pub(crate) wait_ms: u64,
+    /// How it is given, and how long it is waited for.
+    pub(crate) representation: Representation,
     pub(crate) varies_by_accept: bool,
     pub(crate) cors: Cors,
 }

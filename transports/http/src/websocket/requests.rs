@@ -9,10 +9,10 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use tailwire_core::{Principal, Reader};
-use tailwire_model::Options;
+use tailwire_core::Reader;
+use tailwire_model::{Options, Principal};
 use tailwire_wire::{
-    Code, Format, Problem, Start, line, page,
+    Format, Problem, Start, line, page,
     request::{ClientLine, Id, PageRequest, Request, Subscribe},
 };
 
@@ -26,6 +26,8 @@ pub(super) enum Outcome {
     Opened(Opening, Box<Reader>),
     /// A subscription that could not be opened.
     Refused(Opening, Problem),
+    /// From here on the session is this principal's.
+    Identified(Id, Principal),
     /// There is nothing to read, and the request wants to wait until there is.
     Waits(Id, PageRequest),
 }
@@ -133,7 +135,7 @@ pub(super) fn start(app: &Arc<App>, principal: &Principal, client_line: ClientLi
             requests.push(id, async move { app.delete(&principal, topic).await.map(|()| Vec::new()) });
         }
         Request::Topics(ask) => {
-            requests.push_read(id, async move { Ok(app.topics(&principal, &ask).0) });
+            requests.push_read(id, async move { Ok(app.topics(&principal, &ask).await.0) });
         }
         Request::Message { cursor } => {
             requests.push_read(id, async move {
@@ -157,10 +159,12 @@ pub(super) fn start(app: &Arc<App>, principal: &Principal, client_line: ClientLi
         Request::DeleteOptions { term } => requests.push(id, async move {
             app.set_options(&principal, term, Options::default()).await.map(|_| Vec::new())
         }),
-        // Nobody is anybody yet, so that any credential is one that the broker doesn't know.
-        Request::Authenticate { .. } => {
-            requests.push(id, async { Err(Problem::new(Code::Unauthorized)) });
-        }
+        Request::Authenticate { token } => requests.others.push(Box::pin(async move {
+            match app.settings.authenticator.token(&token).wait().await {
+                Ok(principal) => Outcome::Identified(id, principal),
+                Err(problem) => answered(id, async { Err(problem) }).await,
+            }
+        })),
         // The session's own, which it has kept for itself.
         Request::Subscribe(_) | Request::Unsubscribe { .. } => {}
     }

@@ -4,30 +4,34 @@
 //! connection's live reader stands, the live reader takes its terms over, and its lines are the shared encoding, sent
 //! once however many subscriptions they are for.
 
+mod permission;
+mod subscriptions;
+
 use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use smallvec::SmallVec;
-use tailwire_core::{Event, Principal, ReadError, Reader};
+use tailwire_core::{Event, ReadError, Reader};
 use tailwire_model::{
-    ByeReason, Cursor, Filter,
-    limits::{HEARTBEAT_MS, SOCKET_PENDING_MAX, SOCKET_SUBSCRIPTIONS_MAX, SOCKET_TERMS_MAX},
+    Bye, ByeReason, Cursor, Filter, Principal,
+    limits::{AUTHENTICATE_MS_MAX, HEARTBEAT_MS, SOCKET_PENDING_MAX},
 };
 use tailwire_wire::{
-    Code, Format, Problem, framing, line,
+    Format, Problem, framing, line,
     line::Welcome,
     request::{self, ClientLine, Id, LineError, Request, Subscribe},
 };
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::Instant};
 
 use super::{
-    Start,
+    First, Start,
     inbound::{Broken, Inbound, Received},
-    requests::{self, Opening, Outcome, Requests},
+    requests::{self, Outcome, Requests},
 };
 use crate::{
     api::{
@@ -39,8 +43,10 @@ use crate::{
 
 /// Close codes (RFC 6455 §7.4.1, and the registry of §11.7).
 const CLOSE_UNSUPPORTED: u16 = 1003;
+const CLOSE_POLICY: u16 = 1008;
 const CLOSE_INTERNAL: u16 = 1011;
 const CLOSE_RESTART: u16 = 1012;
+const CLOSE_UNAUTHORIZED: u16 = 3000;
 
 const FORMAT: usize = Format::Frame as usize;
 /// By how much a line grows when it is tagged, beside the id: the member's name, and a longer head of its frame.
@@ -50,6 +56,8 @@ const TAG_BYTES_MAX: usize = 16;
 pub(crate) struct Session {
     app: Arc<App>,
     principal: Principal,
+    /// The URL's subscription, while it waits for a credential.
+    unpermitted: Option<Box<Subscribe>>,
     outlet: Arc<Outlet>,
     shard: usize,
     out: Outgoing,
@@ -81,8 +89,8 @@ enum Stage {
     Opening,
     /// Its own reader gives it what is stored.
     CatchingUp(Box<Reader>),
-    /// The live reader does, for this filter among others.
-    Live(Filter),
+    /// The live reader does, for the permitted part of what was asked, among others.
+    Live { asked: Arc<Filter>, permitted: Arc<Filter> },
 }
 
 /// The connection is over.
@@ -113,13 +121,14 @@ impl Future for Session {
 impl Session {
     pub(crate) fn new(stream: TcpStream, received: Bytes, shard: usize, start: Start) -> Self {
         let Start { app, principal, head, subscription } = start;
-        let mut live = app.broker.open_empty(FORMAT);
+        let mut live = app.broker.open_empty(&principal, FORMAT);
         live.follow(shard);
         let connected = app.metrics.connected(Transport::WebSocket);
         let mut session = Self {
             outlet: Arc::new(Outlet { stream, connected }),
             app,
             principal,
+            unpermitted: None,
             shard,
             out: Outgoing::default(),
             inbound: Inbound::new(received),
@@ -131,20 +140,27 @@ impl Session {
             ending: None,
         };
         session.out.push(head);
-        session.welcome();
-        if let Some(reader) = subscription {
-            let opening = session.begin(Id::url(), reader.filter().terms().len());
-            session.opened(&opening, Box::new(reader));
+        session.welcome(matches!(subscription, First::Waits(_)));
+        match subscription {
+            First::None => {}
+            First::Open(reader) => {
+                let opening = session.begin(Id::url(), reader.filter().terms().len());
+                session.opened(&opening, reader);
+            }
+            First::Waits(ask) => {
+                session.unpermitted = Some(ask);
+                session.live.end_at(Instant::now() + Duration::from_millis(AUTHENTICATE_MS_MAX));
+            }
         }
         session
     }
 
-    fn welcome(&mut self) {
+    fn welcome(&mut self, authenticate: bool) {
         let welcome = Welcome {
             epoch: self.app.broker.epoch(),
             heartbeat_ms: HEARTBEAT_MS,
             limits: line::WelcomeLimits::default(),
-            authenticate: false,
+            authenticate,
         };
         let mut out = Vec::with_capacity(256);
         line::welcome(&welcome, &mut out);
@@ -169,7 +185,7 @@ impl Session {
 
     /// Lends the socket, if nobody but the live reader has anything to say on it.
     fn lend(&self) {
-        let is_live = |own: &Subscription| matches!(own.stage, Stage::Live(_));
+        let is_live = |own: &Subscription| matches!(own.stage, Stage::Live { .. });
         if self.subscriptions.iter().all(is_live) {
             self.out.lend(&self.outlet, &self.live, self.ending.is_some());
         }
@@ -177,6 +193,9 @@ impl Session {
 
     /// Takes what makes up one write. Pending when nobody has anything more, and all will wake the task.
     fn gather(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.live.take_review() {
+            self.review();
+        }
         let live = self.gather_live(cx);
         let count = self.out.len();
         self.gather_catching_up(cx);
@@ -233,13 +252,20 @@ impl Session {
             }
             // Each subscription says so for itself.
             Event::CaughtUp(_) => {}
-            Event::Bye(bye) => {
-                line::bye(bye.reason, bye.retry_after_ms, &mut out);
-                self.say(&out);
-                self.outlet.connected.ended(bye.reason);
-                self.close(CLOSE_RESTART, bye.reason.as_str());
+            Event::Bye(_) if self.unpermitted.is_some() => {
+                self.close(CLOSE_UNAUTHORIZED, "not authenticated");
             }
+            Event::Bye(bye) => self.bye(bye),
         }
+    }
+
+    fn bye(&mut self, bye: Bye) {
+        let mut out = Vec::new();
+        line::bye(bye.reason, bye.retry_after_ms, &mut out);
+        self.say(&out);
+        self.outlet.connected.ended(bye.reason);
+        let code = if bye.reason == ByeReason::Revoked { CLOSE_POLICY } else { CLOSE_RESTART };
+        self.close(code, bye.reason.as_str());
     }
 
     /// Lets each subscription that is catching up go one write further, and joins those that have.
@@ -289,6 +315,7 @@ impl Session {
             // It says so when the live reader takes over.
             Event::CaughtUp(_) => self.try_join(index, cx),
             Event::Heartbeat(_) => self.heartbeat(),
+            Event::Bye(bye) if bye.reason == ByeReason::Revoked => self.bye(bye),
             // The live reader has it for the whole connection.
             Event::Bye(_) => {}
         }
@@ -309,14 +336,15 @@ impl Session {
         self.live.join(reader);
         let mut out = Vec::new();
         line::caught_up(reader.cursor(), Some(&subscription.id), &mut out);
-        subscription.stage = Stage::Live(reader.filter().clone());
+        subscription.stage =
+            Stage::Live { asked: reader.asked().clone(), permitted: reader.permitted().clone() };
         self.say(&out);
     }
 
     /// The place up to which every subscription has been given everything; `None` while one has yet to begin.
     fn lowest_cursor(&self) -> Option<Cursor> {
         self.subscriptions.iter().try_fold(self.live.cursor(), |lowest, own| match &own.stage {
-            Stage::Live(_) => Some(lowest),
+            Stage::Live { .. } => Some(lowest),
             Stage::CatchingUp(reader) if reader.is_open() => Some(lowest.min(reader.cursor())),
             Stage::CatchingUp(_) | Stage::Opening => None,
         })
@@ -352,6 +380,7 @@ impl Session {
     fn take_outcome(&mut self, outcome: Outcome) {
         match outcome {
             Outcome::Answer(answer) => self.say(&answer),
+            Outcome::Identified(id, principal) => self.identified(&id, principal),
             Outcome::Opened(opening, reader) => self.opened(&opening, reader),
             Outcome::Refused(opening, problem) => {
                 self.subscriptions.retain(|own| own.generation != opening.generation);
@@ -361,26 +390,6 @@ impl Session {
                 let requests = self.requests.get_or_insert_default();
                 requests::wait(&self.app, &self.principal, id, ask, requests);
             }
-        }
-    }
-
-    /// A subscription that has yet to open takes its id.
-    fn begin(&mut self, id: Id, terms: usize) -> Opening {
-        self.generations += 1;
-        let generation = self.generations;
-        self.subscriptions.push(Subscription { id: id.clone(), generation, terms, stage: Stage::Opening });
-        Opening { id, generation }
-    }
-
-    /// A subscription's reader is open: its `ok` comes before its lines.
-    fn opened(&mut self, opening: &Opening, mut reader: Box<Reader>) {
-        let mut out = Vec::new();
-        line::ok_cursor(&opening.id, reader.cursor(), &mut out);
-        self.say(&out);
-        // It may have been ended again meanwhile.
-        if let Some(own) = self.subscriptions.iter_mut().find(|own| own.generation == opening.generation) {
-            reader.follow(self.shard);
-            own.stage = Stage::CatchingUp(reader);
         }
     }
 
@@ -437,35 +446,6 @@ impl Session {
             }
             Err(LineError { id, problem }) => self.refuse(id.as_ref(), &problem),
         }
-    }
-
-    fn subscribe(&mut self, id: Id, ask: Subscribe) {
-        if self.subscriptions.iter().any(|own| own.id == id) {
-            return self.refuse(Some(&id), &Problem::new(Code::SubscriptionExists));
-        }
-        if self.subscriptions.len() >= SOCKET_SUBSCRIPTIONS_MAX {
-            return self.refuse(Some(&id), &Problem::new(Code::SubscriptionsTooMany));
-        }
-        let terms = self.subscriptions.iter().map(|own| own.terms).sum::<usize>() + ask.filter.terms().len();
-        if terms > SOCKET_TERMS_MAX {
-            return self.refuse(Some(&id), &Problem::new(Code::FilterTooLarge));
-        }
-        let opening = self.begin(id, ask.filter.terms().len());
-        let requests = self.requests.get_or_insert_default();
-        requests::subscribe(&self.app, &self.principal, opening, ask, requests);
-    }
-
-    fn unsubscribe(&mut self, id: &Id, sub: &Id) {
-        let Some(index) = self.subscriptions.iter().position(|own| own.id == *sub) else {
-            return self.refuse(Some(id), &Problem::new(Code::SubscriptionUnknown));
-        };
-        let subscription = self.subscriptions.swap_remove(index);
-        if let Stage::Live(filter) = subscription.stage {
-            self.live.part(&filter);
-        }
-        let mut out = Vec::new();
-        line::ok(id, b"", &mut out);
-        self.say(&out);
     }
 
     fn refuse(&mut self, id: Option<&Id>, problem: &Problem) {

@@ -65,10 +65,10 @@ impl Source {
 
 fn key(query: &str) -> Key {
     Key {
-        principal: Principal::ANONYMOUS,
+        principal: tailwire_model::Principal::ANONYMOUS,
         filter: Filter::from(Topic::parse("a").unwrap()),
         query: Some(query.into()),
-        wait_ms: 1000,
+        representation: tailwire_wire::Representation::LongPoll { wait_ms: 1000 },
         varies_by_accept: false,
         cors: Cors::default(),
     }

@@ -1,0 +1,47 @@
+//! Why the broker doesn't do what it is asked: one small enum an operation.
+
+use tailwire_model::Forbidden;
+
+use crate::{committer::WriteError, reader::ReadError};
+
+/// Why a reader could not be opened.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// None of the filter may be read.
+    #[error(transparent)]
+    Forbidden(#[from] Forbidden),
+    /// The log could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
+/// Why a publish was not done.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PublishError {
+    /// The principal may not do that there.
+    #[error(transparent)]
+    Forbidden(#[from] Forbidden),
+    /// The topic is the broker's own.
+    #[error("the topic is the broker's own")]
+    Reserved,
+    /// See [`WriteError`].
+    #[error(transparent)]
+    Write(#[from] WriteError),
+}
+
+/// Why a message can't be given.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MessageError {
+    /// There never was such a message, as far as this log knows.
+    #[error("no such message")]
+    Unknown,
+    /// It was there, and is gone.
+    #[error("the message is gone")]
+    Gone,
+    /// The principal may not read its topic.
+    #[error(transparent)]
+    Forbidden(#[from] Forbidden),
+    /// See [`ReadError`].
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}

@@ -1,0 +1,83 @@
+//! Whose a request is. One place decides it, before any handler and on every path: [`Authenticator::request`] for what
+//! comes with a head, [`Authenticator::token`] for the `authenticate` line of a WebSocket.
+
+use futures_util::future::BoxFuture;
+use http::{HeaderMap, HeaderValue, Method, Uri};
+use tailwire_model::Principal;
+use tailwire_wire::{Code, Problem};
+
+/// Finds the principal of a request.
+pub trait Authenticator: Send + Sync + 'static {
+    /// The principal that a request's credentials name; anonymous without any. A problem is 401 or 403, or 503 where
+    /// nobody can tell at the moment.
+    fn request(&self, head: &RequestHead<'_>) -> Authenticated;
+
+    /// The principal that a token names, as it comes in an `authenticate` line.
+    fn token(&self, token: &str) -> Authenticated;
+
+    /// The `WWW-Authenticate` of a 401 (RFC 9110 §11.6.1). `None` where there are no credentials: then nobody is asked for
+    /// any, and forbidden is 403 also for anonymous.
+    fn challenge(&self) -> Option<HeaderValue>;
+}
+
+/// What an authenticator looks at.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestHead<'a> {
+    /// The method.
+    pub method: &'a Method,
+    /// The target.
+    pub uri: &'a Uri,
+    /// The headers.
+    pub headers: &'a HeaderMap,
+    /// Whose page sends the request.
+    pub origin: OriginClass,
+}
+
+/// Whose page sends a request, by its `Origin`. A foreign one can only read, and doesn't see the reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OriginClass {
+    /// Not said: no browser, or a request that browsers make without.
+    Absent,
+    /// The broker's own.
+    Own,
+    /// One that was allowed.
+    Allowed,
+    /// Another.
+    Foreign,
+}
+
+/// The answer of an [`Authenticator`].
+pub enum Authenticated {
+    /// Known at once, as nearly always.
+    Now(Result<Principal, Problem>),
+    /// Somebody else has to be asked first.
+    Later(BoxFuture<'static, Result<Principal, Problem>>),
+}
+
+impl Authenticated {
+    /// The answer, whenever it comes.
+    pub(crate) async fn wait(self) -> Result<Principal, Problem> {
+        match self {
+            Self::Now(result) => result,
+            Self::Later(result) => result.await,
+        }
+    }
+}
+
+/// Without access control: everybody is anonymous, and no token is known.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoCredentials;
+
+impl Authenticator for NoCredentials {
+    fn request(&self, _: &RequestHead<'_>) -> Authenticated {
+        Authenticated::Now(Ok(Principal::ANONYMOUS))
+    }
+
+    fn token(&self, _: &str) -> Authenticated {
+        Authenticated::Now(Err(Problem::new(Code::Unauthorized)))
+    }
+
+    fn challenge(&self) -> Option<HeaderValue> {
+        None
+    }
+}
