@@ -3,6 +3,7 @@
 
 use std::future::pending;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,11 +13,19 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use socket2::Socket;
 use tokio::net::TcpStream;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, broadcast, watch};
 
 use crate::forward::forward;
-use crate::mode::Break;
-use crate::port::Network;
+use crate::mode::{Break, Mode};
+
+/// The network that a connection runs over: its broker, its faults.
+#[derive(Clone)]
+pub(crate) struct Network {
+    pub(crate) broker: SocketAddr,
+    pub(crate) mode: watch::Sender<Arc<Mode>>,
+    /// Faults of the connections that are open. Apart from the mode, as that may be over before they look.
+    pub(crate) breaks: broadcast::Sender<Break>,
+}
 
 pub(crate) async fn run(socket: TcpStream, network: &Network) -> io::Result<()> {
     let mut breaks = network.breaks.subscribe();
@@ -68,7 +77,6 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
-    use crate::mode::Mode;
     use crate::port::Port;
 
     fn mode(faults: &str) -> Mode {

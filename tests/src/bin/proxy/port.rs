@@ -7,8 +7,8 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::{broadcast, watch};
 
-use crate::connection;
-use crate::mode::{Break, Mode};
+use crate::connection::{self, Network};
+use crate::mode::Mode;
 
 /// Breaks that a connection has not looked at yet. The first of them is all that it needs.
 const BREAKS_PENDING: usize = 16;
@@ -16,15 +16,6 @@ const BREAKS_PENDING: usize = 16;
 pub(crate) struct Port {
     number: u16,
     network: Network,
-}
-
-/// What a connection knows of the network that it runs over.
-#[derive(Clone)]
-pub(crate) struct Network {
-    pub(crate) broker: SocketAddr,
-    pub(crate) mode: watch::Sender<Arc<Mode>>,
-    /// What hits the connections that are open. Apart from the mode, as that may be over before they look.
-    pub(crate) breaks: broadcast::Sender<Break>,
 }
 
 impl Port {
