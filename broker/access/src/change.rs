@@ -25,7 +25,7 @@ pub enum Change {
 }
 
 impl Change {
-    /// Whether a principal that has something open may have to go: then [`Access::check`] decides.
+    /// Whether a principal that has something open may have to go: then [`Access::check`](crate::Access::check) decides.
     pub fn concerns(&self, principal: &Principal) -> bool {
         match (self, principal.identity()) {
             (Self::Key(own), Identity::Key { id }) => own == id,
