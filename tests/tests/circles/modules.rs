@@ -28,7 +28,7 @@ impl Modules {
     /// Reads a crate by its root's file.
     pub(crate) fn read(root: &Path) -> Self {
         let mut modules = Self { files: BTreeMap::new() };
-        modules.add(Vec::new(), root.to_owned(), root.parent().unwrap().to_owned());
+        modules.add(Vec::new(), root.to_owned(), root.parent().unwrap());
         modules
     }
 
@@ -61,16 +61,17 @@ impl Modules {
         None
     }
 
-    fn add(&mut self, path: ModulePath, file: PathBuf, folder: PathBuf) {
+    fn add(&mut self, path: ModulePath, file: PathBuf, folder: &Path) {
         let text = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
         let tokens = text.parse().unwrap_or_else(|error| panic!("{}: {error}", file.display()));
         let mut reading = Reading::default();
         reading.items(tokens, &path);
         for submodule in reading.submodules {
-            let inner = submodule[path.len()..].iter().fold(folder.clone(), |folder, name| folder.join(name));
+            let inner =
+                submodule[path.len()..].iter().fold(folder.to_owned(), |folder, name| folder.join(name));
             let flat = inner.with_extension("rs");
             let file = if flat.is_file() { flat } else { inner.join("mod.rs") };
-            self.add(submodule, file, inner);
+            self.add(submodule, file, &inner);
         }
         let Reading { mentions, exports, .. } = reading;
         self.files.insert(path, Module { file, mentions, exports });
