@@ -155,6 +155,12 @@ impl Broker {
         self.0.shards[shard].clone().dispatch()
     }
 
+    /// Gives the first shard a commit that no log has made.
+    #[cfg(feature = "testing")]
+    pub(crate) fn push_to_shard(&self, commit: &Arc<Commit>) {
+        self.0.shards[0].push(commit);
+    }
+
     /// Whether any read of the log has come to damage, in this run.
     pub fn has_met_damage(&self) -> bool {
         self.0.met_damage.load(Ordering::Relaxed)

@@ -22,8 +22,9 @@ mod shard;
 mod shared;
 mod slot;
 mod tail;
-#[cfg(test)]
-mod testing;
+#[cfg(any(test, feature = "testing"))]
+#[cfg_attr(not(test), allow(dead_code, reason = "the rest is for the tests here"))]
+pub mod testing;
 mod timer;
 
 pub use broker::{Broker, Interest, Parts, Start};

@@ -149,6 +149,11 @@ impl Reader {
         &self.shared
     }
 
+    /// The slot of the encoding that it is read in.
+    pub const fn format(&self) -> usize {
+        self.format
+    }
+
     /// What it reads.
     pub fn filter(&self) -> &Filter {
         &self.filter

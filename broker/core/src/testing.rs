@@ -1,4 +1,5 @@
-//! What the unit tests share: short ways to make messages, and a log that does what a test says.
+//! What unit tests share: short ways to make messages, and a log that does what a test says. With the feature `testing`, a
+//! broker for the unit tests of transports, whose commits are made up.
 
 #![allow(clippy::unwrap_used)]
 
@@ -159,6 +160,28 @@ impl Log for Script {
         self.note("close".into());
         Ok(())
     }
+}
+
+/// A broker over a log that holds nothing. It commits nothing by itself: see [`deliver`].
+#[cfg(feature = "testing")]
+pub fn broker(encoders: crate::Encoders) -> crate::Broker {
+    let parts = crate::Parts {
+        log: Arc::new(Script::default()),
+        encoders,
+        policy: Arc::new(crate::AllowAll),
+        clock: crate::Clock { now: || Timestamp(0), random: || 0 },
+        shards: 1,
+        read_threads: 1,
+        read_thread_begins: || {},
+        read_rests: 0,
+    };
+    crate::Broker::start(parts).unwrap().0
+}
+
+/// Gives the broker's shard a commit of one message.
+#[cfg(feature = "testing")]
+pub fn deliver(broker: &crate::Broker, position: u64, name: &str, size: usize) {
+    broker.push_to_shard(&commit(vec![message(position, name, size)], Vec::new()));
 }
 
 /// A commit of these messages and trims, up to the last message.

@@ -88,6 +88,8 @@ pub const HELD_BYTES_MAX: usize = 64 << 20;
 pub const PINNED_BYTES_MAX: usize = 128 << 20;
 /// How long a request waits for its share of that before it is refused: who holds it has to go on taking it meanwhile.
 pub const PINNED_WAIT_MS_MAX: u64 = 5_000;
+/// Bytes a second that a client has to take of its share, while others wait for theirs.
+pub const PINNED_RATE_MIN: usize = 16 << 10;
 /// The time over which clients are told to come back after a drain, so that they don't come all at once.
 pub const DRAIN_RETRY_MS: u64 = 4_000;
 /// How long a WebSocket may stand without the credential that its URL's topics need.

@@ -4,7 +4,8 @@ use serde_json::{Value, json, value::RawValue};
 use tailwire_model::{Cursor, Draft, Epoch, Gap, MediaType, Message, Timestamp, Topic, message::Extras};
 use tailwire_wire::{
     ENCODERS, Format,
-    format::{chunk, frame_close, frame_text, tag_line},
+    format::{chunk, frame_close, frame_text},
+    framing,
     line::{self, ByeReason, Welcome, WelcomeLimits},
     page::{self, TopicEntry},
     request::{self, Id},
@@ -157,7 +158,9 @@ pub(crate) fn frame(case: &Value) -> Value {
         for line in lines.as_array().unwrap() {
             frame_text(line.as_str().unwrap().as_bytes(), &mut frames);
         }
-        tag_line(text(case, "sub"), &frames, &mut tagged);
+        for frame in framing::frames(&frames) {
+            framing::prefix_frame(frame, |out| framing::tag(text(case, "sub"), out), usize::MAX, &mut tagged);
+        }
         return json!(hex(&tagged));
     }
     let data = body(case);

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 use tailwire_model::{Condition, Draft, Filter, Options, Term, Topic, limits};
 use tailwire_wire::{
     Problem, Publish, Representation, Resource, Start,
-    negotiate::read_request,
+    negotiate::{SUBPROTOCOL, read_request},
     path,
     publish::{self as posts, Target},
     request::{self, Id, Request},
@@ -72,13 +72,14 @@ pub(crate) fn negotiation(case: &Value) -> Value {
         Some(topic) => Resource::Term(path::term(topic).unwrap()),
         None => Resource::Stream,
     };
-    let request = match read_request(resource, case["query"].as_str(), case["head"] == true, headers(case)) {
+    let (query, head) = (case["query"].as_str(), case["head"] == true);
+    let request = match read_request(resource, query, head, headers(case), &[SUBPROTOCOL]) {
         Ok(request) => request,
         Err(problem) => return error(&problem),
     };
     let representation = match request.representation {
-        Representation::WebSocket { subprotocol: true } => "websocket, subprotocol",
-        Representation::WebSocket { subprotocol: false } => "websocket",
+        Representation::WebSocket { subprotocol: Some(_) } => "websocket, subprotocol",
+        Representation::WebSocket { subprotocol: None } => "websocket",
         Representation::Sse { envelope: false } => "sse",
         Representation::Sse { envelope: true } => "sse, envelope",
         Representation::Ndjson => "ndjson",

@@ -31,6 +31,14 @@ use self::{
     api::{app::App, metrics::Metrics, router::Routes},
     connection::{accept::Acceptor, descriptors::Descriptors},
     delivery::{polls::Polls, shards::Delivery},
+    websocket::subprotocols::Subprotocols,
+};
+pub use self::{
+    connection::{
+        input::Takes,
+        protocol::{Incoming, Io, Protocol},
+    },
+    websocket::subprotocols::{Opening, Subprotocol},
 };
 
 /// How long open connections may take to end after a drain began.
@@ -47,12 +55,20 @@ pub struct Settings {
     pub loopback: bool,
     /// How many files the process may have open, where that is known.
     pub descriptors: Option<u64>,
+    /// WebSocket subprotocols beside those of the product.
+    pub subprotocols: Vec<Subprotocol>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         let authenticator = Arc::new(NoCredentials);
-        Self { authenticator, allow_origins: Vec::new(), loopback: false, descriptors: None }
+        Self {
+            authenticator,
+            allow_origins: Vec::new(),
+            loopback: false,
+            descriptors: None,
+            subprotocols: Vec::new(),
+        }
     }
 }
 
@@ -90,6 +106,7 @@ impl Server {
         let app = Arc::new(App {
             broker: broker.clone(),
             metrics: Metrics::new(broker),
+            subprotocols: Subprotocols::new(&settings.subprotocols),
             settings,
             next_shard: AtomicUsize::new(0),
             polls: Polls::default(),

@@ -5,7 +5,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use memchr::{memchr2, memchr2_iter};
 use tailwire_model::{DataKind, MediaType, Message, message::Extras};
 
-pub use crate::framing::{LAST_CHUNK, chunk, frame_close, frame_ping, frame_pong, frame_text, tag_line};
+pub use crate::framing::{LAST_CHUNK, chunk, frame_close, frame_ping, frame_pong, frame_text};
 use crate::{
     framing::{chunked, framed},
     json,

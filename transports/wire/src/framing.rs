@@ -6,6 +6,7 @@ pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 /// `FIN` and the opcode of a text frame (RFC 6455 §5.2).
 const TEXT: u8 = 0x81;
+const BINARY: u8 = 0x82;
 const CLOSE: u8 = 0x88;
 const PING: u8 = 0x89;
 const PONG: u8 = 0x8a;
@@ -26,6 +27,13 @@ pub fn chunk(data: &[u8], out: &mut Vec<u8>) {
 /// Appends a line, without its line break, as one unmasked text frame (RFC 6455 §5.2).
 pub fn frame_text(line: &[u8], out: &mut Vec<u8>) {
     framed(out, |out| out.extend_from_slice(line));
+}
+
+/// Appends data as one unmasked binary frame (RFC 6455 §5.2).
+pub fn frame_binary(data: &[u8], out: &mut Vec<u8>) {
+    let (head, len) = frame_head(BINARY, data.len());
+    out.extend_from_slice(&head[..len]);
+    out.extend_from_slice(data);
 }
 
 /// Appends a close frame (RFC 6455 §5.5.1); the reason is cut to what fits, at a character.
@@ -50,26 +58,47 @@ pub fn frame_pong(payload: &[u8], out: &mut Vec<u8>) {
     frame_control(PONG, payload, out);
 }
 
-/// Appends the frames of `frames`, one or more whole unmasked text frames of lines as [`frame_text`] and
-/// [`Format::Frame`](crate::Format::Frame) make them, each with `"sub":<sub>,` put before its line's first member.
-/// `sub` is raw JSON: a subscription's id as the client wrote it.
-pub fn tag_line(sub: &str, frames: &[u8], out: &mut Vec<u8>) {
-    const PREFIX: &[u8] = b"{\"sub\":";
-    let mut rest = frames;
-    while let Some((line, following)) = split_frame(rest) {
-        // The line's brace makes way for the prefix and a comma.
-        let members = line.get(1..).unwrap_or_default();
-        let len = PREFIX.len() + sub.len() + 1 + members.len();
-        let (head, head_len) = frame_head(len);
-        out.reserve(head_len + len);
-        out.extend_from_slice(&head[..head_len]);
-        out.extend_from_slice(PREFIX);
-        out.extend_from_slice(sub.as_bytes());
-        out.push(b',');
-        out.extend_from_slice(members);
-        rest = following;
+/// The frames of `frames`, which are whole and unmasked, one by one.
+pub fn frames(mut frames: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let (head, len) = split_head(frames)?;
+        let frame;
+        (frame, frames) = frames.split_at_checked(head.checked_add(len)?)?;
+        Some(frame)
+    })
+}
+
+/// Appends a whole unmasked frame with a prefix put before its payload, which `prefix` writes; it answers how many of the
+/// payload's first bytes it stands in place of. A rest of the payload that is longer than `copied_max` is not copied behind it,
+/// but returned, to follow it.
+pub fn prefix_frame<'a>(
+    frame: &'a [u8],
+    prefix: impl FnOnce(&mut Vec<u8>) -> usize,
+    copied_max: usize,
+    out: &mut Vec<u8>,
+) -> Option<&'a [u8]> {
+    let (head, _) = split_head(frame)?;
+    let start = out.len();
+    out.extend_from_slice(&[0; FRAME_ROOM]);
+    let replaced = prefix(out);
+    let rest = frame.get(head + replaced..).unwrap_or_default();
+    let len = out.len() - start - FRAME_ROOM + rest.len();
+    let is_copied = rest.len() <= copied_max;
+    if is_copied {
+        out.extend_from_slice(rest);
     }
-    debug_assert!(rest.is_empty(), "whole frames");
+    let (head, head_len) = frame_head(frame[0], len);
+    put_head(out, start, FRAME_ROOM, &head[..head_len]);
+    (!is_copied).then_some(rest)
+}
+
+/// The prefix that names the subscription of a line: it stands in place of the line's brace, before its first member.
+/// `sub` is raw JSON: a subscription's id as the client wrote it.
+pub fn tag(sub: &str, out: &mut Vec<u8>) -> usize {
+    out.extend_from_slice(b"{\"sub\":");
+    out.extend_from_slice(sub.as_bytes());
+    out.push(b',');
+    1
 }
 
 /// Appends what `write` appends, as one text frame.
@@ -77,7 +106,7 @@ pub(crate) fn framed(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
     out.extend_from_slice(&[0; FRAME_ROOM]);
     write(out);
-    let (head, len) = frame_head(out.len() - start - FRAME_ROOM);
+    let (head, len) = frame_head(TEXT, out.len() - start - FRAME_ROOM);
     put_head(out, start, FRAME_ROOM, &head[..len]);
 }
 
@@ -92,10 +121,10 @@ pub(crate) fn chunked(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     put_head(out, start, CHUNK_ROOM, &head[at..]);
 }
 
-/// A text frame's head, and how many bytes of it count.
-fn frame_head(len: usize) -> ([u8; 10], usize) {
+/// An unmasked frame's head, and how many bytes of it count.
+fn frame_head(first: u8, len: usize) -> ([u8; 10], usize) {
     let mut head = [0; 10];
-    head[0] = TEXT;
+    head[0] = first;
     match len {
         0..126 => {
             head[1] = len as u8;
@@ -140,15 +169,13 @@ fn put_head(out: &mut Vec<u8>, start: usize, room: usize, head: &[u8]) {
     out[start..start + head.len()].copy_from_slice(head);
 }
 
-/// The payload of the first frame, and what follows it; `None` if there is no whole frame.
-fn split_frame(frames: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (head, len) = match *frames.get(1)? {
+/// The lengths of the first frame's head and of its payload; `None` if there is no whole head.
+fn split_head(frames: &[u8]) -> Option<(usize, usize)> {
+    Some(match *frames.get(1)? {
         126 => (4, usize::from(u16::from_be_bytes(frames.get(2..4)?.try_into().ok()?))),
         127 => (10, usize::try_from(u64::from_be_bytes(frames.get(2..10)?.try_into().ok()?)).ok()?),
         len => (2, usize::from(len)),
-    };
-    let end = len.checked_add(head)?;
-    Some((frames.get(head..end)?, frames.get(end..)?))
+    })
 }
 
 fn frame_control(head: u8, payload: &[u8], out: &mut Vec<u8>) {
@@ -169,9 +196,10 @@ mod tests {
             let mut out = b"before".to_vec();
             frame_text(&payload, &mut out);
             frame_text(b"after", &mut out);
-            let (first, rest) = split_frame(&out[6..]).unwrap();
-            assert_eq!(first, payload, "{len}");
-            assert_eq!(rest, b"\x81\x05after", "{len}");
+            let split: Vec<_> = frames(&out[6..]).collect();
+            assert_eq!(split.len(), 2);
+            assert!(split[0].ends_with(&payload) && split[0].len() <= len + 10, "{len}");
+            assert_eq!(split[1], b"\x81\x05after", "{len}");
             assert_eq!(out[6], TEXT);
         }
     }
@@ -198,9 +226,25 @@ mod tests {
                 frame_text(line.as_bytes(), &mut frames);
                 frame_text(format!("{{\"sub\":17,{}", &line[1..]).as_bytes(), &mut expect);
             }
-            tag_line("17", &frames, &mut out);
+            for frame in super::frames(&frames) {
+                assert!(prefix_frame(frame, |out| tag("17", out), usize::MAX, &mut out).is_none());
+            }
             assert!(out == expect, "{len}");
         }
+    }
+
+    #[test]
+    fn a_long_rest_is_left_to_follow_its_prefix() {
+        let mut frame = Vec::new();
+        frame_binary(&[7; 70_000], &mut frame);
+        let mut out = Vec::new();
+        let prefix = |out: &mut Vec<u8>| {
+            out.extend_from_slice(b"abc");
+            0
+        };
+        let rest = prefix_frame(&frame, prefix, 4096, &mut out).unwrap();
+        assert_eq!(rest, [7; 70_000]);
+        assert_eq!(out, [&[BINARY, 127][..], &70_003_u64.to_be_bytes(), b"abc"].concat());
     }
 
     #[test]

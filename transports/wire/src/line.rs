@@ -132,7 +132,7 @@ pub fn error(id: Option<&Id>, problem: &Problem, out: &mut Vec<u8>) {
     out.push(b'}');
 }
 
-/// `{"sub":1,"kind":"…"`, the tag in front as in [`tag_line`](crate::format::tag_line).
+/// `{"sub":1,"kind":"…"`, the tag in front as in [`tag`](crate::framing::tag).
 fn open(kind: &str, sub: Option<&Id>, out: &mut Vec<u8>) {
     match sub {
         None => out.extend_from_slice(b"{\"kind\":\""),

@@ -31,9 +31,9 @@ pub enum Resource {
 pub enum Representation {
     /// A WebSocket (RFC 6455), already subscribed to the URL's filter.
     WebSocket {
-        /// Whether the client offered [`SUBPROTOCOL`]: the reply's `Sec-WebSocket-Protocol` names it then, and only
-        /// then (RFC 6455 §4.2.2).
-        subprotocol: bool,
+        /// The first of those that the client offered that is known: the reply's `Sec-WebSocket-Protocol` names it
+        /// (RFC 6455 §4.2.2). `None` if it offered none, which means [`SUBPROTOCOL`].
+        subprotocol: Option<&'static str>,
     },
     /// An endless event stream.
     Sse {
@@ -93,7 +93,7 @@ pub struct ReadRequest {
 }
 
 /// Decides what a GET, or with `head` a HEAD, asks for. `headers` are pairs of a lower-case name and a value; only
-/// those with a say are looked at.
+/// those with a say are looked at. `subprotocols` are the names of those that a WebSocket may speak.
 ///
 /// # Errors
 /// `parameter-invalid`, `cursor-invalid`, `topic-invalid`, `filter-too-large`, `not-acceptable`, `upgrade-required`,
@@ -103,6 +103,7 @@ pub fn read_request<'a>(
     query: Option<&str>,
     head: bool,
     headers: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+    subprotocols: &[&'static str],
 ) -> Result<ReadRequest, Problem> {
     let query = ReadQuery::parse(query, resource == Resource::Stream)?;
     let headers = Headers::collect(headers);
@@ -110,7 +111,7 @@ pub fn read_request<'a>(
         Resource::Term(term) => Filter::from(term),
         Resource::Stream => Filter::new(query.topics.clone())?,
     };
-    let representation = representation(&query, &headers, head)?;
+    let representation = representation(&query, &headers, head, subprotocols)?;
     let websocket = matches!(representation, Representation::WebSocket { .. });
     if filter.is_empty() && !websocket {
         let detail = "without a `topic` parameter there is only a WebSocket here";
@@ -137,8 +138,13 @@ pub fn read_request<'a>(
 }
 
 /// How the reply is given: an upgrade goes before `format`, which goes before `Accept`.
-fn representation(query: &ReadQuery, headers: &Headers<'_>, head: bool) -> Result<Representation, Problem> {
-    if !head && let Some(subprotocol) = headers.handshake.negotiate()? {
+fn representation(
+    query: &ReadQuery,
+    headers: &Headers<'_>,
+    head: bool,
+    subprotocols: &[&'static str],
+) -> Result<Representation, Problem> {
+    if !head && let Some(subprotocol) = headers.handshake.negotiate(subprotocols)? {
         return Ok(Representation::WebSocket { subprotocol });
     }
     let wait_s = if head { 0 } else { query.wait_s.or(headers.prefer_wait_s).unwrap_or(0) };
@@ -210,8 +216,8 @@ struct Handshake<'a> {
     connection: bool,
     version: Option<&'a str>,
     key: Option<&'a str>,
-    protocols_offered: bool,
-    native_offered: bool,
+    /// The values of `Sec-WebSocket-Protocol`, which is a list.
+    offered: Vec<&'a str>,
 }
 
 impl<'a> Handshake<'a> {
@@ -223,18 +229,17 @@ impl<'a> Handshake<'a> {
             "sec-websocket-version" => self.version = Some(value),
             "sec-websocket-key" => self.key = Some(value),
             "sec-websocket-protocol" => {
-                self.protocols_offered = true;
-                self.native_offered |= tokens.any(|token| token == SUBPROTOCOL);
+                self.offered.push(value);
             }
             _ => {}
         }
     }
 
-    /// `None` where no WebSocket is asked for; else whether the native subprotocol was offered.
-    fn negotiate(&self) -> Result<Option<bool>, Problem> {
+    /// `None` where no WebSocket is asked for; else the subprotocol that was chosen of those offered, if any were.
+    fn negotiate(&self, known: &[&'static str]) -> Result<Option<Option<&'static str>>, Problem> {
         if !self.upgrade {
             // Some intermediary took the upgrade away: the client can't use another reply.
-            let meant = self.key.is_some() || self.protocols_offered;
+            let meant = self.key.is_some() || !self.offered.is_empty();
             let detail = "the request has a WebSocket's headers, but no `Upgrade: websocket`";
             return if meant { Err(Problem::detailed(Code::UpgradeRequired, detail)) } else { Ok(None) };
         }
@@ -249,9 +254,12 @@ impl<'a> Handshake<'a> {
         if nonce.is_none_or(|nonce| nonce.len() != 16) {
             return Err(Problem::detailed(Code::HandshakeInvalid, "Sec-WebSocket-Key is 16 bytes in base64"));
         }
-        if self.protocols_offered && !self.native_offered {
-            return Err(Problem::detailed(Code::SubprotocolUnknown, "the subprotocol here is tailwire.v1"));
+        let mut tokens = self.offered.iter().flat_map(|value| value.split(',')).map(str::trim);
+        let chosen = tokens.find_map(|token| known.iter().find(|name| **name == token).copied());
+        if chosen.is_none() && !self.offered.is_empty() {
+            let detail = format!("the subprotocols here are {}", known.join(", "));
+            return Err(Problem::detailed(Code::SubprotocolUnknown, detail));
         }
-        Ok(Some(self.native_offered))
+        Ok(Some(chosen))
     }
 }

@@ -29,7 +29,7 @@ use tailwire_wire::{
 use tokio::time::Instant;
 
 use super::metrics::Metrics;
-use crate::{Settings, delivery::polls::Polls};
+use crate::{Settings, delivery::polls::Polls, websocket::subprotocols::Subprotocols};
 
 /// What all requests share.
 pub(crate) struct App {
@@ -38,6 +38,7 @@ pub(crate) struct App {
     pub(crate) settings: Settings,
     pub(crate) next_shard: AtomicUsize,
     pub(crate) polls: Polls,
+    pub(crate) subprotocols: Subprotocols,
 }
 
 /// A publish that is durable.
@@ -108,9 +109,9 @@ impl App {
         filter: Filter,
         start: query::Start,
         known: Option<Cursor>,
-        format: Format,
+        format: usize,
     ) -> Result<Reader, Problem> {
-        let interest = Interest { filter, start: start_of(start), known, format: format as usize };
+        let interest = Interest { filter, start: start_of(start), known, format };
         self.broker.open(principal, interest).await.map_err(|error| match error {
             OpenError::Forbidden(forbidden) => self.forbidden(principal, &forbidden),
             OpenError::Read(error) => read_problem(error),
@@ -126,7 +127,7 @@ impl App {
         stands: Option<Arc<AtomicBool>>,
     ) -> Result<PageReply, Problem> {
         let PageRequest { filter, start, gap, limit, wait_ms } = request;
-        let mut reader = self.open(principal, filter.clone(), start, gap, Format::Item).await?;
+        let mut reader = self.open(principal, filter.clone(), start, gap, Format::Item as usize).await?;
         let wait = (wait_ms > 0).then(|| {
             let deadline = || Until::Deadline(Instant::now() + Duration::from_millis(wait_ms));
             Wait { until: stands.map_or_else(deadline, Until::Dropped), shard: self.pick_shard() }
@@ -188,7 +189,7 @@ impl App {
         let mut start = query::Start::Last(1);
         let mut newest = None;
         loop {
-            let mut reader = self.open(principal, filter.clone(), start, None, Format::Item).await?;
+            let mut reader = self.open(principal, filter.clone(), start, None, Format::Item as usize).await?;
             let wait =
                 (wait_ms > 0).then(|| Wait { until: Until::Deadline(deadline), shard: self.pick_shard() });
             let page = reader.page(1, wait).await.map_err(read_problem)?;

@@ -15,9 +15,7 @@ use axum::{
 use futures_util::FutureExt;
 use tailwire_model::{Cursor, Message, Principal, limits::READ_AHEAD_MS_MAX, retry};
 use tailwire_wire::{
-    Code, Problem, ReadRequest, Representation, Resource, Start,
-    negotiate::{self, SUBPROTOCOL},
-    page, path,
+    Code, Problem, ReadRequest, Representation, Resource, Start, negotiate, page, path,
     request::{PageRequest, Subscribe},
     time,
 };
@@ -41,9 +39,9 @@ use crate::{
         body,
         polls::{Key, Looked, Member, Reply},
         shards::Job,
-        stream::{self, Codec, Dialect},
+        stream::{self, Codec, Dialect, EventStream},
     },
-    websocket::{self, First},
+    websocket::{self, First, subprotocols::Opening},
 };
 
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
@@ -55,7 +53,8 @@ const RETRY_MS: u64 = 2000;
 pub(crate) async fn read(app: &Arc<App>, resource: Resource, request: Request, via: Via) -> Response<Body> {
     let (request, _) = request.into_parts();
     let is_head = request.method == Method::HEAD;
-    let ask = negotiate::read_request(resource, request.uri.query(), is_head, pairs(&request.headers));
+    let (query, names) = (request.uri.query(), &app.subprotocols.names);
+    let ask = negotiate::read_request(resource, query, is_head, pairs(&request.headers), names);
     let ask = match ask {
         Ok(ask) => ask,
         Err(problem) => return refused(&problem, request.uri.query()),
@@ -364,7 +363,7 @@ async fn stream(
     Via { principal, slot, cors }: Via,
 ) -> Result<Response<Body>, Problem> {
     let codec = Codec { dialect, chunked: slot.is_some() && request.version == Version::HTTP_11 };
-    let mut reader = app.open(&principal, ask.filter, ask.start, ask.gap, codec.format()).await?;
+    let mut reader = app.open(&principal, ask.filter, ask.start, ask.gap, codec.format() as usize).await?;
     let is_head = request.method == Method::HEAD;
     // A stream that meets damage has no word for it, and ends: whoever comes back to the place is told before there is one.
     if app.broker.has_met_damage() && !is_head {
@@ -383,7 +382,7 @@ async fn stream(
     let retry_ms = retry::spread(RETRY_MS, app.broker.clock().draw());
     let shard = app.pick_shard();
     let Some(slot) = slot else {
-        let body = body::endless(reader, shard, codec, retry_ms, app.metrics.clone());
+        let body = body::endless(reader, shard, EventStream::new(codec, retry_ms), app.metrics.clone());
         return Ok(response.map(|()| Body::from_stream(body)));
     };
     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -393,8 +392,8 @@ async fn stream(
     vary(headers, ask.varies_by_accept);
     // A head that is written by hand doesn't pass the guard on its way out.
     guard::finish(app, &mut response, &cors);
-    let start =
-        stream::Start { head: head(&response), reader, codec, retry_ms, metrics: app.metrics.clone() };
+    let stream = EventStream::new(codec, retry_ms);
+    let start = stream::Start { head: head(&response), reader, stream, metrics: app.metrics.clone() };
     match slot.hand_off(Handoff { job: Job::Stream(Box::new(start)), shard }).await {}
 }
 
@@ -408,7 +407,7 @@ const fn content_type(dialect: Dialect) -> &'static str {
 async fn websocket(
     app: &Arc<App>,
     ask: ReadRequest,
-    subprotocol: bool,
+    subprotocol: Option<&'static str>,
     request: Parts,
     Via { principal, slot, cors }: Via,
 ) -> Result<Response<Body>, Problem> {
@@ -420,20 +419,22 @@ async fn websocket(
     *handshake.version_mut() = request.version;
     let mut response = create_response(&handshake)
         .map_err(|error| Problem::detailed(Code::HandshakeInvalid, error.to_string()))?;
-    if subprotocol {
-        let headers = response.headers_mut();
-        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+    if let Some(name) = subprotocol {
+        response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(name));
     }
+    let subprotocol = app.subprotocols.get(subprotocol);
     let subscription = if ask.filter.is_empty() {
         First::None
     } else {
-        First::open(app, &principal, Subscribe { filter: ask.filter, start: ask.start, gap: ask.gap }).await?
+        let ask = Subscribe { filter: ask.filter, start: ask.start, gap: ask.gap };
+        First::open(app, &principal, ask, &subprotocol).await?
     };
     if let First::Open(reader) = &subscription {
         set_cursor(response.headers_mut(), reader.cursor());
     }
     guard::finish(app, &mut response, &cors);
     let shard = app.pick_shard();
-    let start = websocket::Start { app: app.clone(), principal, head: head(&response), subscription };
+    let opening = Opening { app: app.clone(), principal, subscription };
+    let start = websocket::Start { head: head(&response), subprotocol, opening };
     match slot.hand_off(Handoff { job: Job::WebSocket(Box::new(start)), shard }).await {}
 }

@@ -26,6 +26,7 @@ use super::{
     descriptors::Descriptors,
     http2,
     plain::{Next, Plain},
+    socket,
     takeover::{Handoff, Slot, Socket, Waiting},
 };
 use crate::{
@@ -226,7 +227,7 @@ fn poll_patience(slot: &Slot, timer: &mut Timer, cx: &mut Context<'_>) -> Poll<(
 fn hand_over(plain: Plain<'_>, Handoff { job, shard }: Handoff, acceptor: &Acceptor) {
     let Some((stream, received)) = plain.into_parts() else { return };
     // From this runtime's poll to the other's.
-    match stream.into_std() {
+    match socket::Socket::from(stream).detach() {
         Ok(socket) => acceptor.delivery.hand_over(shard, Taken { socket, received, job }),
         Err(error) => tracing::warn!(%error, "a socket could not be handed over"),
     }

@@ -1,12 +1,8 @@
 //! What is kept for stuck connections: copies, the rests of pages that were read for one of them, and what they share. It can't
 //! be let go of, as a frame or a response that has begun must be ended; so there is a bound for all of them together.
 
-use std::sync::{
-    OnceLock,
-    atomic::{AtomicUsize, Ordering},
-};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bytes::Bytes;
 use tailwire_model::limits::HELD_BYTES_MAX;
 
 /// Of all connections of the process.
@@ -15,23 +11,6 @@ static BYTES: AtomicUsize = AtomicUsize::new(0);
 /// For tests that count what is held: it is all of the process's.
 #[cfg(test)]
 pub(crate) static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
-
-/// What several connections write, and any number of them may be stuck with: it counts once.
-pub(crate) struct Common {
-    pub(crate) bytes: Bytes,
-    held: OnceLock<Held>,
-}
-
-impl Common {
-    pub(crate) fn new(bytes: impl Into<Bytes>) -> Self {
-        Self { bytes: bytes.into(), held: OnceLock::new() }
-    }
-
-    /// Somebody is stuck.
-    pub(crate) fn hold(&self) {
-        self.held.get_or_init(|| Held::new(self.bytes.len()));
-    }
-}
 
 /// So many bytes, until it is dropped.
 pub(crate) struct Held(usize);

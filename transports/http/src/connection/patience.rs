@@ -7,9 +7,7 @@ use std::{
 };
 
 use tailwire_core::Timer;
-use tailwire_model::limits::{
-    KEEP_ALIVE_MS, REQUEST_BODY_MS_MAX, REQUEST_HEAD_MS_MAX, STALL_CLOSE_MS, STALL_RELEASE_MS,
-};
+use tailwire_model::limits::{KEEP_ALIVE_MS, REQUEST_BODY_MS_MAX, REQUEST_HEAD_MS_MAX, STALL_CLOSE_MS};
 use tokio::time::Instant;
 
 /// How long a client may take to close its side, once it has been told that nothing comes any more.
@@ -26,8 +24,6 @@ pub(crate) enum Wait {
     NextRequest,
     /// To take something of what is pending: progress is what the kernel took.
     Write,
-    /// The same, while that keeps memory from others.
-    Release,
     /// To close its side.
     HangUp,
 }
@@ -39,7 +35,6 @@ impl Wait {
             Self::Body => REQUEST_BODY_MS_MAX,
             Self::NextRequest => KEEP_ALIVE_MS,
             Self::Write => STALL_CLOSE_MS,
-            Self::Release => STALL_RELEASE_MS,
             Self::HangUp => HANG_UP_MS,
         })
     }

@@ -6,13 +6,12 @@ use std::{io, thread};
 use bytes::Bytes;
 use tailwire_core::Broker;
 use tokio::{
-    net::TcpStream,
     runtime,
     sync::{mpsc, oneshot, watch},
 };
 
 use super::stream;
-use crate::{Phase, websocket};
+use crate::{Phase, connection::socket::Detached, websocket};
 
 /// What a delivery runtime does with a socket.
 pub(crate) enum Job {
@@ -24,7 +23,7 @@ pub(crate) enum Job {
 
 /// A socket on its way to a delivery runtime, with what the client has sent beyond its request.
 pub(crate) struct Taken {
-    pub(crate) socket: std::net::TcpStream,
+    pub(crate) socket: Detached,
     pub(crate) received: Bytes,
     pub(crate) job: Job,
 }
@@ -92,12 +91,12 @@ async fn run(broker: &Broker, shard: usize, mut sockets: mpsc::UnboundedReceiver
 
 fn start(taken: Taken, shard: usize, connections: &mut tokio::task::JoinSet<()>) {
     let Taken { socket, received, job } = taken;
-    let socket = match TcpStream::from_std(socket) {
+    let socket = match socket.attach() {
         Ok(socket) => socket,
         Err(error) => return tracing::warn!(%error, "a socket could not be taken over"),
     };
     match job {
-        Job::Stream(start) => connections.spawn(stream::Connection::new(socket, shard, *start)),
-        Job::WebSocket(start) => connections.spawn(websocket::Session::new(socket, received, shard, *start)),
+        Job::Stream(start) => connections.spawn(start.on(socket, shard)),
+        Job::WebSocket(start) => connections.spawn(start.on(socket, received, shard)),
     };
 }

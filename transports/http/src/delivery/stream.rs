@@ -1,23 +1,20 @@
-//! SSE and NDJSON on a taken-over socket: one loop over a reader, with the format as its only variant.
+//! SSE and NDJSON: one protocol, with the format as its only variant.
 //!
-//! Each message is an HTTP chunk of its own, prebuilt with its encoding, so that what is pending for a socket is a list
+//! On our own socket each message is an HTTP chunk of its own, prebuilt with its encoding, so that what is pending is a list
 //! of shared bytes whatever its framing.
 
-use std::{
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, ready},
-};
-
 use bytes::Bytes;
-use tailwire_core::{Event, Reader};
-use tailwire_model::ByeReason;
+use tailwire_core::{Event, ReadError, Reader};
 use tailwire_wire::{Format, framing, line, sse};
-use tokio::net::TcpStream;
 
 use crate::{
     api::metrics::{Metrics, Transport},
-    connection::outgoing::{HangUp, Outgoing, Outlet, WriteError, poll_closed},
+    connection::{
+        driver::Connection,
+        input::Input,
+        protocol::{Io, Protocol},
+        socket::Socket,
+    },
 };
 
 /// How a stream speaks.
@@ -104,126 +101,59 @@ pub(crate) struct Start {
     /// The response's head, as on the wire.
     pub(crate) head: Vec<u8>,
     pub(crate) reader: Reader,
-    pub(crate) codec: Codec,
-    /// What `EventSource` is told to wait before it reconnects.
-    pub(crate) retry_ms: u64,
+    pub(crate) stream: EventStream,
     pub(crate) metrics: Metrics,
 }
 
-/// A stream, as a task of the delivery runtime. It is its own future, so that it takes no more than it holds.
-pub(crate) struct Connection {
-    outlet: Arc<Outlet>,
-    reader: Reader,
-    codec: Codec,
-    out: Outgoing,
-    /// Told with the first event.
+impl Start {
+    /// The connection that writes it to a socket of its own.
+    pub(crate) fn on(self, socket: Socket, shard: usize) -> Connection<EventStream> {
+        let Self { head, reader, stream, metrics } = self;
+        let connected = metrics.connected(stream.codec.transport());
+        let mut io = Io::new(reader, shard);
+        io.send(head);
+        Connection::new(socket, connected, io, Input::Ignored, stream)
+    }
+}
+
+/// The protocol of a stream over HTTP.
+pub(crate) struct EventStream {
+    pub(crate) codec: Codec,
+    /// What `EventSource` is told to wait before it reconnects, until it has been told with the first event.
     retry_ms: Option<u64>,
-    /// Nothing comes behind what is pending.
-    ending: Option<HangUp>,
 }
 
-impl Future for Connection {
-    type Output = ();
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let connection = self.get_mut();
-        connection.out.take_back(&mut connection.reader, connection.codec.format() as usize);
-        let over = connection.poll_stream(cx);
-        if over.is_pending() {
-            connection.out.lend(&connection.outlet, &connection.reader, connection.ending.is_some());
-        }
-        over
-    }
-}
-
-impl Connection {
-    pub(crate) fn new(stream: TcpStream, shard: usize, start: Start) -> Self {
-        let Start { head, mut reader, codec, retry_ms, metrics } = start;
-        reader.follow(shard);
-        let mut out = Outgoing::default();
-        out.push(head);
-        let connected = metrics.connected(codec.transport());
-        let outlet = Arc::new(Outlet { stream, connected });
-        Self { outlet, reader, codec, out, retry_ms: Some(retry_ms), ending: None }
+impl EventStream {
+    pub(crate) const fn new(codec: Codec, retry_ms: u64) -> Self {
+        Self { codec, retry_ms: Some(retry_ms) }
     }
 
-    /// Ready when the connection is over.
-    fn poll_stream(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        loop {
-            // What follows is gathered when that is written: a stuck connection holds no more than one write.
-            let at_tail = self.out.is_empty() && self.gather(cx).is_pending();
-            let Outlet { stream, connected } = &*self.outlet;
-            match (self.out.poll_write(stream, cx, |bytes| connected.wrote(bytes)), &mut self.ending) {
-                (Poll::Ready(Ok(())), Some(ending)) => {
-                    return ending.poll(stream, self.reader.timer(), cx);
-                }
-                // It has asked for an endless response, and has nothing more to say.
-                (Poll::Ready(Ok(())), None) if at_tail => return poll_closed(stream, cx),
-                (Poll::Ready(Ok(())), None) if self.out.has_had_its_turn() => {
-                    cx.waker().wake_by_ref();
-                    return Poll::Pending;
-                }
-                (Poll::Ready(Ok(())), None) => {}
-                (Poll::Ready(Err(_)), _) => return Poll::Ready(()),
-                (Poll::Pending, _) => match ready!(self.poll_stalled(cx)) {
-                    Ok(()) => {}
-                    Err(_) => return Poll::Ready(()),
-                },
-            }
-        }
-    }
-
-    /// Takes from the reader what makes up one write. Pending when the reader has nothing more, and will wake the task.
-    fn gather(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        while self.ending.is_none() && !self.out.is_full() {
-            match ready!(self.reader.poll_next(cx)) {
-                Ok(event) => self.take(event),
-                // The cursor stays good: the client comes back with it.
-                Err(_) => self.end(),
-            }
-        }
-        Poll::Ready(())
-    }
-
-    fn take(&mut self, event: Event) {
-        match event {
-            Event::Messages(slices) => {
-                let format = self.codec.format() as usize;
-                slices.into_iter().for_each(|slice| self.out.push_messages(slice, format));
-            }
-            Event::Heartbeat(_) => match self.retry_ms.take() {
-                Some(retry_ms) => self.out.push(self.codec.control(&event, Some(retry_ms))),
-                None => self.out.push_heartbeat(self.codec.control(&event, None)),
-            },
-            Event::Gap(_) | Event::CaughtUp(_) => {
-                self.out.push(self.codec.control(&event, self.retry_ms.take()));
-            }
-            Event::Bye(bye) => {
-                self.out.push(self.codec.control(&event, None));
-                self.outlet.connected.ended(bye.reason);
-                self.end();
-            }
-        }
-    }
-
-    fn end(&mut self) {
+    fn end(&self, io: &mut Io) {
         if self.codec.chunked {
-            self.out.push(Bytes::from_static(framing::LAST_CHUNK));
+            io.send(Bytes::from_static(framing::LAST_CHUNK));
         }
-        self.ending = Some(HangUp::default());
+        io.end();
+    }
+}
+
+impl Protocol for EventStream {
+    fn event(&mut self, event: Event, io: &mut Io) {
+        match event {
+            Event::Messages(slices) => io.send_messages(slices),
+            Event::Heartbeat(_) => match self.retry_ms.take() {
+                Some(retry_ms) => io.send(self.codec.control(&event, Some(retry_ms))),
+                None => io.send_heartbeat(self.codec.control(&event, None)),
+            },
+            Event::Gap(_) | Event::CaughtUp(_) => io.send(self.codec.control(&event, self.retry_ms.take())),
+            Event::Bye(bye) => {
+                io.said_bye(bye.reason);
+                io.send(self.codec.control(&event, None));
+                self.end(io);
+            }
+        }
     }
 
-    fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WriteError>> {
-        let Some(timer) = self.reader.timer() else { return Poll::Pending };
-        match ready!(self.out.poll_stall(timer, cx)) {
-            Ok(position) => {
-                self.reader.rewind(position);
-                Poll::Ready(Ok(()))
-            }
-            Err(error) => {
-                self.outlet.connected.ended(ByeReason::Slow);
-                Poll::Ready(Err(error))
-            }
-        }
+    fn failed(&mut self, _error: ReadError, io: &mut Io) {
+        self.end(io);
     }
 }

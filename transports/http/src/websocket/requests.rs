@@ -16,6 +16,7 @@ use tailwire_wire::{
     request::{ClientLine, Id, PageRequest, Request, Subscribe},
 };
 
+use super::subscriptions::Begun;
 use crate::api::app::App;
 
 /// What came of a request.
@@ -23,19 +24,13 @@ pub(super) enum Outcome {
     /// A line for the client, without its frame.
     Answer(Vec<u8>),
     /// A subscription that the session takes over; its `ok` is the session's to say.
-    Opened(Opening, Box<Reader>),
+    Opened(Begun, Box<Reader>),
     /// A subscription that could not be opened.
-    Refused(Opening, Problem),
+    Refused(Begun, Problem),
     /// From here on the session is this principal's.
     Identified(Id, Principal),
     /// There is nothing to read, and the request wants to wait until there is.
     Waits(Id, PageRequest),
-}
-
-/// Which subscribe an outcome is of: its id may be free again, and taken by another, before it has opened.
-pub(super) struct Opening {
-    pub(super) id: Id,
-    pub(super) generation: u64,
 }
 
 type Answering = Pin<Box<dyn Future<Output = Outcome> + Send>>;
@@ -99,16 +94,16 @@ impl Requests {
 pub(super) fn subscribe(
     app: &Arc<App>,
     principal: &Principal,
-    opening: Opening,
+    begun: Begun,
     ask: Subscribe,
     requests: &Requests,
 ) {
     let (app, principal) = (app.clone(), principal.clone());
     requests.others.push(Box::pin(async move {
         let Subscribe { filter, start, gap } = ask;
-        match app.open(&principal, filter, start, gap, Format::Frame).await {
-            Ok(reader) => Outcome::Opened(opening, Box::new(reader)),
-            Err(problem) => Outcome::Refused(opening, problem),
+        match app.open(&principal, filter, start, gap, Format::Frame as usize).await {
+            Ok(reader) => Outcome::Opened(begun, Box::new(reader)),
+            Err(problem) => Outcome::Refused(begun, problem),
         }
     }));
 }

@@ -38,6 +38,8 @@ pub(crate) struct Far {
     /// What the records that came held.
     pub(crate) plain: Vec<u8>,
     is_over: bool,
+    /// How often new keys were agreed to.
+    pub(crate) new_keys: usize,
 }
 
 #[derive(Default)]
@@ -61,7 +63,8 @@ struct Wire {
 /// Both ends, with so many bytes of room in the kernel.
 pub(crate) fn pair(room: usize) -> (Socket, Far) {
     let wire = Arc::new(Mutex::new(Wire { room, ..Wire::default() }));
-    let far = Far { wire: wire.clone(), begun: VecDeque::new(), plain: Vec::new(), is_over: false };
+    let far =
+        Far { wire: wire.clone(), begun: VecDeque::new(), plain: Vec::new(), is_over: false, new_keys: 0 };
     (Socket::Sealed(Sealed(wire)), far)
 }
 
@@ -190,6 +193,7 @@ impl Far {
         while let Some((kind, content)) = open(&mut self.begun) {
             assert!(!self.is_over, "nothing comes behind the end");
             self.is_over = kind == END;
+            self.new_keys += usize::from(kind == NEW_KEYS);
             self.plain.extend(content);
         }
         count

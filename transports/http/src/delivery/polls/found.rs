@@ -15,7 +15,7 @@ use http_body_util::BodyExt;
 
 use crate::{
     api::{guard::Cors, reply::whole},
-    connection::held::Common,
+    connection::pinned::Common,
 };
 
 /// What a request is answered with.

@@ -1,18 +1,23 @@
-//! What a WebSocket client sends: frames to messages by tungstenite, over a buffer that all connections of a thread
+//! Frames that a WebSocket client sends, made messages by tungstenite, over a buffer that all connections of a thread
 //! share. An idle connection holds nothing: the protocol state lives only while a message is incomplete.
 
 use std::{
     cell::RefCell,
     io::{self, Read, Write},
+    task::{Context, Poll, ready},
 };
 
 use bytes::{Buf, Bytes};
 use tailwire_model::limits::SOCKET_LINE_BYTES_MAX;
-use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::{
     Error, Message, Utf8Bytes,
     error::CapacityError,
     protocol::{Role, WebSocketConfig, WebSocketContext, frame::FrameHeader},
+};
+
+use super::{
+    input::Ended,
+    socket::{Socket, is_for_later},
 };
 
 /// What one read takes from the socket.
@@ -24,11 +29,11 @@ thread_local! {
 
 /// See the module.
 #[derive(Default)]
-pub(super) struct Inbound {
-    state: Option<Box<State>>,
+pub(crate) struct Frames {
+    state: Option<Box<Decoder>>,
 }
 
-struct State {
+struct Decoder {
     context: WebSocketContext,
     boundary: Boundary,
     /// Received and not yet looked at: the session has enough to do.
@@ -36,11 +41,9 @@ struct State {
 }
 
 /// What came.
-pub(super) enum Received {
-    /// A line.
-    Line(Utf8Bytes),
-    /// A message that is not text.
-    Binary,
+pub(crate) enum Received {
+    Text(Utf8Bytes),
+    Binary(Bytes),
     /// The client closes.
     Close,
     /// Nothing more for now.
@@ -49,22 +52,19 @@ pub(super) enum Received {
 
 /// Why the connection can't go on, as a close code (RFC 6455 §7.4.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Broken(pub(super) u16);
+pub(crate) struct Broken(pub(crate) u16);
 
-/// The socket has nothing more: closed, or broken.
-pub(super) struct Ended;
-
-impl Inbound {
+impl Frames {
     /// What the client sent right behind its handshake.
-    pub(super) fn new(received: Bytes) -> Self {
-        let mut inbound = Self::default();
+    pub(crate) fn new(received: Bytes) -> Self {
+        let mut frames = Self::default();
         if !received.is_empty() {
-            inbound.state().unread = received;
+            frames.state().unread = received;
         }
-        inbound
+        frames
     }
 
-    fn state(&mut self) -> &mut State {
+    fn state(&mut self) -> &mut Decoder {
         self.state.get_or_insert_with(|| {
             let config = WebSocketConfig::default()
                 .read_buffer_size(8 << 10)
@@ -72,31 +72,34 @@ impl Inbound {
                 .max_message_size(Some(SOCKET_LINE_BYTES_MAX))
                 .max_frame_size(Some(SOCKET_LINE_BYTES_MAX));
             let context = WebSocketContext::new(Role::Server, Some(config));
-            Box::new(State { context, boundary: Boundary::default(), unread: Bytes::new() })
+            Box::new(Decoder { context, boundary: Boundary::default(), unread: Bytes::new() })
         })
     }
 
-    /// Whether something was received that has not been looked at.
-    pub(super) fn has_unread(&self) -> bool {
+    /// Whether something was received that has not been looked at, or makes no whole message yet.
+    pub(crate) fn has_unread(&self) -> bool {
         self.state.is_some()
     }
 
-    /// Reads once from the socket, which said that it is readable. False when it has nothing after all.
-    pub(super) fn read(&mut self, socket: &TcpStream) -> Result<bool, Ended> {
-        BUFFER.with_borrow_mut(|buffer| match socket.try_read(buffer) {
+    /// Waits for something, and reads once. What was received before has been looked at.
+    pub(crate) fn poll_read(&mut self, socket: &Socket, cx: &mut Context<'_>) -> Poll<Result<(), Ended>> {
+        if ready!(socket.poll_readable(cx)).is_err() {
+            return Poll::Ready(Err(Ended));
+        }
+        Poll::Ready(BUFFER.with_borrow_mut(|buffer| match socket.try_read(buffer) {
             Ok(0) => Err(Ended),
             Ok(count) => {
                 self.state().unread = Bytes::copy_from_slice(&buffer[..count]);
-                Ok(true)
+                Ok(())
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Err(error) if is_for_later(&error) => Ok(()),
             Err(_) => Err(Ended),
-        })
+        }))
     }
 
     /// The next message of what was received. `answer` is given what the protocol itself has to say: pongs, and the
     /// reply to a close.
-    pub(super) fn next(&mut self, answer: &mut Vec<u8>) -> Result<Received, Broken> {
+    pub(crate) fn next(&mut self, answer: &mut Vec<u8>) -> Result<Received, Broken> {
         let Some(state) = &mut self.state else { return Ok(Received::Nothing) };
         let mut wire = Wire { unread: &mut state.unread, boundary: &mut state.boundary, answer };
         loop {
@@ -104,8 +107,8 @@ impl Inbound {
             // A pong is written with the next read or flush; this is the flush.
             let _ = state.context.flush(&mut wire);
             return match result {
-                Ok(Message::Text(line)) => Ok(Received::Line(line)),
-                Ok(Message::Binary(_)) => Ok(Received::Binary),
+                Ok(Message::Text(line)) => Ok(Received::Text(line)),
+                Ok(Message::Binary(data)) => Ok(Received::Binary(data)),
                 Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => continue,
                 Ok(Message::Close(_)) => Ok(Received::Close),
                 Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -209,19 +212,19 @@ mod tests {
     }
 
     fn lines(parts: impl Iterator<Item = Vec<u8>>) -> (Vec<String>, bool) {
-        let mut inbound = Inbound::default();
+        let mut frames = Frames::default();
         let mut lines = Vec::new();
         for part in parts {
-            inbound.state().unread = part.into();
+            frames.state().unread = part.into();
             loop {
-                match inbound.next(&mut Vec::new()).unwrap() {
-                    Received::Line(line) => lines.push(line.to_string()),
+                match frames.next(&mut Vec::new()).unwrap() {
+                    Received::Text(line) => lines.push(line.to_string()),
                     Received::Nothing => break,
-                    Received::Binary | Received::Close => panic!("not sent"),
+                    Received::Binary(_) | Received::Close => panic!("not sent"),
                 }
             }
         }
-        (lines, inbound.has_unread())
+        (lines, frames.has_unread())
     }
 
     #[test]
@@ -247,14 +250,14 @@ mod tests {
 
     #[test]
     fn says_what_is_wrong() {
-        let mut inbound = Inbound::new(masked(&[0xff, 0xfe], Data::Text, true).into());
-        assert_eq!(inbound.next(&mut Vec::new()).err(), Some(Broken(1007)));
-        let mut inbound = Inbound::new(Bytes::from_static(b"\x81\x03abc"));
-        assert_eq!(inbound.next(&mut Vec::new()).err(), Some(Broken(1002)));
+        let mut frames = Frames::new(masked(&[0xff, 0xfe], Data::Text, true).into());
+        assert_eq!(frames.next(&mut Vec::new()).err(), Some(Broken(1007)));
+        let mut frames = Frames::new(Bytes::from_static(b"\x81\x03abc"));
+        assert_eq!(frames.next(&mut Vec::new()).err(), Some(Broken(1002)));
         let mut head = vec![0x81, 0xff];
         head.extend((SOCKET_LINE_BYTES_MAX as u64 + 1).to_be_bytes());
         head.extend([0; 4]);
-        let mut inbound = Inbound::new(head.into());
-        assert_eq!(inbound.next(&mut Vec::new()).err(), Some(Broken(1009)));
+        let mut frames = Frames::new(head.into());
+        assert_eq!(frames.next(&mut Vec::new()).err(), Some(Broken(1009)));
     }
 }

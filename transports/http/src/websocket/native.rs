@@ -1,0 +1,261 @@
+//! The subprotocol `tailwire.v1`: lines of JSON, subscriptions and requests.
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tailwire_core::{Event, ReadError, Reader};
+use tailwire_model::{
+    Bye, ByeReason, Principal,
+    limits::{AUTHENTICATE_MS_MAX, HEARTBEAT_MS, PERMISSION_RETRY_MS, SOCKET_PENDING_MAX},
+    retry,
+};
+use tailwire_wire::{
+    Code, Problem, line,
+    line::Welcome,
+    request::{self, ClientLine, Id, LineError, Request, Subscribe},
+};
+
+use super::{
+    First,
+    requests::{self, Outcome, Requests},
+    subprotocols::Opening,
+    subscriptions::{Begun, Failed, Subscriptions},
+};
+use tokio::time::Instant;
+
+use crate::{
+    api::app::{App, read_problem},
+    connection::protocol::{Incoming, Io, Protocol},
+};
+
+/// Close codes (RFC 6455 §7.4.1, and the registry of §11.7).
+const CLOSE_POLICY: u16 = 1008;
+const CLOSE_INTERNAL: u16 = 1011;
+const CLOSE_RESTART: u16 = 1012;
+const CLOSE_UNAUTHORIZED: u16 = 3000;
+
+/// Begins a connection: the welcome, and the URL's subscription.
+pub(super) fn open(opening: Opening, io: &mut Io) -> Box<dyn Protocol> {
+    let Opening { app, principal, subscription } = opening;
+    let subscriptions = Subscriptions::default();
+    let mut native = Native { app, principal, unpermitted: None, subscriptions, requests: None };
+    native.welcome(matches!(subscription, First::Waits(_)), io);
+    match subscription {
+        First::None => {}
+        First::Open(reader) => {
+            let begun = native.subscriptions.begin(Id::url(), reader.filter().terms().len());
+            native.opened(&begun, reader, io);
+        }
+        First::Waits(ask) => {
+            native.unpermitted = Some(ask);
+            io.live().end_at(Instant::now() + Duration::from_millis(AUTHENTICATE_MS_MAX));
+        }
+    }
+    Box::new(native)
+}
+
+/// See the module.
+struct Native {
+    app: Arc<App>,
+    principal: Principal,
+    /// The URL's subscription, while it waits for a credential.
+    unpermitted: Option<Box<Subscribe>>,
+    subscriptions: Subscriptions,
+    /// Most connections never ask for anything.
+    requests: Option<Box<Requests>>,
+}
+
+impl Protocol for Native {
+    fn review(&mut self, io: &mut Io) {
+        if io.live().take_review() {
+            self.review_all(io);
+        }
+    }
+
+    fn event(&mut self, event: Event, io: &mut Io) {
+        let mut out = Vec::new();
+        match event {
+            Event::Messages(slices) => io.send_messages(slices),
+            Event::Heartbeat(_) => self.subscriptions.heartbeat(io),
+            Event::Gap(gap) => {
+                line::gap(&gap, None, &mut out);
+                io.send_text(&out);
+            }
+            // Each subscription says so for itself.
+            Event::CaughtUp(_) => {}
+            Event::Bye(_) if self.unpermitted.is_some() => io.close(CLOSE_UNAUTHORIZED, "not authenticated"),
+            Event::Bye(bye) => say_bye(bye, io),
+        }
+    }
+
+    fn failed(&mut self, error: ReadError, io: &mut Io) {
+        fail(None, error, io);
+    }
+
+    fn received(&mut self, message: Incoming<'_>, io: &mut Io, cx: &mut Context<'_>) {
+        if let Incoming::Text(text) = message {
+            self.take_line(text, io);
+            self.gather_answers(io, cx);
+        }
+    }
+
+    fn poll_more(&mut self, io: &mut Io, cx: &mut Context<'_>) {
+        match self.subscriptions.poll(io, cx) {
+            Ok(()) => {}
+            Err(Failed::Read(id, error)) => fail(Some(&id), error, io),
+            Err(Failed::Revoked) => self.revoked(io),
+        }
+        self.gather_answers(io, cx);
+    }
+
+    fn may_receive(&self) -> bool {
+        self.requests.as_ref().is_none_or(|requests| requests.len() < SOCKET_PENDING_MAX)
+    }
+
+    fn is_lendable(&self) -> bool {
+        self.subscriptions.are_live()
+    }
+
+    fn stalled(&mut self, cx: &mut Context<'_>) {
+        self.subscriptions.release();
+        if let Some(requests) = &mut self.requests {
+            requests.see_through(cx);
+        }
+    }
+}
+
+impl Native {
+    fn welcome(&self, authenticate: bool, io: &mut Io) {
+        let welcome = Welcome {
+            epoch: self.app.broker.epoch(),
+            heartbeat_ms: HEARTBEAT_MS,
+            limits: line::WelcomeLimits::default(),
+            authenticate,
+        };
+        let mut out = Vec::with_capacity(256);
+        line::welcome(&welcome, &mut out);
+        io.send_text(&out);
+    }
+
+    /// Takes what requests came to, up to what makes up one write. Of those that are left the task is woken, or it finds
+    /// them once that is written.
+    fn gather_answers(&mut self, io: &mut Io, cx: &mut Context<'_>) {
+        while !io.is_full()
+            && let Some(requests) = &mut self.requests
+        {
+            match requests.poll_next(cx) {
+                Poll::Ready(Some(outcome)) => self.take_outcome(outcome, io),
+                Poll::Ready(None) => self.requests = None,
+                Poll::Pending => return,
+            }
+        }
+    }
+
+    fn take_outcome(&mut self, outcome: Outcome, io: &mut Io) {
+        match outcome {
+            Outcome::Answer(answer) => io.send_text(&answer),
+            Outcome::Identified(id, principal) => self.identified(&id, principal, io),
+            Outcome::Opened(begun, reader) => self.opened(&begun, reader, io),
+            Outcome::Refused(begun, problem) => {
+                self.subscriptions.refused(&begun);
+                refuse(Some(&begun.id), &problem, io);
+            }
+            Outcome::Waits(id, ask) => {
+                let requests = self.requests.get_or_insert_default();
+                requests::wait(&self.app, &self.principal, id, ask, requests);
+            }
+        }
+    }
+
+    fn take_line(&mut self, text: &str, io: &mut Io) {
+        match request::parse(text) {
+            Ok(ClientLine { id, request: Request::Subscribe(ask) }) => self.subscribe(id, ask, io),
+            Ok(ClientLine { id, request: Request::Unsubscribe { sub } }) => self.unsubscribe(&id, &sub, io),
+            Ok(other) => {
+                let requests = self.requests.get_or_insert_default();
+                requests::start(&self.app, &self.principal, other, requests);
+            }
+            Err(LineError { id, problem }) => refuse(id.as_ref(), &problem, io),
+        }
+    }
+
+    fn opened(&mut self, begun: &Begun, reader: Box<Reader>, io: &mut Io) {
+        if !self.subscriptions.opened(begun, reader, &self.principal, io) {
+            self.revoked(io);
+        }
+    }
+
+    /// Gives every subscription what is permitted by now. The connection ends if one of them is left with nothing: its client
+    /// hears which when it comes back.
+    fn review_all(&mut self, io: &mut Io) {
+        if !self.subscriptions.review(&self.principal, &self.app.broker, io) {
+            self.revoked(io);
+        }
+    }
+
+    fn revoked(&self, io: &mut Io) {
+        if !io.is_ending() {
+            let retry_after_ms = retry::spread(PERMISSION_RETRY_MS, self.app.broker.clock().draw());
+            say_bye(Bye { reason: ByeReason::Revoked, retry_after_ms }, io);
+        }
+    }
+
+    /// Another principal, or the same with a new credential.
+    fn identified(&mut self, id: &Id, principal: Principal, io: &mut Io) {
+        self.principal = principal;
+        io.live().assign(&self.principal);
+        let mut out = Vec::new();
+        line::ok(id, b"", &mut out);
+        io.send_text(&out);
+        self.review_all(io);
+        if let Some(ask) = self.unpermitted.take().filter(|_| !io.is_ending()) {
+            self.subscribe(Id::url(), *ask, io);
+        }
+    }
+
+    fn subscribe(&mut self, id: Id, ask: Subscribe, io: &mut Io) {
+        if self.unpermitted.is_some() && id == Id::url() {
+            return refuse(Some(&id), &Problem::new(Code::SubscriptionExists), io);
+        }
+        match self.subscriptions.admit(id, &ask) {
+            Ok(begun) => {
+                let requests = self.requests.get_or_insert_default();
+                requests::subscribe(&self.app, &self.principal, begun, ask, requests);
+            }
+            Err((id, code)) => refuse(Some(&id), &Problem::new(code), io),
+        }
+    }
+
+    fn unsubscribe(&mut self, id: &Id, sub: &Id, io: &mut Io) {
+        if !self.subscriptions.end(sub, io) {
+            return refuse(Some(id), &Problem::new(Code::SubscriptionUnknown), io);
+        }
+        let mut out = Vec::new();
+        line::ok(id, b"", &mut out);
+        io.send_text(&out);
+    }
+}
+
+fn say_bye(bye: Bye, io: &mut Io) {
+    let mut out = Vec::new();
+    line::bye(bye.reason, bye.retry_after_ms, &mut out);
+    io.send_text(&out);
+    io.said_bye(bye.reason);
+    let code = if bye.reason == ByeReason::Revoked { CLOSE_POLICY } else { CLOSE_RESTART };
+    io.close(code, bye.reason.as_str());
+}
+
+fn refuse(id: Option<&Id>, problem: &Problem, io: &mut Io) {
+    let mut out = Vec::new();
+    line::error(id, problem, &mut out);
+    io.send_text(&out);
+}
+
+/// The log can't be read on for a subscription, or for those that have caught up.
+fn fail(id: Option<&Id>, error: ReadError, io: &mut Io) {
+    refuse(id, &read_problem(error), io);
+    io.close(CLOSE_INTERNAL, "the log could not be read");
+}
