@@ -121,6 +121,28 @@ describe('the log', () => {
     assert.ok(Date.parse(stopped.timestamp) > Date.now() - 60_000);
   });
 
+  test('tells at info of options set and topics deleted, at debug of requests, refusals and streams', async (t) => {
+    const broker = await Broker.start({ args: ['--log-format', 'json', '--log-level', 'debug'] });
+    t.after(() => broker.stop());
+    const options = { method: 'PUT', body: '{"max_age":60}', headers: { 'content-type': 'application/json' } };
+    assert.equal((await request(`${broker.base}/options/a`, options)).status, 200);
+    assert.equal((await request(`${broker.base}/topics/a`, { method: 'DELETE' })).status, 204);
+    assert.equal((await request(`${broker.base}/topics/a?after=nonsense&secret=1`)).status, 400);
+    const stream = await fetch(`${broker.base}/topics/a?format=ndjson`);
+    await stream.body.cancel();
+    const lines = () => broker.stderr.split('\n').filter(Boolean).map((line) => JSON.parse(line));
+    const told = (level, fields) =>
+      eventually(`no line at ${level} with ${JSON.stringify(fields)} in:\n${broker.stderr}`, () =>
+        lines().some((line) => line.level === level && Object.entries(fields).every(([name, value]) => line[name] === value)));
+    await told('INFO', { message: 'options were set', term: 'a', by: 'Anonymous' });
+    await told('INFO', { message: "a topic's messages were deleted", topic: 'a', by: 'Anonymous' });
+    await told('DEBUG', { message: 'a request', method: 'DELETE', path: '/topics/a' });
+    await told('DEBUG', { message: 'a request is refused', code: 'cursor-invalid' });
+    await told('DEBUG', { message: 'a stream or poll began', transport: 'ndjson' });
+    await told('DEBUG', { message: 'a stream or poll ended', transport: 'ndjson' });
+    assert.doesNotMatch(broker.stderr, /secret/);
+  });
+
   test('has no warnings of other crates, whatever clients do', async (t) => {
     const broker = await Broker.start();
     t.after(() => broker.stop());

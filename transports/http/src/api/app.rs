@@ -99,7 +99,10 @@ impl App {
 
     /// Removes a topic's messages.
     pub(crate) async fn delete(&self, principal: &Principal, topic: Topic) -> Result<(), Problem> {
-        self.broker.delete(principal, topic).await.map_err(|error| self.publish_problem(principal, error))
+        let deleted = self.broker.delete(principal, topic.clone()).await;
+        deleted.map_err(|error| self.publish_problem(principal, error))?;
+        tracing::info!(topic = topic.as_str(), by = ?principal.identity(), "a topic's messages were deleted");
+        Ok(())
     }
 
     /// Opens a reader.
@@ -271,6 +274,7 @@ impl App {
     ) -> Result<Vec<u8>, Problem> {
         let set = self.broker.set_options(principal, term.clone(), options).await;
         set.map_err(|error| self.publish_problem(principal, error))?;
+        tracing::info!(term = term.as_str(), by = ?principal.identity(), "options were set");
         self.options(principal, &term)
     }
 

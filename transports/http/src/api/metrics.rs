@@ -24,6 +24,13 @@ impl Transport {
     /// As their numbers are.
     const ALL: [Self; 5] = [Self::WebSocket, Self::Sse, Self::Ndjson, Self::LongPoll, Self::Page];
 
+    /// A page is no more than its request, which is logged already.
+    fn log(self, what: &'static str) {
+        if !matches!(self, Self::Page) {
+            tracing::debug!(transport = self.as_str(), "{what}");
+        }
+    }
+
     const fn as_str(self) -> &'static str {
         match self {
             Self::WebSocket => "websocket",
@@ -172,6 +179,7 @@ impl Metrics {
     /// Counts a connection for as long as the guard lives.
     pub(crate) fn connected(&self, transport: Transport) -> Connected {
         let connected = Connected { metrics: self.clone(), transport };
+        transport.log("a stream or poll began");
         connected.counted().opened.inc();
         connected.counted().open.inc();
         connected
@@ -207,12 +215,18 @@ impl Connected {
 
     /// The broker ended it.
     pub(crate) fn ended(&self, reason: ByeReason) {
+        tracing::debug!(
+            transport = self.transport.as_str(),
+            reason = reason.as_str(),
+            "the broker ends a stream"
+        );
         self.metrics.0.byes.get_or_create(&ByeLabel { reason: reason.as_str() }).inc();
     }
 }
 
 impl Drop for Connected {
     fn drop(&mut self) {
+        self.transport.log("a stream or poll ended");
         self.counted().open.dec();
     }
 }

@@ -66,6 +66,7 @@ pub(crate) fn immutable(rule: &Rule, principal: &Principal) -> HeaderValue {
 /// A problem as a response (RFC 9457 §3).
 pub(crate) fn refuse(problem: &Problem) -> Response<Body> {
     let status = StatusCode::from_u16(problem.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    tracing::debug!(code = problem.code.as_str(), detail = problem.detail.as_deref(), "a request is refused");
     let mut response = reply(status, HeaderValue::from_static(problem::MEDIA_TYPE), problem.body());
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, NO_STORE);

@@ -44,6 +44,8 @@ impl Routes {
 
     /// Answers a request.
     pub(crate) async fn answer(&self, request: Request, slot: Option<Slot>) -> Response<Body> {
+        // Not its query, in which there may be secrets.
+        tracing::debug!(method = request.method().as_str(), path = request.uri().path(), "a request");
         caught(self.admit(request, slot)).await
     }
 

@@ -186,7 +186,10 @@ async fn answered(id: Id, answer: impl Future<Output = Result<Vec<u8>, Problem>>
     let mut out = Vec::with_capacity(128);
     match answer.await {
         Ok(body) => line::ok(&id, &body, &mut out),
-        Err(problem) => line::error(Some(&id), &problem, &mut out),
+        Err(problem) => {
+            tracing::debug!(code = problem.code.as_str(), "a request of a WebSocket is refused");
+            line::error(Some(&id), &problem, &mut out);
+        }
     }
     Outcome::Answer(out)
 }
