@@ -114,7 +114,7 @@ impl Access {
             return Ok(principal);
         }
         let principal = self.summed(principal);
-        if let Identity::Key { id } = principal.identity() {
+        if let Identity::Key { id, .. } = principal.identity() {
             self.records.keys.remember(id, &principal);
         }
         Ok(principal)
@@ -261,7 +261,7 @@ impl Access {
         }
         let holds = match principal.identity() {
             Identity::Token(_) => !self.records.revocations.concern(principal),
-            Identity::Key { id } => self.records.keys.still_holds(id, principal),
+            Identity::Key { id, revision } => self.records.keys.still_holds(id, *revision),
             _ => true,
         };
         if holds { Ok(()) } else { Err(Ended::Revoked) }

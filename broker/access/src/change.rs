@@ -28,7 +28,7 @@ impl Change {
     /// Whether a principal that has something open may have to go: then [`Access::check`](crate::Access::check) decides.
     pub fn concerns(&self, principal: &Principal) -> bool {
         match (self, principal.identity()) {
-            (Self::Key(own), Identity::Key { id }) => own == id,
+            (Self::Key(own), Identity::Key { id, .. }) => own == id,
             (Self::Tokens(revocation), _) => revocation.concerns(principal),
             _ => false,
         }

@@ -147,7 +147,7 @@ fn described(principal: &Principal) -> String {
             let id = token.token_id.as_ref().map(|id| format!(", token {id:?}")).unwrap_or_default();
             format!("{:?} of the issuer {}{id}", token.subject, token.issuer)
         }
-        Identity::Key { id } => format!("the API key {id}"),
+        Identity::Key { id, .. } => format!("the API key {id}"),
         Identity::Header { subject } => format!("{subject:?}, by the trusted header"),
         Identity::Certificate { subject } => format!("{subject:?}, by a client certificate"),
         Identity::Hook { subject } => format!("{subject:?}, by the hook"),

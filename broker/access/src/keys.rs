@@ -221,9 +221,15 @@ impl KeyRecord {
         })
     }
 
+    /// Tells this record from every other of the key.
+    fn revision(&self) -> u64 {
+        let [a, b, c, d, e, f, g, h, ..] = sha256(self.to_json().as_bytes());
+        u64::from_be_bytes([a, b, c, d, e, f, g, h])
+    }
+
     fn principal(&self) -> Principal {
         Principal::new(Credential {
-            identity: Identity::Key { id: self.id.clone() },
+            identity: Identity::Key { id: self.id.clone(), revision: self.revision() },
             expiry: self.expires.map(|at| Expiry { at, leeway_ms: 0 }),
             claims: Vec::new(),
             grants: self.grants.clone(),
@@ -273,10 +279,10 @@ impl Keys {
         self.0.read().get(id).map(|held| held.record.clone())
     }
 
-    /// Whether a principal's key still says what it said when the principal was made.
-    pub(crate) fn still_holds(&self, id: &str, principal: &Principal) -> bool {
+    /// Whether what is kept of a key is what it was at this revision, and good.
+    pub(crate) fn still_holds(&self, id: &str, revision: u64) -> bool {
         let keys = self.0.read();
-        keys.get(id).is_some_and(|held| !held.record.is_revoked && held.principal == *principal)
+        keys.get(id).is_some_and(|held| !held.record.is_revoked && held.record.revision() == revision)
     }
 
     /// The principal of a key.

@@ -35,4 +35,9 @@ pub use refused::Refused;
 pub use revocations::{Revocation, RevocationTarget};
 pub use rules::{Who, WhoError, template::TemplateError};
 pub use tickets::TicketError;
-pub use token::{Check, TokenError, jwks::JwksError, verifying::KeyFault};
+pub use token::{
+    Check, TokenError,
+    jwks::JwksError,
+    mint::{MintError, inspect, mint},
+    verifying::KeyFault,
+};

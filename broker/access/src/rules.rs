@@ -36,7 +36,7 @@ impl Who {
             (Self::Anonymous, _) => true,
             (Self::Any, identity) => *identity != Identity::Anonymous,
             (Self::Issuer(issuer), Identity::Token(token)) => *issuer == token.issuer,
-            (Self::Key(own), Identity::Key { id }) => own == id,
+            (Self::Key(own), Identity::Key { id, .. }) => own == id,
             (Self::Header, Identity::Header { .. }) => true,
             (Self::Certificate, Identity::Certificate { .. }) => true,
             _ => false,

@@ -7,6 +7,7 @@ mod header;
 pub(crate) mod issuer;
 mod json;
 pub(crate) mod jwks;
+pub(crate) mod mint;
 pub(crate) mod verifying;
 
 pub(crate) use claims::is_name;

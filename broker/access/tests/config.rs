@@ -99,6 +99,7 @@ fn what_is_wrong_is_told_with_its_place() {
             issuer("secrets = [\"file:secret\", \"hunter2\"]"),
             "access.issuer[0].secrets[1]: the text in the configuration: the secret has 7 bytes, and HS256 takes 32",
         ),
+        (issuer("secrets = [\"-----BEGIN PUBLIC KEY-----\"]"), "it is a key in PEM and no secret"),
         (issuer("secrets = [\"file:secret\"]\nalgorithms = [\"HS512\"]"), "HS512 takes 64"),
         (
             issuer("secrets = [\"file:secret\"]\nalgorithms = [\"RS256\"]"),

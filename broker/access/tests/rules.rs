@@ -111,6 +111,10 @@ fn a_hooks_answer_grants_beside_what_was_granted_until_it_is_asked_again() {
     assert_eq!(more.scope(), alice.scope());
     assert_eq!(more.expiry(), alice.expiry());
     assert!(access.grants(&more).permits_name(Action::Publish, "rooms/1"));
+    access.apply(Record::Key(key().record), NOW).unwrap();
+    let key_holder = access.bearer(&key().key.reveal(), NOW).unwrap();
+    let more = access.with_hook(&key_holder, b"", nameless(), None);
+    assert_eq!(access.check(&more, NOW), Ok(()), "the key is what it was");
     assert!(HookAnswer::parse(br#"{"subject": "bob", "pubish": []}"#).is_err(), "a mistake is told");
 }
 

@@ -7,7 +7,7 @@ mod signing;
 use jsonwebtoken::{Algorithm, EncodingKey};
 use serde_json::{Value, json};
 use signing::*;
-use tailwire_access::{Access, Check, Refused, TokenError};
+use tailwire_access::{Access, Check, Refused, TokenError, inspect, mint};
 use tailwire_model::{Action, Identity, Principal, Term, Timestamp};
 
 fn refused(access: &Access, token: &str) -> TokenError {
@@ -194,6 +194,23 @@ fn a_document_of_keys_has_what_else_an_issuer_publishes() {
         let token = signed(key, &json!({"alg": key}), &claims("fetched", &json!({})));
         assert!(access.bearer(&token, NOW).is_ok(), "{key}");
     }
+}
+
+#[test]
+fn a_token_that_is_minted_here_is_one_and_can_be_looked_into() {
+    let access = access(ISSUERS);
+    let own = claims("hs", &json!({})).to_string();
+    let token = mint("HS256", SECRET.as_bytes(), Some("k"), &own).unwrap();
+    assert!(access.bearer(&token, NOW).is_ok());
+    let (header, claims) = inspect(&token).unwrap();
+    assert_eq!((header.as_str(), claims), (r#"{"alg":"HS256","kid":"k","typ":"JWT"}"#, own));
+    assert!(mint("HS257", b"x", None, "{}").is_err());
+    assert!(mint("ES256", SECRET.as_bytes(), None, "{}").is_err());
+    assert!(mint("HS256", SECRET.as_bytes(), None, "[]").is_err());
+    assert!(inspect("a.b").is_err());
+    let later_name =
+        signed("EdDSA", &json!({"alg": "Ed25519"}), &signing::claims("ed", &json!({"email": "a"})));
+    assert!(access.bearer(&later_name, NOW).is_ok());
 }
 
 #[test]

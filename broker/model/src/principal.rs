@@ -27,6 +27,8 @@ pub enum Identity {
     Key {
         /// The public part of the key.
         id: Box<str>,
+        /// Another with each change of what is kept of the key.
+        revision: u64,
     },
     /// A header of a trusted proxy.
     Header {
@@ -191,7 +193,7 @@ fn scope_of(identity: &Identity) -> Box<str> {
     let (kind, parts): (char, &[&str]) = match identity {
         Identity::Anonymous => return ANONYMOUS_SCOPE.into(),
         Identity::Token(token) => ('t', &[&token.issuer, &token.subject]),
-        Identity::Key { id } => ('k', &[id]),
+        Identity::Key { id, .. } => ('k', &[id]),
         Identity::Header { subject } => ('h', &[subject]),
         Identity::Certificate { subject } => ('c', &[subject]),
         Identity::Hook { subject } => ('d', &[subject]),
@@ -249,7 +251,7 @@ mod tests {
         let mut all = vec![Principal::ANONYMOUS];
         for one in names {
             let subject: Box<str> = one.into();
-            all.push(principal(Identity::Key { id: subject.clone() }));
+            all.push(principal(Identity::Key { id: subject.clone(), revision: 0 }));
             all.push(principal(Identity::Header { subject: subject.clone() }));
             all.push(principal(Identity::Certificate { subject: subject.clone() }));
             all.push(principal(Identity::Hook { subject }));

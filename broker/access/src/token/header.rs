@@ -1,11 +1,12 @@
 //! The header of a token (RFC 7515 §4). Nobody has vouched for it, so it chooses among what is configured and nothing else.
 
-use std::str::FromStr;
-
 use jsonwebtoken::Algorithm;
 use serde_json::{Map, Value};
 
-use crate::{granted::shortened, token::error::TokenError};
+use crate::{
+    granted::shortened,
+    token::{error::TokenError, verifying::algorithm_named},
+};
 
 /// What is taken from a header.
 pub(crate) struct Header {
@@ -29,7 +30,7 @@ impl Header {
         let algorithm = match members.get("alg").and_then(Value::as_str) {
             Some(name) if name.eq_ignore_ascii_case("none") => return Err(TokenError::Unsigned),
             Some(name) => {
-                Algorithm::from_str(name).map_err(|_| TokenError::UnknownAlgorithm(shortened(name)))?
+                algorithm_named(name).ok_or_else(|| TokenError::UnknownAlgorithm(shortened(name)))?
             }
             None => return Err(TokenError::UnknownAlgorithm(String::new())),
         };

@@ -14,7 +14,7 @@ use crate::{
         error::TokenError,
         header::Header,
         jwks::{Jwks, JwksError},
-        verifying::{KeyFault, VerifyingKey, list_of, name_of},
+        verifying::{KeyFault, VerifyingKey, algorithm_named, list_of, name_of},
     },
 };
 
@@ -48,7 +48,7 @@ impl Issuer {
         }
         let mut pinned = Vec::new();
         for (index, name) in config.algorithms.iter().enumerate() {
-            let algorithm = name.parse().map_err(|_| {
+            let algorithm = algorithm_named(name).ok_or_else(|| {
                 fail(&format!("algorithms[{index}]"), format!("`{name}` is no algorithm that is known"))
             })?;
             pinned.push(algorithm);

@@ -6,7 +6,7 @@ use tailwire_model::limits::{ISSUER_KEYS_MAX, JWKS_BYTES_MAX};
 
 use crate::token::{
     json::object,
-    verifying::{KeyFault, VerifyingKey, from_base64url},
+    verifying::{KeyFault, VerifyingKey, algorithm_named, from_base64url},
 };
 
 /// Why a document gives no keys.
@@ -91,7 +91,7 @@ fn key_of(jwk: &Map<String, Value>, pinned: &[Algorithm]) -> Result<VerifyingKey
     let own: Vec<Algorithm> = match text("alg") {
         None => pinned.to_vec(),
         Some(name) => {
-            let algorithm: Algorithm = name.parse().map_err(|_| KeyFault::Unsupported)?;
+            let algorithm = algorithm_named(name).ok_or(KeyFault::Unsupported)?;
             if !pinned.is_empty() && !pinned.contains(&algorithm) {
                 return Err(KeyFault::NotPinned { own: name.to_owned() });
             }

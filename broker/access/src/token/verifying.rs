@@ -14,7 +14,7 @@ use jsonwebtoken::{
 
 /// The cryptography, named rather than looked up: jsonwebtoken panics at the first token where none is installed for the
 /// process, or two are built in. So a build without it doesn't compile.
-static PROVIDER: LazyLock<&CryptoProvider> = LazyLock::new(|| &aws_lc::DEFAULT_PROVIDER);
+pub(super) static PROVIDER: LazyLock<&CryptoProvider> = LazyLock::new(|| &aws_lc::DEFAULT_PROVIDER);
 
 /// One key.
 pub(crate) struct VerifyingKey {
@@ -41,6 +41,9 @@ pub enum KeyFault {
     /// No PEM, or nothing in it that is known.
     #[error("it is no public key in PEM of a type that is known: RSA, P-256, P-384, Ed25519")]
     NotPem,
+    /// A key in PEM where a secret is expected: anybody who has a public key could sign by it.
+    #[error("it is a key in PEM and no secret: it belongs into `keys`")]
+    PemAsSecret,
     /// A private key: it doesn't belong here.
     #[error("it is a private key, which the issuer alone should have: give its public key")]
     Private,
@@ -73,6 +76,9 @@ pub enum KeyFault {
 impl VerifyingKey {
     /// A shared secret.
     pub(crate) fn secret(secret: &[u8], pinned: &[Algorithm]) -> Result<Self, KeyFault> {
+        if secret.starts_with(b"-----BEGIN ") {
+            return Err(KeyFault::PemAsSecret);
+        }
         let all = [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512];
         let algorithms = pick(&all, pinned)?;
         for algorithm in &algorithms {
@@ -179,6 +185,11 @@ fn bits_of(number: &[u8]) -> usize {
     let zeros = number.iter().take_while(|byte| **byte == 0).count();
     let top = number.get(zeros).map_or(0, |byte| byte.leading_zeros() as usize);
     (number.len() - zeros) * 8 - top
+}
+
+/// The algorithm of this name. `Ed25519` is the name that later replaced `EdDSA` for this curve (RFC 9864 §2.2).
+pub(crate) fn algorithm_named(name: &str) -> Option<Algorithm> {
+    if name == "Ed25519" { Some(Algorithm::EdDSA) } else { name.parse().ok() }
 }
 
 /// The name of an algorithm, as tokens have it.
