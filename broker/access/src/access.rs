@@ -34,6 +34,7 @@ pub struct Access {
     /// Sums of grants that were made by other rules are not ours.
     version: u64,
     anonymous: Arc<Grants>,
+    nothing: Arc<Grants>,
     tokens: TokenCache,
     /// Counts the times that verified tokens were forgotten.
     forgotten: AtomicU64,
@@ -94,7 +95,8 @@ impl Access {
         let anonymous = sum_of(&settings.rules, &Principal::ANONYMOUS);
         let version = VERSIONS.fetch_add(1, Ordering::Relaxed);
         let (tokens, forgotten) = (TokenCache::new(), AtomicU64::new(0));
-        Self { settings, version, anonymous: Arc::new(anonymous), tokens, forgotten, records }
+        let (anonymous, nothing) = (Arc::new(anonymous), Arc::default());
+        Self { settings, version, anonymous, nothing, tokens, forgotten, records }
     }
 
     /// The principal of what stands behind `Bearer`, in the cookie, or in a line `authenticate`: a token or an API key.
@@ -210,13 +212,41 @@ impl Access {
         Ok(principal)
     }
 
-    /// What a principal may: the sum of the rules for it and of what its credential grants.
+    /// What a principal may: the sum of the rules for it and of what its credential grants. Nothing, where the credential
+    /// does not hold any more for another reason than its time: so whatever is asked on an open connection, a revocation
+    /// has its effect at once.
     pub fn grants(&self, principal: &Principal) -> Arc<Grants> {
+        if principal.is_anonymous() {
+            return Arc::clone(&self.anonymous);
+        }
+        if !self.holds(principal) {
+            return Arc::clone(&self.nothing);
+        }
         match principal.sum(self.version) {
             Some(sum) => Arc::clone(sum),
-            None if principal.is_anonymous() => Arc::clone(&self.anonymous),
             None => Arc::new(sum_of(&self.settings.rules, principal)),
         }
+    }
+
+    /// Whether a principal's credential is still one that counts: neither revoked, nor of a kind or an issuer that is not
+    /// configured any more.
+    pub(crate) fn holds(&self, principal: &Principal) -> bool {
+        match principal.identity() {
+            Identity::Token(token) => {
+                let mut issuers = self.settings.tokens.issuers.iter();
+                issuers.any(|issuer| issuer.name == token.issuer)
+                    && !self.records.revocations.concern(principal)
+            }
+            Identity::Key { id, revision } => self.records.keys.still_holds(id, *revision),
+            Identity::Header { .. } => self.settings.trusted_header.is_some(),
+            Identity::Hook { .. } => self.settings.hook.is_some(),
+            Identity::Certificate { .. } | Identity::Anonymous => true,
+        }
+    }
+
+    /// The topics that a principal may find in the list of topics: those that it may read.
+    pub fn permit_list(&self, principal: &Principal) -> Filter {
+        self.grants(principal).readable()
     }
 
     /// The part of a filter that may be read. See [`Grants::permit_subscribe`].
@@ -259,12 +289,7 @@ impl Access {
         if principal.is_expired(now) {
             return Err(Ended::Expired);
         }
-        let holds = match principal.identity() {
-            Identity::Token(_) => !self.records.revocations.concern(principal),
-            Identity::Key { id, revision } => self.records.keys.still_holds(id, *revision),
-            _ => true,
-        };
-        if holds { Ok(()) } else { Err(Ended::Revoked) }
+        if self.holds(principal) { Ok(()) } else { Err(Ended::Revoked) }
     }
 
     /// Takes a record of the log, in the order of the log.

@@ -54,6 +54,8 @@ pub enum Step {
         /// Which of its patterns come to nothing, and why.
         unfilled: Vec<(String, String)>,
     },
+    /// The credential was revoked, or is of a kind or an issuer that is not configured.
+    Revoked,
     /// What the credential itself grants for the action.
     Own(Vec<Term>),
     /// The grant that decides.
@@ -71,6 +73,9 @@ impl Access {
         let own = principal.own_grants().terms(action);
         if !principal.is_anonymous() {
             steps.push(Step::Own(own.to_vec()));
+        }
+        if !self.holds(principal) {
+            steps.push(Step::Revoked);
         }
         let grants = self.grants(principal);
         let verdict = match grants.permitting(action, term) {
@@ -178,6 +183,7 @@ impl fmt::Display for Step {
                 write!(f, "rule {index} ({who}): grants {}", listed(grants))?;
                 unfilled.iter().try_for_each(|(pattern, why)| write!(f, "; {pattern} matches nothing: {why}"))
             }
+            Self::Revoked => f.write_str("credential: it was revoked, or what it rests on is not configured"),
             Self::Own(grants) => write!(f, "credential: grants {}", listed(grants)),
             Self::Decides(grant) => write!(f, "decided by the grant {}", grant.as_str()),
             Self::NoGrant => f.write_str("no grant permits it"),

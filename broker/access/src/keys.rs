@@ -243,6 +243,7 @@ pub(crate) struct Keys(RwLock<HashMap<Box<str>, Held>>);
 
 struct Held {
     record: KeyRecord,
+    revision: u64,
     /// Made once, so that a request clones it.
     principal: Principal,
 }
@@ -255,7 +256,8 @@ impl Keys {
             return false;
         }
         let principal = record.principal();
-        keys.insert(record.id.clone(), Held { record, principal });
+        let revision = record.revision();
+        keys.insert(record.id.clone(), Held { record, revision, principal });
         true
     }
 
@@ -282,7 +284,7 @@ impl Keys {
     /// Whether what is kept of a key is what it was at this revision, and good.
     pub(crate) fn still_holds(&self, id: &str, revision: u64) -> bool {
         let keys = self.0.read();
-        keys.get(id).is_some_and(|held| !held.record.is_revoked && held.record.revision() == revision)
+        keys.get(id).is_some_and(|held| !held.record.is_revoked && held.revision == revision)
     }
 
     /// The principal of a key.

@@ -161,6 +161,7 @@ fn a_revoked_token_is_refused_though_it_was_seen_before() {
     assert_eq!(access.bearer(&one, NOW), Err(Refused::Token(TokenError::Revoked)));
     assert!(access.bearer(&two, NOW).is_ok());
     assert_eq!(access.check(&principals[0], NOW), Err(Ended::Revoked));
+    assert_eq!(*access.grants(&principals[0]), Grants::NONE, "also for what is asked on an open connection");
     assert_eq!(access.check(&principals[1], NOW), Ok(()));
 }
 

@@ -6,7 +6,7 @@ mod signing;
 
 use serde_json::json;
 use signing::*;
-use tailwire_access::{Access, HookAnswer, NewKey, Record, Verdict};
+use tailwire_access::{Access, Ended, HookAnswer, NewKey, Record, Verdict};
 use tailwire_model::{Action, Filter, Grants, Identity, Principal, Term, Timestamp, Topic};
 
 fn term(name: &str) -> Term {
@@ -90,6 +90,26 @@ fn other_rules_hold_for_a_principal_from_the_next_question_on() {
         |access: &Access, name: &str| access.grants(&principal).permits_name(Action::Publish, name);
     assert!(publishes(&before, "a") && !publishes(&before, "b"));
     assert!(publishes(&after, "b") && !publishes(&after, "a"));
+}
+
+#[test]
+fn what_a_credential_rests_on_may_be_gone() {
+    let before = all_kinds();
+    let token = before.bearer(&token(&json!({"tailwire": {"publish": ["a"]}})), NOW).unwrap();
+    let principals = [token, before.trusted_header("alice").unwrap(), before.certificate("alice").unwrap()];
+    let rule = "[[rule]]\nwho = \"any\"\npublish = [\"a\"]\n";
+    let after = before.reload(&toml::from_str(rule).unwrap(), &mut read).unwrap();
+    let may = |access: &Access| {
+        principals.each_ref().map(|one| access.grants(one).permits_name(Action::Publish, "a"))
+    };
+    assert_eq!(may(&before), [true, false, false]);
+    assert_eq!(may(&after), [false, false, true], "issuer and header are not configured any more");
+    assert_eq!(after.check(&principals[0], NOW), Err(Ended::Revoked));
+    let told = after.explain(&principals[0], Action::Publish, &term("a"));
+    assert!(
+        told.to_string().contains("credential: it was revoked, or what it rests on is not configured"),
+        "{told}"
+    );
 }
 
 #[test]

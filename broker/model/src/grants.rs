@@ -158,6 +158,11 @@ impl Grants {
         if action == Action::Subscribe { &self.readable } else { self.terms(action) }
     }
 
+    /// All that may be read, as a filter.
+    pub fn readable(&self) -> Filter {
+        Filter::union(&self.readable)
+    }
+
     /// The grant that permits an action on a term as a whole, if there is one.
     pub fn permitting(&self, action: Action, term: &Term) -> Option<&Term> {
         self.deciding(action).iter().find(|grant| grant.covers(term))

@@ -50,7 +50,7 @@ impl Policy for Granting {
 /// Somebody of that name, until then.
 pub(crate) fn principal(name: &str, expires: Option<Timestamp>) -> Principal {
     Principal::new(Credential {
-        identity: Identity::Key { id: name.into() },
+        identity: Identity::Key { id: name.into(), revision: 0 },
         expiry: expires.map(|at| Expiry { at, leeway_ms: 0 }),
         claims: Vec::new(),
         grants: Grants::NONE,

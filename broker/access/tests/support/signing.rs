@@ -181,6 +181,13 @@ grants = "https://example.com/tailwire"
 [[issuer]]
 issuer = "fetched"
 jwks = "https://issuer.example.com/jwks.json"
+[trusted_header]
+name = "X-Forwarded-User"
+from = ["127.0.0.1"]
+[hook]
+url = "http://127.0.0.1:9000/tailwire"
+topics = ["rooms/**"]
+actions = ["subscribe", "publish"]
 "#;
 
 /// Access by a section `[access]`, without its head.
