@@ -23,7 +23,7 @@ const HTTP_ONLY = 'refuse-upgrade=403';
 
 const NOTHING_WRONG = /^it is the first choice$/;
 const REFUSED = /^websocket: the handshake failed \(1006\)$/;
-const NO_ANSWER = /^(websocket|stream|long-poll|poll): (no answer came within \d+ s|the request failed|The answer was 502)/;
+const NO_ANSWER = /^(websocket|stream|long-poll|poll): (no answer came within \d+ s|the request failed|HTTP 502)/;
 const heldBack = (transport) => new RegExp(`^${transport}: it opened, but lines are held back: none came within \\d+ s$`);
 const FOUND_HELD_BACK = /^stream was lost: it held lines back$/;
 const CUT = '(it was closed \\(1006\\)|the response ended|the request failed)';

@@ -3,9 +3,13 @@ import { ClosedError } from "./errors.js";
 import * as limits from "./limits.js";
 import type { Clock } from "./platform.js";
 
-/** Full jitter: anywhere from 0 to a bound that doubles. Spreads clients that lost the same broker evenly over time. */
-export function fullJitter(failures: number, random: () => number): number {
-  return random() * Math.min(limits.backoff_max, limits.backoff_first * 2 ** failures);
+/**
+ * How long to wait before the next try, after an outage of so many milliseconds: anything from 0 to a share of it, within
+ * bounds. So the client is back soon after the broker is, costs little while it isn't, and clients that lost the same
+ * broker are spread over time.
+ */
+export function backoff(outage_ms: number, random: () => number): number {
+  return random() * Math.min(limits.backoff_max, Math.max(limits.backoff_min, outage_ms / limits.backoff_share));
 }
 
 /** How long somebody else wants the client to wait, as far as that can be taken seriously. */

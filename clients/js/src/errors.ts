@@ -41,14 +41,14 @@ export class ProblemError extends TailwireError {
   declare readonly status: number;
   declare readonly problem: Problem;
   constructor(problem: Problem) {
-    super(problem.code, (problem.title ?? `The answer was ${problem.status}`) + (problem.detail ? `: ${problem.detail}` : ""));
+    super(problem.code, (problem.title ?? `HTTP ${problem.status}`) + (problem.detail ? `: ${problem.detail}` : ""));
     this.problem = problem;
     this.status = problem.status;
   }
 
   /** Whether the same request can succeed later (RFC 9110: 408, 429 and 5xx). */
   get temporary(): boolean {
-    return this.status === 408 || this.status === 429 || this.status >= 500;
+    return /408|429|5../.test(`${this.status}`);
   }
 }
 
@@ -67,6 +67,6 @@ export class GapError extends ProblemError {
 
 export function problemError(problem: Problem): ProblemError {
   const { status, code, from, to } = problem;
-  const Kind = code === "gap" && from && to ? GapError : status === 401 || status === 403 ? AccessError : ProblemError;
+  const Kind = code === "gap" && from && to ? GapError : /40[13]/.test(`${status}`) ? AccessError : ProblemError;
   return new Kind(problem);
 }

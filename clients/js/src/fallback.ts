@@ -6,7 +6,7 @@
  * At most one attempt is *active*: it delivers. Others may be open beside it, so that every switch opens the new
  * connection before the old one is closed.
  */
-import { fullJitter, lateness } from "./backoff.js";
+import { backoff, lateness } from "./backoff.js";
 import * as limits from "./limits.js";
 
 export type Transport = "websocket" | "stream" | "long-poll" | "poll";
@@ -14,7 +14,7 @@ export type State = "connecting" | "live" | "degraded" | "offline" | "closed";
 
 /** Events of the fallback. Numbers, as these names are in every page that loads the client. */
 export const enum Kind {
-  Start, Stop, Renew, Offline, Network, Tick, Opened, Alive, Audited, Ended, Changed,
+  Start, Stop, Renew, Offline, Network, Tick, Opened, Alive, Audited, Ended, Changed, Answered,
 }
 
 export type FallbackEvent =
@@ -24,6 +24,8 @@ export type FallbackEvent =
   | { kind: Kind.Renew }
   /** The network is gone; it is back, or is another one, or the machine slept. */
   | { kind: Kind.Offline | Kind.Network }
+  /** Some request was answered, so a wait between tries has lost its reason. */
+  | { kind: Kind.Answered }
   | { kind: Kind.Tick }
   /** Of one attempt: the head of the answer came; a sign of life, with a message in it or not, and whether it delivers by now. */
   | { kind: Kind.Opened; id: object }
@@ -39,6 +41,8 @@ export interface Orders {
   close(id: object): void;
   /** From now on this attempt is the active one. */
   activate(id: object, transport: Transport, why: string): void;
+  /** A transport failed, for a reason that is another than the last time. */
+  failed(transport: Transport, why: string): void;
   /** Ask by a plain page whether the active attempt holds lines back. */
   audit(id: object): void;
 }
@@ -87,17 +91,22 @@ export function fallbackOf(transports: readonly Transport[], base: number, rando
   const attempts = new Set<Attempt>();
   let active: Attempt | undefined;
   const remembered = base;
-  /** What went wrong with each transport, the last time that something did. */
-  const blame: string[] = [];
+  /** Why each transport failed the last time, if it hasn't delivered since. */
+  const reasons: (string | undefined)[] = [];
   /** The transport that was active last. */
   let last_active = -1;
   /** When to search for an active attempt; if there is one, when to renew it. */
   let open_at = Infinity;
   let climb_at = Infinity;
   let climb_step: number = limits.climb_first;
-  let failures = 0;
+  /** Before this time no answer begins a search: a moment after the last one, or when the other side said. */
+  let free_at = 0;
+  /** Since when there are no messages, but for moments. */
+  let down_at = 0;
+  /** Searches in a row that found no transport at all, since one was active. */
+  let rounds = 0;
   /** When each transport was cut. */
-  const strikes: number[][] = transports.map(() => []);
+  let strikes: number[][] = [];
 
   return {
     get state() {
@@ -124,6 +133,7 @@ export function fallbackOf(transports: readonly Transport[], base: number, rando
       const attempt = event.id as Attempt;
       if (attempts.has(attempt)) of(attempt, event);
     } else if (event.kind === Kind.Start) {
+      if (!wanted) down_at = now;
       wanted = true;
       if (!attempts.size && open_at === Infinity) open_at = now;
     } else if (event.kind === Kind.Stop) {
@@ -132,6 +142,9 @@ export function fallbackOf(transports: readonly Transport[], base: number, rando
       open_at = climb_at = Infinity;
     } else if (event.kind === Kind.Renew) {
       open_at = now;
+    } else if (event.kind === Kind.Answered) {
+      offline = false;
+      if (wanted && !active) open_at = Math.min(open_at, Math.max(now, free_at));
     } else if (event.kind !== Kind.Tick) {
       network(event.kind === Kind.Offline);
     }
@@ -167,14 +180,14 @@ export function fallbackOf(transports: readonly Transport[], base: number, rando
       );
     }
     if (!wanted || offline || beside()) return all;
-    all.push([open_at, () => (active ? open(active.transport, Purpose.Renew) : open(base, Purpose.Search))]);
+    all.push([open_at, () => (active ? open(active.transport, Purpose.Renew) : open(rounds && wholeList() ? 0 : base, Purpose.Search))]);
     if (active) all.push([climb_at, () => open(0, Purpose.Climb)]);
     return all;
   }
 
   function late(attempt: Attempt): void {
     attempt.race_at = Infinity;
-    blame[attempt.transport] = `${transports[attempt.transport]} took more than ${limits.race / 1000} s to open`;
+    blame(attempt, ` took more than ${limits.race / 1000} s to open`);
     below(attempt);
   }
 
@@ -186,6 +199,7 @@ export function fallbackOf(transports: readonly Transport[], base: number, rando
   function open(transport: number, purpose: Purpose): void {
     if (purpose === Purpose.Climb) climb_at = Infinity;
     else open_at = Infinity;
+    if (purpose === Purpose.Search) free_at = now + limits.race;
     const attempt: Attempt = {
       transport, purpose, phase: 0, since: now, line_at: now, heard: false, audit_after: limits.audit_first, below: transport + 1,
       deadline: now + limits.opening,
@@ -210,10 +224,14 @@ export function fallbackOf(transports: readonly Transport[], base: number, rando
     active = attempt;
     open_at = Infinity;
     orders.activate(attempt, transports[transport]!, whyTo(transport));
+    reasons[transport] = undefined;
     // What is still opening further up may yet win; the rest has lost.
     for (const other of attempts) if (other !== attempt && (other === before || other.transport >= transport)) close(other);
     if (!transport) climb_at = Infinity;
+    // After an outage a better transport may have failed for no other reason than that its turn came too early.
+    else if (rounds || (last_active >= 0 && transport > base)) climb_at = now + spread(limits.climb_soon);
     else if (climb_at === Infinity) climbLater();
+    rounds = 0;
     if (before && before.transport > transport) attempt.below = before.transport;
     base = last_active = transport;
   }
@@ -221,7 +239,7 @@ export function fallbackOf(transports: readonly Transport[], base: number, rando
   /** What is wrong with the transport that is left; at first, with the one above. */
   function whyTo(transport: number): string {
     if (transport < last_active) return "it answers again";
-    return blame[last_active] ?? blame[transport - 1] ?? (transport && transport === remembered ? "it worked last time" : "it is the first choice");
+    return reasons[last_active] ?? reasons[transport - 1] ?? (transport && transport === remembered ? "it worked last time" : "it is the first choice");
   }
 
   /** `retry_after` are words of the broker, so the way is fine, and another transport would hear the same. */
@@ -233,14 +251,14 @@ export function fallbackOf(transports: readonly Transport[], base: number, rando
     if (was_active) {
       for (const other of attempts) other.purpose = Purpose.Search;
       if (blamed) lost(attempt, why, retry_ms);
-      else open_at = now + spread(retry_after);
+      else open_at = free_at = now + spread(retry_after);
     } else if (purpose === Purpose.Climb && active) {
       if (blamed && transport + 1 < active.transport) open(transport + 1, purpose);
       else climbLater(retry_after);
     } else {
       if (blamed) {
-        blame[transport] = `${transports[transport]}: ${why}`;
-        below(attempt);
+        blame(attempt, `: ${why}`);
+        if (wholeList()) below(attempt);
       }
       if (!beside()) roundFailed(retry_after);
     }
@@ -252,26 +270,44 @@ export function fallbackOf(transports: readonly Transport[], base: number, rando
     if (transport + 1 < transports.length && !taken) open(transport + 1, purpose);
   }
 
+  /** Nothing worked: an outage, for which no transport is to blame. */
   function roundFailed(retry_after = 0): void {
-    open_at = now + Math.max(backoff(), spread(retry_after));
-    // Nothing worked, so no transport is to blame. Where it goes on like that, what worked last is no guide either.
-    if (failures > 2) base = 0;
+    if (last_active >= 0) rounds++;
+    strikes = [];
+    const told_at = now + spread(retry_after);
+    free_at = Math.max(free_at, told_at);
+    open_at = Math.max(told_at, now + wait());
+  }
+
+  /**
+   * Whether a search goes down the list. In an outage most ask only for the transport that was active last: that spares
+   * a broker that is about to come back, and it is the one that will work.
+   */
+  function wholeList(): boolean {
+    return !(rounds % limits.whole_list);
+  }
+
+  function blame({ transport }: Attempt, why: string): void {
+    const name = transports[transport]!;
+    if (reasons[transport] !== (reasons[transport] = name + why)) orders.failed(name, name + why);
   }
 
   /** The active attempt ended: come back to the same transport, or after too many of these, to the one below. */
-  function lost({ transport, since, purpose, below }: Attempt, why: string, retry_ms: number): void {
+  function lost(attempt: Attempt, why: string, retry_ms: number): void {
+    const { transport, since, purpose, below } = attempt;
     const lived = now - since;
-    if (lived >= limits.stable) failures = 0;
+    if (lived >= limits.stable) down_at = now;
     // Climbs that failed don't count any more once a transport has delivered for so long.
     if (lived >= limits.strike_window) climb_step = limits.climb_first;
-    const cuts = (strikes[transport] = strikes[transport]!.filter((at) => now - at < limits.strike_window));
+    const cuts = (strikes[transport] = (strikes[transport] ?? []).filter((at) => now - at < limits.strike_window));
     const often = cuts.push(now) >= limits.strikes;
     const climbed = purpose === Purpose.Climb && lived < limits.probation;
-    open_at = now + (climbed ? 0 : spread(retry_ms) + backoff());
-    blame[transport] = `${transports[transport]} was lost${often ? ` ${limits.strikes} times in ${limits.strike_window / 60_000} minutes` : ""}: ${why}`;
+    open_at = now + (climbed ? 0 : Math.max(retry_ms, wait()));
+    blame(attempt, ` was lost${often ? ` ${limits.strikes} times in ${limits.strike_window / 60_000} minutes` : ""}: ${why}`);
     if (below < transports.length && (climbed || often)) {
       // Another transport begins anew: the way from one that is cut every few seconds to one that isn't shall take seconds too.
-      cuts.length = failures = 0;
+      strikes[transport] = [];
+      down_at = now;
       base = below;
     }
   }
@@ -281,7 +317,8 @@ export function fallbackOf(transports: readonly Transport[], base: number, rando
     offline = gone;
     for (const attempt of attempts) if (attempt !== active) close(attempt);
     if (gone) return;
-    failures = base = 0;
+    rounds = base = 0;
+    down_at = now;
     climb_step = limits.climb_first;
     if (active) open(0, Purpose.Renew);
     else if (wanted) open_at = now;
@@ -293,19 +330,18 @@ export function fallbackOf(transports: readonly Transport[], base: number, rando
     orders.close(attempt);
   }
 
-  /** A quarter sooner or later, so that clients which began together don't stay together. */
   function climbLater(retry_after = 0): void {
-    climb_at = now + Math.max(retry_after, climb_step * (0.75 + random() / 2));
+    climb_at = now + Math.max(retry_after, spread(climb_step));
     climb_step = Math.min(limits.climb_max, climb_step * 2);
   }
 
-  /** Many clients may have heard the same time to come back. */
+  /** Up to a quarter later: many clients may have heard the same time to come back, or have begun together. */
   function spread(ms: number): number {
     return ms * (1 + random() / 4);
   }
 
-  function backoff(): number {
-    return fullJitter(failures++, random);
+  function wait(): number {
+    return backoff(now - down_at, random);
   }
 
   /** Whether something is open beside the active attempt, or without one. */

@@ -20,13 +20,15 @@ export interface Http extends Pick<Tokens, "due" | "held"> {
   /** The answer of a 2xx; anything else is an error. The body is left unread. */
   answered(path: string, init: RequestInit): Promise<Response>;
   /** The whole answer, within a time limit, which is for the request alone. */
-  whole<T = Page>(path: string, init: Omit<RequestInit, "signal"> & { signal?: Signal }, timeout?: number): Promise<T>;
+  whole<T = Page>(path: string, init: Omit<RequestInit, "signal"> & { signal?: Signal }, timeout?: number, read?: (answer: any) => T): Promise<T>;
+  /** Why the broker refuses everything of this page's origin, or for this host; asked until something is answered. */
+  refusal(): Promise<ProblemError | undefined>;
   /** Does something that ends, at the latest, after this time, with the signal or with the hub: then `ended` is aborted. */
   within<T>(ms: number, signal: Signal, run: (ended: AbortSignal) => Promise<T>): Promise<T>;
 }
 
-/** Requests that are under way end with the `lifetime` of their hub. */
-export function httpOf(base: URL, { fetch, clock }: Platform, source: TokenSource | undefined, lifetime: Lifetime): Http {
+/** Requests that are under way end with the `lifetime` of their hub. `answers` is called for each that is answered. */
+export function httpOf(base: URL, { fetch, clock }: Platform, source: TokenSource | undefined, lifetime: Lifetime, answers: () => void): Http {
   const url = (path: string): string => new URL(path, base).href;
 
   const within: Http["within"] = async (ms, signal, run) => {
@@ -63,9 +65,13 @@ export function httpOf(base: URL, { fetch, clock }: Platform, source: TokenSourc
     }
   };
 
-  const answer = async (path: string, init: RequestInit, token?: string): Promise<Response> => {
+  /** Something that a page of this origin can read was answered. */
+  let reached = false;
+
+  const ask = async (path: string, init: RequestInit, token?: string): Promise<Response> => {
     const response = await fetch(url(path), {
       ...init,
+      // Without a token there is none, so that a request can be a simple one (Fetch standard).
       headers: { ...init.headers, ...(token && { authorization: `Bearer ${token}` }) },
       // A redirect could lead the token to another origin.
       redirect: "error",
@@ -74,7 +80,11 @@ export function httpOf(base: URL, { fetch, clock }: Platform, source: TokenSourc
       // Some browsers let equal requests wait for each other, to answer all from the first one's answer.
       cache: "no-store",
     });
-    if (response.ok) return response;
+    reached = response.status !== 403;
+    if (response.ok) {
+      answers();
+      return response;
+    }
     // Else it is a page of a proxy, or nothing at all.
     const problem = (await response.json().catch(() => {})) as Problem | undefined;
     const value = response.headers.get("retry-after")!;
@@ -83,15 +93,28 @@ export function httpOf(base: URL, { fetch, clock }: Platform, source: TokenSourc
     throw problemError({ code: "http", retry_after_ms, ...problem, status: response.status });
   };
 
+  // A page whose origin isn't allowed can read nothing but the answer to this: a `POST` of nothing is sent without a
+  // preflight, and every origin may read that it is refused.
+  const refusal = async (): Promise<ProblemError | undefined> => {
+    const error = reached || (await ask("stream", { method: "POST" }).catch((error: unknown) => error));
+    return /^foreign/.test((error as ProblemError).code) ? (error as ProblemError) : undefined;
+  };
+
+  const answer: typeof ask = (path, init, token) =>
+    ask(path, init, token).catch(async (error: ProblemError) => {
+      throw error.status ? error : ((await refusal()) ?? error);
+    });
+
   return {
     url,
     within,
     authorized,
     due,
     held,
+    refusal,
     answered: (path, init) => authorized(init.signal, (token) => answer(path, init, token)),
-    whole: (path, { signal, ...init }, timeout = limits.answer) =>
-      authorized(signal, (token) => within(timeout, signal, async (ended) => (await answer(path, { ...init, signal: ended }, token)).json())),
+    whole: (path, { signal, ...init }, timeout = limits.answer, read = (answer) => answer) =>
+      authorized(signal, (token) => within(timeout, signal, async (ended) => read(await (await answer(path, { ...init, signal: ended }, token)).json()))),
   };
 }
 

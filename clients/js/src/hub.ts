@@ -1,7 +1,6 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 /** The hub: holds subscriptions, runs the fallback state machine, opens and closes links as it orders. Of other tabs it knows nothing. */
 import { emitterOf, type Emitter } from "./emitter.js";
-import { TailwireError } from "./errors.js";
 import { lifetimeOf, onAbort, sleep, throwIfAborted } from "./backoff.js";
 import { httpOf } from "./http.js";
 import { Kind, fallbackOf, type FallbackEvent, type Transport, type State } from "./fallback.js";
@@ -9,7 +8,8 @@ import * as limits from "./limits.js";
 import { recall, remember } from "./memory.js";
 import type { Platform } from "./platform.js";
 import { probe, type Probe } from "./probe.js";
-import { publish, type PublishOptions, type Receipt } from "./publish.js";
+import { publisherOf, type PublishOptions, type Receipt } from "./publish.js";
+import { noMore } from "./options.js";
 import { feedOf, type Feed, type Start, type SubscribeOptions, type Subscription } from "./subscription.js";
 import type { TokenSource } from "./token.js";
 import { streamPath } from "./topics.js";
@@ -37,9 +37,16 @@ export interface TransportChange {
   why: string;
 }
 
+export interface TransportFailure {
+  transport: Transport;
+  why: string;
+}
+
 export interface HubEvents {
   state: State;
   transport: TransportChange;
+  /** A transport failed; told again when it fails for another reason, or after it has worked. */
+  failure: TransportFailure;
 }
 
 export interface PageOptions extends Start {
@@ -75,14 +82,15 @@ export interface Hub {
 export function directHub(base: URL, { token, transports = TRANSPORTS, signal, ...platform }: ConnectOptions & Platform): Hub {
   const { clock, network } = platform;
   const lifetime = lifetimeOf();
-  const http = httpOf(base, platform, token, lifetime);
+  const http = httpOf(base, platform, token, lifetime, () => handle({ kind: Kind.Answered }));
   const around: Surroundings = { ...platform, http };
   const usable = TRANSPORTS.filter((name) => transports.includes(name) && (name !== "websocket" || platform.WebSocket));
-  if (!usable.length) throw new TailwireError("transports", "No transport");
+  if (!usable.length) throw new TypeError("No transport");
   const events = emitterOf<HubEvents>();
   const feeds = new Set<Feed>();
   const links = new Map<object, Link>();
-  let active: { id: object; link: Link } | undefined;
+  /** The link that delivers, by its id. */
+  let active: object | undefined;
   let transport: Transport | undefined;
   let state: State = "connecting";
   let timer: unknown;
@@ -91,6 +99,7 @@ export function directHub(base: URL, { token, transports = TRANSPORTS, signal, .
   let heard_at = 0;
   const wanted = (): Feed[] => [...feeds].filter((feed) => !feed.paused);
 
+  const publisher = publisherOf(around, () => links.get(active!));
   const remembered = usable.indexOf(recall(around)!);
   const fallback = fallbackOf(usable, Math.max(0, remembered), platform.random, {
     open,
@@ -99,7 +108,8 @@ export function directHub(base: URL, { token, transports = TRANSPORTS, signal, .
       links.delete(id);
     },
     activate,
-    audit: (id) => void audit(id),
+    failed: (transport, why) => events.emit("failure", { transport, why }),
+    audit,
   });
   onAbort(lifetime, network.listen((event) => {
     // Timers of a page in the background hardly run: look whether the connection is still there.
@@ -114,36 +124,37 @@ export function directHub(base: URL, { token, transports = TRANSPORTS, signal, .
     },
     on: events.on,
     subscribe,
-    publish: (topic, data, options = {}) => publish(topic, data, options, around, () => active?.link),
+    publish: publisher.publish,
     page,
     async probe() {
       throwIfAborted(lifetime);
-      const [feed] = feeds;
-      return probe(usable, feed?.topics ?? ["probe"], around);
+      return probe(usable, allTerms(feeds.size ? [] : ["probe"]), around);
     },
     close,
-    [Symbol.asyncDispose]: async () => close(),
+    [Symbol.asyncDispose]: close as never,
   };
+
+  function allTerms(more: readonly string[]): string[] {
+    return [...new Set([...feeds].flatMap((feed) => feed.topics).concat(more))];
+  }
 
   function subscribe<T>(topic: string | readonly string[], options: SubscribeOptions = {}): Subscription<T> {
     throwIfAborted(lifetime);
     const topics = [...new Set([topic].flat())];
-    const terms = new Set([...feeds, { topics }].flatMap((feed) => feed.topics));
-    if (feeds.size >= limits.subscriptions || terms.size > limits.terms || streamPath(terms, {}).length > limits.query_bytes) {
-      throw new TailwireError("filter-too-large", "Too many subscriptions");
-    }
+    const terms = allTerms(topics);
+    const full = feeds.size >= limits.subscriptions || terms.length > limits.terms;
+    streamPath(terms, {}, full ? Infinity : limits.path_room);
     const feed = feedOf(topics, options, changed);
     feeds.add(feed);
     changed();
     return feed as unknown as Subscription<T>;
   }
 
-  async function page<T>(topic: string | readonly string[], { signal, ...query }: PageOptions = {}): Promise<Page<T>> {
+  async function page<T>(topic: string | readonly string[], { signal, after, last, limit, gap, ...left }: PageOptions = {}): Promise<Page<T>> {
+    noMore(left);
     // What is no page at all fails within, where every error gets a class.
-    return http.within(limits.timer, signal, async () => {
-      const { messages, cursor, more } = await http.whole(streamPath([topic].flat(), query), { signal });
-      return { messages: messages.map(toMessage) as Message<T>[], cursor, more };
-    });
+    const read = ({ messages, cursor, more }: Page<T>): Page<T> => ({ messages: messages.map(toMessage) as Message<T>[], cursor, more });
+    return http.whole(streamPath([topic].flat(), { after, last, limit, gap }), { signal }, undefined, read);
   }
 
   function close(): void {
@@ -152,6 +163,7 @@ export function directHub(base: URL, { token, transports = TRANSPORTS, signal, .
     clock.clearTimeout(timer);
     for (const each of [...links.values(), ...feeds]) each.close();
     lifetime.end();
+    publisher.wake();
     events.emit("state", state);
   }
 
@@ -171,7 +183,7 @@ export function directHub(base: URL, { token, transports = TRANSPORTS, signal, .
     handle({ kind: Kind.Start });
     for (const link of [...links.values()]) {
       const serves = link.sync(feeds_now);
-      if (!serves && link === active?.link) handle({ kind: Kind.Renew });
+      if (!serves && link === links.get(active!)) handle({ kind: Kind.Renew });
     }
   }
 
@@ -180,9 +192,9 @@ export function directHub(base: URL, { token, transports = TRANSPORTS, signal, .
     fallback.handle(event, clock.now(), http.held());
     // By a listener, meanwhile.
     if (lifetime.aborted) return;
-    if (active && !links.has(active.id)) {
+    if (active && !links.has(active)) {
       active = undefined;
-      for (const feed of feeds) feed.interrupted();
+      for (const feed of feeds) feed.live = false;
     }
     arm();
     if (fallback.state === state) return;
@@ -204,9 +216,10 @@ export function directHub(base: URL, { token, transports = TRANSPORTS, signal, .
 
   function activate(id: object, to: Transport, why: string): void {
     const from = transport;
-    active = { id, link: links.get(id)! };
+    active = id;
     transport = to;
     remember(to, around);
+    publisher.wake();
     // What changed while it opened.
     changed();
     if (from !== to) events.emit("transport", { from, to, why });

@@ -17,9 +17,17 @@ export const strike_window = 600_000;
 /** The first climb, doubled after each that failed. The last value keeps idle clients from costing the broker anything. */
 export const climb_first = 30_000;
 export const climb_max = 900_000;
-/** The first wait before trying again, doubled after each round that failed; the wait itself is anywhere from 0 to it. */
-export const backoff_first = 1_000;
+/**
+ * A wait between tries is anything from 0 to a thirtieth of the outage, so that the wait adds little to it: at most 1 s
+ * for a restart, 2 s after a minute, 30 s from a quarter of an hour on.
+ */
+export const backoff_share = 30;
+export const backoff_min = 1_000;
 export const backoff_max = 30_000;
+/** While nothing works, one search of so many goes down the whole list: the network may have become another one. */
+export const whole_list = 4;
+/** A better transport gets another chance so soon after an outage. */
+export const climb_soon = 1_000;
 /** Where the broker closes for a while without a word on how long: this, and up to a quarter more. */
 export const come_back = 3_000;
 /**
@@ -38,6 +46,10 @@ export const answer = 10_000;
 /** A publish is tried again for this long. The broker knows its key for ten minutes; more than that would not be safe. */
 export const publish = 60_000;
 export const publish_max = 540_000;
+/** Publishes of a hub that wait. More than that is a loop that waits for no answer. */
+export const queue = 10_000;
+/** Characters that a message of a batch counts beside its own: with a line's length, that makes 6,000 of them at most, and the broker takes 10,000. */
+export const line_overhead = 100;
 /** Characters of a publish by WebSocket. In UTF-8 one has three bytes at most, and a line of the broker two MiB. */
 export const line_length = 600_000;
 /** Messages that wait for a reader of one subscription. */
@@ -48,8 +60,10 @@ export const page_messages = 1_000;
 export const subscriptions = 100;
 /** Terms that all subscriptions of a hub ask for together: the broker's own bound for one filter. */
 export const terms = 100;
-/** The terms' bytes in a URL. Many proxies refuse a request line beyond 8 KiB. */
-export const query_bytes = 7_000;
+/** Characters of a path with its query. Many proxies refuse a request line beyond 8 KiB. */
+export const path_length = 7_500;
+/** Of these, characters for cursors and the like: a filter that leaves no room for them is refused when it is subscribed to. */
+export const path_room = 500;
 /** A token that ends within this time is replaced before it is used. */
 export const token_early = 30_000;
 /** A source of tokens may have to refresh a session over a bad network. What takes longer than this has hung. */

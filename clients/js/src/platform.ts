@@ -61,7 +61,7 @@ export function defaultPlatform(): Platform {
     storage: storage(),
     network: { id: networkId, listen },
     random: Math.random,
-    unique: () => globalThis.crypto?.randomUUID?.() ?? `${Math.random()}-${Math.random()}`,
+    unique: () => `${Math.random()}-${Math.random()}`,
   };
 }
 

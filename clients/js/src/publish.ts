@@ -1,8 +1,12 @@
-/** Publishing: the same message under the same key, over whatever works, until the broker says yes or no. */
-import { fullJitter, sleep, throwIfAborted } from "./backoff.js";
-import { ProblemError } from "./errors.js";
+/**
+ * Publishing: one queue for the messages of a hub, in the order of the calls. What gathered while a request was under way
+ * is the next request, a batch; each is sent under the same key, over whatever works, until the broker says yes or no.
+ */
+import { backoff, lifetimeOf, sleep } from "./backoff.js";
+import { ProblemError, TailwireError } from "./errors.js";
 import { retryAfter } from "./http.js";
 import * as limits from "./limits.js";
+import { noMore } from "./options.js";
 import type { Link, Surroundings } from "./transports/link.js";
 
 export interface PublishOptions {
@@ -18,6 +22,8 @@ export interface PublishOptions {
   headers?: Record<string, string>;
   /** How long to try, in milliseconds; a minute by default, nine at most. */
   timeout?: number;
+  /** Sent at once, beside the others, in no order among them. */
+  unordered?: boolean;
   signal?: AbortSignal | undefined;
 }
 
@@ -27,48 +33,111 @@ export interface Receipt {
   time: string;
 }
 
+export interface Publisher {
+  publish(topic: string, data: unknown, options?: PublishOptions): Promise<Receipt>;
+  /** A transport is there, or the hub is closed: a wait between tries has lost its reason. */
+  wake(): void;
+}
+
+interface Entry {
+  /** The message as a line of a batch; a Blob's has to be read first. */
+  line: string | Promise<string>;
+  /** A key of its own, under which it is sent alone. */
+  key: string | undefined;
+  /** Tries end at this time. */
+  until: number;
+  /** Aborted when the promise has settled, for whatever reason. */
+  ended: AbortSignal;
+  done(receipt: Receipt): void;
+  fail(error: unknown): void;
+}
+
 /**
- * `active` gives the link that delivers at the moment; some take requests. Both ways send the message as a batch of one:
- * that is the form which WebSocket and `POST` have in common, so that the broker knows either as a retry of the other.
+ * `link` gives the link that delivers at the moment; some take requests. Both ways send a batch: that is the form which
+ * WebSocket and `POST` have in common, so that the broker knows either as a retry of the other.
  */
-export async function publish(
-  topic: string,
-  data: unknown,
-  { key, timeout = limits.publish, signal, messageKey, ...own }: PublishOptions,
-  { http, clock, random, unique }: Surroundings,
-  active: () => Link | undefined,
-): Promise<Receipt> {
-  // A Blob has its bytes and its type by itself; as JSON it would be `{}`. For anything else nothing is waited for, so
-  // that what the caller does to the data later makes no difference.
-  if ((data as Blob | undefined)?.arrayBuffer) {
-    own.type ??= (data as Blob).type;
-    data = await (data as Blob).arrayBuffer();
+export function publisherOf({ http, clock, random, unique }: Surroundings, link: () => Link | undefined): Publisher {
+  const queue: Entry[] = [];
+  let running = false;
+  let nap = lifetimeOf();
+
+  return {
+    async publish(topic, data, options = {}) {
+      const { key, timeout = limits.publish, unordered, signal, messageKey, type, event, headers, ...left } = options;
+      noMore(left);
+      if (queue.length >= limits.queue) throw new TailwireError("queue-full", "Too many wait");
+      const toLine = (data: unknown, type?: string): string => JSON.stringify({ topic, key: messageKey, event, headers, ...encode(data, type) });
+      // What no header can have throws here.
+      new Headers({ key: key ?? "" });
+      // A Blob has its bytes and its type by itself; as JSON it would be `{}`. Anything else becomes a line at once, so that
+      // what the caller does to the data later makes no difference; what is no JSON throws.
+      const blob = data as Blob | undefined;
+      const line = blob?.arrayBuffer ? blob.arrayBuffer().then((bytes) => toLine(bytes, type ?? blob.type)) : toLine(data, type);
+      const limit = Math.min(timeout, limits.publish_max);
+      return http.within(limit, signal, (ended) => new Promise<Receipt>((done, fail) => {
+        const entry: Entry = { line, key, until: clock.now() + limit, ended, done, fail };
+        (line as Promise<string>).catch?.(fail);
+        if (unordered) return void send([entry]);
+        queue.push(entry);
+        if (!running) void run();
+      }));
+    },
+    wake() {
+      nap.end();
+      nap = lifetimeOf();
+    },
+  };
+
+  async function run(): Promise<void> {
+    running = true;
+    while (queue.length) await send(take());
+    running = false;
   }
-  // What is no JSON throws here, where it is not taken for a failure of the network.
-  const body = JSON.stringify({ topic, key: messageKey, ...own, ...encode(data, own.type) });
-  const idempotency_key = key ?? unique();
-  const headers = { "content-type": "application/x-ndjson", "idempotency-key": JSON.stringify(idempotency_key) };
-  // Throws here too, for what no header can have.
-  new Headers(headers);
-  const limit = Math.min(timeout, limits.publish_max);
-  const until = clock.now() + limit;
-  return http.within(limit, signal, async (ended) => {
-    for (let failures = 0; ; failures++) {
-      throwIfAborted(ended);
+
+  /** As many from the head of the queue as go into one request. Whatever has ended while it waited is left out. */
+  function take(): Entry[] {
+    const batch: Entry[] = [];
+    let length = 0;
+    for (let next; (next = queue[0]); queue.shift()) {
+      // With something for what surrounds it, so that there are fewer than the broker takes. How long a Blob is comes out later: it is sent alone.
+      length += limits.line_overhead + (next.line as string).length || Infinity;
+      if (batch.length && (next.key || batch[0]!.key || length > limits.line_length)) break;
+      if (!next.ended.aborted) batch.push(next);
+    }
+    return batch;
+  }
+
+  /** Until there is an answer, or nobody waits for one any more. */
+  async function send(batch: readonly Entry[]): Promise<void> {
+    const key = batch[0]?.key ?? unique();
+    const headers = { "content-type": "application/x-ndjson", "idempotency-key": JSON.stringify(key) };
+    const since = clock.now();
+    for (let tries = 0; batch.some(({ ended }) => !ended.aborted); tries++) {
+      let asked;
       try {
+        const lines = await Promise.all(batch.map(({ line }) => line));
+        const body = lines.join("\n");
         // After a failure the other way is tried, if there are two.
         // What the broker's lines are too short for goes by POST, where the answer to too much is no close of what all share.
-        const asked = failures % 2 || body.length > limits.line_length ? undefined : active()?.request?.({ kind: "publish", messages: [JSON.parse(body)], idempotency_key });
-        const answer = asked ?? http.whole<object>("stream", { method: "POST", headers, body, signal: ended });
-        const { receipts } = (await answer) as { receipts: Receipt[] };
-        return receipts[0]!;
+        asked = tries % 2 || body.length > limits.line_length ? undefined : link()?.request?.({ kind: "publish", messages: lines.map((line) => JSON.parse(line)), idempotency_key: key });
+        const { receipts } = (await (asked ?? http.whole<object>("stream", { method: "POST", headers, body }))) as { receipts: Receipt[] };
+        return batch.forEach(({ done }, n) => done(receipts[n]!));
       } catch (error) {
-        const wait = Math.max(retryAfter(error) ?? 0, fullJitter(failures, random));
-        if ((error instanceof ProblemError && !error.temporary) || clock.now() + wait > until) throw error;
-        await sleep(clock, wait, ended);
+        // By POST, a token that is refused is replaced.
+        if (asked && (error as ProblemError).status === 401) continue;
+        if (error instanceof ProblemError && !error.temporary) {
+          if (!batch[1]) return batch[0]!.fail(error);
+          // A batch is stored whole or not at all. Which of them is at fault comes out when each is sent alone.
+          for (const entry of batch) entry.key = unique();
+          queue.unshift(...batch);
+          return;
+        }
+        const wait = Math.max(retryAfter(error) ?? 0, backoff(clock.now() - since, random));
+        const left = batch.filter(({ until, fail }) => clock.now() + wait <= until || fail(error));
+        if (left.length) await sleep(clock, wait, nap);
       }
     }
-  });
+  }
 }
 
 /** As a line carries it: JSON as it is, text in a string, bytes in base64. */

@@ -11,6 +11,7 @@ import { emitterOf } from "./emitter.js";
 import type { TailwireError } from "./errors.js";
 import * as limits from "./limits.js";
 import { matches } from "./topics.js";
+import { noMore } from "./options.js";
 import { toMessage, type Gap, type Line, type Message } from "./wire.js";
 
 /** Where to begin: after a cursor, at `"earliest"`, at `"latest"` (the default), or with the `last` n messages. */
@@ -68,6 +69,8 @@ export interface Feed extends Subscription {
   /** The next connection has to ask for it alone first, by its own place. */
   alone: boolean;
   paused: boolean;
+  /** It stood at the tail, and a connection has delivered since. */
+  live: boolean;
   closed: boolean;
   matches(topic: string): boolean;
   /** What to ask for, to go on. */
@@ -79,22 +82,22 @@ export interface Feed extends Subscription {
   line(generation: number, line: Line, shared?: boolean): number;
   /** Everything up to this cursor has been delivered. */
   move(cursor: string): void;
-  /** No connection delivers at the moment. */
-  interrupted(): void;
   fail(error: TailwireError): void;
 }
 
 /** `changed` is called when connections have to look at it again. */
 export function feedOf(topics: readonly string[], options: SubscribeOptions, changed: () => void): Feed {
-  const { buffer = limits.buffer_messages, signal, after, last } = options;
+  const { buffer = limits.buffer_messages, signal, after, last, ...left } = options;
+  noMore(left);
   if (!(buffer >= 1)) throw new RangeError("buffer < 1");
-  // Words have no hyphen.
-  const start = after?.includes("-") ? after : "";
+  // A cursor; words and times are none.
+  const start = /^\w+-\w+$/.test(after!) ? after! : "";
   /** A gap of a shared connection that may be ours; asking alone will tell. */
   let doubt = "";
+  /** The high-water mark: where a gap leads back, messages up to here were taken before. */
+  let mark = "";
   let waiting: Waiting[] = [];
   let handed = start;
-  let live = false;
   let iterated = false;
   /** One reads at a time, and wakes when something is there to read. */
   let reading: Promise<unknown> = Promise.resolve();
@@ -110,6 +113,7 @@ export function feedOf(topics: readonly string[], options: SubscribeOptions, cha
     generation: 0,
     alone: true,
     paused: false,
+    live: false,
     closed: false,
     matches: (topic) => topics.some((term) => matches(term, topic)),
     ask() {
@@ -134,14 +138,12 @@ export function feedOf(topics: readonly string[], options: SubscribeOptions, cha
       feed.position = cursor;
       hand("moved", { cursor });
     },
-    interrupted() {
-      live = false;
-    },
     fail(error) {
       if (feed.closed) return;
       failure = error;
       end();
       events.emit("error", error);
+      if (!iterated && !events.has("error")) console.error(error);
     },
 
     get cursor() {
@@ -153,7 +155,7 @@ export function feedOf(topics: readonly string[], options: SubscribeOptions, cha
       return stop;
     },
     close,
-    [Symbol.asyncDispose]: async () => close(),
+    [Symbol.asyncDispose]: close as never,
     [Symbol.asyncIterator]() {
       iterated = true;
       return {
@@ -172,20 +174,23 @@ export function feedOf(topics: readonly string[], options: SubscribeOptions, cha
   return feed;
 
   function take(line: Line): void {
-    if (waiting.length < buffer) {
+    if (line.cursor! <= mark) feed.move(line.cursor!);
+    else if (waiting.length < buffer) {
       feed.position = line.cursor!;
       hand("message", toMessage(line));
     } else {
       feed.paused = true;
-      live = false;
+      feed.live = false;
       leave();
     }
   }
 
   function caughtUp(): void {
     if (doubt > feed.known) feed.known = doubt;
-    if (!live) hand("caught_up", { cursor: feed.position });
-    live = true;
+    // At the tail, whatever follows is new, also in a log that lies before the mark as a whole.
+    mark = "";
+    if (!feed.live) hand("caught_up", { cursor: feed.position });
+    feed.live = true;
   }
 
   function gap({ from, to, reason }: Gap, shared?: boolean): number {
@@ -203,6 +208,7 @@ export function feedOf(topics: readonly string[], options: SubscribeOptions, cha
     feed.known = loss ? to : "";
     if (!loss) {
       // What other connections deliver builds on a place that is no more.
+      if (feed.position > mark) mark = feed.position;
       feed.position = from;
       doubt = "";
       feed.generation++;

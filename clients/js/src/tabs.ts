@@ -70,6 +70,9 @@ function tabHub(room: Room, connect: (options: ConnectOptions & Platform) => Hub
     alone = change.to === "websocket" ? undefined : { ...change, why: change.why.replace("websocket", "the leading tab") };
     update();
   });
+  direct.on("failure", (failure) => events.emit("failure", failure));
+  // Its WebSocket is the tab that leads, and no transport.
+  shared.on("failure", (failure) => failure.transport === "websocket" || events.emit("failure", failure));
   const changed = (): void => {
     update();
     if (shared.state !== "closed") return;

@@ -11,8 +11,8 @@ export interface TokenRequest {
   signal: AbortSignal;
 }
 
-/** If the token is a JWT, it is replaced before it ends. Any other is replaced when the broker refuses it. */
-export type TokenSource = (request: TokenRequest) => string | Promise<string>;
+/** The token, or a function that gives it. If it is a JWT, it is replaced before it ends. Any other is replaced when the broker refuses it. */
+export type TokenSource = string | ((request: TokenRequest) => string | Promise<string>);
 
 export interface Tokens {
   /** Gives a token to use, if there is a source; given one that was refused, another one. */
@@ -41,7 +41,7 @@ export function tokensOf(
     again_at = Infinity;
     held_ms -= clock.now();
     try {
-      token = await within(limits.token, undefined, async (signal) => source!({ reason, signal }));
+      token = await within(limits.token, undefined, async (signal) => (typeof source === "function" ? source({ reason, signal }) : source!));
     } catch (error) {
       // The old one is good until it ends.
       if (reason !== "expires" || endOf(token!) <= clock.date()) throw new TailwireError("token", "no token", (error as Error).cause ?? error);

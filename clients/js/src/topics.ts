@@ -1,4 +1,6 @@
 /** Names: how a term matches topics, and how terms stand in a URL. The broker judges whether a name is valid. */
+import { TailwireError } from "./errors.js";
+import * as limits from "./limits.js";
 
 /** Whether a topic matches one term: `*` is one segment, `**` at the end is one or more. */
 export function matches(term: string, topic: string): boolean {
@@ -7,8 +9,13 @@ export function matches(term: string, topic: string): boolean {
   return (topic[0] !== "$" || term[0] === "$") && RegExp(`^${pattern}$`).test(topic);
 }
 
-/** A request for terms as one resource. */
-export function streamPath(terms: Iterable<string>, query: object): string {
+/**
+ * The address of a set of terms as one resource: the only place that knows how a filter is named. Throws where it would be
+ * too long, with so much `room` for what comes later.
+ */
+export function streamPath(terms: Iterable<string>, query: object, room = 0): string {
   const pairs = [...[...terms].map((term) => ["topic", term]), ...Object.entries(query).filter(([, value]) => value !== undefined)];
-  return `stream?${new URLSearchParams(pairs as string[][])}`;
+  const path = `stream?${new URLSearchParams(pairs as string[][])}`;
+  if (path.length + room > limits.path_length) throw new TailwireError("filter-too-large", "Too many topics");
+  return path;
 }

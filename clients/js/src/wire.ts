@@ -35,13 +35,6 @@ export interface Line {
   [member: string]: unknown;
 }
 
-const CURSOR = /^[0-9a-v]{8}-[0-9a-v]{11}$/;
-
-/** Whether a text is a cursor. Cursors compare as strings; that is log order. */
-export function isCursor(text: string): boolean {
-  return CURSOR.test(text);
-}
-
 /** A JSON object as a line, or undefined if the text is none. */
 export function parseLine(text: string): Line | undefined {
   try {

@@ -1,5 +1,7 @@
 /** The client in a real browser, as the broker serves it: tabs that share a connection, and the page of the examples. */
 import assert from "node:assert/strict";
+import { once } from "node:events";
+import { createServer } from "node:http";
 import { after, before, describe, test } from "node:test";
 import { connect } from "../dist/tailwire.mjs";
 import { Broker, missing as noBroker } from "./support/broker.mjs";
@@ -109,6 +111,34 @@ describe("in Chromium", { skip: noBroker || noBrowser }, () => {
       assert.equal(await connections("sse"), 0);
     });
   }
+
+  test("a page of an origin that isn't allowed has the broker's sentence, from each transport and by `probe()`", async (t) => {
+    // The broker's answers to such a page, of which it can read the refusal of a POST alone.
+    const sentence = { code: "foreign-origin", status: 403, title: "Requests from this origin are not permitted", detail: "start the broker with --allow-origin" };
+    const server = createServer((request, response) => {
+      if (request.method === "GET" && !request.headers.upgrade) return response.writeHead(200, { "content-type": "application/json" }).end('{"messages":[],"cursor":"c-1","more":false}');
+      response.writeHead(403, { "content-type": "application/problem+json", "access-control-allow-origin": "*" }).end(JSON.stringify(sentence));
+    });
+    server.on("upgrade", (_, socket) => socket.end("HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n"));
+    server.listen(0, "127.0.0.1");
+    await once(server, "listening");
+    t.after(() => (server.closeAllConnections(), server.close()));
+    const page = await (await context(t)).newPage();
+    await page.goto(`${files.origin}/blank`);
+    const outcome = await page.evaluate(
+      async ([client, url]) => {
+        const { connect } = await import(`${client}client.mjs`);
+        const failed = (hub) => new Promise((resolve) => hub.subscribe("a").on("error", ({ message }) => resolve(message)));
+        const names = ["websocket", "stream", "long-poll", "poll"];
+        const hubs = [...names.map((name) => [name]), names].map((transports) => connect(url, { transports }));
+        const publishing = connect(url).publish("a", 1).catch(({ message }) => message);
+        const probe = await connect(url).probe();
+        return [...(await Promise.all(hubs.map(failed))), await publishing, ...names.map((name) => probe[name].why)];
+      },
+      [broker.url, `http://127.0.0.1:${server.address().port}/`],
+    );
+    assert.deepEqual(outcome, Array(10).fill(`${sentence.title}: ${sentence.detail}`));
+  });
 
   test("the page of the examples: messages, the transport and why, a network to break", async (t) => {
     const page = await (await context(t)).newPage();

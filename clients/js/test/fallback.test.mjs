@@ -9,6 +9,7 @@ const TRANSPORTS = ["websocket", "stream", "long-poll", "poll"];
 class Rig {
   now = 0;
   ids = {};
+  failures = [];
 
   constructor(base = 0, random = () => 0.5) {
     const told = (text) => this.told.push(text);
@@ -18,6 +19,7 @@ class Rig {
       // That what has ended is closed goes without saying.
       close: (id) => id !== this.ending && told(`close ${transportOf(id)}`),
       activate: (id, transport, why) => told(`activate ${transport}: ${why}`),
+      failed: (transport, why) => this.failures.push(why),
       audit: (id) => told(`audit ${transportOf(id)}`),
     });
   }
@@ -85,7 +87,7 @@ test("a WebSocket that opens and stays silent is left after three seconds", () =
   assert.match(rig.live("stream")[0], /none came within 3 s/);
 });
 
-test("a active that falls silent is opened again", () => {
+test("an active attempt that falls silent is opened again", () => {
   const rig = new Rig();
   rig.send({ kind: "start" });
   rig.live("websocket");
@@ -136,7 +138,7 @@ test("climbs after 30 s, then ever more rarely, and falls back at once where the
     waits.push((rig.now - since) / 1000);
     rig.of("websocket", "ended", { why: "refused" });
   }
-  assert.deepEqual(waits, [30, 60, 120, 240, 480, 900, 900]);
+  assert.deepEqual(waits, [30, 60, 120, 240, 480, 900, 900].map((seconds) => seconds * 1.125));
   beating(rig, 2_000_000);
   assert.deepEqual(rig.live("websocket"), ["activate websocket: it answers again", "close stream"]);
   rig.now += 5000;
@@ -165,13 +167,12 @@ test("a climb that fails on one transport tries the next one below it", () => {
   assert.deepEqual(rig.live("long-poll"), ["activate long-poll: it answers again", "close poll"]);
 });
 
-test("the `retry:` of a stream is waited on top of the usual, but not on the way back from a climb", () => {
+test("the `retry:` of a stream is the least wait, but not on the way back from a climb", () => {
   const rig = new Rig(1);
   rig.send({ kind: "start" });
   rig.live("stream");
   rig.of("stream", "ended", { why: "cut", retry_ms: 4000 });
-  // An eighth more, and half of a second: chance is in the middle here.
-  assert.deepEqual(rig.pass(4999), []);
+  assert.deepEqual(rig.pass(3999), []);
   assert.deepEqual(rig.pass(1), ["open stream"]);
   const climber = new Rig(3);
   climber.send({ kind: "start" });
@@ -182,14 +183,15 @@ test("the `retry:` of a stream is waited on top of the usual, but not on the way
   assert.deepEqual(climber.of("stream", "ended", { why: "cut", retry_ms: 4000 }).at(-1), "open poll");
 });
 
-test("without a token nobody is to blame, and the waits grow", () => {
+test("without a token no transport is blamed, and it is asked again", () => {
   const rig = new Rig();
   rig.send({ kind: "start" });
-  for (const wait of [500, 1000, 2000]) {
+  for (let n = 0; n < 3; n++) {
     assert.deepEqual(rig.of("websocket", "ended", { why: "no token", retry_after: 0 }), []);
-    assert.deepEqual(rig.pass(wait - 1), []);
+    assert.deepEqual(rig.pass(499), []);
     assert.deepEqual(rig.pass(1), ["open websocket"]);
   }
+  assert.deepEqual(rig.failures, []);
   assert.deepEqual(rig.live("websocket"), ["activate websocket: it is the first choice"]);
 });
 
@@ -217,17 +219,107 @@ test("many that were told the same time to come back don't come back at once", (
   assert.deepEqual(waits, [4000, 4500, 5000]);
 });
 
-test("where nothing works, rounds are further and further apart", () => {
+/** How long after a loss the next searches begin, and with which transport, while nothing works. */
+function outage(rig, ms) {
+  const began = rig.now;
+  const searches = [];
+  while (rig.now - began < ms) {
+    const [told] = rig.pass(60_000);
+    searches.push([rig.now - began, told]);
+    for (const transport of TRANSPORTS) if (rig.ids[transport]) rig.of(transport, "ended", { why: "refused" });
+  }
+  return searches;
+}
+
+test("in an outage no wait is longer than a thirtieth of it, or than a second: a minute's is over within two", () => {
   const rig = new Rig(0, () => 1);
   rig.send({ kind: "start" });
-  const waits = [];
-  for (let round = 0; round < 8; round++) {
-    for (const transport of TRANSPORTS) rig.of(transport, "ended", { why: "refused" });
-    const since = rig.now;
-    assert.deepEqual(rig.pass(60_000), ["open websocket"]);
-    waits.push((rig.now - since) / 1000);
+  rig.live("websocket");
+  rig.now += 60_000;
+  rig.of("websocket", "ended", { why: "1006" });
+  const times = outage(rig, 3_600_000).map(([at]) => at);
+  const waits = times.map((at, n) => [at, at - (times[n - 1] ?? 0)]);
+  for (const [at, wait] of waits) {
+    assert.ok(wait <= 30_000);
+    if (at <= 30_000) assert.ok(wait <= 1000, `${wait} ms at ${at}`);
+    else if (at <= 60_000) assert.ok(wait <= 2000, `${wait} ms at ${at}`);
   }
-  assert.deepEqual(waits, [1, 2, 4, 8, 16, 30, 30, 30]);
+  assert.deepEqual(waits.at(-1)[1], 30_000);
+});
+
+test("in an outage most searches are one request, by the transport that was active last; some go down the whole list", () => {
+  const rig = new Rig(2);
+  rig.send({ kind: "start" });
+  rig.live("long-poll");
+  rig.now += 60_000;
+  rig.of("long-poll", "ended", { why: "cut" });
+  const opened = outage(rig, 4000).slice(0, 8).map(([, told]) => told);
+  assert.deepEqual(opened, ["long-poll", "long-poll", "long-poll", "long-poll", "websocket", "long-poll", "long-poll", "long-poll"].map((name) => `open ${name}`));
+});
+
+test("after an outage a lower transport is left soon, as the better one may have failed for its turn alone", () => {
+  const rig = new Rig();
+  rig.send({ kind: "start" });
+  rig.live("websocket");
+  rig.now += 60_000;
+  rig.of("websocket", "ended", { why: "1006" });
+  rig.pass(1000);
+  assert.deepEqual(rig.of("websocket", "ended", { why: "refused" }), ["open stream"]);
+  rig.live("stream");
+  assert.deepEqual(rig.pass(1250), ["open websocket"]);
+  // If it fails again, the usual times hold.
+  rig.of("websocket", "ended", { why: "refused" });
+  assert.deepEqual(rig.pass(29_000), []);
+});
+
+test("outages are no strikes: a broker that is restarted three times in ten minutes is found by WebSocket again", () => {
+  const rig = new Rig();
+  rig.send({ kind: "start" });
+  for (let restart = 0; restart < 5; restart++) {
+    assert.equal(rig.live("websocket").length, restart ? 1 : 1);
+    rig.now += 30_000;
+    rig.of("websocket", "ended", { why: "1006" });
+    rig.pass(1000);
+    for (const transport of TRANSPORTS) rig.of(transport, "ended", { why: "refused" });
+    assert.deepEqual(rig.pass(1000), ["open websocket"]);
+  }
+});
+
+test("an answered request ends a wait between tries, but not the one that the other side asked for, and is no storm", () => {
+  const rig = new Rig(0, () => 1);
+  rig.send({ kind: "start" });
+  rig.live("websocket");
+  rig.now += 600_000;
+  rig.of("websocket", "alive", { message: false, up: true });
+  rig.of("websocket", "ended", { why: "1006" });
+  assert.deepEqual(rig.send({ kind: "answered" }), ["open websocket"]);
+  for (const transport of TRANSPORTS) rig.of(transport, "ended", { why: "refused" });
+  rig.now += 100;
+  assert.deepEqual(rig.send({ kind: "answered" }), []);
+  assert.deepEqual(rig.pass(899), []);
+  assert.deepEqual(rig.pass(1), ["open websocket"]);
+  rig.live("websocket");
+  rig.of("websocket", "ended", { why: "bye", retry_after: 4000 });
+  rig.now += 3000;
+  assert.deepEqual(rig.send({ kind: "answered" }), []);
+  assert.deepEqual(rig.pass(2000), ["open websocket"]);
+});
+
+test("a failure is told once for each reason, and again after it has worked", () => {
+  const rig = new Rig(0, () => 1);
+  rig.send({ kind: "start" });
+  const round = (why) => {
+    for (const transport of TRANSPORTS) rig.of(transport, "ended", { why });
+    rig.pass(2000);
+  };
+  round("refused");
+  round("refused");
+  assert.deepEqual(rig.failures, TRANSPORTS.map((name) => `${name}: refused`));
+  round("502");
+  assert.equal(rig.failures.length, 8);
+  rig.live("websocket");
+  rig.of("websocket", "ended", { why: "1006" });
+  assert.deepEqual(rig.failures.slice(8), ["websocket was lost: 1006"]);
 });
 
 test("a change of network opens the best beside what there is", () => {

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { connect } from "../.build/index.js";
 import { defaultPlatform } from "../.build/platform.js";
-import { rig } from "./support/rig.mjs";
+import { TRANSPORTS, rig } from "./support/rig.mjs";
 
 describe("a hub's bounds", () => {
   test("a hundred subscriptions, however few topics they have; who is closed doesn't count", async () => {
@@ -57,6 +57,93 @@ test("addresses and buffers that can't be", () => {
   const hub = open();
   for (const buffer of [0, -1, NaN, "some"]) assert.throws(() => hub.subscribe("a", { buffer }), RangeError);
   hub.subscribe("a", { buffer: 1 }).close();
+  hub.close();
+  for (const url of ["rt.example.com", "localhost:8245", "rt.example.com:8245/rt", "//", "file:///x", ""]) assert.throws(() => connect(url), TypeError, url);
+  for (const url of ["http://localhost:8245", "HTTPS://rt.example.com/rt", new URL("http://localhost/")]) connect(url).close();
+});
+
+test("a path of the page's own origin is an address", async () => {
+  const asked = [];
+  globalThis.location = { href: "https://app.example/shop/basket" };
+  try {
+    const hub = connect("/rt", { fetch: async (url) => (asked.push(url), Response.json({ messages: [] })) });
+    await hub.page("a");
+    hub.close();
+  } finally {
+    delete globalThis.location;
+  }
+  assert.ok(asked[0].startsWith("https://app.example/rt/stream?"));
+});
+
+test("an option that there isn't is told at once, by its name", async () => {
+  const { open } = rig();
+  assert.throws(() => open({ tokens: "t" }), { name: "TypeError", message: /tokens/ });
+  const hub = open();
+  assert.throws(() => hub.subscribe("a", { since: "earliest" }), { name: "TypeError", message: /since/ });
+  await assert.rejects(hub.page("a", { limt: 1 }), { name: "TypeError", message: /limt/ });
+  await assert.rejects(hub.publish("a", 1, { idempotencyKey: "k" }), { name: "TypeError", message: /idempotencyKey/ });
+  hub.close();
+});
+
+test("a subscription that fails is told once: to its listeners, to its loop, or else on the console", async () => {
+  const complaints = [];
+  const { error: real } = console;
+  console.error = (error) => complaints.push(error.code);
+  try {
+    const { clock, open } = rig();
+    const fetch = async () => Response.json({ code: "topic-invalid", title: "No" }, { status: 400 });
+    const hub = open({ fetch, transports: ["long-poll"] });
+    hub.subscribe("a//b").on("message", () => {});
+    const errors = [];
+    hub.subscribe("b//c").on("error", (error) => errors.push(error.code));
+    const loop = assert.rejects(async () => { for await (const _ of hub.subscribe("c//d")) assert.fail(); }, { code: "topic-invalid" });
+    await clock.advance(5000);
+    await loop;
+    assert.deepEqual([complaints, errors], [["topic-invalid"], ["topic-invalid"]]);
+    hub.close();
+  } finally {
+    console.error = real;
+  }
+});
+
+describe("many topics", () => {
+  const names = (count, length) => Array.from({ length: count }, (_, n) => `${n}/`.padEnd(length, "x"));
+
+  test("a filter that no address has room for is refused at once, also for a page", async () => {
+    const { open } = rig();
+    const hub = open();
+    assert.throws(() => hub.subscribe(names(100, 255)), { code: "filter-too-large" });
+    await assert.rejects(hub.page(names(100, 255)), { code: "filter-too-large" });
+    hub.subscribe(names(100, 60));
+    hub.close();
+  });
+
+  test("a proxy that refuses long addresses: `failure` says so of each transport, and `probe()` too, as it asks for all", async () => {
+    const { clock, network, open } = rig();
+    network.websocket = "refused";
+    const fetch = async (url, init) => (url.length > 2000 ? new Response("<html>", { status: 502 }) : network.fetch(url, init));
+    const hub = open({ fetch });
+    const failures = [];
+    hub.on("failure", ({ transport, why }) => failures.push([transport, /502|handshake/.test(why)]));
+    for (const topic of names(40, 60)) hub.subscribe(topic);
+    await clock.advance(20_000);
+    assert.deepEqual(failures.sort(), TRANSPORTS.map((transport) => [transport, true]).sort());
+    assert.equal(hub.state, "connecting");
+    const probing = hub.probe();
+    await clock.advance(20_000);
+    assert.deepEqual(Object.values(await probing).map(({ ok }) => ok), [false, false, false, false]);
+    hub.close();
+  });
+});
+
+test("a token that is a string is used as it is, and a refusal of it is told", async () => {
+  const { open } = rig();
+  const bearers = [];
+  const fetch = async (_, { headers }) => (bearers.push(headers.authorization), bearers.length > 1 ? Response.json({ code: "token-invalid" }, { status: 401 }) : Response.json({ messages: [] }));
+  const hub = open({ fetch, token: "secret" });
+  await hub.page("a");
+  await assert.rejects(hub.page("a"), { name: "AccessError", code: "token-invalid" });
+  assert.deepEqual([...new Set(bearers)], ["Bearer secret"]);
   hub.close();
 });
 
@@ -202,6 +289,23 @@ describe("what can't be sent as it is", () => {
       hub.close();
     });
   }
+
+  test("a time is no place in the log, until the broker has named one", async () => {
+    for (const after of ["2026-11-30T10:00:00Z", "2026-11-30T10:00:00.123Z", "-10m", "latest"]) {
+      const { clock, open } = rig();
+      const asked = [];
+      const hub = open({ transports: ["poll"], fetch: async (url) => (asked.push(new URL(url).searchParams.get("after")), Response.json({ messages: [], cursor: "1-1", more: false })) });
+      const subscription = hub.subscribe("a", { after });
+      assert.equal(subscription.cursor, undefined);
+      await clock.advance(10_000);
+      assert.deepEqual([asked[0], asked.at(-1)], [after, "1-1"]);
+      hub.close();
+    }
+    const { open } = rig();
+    const hub = open();
+    assert.equal(hub.subscribe("a", { after: "01lchq00-000003lnj8l" }).cursor, "01lchq00-000003lnj8l");
+    hub.close();
+  });
 
   test("`last: 0` is no start of its own", async () => {
     const { clock, network, open } = rig();

@@ -1,6 +1,10 @@
 import type { Clock } from "./platform.js";
-/** Full jitter: anywhere from 0 to a bound that doubles. Spreads clients that lost the same broker evenly over time. */
-export declare function fullJitter(failures: number, random: () => number): number;
+/**
+ * How long to wait before the next try, after an outage of so many milliseconds: anything from 0 to a share of it, within
+ * bounds. So the client is back soon after the broker is, costs little while it isn't, and clients that lost the same
+ * broker are spread over time.
+ */
+export declare function backoff(outage_ms: number, random: () => number): number;
 /** How long somebody else wants the client to wait, as far as that can be taken seriously. */
 export declare function told(ms: unknown): number | undefined;
 /** What may end: the application's signal, or the lifetime of a hub or a link. */

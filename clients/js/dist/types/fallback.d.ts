@@ -12,7 +12,8 @@ export declare const enum Kind {
     Alive = 7,
     Audited = 8,
     Ended = 9,
-    Changed = 10
+    Changed = 10,
+    Answered = 11
 }
 export type FallbackEvent = 
 /** There are subscriptions to serve, or there are none. */
@@ -26,6 +27,10 @@ export type FallbackEvent =
 /** The network is gone; it is back, or is another one, or the machine slept. */
  | {
     kind: Kind.Offline | Kind.Network;
+}
+/** Some request was answered, so a wait between tries has lost its reason. */
+ | {
+    kind: Kind.Answered;
 } | {
     kind: Kind.Tick;
 }
@@ -58,6 +63,8 @@ export interface Orders {
     close(id: object): void;
     /** From now on this attempt is the active one. */
     activate(id: object, transport: Transport, why: string): void;
+    /** A transport failed, for a reason that is another than the last time. */
+    failed(transport: Transport, why: string): void;
     /** Ask by a plain page whether the active attempt holds lines back. */
     audit(id: object): void;
 }

@@ -19,12 +19,14 @@ export interface Http extends Pick<Tokens, "due" | "held"> {
     /** The whole answer, within a time limit, which is for the request alone. */
     whole<T = Page>(path: string, init: Omit<RequestInit, "signal"> & {
         signal?: Signal;
-    }, timeout?: number): Promise<T>;
+    }, timeout?: number, read?: (answer: any) => T): Promise<T>;
+    /** Why the broker refuses everything of this page's origin, or for this host; asked until something is answered. */
+    refusal(): Promise<ProblemError | undefined>;
     /** Does something that ends, at the latest, after this time, with the signal or with the hub: then `ended` is aborted. */
     within<T>(ms: number, signal: Signal, run: (ended: AbortSignal) => Promise<T>): Promise<T>;
 }
-/** Requests that are under way end with the `lifetime` of their hub. */
-export declare function httpOf(base: URL, { fetch, clock }: Platform, source: TokenSource | undefined, lifetime: Lifetime): Http;
+/** Requests that are under way end with the `lifetime` of their hub. `answers` is called for each that is answered. */
+export declare function httpOf(base: URL, { fetch, clock }: Platform, source: TokenSource | undefined, lifetime: Lifetime, answers: () => void): Http;
 /** Errors of `fetch` say little and differ between browsers; ours pass. */
 export declare function toError(error: unknown): TailwireError;
 /** How long the broker, or whoever answers in its place, wants to be left alone. If there is no token, nobody is to blame. */

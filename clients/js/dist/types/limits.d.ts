@@ -17,9 +17,17 @@ export declare const strike_window = 600000;
 /** The first climb, doubled after each that failed. The last value keeps idle clients from costing the broker anything. */
 export declare const climb_first = 30000;
 export declare const climb_max = 900000;
-/** The first wait before trying again, doubled after each round that failed; the wait itself is anywhere from 0 to it. */
-export declare const backoff_first = 1000;
+/**
+ * A wait between tries is anything from 0 to a thirtieth of the outage, so that the wait adds little to it: at most 1 s
+ * for a restart, 2 s after a minute, 30 s from a quarter of an hour on.
+ */
+export declare const backoff_share = 30;
+export declare const backoff_min = 1000;
 export declare const backoff_max = 30000;
+/** While nothing works, one search of so many goes down the whole list: the network may have become another one. */
+export declare const whole_list = 4;
+/** A better transport gets another chance so soon after an outage. */
+export declare const climb_soon = 1000;
 /** Where the broker closes for a while without a word on how long: this, and up to a quarter more. */
 export declare const come_back = 3000;
 /**
@@ -38,6 +46,10 @@ export declare const answer = 10000;
 /** A publish is tried again for this long. The broker knows its key for ten minutes; more than that would not be safe. */
 export declare const publish = 60000;
 export declare const publish_max = 540000;
+/** Publishes of a hub that wait. More than that is a loop that waits for no answer. */
+export declare const queue = 10000;
+/** Characters that a message of a batch counts beside its own: with a line's length, that makes 6,000 of them at most, and the broker takes 10,000. */
+export declare const line_overhead = 100;
 /** Characters of a publish by WebSocket. In UTF-8 one has three bytes at most, and a line of the broker two MiB. */
 export declare const line_length = 600000;
 /** Messages that wait for a reader of one subscription. */
@@ -48,8 +60,10 @@ export declare const page_messages = 1000;
 export declare const subscriptions = 100;
 /** Terms that all subscriptions of a hub ask for together: the broker's own bound for one filter. */
 export declare const terms = 100;
-/** The terms' bytes in a URL. Many proxies refuse a request line beyond 8 KiB. */
-export declare const query_bytes = 7000;
+/** Characters of a path with its query. Many proxies refuse a request line beyond 8 KiB. */
+export declare const path_length = 7500;
+/** Of these, characters for cursors and the like: a filter that leaves no room for them is refused when it is subscribed to. */
+export declare const path_room = 500;
 /** A token that ends within this time is replaced before it is used. */
 export declare const token_early = 30000;
 /** A source of tokens may have to refresh a session over a bad network. What takes longer than this has hung. */

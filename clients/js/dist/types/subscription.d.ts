@@ -47,6 +47,8 @@ export interface Feed extends Subscription {
     /** The next connection has to ask for it alone first, by its own place. */
     alone: boolean;
     paused: boolean;
+    /** It stood at the tail, and a connection has delivered since. */
+    live: boolean;
     closed: boolean;
     matches(topic: string): boolean;
     /** What to ask for, to go on. */
@@ -62,8 +64,6 @@ export interface Feed extends Subscription {
     line(generation: number, line: Line, shared?: boolean): number;
     /** Everything up to this cursor has been delivered. */
     move(cursor: string): void;
-    /** No connection delivers at the moment. */
-    interrupted(): void;
     fail(error: TailwireError): void;
 }
 /** `changed` is called when connections have to look at it again. */

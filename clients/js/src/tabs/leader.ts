@@ -1,7 +1,7 @@
 /** The tab that leads: it has the connection, and answers the other tabs, and itself, in the broker's stead. */
 import type { ProblemError } from "../errors.js";
 import type { Hub } from "../hub.js";
-import type { Subscription } from "../subscription.js";
+import type { SubscribeOptions, Subscription } from "../subscription.js";
 import type { Line } from "../wire.js";
 import { hold, type Channel, type Room, type Said } from "./room.js";
 
@@ -46,6 +46,7 @@ export function lead(room: Room, hub: Hub): () => void {
 
 /** A subscription of another tab, as one of this tab's hub. */
 function subscribe(hub: Hub, line: Line, subscriptions: Map<number, Subscription>, channel: Channel): void {
+  const { topic, after, last } = line;
   const id = line.id!;
   let answered = false;
   /** The first line brings the answer with it. If it is a message, nobody knows where exactly the start was. */
@@ -61,7 +62,7 @@ function subscribe(hub: Hub, line: Line, subscriptions: Map<number, Subscription
     channel.postMessage([answered ? { kind: "bye", retry_after_ms: 0, reason: message } : answer]);
   };
   try {
-    const subscription = hub.subscribe(line.topic as unknown as string[], line as object);
+    const subscription = hub.subscribe(topic as unknown as string[], { after, last } as SubscribeOptions);
     subscriptions.set(id, subscription);
     subscription.on("error", failed);
     subscription.on("moved", (value) => tell("heartbeat", value));

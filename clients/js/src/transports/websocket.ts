@@ -17,8 +17,8 @@ interface Entry {
 }
 
 interface Pending {
-  granted: (line: Line) => void;
-  failed: (error: unknown) => void;
+  done(line: Line): void;
+  fail(error: unknown): void;
 }
 
 /** Lines without a tag are for those that caught up; these are `attached`. */
@@ -35,18 +35,19 @@ export function webSocketLink(feeds: readonly Feed[], { WebSocket, http }: Surro
   const connect = async (): Promise<void> => {
     socket = new WebSocket!(http.url("stream").replace(/^http/, "ws"), "tailwire.v1");
     onAbort(lifetime, () => socket.close(1000));
-    let why = "the handshake failed";
+    let opened = false;
     socket.onopen = () => {
-      why = "it was closed";
+      opened = true;
       if (!lifetime.aborted) tell({ kind: Kind.Opened });
     };
     // Another tab gives lines as they are.
     socket.onmessage = ({ data }) => receive(typeof data === "string" ? parseLine(data) : (data as Line));
-    // Some codes are the broker's word on whether and when to come back.
-    socket.onclose = ({ code, reason }) => {
-      why += ` (${code}${reason && ` ${reason}`})`;
-      if (code === 1008) failed(problemError({ status: 403, code: "closed-by-broker", title: why }), wanted);
-      else end(why, code === 1012 || code === 1013 ? limits.come_back : undefined);
+    socket.onclose = async ({ code, reason }) => {
+      const why = `${opened ? "it was closed" : "the handshake failed"} (${code}${reason && ` ${reason}`})`;
+      // Some codes are the broker's word on whether and when to come back. Why a handshake failed no script is told.
+      const error = code === 1008 ? problemError({ status: 403, code: "closed", title: why }) : opened ? undefined : await http.refusal();
+      if (error) failed(error, wanted);
+      else end(why, /101[23]/.test(code) ? limits.come_back : undefined);
     };
     // A close follows each error; but a library may throw where nobody listens.
     socket.onerror = () => {};
@@ -69,7 +70,7 @@ export function webSocketLink(feeds: readonly Feed[], { WebSocket, http }: Surro
   }
 
   function request(line: object): Promise<Line> {
-    return http.within(limits.opening, lifetime, () => new Promise((granted, failed) => send(line, { granted, failed })));
+    return http.within(limits.opening, lifetime, () => new Promise((done, fail) => send(line, { done, fail })));
   }
 
   function send(line: object, answer?: Pending): number {
@@ -93,8 +94,8 @@ export function webSocketLink(feeds: readonly Feed[], { WebSocket, http }: Surro
   function answered(line: Line): void {
     const answer = pending.get(line.id!);
     pending.delete(line.id!);
-    if (line.kind === "ok") answer?.granted(line);
-    else answer?.failed(problemError(line as unknown as Problem));
+    if (line.kind === "ok") answer?.done(line);
+    else answer?.fail(problemError(line as unknown as Problem));
   }
 
   async function welcome({ authenticate }: Line): Promise<void> {
@@ -111,7 +112,7 @@ export function webSocketLink(feeds: readonly Feed[], { WebSocket, http }: Surro
     const asked = feed.position;
     const entry: Entry = { id: 0, feed, generation: feed.generation, answered: false };
     entries.set(feed, entry);
-    const granted = ({ cursor }: Line): void => {
+    const done = ({ cursor }: Line): void => {
       if (entries.get(feed) !== entry) return;
       entry.answered = true;
       if (!asked && feed.position && !(cursor! <= feed.position)) {
@@ -123,7 +124,7 @@ export function webSocketLink(feeds: readonly Feed[], { WebSocket, http }: Surro
       }
       check();
     };
-    const refusal = (error: unknown): void => {
+    const fail = (error: unknown): void => {
       if (entries.get(feed) !== entry || lifetime.aborted) return;
       entries.delete(feed);
       // Too many of them is no fault of the others.
@@ -131,7 +132,7 @@ export function webSocketLink(feeds: readonly Feed[], { WebSocket, http }: Surro
       feed.fail(error as ProblemError);
       check();
     };
-    entry.id = send({ kind: "subscribe", topic: feed.topics, ...feed.ask() }, { granted, failed: refusal });
+    entry.id = send({ kind: "subscribe", topic: feed.topics, ...feed.ask() }, { done, fail });
   }
 
   function unsubscribe({ feed, id }: Entry): void {

@@ -24,13 +24,17 @@ export class SimulatedBroker {
     return `${digits(epoch, 8)}-${digits(position, 11)}`;
   }
 
-  publish(topic, data, key) {
-    if (key && this.#keys.has(key)) return this.#keys.get(key);
+  /** A batch: stored whole, once per key. */
+  publishAll(messages, key) {
+    if (!this.#keys.has(key)) this.#keys.set(key, messages.map(({ topic, data }) => this.publish(topic, data)));
+    return this.#keys.get(key);
+  }
+
+  publish(topic, data) {
     const message = { cursor: this.cursor(++this.#position), topic, time: new Date(this.#clock.now()).toISOString(), type: "application/json", data };
     Object.defineProperty(message, "trimmed_at", { value: Infinity, writable: true, enumerable: false });
     this.log.push(message);
     const receipt = { cursor: message.cursor, topic, time: message.time };
-    if (key) this.#keys.set(key, receipt);
     for (const reader of [...this.#readers]) reader.commit(message);
     return receipt;
   }

@@ -189,9 +189,9 @@ class SimulatedRequest extends Connection {
   }
 
   #post(body, headers) {
-    const { topic, data } = JSON.parse(body);
-    const receipt = this.network.broker.publish(topic, data, JSON.parse(headers["idempotency-key"]));
-    this.#answer(201, JSON.stringify({ receipts: [receipt] }));
+    if (!body) return this.#answer(415, JSON.stringify({ code: "media-type-invalid" }));
+    const messages = body.split("\n").map(JSON.parse);
+    this.#answer(201, JSON.stringify({ receipts: this.network.broker.publishAll(messages, JSON.parse(headers["idempotency-key"])) }));
   }
 
   #answer(status, text) {

@@ -127,8 +127,7 @@ export class BrokerSocket extends Session {
       this.readers.delete(line.sub);
       this.send({ kind: "ok", id });
     } else if (kind === "publish") {
-      const [{ topic, data }] = line.messages;
-      this.send({ kind: "ok", id, receipts: [this.broker.publish(topic, data, line.idempotency_key)] });
+      this.send({ kind: "ok", id, receipts: this.broker.publishAll(line.messages, line.idempotency_key) });
     }
   }
 

@@ -25,9 +25,15 @@ export interface TransportChange {
     to: Transport;
     why: string;
 }
+export interface TransportFailure {
+    transport: Transport;
+    why: string;
+}
 export interface HubEvents {
     state: State;
     transport: TransportChange;
+    /** A transport failed; told again when it fails for another reason, or after it has worked. */
+    failure: TransportFailure;
 }
 export interface PageOptions extends Start {
     limit?: number;

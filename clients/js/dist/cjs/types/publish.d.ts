@@ -12,6 +12,8 @@ export interface PublishOptions {
     headers?: Record<string, string>;
     /** How long to try, in milliseconds; a minute by default, nine at most. */
     timeout?: number;
+    /** Sent at once, beside the others, in no order among them. */
+    unordered?: boolean;
     signal?: AbortSignal | undefined;
 }
 export interface Receipt {
@@ -19,8 +21,13 @@ export interface Receipt {
     topic: string;
     time: string;
 }
+export interface Publisher {
+    publish(topic: string, data: unknown, options?: PublishOptions): Promise<Receipt>;
+    /** A transport is there, or the hub is closed: a wait between tries has lost its reason. */
+    wake(): void;
+}
 /**
- * `active` gives the link that delivers at the moment; some take requests. Both ways send the message as a batch of one:
- * that is the form which WebSocket and `POST` have in common, so that the broker knows either as a retry of the other.
+ * `link` gives the link that delivers at the moment; some take requests. Both ways send a batch: that is the form which
+ * WebSocket and `POST` have in common, so that the broker knows either as a retry of the other.
  */
-export declare function publish(topic: string, data: unknown, { key, timeout, signal, messageKey, ...own }: PublishOptions, { http, clock, random, unique }: Surroundings, active: () => Link | undefined): Promise<Receipt>;
+export declare function publisherOf({ http, clock, random, unique }: Surroundings, link: () => Link | undefined): Publisher;

@@ -7,8 +7,8 @@ export interface TokenRequest {
     /** Aborted when the hub is closed, or when it took too long. */
     signal: AbortSignal;
 }
-/** If the token is a JWT, it is replaced before it ends. Any other is replaced when the broker refuses it. */
-export type TokenSource = (request: TokenRequest) => string | Promise<string>;
+/** The token, or a function that gives it. If it is a JWT, it is replaced before it ends. Any other is replaced when the broker refuses it. */
+export type TokenSource = string | ((request: TokenRequest) => string | Promise<string>);
 export interface Tokens {
     /** Gives a token to use, if there is a source; given one that was refused, another one. */
     give(refused?: string): Promise<string | undefined>;

@@ -31,8 +31,6 @@ export interface Line {
     topic?: string;
     [member: string]: unknown;
 }
-/** Whether a text is a cursor. Cursors compare as strings; that is log order. */
-export declare function isCursor(text: string): boolean;
 /** A JSON object as a line, or undefined if the text is none. */
 export declare function parseLine(text: string): Line | undefined;
 /** A message line, or a page's member, as the application gets it. */
