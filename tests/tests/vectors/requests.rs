@@ -73,7 +73,9 @@ pub(crate) fn negotiation(case: &Value) -> Value {
         None => Resource::Stream,
     };
     let (query, head) = (case["query"].as_str(), case["head"] == true);
-    let request = match read_request(resource, query, head, headers(case), &[SUBPROTOCOL]) {
+    let request = match read_request(resource, query, head, headers(case), |name| {
+        (name == SUBPROTOCOL).then_some(SUBPROTOCOL)
+    }) {
         Ok(request) => request,
         Err(problem) => return error(&problem),
     };

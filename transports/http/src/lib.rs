@@ -31,14 +31,14 @@ use self::{
     api::{app::App, metrics::Metrics, router::Routes},
     connection::{accept::Acceptor, descriptors::Descriptors},
     delivery::{polls::Polls, shards::Delivery},
-    websocket::subprotocols::Subprotocols,
+    websocket::subprotocols,
 };
 pub use self::{
     connection::{
         input::Takes,
         protocol::{Incoming, Io, Protocol},
     },
-    websocket::subprotocols::{Opening, Subprotocol},
+    websocket::opening::{Opening, Subprotocol},
 };
 
 /// How long open connections may take to end after a drain began.
@@ -98,7 +98,8 @@ impl Server {
     ///
     /// # Errors
     /// When the system gives no threads.
-    pub fn start(broker: &Broker, settings: Settings, listener: TcpListener) -> io::Result<Self> {
+    pub fn start(broker: &Broker, mut settings: Settings, listener: TcpListener) -> io::Result<Self> {
+        settings.subprotocols.splice(0..0, subprotocols::TABLE);
         let address = listener.local_addr()?;
         let (phase, phases) = watch::channel(Phase::Serving);
         let (delivery, delivering) = Delivery::start(broker, &phases)?;
@@ -106,7 +107,6 @@ impl Server {
         let app = Arc::new(App {
             broker: broker.clone(),
             metrics: Metrics::new(broker),
-            subprotocols: Subprotocols::new(&settings.subprotocols),
             settings,
             next_shard: AtomicUsize::new(0),
             polls: Polls::default(),

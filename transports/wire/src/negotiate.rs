@@ -93,7 +93,8 @@ pub struct ReadRequest {
 }
 
 /// Decides what a GET, or with `head` a HEAD, asks for. `headers` are pairs of a lower-case name and a value; only
-/// those with a say are looked at. `subprotocols` are the names of those that a WebSocket may speak.
+/// those with a say are looked at. `known` names the subprotocol that was
+/// offered, if a WebSocket may speak it.
 ///
 /// # Errors
 /// `parameter-invalid`, `cursor-invalid`, `topic-invalid`, `filter-too-large`, `not-acceptable`, `upgrade-required`,
@@ -103,7 +104,7 @@ pub fn read_request<'a>(
     query: Option<&str>,
     head: bool,
     headers: impl IntoIterator<Item = (&'a str, &'a [u8])>,
-    subprotocols: &[&'static str],
+    known: impl Fn(&str) -> Option<&'static str>,
 ) -> Result<ReadRequest, Problem> {
     let query = ReadQuery::parse(query, resource == Resource::Stream)?;
     let headers = Headers::collect(headers);
@@ -111,7 +112,7 @@ pub fn read_request<'a>(
         Resource::Term(term) => Filter::from(term),
         Resource::Stream => Filter::new(query.topics.clone())?,
     };
-    let representation = representation(&query, &headers, head, subprotocols)?;
+    let representation = representation(&query, &headers, head, known)?;
     let websocket = matches!(representation, Representation::WebSocket { .. });
     if filter.is_empty() && !websocket {
         let detail = "without a `topic` parameter there is only a WebSocket here";
@@ -142,9 +143,9 @@ fn representation(
     query: &ReadQuery,
     headers: &Headers<'_>,
     head: bool,
-    subprotocols: &[&'static str],
+    known: impl Fn(&str) -> Option<&'static str>,
 ) -> Result<Representation, Problem> {
-    if !head && let Some(subprotocol) = headers.handshake.negotiate(subprotocols)? {
+    if !head && let Some(subprotocol) = headers.handshake.negotiate(known)? {
         return Ok(Representation::WebSocket { subprotocol });
     }
     let wait_s = if head { 0 } else { query.wait_s.or(headers.prefer_wait_s).unwrap_or(0) };
@@ -236,7 +237,10 @@ impl<'a> Handshake<'a> {
     }
 
     /// `None` where no WebSocket is asked for; else the subprotocol that was chosen of those offered, if any were.
-    fn negotiate(&self, known: &[&'static str]) -> Result<Option<Option<&'static str>>, Problem> {
+    fn negotiate(
+        &self,
+        known: impl Fn(&str) -> Option<&'static str>,
+    ) -> Result<Option<Option<&'static str>>, Problem> {
         if !self.upgrade {
             // Some intermediary took the upgrade away: the client can't use another reply.
             let meant = self.key.is_some() || !self.offered.is_empty();
@@ -255,10 +259,9 @@ impl<'a> Handshake<'a> {
             return Err(Problem::detailed(Code::HandshakeInvalid, "Sec-WebSocket-Key is 16 bytes in base64"));
         }
         let mut tokens = self.offered.iter().flat_map(|value| value.split(',')).map(str::trim);
-        let chosen = tokens.find_map(|token| known.iter().find(|name| **name == token).copied());
+        let chosen = tokens.find_map(known);
         if chosen.is_none() && !self.offered.is_empty() {
-            let detail = format!("the subprotocols here are {}", known.join(", "));
-            return Err(Problem::detailed(Code::SubprotocolUnknown, detail));
+            return Err(Problem::detailed(Code::SubprotocolUnknown, "the subprotocol here is tailwire.v1"));
         }
         Ok(Some(chosen))
     }

@@ -29,7 +29,7 @@ use tailwire_wire::{
 use tokio::time::Instant;
 
 use super::metrics::Metrics;
-use crate::{Settings, delivery::polls::Polls, websocket::subprotocols::Subprotocols};
+use crate::{Settings, delivery::polls::Polls};
 
 /// What all requests share.
 pub(crate) struct App {
@@ -38,7 +38,6 @@ pub(crate) struct App {
     pub(crate) settings: Settings,
     pub(crate) next_shard: AtomicUsize,
     pub(crate) polls: Polls,
-    pub(crate) subprotocols: Subprotocols,
 }
 
 /// A publish that is durable.

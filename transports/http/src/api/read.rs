@@ -41,7 +41,11 @@ use crate::{
         shards::Job,
         stream::{self, Codec, Dialect, EventStream},
     },
-    websocket::{self, First, subprotocols::Opening},
+    websocket::{
+        self,
+        opening::{First, Opening},
+        subprotocols,
+    },
 };
 
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
@@ -53,8 +57,9 @@ const RETRY_MS: u64 = 2000;
 pub(crate) async fn read(app: &Arc<App>, resource: Resource, request: Request, via: Via) -> Response<Body> {
     let (request, _) = request.into_parts();
     let is_head = request.method == Method::HEAD;
-    let (query, names) = (request.uri.query(), &app.subprotocols.names);
-    let ask = negotiate::read_request(resource, query, is_head, pairs(&request.headers), names);
+    let known = |name: &str| app.settings.subprotocols.iter().map(|own| own.name).find(|own| *own == name);
+    let (query, headers) = (request.uri.query(), pairs(&request.headers));
+    let ask = negotiate::read_request(resource, query, is_head, headers, known);
     let ask = match ask {
         Ok(ask) => ask,
         Err(problem) => return refused(&problem, request.uri.query()),
@@ -422,7 +427,7 @@ async fn websocket(
     if let Some(name) = subprotocol {
         response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(name));
     }
-    let subprotocol = app.subprotocols.get(subprotocol);
+    let subprotocol = subprotocols::entry(&app.settings.subprotocols, subprotocol);
     let subscription = if ask.filter.is_empty() {
         First::None
     } else {

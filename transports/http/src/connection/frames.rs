@@ -16,7 +16,7 @@ use tokio_tungstenite::tungstenite::{
 };
 
 use super::{
-    input::Ended,
+    ending::Ended,
     socket::{Socket, is_for_later},
 };
 

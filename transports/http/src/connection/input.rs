@@ -3,7 +3,7 @@
 use std::task::{Context, Poll, ready};
 
 use super::{
-    ending::poll_discard,
+    ending::{Ended, poll_discard},
     frames::{Broken, Frames, Received},
     protocol::{Incoming, Io, Protocol},
     socket::Socket,
@@ -30,9 +30,6 @@ pub enum Takes {
     /// Either.
     Both,
 }
-
-/// The client has ended, or the connection is broken.
-pub(crate) struct Ended;
 
 impl Input {
     /// Gives the protocol one message of what was received. False when more has to be received for that.

@@ -4,19 +4,16 @@
 //! [`native`] is `tailwire.v1`: many [`subscriptions`], and every request of HTTP ([`requests`]), over one socket.
 
 mod native;
+pub(crate) mod opening;
 mod requests;
 pub(crate) mod subprotocols;
 mod subscriptions;
 
 use bytes::Bytes;
 
-use tailwire_core::Reader;
-use tailwire_model::Principal;
-use tailwire_wire::{Code, Problem, request::Subscribe};
-
-use self::subprotocols::{Opening, Subprotocol};
+use self::opening::{Opening, Subprotocol};
 use crate::{
-    api::{app::App, metrics::Transport},
+    api::metrics::Transport,
     connection::{
         driver::Connection,
         frames::Frames,
@@ -45,33 +42,5 @@ impl Start {
         let protocol = (subprotocol.open)(opening, &mut io);
         let input = Input::WebSocket(Frames::new(received), subprotocol.takes);
         Connection::new(socket, connected, io, input, protocol)
-    }
-}
-
-/// The URL's subscription.
-pub(crate) enum First {
-    /// The URL names no topics.
-    None,
-    Open(Box<Reader>),
-    /// It has to wait for a credential, which browsers can't send with a handshake.
-    Waits(Box<Subscribe>),
-}
-
-impl First {
-    /// Opens it, if it is permitted.
-    pub(crate) async fn open(
-        app: &App,
-        principal: &Principal,
-        ask: Subscribe,
-        subprotocol: &Subprotocol,
-    ) -> Result<Self, Problem> {
-        let Subscribe { filter, start, gap } = ask.clone();
-        match app.open(principal, filter, start, gap, subprotocol.format).await {
-            Ok(reader) => Ok(Self::Open(Box::new(reader))),
-            Err(problem) if problem.code == Code::Unauthorized && subprotocol.authenticates => {
-                Ok(Self::Waits(Box::new(ask)))
-            }
-            Err(problem) => Err(problem),
-        }
     }
 }

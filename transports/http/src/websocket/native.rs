@@ -19,9 +19,8 @@ use tailwire_wire::{
 };
 
 use super::{
-    First,
+    opening::{First, Opening},
     requests::{self, Outcome, Requests},
-    subprotocols::Opening,
     subscriptions::{Begun, Failed, Subscriptions},
 };
 use tokio::time::Instant;

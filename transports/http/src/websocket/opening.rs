@@ -1,0 +1,85 @@
+//! What a WebSocket begins with: an entry of the table of subprotocols, and what its client has asked for.
+
+use std::sync::Arc;
+
+use tailwire_core::{Broker, Reader};
+use tailwire_model::Principal;
+use tailwire_wire::{Code, Problem, request::Subscribe};
+
+use crate::{
+    api::app::App,
+    connection::{
+        input::Takes,
+        protocol::{Io, Protocol},
+    },
+};
+
+/// An entry of the table of [subprotocols](super::subprotocols).
+#[derive(Debug, Clone, Copy)]
+pub struct Subprotocol {
+    /// Its name in `Sec-WebSocket-Protocol`.
+    pub name: &'static str,
+    /// Which messages it takes. Others close the connection (1003).
+    pub takes: Takes,
+    /// The slot of its messages' shared encoding: whole unmasked frames.
+    pub format: usize,
+    /// Whether it has a way to show a credential. If not, a URL that needs one is refused at the handshake.
+    pub authenticates: bool,
+    /// Begins a connection, with whatever it has to say first.
+    pub open: fn(Opening, &mut Io) -> Box<dyn Protocol>,
+}
+
+/// What a WebSocket has been asked for.
+pub struct Opening {
+    pub(crate) app: Arc<App>,
+    pub(crate) principal: Principal,
+    pub(crate) subscription: First,
+}
+
+impl Opening {
+    /// The broker.
+    pub fn broker(&self) -> &Broker {
+        &self.app.broker
+    }
+
+    /// A reader of the URL's filter, if it names topics.
+    pub fn subscription(self) -> Option<Reader> {
+        match self.subscription {
+            First::Open(reader) => Some(*reader),
+            First::None | First::Waits(_) => None,
+        }
+    }
+
+    /// Who asks.
+    pub const fn principal(&self) -> &Principal {
+        &self.principal
+    }
+}
+
+/// The URL's subscription.
+pub(crate) enum First {
+    /// The URL names no topics.
+    None,
+    Open(Box<Reader>),
+    /// It has to wait for a credential, which browsers can't send with a handshake.
+    Waits(Box<Subscribe>),
+}
+
+impl First {
+    /// Opens it, if it is permitted.
+    pub(crate) async fn open(
+        app: &App,
+        principal: &Principal,
+        ask: Subscribe,
+        subprotocol: &Subprotocol,
+    ) -> Result<Self, Problem> {
+        let Subscribe { filter, start, gap } = ask.clone();
+        match app.open(principal, filter, start, gap, subprotocol.format).await {
+            Ok(reader) => Ok(Self::Open(Box::new(reader))),
+            Err(problem) if problem.code == Code::Unauthorized && subprotocol.authenticates => {
+                Ok(Self::Waits(Box::new(ask)))
+            }
+            Err(problem) => Err(problem),
+        }
+    }
+}
