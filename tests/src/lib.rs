@@ -1,1 +1,3 @@
-//! To be written.
+//! What the tests share that are programs or run one.
+
+pub mod subprotocols;

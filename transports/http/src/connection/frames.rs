@@ -9,6 +9,7 @@ use std::{
 
 use bytes::{Buf, Bytes};
 use tailwire_model::limits::SOCKET_LINE_BYTES_MAX;
+use tailwire_wire::framing::frame_close;
 use tokio_tungstenite::tungstenite::{
     Error, Message, Utf8Bytes,
     error::CapacityError,
@@ -19,6 +20,11 @@ use super::{
     ending::Ended,
     socket::{Socket, is_for_later},
 };
+
+const CLOSE: u8 = 8;
+/// What a close frame's payload begins with, if it has one (RFC 6455 §5.5.1).
+const CODE_BYTES: usize = 2;
+const CLOSE_BAD_GATEWAY: u16 = 1014;
 
 /// What one read takes from the socket.
 const READ_BYTES: usize = 64 << 10;
@@ -101,8 +107,9 @@ impl Frames {
     /// reply to a close.
     pub(crate) fn next(&mut self, answer: &mut Vec<u8>) -> Result<Received, Broken> {
         let Some(state) = &mut self.state else { return Ok(Received::Nothing) };
-        let mut wire = Wire { unread: &mut state.unread, boundary: &mut state.boundary, answer };
         loop {
+            let before = answer.len();
+            let mut wire = Wire { unread: &mut state.unread, boundary: &mut state.boundary, answer };
             let result = state.context.read(&mut wire);
             // A pong is written with the next read or flush; this is the flush.
             let _ = state.context.flush(&mut wire);
@@ -110,7 +117,14 @@ impl Frames {
                 Ok(Message::Text(line)) => Ok(Received::Text(line)),
                 Ok(Message::Binary(data)) => Ok(Received::Binary(data)),
                 Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => continue,
-                Ok(Message::Close(_)) => Ok(Received::Close),
+                Ok(Message::Close(_)) => {
+                    // Registered (IANA, "Bad Gateway"), and taken for a violation by tungstenite.
+                    if state.boundary.close_code() == Some(CLOSE_BAD_GATEWAY) {
+                        answer.truncate(before);
+                        frame_close(CLOSE_BAD_GATEWAY, "", answer);
+                    }
+                    Ok(Received::Close)
+                }
                 Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
                     if state.unread.is_empty() && state.boundary.is_clean() {
                         self.state = None;
@@ -156,7 +170,8 @@ impl Write for Wire<'_> {
     }
 }
 
-/// Follows the frames that pass, to know when the protocol state holds nothing worth keeping: between messages.
+/// Follows the frames that pass, to know when the protocol state holds nothing worth keeping: between messages; and with which
+/// code the client closes.
 #[derive(Default)]
 struct Boundary {
     /// The part of a frame's header that has come.
@@ -165,6 +180,8 @@ struct Boundary {
     payload_left: u64,
     /// Between the fragments of a message.
     in_message: bool,
+    /// The mask of a close frame, and the beginning of its payload.
+    closing: Option<([u8; 4], Vec<u8>)>,
 }
 
 impl Boundary {
@@ -172,9 +189,20 @@ impl Boundary {
         self.header.is_empty() && self.payload_left == 0 && !self.in_message
     }
 
+    /// The code of a close frame that has passed.
+    fn close_code(&self) -> Option<u16> {
+        let (mask, begun) = self.closing.as_ref()?;
+        let bytes: [u8; CODE_BYTES] = begun.get(..CODE_BYTES)?.try_into().ok()?;
+        Some(u16::from_be_bytes([bytes[0] ^ mask[0], bytes[1] ^ mask[1]]))
+    }
+
     fn pass(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let skip = bytes.len().min(usize::try_from(self.payload_left).unwrap_or(usize::MAX));
+            if let Some((_, begun)) = &mut self.closing {
+                let left = CODE_BYTES - begun.len();
+                begun.extend(&bytes[..skip.min(left)]);
+            }
             self.payload_left -= skip as u64;
             bytes = &bytes[skip..];
             let Some(&byte) = bytes.first() else { return };
@@ -184,8 +212,10 @@ impl Boundary {
             // A header that tungstenite refuses ends the connection anyway.
             if let Ok(Some((header, length))) = FrameHeader::parse(&mut cursor) {
                 self.payload_left = length;
-                if u8::from(header.opcode) < 8 {
-                    self.in_message = !header.is_final;
+                match u8::from(header.opcode) {
+                    0..8 => self.in_message = !header.is_final,
+                    CLOSE => self.closing = header.mask.map(|mask| (mask, Vec::new())),
+                    _ => {}
                 }
                 self.header.clear();
             }
