@@ -39,7 +39,7 @@ pub(crate) struct ServeSettings {
     pub(crate) threads: Threads,
     /// How many bytes all messages may take.
     pub(crate) log_max_bytes: Option<u64>,
-    /// What holds for topics and patterns as far as no client sets something else.
+    /// Options of topics and patterns as far as no client sets others.
     pub(crate) options: Vec<(Term, Options)>,
     /// Whether a log is opened that has less than what was acknowledged.
     pub(crate) accepts_loss: bool,

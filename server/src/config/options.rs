@@ -12,7 +12,7 @@ use super::{
     source::{ConfigError, hint},
 };
 
-/// What stands for no bound, as TOML has no `null`.
+/// The word for no bound, as TOML has no `null`.
 const UNBOUNDED: &str = "none";
 const TOPIC: &str = "topic";
 

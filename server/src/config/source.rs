@@ -8,9 +8,9 @@ use std::{
 /// The settings file, read.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct FileText<'a> {
-    /// Where it stands, for errors.
+    /// Its path, for errors.
     pub(crate) path: &'a Path,
-    /// What it says.
+    /// Its content.
     pub(crate) text: &'a str,
 }
 

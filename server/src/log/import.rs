@@ -29,7 +29,7 @@ messages before, the output says so.
 Lines are read in batches, and a batch is checked whole before any of it is appended. At a bad line it ends, with the
 line's number and the number of lines before it that were imported; the log is sound then, and has exactly those.";
 
-/// What is appended and made durable at once.
+/// Bounds of a batch, which is appended and made durable at once.
 const BATCH_MESSAGES: usize = 1_000;
 const BATCH_BYTES: usize = 4 << 20;
 /// A line is at most a message in base64, or in JSON that escapes every byte, and some names.

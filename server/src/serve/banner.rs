@@ -57,7 +57,7 @@ fn text(data: &Path, address: SocketAddr, durability: &str, paint: Paint) -> Str
     out
 }
 
-/// What an acknowledgement stands for, where no topic or pattern has its own.
+/// The promise of an acknowledgement, where no topic or pattern has its own.
 fn durability(options: &[(Term, Options)]) -> String {
     let everywhere = options.iter().find(|(term, _)| term.as_str() == EVERYTHING);
     let common = everywhere.and_then(|(_, options)| options.durability).unwrap_or_default();

@@ -45,7 +45,7 @@ pub(super) enum StartError {
     Committer,
 }
 
-/// What the operator can do about a log that can't be opened.
+/// Advice to the operator of a log that can't be opened.
 fn open_advice(error: &tailwire_storage::OpenError) -> &'static str {
     use tailwire_storage::OpenError::{Corrupt, Io, Short};
     match error {
@@ -91,7 +91,7 @@ impl Running {
         self.address
     }
 
-    /// What is set for topics and patterns, by the settings and by clients before.
+    /// Options of topics and patterns, set by the settings and by clients before.
     pub(super) fn options(&self) -> Vec<(Term, Options)> {
         let rules = self.broker.rules();
         rules.iter().map(|(term, options)| (term.clone(), options)).collect()

@@ -50,7 +50,7 @@ fn run(broker: SocketAddr) -> io::Result<()> {
     let mut ports = HashMap::new();
     for line in io::stdin().lock().lines() {
         let answer =
-            obey(&line?, broker, &runtime, &mut ports).unwrap_or_else(|error| format!("error: {error}"));
+            execute(&line?, broker, &runtime, &mut ports).unwrap_or_else(|error| format!("error: {error}"));
         writeln!(io::stdout(), "{answer}")?;
     }
     // Connections that stall would never end by themselves.
@@ -58,7 +58,7 @@ fn run(broker: SocketAddr) -> io::Result<()> {
     Ok(())
 }
 
-fn obey(
+fn execute(
     line: &str,
     broker: SocketAddr,
     runtime: &Runtime,
