@@ -93,7 +93,8 @@ impl LogQueue {
     }
 
     /// Writes lines that were taken, for as long as the output blocks. If that succeeds, answers how many lines were
-    /// dropped since the last report: only an output that takes lines can be told.
+    /// dropped since the last report: only an output that takes lines can be told, and only a queue that has room takes the
+    /// report.
     pub(super) fn write(&self, lines: &[u8], output: &mut impl Write) -> u64 {
         let written = write_whole(lines, output);
         let mut state = self.state.lock();
@@ -105,7 +106,8 @@ impl LogQueue {
         if state.bytes.is_empty() {
             self.drained.notify_all();
         }
-        if written.is_ok() { std::mem::take(&mut state.dropped) } else { 0 }
+        let has_room = state.bytes.len() < QUEUE_BYTES_MAX / 2;
+        if written.is_ok() && has_room { std::mem::take(&mut state.dropped) } else { 0 }
     }
 
     /// Waits until all lines are written, but no longer than this.
@@ -188,6 +190,18 @@ mod tests {
         queue.push(b"after\n");
         let lines = taken(&queue);
         assert_eq!(queue.write(&lines, &mut output), 0);
+    }
+
+    #[test]
+    fn a_queue_that_is_still_full_takes_no_report() {
+        let queue = LogQueue::new();
+        queue.push(b"under way\n");
+        let under_way = taken(&queue);
+        let line = [vec![b'x'; 1023], vec![b'\n']].concat();
+        (0..1030).for_each(|_| queue.push(&line));
+        assert_eq!(queue.write(&under_way, &mut io::sink()), 0);
+        let lines = taken(&queue);
+        assert_eq!(queue.write(&lines, &mut io::sink()), 6);
     }
 
     #[test]
