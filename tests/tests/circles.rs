@@ -45,15 +45,9 @@ const KNOWN: &[&str] = &[
     "transports/http/src/api/resources.rs",
     "transports/http/src/api/router.rs",
     "transports/http/src/connection/accept.rs",
-    "transports/http/src/connection/frames.rs",
     "transports/http/src/connection/http2.rs",
-    "transports/http/src/connection/input.rs",
     "transports/http/src/connection/plain.rs",
     "transports/http/src/delivery/polls.rs",
-    "transports/http/src/websocket/mod.rs",
-    "transports/http/src/websocket/native.rs",
-    "transports/http/src/websocket/requests.rs",
-    "transports/http/src/websocket/subprotocols.rs",
 ];
 
 #[test]
