@@ -96,7 +96,7 @@ export function httpOf(base: URL, { fetch, clock }: Platform, source: TokenSourc
   // A page whose origin isn't allowed can read nothing but the answer to this: a `POST` of nothing is sent without a
   // preflight, and every origin may read that it is refused.
   const refusal = async (): Promise<ProblemError | undefined> => {
-    const error = reached || (await ask("stream", { method: "POST" }).catch((error: unknown) => error));
+    const error = reached || (await within(limits.answer, undefined, (signal) => ask("stream", { method: "POST", signal })).catch((error: unknown) => error));
     return /^foreign/.test((error as ProblemError).code) ? (error as ProblemError) : undefined;
   };
 

@@ -126,10 +126,7 @@ export function directHub(base: URL, { token, transports = TRANSPORTS, signal, .
     subscribe,
     publish: publisher.publish,
     page,
-    async probe() {
-      throwIfAborted(lifetime);
-      return probe(usable, allTerms(feeds.size ? [] : ["probe"]), around);
-    },
+    probe: () => probe(usable, allTerms(feeds.size ? [] : ["probe"]), around),
     close,
     [Symbol.asyncDispose]: close as never,
   };

@@ -9,7 +9,7 @@ export function connect(url: string | URL, options: ConnectOptions = {}): Hub {
   const defaults = defaultPlatform();
   noMore(options, { token: 0, transports: 0, tabs: 0, signal: 0, ...defaults });
   // Without a scheme, `rt.example.com` would be a folder of the page, and `localhost:8245` a scheme of its own.
-  if (!/^(https?:\/\/|[./])/i.test(`${url}`)) throw new TypeError(`Not http:// or https://: ${url}`);
+  if (!/^(https?:\/\/|[./])/i.test(`${url}`)) throw new TypeError(`No http(s) URL: ${url}`);
   const base = new URL(`${url}`.replace(/\/?$/, "/"), globalThis.location?.href);
   const direct = (whole: ConnectOptions & Platform): Hub => directHub(base, whole);
   const whole = { ...defaults, ...options };
