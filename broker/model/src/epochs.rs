@@ -35,7 +35,10 @@ pub enum Standing {
     Good,
     /// Beyond the span of its epoch, which ends at this position and was followed by this opening (`None`: the current epoch).
     Beyond(Position, Option<Opening>),
-    /// Its epoch is not listed, or its position lies before the epoch's first.
+    /// Its epoch is not listed, and came after one that is: it is of another state of this log, which has no more than what stands
+    /// up to this position in common with it.
+    Lost(Position),
+    /// It is of a log that this one knows nothing of.
     Unknown,
 }
 
@@ -73,10 +76,19 @@ impl Epochs {
         Cursor { epoch, position }
     }
 
+    /// Where another state of this log, with an epoch that is not listed, has left it: at the end of the last epoch before. That
+    /// one has ended: the current one is still being written here, so nothing can have come after it, whatever the numbers
+    /// say. And a position that the other state has given was free in it, so the two have it not in common.
+    fn branch(&self, unlisted: Cursor) -> Option<Position> {
+        let ended = &self.0[..self.0.len() - 1];
+        let before = ended.partition_point(|start| start.epoch < unlisted.epoch);
+        (before > 0).then(|| self.0[before].first.previous().min(unlisted.position.previous()))
+    }
+
     /// Judges a cursor against the epochs and the newest committed position.
     pub fn standing(&self, cursor: Cursor, committed: Position) -> Standing {
         let Ok(index) = self.0.binary_search_by_key(&cursor.epoch, |start| start.epoch) else {
-            return Standing::Unknown;
+            return self.branch(cursor).map_or(Standing::Unknown, Standing::Lost);
         };
         let following = self.0.get(index + 1);
         let end = following.map_or(committed, |next| next.first.previous());

@@ -100,7 +100,7 @@ pub fn resume(epochs: &Epochs, extent: &Extent, cursor: Cursor, known: Option<Cu
     let (after, loss) = match epochs.standing(cursor, extent.committed) {
         Standing::Good => (cursor.position, None),
         Standing::Beyond(end, Some(Opening::Unclean)) => (end, Some(GapReason::Unclean)),
-        Standing::Beyond(end, _) => (end, Some(GapReason::Rewound)),
+        Standing::Beyond(end, _) | Standing::Lost(end) => (end, Some(GapReason::Rewound)),
         Standing::Unknown => {
             (extent.head.map_or(extent.committed, Position::previous), Some(GapReason::Epoch))
         }

@@ -103,7 +103,10 @@ impl Oracle {
     fn standing(&self, cursor: Cursor, head: Option<u64>) -> (u64, Option<GapReason>) {
         let unknown = (head.map_or(self.committed(), |head| head - 1), Some(GapReason::Epoch));
         let Some(index) = self.starts.iter().position(|start| start.epoch == cursor.epoch) else {
-            return unknown;
+            // Of another state of this log, which left it at the end of an epoch that has ended.
+            let ended = self.starts.windows(2).rev().find(|pair| pair[0].epoch < cursor.epoch);
+            let end = ended.map(|pair| (pair[1].first.0 - 1).min(cursor.position.0.saturating_sub(1)));
+            return end.map_or(unknown, |end| (end, Some(GapReason::Rewound)));
         };
         let next = self.starts.get(index + 1);
         let end = next.map_or(self.committed(), |next| next.first.0 - 1);
