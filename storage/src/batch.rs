@@ -18,6 +18,7 @@ use tailwire_model::{
 };
 
 use crate::{
+    ages::{Ages, Steady},
     index::{Cut, Index},
     retention::Trims,
 };
@@ -68,7 +69,8 @@ impl Place {
 #[derive(Debug)]
 pub(crate) struct Batch {
     newest: Position,
-    time: Timestamp,
+    steady: Steady,
+    ages: Ages,
     tails: HashMap<Topic, (Position, Timestamp)>,
     /// The options that hold for the next message.
     rules: Arc<Rules>,
@@ -100,6 +102,10 @@ pub(crate) struct Changes {
     pub(crate) promised: bool,
     /// What the messages take, roughly.
     pub(crate) bytes: usize,
+    /// When the last group came, by the steady clock.
+    pub(crate) came: Timestamp,
+    /// How ages are counted from here on, if the wall clock was set.
+    pub(crate) ages: Option<Ages>,
 }
 
 /// Who held a place as of the last commit.
@@ -117,6 +123,9 @@ impl Changes {
 
     /// Shows an index what is committed. `cuts` are what was read for the trims, in their order.
     pub(crate) fn apply(&self, index: &mut Index, cuts: Vec<Option<Cut>>) {
+        if let Some(ages) = &self.ages {
+            index.set_ages(ages.clone());
+        }
         for message in &self.messages {
             let (topic, position) = (message.topic().as_str(), message.position());
             if self.is_volatile(message) {
@@ -178,9 +187,9 @@ impl Changes {
 }
 
 impl Batch {
-    /// A batch that goes on after the message at `newest`, which came at `time`.
-    pub(crate) fn new(newest: Position, time: Timestamp, rules: Arc<Rules>) -> Self {
-        Self { newest, time, tails: HashMap::new(), rules, changes: Changes::default() }
+    /// A batch that goes on after the message at `newest`, in a log that was opened by this clock.
+    pub(crate) fn new(newest: Position, ages: Ages, steady: Steady, rules: Arc<Rules>) -> Self {
+        Self { newest, steady, ages, tails: HashMap::new(), rules, changes: Changes::default() }
     }
 
     /// The newest appended position.
@@ -199,10 +208,24 @@ impl Batch {
         std::mem::take(&mut self.changes)
     }
 
-    /// The time of the log: the clock's, but it never runs backwards, so that times are in the order of positions
-    /// and a key's age is measured on the clock that it was stamped by.
-    pub(crate) fn time(&self, now: Timestamp) -> Timestamp {
-        self.time.max(now)
+    /// The time by which ages are measured, when the wall clock shows `now`.
+    pub(crate) fn time(&mut self, now: Timestamp) -> Timestamp {
+        let steady = self.steady.time(now);
+        if self.ages.look(now, steady, self.newest.next()) {
+            self.changes.ages = Some(self.ages.clone());
+        }
+        steady
+    }
+
+    /// How ages are counted, if that was not committed yet.
+    pub(crate) fn take_ages(&mut self) -> Option<Ages> {
+        self.changes.ages.take()
+    }
+
+    /// Whether a key's record still counts.
+    fn keeps(&self, record: &KeyRecord, time: Timestamp) -> bool {
+        let came = self.ages.at(record.first.position, record.time);
+        admission::is_kept(came, time, IDEMPOTENCY_WINDOW_MS)
     }
 
     /// Admits and appends groups.
@@ -229,7 +252,9 @@ impl Batch {
             }
         }
         let with_records = groups.into_iter().zip(records);
-        let mut append = |(group, record)| self.append_group(group, record, time, epochs, index, &holders);
+        self.changes.came = time;
+        let times = (now, time);
+        let mut append = |(group, record)| self.append_group(group, record, times, epochs, index, &holders);
         Ok(with_records.map(&mut append).collect())
     }
 
@@ -250,17 +275,16 @@ impl Batch {
         &mut self,
         group: Group,
         stored: Option<KeyRecord>,
-        time: Timestamp,
+        (now, time): (Timestamp, Timestamp),
         epochs: &Epochs,
         index: &Index,
         holders: &Holders,
     ) -> Appended {
         let pending = group.key.as_ref().and_then(|key| self.changes.keys.get(&key.scoped)).copied();
-        let kept = |record: &KeyRecord| admission::is_kept(record, time, IDEMPOTENCY_WINDOW_MS);
-        let record = pending.or(stored).filter(kept);
+        let record = pending.or(stored).filter(|record| self.keeps(record, time));
         let tail = group.drafts.first().map_or(Position::ZERO, |draft| self.tail(&draft.topic, index).0);
         match admission::admit(record.as_ref(), group.key.as_ref(), group.condition, tail, epochs) {
-            Admission::Append => Appended::Stored(self.push(group, time, epochs, holders)),
+            Admission::Append => Appended::Stored(self.push(group, now, epochs, holders)),
             Admission::Replay(record) => Appended::Replayed(record.into()),
             Admission::KeyReused => Appended::KeyReused,
             Admission::ConditionFailed(cursor) => Appended::ConditionFailed(cursor),
@@ -282,7 +306,6 @@ impl Batch {
             self.obey(&draft, holders);
             self.changes.messages.push(draft.into_message(epoch, self.newest, time));
         }
-        self.time = time;
         self.changes.groups.push(start..self.changes.messages.len());
         if let Some(key) = group.key {
             self.changes.keys.insert(key.scoped, KeyRecord { request: key.request, first, count, time });

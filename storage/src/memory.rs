@@ -18,6 +18,7 @@ use tailwire_model::{
 };
 
 use crate::{
+    ages::{Ages, Steady},
     batch::{Batch, Holder, Memory, Place},
     index::Index,
     retention::{Retention, Seen, Stock, Trims},
@@ -49,7 +50,6 @@ struct Store {
     places: HashMap<Place, Holder>,
     index: Index,
     rules: Arc<Rules>,
-    time: Timestamp,
 }
 
 impl MemoryLog {
@@ -57,7 +57,7 @@ impl MemoryLog {
     pub fn new(now: Timestamp) -> Self {
         let epoch = epoch_at(now, None);
         let first = EpochStart { epoch, first: Position::ZERO.next(), opening: Opening::Created };
-        Self::with(vec![first], Store::default())
+        Self::with(vec![first], Store::default(), now)
     }
 
     /// The log as its next opening finds it: with all that is committed, and nothing else.
@@ -68,13 +68,15 @@ impl MemoryLog {
         let epoch = epoch_at(now, Some(self.epochs.current().epoch));
         let mut starts = self.epochs.starts().to_vec();
         starts.push(EpochStart { epoch, first: store.committed.next(), opening });
-        Self::with(starts, store)
+        Self::with(starts, store, now)
     }
 
-    fn with(starts: Vec<EpochStart>, store: Store) -> Self {
+    fn with(starts: Vec<EpochStart>, mut store: Store, now: Timestamp) -> Self {
         let epochs = Epochs::new(starts).unwrap_or_else(|| unreachable!("epochs increase"));
         let epochs = Arc::new(epochs);
-        let batch = Batch::new(store.committed, store.time, store.rules.clone());
+        let ages = Ages::new(now, store.committed.next());
+        store.index.set_ages(ages.clone());
+        let batch = Batch::new(store.committed, ages, Steady::new(now, None), store.rules.clone());
         let retention = Retention::new(&store.rules, None, true);
         let writer = Mutex::new(Writer { batch, retention, closed: false });
         Self { epochs, writer, store: RwLock::new(store), followers: Mutex::default() }
@@ -90,7 +92,6 @@ impl MemoryLog {
         }
         for message in &changes.messages {
             store.messages.insert(message.position(), message.clone());
-            store.time = message.time;
         }
         // Nothing is ever sealed here, so no trim parts it.
         changes.apply(&mut store.index, vec![None; changes.trims.len()]);
@@ -110,10 +111,10 @@ impl MemoryLog {
         watermark
     }
 
-    fn retain(&self, writer: &mut Writer, now: Timestamp) -> Result<Option<u64>, LogError> {
+    fn retain(&self, writer: &mut Writer, time: Timestamp) -> Result<Option<u64>, LogError> {
         let mut trims = Trims::default();
         let store = self.store.read();
-        let again = writer.retention.step(writer.batch.time(now), &store.rules, &*store, &mut trims, 0)?;
+        let again = writer.retention.step(time, &store.rules, &*store, &mut trims, 0)?;
         writer.batch.retain(&trims, &store.index);
         drop(store);
         self.commit_batch(writer);
@@ -171,7 +172,8 @@ impl Stock for Store {
     fn walk(&self, after: Position, visit: &mut dyn FnMut(&Seen<'_>) -> bool) -> Result<(), LogError> {
         for (&position, message) in self.messages.range((Excluded(after), Unbounded)) {
             let cost = message.draft.cost() as u64;
-            let seen = Seen { position, time: message.time, topic: message.topic(), cost };
+            let came = self.index.ages().at(position, message.time);
+            let seen = Seen { position, came, topic: message.topic(), cost };
             if self.is_alive(message) && !visit(&seen) {
                 break;
             }
@@ -310,7 +312,8 @@ impl Log for MemoryLog {
         if writer.closed {
             return Ok(None);
         }
-        let again = self.retain(&mut writer, now)?;
+        let time = writer.batch.time(now);
+        let again = self.retain(&mut writer, time)?;
         let compacted = self.compact(&mut writer)?;
         let mut store = self.store.write();
         if let Some(grave) = store.index.grave(TIDY_MESSAGES) {
@@ -324,8 +327,11 @@ impl Log for MemoryLog {
             store.messages.remove(&position);
             store.index.unposted(topic, position);
         }
-        let time = store.time;
-        store.keys.retain(|_, record| admission::is_kept(record, time, IDEMPOTENCY_WINDOW_MS));
+        let Store { keys, index, .. } = &mut *store;
+        keys.retain(|_, record| {
+            let came = index.ages().at(record.first.position, record.time);
+            admission::is_kept(came, time, IDEMPOTENCY_WINDOW_MS)
+        });
         let dead = (store.index.has_graves() || store.index.superseded_count() > 0).then_some(0);
         Ok([again, compacted, dead].into_iter().flatten().min())
     }

@@ -2,7 +2,7 @@
 //! bounded steps and carries nothing out; it knows no store, only a way to look at what there is, oldest first.
 //!
 //! Three bounds, two ways to look. Count and bytes are a topic's own: a topic that a commit has touched is looked at
-//! from its head. Age and the bytes of the whole log go by log order, in which time runs, too: for each age that any
+//! from its head. Age and the bytes of the whole log go by log order, in which the steady clock runs, too: for each age that any
 //! rule names a frontier walks through the log, once, and everything behind it is looked after.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,7 +47,8 @@ pub(crate) trait Stock {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Seen<'a> {
     pub(crate) position: Position,
-    pub(crate) time: Timestamp,
+    /// When it came, by the steady clock.
+    pub(crate) came: Timestamp,
     pub(crate) topic: &'a Topic,
     pub(crate) cost: u64,
 }
@@ -296,7 +297,7 @@ impl Retention {
         for (&age, frontier) in &mut self.frontiers {
             let (mut seen_count, mut reached) = (0, *frontier);
             stock.walk(*frontier, &mut |seen| {
-                if now.since(seen.time) < age {
+                if now.since(seen.came) < age {
                     return false;
                 }
                 if seen_count == messages {

@@ -9,7 +9,7 @@ use tailwire_model::{
     limits::{RETENTION_EVERY_MS, RING_BYTES_MAX},
 };
 
-use crate::batch::Changes;
+use crate::{ages::Ages, batch::Changes};
 
 /// How far messages were lost.
 #[derive(Debug, Clone, Default)]
@@ -76,7 +76,7 @@ impl Ring {
     }
 
     /// Lets go of what the bounds of its topics don't allow.
-    pub(crate) fn obey(&mut self, rules: &Rules, now: Timestamp) {
+    pub(crate) fn obey(&mut self, rules: &Rules, now: Timestamp, ages: &Ages) {
         self.obeyed = now;
         let mut sizes: HashMap<Topic, (u64, u64)> = HashMap::new();
         let mut kept = VecDeque::with_capacity(self.messages.len());
@@ -90,7 +90,8 @@ impl Ring {
             (*count, *bytes) = (*count + 1, *bytes + cost);
             let has_outgrown = rule.max_messages.is_some_and(|max| *count > max)
                 || rule.max_bytes.is_some_and(|max| *bytes > max && !is_newest);
-            let is_old = rule.max_age_ms.is_some_and(|max| now.since(message.time) >= max);
+            let came = ages.at(message.position(), message.time);
+            let is_old = rule.max_age_ms.is_some_and(|max| now.since(came) >= max);
             if has_outgrown || is_old {
                 gone.push(message);
             } else {

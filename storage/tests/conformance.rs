@@ -21,7 +21,7 @@ conformance! {
         nothing_shows_before_commit,
         an_empty_commit_does_nothing,
         groups_are_contiguous,
-        times_never_run_backwards,
+        times_are_the_clocks,
         a_condition_holds_or_not,
         a_condition_sees_earlier_groups,
         a_key_replays,

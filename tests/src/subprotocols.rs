@@ -41,7 +41,7 @@ pub fn serve(listener: TcpListener) -> io::Result<(Broker, Server)> {
         log: Arc::new(MemoryLog::new(Timestamp(0))),
         encoders: &ENCODERS,
         policy: Arc::new(AllowAll),
-        clock: Clock { now: Clock::system_now, random: || 0 },
+        clock: Clock { now: Clock::system_now, steady: Clock::system_steady, random: || 0 },
         shards: 1,
         read_threads: 1,
         read_thread_begins: || {},

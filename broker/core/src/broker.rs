@@ -10,8 +10,7 @@ use std::{
 };
 
 use tailwire_model::{
-    Cursor, Epoch, Filter, Forbidden, Message, Options, Position, Principal, Rule, Rules, Term, Timestamp,
-    Topic,
+    Cursor, Epoch, Filter, Forbidden, Message, Options, Position, Principal, Rule, Rules, Term, Topic,
     epochs::Standing,
     gap::{self, Extent, Resume},
     limits::READ_BYTES_MAX,
@@ -88,13 +87,15 @@ pub struct Broker(Arc<Shared>);
 /// The log's feed goes to every shard.
 struct Fanout {
     shards: Vec<Arc<Shard>>,
-    newest_ms: Arc<AtomicU64>,
+    clock: Clock,
+    newest_at: Arc<AtomicU64>,
 }
 
 impl Feed for Fanout {
     fn committed(&self, commit: Arc<Commit>) {
-        if let Some(message) = commit.messages.last() {
-            self.newest_ms.store(message.time.0, Ordering::Relaxed);
+        if !commit.messages.is_empty() {
+            // Zero is none.
+            self.newest_at.store((self.clock.steady)().max(1), Ordering::Relaxed);
         }
         for shard in &self.shards {
             shard.push(&commit);
@@ -116,8 +117,8 @@ impl Broker {
         let health = Arc::new(Health::default());
         let shards: Vec<_> =
             (0..shards.max(1)).map(|_| Shard::new(log.committed(), encoders, metrics.clone())).collect();
-        let newest_ms = Arc::new(AtomicU64::new(0));
-        log.follow(Arc::new(Fanout { shards: shards.clone(), newest_ms: newest_ms.clone() }));
+        let newest_at = Arc::new(AtomicU64::new(0));
+        log.follow(Arc::new(Fanout { shards: shards.clone(), clock, newest_at: newest_at.clone() }));
         let pool = Pool::start(&log, &activity, read_threads.max(1), read_thread_begins, read_rests)?;
         let committer = Committer {
             queue: queue.clone(),
@@ -144,7 +145,7 @@ impl Broker {
             health,
             policy,
             reviews: AtomicU64::new(0),
-            newest_ms,
+            newest_at,
             met_damage,
         };
         Ok((Self(Arc::new(shared)), committer))
@@ -417,12 +418,12 @@ impl Broker {
     /// there are several.
     pub fn retry_after_ms(&self, filter: &Filter) -> u64 {
         let clock = self.0.clock;
-        let now = (clock.now)();
         let pace = match filter.only_topic() {
-            Some(_) => self.0.log.bounds(filter).pace(now),
+            Some(_) => self.0.log.bounds(filter).pace((clock.now)()),
             None => {
-                let newest = self.0.newest_ms.load(Ordering::Relaxed);
-                Pace { interval_ms: None, age_ms: (newest > 0).then(|| now.since(Timestamp(newest))) }
+                let newest = self.0.newest_at.load(Ordering::Relaxed);
+                let age = || (clock.steady)().saturating_sub(newest);
+                Pace { interval_ms: None, age_ms: (newest > 0).then(age) }
             }
         };
         retry::retry_after_ms(pace, self.load(), clock.draw())

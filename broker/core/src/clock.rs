@@ -1,6 +1,9 @@
 //! Time and chance, which the broker is given and never reaches for.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    sync::OnceLock,
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
 
 use tailwire_model::Timestamp;
 
@@ -9,6 +12,8 @@ use tailwire_model::Timestamp;
 pub struct Clock {
     /// The wall clock.
     pub now: fn() -> Timestamp,
+    /// A clock that is never set, in milliseconds since whenever: what lasts is measured by it.
+    pub steady: fn() -> u64,
     /// A random number, uniform over all of `u64`.
     pub random: fn() -> u64,
 }
@@ -18,6 +23,12 @@ impl Clock {
     pub fn system_now() -> Timestamp {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// The system's clock that is never set, in milliseconds since the first call.
+    pub fn system_steady() -> u64 {
+        static START: OnceLock<Instant> = OnceLock::new();
+        START.get_or_init(Instant::now).elapsed().as_millis() as u64
     }
 
     /// A draw, uniform over 0..1.

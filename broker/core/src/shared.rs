@@ -29,8 +29,8 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) encoders: Encoders,
     pub(crate) clock: Clock,
-    /// When the newest message was committed, in this run.
-    pub(crate) newest_ms: Arc<AtomicU64>,
+    /// When the newest message was committed, in this run, by the steady clock; zero if none was.
+    pub(crate) newest_at: Arc<AtomicU64>,
     pub(crate) queue: Arc<Queue>,
     pub(crate) health: Arc<Health>,
     pub(crate) policy: Arc<dyn Policy>,

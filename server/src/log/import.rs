@@ -21,7 +21,7 @@ use super::command::{CommandResult, DataFolder, Soundness, say};
 pub(super) const NOTES: &str = "\
 Takes the lines that `tailwire log export` writes, or a broker's NDJSON stream: an object with `topic` and `data`, and
 where a message has them `time`, `type`, `encoding`, `key`, `event` and `headers`. Messages get new cursors. They keep
-their times, unless these run backwards: then they get the time of the message before. The log is made if there is none.
+their times. The log is made if there is none.
 
 Nothing is compared with the messages that the log has: lines that are imported twice are there twice. Where the log had
 messages before, the output says so.
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_kept_unless_they_run_backwards() {
+    fn times_are_kept_also_where_they_run_backwards() {
         let lines = r#"{"topic":"a","data":1,"time":"2026-01-02T00:00:00.000Z"}
 
             {"kind":"heartbeat","cursor":"x"}
@@ -178,7 +178,7 @@ mod tests {
         let (result, messages) = imported(lines);
         let day = 86_400_000;
         let second = 1_767_225_600_000 + day;
-        let expect = [("a", second), ("b", second), ("c", second + day)];
+        let expect = [("a", second), ("b", second - day), ("c", second + day)];
         assert_eq!(result, Ok(3));
         assert_eq!(messages, expect.map(|(topic, time)| (topic.to_owned(), time)));
     }

@@ -73,7 +73,7 @@ pub(super) async fn start(settings: &ServeSettings, descriptors: Option<u64>) ->
         log: Arc::new(log),
         encoders: &tailwire_wire::ENCODERS,
         policy: Arc::new(AllowAll),
-        clock: Clock { now: Clock::system_now, random: rand::random },
+        clock: Clock { now: Clock::system_now, steady: Clock::system_steady, random: rand::random },
         shards: machine::delivery_shards(settings.threads),
         read_threads: READ_THREADS,
         read_thread_begins: machine::lower_priority,
@@ -162,6 +162,7 @@ async fn wait_for_room(settings: &ServeSettings, listener: &TcpListener) {
 async fn open_log(settings: &ServeSettings, listener: &TcpListener) -> Result<SledLog, StartError> {
     let data = settings.data.clone();
     let log = LogSettings {
+        steady: Some(Clock::system_steady),
         options: settings.options.clone(),
         max_bytes: settings.log_max_bytes,
         accepts_loss: settings.accepts_loss,

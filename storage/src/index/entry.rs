@@ -68,19 +68,18 @@ impl Default for Entry {
 }
 
 impl Entry {
-    /// Adds a message.
-    pub(crate) fn add(&mut self, posting: Posting, time: Timestamp) {
-        self.advance(posting.position, time);
+    /// Adds a message, which came so long after the one before.
+    pub(crate) fn add(&mut self, posting: Posting, time: Timestamp, latest_ms: u64) {
+        self.advance(posting.position, time, latest_ms);
         self.recent.push(posting);
         self.count += 1;
         self.bytes += posting.cost;
     }
 
     /// Moves the tail. The interval is a moving mean in which the latest eight messages weigh most.
-    pub(crate) fn advance(&mut self, position: Position, time: Timestamp) {
+    pub(crate) fn advance(&mut self, position: Position, time: Timestamp, latest_ms: u64) {
         if self.tail > Position::ZERO {
-            let latest = time.since(self.tail_time);
-            let mean = self.interval_ms().map_or(latest, |mean| (mean * 7 + latest + 4) / 8);
+            let mean = self.interval_ms().map_or(latest_ms, |mean| (mean * 7 + latest_ms + 4) / 8);
             self.set_interval_ms(Some(mean));
         }
         self.tail = position;

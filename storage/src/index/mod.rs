@@ -33,6 +33,8 @@ pub(crate) use self::{
     trim::Cut,
     upkeep::Grave,
 };
+use crate::ages::Ages;
+
 use self::{
     entry::{Entry, flag},
     names::Names,
@@ -63,9 +65,19 @@ pub(crate) struct Index {
     /// Messages that lost their place to a newer one and are not buried.
     superseded: BTreeMap<Position, TopicId>,
     shelves: Shelves,
+    ages: Ages,
 }
 
 impl Index {
+    /// How ages are counted.
+    pub(crate) fn ages(&self) -> &Ages {
+        &self.ages
+    }
+
+    pub(crate) fn set_ages(&mut self, ages: Ages) {
+        self.ages = ages;
+    }
+
     /// Adds a message that costs so much, newer than all before it. One that is not newer is known, and left alone:
     /// answers false.
     pub(crate) fn add(&mut self, topic: &str, position: Position, time: Timestamp, cost: usize) -> bool {
@@ -74,7 +86,8 @@ impl Index {
         if position <= entry.tail {
             return false;
         }
-        entry.add(Posting { position, cost: cost as u64 }, time);
+        let latest = self.ages.at(position, time).since(self.ages.at(entry.tail, entry.tail_time));
+        entry.add(Posting { position, cost: cost as u64 }, time, latest);
         if entry.recent.encoded().len() >= blocks::BLOCK_BYTES && entry.set(flag::RIPE, true) {
             self.ripe.push_back(id);
         }
@@ -88,7 +101,9 @@ impl Index {
     /// Moves a topic's tail to a message that is not stored.
     pub(crate) fn pass(&mut self, topic: &str, position: Position, time: Timestamp) {
         let id = self.entry(topic);
-        self.entries[id.at()].advance(position, time);
+        let entry = &mut self.entries[id.at()];
+        let latest = self.ages.at(position, time).since(self.ages.at(entry.tail, entry.tail_time));
+        entry.advance(position, time, latest);
         self.shelves.touch(id);
     }
 
@@ -169,7 +184,7 @@ impl Index {
             };
             if entry.tail > bounds.tail {
                 bounds.tail = entry.tail;
-                bounds.tail_time = Some(entry.tail_time);
+                bounds.tail_time = Some(self.ages.on_the_wall(entry.tail, entry.tail_time));
             }
             bounds.trimmed = Trim::farther(bounds.trimmed, entry.trim());
         });

@@ -41,6 +41,7 @@ pub use self::{
     opening::open::{LogSettings, OpenError},
 };
 use crate::{
+    ages::{Ages, Steady},
     batch::{Batch, Holder, Memory, Place},
     index::Index,
     retention::Retention,
@@ -79,10 +80,12 @@ impl SledLog {
     /// An [`OpenError`]; then no epoch was begun, unless it is [`OpenError::Io`], where that is unknown.
     pub fn open(dir: &Path, now: Timestamp, settings: &LogSettings) -> Result<Self, OpenError> {
         let opened = opening::open::open(dir, now, settings)?;
-        let Opened { store, ballast, watermark, mark, epochs, index, rules, indexed, lost, newest, time } =
+        let Opened { store, ballast, watermark, mark, epochs, mut index, rules, indexed, lost, newest } =
             opened;
+        let ages = Ages::new(now, newest.next());
+        index.set_ages(ages.clone());
         let writer = Writer {
-            batch: Batch::new(newest, time, rules.clone()),
+            batch: Batch::new(newest, ages, Steady::new(now, settings.steady), rules.clone()),
             state: State::Open,
             watermark,
             mark,

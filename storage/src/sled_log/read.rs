@@ -205,7 +205,8 @@ impl SledLog {
                 }
                 let topic = names.get(record.topic)?;
                 let cost = record.cost().map_err(damaged)? as u64;
-                let seen = Seen { position: record.position, time: record.time, topic: &topic, cost };
+                let came = self.index.read().ages().at(record.position, record.time);
+                let seen = Seen { position: record.position, came, topic: &topic, cost };
                 if !visit(&seen) {
                     return Ok(());
                 }

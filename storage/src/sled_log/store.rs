@@ -40,7 +40,7 @@ use super::{
         postings::PostingsTree,
         record::Fragmented,
         values::{
-            fragment_key, key_key, key_span, place_key, put_key, put_lost, put_options, put_place, put_trim,
+            KeySpans, fragment_key, key_key, place_key, put_key, put_lost, put_options, put_place, put_trim,
             take_fragment, take_key, take_place,
         },
     },
@@ -95,6 +95,7 @@ pub(crate) struct Store {
     pub(crate) fragments: StoreTree,
     pub(crate) topics: StoreTree,
     pub(crate) postings: PostingsTree,
+    pub(crate) key_spans: KeySpans,
     /// How many `keys` has.
     pub(crate) key_count: KeyCount,
     /// The last chunk, if it stands there without messages.
@@ -127,6 +128,7 @@ impl Store {
             fragments: tree(8)?,
             topics: tree(9)?,
             postings: PostingsTree::new(tree(10)?),
+            key_spans: KeySpans::default(),
             key_count: KeyCount::default(),
             hollow: Mutex::default(),
             tally: Mutex::default(),
@@ -174,8 +176,9 @@ impl Store {
         epochs: &Epochs,
         commits: u64,
     ) -> sled::Result<Option<Position>> {
+        let span = self.key_spans.at(changes.came);
         for (scoped, record) in &changes.keys {
-            let key = key_key(key_span(record.time), scoped);
+            let key = key_key(span, scoped);
             if self.keys.insert(&key, put_key(&key, record))?.is_none() {
                 self.key_count.added(&key);
             }
@@ -359,8 +362,7 @@ impl Store {
         time: Timestamp,
         epochs: &Epochs,
     ) -> Result<Option<KeyRecord>, LogError> {
-        let span = key_span(time);
-        for span in [span, span.saturating_sub(1)] {
+        for span in self.key_spans.living(time) {
             let key = key_key(span, scoped);
             let Some(value) = self.keys.get(&key).map_err(failed)? else {
                 continue;

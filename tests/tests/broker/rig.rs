@@ -92,7 +92,7 @@ impl Rig {
             log,
             encoders: &ENCODERS,
             policy,
-            clock: Clock { now, random: draw },
+            clock: Clock { now, steady: || now().0, random: draw },
             shards: 1,
             // One thread, so that a read is done when a later one is.
             read_threads: 1,

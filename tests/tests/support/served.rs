@@ -71,7 +71,7 @@ impl Served {
             log: Arc::new(MemoryLog::new(Clock::system_now())),
             encoders: &tailwire_wire::ENCODERS,
             policy: Arc::new(policy.clone()),
-            clock: Clock { now: Clock::system_now, random: || 0 },
+            clock: Clock { now: Clock::system_now, steady: Clock::system_steady, random: || 0 },
             shards: 1,
             read_threads: 1,
             read_thread_begins: || (),

@@ -2,7 +2,7 @@ use super::*;
 use crate::testing::{Script, draft, group};
 
 fn clock() -> Clock {
-    Clock { now: || Timestamp(0), random: || 0 }
+    Clock { now: || Timestamp(0), steady: || 0, random: || 0 }
 }
 
 fn committer() -> (Committer, Arc<Script>) {

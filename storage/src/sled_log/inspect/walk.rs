@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 
 use bytes::Bytes;
-use tailwire_model::{Cursor, Message, Position, Timestamp, Topic};
+use tailwire_model::{Cursor, Message, Position, Topic};
 
 use super::{Figures, Findings, Survey};
 use crate::{
@@ -88,9 +88,8 @@ struct Walk<'a> {
     findings: Findings,
     figures: Figures,
     lost_upto: Option<Position>,
-    /// The end of the last chunk, and the time of the last record.
+    /// The end of the last chunk.
     stored: Position,
-    time: Timestamp,
     /// No position was missing so far.
     is_contiguous: bool,
     topics: HashSet<Topic>,
@@ -120,7 +119,6 @@ impl<'a> Walk<'a> {
             figures,
             lost_upto: None,
             stored: Position::ZERO,
-            time: Timestamp::default(),
             is_contiguous: true,
             topics: ledger.trims.keys().chain(ledger.lost.keys()).cloned().collect(),
             fragmented: BTreeSet::new(),
@@ -201,11 +199,6 @@ impl<'a> Walk<'a> {
         if self.survey.ledger.is_dead(record.topic, record.position) {
             return Ok(None);
         }
-        if record.time < self.time {
-            let at = Some((record.position, record.position));
-            self.findings.damage(at, "a message is older than the one before it");
-        }
-        self.time = self.time.max(record.time);
         let known = self.topics.get(record.topic).cloned();
         let topic = known.or_else(|| Topic::parse(record.topic).ok()).ok_or(Damage("its topic is none"))?;
         let draft = match record.content {

@@ -73,7 +73,7 @@ impl<'a> Record<'a> {
     pub(crate) fn put(&self, out: &mut Vec<u8>, base: (Position, Timestamp)) {
         let mut rest = Vec::with_capacity(48 + self.topic.len());
         put_varint(&mut rest, self.position.0 - base.0.0);
-        put_varint(&mut rest, self.time.since(base.1));
+        put_varint(&mut rest, self.time.0.wrapping_sub(base.1.0));
         put_str(&mut rest, self.topic);
         let content = match self.content {
             Content::Inline(content) => {
@@ -99,7 +99,8 @@ impl<'a> Record<'a> {
         let mut reader = Reader(reader.bytes(length)?);
         let offset = reader.varint()?;
         let position = base.0.0.checked_add(offset).ok_or(Damage("a position is too large"))?;
-        let time = base.1.0.checked_add(reader.varint()?).ok_or(Damage("a time is too large"))?;
+        // A clock may have been set back in between.
+        let time = base.1.0.wrapping_add(reader.varint()?);
         let topic = reader.str()?;
         let content = match reader.byte()? {
             INLINE => Content::Inline(reader.0),

@@ -125,10 +125,43 @@ pub(crate) fn take_options(term: &[u8], sealed: &[u8]) -> Result<Options, Damage
     Ok(Options { durability, keep, max_age_ms: bound()?, max_messages: bound()?, max_bytes: bound()? })
 }
 
-/// The span of time by which keys are sorted in the store. A span is as long as a key is kept, so a key that counts
-/// is in the current span or the one before, and all older spans go as a whole.
-pub(crate) fn key_span(time: Timestamp) -> u32 {
-    u32::try_from(time.0 / IDEMPOTENCY_WINDOW_MS).unwrap_or(u32::MAX)
+/// The spans of time by which keys are sorted in the store. A span is as long as a key is kept, so a key that counts
+/// is in the current span or the one before, and all older spans go as a whole. They are counted by the steady clock; for
+/// as long as a key is kept after an opening, those that an earlier process wrote last count, too, wherever its clock stood.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct KeySpans {
+    opened: Timestamp,
+    base: u32,
+    /// The last one that an earlier process wrote.
+    earlier: u32,
+}
+
+impl KeySpans {
+    /// Those of a log that is opened at a time, in which this key is the last.
+    pub(crate) fn new(opened: Timestamp, last: Option<&[u8]>) -> Self {
+        let own = u32::try_from(opened.0 / IDEMPOTENCY_WINDOW_MS).unwrap_or(u32::MAX);
+        let earlier = last.and_then(|key| Some(u32::from_be_bytes(*key.first_chunk()?))).unwrap_or(own);
+        Self { opened, base: own.max(earlier), earlier }
+    }
+
+    /// The current one.
+    pub(crate) fn at(&self, time: Timestamp) -> u32 {
+        let passed = (time.since(self.opened) / IDEMPOTENCY_WINDOW_MS).try_into().unwrap_or(u32::MAX);
+        self.base.saturating_add(passed)
+    }
+
+    /// Those that a key which counts may be in.
+    pub(crate) fn living(&self, time: Timestamp) -> impl Iterator<Item = u32> {
+        let own = self.at(time);
+        let earlier = (time.since(self.opened) < IDEMPOTENCY_WINDOW_MS).then_some(self.earlier);
+        let other = earlier.filter(|earlier| *earlier != own);
+        [Some(own), own.checked_sub(1), other, other.and_then(|it| it.checked_sub(1))].into_iter().flatten()
+    }
+
+    /// The first that is not to go.
+    pub(crate) fn kept(&self, time: Timestamp) -> u32 {
+        self.living(time).min().unwrap_or_default()
+    }
 }
 
 /// Key of an idempotency key's record.
@@ -269,7 +302,7 @@ mod tests {
             assert_eq!(take_place(&key, &two), Ok(vec![(cursor(7), 90), (cursor(2), 80)]));
         }
         assert_eq!(take_lost(b"a", &put_lost(b"a", Position(4))), Ok(Position(4)));
-        let key = key_key(key_span(Timestamp(1)), "caller key");
+        let key = key_key(7, "caller key");
         let first = Cursor { epoch, position: Position(3) };
         let record = KeyRecord { request: Fingerprint([7; 16]), first, count: 4, time: Timestamp(1) };
         assert_eq!(take_key(&key, &put_key(&key, &record)), Ok(record));

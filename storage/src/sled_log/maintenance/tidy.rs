@@ -10,7 +10,7 @@ use tailwire_model::{Filter, Position, Timestamp, Topic, TrimReason, limits::RET
 use crate::sled_log::{
     SledLog,
     durability::commit::{Debt, State, Writer},
-    layout::{chunk::Chunk, record::Content, values::key_span},
+    layout::{chunk::Chunk, record::Content},
     store::{corrupt, failed, guarded},
 };
 use crate::{
@@ -66,6 +66,9 @@ impl SledLog {
         }
         self.ballast.keep();
         let time = writer.batch.time(now);
+        if let Some(ages) = writer.batch.take_ages() {
+            self.index.write().set_ages(ages);
+        }
         let mut owed = std::mem::take(&mut writer.owed);
         // Each by itself: where one page is damaged, what needs it waits, and nothing else.
         let steps = [
@@ -119,7 +122,11 @@ impl SledLog {
         }
         let wait = ring.wait_ms(time);
         if wait == 0 {
-            parking_lot::RwLockUpgradableReadGuard::upgrade(ring).obey(&rules, time);
+            parking_lot::RwLockUpgradableReadGuard::upgrade(ring).obey(
+                &rules,
+                time,
+                self.index.read().ages(),
+            );
             return Some(RETENTION_EVERY_MS);
         }
         Some(wait)
@@ -366,7 +373,7 @@ impl SledLog {
 
     /// Removes keys of spans that are over.
     fn expire_keys(&self, time: Timestamp) -> Result<Option<u64>, LogError> {
-        let kept = key_span(time).saturating_sub(1);
+        let kept = self.store.key_spans.kept(time);
         let mut expired_upto = self.expired_upto.lock();
         if *expired_upto == kept {
             return Ok(None);

@@ -22,6 +22,7 @@ use super::{
     promised::{NO_EPOCH_LEFT, Promised, accept_loss, check_count, check_small, check_whole, find_watermark},
     recover::{self, StoredTrim},
 };
+use crate::{ages::SteadyClock, index::Index, ring::Lost};
 use crate::{
     codec::Damage,
     sled_log::{
@@ -33,14 +34,14 @@ use crate::{
         layout::{
             table,
             values::{
-                EVERY_TOPIC, epoch_key, put_epoch, put_lost, take_epoch, take_lost, take_options, take_trim,
+                EVERY_TOPIC, KeySpans, epoch_key, put_epoch, put_lost, take_epoch, take_lost, take_options,
+                take_trim,
             },
         },
         maintenance::ballast::Ballast,
         store::{META_FORMAT, META_ID, NOT_AS_WRITTEN, Store},
     },
 };
-use crate::{index::Index, ring::Lost};
 
 /// The version of everything stored. Another one is not guessed at.
 pub(crate) const FORMAT: u32 = 4;
@@ -80,6 +81,8 @@ pub struct LogSettings {
     pub options: Vec<(Term, Options)>,
     /// How many bytes all messages may take, as [`Draft::cost`](tailwire_model::Draft::cost) counts them; the oldest go.
     pub max_bytes: Option<u64>,
+    /// By which ages are measured, as the wall clock may be set.
+    pub steady: Option<SteadyClock>,
     /// Open the log even if it has less than what was acknowledged. What is lost is then a gap.
     pub accepts_loss: bool,
 }
@@ -99,7 +102,6 @@ pub(crate) struct Opened {
     pub(crate) lost: Lost,
     /// The newest position that was ever given, as far as that is known.
     pub(crate) newest: Position,
-    pub(crate) time: Timestamp,
 }
 
 pub(crate) fn open(dir: &Path, now: Timestamp, settings: &LogSettings) -> Result<Opened, OpenError> {
@@ -125,7 +127,7 @@ fn open_whole(dir: &Path, now: Timestamp, settings: &LogSettings) -> Result<Open
     let file = file.map_err(|error| not_writable(&dir.join("db"), &error))?;
     // As early as can be: a cut before that leaves a file without the settings by which it is read.
     sync_names(dir, existed).map_err(|error| OpenError::Io(error.to_string()))?;
-    let store = Store::new(db, Box::new(file), dir).map_err(failed)?;
+    let mut store = Store::new(db, Box::new(file), dir).map_err(failed)?;
 
     check_format(&store)?;
     store.redo().map_err(unreadable)?;
@@ -134,6 +136,8 @@ fn open_whole(dir: &Path, now: Timestamp, settings: &LogSettings) -> Result<Open
     // What the journal gave is in the engine's file before the epoch begins that makes the journal worthless.
     store.checkpoint().map_err(failed)?;
     found.drop_unfinished(&store)?;
+    let last_key = store.keys.last().map_err(failed)?;
+    store.key_spans = KeySpans::new(now, last_key.as_ref().map(|(key, _)| key.as_ref()));
     let Found { id, trims, last, stored, known, .. } = found;
     let rules = Arc::new(Rules::new(settings.options.clone(), stored_options(&store)?));
 
@@ -164,7 +168,7 @@ fn open_whole(dir: &Path, now: Timestamp, settings: &LogSettings) -> Result<Open
     sync_names(dir, existed).map_err(|error| OpenError::Io(error.to_string()))?;
     ballast.keep();
     outlast_epoch(started);
-    Ok(Opened { store, ballast, watermark, mark, epochs, index, rules, indexed, lost, newest, time })
+    Ok(Opened { store, ballast, watermark, mark, epochs, index, rules, indexed, lost, newest })
 }
 
 /// What stands in the store. It is looked at, and held against what was acknowledged, before anything of it goes.
