@@ -169,7 +169,7 @@ pub fn broker(encoders: crate::Encoders) -> crate::Broker {
         log: Arc::new(Script::default()),
         encoders,
         policy: Arc::new(crate::AllowAll),
-        clock: crate::Clock { now: || Timestamp(0), random: || 0 },
+        clock: crate::Clock { now: || Timestamp(0), steady: || 0, random: || 0 },
         shards: 1,
         read_threads: 1,
         read_thread_begins: || {},

@@ -32,7 +32,7 @@ use uuid::Uuid;
 
 use self::{
     durability::commit::{Debt, State, Writer},
-    maintenance::{ballast::Ballast, behind::Behind, figures::Counts},
+    maintenance::{ballast::Ballast, behind::Behind, figures::Counts, places::Places},
     opening::open::Opened,
     store::{Store, guarded},
 };
@@ -52,6 +52,7 @@ use crate::{
 pub struct SledLog {
     store: Store,
     ballast: Ballast,
+    places: Places,
     id: Uuid,
     epochs: Arc<Epochs>,
     writer: Mutex<Writer>,
@@ -80,8 +81,19 @@ impl SledLog {
     /// An [`OpenError`]; then no epoch was begun, unless it is [`OpenError::Io`], where that is unknown.
     pub fn open(dir: &Path, now: Timestamp, settings: &LogSettings) -> Result<Self, OpenError> {
         let opened = opening::open::open(dir, now, settings)?;
-        let Opened { store, ballast, watermark, mark, epochs, mut index, rules, indexed, lost, newest } =
-            opened;
+        let Opened {
+            store,
+            ballast,
+            places,
+            watermark,
+            mark,
+            epochs,
+            mut index,
+            rules,
+            indexed,
+            lost,
+            newest,
+        } = opened;
         let ages = Ages::new(now, newest.next());
         index.set_ages(ages.clone());
         let writer = Writer {
@@ -101,6 +113,7 @@ impl SledLog {
         Ok(Self {
             store,
             ballast,
+            places,
             id: mark.id,
             epochs: Arc::new(epochs),
             writer: Mutex::new(writer),

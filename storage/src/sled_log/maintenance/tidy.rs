@@ -11,6 +11,7 @@ use crate::sled_log::{
     SledLog,
     durability::commit::{Debt, State, Writer},
     layout::{chunk::Chunk, record::Content},
+    maintenance::places::LOOK_EVERY_MS,
     store::{corrupt, failed, guarded},
 };
 use crate::{
@@ -59,10 +60,13 @@ impl SledLog {
             // A closed log stays as it was closed, and one that failed as it failed.
             State::Closed | State::Failed(_) => return Ok(None),
         }
+        if let Some(what) = self.places.look() {
+            return Err(writer.fail(&LogError::Failed(what)));
+        }
         // First what was promised within a time, before anything that can't be done stands in its way.
         let flushed = self.flush(&mut writer)?;
         if !self.store.has_room_to_tidy() {
-            return Ok(Some(flushed.map_or(RETENTION_EVERY_MS, |ms| ms.min(RETENTION_EVERY_MS))));
+            return Ok(Some(flushed.map_or(LOOK_EVERY_MS, |ms| ms.min(LOOK_EVERY_MS))));
         }
         self.ballast.keep();
         let time = writer.batch.time(now);
@@ -101,7 +105,7 @@ impl SledLog {
         if !complained {
             writer.complaint = None;
         }
-        Ok(next)
+        Ok(Some(next.map_or(LOOK_EVERY_MS, |next| next.min(LOOK_EVERY_MS))))
     }
 
     /// Trims what retention finds.

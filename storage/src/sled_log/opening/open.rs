@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::{
     count::Count,
-    engine::{engine_lock, folder_lock, open_db, retry_locked},
+    engine::{self, engine_lock, open_db, retry_locked},
     folder,
     promised::{NO_EPOCH_LEFT, Promised, accept_loss, check_count, check_small, check_whole, find_watermark},
     recover::{self, StoredTrim},
@@ -38,7 +38,7 @@ use crate::{
                 take_trim,
             },
         },
-        maintenance::ballast::Ballast,
+        maintenance::{ballast::Ballast, places::Places},
         store::{META_FORMAT, META_ID, NOT_AS_WRITTEN, Store},
     },
 };
@@ -91,6 +91,7 @@ pub struct LogSettings {
 pub(crate) struct Opened {
     pub(crate) store: Store,
     pub(crate) ballast: Ballast,
+    pub(crate) places: Places,
     pub(crate) watermark: Watermark,
     pub(crate) mark: Mark,
     pub(crate) epochs: Epochs,
@@ -118,7 +119,7 @@ fn open_whole(dir: &Path, now: Timestamp, settings: &LogSettings) -> Result<Open
     }
     fs::create_dir_all(dir).map_err(|error| not_writable(dir, &error))?;
     // Before anything is touched that is another process's.
-    let _folder = retry_locked(|| folder_lock(dir))?;
+    let folder_lock = retry_locked(|| engine::folder_lock(dir))?;
     retry_locked(|| engine_lock(dir).map(drop))?;
     let ballast = Ballast::before_opening(dir);
     let promised = find_watermark(dir)?;
@@ -166,9 +167,10 @@ fn open_whole(dir: &Path, now: Timestamp, settings: &LogSettings) -> Result<Open
     begin_journal(&store, id, epochs.current().epoch)?;
     let watermark = Watermark::begin(dir, &mark).map_err(|error| OpenError::Io(error.to_string()))?;
     sync_names(dir, existed).map_err(|error| OpenError::Io(error.to_string()))?;
+    let places = Places::of(dir, folder_lock).map_err(|error| OpenError::Io(error.to_string()))?;
     ballast.keep();
     outlast_epoch(started);
-    Ok(Opened { store, ballast, watermark, mark, epochs, index, rules, indexed, lost, newest })
+    Ok(Opened { store, ballast, places, watermark, mark, epochs, index, rules, indexed, lost, newest })
 }
 
 /// What stands in the store. It is looked at, and held against what was acknowledged, before anything of it goes.
