@@ -17,7 +17,7 @@ use tracing_subscriber::{EnvFilter, Layer, Registry, layer::SubscriberExt, util:
 
 use self::{
     limit::{RateLimit, RateLimitLayer, SELF_TARGET, Suppressed},
-    queue::{LogQueue, Wait},
+    queue::{LogQueue, QueueWait},
 };
 use crate::{config::LogFormat, machine};
 
@@ -106,14 +106,14 @@ fn write(queue: &LogQueue, limit: &RateLimit) {
     let mut unreported = true;
     loop {
         match queue.wait(unreported.then_some(REPORT_EVERY)) {
-            Wait::Lines(lines) => {
+            QueueWait::Lines(lines) => {
                 let dropped = queue.write(&lines, &mut Stderr);
                 if dropped > 0 {
                     tracing::warn!(target: SELF_TARGET, lines = dropped, "log lines were dropped: nobody took them from stderr");
                 }
                 unreported = true;
             }
-            Wait::TimedOut => {
+            QueueWait::TimedOut => {
                 let (suppressed, more) = limit.take_suppressed();
                 suppressed.iter().for_each(report);
                 unreported = more;

@@ -143,15 +143,16 @@ mod tests {
 
     #[test]
     fn lines_that_are_left_out_reach_no_layer() {
-        struct Count(Arc<Mutex<u32>>);
-        impl<S: Subscriber> Layer<S> for Count {
+        struct CountLayer(Arc<Mutex<u32>>);
+        impl<S: Subscriber> Layer<S> for CountLayer {
             fn on_event(&self, _: &Event<'_>, _: Context<'_, S>) {
                 *self.0.lock() += 1;
             }
         }
         let (limit, lines) = (Arc::new(RateLimit::new()), Arc::new(Mutex::new(0)));
-        let subscriber =
-            tracing_subscriber::registry().with(Count(lines.clone())).with(RateLimitLayer(limit.clone()));
+        let subscriber = tracing_subscriber::registry()
+            .with(CountLayer(lines.clone()))
+            .with(RateLimitLayer(limit.clone()));
         tracing::subscriber::with_default(subscriber, || {
             (0..1000).for_each(|n| tracing::warn!(n, "again"));
             (0..30).for_each(|_| tracing::warn!(target: SELF_TARGET, "about the log"));

@@ -39,7 +39,7 @@ struct QueueState {
 }
 
 /// The outcome of a wait for lines.
-pub(super) enum Wait {
+pub(super) enum QueueWait {
     /// Lines to write.
     Lines(Vec<u8>),
     /// None came in time.
@@ -76,7 +76,7 @@ impl LogQueue {
     }
 
     /// Waits for lines, and takes them all; without a timeout as long as it takes.
-    pub(super) fn wait(&self, timeout: Option<Duration>) -> Wait {
+    pub(super) fn wait(&self, timeout: Option<Duration>) -> QueueWait {
         let deadline = timeout.map(|timeout| Instant::now() + timeout);
         let mut state = self.state.lock();
         while state.bytes.is_empty() {
@@ -85,11 +85,11 @@ impl LogQueue {
                 continue;
             };
             if self.filled.wait_until(&mut state, deadline).timed_out() && state.bytes.is_empty() {
-                return Wait::TimedOut;
+                return QueueWait::TimedOut;
             }
         }
         state.writing = true;
-        Wait::Lines(std::mem::take(&mut state.bytes))
+        QueueWait::Lines(std::mem::take(&mut state.bytes))
     }
 
     /// Writes lines that were taken, for as long as the output blocks. If that succeeds, answers how many lines were
@@ -167,8 +167,8 @@ mod tests {
 
     fn taken(queue: &LogQueue) -> Vec<u8> {
         match queue.wait(Some(Duration::ZERO)) {
-            Wait::Lines(lines) => lines,
-            Wait::TimedOut => Vec::new(),
+            QueueWait::Lines(lines) => lines,
+            QueueWait::TimedOut => Vec::new(),
         }
     }
 

@@ -84,13 +84,13 @@ mod tests {
     #[test]
     fn the_commands_parse() {
         #[derive(clap::Parser)]
-        struct Cli {
+        struct BenchCli {
             #[command(flatten)]
             bench: BenchArgs,
         }
         let parse = |line: &str| {
             let words = std::iter::once("tailwire").chain(line.split_whitespace());
-            <Cli as clap::Parser>::try_parse_from(words).map(|cli| cli.bench)
+            <BenchCli as clap::Parser>::try_parse_from(words).map(|cli| cli.bench)
         };
         assert!(parse("fanout --transport sse --subscribers 10 --rate 5 --seconds 2").is_ok());
         assert!(parse("fanout --flat-out --in-flight 16 --json").is_ok());

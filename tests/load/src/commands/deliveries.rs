@@ -11,7 +11,7 @@ use crate::measure::report::{RunReport, us_per};
 use crate::measure::topic_set::TopicShare;
 use crate::publishing::failed::{FailedPublishes, PublishFate};
 use crate::subscribing::incidents::Incidents;
-use crate::subscribing::received::{Received, ReceivedSet};
+use crate::subscribing::received::{ReceivedMessages, ReceivedSet};
 use crate::subscribing::subscribers::LoadSubscribers;
 
 /// Sums over all subscribers.
@@ -114,7 +114,7 @@ impl Deliveries {
 }
 
 /// The subscribers of a share, by what each has seen: which is mostly the same.
-type Alike<'a> = BTreeMap<&'a ReceivedSet, Vec<&'a Received>>;
+type Alike<'a> = BTreeMap<&'a ReceivedSet, Vec<&'a ReceivedMessages>>;
 /// A message that failed, by its publisher and its ordinal within a share.
 type Unacknowledged = (u32, u32, PublishFate);
 
@@ -165,9 +165,9 @@ mod tests {
 
     /// The verdict on subscribers that saw these messages of two publishers, which sent three each.
     fn judged(subscribers: &[&[(u32, u32)]], failed: &[Unacknowledged]) -> (u64, u64) {
-        let all_received: Vec<Received> = (subscribers.iter())
+        let all_received: Vec<ReceivedMessages> = (subscribers.iter())
             .map(|marks| {
-                let mut received = Received::new(TopicShare::All, 1, 2);
+                let mut received = ReceivedMessages::new(TopicShare::All, 1, 2);
                 marks.iter().for_each(|&(from, seq)| _ = received.record(Stamp { seq, from, at: 0 }));
                 received
             })

@@ -66,7 +66,7 @@ pub(crate) struct TopicsArgs {
 }
 
 /// State that all parts of the run have in common.
-struct Bench<'a> {
+struct TopicsRun<'a> {
     args: &'a TopicsArgs,
     /// The topic that is published to before and after.
     probe: TopicSet,
@@ -82,7 +82,7 @@ pub(crate) fn run(args: &TopicsArgs) -> Result<ExitCode, LoadError> {
         return Err(LoadError("--patterns: a multiple of 100, and no more than --topics".to_owned()));
     }
     let base = args.common.topic();
-    let bench = Bench {
+    let bench = TopicsRun {
         args,
         probe: TopicSet::one(format!("{base}/probe")),
         many: TopicSet::new(format!("{base}/of"), args.topics as usize),
@@ -113,7 +113,7 @@ pub(crate) fn run(args: &TopicsArgs) -> Result<ExitCode, LoadError> {
     Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-impl Bench<'_> {
+impl TopicsRun<'_> {
     /// All that follows the publishing before; whether it was sound.
     fn measure(&self, report: &mut RunReport) -> Result<bool, LoadError> {
         let (args, size) = (self.args, self.args.size as usize);
@@ -188,13 +188,13 @@ impl Bench<'_> {
     }
 
     /// The cost of patterns to a publish whose topic none of them matches.
-    fn search(&self) -> Result<Search, LoadError> {
+    fn search(&self) -> Result<PatternCost, LoadError> {
         let connections = (self.args.patterns / PATTERNS_EACH) as usize;
         let each_its_topic = TopicSet::new(self.many.base().to_owned(), connections);
         let patterns =
             TopicSet::new(self.many.base().to_owned(), self.args.patterns as usize).in_parts(connections);
         self.check(&patterns)?;
-        let mut search = Search::default();
+        let mut search = PatternCost::default();
         for _ in 0..PAIRS {
             // The connections are there either way, and a server with readers: only the patterns are the difference.
             search.without.extend(self.beside(each_its_topic.clone())?);
@@ -261,12 +261,12 @@ impl Bench<'_> {
 
 /// The cost of publishes in microseconds, in pairs: without patterns and with them.
 #[derive(Debug, Default)]
-struct Search {
+struct PatternCost {
     without: Vec<f64>,
     with: Vec<f64>,
 }
 
-impl Search {
+impl PatternCost {
     fn figures(&self) -> [(&'static str, Option<f64>); 3] {
         let added = self.with.iter().zip(&self.without).map(|(with, without)| with - without);
         [
@@ -308,8 +308,8 @@ mod tests {
     #[test]
     fn what_patterns_add_is_the_median_of_pairs() {
         // The machine slows down from pair to pair, which is not the patterns' doing; once it stutters.
-        let search = Search { without: vec![10.0, 20.0, 30.0], with: vec![11.0, 29.0, 31.0] };
+        let search = PatternCost { without: vec![10.0, 20.0, 30.0], with: vec![11.0, 29.0, 31.0] };
         assert_eq!(search.figures(), [("without", Some(20.0)), ("with", Some(29.0)), ("added", Some(1.0))]);
-        assert_eq!(Search::default().figures().map(|(_, figure)| figure), [None; 3]);
+        assert_eq!(PatternCost::default().figures().map(|(_, figure)| figure), [None; 3]);
     }
 }

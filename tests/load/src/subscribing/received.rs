@@ -7,9 +7,9 @@ use crate::measure::topic_set::TopicShare;
 
 /// One subscriber's count. Each publisher sends one message at a time and numbers them from 0, so a subscriber must
 /// see each publisher's numbers without a hole; how publishers interleave is the server's to say, but the same for
-/// all subscribers, which [`Received::order`] tells.
+/// all subscribers, which [`ReceivedMessages::order`] tells.
 #[derive(Debug, Clone)]
-pub(crate) struct Received {
+pub(crate) struct ReceivedMessages {
     /// The share that it asked for, of how many parts.
     pub(crate) share: TopicShare,
     parts: usize,
@@ -43,9 +43,9 @@ enum Arrival {
     Doubled,
 }
 
-impl Received {
-    pub(crate) fn new(share: TopicShare, parts: usize, publishers: usize) -> Received {
-        Received {
+impl ReceivedMessages {
+    pub(crate) fn new(share: TopicShare, parts: usize, publishers: usize) -> ReceivedMessages {
+        ReceivedMessages {
             share,
             parts,
             seen: ReceivedSet { next: vec![0; publishers].into_boxed_slice(), holes: BTreeMap::new() },
@@ -112,8 +112,8 @@ impl ReceivedSet {
 mod tests {
     use super::*;
 
-    fn received(marks: &[(u32, u32)]) -> Received {
-        let mut received = Received::new(TopicShare::All, 1, 2);
+    fn received(marks: &[(u32, u32)]) -> ReceivedMessages {
+        let mut received = ReceivedMessages::new(TopicShare::All, 1, 2);
         for &(from, seq) in marks {
             received.record(Stamp { seq, from, at: 0 });
         }
@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn another_topic_does_not_count() {
-        let mut received = Received::new(TopicShare::Part(1), 3, 1);
+        let mut received = ReceivedMessages::new(TopicShare::Part(1), 3, 1);
         for seq in [1, 4, 5, 7] {
             received.record(Stamp { seq, from: 0, at: 0 });
         }

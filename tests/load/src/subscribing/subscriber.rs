@@ -13,7 +13,7 @@ use crate::client::transport::ReadTransport;
 use crate::measure::clock::LoadRun;
 use crate::measure::scan::{Scanned, StampScanner};
 use crate::subscribing::incidents::Incidents;
-use crate::subscribing::received::Received;
+use crate::subscribing::received::ReceivedMessages;
 
 /// State that the subscribers of a thread share: their scanner, and the counts of all together.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ pub(crate) struct LoadSubscriber {
     /// Bytes that came without their end.
     rest: Vec<u8>,
     cursor: Vec<u8>,
-    received: Received,
+    received: ReceivedMessages,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,7 +71,7 @@ enum SubscriberStage {
 }
 
 impl LoadSubscriber {
-    pub(crate) fn new(stream: TcpStream, filter: usize, received: Received) -> LoadSubscriber {
+    pub(crate) fn new(stream: TcpStream, filter: usize, received: ReceivedMessages) -> LoadSubscriber {
         LoadSubscriber {
             stream,
             stage: SubscriberStage::Connecting,
@@ -84,7 +84,7 @@ impl LoadSubscriber {
         }
     }
 
-    pub(crate) fn received(&self) -> &Received {
+    pub(crate) fn received(&self) -> &ReceivedMessages {
         &self.received
     }
 

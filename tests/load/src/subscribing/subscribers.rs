@@ -16,7 +16,7 @@ use crate::measure::histogram::latencies;
 use crate::measure::scan::StampScanner;
 use crate::measure::topic_set::{TopicSet, TopicShare};
 use crate::subscribing::incidents::Incidents;
-use crate::subscribing::received::Received;
+use crate::subscribing::received::ReceivedMessages;
 use crate::subscribing::subscriber::{LoadSubscriber, SubscribeRequests, SubscriberContext};
 
 /// Half of a usual second-level cache: large enough for a burst, and still warm at the next read.
@@ -157,7 +157,7 @@ impl LoadSubscribers {
         self.all.iter().all(LoadSubscriber::has_ended)
     }
 
-    pub(crate) fn all_received(&self) -> impl Iterator<Item = &Received> {
+    pub(crate) fn all_received(&self) -> impl Iterator<Item = &ReceivedMessages> {
         self.all.iter().map(LoadSubscriber::received)
     }
 
@@ -181,7 +181,8 @@ impl LoadSubscribers {
         let registered = self.poll.registry().register(&mut stream, Token(self.all.len()), interest);
         registered.map_err(LoadError::during("epoll"))?;
         let at = self.plan.which.start + self.all.len();
-        let received = Received::new(self.plan.share(at), self.plan.topic_set.parts(), self.plan.publishers);
+        let received =
+            ReceivedMessages::new(self.plan.share(at), self.plan.topic_set.parts(), self.plan.publishers);
         self.all.push(LoadSubscriber::new(stream, at % self.plan.shares(), received));
         Ok(())
     }

@@ -20,14 +20,14 @@ use crate::mode::{Break, Mode};
 
 /// The network that a connection runs over: its broker, its faults.
 #[derive(Clone)]
-pub(crate) struct Network {
+pub(crate) struct FaultyNetwork {
     pub(crate) broker: SocketAddr,
     pub(crate) mode: watch::Sender<Arc<Mode>>,
     /// Faults of the connections that are open. Apart from the mode, as that may be over before they look.
     pub(crate) breaks: broadcast::Sender<Break>,
 }
 
-pub(crate) async fn run(socket: TcpStream, network: &Network) -> io::Result<()> {
+pub(crate) async fn run(socket: TcpStream, network: &FaultyNetwork) -> io::Result<()> {
     let mut breaks = network.breaks.subscribe();
     socket.set_nodelay(true)?;
     let socket = socket.into_std()?;
@@ -51,7 +51,7 @@ pub(crate) async fn run(socket: TcpStream, network: &Network) -> io::Result<()> 
     }
 }
 
-async fn serve(socket: TcpStream, network: &Network) -> io::Result<()> {
+async fn serve(socket: TcpStream, network: &FaultyNetwork) -> io::Result<()> {
     let tunnel = Arc::new(Mutex::new(None));
     let service = service_fn(|request| {
         let mode = network.mode.borrow().clone();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::{broadcast, watch};
 
-use crate::connection::{self, Network};
+use crate::connection::{self, FaultyNetwork};
 use crate::mode::Mode;
 
 /// Breaks that a connection has not looked at yet. The first of them is all that it needs.
@@ -15,14 +15,14 @@ const BREAKS_PENDING: usize = 16;
 
 pub(crate) struct Port {
     number: u16,
-    network: Network,
+    network: FaultyNetwork,
 }
 
 impl Port {
     pub(crate) async fn open(broker: SocketAddr, mode: Mode) -> io::Result<Port> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let number = listener.local_addr()?.port();
-        let network = Network {
+        let network = FaultyNetwork {
             broker,
             mode: watch::Sender::new(Arc::new(mode)),
             breaks: broadcast::Sender::new(BREAKS_PENDING),
@@ -45,7 +45,7 @@ impl Port {
     }
 }
 
-async fn accept(listener: TcpListener, network: Network) {
+async fn accept(listener: TcpListener, network: FaultyNetwork) {
     loop {
         match listener.accept().await {
             Ok((socket, _)) => {

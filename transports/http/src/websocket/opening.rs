@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-/// An entry of the table of [subprotocols](super::subprotocols).
+/// An entry of the table of `subprotocols`.
 #[derive(Debug, Clone, Copy)]
 pub struct Subprotocol {
     /// Its name in `Sec-WebSocket-Protocol`.
