@@ -65,7 +65,7 @@ for (const name of FILES) {
     assert.deepEqual([head.status, head.body.length, head.headers['content-length']], [200, 0, `${plain.body.length}`]);
     const post = await request(url, { method: 'POST' });
     assertProblem(post, 405, 'method-not-allowed');
-    assert.equal(post.headers.get('allow'), 'GET, HEAD');
+    assert.equal(post.headers.get('allow'), 'GET, HEAD, OPTIONS');
   });
 }
 

@@ -25,13 +25,14 @@ describe('receipts', () => {
     const began = Date.now();
     const answer = await post(`/topics/${topic}`, '{"a":1}');
     assert.equal(answer.status, 201);
-    assert.deepEqual(Object.keys(answer.json).sort(), ['cursor', 'time', 'topic']);
+    assert.deepEqual(Object.keys(answer.json).sort(), ['cursor', 'time', 'topic', 'type']);
     assert.match(answer.json.cursor, CURSOR);
+    assert.equal(answer.json.type, 'application/json');
     assert.equal(answer.json.topic, topic);
     assert.ok(Math.abs(Date.parse(answer.json.time) - began) < 60_000);
     assert.equal(answer.headers.get('tailwire-cursor'), answer.json.cursor);
-    assert.equal(answer.headers.get('location'), `/messages/${answer.json.cursor}`);
-    const message = await request(broker.base + answer.headers.get('location'));
+    assert.equal(answer.headers.get('location'), `../../messages/${answer.json.cursor}`);
+    const message = await request(new URL(answer.headers.get('location'), `${broker.base}/topics/${topic}`));
     assert.deepEqual([message.status, message.text], [200, '{"a":1}']);
   });
 

@@ -29,7 +29,7 @@ async function stream(t, path, headers, own = broker) {
 }
 
 describe('server-sent events', () => {
-  test('open with retry and a block of only the starting cursor', async (t) => {
+  test('open with retry and the starting cursor, in an event of its own', async (t) => {
     const topic = freshTopic();
     const { cursor } = await publish(broker.base, topic, 'x');
     const sse = await stream(t, `/topics/${topic}?after=${cursor}`, { accept: 'text/event-stream' });
@@ -38,7 +38,7 @@ describe('server-sent events', () => {
     assert.match(sse.head, /content-type: text\/event-stream/);
     assert.match(sse.head, /cache-control: no-store/);
     assert.match(sse.head, new RegExp(`tailwire-cursor: ${cursor}`));
-    assert.match(sse.body, new RegExp(`^retry: [1-9][0-9]+\nid: ${cursor}\n\n`));
+    assert.match(sse.body, new RegExp(`^retry: [1-9][0-9]+\nid: ${cursor}\nevent: tailwire.open\ndata: {"kind":"heartbeat","cursor":"${cursor}"}\n\n`));
   });
 
   test('a message is id, event and data as published, line by line', async (t) => {
@@ -66,7 +66,7 @@ describe('server-sent events', () => {
     await sse.untilBody('event: tailwire.caught_up');
     await sse.untilBody('"kind":"caught_up"');
     const gap = { kind: 'gap', from: receipts[0].cursor, to: receipts[2].cursor, reason: 'deleted' };
-    assert.ok(sse.body.includes(`\n\nevent: tailwire.gap\ndata: ${JSON.stringify(gap)}\n\n`), sse.body);
+    assert.ok(sse.body.includes(`\nevent: tailwire.gap\ndata: ${JSON.stringify(gap)}\n\n`), sse.body);
     assert.match(sse.body, /id: ([0-9a-v]{8}-[0-9a-v]{11})\nevent: tailwire\.caught_up\ndata: \{"kind":"caught_up","cursor":"\1"\}\n/);
   });
 

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import urllib.parse
 import re
 import unittest
 
@@ -58,9 +59,9 @@ class HttpClient(unittest.TestCase):
         self.assertEqual(response.status, 201)
         self.assertRegex(receipt["cursor"], CURSOR)
         self.assertEqual(receipt["topic"], self.topic)
-        self.assertEqual(response.getheader("Location"), "/messages/" + receipt["cursor"])
+        self.assertEqual(response.getheader("Location"), "../" * (1 + self.topic.count("/")) + "messages/" + receipt["cursor"])
         self.assertEqual(response.getheader("Tailwire-Cursor"), receipt["cursor"])
-        _, body = self.ask("GET", response.getheader("Location"))
+        _, body = self.ask("GET", urllib.parse.urljoin(f"/topics/{self.topic}", response.getheader("Location")))
         self.assertEqual(body, b"hello")
 
     def test_publish_in_chunks(self):
@@ -130,6 +131,8 @@ class HttpClient(unittest.TestCase):
         stream = self.stream("text/event-stream", "earliest")
         self.assertRegex(stream.readline(), rb"^retry: \d+\n$")
         self.assertRegex(stream.readline(), rb"^id: [0-9a-v]{8}-[0-9a-v]{11}\n$")
+        self.assertEqual(stream.readline(), b"event: tailwire.open\n")
+        self.assertRegex(stream.readline(), rb'^data: \{"kind":"heartbeat","cursor":".*"\}\n$')
         self.assertEqual(stream.readline(), b"\n")
         block = [f"id: {stored['cursor']}\n", "data: stored\n", "\n"]
         self.assertEqual([stream.readline().decode() for _ in range(3)], block)

@@ -38,6 +38,8 @@ pub struct Epoch(u64);
 impl Epoch {
     /// The greatest epoch that the cursor's eight characters hold: the year 2570.
     pub const MAX: Self = Self((1 << 40) - 1);
+    /// Before every log.
+    pub const ZERO: Self = Self(0);
     /// How long one lasts, in milliseconds, rounded up: two openings of a right clock that are farther apart differ.
     pub const UNIT_MS: u64 = 16;
     /// 2026-01-01T00:00:00Z in milliseconds of the Unix epoch.

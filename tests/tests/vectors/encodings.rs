@@ -82,7 +82,7 @@ fn gap_of(value: &Value) -> Gap {
 }
 
 fn bye_reason(word: &str) -> ByeReason {
-    let reasons = [ByeReason::Drain, ByeReason::Expired, ByeReason::Slow, ByeReason::Age];
+    let reasons = [ByeReason::Drain, ByeReason::Expired, ByeReason::Revoked, ByeReason::Slow, ByeReason::Age];
     reasons.into_iter().find(|reason| reason.as_str() == word).unwrap()
 }
 
@@ -188,15 +188,27 @@ pub(crate) fn page(case: &Value) -> Value {
         let cursor = cursor_of(&case["cursor"]);
         page::page(items.iter().map(Vec::as_slice), cursor, case["more"] == true, retry_after_ms, &mut out);
     } else if let Some(receipts) = case.get("receipts") {
-        let receipts: Vec<(Cursor, Topic)> = receipts
+        let receipts: Vec<(Cursor, Topic, MediaType)> = receipts
             .as_array()
             .unwrap()
             .iter()
-            .map(|value| (cursor_of(&value["cursor"]), Topic::parse(text(value, "topic")).unwrap()))
+            .map(|value| {
+                let topic = Topic::parse(text(value, "topic")).unwrap();
+                (
+                    cursor_of(&value["cursor"]),
+                    topic,
+                    MediaType::new(value["type"].as_str().unwrap_or_default()),
+                )
+            })
             .collect();
         match receipts.as_slice() {
-            [(cursor, topic)] if case["batch"] != true => page::receipt(*cursor, topic, time, &mut out),
-            all => page::receipts(all.iter().map(|(cursor, topic)| (*cursor, topic)), time, &mut out),
+            [(cursor, topic, kind)] if case["batch"] != true => {
+                page::receipt(*cursor, topic, kind, time, &mut out);
+            }
+            all => {
+                let all = all.iter().map(|(cursor, topic, kind)| (*cursor, topic, kind));
+                page::receipts(all, time, &mut out);
+            }
         }
     } else {
         let topic = Topic::parse(text(case, "topic")).unwrap();

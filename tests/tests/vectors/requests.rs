@@ -7,6 +7,7 @@ use tailwire_wire::{
     negotiate::{SUBPROTOCOL, read_request},
     path,
     publish::{self as posts, Target},
+    representation::SSE_ENVELOPE,
     request::{self, Id, Request},
 };
 
@@ -82,11 +83,10 @@ pub(crate) fn negotiation(case: &Value) -> Value {
     let representation = match request.representation {
         Representation::WebSocket { subprotocol: Some(_) } => "websocket, subprotocol",
         Representation::WebSocket { subprotocol: None } => "websocket",
-        Representation::Sse { envelope: false } => "sse",
-        Representation::Sse { envelope: true } => "sse, envelope",
-        Representation::Ndjson => "ndjson",
-        Representation::Page => "page",
-        Representation::LongPoll { .. } => "long-poll",
+        Representation::Stream(format) if *format == SSE_ENVELOPE => "sse, envelope",
+        Representation::Stream(format) => format.name,
+        Representation::Document { wait_ms: 0, .. } => "page",
+        Representation::Document { .. } => "long-poll",
         Representation::Raw { .. } => "raw",
     };
     let mut told = json!({"as": representation, "start": start(request.start)});

@@ -1,21 +1,9 @@
 //! Content negotiation by `Accept` (RFC 9110 §12.5.1): quality values, and the most specific range of each type.
 
-use crate::problem::{Code, Problem};
-
-/// The media type of an event stream.
-pub const SSE_TYPE: &str = "text/event-stream";
-/// The media type of a stream of lines.
-pub const NDJSON_TYPE: &str = "application/x-ndjson";
-/// The media type of a page.
-pub const JSON_TYPE: &str = "application/json";
-
-/// What a client may choose by `Accept`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Choice {
-    Json,
-    Ndjson,
-    Sse,
-}
+use crate::{
+    problem::{Code, Problem},
+    representation::{Entry, Shape, TABLE},
+};
 
 /// How specific a range is that speaks of a type.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,13 +33,11 @@ impl Wish {
     }
 }
 
-/// What the `Accept` headers of a request say, taken together.
+/// What the `Accept` headers of a request say, taken together: a wish for each entry of the table.
 #[derive(Debug, Default)]
 pub(crate) struct Accept {
     any_said: bool,
-    json: Wish,
-    ndjson: Wish,
-    sse: Wish,
+    wishes: [Wish; TABLE.len()],
 }
 
 impl Accept {
@@ -71,41 +57,51 @@ impl Accept {
         }
     }
 
-    /// Wildcards speak of pages only: an endless reply goes to those who name it.
     fn hear_range(&mut self, range: &str, quality: u16) {
-        match range {
-            "*/*" => self.json.hear(Specificity::Any, quality),
-            "application/*" => self.json.hear(Specificity::Type, quality),
-            JSON_TYPE => self.json.hear(Specificity::Exact, quality),
-            NDJSON_TYPE | "application/ndjson" => self.ndjson.hear(Specificity::Exact, quality),
-            SSE_TYPE => self.sse.hear(Specificity::Exact, quality),
-            other if !other.contains('/') => return,
-            _ => {}
+        if !range.contains('/') {
+            return;
+        }
+        for (entry, wish) in TABLE.iter().zip(&mut self.wishes) {
+            if entry.media_types.contains(&range) {
+                wish.hear(Specificity::Exact, quality);
+            } else if entry.by_wildcard && range == "*/*" {
+                wish.hear(Specificity::Any, quality);
+            } else if entry.by_wildcard && entry.media_types.iter().any(|own| covers(range, own)) {
+                wish.hear(Specificity::Type, quality);
+            }
         }
         self.any_said = true;
     }
 
-    /// The type most wanted; at equal quality the one named more specifically, then the page.
-    pub(crate) fn choose(&self) -> Result<Choice, Problem> {
+    /// The entry most wanted; at equal quality the one named more specifically, then the first of the table.
+    pub(crate) fn choose(&self) -> Result<&'static Entry, Problem> {
         if !self.any_said {
-            return Ok(Choice::Json);
+            return Ok(&TABLE[0]);
         }
-        let wishes = [(self.ndjson, Choice::Ndjson), (self.sse, Choice::Sse), (self.json, Choice::Json)];
-        wishes
-            .into_iter()
-            .filter(|(wish, _)| wish.quality > 0)
-            .max_by_key(|(wish, _)| (wish.quality, wish.specificity))
-            .map(|(_, choice)| choice)
+        TABLE
+            .iter()
+            .zip(&self.wishes)
+            // Of equals `max_by_key` gives the last.
+            .rev()
+            .filter(|(_, wish)| wish.quality > 0)
+            .max_by_key(|(_, wish)| (wish.quality, wish.specificity))
+            .map(|(entry, _)| entry)
             .ok_or_else(not_acceptable)
     }
 }
 
+/// Whether a range `type/*` covers a media type.
+fn covers(range: &str, media_type: &str) -> bool {
+    range.strip_suffix('*').is_some_and(|main| main.len() > 1 && media_type.starts_with(main))
+}
+
 /// Nothing that there is was asked for.
 pub(crate) fn not_acceptable() -> Problem {
-    Problem::detailed(
-        Code::NotAcceptable,
-        "there are application/json, text/event-stream and application/x-ndjson, and ?format=raw",
-    )
+    let by_type = TABLE.iter().filter_map(|entry| entry.media_types.first()).copied().collect::<Vec<_>>();
+    let others = TABLE.iter().filter(|entry| matches!(entry.shape, Shape::Newest));
+    let others: Vec<_> = others.map(|entry| format!("?format={}", entry.name)).collect();
+    let detail = format!("there are {}, and {}", by_type.join(", "), others.join(", "));
+    Problem::detailed(Code::NotAcceptable, detail)
 }
 
 /// A quality value (RFC 9110 §12.4.2) in thousandths. More digits are cut, and the leading zero may be missing, as

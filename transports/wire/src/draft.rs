@@ -20,7 +20,10 @@ use tailwire_model::{
     message::Extras,
 };
 
-use crate::problem::{Code, Problem};
+use crate::{
+    json::{self, surrogate_fault},
+    problem::{Code, Problem},
+};
 
 /// How deep a message's JSON may nest. Common parsers give up at 128 levels; a message stands some levels deep in a
 /// page, and one that a reader can't parse would stop that reader for good.
@@ -69,12 +72,12 @@ pub(crate) fn one_topic(name: &str) -> Result<Topic, Problem> {
 
 impl<'a> Object<'a> {
     /// Reads an object. An array is refused: it would be taken for the members in their order.
-    pub(crate) fn read(json: &'a str) -> Result<Self, Problem> {
+    pub(crate) fn read(text: &'a str) -> Result<Self, Problem> {
         let invalid = |detail: String| Problem::detailed(Code::BatchInvalid, detail);
-        if !json.trim_start().starts_with('{') {
+        if !text.trim_start().starts_with('{') {
             return Err(invalid("a message of the batch is an object".to_owned()));
         }
-        serde_json::from_str(json).map_err(|error| invalid(error.to_string()))
+        serde_json::from_str(text).map_err(|error| invalid(json::explain(text, &error)))
     }
 
     /// The draft that the object describes. Without a type it is JSON.
@@ -112,7 +115,12 @@ impl<'a> Object<'a> {
     fn body(&self, media_type: &MediaType) -> Result<Bytes, Problem> {
         let data = self.data.ok_or_else(|| missing("data"))?;
         let invalid = |detail: &'static str| Problem::parameter(Code::DataInvalid, "data", detail);
-        let content = |detail| serde_json::from_str::<String>(data.get()).map_err(|_| invalid(detail));
+        let content = |detail| {
+            serde_json::from_str::<String>(data.get()).map_err(|_| match surrogate_fault(data.get()) {
+                Some(fault) => Problem::parameter(Code::DataInvalid, "data", fault),
+                None => invalid(detail),
+            })
+        };
         let encoding = self.encoding.map(|raw| string("encoding", raw)).transpose()?;
         let kind = media_type.data_kind();
         match encoding.as_deref() {
@@ -129,6 +137,7 @@ impl<'a> Object<'a> {
                 Err(Problem::parameter(Code::ParameterInvalid, "encoding", detail))
             }
             None if kind == DataKind::Json => {
+                check_surrogates(data.get())?;
                 check_depth(data.get().as_bytes())?;
                 Ok(Bytes::copy_from_slice(data.get().as_bytes()))
             }
@@ -225,9 +234,16 @@ pub(crate) fn check_json(body: &[u8]) -> Result<&str, Problem> {
         .map_err(|error| Problem::detailed(Code::JsonInvalid, format!("not UTF-8: {error}")))?;
     // Reads without a stack, so depth can't exhaust it.
     serde_json::from_str::<IgnoredAny>(text)
-        .map_err(|error| Problem::detailed(Code::JsonInvalid, error.to_string()))?;
+        .map_err(|error| Problem::detailed(Code::JsonInvalid, json::explain(text, &error)))?;
+    check_surrogates(text)?;
     check_depth(body)?;
     Ok(text)
+}
+
+/// Checks that valid JSON has no escape that is half of a surrogate pair: readers would refuse it, or make something else of
+/// it.
+fn check_surrogates(text: &str) -> Result<(), Problem> {
+    surrogate_fault(text).map_or(Ok(()), |fault| Err(Problem::detailed(Code::JsonInvalid, fault)))
 }
 
 /// Checks that valid JSON nests no deeper than [`JSON_DEPTH_MAX`].
@@ -257,8 +273,10 @@ pub(crate) fn check_depth(json: &[u8]) -> Result<(), Problem> {
 
 /// A member that is a string.
 pub(crate) fn string(name: &'static str, raw: &RawValue) -> Result<String, Problem> {
-    serde_json::from_str(raw.get())
-        .map_err(|_| Problem::parameter(Code::ParameterInvalid, name, format!("`{name}` is a string")))
+    serde_json::from_str(raw.get()).map_err(|_| {
+        let detail = surrogate_fault(raw.get()).unwrap_or_else(|| format!("`{name}` is a string"));
+        Problem::parameter(Code::ParameterInvalid, name, detail)
+    })
 }
 
 /// A member that must be there.

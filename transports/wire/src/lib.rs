@@ -19,10 +19,12 @@ pub mod path;
 pub mod problem;
 pub mod publish;
 pub mod query;
+pub mod representation;
 pub mod request;
 pub mod sse;
 pub mod stored;
 pub mod time;
+pub mod typo;
 
 pub use format::{ENCODERS, Format};
 pub use negotiate::{ReadRequest, Representation, Resource};

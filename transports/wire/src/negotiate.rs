@@ -2,16 +2,16 @@
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use tailwire_model::{
-    Cursor, Filter, Term,
+    Cursor, Epoch, Filter, Position, Term,
     limits::{PAGE_MESSAGES_DEFAULT, WAIT_MS_MAX},
 };
 
-pub use crate::accept::{JSON_TYPE, NDJSON_TYPE, SSE_TYPE};
 use crate::{
-    accept::{Accept, Choice, not_acceptable},
+    accept::{Accept, not_acceptable},
     etag::IfNoneMatch,
     problem::{Code, Problem},
-    query::{self, FormatName, ReadQuery, Start},
+    query::{self, ReadQuery, Start},
+    representation::{DocumentFormat, Entry, Shape, StreamFormat},
 };
 
 /// The native WebSocket subprotocol.
@@ -35,18 +35,13 @@ pub enum Representation {
         /// (RFC 6455 §4.2.2). `None` if it offered none, which means [`SUBPROTOCOL`].
         subprotocol: Option<&'static str>,
     },
-    /// An endless event stream.
-    Sse {
-        /// Whether `data:` is the line rather than the body.
-        envelope: bool,
-    },
-    /// An endless stream of lines.
-    Ndjson,
-    /// A page of what is there.
-    Page,
-    /// A page that waits for a message.
-    LongPoll {
-        /// How long, as granted; never zero.
+    /// An endless reply.
+    Stream(&'static StreamFormat),
+    /// Some messages of what is there.
+    Document {
+        /// How they are shown.
+        format: &'static DocumentFormat,
+        /// How long to wait for the first, as granted; zero: not at all.
         wait_ms: u64,
     },
     /// The newest message as itself.
@@ -59,13 +54,13 @@ pub enum Representation {
 impl Representation {
     /// Whether the reply is endless: the default start is the tail, then.
     pub const fn is_stream(self) -> bool {
-        matches!(self, Self::WebSocket { .. } | Self::Sse { .. } | Self::Ndjson)
+        matches!(self, Self::WebSocket { .. } | Self::Stream(_))
     }
 
     /// The time to wait, as granted; zero where there is none.
     pub const fn wait_ms(self) -> u64 {
         match self {
-            Self::LongPoll { wait_ms } | Self::Raw { wait_ms } => wait_ms,
+            Self::Document { wait_ms, .. } | Self::Raw { wait_ms } => wait_ms,
             _ => 0,
         }
     }
@@ -119,12 +114,15 @@ pub fn read_request<'a>(
         return Err(Problem::parameter(Code::UpgradeRequired, "topic", detail));
     }
     let default = match representation {
-        Representation::Page | Representation::LongPoll { .. } => Start::Earliest,
+        Representation::Document { .. } => Start::Earliest,
         _ => Start::Latest,
     };
     let mut start = query.start.or(default);
-    if let (Representation::Sse { .. }, Some(id)) = (representation, headers.last_event_id) {
-        start = Start::After(query::parse_cursor("Last-Event-ID", id)?);
+    if let Representation::Stream(format) = representation
+        && format.is_event_source
+        && let Some(id) = headers.last_event_id.map(str::to_owned).or(query.last_event_id)
+    {
+        start = Start::After(event_id(&id));
     }
     Ok(ReadRequest {
         filter,
@@ -150,20 +148,23 @@ fn representation(
     }
     let wait_s = if head { 0 } else { query.wait_s.or(headers.prefer_wait_s).unwrap_or(0) };
     let wait_ms = wait_s.saturating_mul(1000).min(WAIT_MS_MAX);
-    let choice = match query.format {
-        Some(FormatName::Raw) => return Ok(Representation::Raw { wait_ms }),
-        Some(FormatName::Atom | FormatName::JsonFeed) => return Err(not_acceptable()),
-        Some(FormatName::Sse) => Choice::Sse,
-        Some(FormatName::Ndjson) => Choice::Ndjson,
-        Some(FormatName::Json) => Choice::Json,
+    let entry: &'static Entry = match query.format {
+        Some(entry) => entry,
         None => headers.accept.choose()?,
     };
-    Ok(match choice {
-        Choice::Sse => Representation::Sse { envelope: query.envelope },
-        Choice::Ndjson => Representation::Ndjson,
-        Choice::Json if wait_ms > 0 => Representation::LongPoll { wait_ms },
-        Choice::Json => Representation::Page,
-    })
+    match entry.shape {
+        Shape::Document(format) => Ok(Representation::Document { format, wait_ms }),
+        Shape::Newest => Ok(Representation::Raw { wait_ms }),
+        Shape::Stream(_, Some(envelope)) if query.envelope => Ok(Representation::Stream(envelope)),
+        Shape::Stream(format, _) => Ok(Representation::Stream(format)),
+        Shape::Reserved => Err(not_acceptable()),
+    }
+}
+
+/// The cursor of an event's id. An `EventSource` sends whatever id it was given last, also by another server, and would
+/// stop for good at a refusal: an id that is none of ours is as good as a cursor from before the log.
+fn event_id(id: &str) -> Cursor {
+    id.parse().unwrap_or(Cursor { epoch: Epoch::ZERO, position: Position::ZERO })
 }
 
 /// The headers with a say.

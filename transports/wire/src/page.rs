@@ -1,6 +1,6 @@
 //! Bodies of replies: pages, receipts, the list of topics; and the link to the next page.
 
-use tailwire_model::{Cursor, Timestamp, Topic};
+use tailwire_model::{Cursor, MediaType, Timestamp, Topic};
 
 use crate::{json, path, query, time::rfc3339};
 
@@ -28,25 +28,29 @@ pub fn page<'a>(
     out.push(b'}');
 }
 
-/// Appends the receipt of one message: `{"cursor":"…","topic":"…","time":"…"}`.
-pub fn receipt(cursor: Cursor, topic: &Topic, time: Timestamp, out: &mut Vec<u8>) {
+/// Appends the receipt of one message: `{"cursor":"…","topic":"…","time":"…","type":"…"}`, with the type as it was stored,
+/// left out where there is none.
+pub fn receipt(cursor: Cursor, topic: &Topic, media_type: &MediaType, time: Timestamp, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"cursor\":");
     json::cursor(cursor, out);
     json::string_member("topic", topic.as_str(), out);
     time_member(time, out);
+    if let Some(text) = media_type.as_str() {
+        json::string_member("type", text, out);
+    }
     out.push(b'}');
 }
 
 /// Appends a batch's receipts, one for each line of it: `{"receipts":[…],"cursor":"…"}`, the cursor being the last one.
 pub fn receipts<'a>(
-    receipts: impl IntoIterator<Item = (Cursor, &'a Topic)>,
+    receipts: impl IntoIterator<Item = (Cursor, &'a Topic, &'a MediaType)>,
     time: Timestamp,
     out: &mut Vec<u8>,
 ) {
     out.extend_from_slice(b"{\"receipts\":[");
     let mut last = None;
-    for (cursor, topic) in receipts {
-        receipt(cursor, topic, time, out);
+    for (cursor, topic, media_type) in receipts {
+        receipt(cursor, topic, media_type, time, out);
         out.push(b',');
         last = Some(cursor);
     }

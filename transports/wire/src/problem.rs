@@ -63,6 +63,8 @@ codes! {
     BodyTooLarge = "body-too-large", 413, "The body is too large";
     /// The type is not a media type, or too long.
     MediaTypeInvalid = "media-type-invalid", 415, "The content type is not one that is taken here";
+    /// The body has a content coding that can't be taken off.
+    CodingUnknown = "coding-unknown", 415, "The content coding is not one that is taken here";
     /// The event's name breaks its rule.
     EventInvalid = "event-invalid", 400, "The event's name is not valid";
     /// The message's key breaks its rule.

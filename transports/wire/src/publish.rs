@@ -13,10 +13,11 @@ use crate::{
     etag::tag_cursor,
     problem::{Code, Problem},
     query::{self, Seen},
+    typo,
 };
 
-/// The media type of a batch.
-pub const BATCH_TYPE: &str = "application/x-ndjson";
+/// The media types of a batch.
+const BATCH_TYPES: [&str; 2] = ["application/x-ndjson", "application/ndjson"];
 /// What a header of the message's own begins with, in lower case.
 pub const HEADER_PREFIX: &str = "tailwire-header-";
 
@@ -152,7 +153,7 @@ pub fn check_writable(topic: &Topic) -> Result<(), Problem> {
 
 fn is_batch(content_type: Option<&str>) -> bool {
     let essence = content_type.and_then(|text| text.split(';').next()).unwrap_or_default();
-    essence.trim().eq_ignore_ascii_case(BATCH_TYPE)
+    BATCH_TYPES.iter().any(|own| essence.trim().eq_ignore_ascii_case(own))
 }
 
 /// What stands beside the body.
@@ -172,7 +173,7 @@ impl<'a> Options<'a> {
             match &*name {
                 "event" => self.event(&query::text("event", value)?)?,
                 "key" => self.key(&query::text("key", value)?)?,
-                _ => {}
+                other => typo::check(other, &["event", "key"])?,
             }
         }
         Ok(())

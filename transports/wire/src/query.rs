@@ -9,7 +9,11 @@ use tailwire_model::{
     limits::{LAST_MAX, PAGE_MESSAGES_MAX, TOPICS_PAGE_DEFAULT, TOPICS_PAGE_MAX},
 };
 
-use crate::problem::{Code, Problem};
+use crate::{
+    problem::{Code, Problem},
+    representation::{self, Entry},
+    typo,
+};
 
 /// From where a read starts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -50,25 +54,8 @@ impl Start {
     }
 }
 
-/// A representation named by `format`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum FormatName {
-    /// `sse`
-    Sse,
-    /// `ndjson`
-    Ndjson,
-    /// `json`
-    Json,
-    /// `raw`
-    Raw,
-    /// `atom`
-    Atom,
-    /// `jsonfeed`
-    JsonFeed,
-}
-
 /// The query of a GET on a topic, a pattern or `/stream`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct ReadQuery {
     /// `topic`, as often as it stands; only `/stream` has it.
     pub topics: Vec<Term>,
@@ -79,12 +66,17 @@ pub struct ReadQuery {
     /// `limit`.
     pub limit: Option<usize>,
     /// `format`.
-    pub format: Option<FormatName>,
+    pub format: Option<&'static Entry>,
     /// `wait` in seconds, as asked.
     pub wait_s: Option<u64>,
     /// `envelope=true`.
     pub envelope: bool,
+    /// `lastEventId`, as polyfills of `EventSource` send it who can't set headers.
+    pub last_event_id: Option<String>,
 }
+
+/// The parameters of a read; on a topic all but the first.
+const READ_STREAM: [&str; 8] = ["topic", "after", "last", "gap", "limit", "format", "wait", "envelope"];
 
 /// What a `topics`, or GET `/topics`, asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -140,7 +132,12 @@ impl ReadQuery {
                     seen.once("envelope")?;
                     parsed.envelope = boolean("envelope", &text("envelope", value)?)?;
                 }
-                _ => {}
+                other if is_last_event_id(other) => {
+                    // One that came before stands in the URL still.
+                    let id = text("lastEventId", value)?;
+                    parsed.last_event_id = Some(id.into_owned()).filter(|id| !id.is_empty());
+                }
+                other => typo::check(other, if stream { &READ_STREAM } else { &READ_STREAM[1..] })?,
             }
         }
         if seen.has("after") && seen.has("last") {
@@ -171,7 +168,7 @@ pub fn topics(query: Option<&str>) -> Result<TopicsRequest, Problem> {
                 seen.once("limit")?;
                 parsed.limit = bounded("limit", &text("limit", value)?, TOPICS_PAGE_MAX)?;
             }
-            _ => {}
+            other => typo::check(other, &["prefix", "from", "limit"])?,
         }
     }
     Ok(parsed)
@@ -260,14 +257,16 @@ fn boolean(name: &'static str, value: &str) -> Result<bool, Problem> {
     }
 }
 
-fn format_name(value: &str) -> Result<FormatName, Problem> {
-    Ok(match value {
-        "sse" => FormatName::Sse,
-        "ndjson" => FormatName::Ndjson,
-        "json" => FormatName::Json,
-        "raw" => FormatName::Raw,
-        "atom" => FormatName::Atom,
-        "jsonfeed" => FormatName::JsonFeed,
-        _ => return Err(invalid("format", "`format` is `sse`, `ndjson`, `json` or `raw`")),
+fn format_name(value: &str) -> Result<&'static Entry, Problem> {
+    representation::named(value).ok_or_else(|| {
+        let names: Vec<_> = representation::names().map(|name| format!("`{name}`")).collect();
+        invalid("format", format!("`format` is one of {}", names.join(", ")))
     })
+}
+
+/// The spellings of polyfills: `lastEventId`, `last-event-id`, `Last-Event-ID`, `last_event_id`.
+fn is_last_event_id(name: &str) -> bool {
+    let letters =
+        name.bytes().filter(|byte| !matches!(byte, b'-' | b'_')).map(|byte| byte.to_ascii_lowercase());
+    letters.eq(*b"lasteventid")
 }

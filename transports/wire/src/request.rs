@@ -12,7 +12,7 @@ use tailwire_model::{
 
 use crate::{
     draft::{self, Object, missing, present, string},
-    options,
+    json, options,
     problem::{Code, Problem},
     publish::{self, Publish},
     query::{self, Start, TopicsRequest},
@@ -152,7 +152,7 @@ pub fn parse(line: &str) -> Result<ClientLine, LineError> {
     }
     let members: Members<'_> = serde_json::from_str(line).map_err(|error| LineError {
         id: serde_json::from_str::<OnlyId<'_>>(line).ok().and_then(|line| Id::read(line.id)),
-        problem: Problem::detailed(Code::LineInvalid, error.to_string()),
+        problem: Problem::detailed(Code::LineInvalid, json::explain(line, &error)),
     })?;
     let Some(id) = members.id.and_then(Id::read) else {
         let detail = format!("`id` is a number or string of at most {ID_BYTES_MAX} bytes");
@@ -347,7 +347,9 @@ impl<'a> Members<'a> {
 
 /// The drafts of a batch, whose errors name the message by its number, as those of an NDJSON batch name the line.
 fn batch_drafts(messages: &RawValue) -> Result<Vec<Draft>, Problem> {
-    let invalid = |error: serde_json::Error| Problem::detailed(Code::BatchInvalid, error.to_string());
+    let invalid = |error: serde_json::Error| {
+        Problem::detailed(Code::BatchInvalid, json::explain(messages.get(), &error))
+    };
     let objects: Vec<&RawValue> = serde_json::from_str(messages.get()).map_err(invalid)?;
     if objects.is_empty() {
         return Err(Problem::detailed(Code::BatchInvalid, "the batch has no message"));

@@ -8,16 +8,18 @@ use crate::{
     line::{self, ByeReason},
 };
 
-/// The start of a stream: `retry:`, and a block of only `id:`, which sets the last event id and dispatches nothing.
+/// The start of a stream: `retry:`, and the event `tailwire.open`, whose id is the starting cursor: who drops before the first
+/// message comes back with it. A block of an id alone would do for browsers, but several clients give it as an empty message.
 pub fn open(retry_ms: u64, cursor: Cursor, out: &mut Vec<u8>) {
     retry(retry_ms, out);
-    heartbeat(cursor, out);
+    id(cursor, out);
+    event("open", out, |out| line::heartbeat(cursor, out));
 }
 
-/// A sign of life: a block of only `id:`.
+/// A sign of life: the event `tailwire.heartbeat`, whose data is the line.
 pub fn heartbeat(cursor: Cursor, out: &mut Vec<u8>) {
     id(cursor, out);
-    out.push(b'\n');
+    event("heartbeat", out, |out| line::heartbeat(cursor, out));
 }
 
 /// The event `tailwire.gap`, whose data is the line. It has no id, so a client that drops right here is told again.

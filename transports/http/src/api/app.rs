@@ -16,7 +16,7 @@ use tailwire_core::{
     log::{Appended, Group, Stored},
 };
 use tailwire_model::{
-    Cursor, Filter, Forbidden, IdempotencyKey, Message, Options, Principal, Term, Topic,
+    Cursor, Filter, Forbidden, IdempotencyKey, MediaType, Message, Options, Principal, Term, Topic,
     limits::{DRAIN_RETRY_MS, STORAGE_RETRY_MS},
     retry,
 };
@@ -24,6 +24,7 @@ use tailwire_wire::{
     Code, Format, Problem, Publish, options, page,
     page::TopicEntry,
     query::{self, TopicsRequest},
+    representation::{Document, DocumentFormat},
     request::PageRequest,
 };
 use tokio::time::Instant;
@@ -81,13 +82,14 @@ impl App {
             request: publish.fingerprint(),
         });
         let Publish { drafts, batch, condition, .. } = publish;
-        let topics: Vec<Topic> = drafts.iter().map(|draft| draft.topic.clone()).collect();
+        let kept = drafts.iter().map(|draft| (draft.topic.clone(), draft.media_type.clone()));
+        let kept: Vec<(Topic, MediaType)> = kept.collect();
         let answer = self.broker.publish(principal, Group { drafts, key, condition });
         let (app, principal) = (self.clone(), principal.clone());
         async move {
             match answer.await.map_err(|error| app.publish_problem(&principal, error))? {
-                Appended::Stored(stored) => Ok(published(stored, &topics, batch, false)),
-                Appended::Replayed(stored) => Ok(published(stored, &topics, batch, true)),
+                Appended::Stored(stored) => Ok(published(stored, &kept, batch, false)),
+                Appended::Replayed(stored) => Ok(published(stored, &kept, batch, true)),
                 Appended::KeyReused => Err(Problem::new(Code::IdempotencyKeyReused)),
                 Appended::ConditionFailed(cursor) => {
                     Err(Problem::new(Code::ConditionFailed).with_cursor(cursor))
@@ -126,10 +128,11 @@ impl App {
         &self,
         principal: &Principal,
         request: PageRequest,
+        format: &DocumentFormat,
         stands: Option<Arc<AtomicBool>>,
     ) -> Result<PageReply, Problem> {
         let PageRequest { filter, start, gap, limit, wait_ms } = request;
-        let mut reader = self.open(principal, filter.clone(), start, gap, Format::Item as usize).await?;
+        let mut reader = self.open(principal, filter.clone(), start, gap, format.slot as usize).await?;
         let wait = (wait_ms > 0).then(|| {
             let deadline = || Until::Deadline(Instant::now() + Duration::from_millis(wait_ms));
             Wait { until: stands.map_or_else(deadline, Until::Dropped), shard: self.pick_shard() }
@@ -140,18 +143,20 @@ impl App {
         };
         let gap = reader.known_gap(cursor);
         if slices.is_empty() && !more {
-            return Ok(self.empty_page(&filter, cursor, gap, wait_ms));
+            return Ok(self.empty_page(format, &filter, cursor, gap, wait_ms));
         }
         let messages = slices.iter().map(Slice::len).sum();
-        let items: Vec<_> = slices.iter().map(|slice| slice.encoded(Format::Item as usize)).collect();
+        let items: Vec<_> = slices.iter().map(|slice| slice.encoded(format.slot as usize)).collect();
         let mut body = Vec::with_capacity(128 + items.iter().map(Bytes::len).sum::<usize>());
-        page::page(items.iter().map(|item| &item[..]), cursor, more, None, &mut body);
+        let items: Vec<&[u8]> = items.iter().map(|item| &item[..]).collect();
+        format.write(&Document { items: &items, cursor, more, retry_after_ms: None }, &mut body);
         Ok(PageReply { body, messages, cursor, more, retry_after_ms: None, gap })
     }
 
     /// The page of who has seen everything, and has waited so long for more.
     pub(crate) fn empty_page(
         &self,
+        format: &DocumentFormat,
         filter: &Filter,
         cursor: Cursor,
         gap: Option<Cursor>,
@@ -159,7 +164,7 @@ impl App {
     ) -> PageReply {
         let retry_after_ms = Some(self.retry_after_ms(filter, waited_ms));
         let mut body = Vec::with_capacity(128);
-        page::page([], cursor, false, retry_after_ms, &mut body);
+        format.write(&Document { items: &[], cursor, more: false, retry_after_ms }, &mut body);
         PageReply { body, messages: 0, cursor, more: false, retry_after_ms, gap }
     }
 
@@ -284,6 +289,7 @@ impl App {
         Problem::detailed(code, forbidden.to_string())
     }
 
+    /// Why a change was not made.
     fn publish_problem(&self, principal: &Principal, error: PublishError) -> Problem {
         let code = match error {
             PublishError::Forbidden(forbidden) => return self.forbidden(principal, &forbidden),
@@ -308,19 +314,20 @@ impl App {
     }
 }
 
-fn published(stored: Stored, topics: &[Topic], batch: bool, replayed: bool) -> Published {
+fn published(stored: Stored, kept: &[(Topic, MediaType)], batch: bool, replayed: bool) -> Published {
     let cursor_of = |index: usize| Cursor {
         epoch: stored.first.epoch,
         position: tailwire_model::Position(stored.first.position.0 + index as u64),
     };
-    let mut body = Vec::with_capacity(96 * topics.len());
+    let mut body = Vec::with_capacity(112 * kept.len());
     if batch {
-        let receipts = topics.iter().enumerate().map(|(index, topic)| (cursor_of(index), topic));
+        let kept = kept.iter().enumerate();
+        let receipts = kept.map(|(index, (topic, media_type))| (cursor_of(index), topic, media_type));
         page::receipts(receipts, stored.time, &mut body);
-    } else if let Some(topic) = topics.first() {
-        page::receipt(stored.first, topic, stored.time, &mut body);
+    } else if let Some((topic, media_type)) = kept.first() {
+        page::receipt(stored.first, topic, media_type, stored.time, &mut body);
     }
-    let last = cursor_of(topics.len().saturating_sub(1));
+    let last = cursor_of(kept.len().saturating_sub(1));
     Published { first: stored.first, last, body, batch, replayed }
 }
 

@@ -11,7 +11,11 @@ use axum::{
 use tailwire_model::Principal;
 use tailwire_wire::{Code, Problem};
 
-use super::{app::App, identity::OriginClass, reply::empty};
+use super::{
+    app::App,
+    identity::OriginClass,
+    reply::{empty, refuse},
+};
 use crate::Settings;
 
 /// Response headers that scripts of other origins may see: by name for requests with credentials, to which `*` is only a
@@ -50,6 +54,16 @@ impl Cors {
     }
 }
 
+/// What a request that isn't let through is told. A page of a foreign origin may read why: there is nothing private in it.
+pub(crate) fn refused(problem: &Problem) -> Response<Body> {
+    let mut response = refuse(problem);
+    if problem.code == Code::ForeignOrigin {
+        let any = HeaderValue::from_static("*");
+        response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, any);
+    }
+    response
+}
+
 /// What every response gets on its way out, also one that comes by another way.
 pub(crate) fn finish<B>(app: &App, response: &mut Response<B>, cors: &Cors) {
     cors.apply(response.headers_mut());
@@ -62,7 +76,12 @@ pub(crate) fn finish<B>(app: &App, response: &mut Response<B>, cors: &Cors) {
 }
 
 /// Whether a request is let through at all: what its reply owes to its origin, and whose page that is.
-pub(crate) fn check(settings: &Settings, request: &Request) -> Result<(Cors, OriginClass), Problem> {
+/// `any_host`: whatever host it is for.
+pub(crate) fn check(
+    settings: &Settings,
+    request: &Request,
+    any_host: bool,
+) -> Result<(Cors, OriginClass), Problem> {
     let headers = request.headers();
     for name in [header::HOST, header::ORIGIN] {
         if headers.get_all(&name).iter().nth(1).is_some() {
@@ -81,7 +100,7 @@ pub(crate) fn check(settings: &Settings, request: &Request) -> Result<(Cors, Ori
         return Err(Problem::detailed(Code::RequestInvalid, "A request of HTTP/1.1 has a Host header."));
     }
     // A browser always says where it believes to be; only other clients, of HTTP/1.0, may not.
-    if settings.loopback && !host.is_none_or(is_loopback_host) {
+    if settings.loopback && !any_host && !host.is_none_or(is_loopback_host) {
         return Err(Problem::detailed(
             Code::ForeignHost,
             "This broker listens on loopback only, and answers only requests for a loopback host. \
@@ -118,10 +137,19 @@ fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
 
 fn is_loopback_host(host: &str) -> bool {
     let Ok(uri) = Uri::try_from(host) else { return false };
+    // Behind the name there is a port, or nothing.
+    let port = uri.host().and_then(|name| host.strip_prefix(name));
+    if !port.is_some_and(|port| port.is_empty() || port.strip_prefix(':').is_some_and(is_digits)) {
+        return false;
+    }
     let name = uri.host().unwrap_or("").trim_start_matches('[').trim_end_matches(']');
     name.eq_ignore_ascii_case("localhost")
         || name.to_ascii_lowercase().ends_with(".localhost")
         || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+fn is_digits(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// Whether an origin names the host that the request was made to. The scheme may differ: a proxy may have taken TLS off.
@@ -144,8 +172,8 @@ pub(crate) fn preflight(request: &Request) -> Response<Body> {
     let headers = response.headers_mut();
     let methods = HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE");
     headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, methods);
-    if let Some(asked) = request.headers().get(header::ACCESS_CONTROL_REQUEST_HEADERS) {
-        headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, asked.clone());
+    for asked in request.headers().get_all(header::ACCESS_CONTROL_REQUEST_HEADERS) {
+        headers.append(header::ACCESS_CONTROL_ALLOW_HEADERS, asked.clone());
     }
     headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
     response

@@ -31,6 +31,11 @@ impl Transport {
         }
     }
 
+    /// The transport of that name; a page for one that is none.
+    pub(crate) fn named(name: &str) -> Self {
+        Self::ALL.into_iter().find(|own| own.as_str() == name).unwrap_or(Self::Page)
+    }
+
     const fn as_str(self) -> &'static str {
         match self {
             Self::WebSocket => "websocket",
@@ -189,7 +194,7 @@ impl Metrics {
         self.0.responses.get_or_create(&ResponseLabel { status }).inc();
     }
 
-    /// The text of `/metrics`.
+    /// The figures, as OpenMetrics text.
     pub(crate) fn text(&self) -> Result<String, fmt::Error> {
         self.0.log.set(&self.0.broker);
         let mut text = String::new();

@@ -2,12 +2,16 @@
 
 pub(crate) mod app;
 pub(crate) mod client;
+mod coding;
+mod exposition;
 pub(crate) mod guard;
+mod hint;
 pub(crate) mod identity;
 pub(crate) mod metrics;
 pub(crate) mod options;
 pub(crate) mod publish;
 pub(crate) mod read;
+mod reference;
 pub(crate) mod reply;
 pub(crate) mod resources;
 pub(crate) mod router;

@@ -19,6 +19,8 @@ use tailwire_wire::{
 
 use super::{
     app::{App, Published},
+    coding::Codings,
+    reference,
     reply::{IDEMPOTENCY_REPLAYED, JSON, NO_STORE, ascii, done, refuse, reply, set_cursor},
 };
 use crate::connection::outgoing::keep;
@@ -30,8 +32,9 @@ pub(crate) async fn post(
     request: Request,
     principal: Principal,
 ) -> Response<Body> {
+    let path = request.uri().path().to_owned();
     match try_post(app, target, request, &principal).await {
-        Ok(published) => created(published),
+        Ok(published) => created(published, &path),
         Err(problem) => refuse(&problem),
     }
 }
@@ -49,8 +52,28 @@ async fn try_post(
     app.publish(principal, publish).await
 }
 
-/// The whole body, within bounds of size and time.
+/// The whole body, within bounds of size and time, and without its content codings.
 pub(crate) async fn receive(headers: &HeaderMap, body: Body, bytes_max: usize) -> Result<Bytes, Problem> {
+    let codings = match Codings::of(headers) {
+        Ok(codings) => codings,
+        Err(problem) => {
+            if !headers.contains_key(header::EXPECT) {
+                discard(body).await;
+            }
+            return Err(problem);
+        }
+    };
+    let body = collect(headers, body, bytes_max).await?;
+    if codings.is_none() {
+        return Ok(body);
+    }
+    // Some milliseconds of a body that is large when decoded: not on a thread that serves.
+    let decoded = tokio::task::spawn_blocking(move || codings.decode(&body, bytes_max));
+    decoded.await.unwrap_or_else(|_| Err(Problem::new(Code::Internal)))
+}
+
+/// The body as it comes.
+async fn collect(headers: &HeaderMap, body: Body, bytes_max: usize) -> Result<Bytes, Problem> {
     let too_large =
         || Problem::detailed(Code::BodyTooLarge, format!("The body has more than {bytes_max} bytes."));
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
@@ -99,14 +122,15 @@ pub(crate) fn pairs(headers: &HeaderMap) -> impl Iterator<Item = (&str, &[u8])> 
     headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()))
 }
 
-fn created(published: Published) -> Response<Body> {
+fn created(published: Published, path: &str) -> Response<Body> {
     let Published { first, last, body, batch, replayed } = published;
     let mut response = reply(StatusCode::CREATED, JSON, body);
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, NO_STORE);
     set_cursor(headers, last);
     if !batch {
-        headers.insert(header::LOCATION, ascii(format!("/messages/{first}").as_bytes()));
+        let location = reference::from(path, &format!("messages/{first}"));
+        headers.insert(header::LOCATION, ascii(location.as_bytes()));
     }
     if replayed {
         headers.insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));

@@ -16,6 +16,7 @@ use futures_util::FutureExt;
 use tailwire_model::{Cursor, Message, Principal, limits::READ_AHEAD_MS_MAX, retry};
 use tailwire_wire::{
     Code, Problem, ReadRequest, Representation, Resource, Start, negotiate, page, path,
+    representation::{DocumentFormat, StreamFormat},
     request::{PageRequest, Subscribe},
     time,
 };
@@ -28,8 +29,9 @@ use super::{
     metrics::Transport,
     publish::pairs,
     reply::{
-        JSON, NO_CACHE, NO_STORE, TAILWIRE_EVENT, TAILWIRE_KEY, TAILWIRE_TIME, TAILWIRE_TOPIC, TAILWIRE_TYPE,
-        ascii, empty, head, immutable, refuse, reply, seconds, set_cursor,
+        HEAD_BYTES_MAX, HEAD_BYTES_OTHERS, NO_CACHE, NO_STORE, TAILWIRE_EVENT, TAILWIRE_KEY, TAILWIRE_TIME,
+        TAILWIRE_TOPIC, TAILWIRE_TYPE, ascii, empty, head, head_bytes, immutable, line_bytes, refuse, reply,
+        seconds, set_cursor, set_next,
     },
     router::Via,
 };
@@ -39,7 +41,7 @@ use crate::{
         body,
         polls::{Key, Looked, Member, Reply},
         shards::Job,
-        stream::{self, Codec, Dialect, EventStream},
+        stream::{self, Codec, EventStream},
     },
     websocket::{
         self,
@@ -68,10 +70,8 @@ pub(crate) async fn read(app: &Arc<App>, resource: Resource, request: Request, v
     let query: Option<Box<str>> = request.uri.query().map(Box::from);
     let result = match ask.representation {
         Representation::WebSocket { subprotocol } => websocket(app, ask, subprotocol, request, via).await,
-        Representation::Sse { envelope: false } => stream(app, ask, Dialect::Sse, request, via).await,
-        Representation::Sse { envelope: true } => stream(app, ask, Dialect::SseEnvelope, request, via).await,
-        Representation::Ndjson => stream(app, ask, Dialect::Ndjson, request, via).await,
-        Representation::Page | Representation::LongPoll { .. } | Representation::Raw { .. } => {
+        Representation::Stream(format) => stream(app, ask, format, request, via).await,
+        Representation::Document { .. } | Representation::Raw { .. } => {
             let slot = via.slot.filter(|_| ask.representation.wait_ms() > 0 && stays_open(&request));
             // A poll may wait for long, and the buffer that its request came in need not.
             drop(request);
@@ -95,9 +95,9 @@ fn stays_open(request: &Parts) -> bool {
     {
         return false;
     }
-    let connection = request.headers.get(header::CONNECTION);
+    let mut connection = request.headers.get_all(header::CONNECTION).into_iter();
     request.version == Version::HTTP_11
-        && connection.is_none_or(|value| value.as_bytes().eq_ignore_ascii_case(b"keep-alive"))
+        && connection.all(|value| value.as_bytes().eq_ignore_ascii_case(b"keep-alive"))
 }
 
 /// The response that a result comes to.
@@ -124,7 +124,7 @@ fn reply_to(
     let app = app.clone();
     match (ask.representation, ask.start, &ask.if_none_match) {
         // A cursor is the same place for all who name it.
-        (Representation::LongPoll { .. }, Start::After(cursor), None) => {
+        (Representation::Document { format, wait_ms: 1.. }, Start::After(cursor), None) => {
             let key = Arc::new(Key {
                 principal,
                 filter: ask.filter.clone(),
@@ -135,7 +135,7 @@ fn reply_to(
             });
             let (gap, member) = (ask.gap, join(&app, key, ask));
             let ticket = Some(member.ticket().clone());
-            Waiting { answer: Box::pin(poll_with_others(app, member, cursor, gap)), ticket, cors }
+            Waiting { answer: Box::pin(poll_with_others(app, member, format, cursor, gap)), ticket, cors }
         }
         _ => Waiting {
             answer: Box::pin(poll_alone(app, ask, query, principal).map(Reply::Own)),
@@ -180,7 +180,13 @@ fn join(app: &Arc<App>, key: Arc<Key>, ask: ReadRequest) -> Member {
 }
 
 /// Those who wait together have each a time of their own to wait for, and to come back after.
-async fn poll_with_others(app: Arc<App>, mut member: Member, cursor: Cursor, gap: Option<Cursor>) -> Reply {
+async fn poll_with_others(
+    app: Arc<App>,
+    mut member: Member,
+    format: &'static DocumentFormat,
+    cursor: Cursor,
+    gap: Option<Cursor>,
+) -> Reply {
     let connected = app.metrics.connected(Transport::LongPoll);
     let deadline = Instant::now() + Duration::from_millis(member.key().representation.wait_ms());
     if let Some(served) = member.served_by(deadline).await {
@@ -190,9 +196,9 @@ async fn poll_with_others(app: Arc<App>, mut member: Member, cursor: Cursor, gap
     }
     let Key { filter, query, representation, varies_by_accept, .. } = member.key();
     let wait_ms = representation.wait_ms();
-    let nothing = app.empty_page(filter, cursor, gap, wait_ms);
+    let nothing = app.empty_page(format, filter, cursor, gap, wait_ms);
     connected.wrote(nothing.body.len());
-    let response = page_response(nothing, query.as_deref(), NO_STORE, wait_ms);
+    let response = page_response(nothing, format, query.as_deref(), NO_STORE, wait_ms);
     Reply::Own(answered(Ok(response), query.as_deref(), *varies_by_accept))
 }
 
@@ -201,7 +207,7 @@ fn refused(problem: &Problem, query: Option<&str>) -> Response<Body> {
     let mut response = refuse(problem);
     if let Some(gap) = problem.members.as_ref().and_then(|members| members.gap) {
         let target = page::link_next(query, gap.from, Some(gap.to));
-        response.headers_mut().insert(header::LINK, ascii(page::link_header(&target).as_bytes()));
+        set_next(response.headers_mut(), &target);
         set_cursor(response.headers_mut(), gap.from);
     }
     if problem.code == Code::UpgradeRequired {
@@ -222,10 +228,12 @@ async fn page(
     stands: Option<Arc<AtomicBool>>,
 ) -> Result<(Response<Body>, usize), Problem> {
     let ReadRequest { filter, representation, start, gap, limit, limit_in_url, if_none_match, .. } = ask;
-    let wait_ms = representation.wait_ms();
+    let Representation::Document { format, wait_ms } = representation else {
+        return Err(Problem::new(Code::Internal));
+    };
     let topic = filter.only_topic().cloned();
     let ask = PageRequest { filter, start, gap, limit, wait_ms };
-    let reply = app.page(principal, ask, stands).await?;
+    let reply = app.page(principal, ask, format, stands).await?;
     let messages = reply.messages;
     // A full page between two places stays what it is; any other is outdated by the next message.
     let settled = reply.more && limit_in_url && matches!(start, Start::After(_));
@@ -236,7 +244,7 @@ async fn page(
     };
     let is_known =
         reply.retry_after_ms.is_none() && if_none_match.is_some_and(|tags| tags.matches(reply.cursor));
-    let mut response = page_response(reply, query, caching, wait_ms);
+    let mut response = page_response(reply, format, query, caching, wait_ms);
     if is_known {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         response.headers_mut().remove(header::CONTENT_TYPE);
@@ -248,17 +256,17 @@ async fn page(
 /// What both kinds of polls are told: who has found something, and who has waited in vain.
 fn page_response(
     found: PageReply,
+    format: &DocumentFormat,
     query: Option<&str>,
     caching: HeaderValue,
     wait_ms: u64,
 ) -> Response<Body> {
     let PageReply { body, cursor, retry_after_ms, gap, .. } = found;
     let status = if retry_after_ms.is_none() { StatusCode::OK } else { StatusCode::ACCEPTED };
-    let mut response = reply(status, JSON, body);
+    let mut response = reply(status, HeaderValue::from_static(format.media_type), body);
     let headers = response.headers_mut();
     set_cursor(headers, cursor);
-    let next = page::link_next(query, cursor, gap);
-    headers.insert(header::LINK, ascii(page::link_header(&next).as_bytes()));
+    set_next(headers, &page::link_next(query, cursor, gap));
     headers.insert(header::CACHE_CONTROL, caching);
     match retry_after_ms {
         Some(retry_after_ms) => headers.insert(header::RETRY_AFTER, seconds(retry_after_ms)),
@@ -323,7 +331,6 @@ pub(crate) fn as_itself(message: &Message) -> Response<Body> {
     tag(headers, message.cursor);
     headers.insert(TAILWIRE_TOPIC, ascii(encoded(message).as_bytes()));
     headers.insert(TAILWIRE_TIME, ascii(&time::rfc3339(message.time)));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(
         header::CONTENT_SECURITY_POLICY,
         HeaderValue::from_static("sandbox; default-src 'none'; frame-ancestors 'none'"),
@@ -337,9 +344,16 @@ pub(crate) fn as_itself(message: &Message) -> Response<Body> {
             headers.insert(name, ascii(value.as_bytes()));
         }
     }
+    let mut left = HEAD_BYTES_MAX.saturating_sub(HEAD_BYTES_OTHERS + head_bytes(headers));
     for (name, value) in &extras.headers {
-        if let Ok(name) = HeaderName::try_from(format!("tailwire-header-{name}")) {
-            headers.append(name, ascii(value.as_bytes()));
+        let Ok(name) = HeaderName::try_from(format!("tailwire-header-{name}")) else { continue };
+        match left.checked_sub(line_bytes(name.as_str(), value.len())) {
+            Some(rest) => {
+                left = rest;
+                headers.append(name, ascii(value.as_bytes()));
+            }
+            // In a page it has them all.
+            None => return response,
         }
     }
     response
@@ -363,11 +377,11 @@ fn is_active(essence: Option<&str>) -> bool {
 async fn stream(
     app: &Arc<App>,
     ask: ReadRequest,
-    dialect: Dialect,
+    format: &'static StreamFormat,
     request: Parts,
     Via { principal, slot, cors }: Via,
 ) -> Result<Response<Body>, Problem> {
-    let codec = Codec { dialect, chunked: slot.is_some() && request.version == Version::HTTP_11 };
+    let codec = Codec { stream: format, chunked: slot.is_some() && request.version == Version::HTTP_11 };
     let mut reader = app.open(&principal, ask.filter, ask.start, ask.gap, codec.format() as usize).await?;
     let is_head = request.method == Method::HEAD;
     // A stream that meets damage has no word for it, and ends: whoever comes back to the place is told before there is one.
@@ -377,7 +391,7 @@ async fn stream(
     let mut response = Response::new(());
     *response.version_mut() = request.version;
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type(dialect)));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(format.media_type));
     headers.insert(header::CACHE_CONTROL, NO_STORE);
     headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
     set_cursor(headers, reader.cursor());
@@ -400,13 +414,6 @@ async fn stream(
     let stream = EventStream::new(codec, retry_ms);
     let start = stream::Start { head: head(&response), reader, stream, metrics: app.metrics.clone() };
     match slot.hand_off(Handoff { job: Job::Stream(Box::new(start)), shard }).await {}
-}
-
-const fn content_type(dialect: Dialect) -> &'static str {
-    match dialect {
-        Dialect::Ndjson => "application/x-ndjson",
-        Dialect::Sse | Dialect::SseEnvelope => "text/event-stream",
-    }
 }
 
 async fn websocket(

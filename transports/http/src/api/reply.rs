@@ -8,7 +8,9 @@ use axum::{
 };
 use futures_util::FutureExt;
 use tailwire_model::{Cursor, Durability, Keep, Principal, Rule, limits::CACHE_MS_MAX};
-use tailwire_wire::{Code, Problem, problem};
+use tailwire_wire::{Code, Problem, page, problem};
+
+use super::coding;
 
 /// On every reply that has a cursor.
 pub(crate) const TAILWIRE_CURSOR: HeaderName = HeaderName::from_static("tailwire-cursor");
@@ -33,7 +35,10 @@ pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json"
 pub(crate) fn reply(status: StatusCode, content_type: HeaderValue, body: impl Into<Body>) -> Response<Body> {
     let mut response = Response::new(body.into());
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, content_type);
+    // What somebody published stands in most bodies.
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }
 
@@ -73,6 +78,9 @@ pub(crate) fn refuse(problem: &Problem) -> Response<Body> {
     if let Some(retry_after_ms) = problem.retry_after_ms() {
         headers.insert(header::RETRY_AFTER, seconds(retry_after_ms));
     }
+    if problem.code == Code::CodingUnknown {
+        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(coding::ACCEPTED));
+    }
     if let Some(cursor) = problem.members.as_ref().and_then(|members| members.cursor) {
         set_cursor(headers, cursor);
     }
@@ -87,10 +95,42 @@ pub(crate) fn caught<T: From<Response<Body>>>(answer: impl Future<Output = T>) -
 }
 
 /// The resource has other methods (RFC 9110 §15.5.6).
-pub(crate) fn not_allowed(methods: &'static str) -> Response<Body> {
-    let mut response = refuse(&Problem::new(Code::MethodNotAllowed));
+pub(crate) fn not_allowed(methods: &'static str, hint: Option<&'static str>) -> Response<Body> {
+    let detail = hint.map_or(String::new(), |hint| format!("; {hint}"));
+    let detail = format!("this resource has {methods}{detail}");
+    let mut response = refuse(&Problem::detailed(Code::MethodNotAllowed, detail));
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(methods));
     response
+}
+
+/// The answer to `OPTIONS` (RFC 9110 §9.3.7).
+pub(crate) fn allowed(methods: &'static str) -> Response<Body> {
+    let mut response = done();
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(methods));
+    response
+}
+
+/// A response's head has no more bytes: proxies give a head 4 KB of room, and answer 502 beyond.
+pub(crate) const HEAD_BYTES_MAX: usize = 4000;
+/// What a head has beside the headers of its handler: the status line, the date, the length, what CORS says.
+pub(crate) const HEAD_BYTES_OTHERS: usize = 800;
+
+/// The bytes of headers in a head.
+pub(crate) fn head_bytes(headers: &HeaderMap) -> usize {
+    headers.iter().map(|(name, value)| line_bytes(name.as_str(), value.len())).sum()
+}
+
+/// The bytes of a header in a head.
+pub(crate) const fn line_bytes(name: &str, value: usize) -> usize {
+    name.len() + value + ": \r\n".len()
+}
+
+/// Says where the next page is, unless that takes too much room: then the client makes its URL of the cursor.
+pub(crate) fn set_next(headers: &mut HeaderMap, target: &str) {
+    let link = page::link_header(target);
+    if head_bytes(headers) + link.len() + HEAD_BYTES_OTHERS <= HEAD_BYTES_MAX {
+        headers.insert(header::LINK, ascii(link.as_bytes()));
+    }
 }
 
 pub(crate) fn set_cursor(headers: &mut HeaderMap, cursor: Cursor) {

@@ -3,15 +3,16 @@
 use axum::{
     body::Body,
     extract::Request,
-    http::{HeaderValue, Response, StatusCode, header},
+    http::{HeaderMap, HeaderValue, Response, StatusCode, header},
 };
 use tailwire_model::Principal;
 use tailwire_wire::{Code, Problem, page, path, query};
 
 use super::{
     app::App,
+    exposition,
     read::as_itself,
-    reply::{JSON, NO_CACHE, NO_STORE, ascii, immutable, refuse, reply},
+    reply::{JSON, NO_CACHE, NO_STORE, immutable, refuse, reply, set_next},
 };
 
 /// The page, built into the binary.
@@ -52,7 +53,7 @@ pub(crate) async fn topics(app: &App, request: Request, principal: Principal) ->
     response.headers_mut().insert(header::CACHE_CONTROL, NO_CACHE);
     if let Some(next) = next {
         let target = page::link_next_topics(uri.query(), &next);
-        response.headers_mut().insert(header::LINK, ascii(page::link_header(&target).as_bytes()));
+        set_next(response.headers_mut(), &target);
     }
     response
 }
@@ -83,17 +84,19 @@ pub(crate) fn status(status: StatusCode, word: &str) -> Response<Body> {
     response
 }
 
-/// `GET /metrics` in OpenMetrics text.
-pub(crate) fn metrics(app: &App) -> Response<Body> {
-    match app.metrics.text() {
-        Ok(text) => {
-            let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-            let mut response = reply(StatusCode::OK, HeaderValue::from_static(content_type), text);
-            response.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
-            response
-        }
-        Err(_) => refuse(&Problem::new(Code::Internal)),
-    }
+/// `GET /metrics`, in the text format that is asked for.
+pub(crate) fn metrics(app: &App, headers: &HeaderMap) -> Response<Body> {
+    let Ok(text) = app.metrics.text() else { return refuse(&Problem::new(Code::Internal)) };
+    let accept = headers.get_all(header::ACCEPT).into_iter().filter_map(|value| value.to_str().ok());
+    let (media_type, text) = if exposition::takes_open_metrics(accept) {
+        (exposition::OPEN_METRICS, text)
+    } else {
+        (exposition::TEXT, exposition::text(&text))
+    };
+    let mut response = reply(StatusCode::OK, HeaderValue::from_static(media_type), text);
+    response.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
+    response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
+    response
 }
 
 /// `GET /openapi.json`: this API, for programs.
@@ -108,7 +111,6 @@ pub(crate) fn index() -> Response<Body> {
     let mut response = reply(StatusCode::OK, HeaderValue::from_static("text/html; charset=utf-8"), PAGE);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(PAGE_POLICY));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::CACHE_CONTROL, NO_CACHE);
     response
 }

@@ -16,9 +16,10 @@ use super::{
     app::App,
     client,
     guard::{self, Cors},
+    hint,
     identity::{Authenticated, OriginClass, RequestHead},
     options, publish, read,
-    reply::{caught, not_allowed, refuse},
+    reply::{allowed, caught, not_allowed, refuse},
     resources,
 };
 use crate::connection::takeover::Slot;
@@ -50,10 +51,11 @@ impl Routes {
     }
 
     async fn admit(&self, request: Request, slot: Option<Slot>) -> Response<Body> {
-        let (mut cors, origin) = match guard::check(&self.app.settings, &request) {
+        let route = Route::of(request.uri().path());
+        let (mut cors, origin) = match guard::check(&self.app.settings, &request, route.is_health()) {
             Ok(admitted) => admitted,
             Err(problem) => {
-                let response = refuse(&problem);
+                let response = guard::refused(&problem);
                 self.count(response.status().as_u16());
                 return response;
             }
@@ -61,7 +63,6 @@ impl Routes {
         let mut response = if guard::is_preflight(&request) {
             guard::preflight(&request)
         } else {
-            let route = Route::of(request.uri().path());
             match self.identify(route, &request, origin).wait().await {
                 Ok(principal) => {
                     cors.show_to(&principal);
@@ -97,8 +98,16 @@ impl Routes {
     /// Each handler has a box of its own size: a publish must not pay for what a long-poll remembers.
     fn dispatch(&self, route: Route, request: Request, via: Via) -> BoxFuture<'_, Response<Body>> {
         let app = &self.app;
+        let path = request.uri().path();
+        if matches!(route, Route::None) {
+            return at_once(nothing(path));
+        }
+        if request.method() == Method::OPTIONS {
+            return at_once(allowed(route.methods(path)));
+        }
         if !route.takes(request.method()) {
-            return at_once(not_allowed(route.methods(request.uri().path())));
+            let hint = hint::for_method(request.method().as_str(), path);
+            return at_once(not_allowed(route.methods(path), hint));
         }
         match route {
             Route::Topic => topic(app, request, via),
@@ -112,11 +121,11 @@ impl Routes {
             Route::Message => Box::pin(resources::message(app, request, via.principal)),
             Route::Health => at_once(resources::healthz()),
             Route::Readiness => at_once(resources::readyz(app)),
-            Route::Metrics => at_once(resources::metrics(app)),
+            Route::Metrics => at_once(resources::metrics(app, request.headers())),
             Route::OpenApi => at_once(resources::openapi()),
             Route::Index => at_once(resources::index()),
             Route::Client(file) => at_once(file.answer(request.headers())),
-            Route::None => at_once(refuse(&Problem::new(Code::NotFound))),
+            Route::Server | Route::None => at_once(nothing(request.uri().path())),
         }
     }
 }
@@ -136,6 +145,8 @@ enum Route {
     OpenApi,
     Index,
     Client(&'static client::File),
+    /// `*`: the broker as a whole (RFC 9110 §7.1).
+    Server,
     None,
 }
 
@@ -158,6 +169,7 @@ impl Route {
             "/client.mjs" => Self::Client(&client::MODULE),
             "/client-tabs.mjs" => Self::Client(&client::TABS),
             "/" => Self::Index,
+            "*" => Self::Server,
             _ => Self::None,
         }
     }
@@ -166,8 +178,19 @@ impl Route {
     const fn is_public(self) -> bool {
         matches!(
             self,
-            Self::Health | Self::Readiness | Self::OpenApi | Self::Index | Self::Client(_) | Self::None
+            Self::Health
+                | Self::Readiness
+                | Self::OpenApi
+                | Self::Index
+                | Self::Client(_)
+                | Self::Server
+                | Self::None
         )
+    }
+
+    /// Whether it is asked by those who look after the process, under whatever name they have for it.
+    const fn is_health(self) -> bool {
+        matches!(self, Self::Health | Self::Readiness)
     }
 
     /// Whether it has a method. A pattern that is published to says why it can't be.
@@ -179,13 +202,22 @@ impl Route {
     fn methods(self, path: &str) -> &'static str {
         match self {
             Self::Topic if path.strip_prefix(TOPICS).is_some_and(|raw| path::topic(raw).is_ok()) => {
-                "GET, HEAD, POST, DELETE"
+                "GET, HEAD, POST, DELETE, OPTIONS"
             }
-            Self::Stream => "GET, HEAD, POST",
-            Self::OptionsOf => "GET, HEAD, PUT, DELETE",
-            _ => "GET, HEAD",
+            Self::Stream => "GET, HEAD, POST, OPTIONS",
+            Self::OptionsOf => "GET, HEAD, PUT, DELETE, OPTIONS",
+            Self::Server => "GET, HEAD, POST, PUT, DELETE, OPTIONS",
+            _ => "GET, HEAD, OPTIONS",
         }
     }
+}
+
+fn nothing(path: &str) -> Response<Body> {
+    let problem = match hint::for_path(path) {
+        Some(hint) => Problem::detailed(Code::NotFound, hint),
+        None => Problem::new(Code::NotFound),
+    };
+    refuse(&problem)
 }
 
 fn is_message(path: &str) -> bool {

@@ -5,7 +5,10 @@
 
 use bytes::Bytes;
 use tailwire_core::{Event, ReadError, Reader};
-use tailwire_wire::{Format, framing, line, sse};
+use tailwire_wire::{
+    Format, framing,
+    representation::{Control, StreamFormat},
+};
 
 use crate::{
     api::metrics::{Metrics, Transport},
@@ -18,71 +21,35 @@ use crate::{
 };
 
 /// How a stream speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Codec {
-    /// Lines, events, or events with the line in their data.
-    pub(crate) dialect: Dialect,
+    pub(crate) stream: &'static StreamFormat,
     /// Whether the body is in chunks (HTTP/1.1 on our own socket), or bare (HTTP/1.0, and where hyper frames it).
     pub(crate) chunked: bool,
-}
-
-/// See [`Codec`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Dialect {
-    Ndjson,
-    Sse,
-    SseEnvelope,
 }
 
 impl Codec {
     /// The slot of a message's encoding.
     pub(crate) const fn format(self) -> Format {
-        match (self.dialect, self.chunked) {
-            (Dialect::Ndjson, true) => Format::LineChunk,
-            (Dialect::Ndjson, false) => Format::Line,
-            (Dialect::Sse, true) => Format::SseChunk,
-            (Dialect::Sse, false) => Format::Sse,
-            (Dialect::SseEnvelope, true) => Format::SseEnvelopeChunk,
-            (Dialect::SseEnvelope, false) => Format::SseEnvelope,
-        }
+        self.stream.slot(self.chunked)
     }
 
-    pub(crate) const fn transport(self) -> Transport {
-        match self.dialect {
-            Dialect::Ndjson => Transport::Ndjson,
-            Dialect::Sse | Dialect::SseEnvelope => Transport::Sse,
-        }
+    pub(crate) fn transport(self) -> Transport {
+        Transport::named(self.stream.name)
     }
 
     /// An event that is not messages. `opening`: the stream's first.
     pub(crate) fn control(self, event: &Event, opening: Option<u64>) -> Bytes {
-        let mut out = Vec::with_capacity(96);
-        match self.dialect {
-            Dialect::Ndjson => {
-                match event {
-                    Event::Messages(_) => return Bytes::new(),
-                    Event::Gap(gap) => line::gap(gap, None, &mut out),
-                    Event::CaughtUp(cursor) => line::caught_up(*cursor, None, &mut out),
-                    Event::Heartbeat(cursor) => line::heartbeat(*cursor, &mut out),
-                    Event::Bye(bye) => line::bye(bye.reason, bye.retry_after_ms, &mut out),
-                }
-                out.push(b'\n');
-            }
-            Dialect::Sse | Dialect::SseEnvelope => match (event, opening) {
-                (Event::Messages(_), _) => return Bytes::new(),
-                (Event::Heartbeat(cursor), Some(retry_ms)) => sse::open(retry_ms, *cursor, &mut out),
-                (Event::Heartbeat(cursor), None) => sse::heartbeat(*cursor, &mut out),
-                (Event::Gap(gap), _) => {
-                    if let Some(retry_ms) = opening {
-                        sse::retry(retry_ms, &mut out);
-                        out.push(b'\n');
-                    }
-                    sse::gap(gap, &mut out);
-                }
-                (Event::CaughtUp(cursor), _) => sse::caught_up(*cursor, &mut out),
-                (Event::Bye(bye), _) => sse::bye(bye.reason, bye.retry_after_ms, &mut out),
-            },
-        }
+        let control = match (event, opening) {
+            (Event::Messages(_), _) => return Bytes::new(),
+            (Event::Heartbeat(cursor), Some(retry_ms)) => Control::Open(*cursor, retry_ms),
+            (Event::Heartbeat(cursor), None) => Control::Heartbeat(*cursor),
+            (Event::Gap(gap), retry_ms) => Control::Gap(gap, retry_ms),
+            (Event::CaughtUp(cursor), _) => Control::CaughtUp(*cursor),
+            (Event::Bye(bye), _) => Control::Bye(*bye),
+        };
+        let mut out = Vec::with_capacity(160);
+        self.stream.control(&control, &mut out);
         self.framed(out)
     }
 

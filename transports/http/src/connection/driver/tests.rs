@@ -16,7 +16,7 @@ use super::*;
 use crate::{
     api::metrics::{Metrics, Transport},
     connection::socket::sealed::{self, Far, RECORD_BYTES_MAX},
-    delivery::stream::{Codec, Dialect, EventStream},
+    delivery::stream::{Codec, EventStream},
 };
 
 /// A stream of lines over a socket, and its client.
@@ -32,7 +32,7 @@ impl Rig {
     async fn new(room: usize) -> Self {
         let broker = broker(&ENCODERS);
         tokio::spawn(broker.dispatcher(0));
-        let codec = Codec { dialect: Dialect::Ndjson, chunked: false };
+        let codec = Codec { stream: &tailwire_wire::representation::NDJSON, chunked: false };
         let filter = Filter::from(Topic::parse("a").unwrap());
         let interest =
             Interest { filter, start: Start::Latest, known: None, format: codec.format() as usize };

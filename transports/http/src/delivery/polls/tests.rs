@@ -68,7 +68,10 @@ fn key(query: &str) -> Key {
         principal: tailwire_model::Principal::ANONYMOUS,
         filter: Filter::from(Topic::parse("a").unwrap()),
         query: Some(query.into()),
-        representation: tailwire_wire::Representation::LongPoll { wait_ms: 1000 },
+        representation: tailwire_wire::Representation::Document {
+            format: &tailwire_wire::representation::PAGE,
+            wait_ms: 1000,
+        },
         varies_by_accept: false,
         cors: Cors::default(),
     }
