@@ -33,6 +33,8 @@ impl Timer {
         }
         while sleep.as_mut().poll(cx).is_ready() {
             if sleep.deadline() >= deadline {
+                // It wakes nobody any more, also where something later was waited for before.
+                self.armed = None;
                 return Poll::Ready(());
             }
             sleep.as_mut().reset(deadline);
@@ -60,6 +62,21 @@ mod tests {
         assert_eq!(start.elapsed().as_secs(), 5);
         poll_fn(|cx| timer.poll_until(cx, at(20))).await;
         assert_eq!(start.elapsed().as_secs(), 20);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn two_deadlines_are_kept_by_one_timer() {
+        let mut timer = Timer::default();
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        for (early, late) in [(1, 2), (2, 3), (3, 4)] {
+            poll_fn(|cx| {
+                assert!(timer.poll_until(cx, at(late)).is_pending());
+                timer.poll_until(cx, at(early))
+            })
+            .await;
+            assert_eq!(start.elapsed().as_secs(), early);
+        }
     }
 
     #[tokio::test(start_paused = true)]

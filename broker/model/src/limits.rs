@@ -153,8 +153,16 @@ pub const REQUEST_HEAD_MS_MAX: u64 = 10_000;
 pub const HTTP2_STREAMS_MAX: u32 = 100;
 /// Time that a connection may be idle between two requests: longer than the pause between two polls.
 pub const KEEP_ALIVE_MS: u64 = 75_000;
-/// Time for a request to send its whole body.
+/// Time for a request to send its whole body, and for a WebSocket message in parts; longer only for what comes at
+/// [`RECEIVE_RATE_MIN`].
 pub const REQUEST_BODY_MS_MAX: u64 = 30_000;
+/// Bytes a second at which a body may come for longer, on average: the slowest of mobile networks.
+pub const RECEIVE_RATE_MIN: usize = 8 << 10;
+/// Memory for what all clients have begun to send and not yet sent whole, by default: eight of the largest batches, in a
+/// process that is to live in 256 MiB.
+pub const RECEIVE_BYTES_MAX: usize = 64 << 20;
+/// How long a connection waits for room there before its request is refused.
+pub const RECEIVE_WAIT_MS_MAX: u64 = 5_000;
 
 /// What is read and thrown away of a body that is too large, so that its sender sees the answer.
 pub const DISCARD_BYTES_MAX: usize = 32 << 20;

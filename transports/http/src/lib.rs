@@ -29,7 +29,7 @@ pub use self::api::{
 };
 use self::{
     api::{app::App, metrics::Metrics, router::Routes},
-    connection::{accept::Acceptor, descriptors::Descriptors},
+    connection::{accept::Acceptor, budget::Budget, descriptors::Descriptors},
     delivery::{polls::Polls, shards::Delivery},
     websocket::subprotocols,
 };
@@ -55,6 +55,8 @@ pub struct Settings {
     pub loopback: bool,
     /// How many files the process may have open, where that is known.
     pub descriptors: Option<u64>,
+    /// Memory for what all clients have begun to send and not yet sent whole, in bytes; 64 MiB where it isn't set.
+    pub receive_bytes_max: Option<usize>,
     /// WebSocket subprotocols beside those of the product.
     pub subprotocols: Vec<Subprotocol>,
 }
@@ -67,6 +69,7 @@ impl Default for Settings {
             allow_origins: Vec::new(),
             loopback: false,
             descriptors: None,
+            receive_bytes_max: None,
             subprotocols: Vec::new(),
         }
     }
@@ -102,7 +105,8 @@ impl Server {
         settings.subprotocols.splice(0..0, subprotocols::TABLE);
         let address = listener.local_addr()?;
         let (phase, phases) = watch::channel(Phase::Serving);
-        let (delivery, delivering) = Delivery::start(broker, &phases)?;
+        let budget = Budget::new(settings.receive_bytes_max);
+        let (delivery, delivering) = Delivery::start(broker, &budget, &phases)?;
         let descriptors = Descriptors::new(settings.descriptors);
         let app = Arc::new(App {
             broker: broker.clone(),

@@ -129,6 +129,7 @@ impl<P: Protocol + Unpin> Future for Connection<P> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let Self { line, input, protocol } = self.get_mut();
         let mut turn = line.take_back();
+        input.look_at_clock(&mut turn, cx);
         loop {
             match poll_turn(&mut turn, input, protocol, cx) {
                 Poll::Ready(Ok(())) if turn.out.has_had_its_turn() => {
@@ -228,9 +229,11 @@ fn poll_receive(
             return Poll::Ready(Ok(()));
         }
         if !may_receive {
+            input.excuse();
             return Poll::Pending;
         }
-        if ready!(input.poll_read(turn.socket(), cx)).is_err() {
+        let Lendable { io, outlet } = &mut *turn.0;
+        if !ready!(input.poll_read(&outlet.socket, io, cx)) {
             return Poll::Ready(Err(Over));
         }
     }

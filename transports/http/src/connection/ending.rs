@@ -45,9 +45,6 @@ impl Ending {
     }
 }
 
-/// The client has ended, or the connection is broken.
-pub(crate) struct Ended;
-
 /// Ready when the client has closed its side. What it may send until then is thrown away.
 fn poll_closed(socket: &Socket, cx: &mut Context<'_>) -> Poll<()> {
     loop {

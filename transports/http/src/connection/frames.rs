@@ -5,11 +5,14 @@ use std::{
     cell::RefCell,
     io::{self, Read, Write},
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::{Buf, Bytes};
-use tailwire_model::limits::SOCKET_LINE_BYTES_MAX;
+use tailwire_core::Timer;
+use tailwire_model::limits::{RECEIVE_WAIT_MS_MAX, SOCKET_LINE_BYTES_MAX};
 use tailwire_wire::framing::frame_close;
+use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::{
     Error, Message, Utf8Bytes,
     error::CapacityError,
@@ -17,7 +20,7 @@ use tokio_tungstenite::tungstenite::{
 };
 
 use super::{
-    ending::Ended,
+    budget::{Budget, Charge, Pace, READ_BYTES, READ_BYTES_SCARCE},
     socket::{Socket, is_for_later},
 };
 
@@ -26,24 +29,39 @@ const CLOSE: u8 = 8;
 const CODE_BYTES: usize = 2;
 const CLOSE_BAD_GATEWAY: u16 = 1014;
 
-/// What one read takes from the socket.
-const READ_BYTES: usize = 64 << 10;
-
 thread_local! {
     static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES].into());
 }
 
 /// See the module.
-#[derive(Default)]
 pub(crate) struct Frames {
     state: Option<Box<Decoder>>,
+    budget: Budget,
 }
 
 struct Decoder {
     context: WebSocketContext,
     boundary: Boundary,
-    /// Received and not yet looked at: the session has enough to do.
+    /// Received and not yet looked at: the protocol has enough to do.
     unread: Bytes,
+    /// Received since the last whole message.
+    held: usize,
+    /// What of that is held beyond the task's turn.
+    charge: Charge,
+    /// Of a message that is not whole.
+    pace: Option<Pace>,
+    /// Since when there is no room for more of it.
+    waits: Option<Instant>,
+}
+
+/// Why nothing was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unread {
+    Ended,
+    /// A message takes too long.
+    Late,
+    /// All clients together hold too much of messages that are not whole.
+    NoRoom,
 }
 
 /// What came.
@@ -62,15 +80,23 @@ pub(crate) struct Broken(pub(crate) u16);
 
 impl Frames {
     /// What the client sent right behind its handshake.
-    pub(crate) fn new(received: Bytes) -> Self {
-        let mut frames = Self::default();
+    pub(crate) fn new(received: Bytes, budget: Budget) -> Self {
+        let mut frames = Self { state: None, budget };
         if !received.is_empty() {
-            frames.state().unread = received;
+            frames.take(received);
         }
         frames
     }
 
+    fn take(&mut self, received: Bytes) {
+        let state = self.state();
+        state.held += received.len();
+        state.pace.iter_mut().for_each(|pace| pace.add(received.len()));
+        state.unread = received;
+    }
+
     fn state(&mut self) -> &mut Decoder {
+        let budget = &self.budget;
         self.state.get_or_insert_with(|| {
             let config = WebSocketConfig::default()
                 .read_buffer_size(8 << 10)
@@ -78,7 +104,8 @@ impl Frames {
                 .max_message_size(Some(SOCKET_LINE_BYTES_MAX))
                 .max_frame_size(Some(SOCKET_LINE_BYTES_MAX));
             let context = WebSocketContext::new(Role::Server, Some(config));
-            Box::new(Decoder { context, boundary: Boundary::default(), unread: Bytes::new() })
+            let (boundary, unread, charge) = (Boundary::default(), Bytes::new(), budget.charge());
+            Box::new(Decoder { context, boundary, unread, held: 0, charge, pace: None, waits: None })
         })
     }
 
@@ -88,19 +115,55 @@ impl Frames {
     }
 
     /// Waits for something, and reads once. What was received before has been looked at.
-    pub(crate) fn poll_read(&mut self, socket: &Socket, cx: &mut Context<'_>) -> Poll<Result<(), Ended>> {
-        if ready!(socket.poll_readable(cx)).is_err() {
-            return Poll::Ready(Err(Ended));
+    pub(crate) fn poll_read(
+        &mut self,
+        socket: &Socket,
+        mut timer: Option<&mut Timer>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Unread>> {
+        if self.is_late(timer.as_deref_mut(), cx) {
+            return Poll::Ready(Err(Unread::Late));
         }
-        Poll::Ready(BUFFER.with_borrow_mut(|buffer| match socket.try_read(buffer) {
-            Ok(0) => Err(Ended),
+        if ready!(socket.poll_readable(cx)).is_err() {
+            return Poll::Ready(Err(Unread::Ended));
+        }
+        let bytes = match &mut self.state {
+            Some(state) => {
+                if ready!(state.poll_room(timer, cx)).is_err() {
+                    self.state = None;
+                    return Poll::Ready(Err(Unread::NoRoom));
+                }
+                READ_BYTES
+            }
+            None if self.budget.has_room() => READ_BYTES,
+            None => READ_BYTES_SCARCE,
+        };
+        Poll::Ready(BUFFER.with_borrow_mut(|buffer| match socket.try_read(&mut buffer[..bytes]) {
+            Ok(0) => Err(Unread::Ended),
             Ok(count) => {
-                self.state().unread = Bytes::copy_from_slice(&buffer[..count]);
+                self.take(Bytes::copy_from_slice(&buffer[..count]));
                 Ok(())
             }
             Err(error) if is_for_later(&error) => Ok(()),
-            Err(_) => Err(Ended),
+            Err(_) => Err(Unread::Ended),
         }))
+    }
+
+    /// Whether a message takes too long. What has come of it is let go of.
+    pub(crate) fn is_late(&mut self, timer: Option<&mut Timer>, cx: &mut Context<'_>) -> bool {
+        let Some(pace) = self.state.as_ref().and_then(|state| state.pace.as_ref()) else { return false };
+        let is_late = timer.is_some_and(|timer| timer.poll_until(cx, pace.deadline()).is_ready());
+        if is_late {
+            self.state = None;
+        }
+        is_late
+    }
+
+    /// The client is not read from, for a reason of ours: its message has its time from the beginning.
+    pub(crate) fn excuse(&mut self) {
+        if let Some(state) = &mut self.state {
+            state.pace = None;
+        }
     }
 
     /// The next message of what was received. `answer` is given what the protocol itself has to say: pongs, and the
@@ -114,8 +177,14 @@ impl Frames {
             // A pong is written with the next read or flush; this is the flush.
             let _ = state.context.flush(&mut wire);
             return match result {
-                Ok(Message::Text(line)) => Ok(Received::Text(line)),
-                Ok(Message::Binary(data)) => Ok(Received::Binary(data)),
+                Ok(Message::Text(text)) => {
+                    state.is_whole();
+                    Ok(Received::Text(text))
+                }
+                Ok(Message::Binary(data)) => {
+                    state.is_whole();
+                    Ok(Received::Binary(data))
+                }
                 Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => continue,
                 Ok(Message::Close(_)) => {
                     // Registered (IANA, "Bad Gateway"), and taken for a violation by tungstenite.
@@ -128,6 +197,8 @@ impl Frames {
                 Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
                     if state.unread.is_empty() && state.boundary.is_clean() {
                         self.state = None;
+                    } else {
+                        state.is_begun();
                     }
                     Ok(Received::Nothing)
                 }
@@ -137,6 +208,40 @@ impl Frames {
                 Err(_) => Err(Broken(1002)),
             };
         }
+    }
+}
+
+/// There was no room in time.
+struct NoRoom;
+
+impl Decoder {
+    /// A message has come whole. What lies behind it is held only if the protocol has no time for it.
+    fn is_whole(&mut self) {
+        (self.held, self.pace) = (self.unread.len(), None);
+        self.charge.set(self.held);
+    }
+
+    /// A message has begun to come.
+    fn is_begun(&mut self) {
+        self.charge.set(self.held);
+        let held = self.held;
+        self.pace.get_or_insert_with(|| {
+            let mut pace = Pace::new(Instant::now());
+            pace.add(held);
+            pace
+        });
+    }
+
+    /// Ready when there is room for more of a message that has begun.
+    fn poll_room(&mut self, timer: Option<&mut Timer>, cx: &mut Context<'_>) -> Poll<Result<(), NoRoom>> {
+        let Some(timer) = timer else { return Poll::Ready(Ok(())) };
+        if self.charge.poll_room(cx).is_ready() {
+            self.waits = None;
+            return Poll::Ready(Ok(()));
+        }
+        let since = *self.waits.get_or_insert_with(Instant::now);
+        let patience = since + Duration::from_millis(RECEIVE_WAIT_MS_MAX);
+        timer.poll_until(cx, patience).map(|()| Err(NoRoom))
     }
 }
 
@@ -242,10 +347,10 @@ mod tests {
     }
 
     fn lines(parts: impl Iterator<Item = Vec<u8>>) -> (Vec<String>, bool) {
-        let mut frames = Frames::default();
+        let mut frames = Frames::new(Bytes::new(), Budget::new(None));
         let mut lines = Vec::new();
         for part in parts {
-            frames.state().unread = part.into();
+            frames.take(part.into());
             loop {
                 match frames.next(&mut Vec::new()).unwrap() {
                     Received::Text(line) => lines.push(line.to_string()),
@@ -280,14 +385,14 @@ mod tests {
 
     #[test]
     fn says_what_is_wrong() {
-        let mut frames = Frames::new(masked(&[0xff, 0xfe], Data::Text, true).into());
+        let mut frames = Frames::new(masked(&[0xff, 0xfe], Data::Text, true).into(), Budget::new(None));
         assert_eq!(frames.next(&mut Vec::new()).err(), Some(Broken(1007)));
-        let mut frames = Frames::new(Bytes::from_static(b"\x81\x03abc"));
+        let mut frames = Frames::new(Bytes::from_static(b"\x81\x03abc"), Budget::new(None));
         assert_eq!(frames.next(&mut Vec::new()).err(), Some(Broken(1002)));
         let mut head = vec![0x81, 0xff];
         head.extend((SOCKET_LINE_BYTES_MAX as u64 + 1).to_be_bytes());
         head.extend([0; 4]);
-        let mut frames = Frames::new(head.into());
+        let mut frames = Frames::new(head.into(), Budget::new(None));
         assert_eq!(frames.next(&mut Vec::new()).err(), Some(Broken(1009)));
     }
 }

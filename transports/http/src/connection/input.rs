@@ -3,14 +3,16 @@
 use std::task::{Context, Poll, ready};
 
 use super::{
-    ending::{Ended, poll_discard},
-    frames::{Broken, Frames, Received},
+    ending::poll_discard,
+    frames::{Broken, Frames, Received, Unread},
     protocol::{Incoming, Io, Protocol},
     socket::Socket,
 };
 
-/// Close code for data of a kind that isn't taken (RFC 6455 §7.4.1).
+/// Close codes (RFC 6455 §7.4.1, and the registry of §11.7).
 const CLOSE_UNSUPPORTED: u16 = 1003;
+const CLOSE_POLICY: u16 = 1008;
+const CLOSE_TRY_AGAIN: u16 = 1013;
 
 /// See the module.
 pub(crate) enum Input {
@@ -63,14 +65,40 @@ impl Input {
         true
     }
 
-    /// Waits for something, and reads it.
-    pub(crate) fn poll_read(&mut self, socket: &Socket, cx: &mut Context<'_>) -> Poll<Result<(), Ended>> {
+    /// Waits for something, and reads it; or closes the connection, where its client has had its time or there is no room. False
+    /// at the client's end.
+    pub(crate) fn poll_read(&mut self, socket: &Socket, io: &mut Io, cx: &mut Context<'_>) -> Poll<bool> {
         match self {
-            Self::Ignored => match ready!(poll_discard(socket, cx)) {
-                Ok(true) => Poll::Ready(Ok(())),
-                Ok(false) | Err(_) => Poll::Ready(Err(Ended)),
-            },
-            Self::WebSocket(frames, _) => frames.poll_read(socket, cx),
+            Self::Ignored => poll_discard(socket, cx).map(|read| read.unwrap_or(false)),
+            Self::WebSocket(frames, _) => {
+                match ready!(frames.poll_read(socket, io.live.timer(), cx)) {
+                    Ok(()) => {}
+                    Err(Unread::Ended) => return Poll::Ready(false),
+                    Err(Unread::Late) => close_late(io),
+                    Err(Unread::NoRoom) => io.close(CLOSE_TRY_AGAIN, "too much is being received"),
+                }
+                Poll::Ready(true)
+            }
         }
     }
+
+    /// Closes the connection if a message of its client's takes too long, also while nothing is read.
+    pub(crate) fn look_at_clock(&mut self, io: &mut Io, cx: &mut Context<'_>) {
+        if let Self::WebSocket(frames, _) = self
+            && frames.is_late(io.live.timer(), cx)
+        {
+            close_late(io);
+        }
+    }
+
+    /// The client is not read from, for a reason of ours.
+    pub(crate) fn excuse(&mut self) {
+        if let Self::WebSocket(frames, _) = self {
+            frames.excuse();
+        }
+    }
+}
+
+fn close_late(io: &mut Io) {
+    io.close(CLOSE_POLICY, "a message took too long");
 }

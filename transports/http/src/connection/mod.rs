@@ -1,6 +1,8 @@
 //! Connections: the accept loop, the driver of one connection in HTTP/1.1 and HTTP/2, and what a socket has yet to write.
 
 pub(crate) mod accept;
+#[allow(dead_code, reason = "its users follow")]
+pub(crate) mod budget;
 pub(crate) mod descriptors;
 pub(crate) mod driver;
 pub(crate) mod ending;

@@ -11,7 +11,11 @@ use tokio::{
 };
 
 use super::stream;
-use crate::{Phase, connection::socket::Detached, websocket};
+use crate::{
+    Phase,
+    connection::{budget::Budget, socket::Detached},
+    websocket,
+};
 
 /// What a delivery runtime does with a socket.
 pub(crate) enum Job {
@@ -39,6 +43,7 @@ impl Delivery {
     /// When the system gives no thread or no poll.
     pub(crate) fn start(
         broker: &Broker,
+        budget: &Budget,
         phase: &watch::Receiver<Phase>,
     ) -> io::Result<(Self, Vec<oneshot::Receiver<()>>)> {
         let mut senders = Vec::new();
@@ -46,12 +51,12 @@ impl Delivery {
         for shard in 0..broker.shards() {
             let (sender, receiver) = mpsc::unbounded_channel();
             let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-            let (broker, mut phase) = (broker.clone(), phase.clone());
+            let (broker, budget, mut phase) = (broker.clone(), budget.clone(), phase.clone());
             let (ended, end) = oneshot::channel();
             let work = move || {
                 runtime.block_on(async {
                     tokio::select! {
-                        () = run(&broker, shard, receiver) => {}
+                        () = run(&broker, shard, &budget, receiver) => {}
                         _ = phase.wait_for(|phase| *phase == Phase::Cut) => {}
                     }
                 });
@@ -73,13 +78,13 @@ impl Delivery {
     }
 }
 
-async fn run(broker: &Broker, shard: usize, mut sockets: mpsc::UnboundedReceiver<Taken>) {
+async fn run(broker: &Broker, shard: usize, budget: &Budget, mut sockets: mpsc::UnboundedReceiver<Taken>) {
     tokio::spawn(broker.dispatcher(shard));
     let mut connections = tokio::task::JoinSet::new();
     loop {
         tokio::select! {
             taken = sockets.recv() => match taken {
-                Some(taken) => start(taken, shard, &mut connections),
+                Some(taken) => start(taken, shard, budget, &mut connections),
                 None => break,
             },
             // Frees what ended connections leave.
@@ -89,7 +94,7 @@ async fn run(broker: &Broker, shard: usize, mut sockets: mpsc::UnboundedReceiver
     while connections.join_next().await.is_some() {}
 }
 
-fn start(taken: Taken, shard: usize, connections: &mut tokio::task::JoinSet<()>) {
+fn start(taken: Taken, shard: usize, budget: &Budget, connections: &mut tokio::task::JoinSet<()>) {
     let Taken { socket, received, job } = taken;
     let socket = match socket.attach() {
         Ok(socket) => socket,
@@ -97,6 +102,6 @@ fn start(taken: Taken, shard: usize, connections: &mut tokio::task::JoinSet<()>)
     };
     match job {
         Job::Stream(start) => connections.spawn(start.on(socket, shard)),
-        Job::WebSocket(start) => connections.spawn(start.on(socket, received, shard)),
+        Job::WebSocket(start) => connections.spawn(start.on(socket, received, shard, budget.clone())),
     };
 }

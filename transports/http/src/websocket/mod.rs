@@ -15,6 +15,7 @@ use self::opening::{Opening, Subprotocol};
 use crate::{
     api::metrics::Transport,
     connection::{
+        budget::Budget,
         driver::Connection,
         frames::Frames,
         input::Input,
@@ -33,14 +34,20 @@ pub(crate) struct Start {
 
 impl Start {
     /// The connection on its socket, on which so much has been received behind the handshake.
-    pub(crate) fn on(self, socket: Socket, received: Bytes, shard: usize) -> Connection<Box<dyn Protocol>> {
+    pub(crate) fn on(
+        self,
+        socket: Socket,
+        received: Bytes,
+        shard: usize,
+        budget: Budget,
+    ) -> Connection<Box<dyn Protocol>> {
         let Self { head, subprotocol, opening } = self;
         let connected = opening.app.metrics.connected(Transport::WebSocket);
         let live = opening.app.broker.open_empty(&opening.principal, subprotocol.format);
         let mut io = Io::new(live, shard);
         io.send(head);
         let protocol = (subprotocol.open)(opening, &mut io);
-        let input = Input::WebSocket(Frames::new(received), subprotocol.takes);
+        let input = Input::WebSocket(Frames::new(received, budget), subprotocol.takes);
         Connection::new(socket, connected, io, input, protocol)
     }
 }

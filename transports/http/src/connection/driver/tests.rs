@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use tailwire_core::{
-    Broker, Interest, Start,
+    Broker, Event, Interest, ReadError, Start,
     testing::{broker, deliver},
 };
 use tailwire_model::{Filter, Principal, Topic};
@@ -15,7 +15,13 @@ use tokio::{task::JoinHandle, time::Instant};
 use super::*;
 use crate::{
     api::metrics::{Metrics, Transport},
-    connection::socket::sealed::{self, Far, RECORD_BYTES_MAX},
+    connection::{
+        budget::{Budget, READ_BYTES},
+        frames::Frames,
+        input::Takes,
+        protocol::Incoming,
+        socket::sealed::{self, Far, RECORD_BYTES_MAX},
+    },
     delivery::stream::{Codec, EventStream},
 };
 
@@ -224,4 +230,114 @@ async fn a_client_that_leaves_or_is_lost_ends_the_connection() {
     Rig::settle().await;
     lost.far.fail();
     lost.connection.await.unwrap();
+}
+
+/// Gives back what it is sent.
+struct Echo;
+
+impl Protocol for Echo {
+    fn event(&mut self, _: Event, _: &mut Io) {}
+
+    fn failed(&mut self, _: ReadError, _: &mut Io) {}
+
+    fn received(&mut self, message: Incoming<'_>, io: &mut Io, _: &mut Context<'_>) {
+        if let Incoming::Text(text) = message {
+            io.send_text(text.as_bytes());
+        }
+    }
+}
+
+/// A WebSocket that echoes, within a budget for what is received.
+fn echo(broker: &Broker, budget: &Budget) -> (Far, JoinHandle<()>) {
+    let (socket, far) = sealed::pair(1 << 20);
+    let io = Io::new(broker.open_empty(&Principal::ANONYMOUS, 0), 0);
+    let connected = Metrics::new(broker).connected(Transport::WebSocket);
+    let input = Input::WebSocket(Frames::new(bytes::Bytes::new(), budget.clone()), Takes::Text);
+    (far, tokio::spawn(Connection::new(socket, connected, io, input, Echo)))
+}
+
+/// A masked frame of zeros, whose first byte and length these are.
+fn zeros(first: u8, len: usize) -> Vec<u8> {
+    let mut out = vec![first, 0x80 | 127];
+    out.extend((len as u64).to_be_bytes());
+    out.extend([0; 4]);
+    out.resize(out.len() + len, 0);
+    out
+}
+
+const BEGIN: u8 = 1;
+const CONTINUE: u8 = 0;
+const WHOLE: u8 = 0x81;
+
+/// The code with which a connection was closed.
+async fn close_code(far: &mut Far) -> u16 {
+    Rig::settle().await;
+    far.receive(usize::MAX);
+    assert_eq!(far.plain[0], 0x88, "a close frame");
+    u16::from_be_bytes([far.plain[2], far.plain[3]])
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_has_its_time_and_more_as_long_as_it_comes() {
+    let (broker, budget) = (broker(&ENCODERS), Budget::new(None));
+    let (mut idle, connection) = echo(&broker, &budget);
+    idle.send(&zeros(WHOLE, 10));
+    Rig::settle().await;
+    idle.receive(usize::MAX);
+    assert_eq!(idle.plain[..2], [WHOLE, 10]);
+    let (mut slow, slow_connection) = echo(&broker, &budget);
+    let (mut steady, _steady) = echo(&broker, &budget);
+    slow.send(&zeros(BEGIN, 100));
+    steady.send(&zeros(BEGIN, 10_000));
+    for second in 1..60 {
+        pass(1_000).await;
+        Rig::settle().await;
+        if second < 29 {
+            // A byte now and then is no progress that helps.
+            slow.send(&zeros(CONTINUE, 1));
+        }
+        steady.send(&zeros(CONTINUE, 10_000));
+        slow.receive(usize::MAX);
+        assert!(slow.plain.is_empty() == (second < 30) || second == 30, "after {second} s");
+    }
+    assert_eq!(close_code(&mut slow).await, 1008);
+    assert!(slow_connection.is_finished());
+    steady.send(&zeros(0x80, 1));
+    Rig::settle().await;
+    steady.receive(usize::MAX);
+    assert!(steady.plain.len() > 590_000, "it came whole in the end");
+    assert!(!connection.is_finished(), "silence between messages has no end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_that_are_not_whole_have_a_bound_for_all_together() {
+    let (broker, budget) = (broker(&ENCODERS), Budget::new(Some(2 * READ_BYTES)));
+    let (hog, _hog) = echo(&broker, &budget);
+    hog.send(&zeros(BEGIN, 14_000));
+    (0..4).for_each(|_| hog.send(&zeros(CONTINUE, 14_000)));
+    Rig::settle().await;
+    assert!(!budget.has_room());
+    // A message that comes whole needs none; one that doesn't waits, and is refused.
+    let (mut small, _small) = echo(&broker, &budget);
+    small.send(&zeros(WHOLE, 100));
+    Rig::settle().await;
+    small.receive(usize::MAX);
+    assert_eq!(small.plain.len(), 102);
+    let (mut refused, _refused) = echo(&broker, &budget);
+    refused.send(&zeros(BEGIN, 14_000));
+    pass(4_900).await;
+    refused.receive(usize::MAX);
+    assert!(refused.plain.is_empty());
+    pass(200).await;
+    assert_eq!(close_code(&mut refused).await, 1013);
+    // A hog that leaves is read from no sooner than others are, and makes room for them.
+    hog.end();
+    pass(3_000).await;
+    let (mut waits, _waits) = echo(&broker, &budget);
+    waits.send(&zeros(BEGIN, 14_000));
+    waits.send(&zeros(0x80, 1));
+    pass(3_000).await;
+    waits.receive(usize::MAX);
+    assert_eq!(waits.plain.len(), 14_001 + 4);
+    assert!(budget.has_room());
 }
