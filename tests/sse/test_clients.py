@@ -1,0 +1,112 @@
+"""Clients of Server-Sent Events for Python that others wrote, and Prometheus' own parsers of metrics."""
+
+import asyncio
+import json
+import os
+import sys
+import unittest
+import urllib.request
+
+import httpx
+import httpx_sse
+import sseclient
+from aiohttp_sse_client.client import EventSource
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_open_metrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../blackbox"))
+
+from broker import PATIENCE_S, Broker  # noqa: E402
+
+BODIES = ["one", "two\nlines", '{"n":3}']
+
+
+class Clients(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.broker = Broker()
+        cls.base = f"http://127.0.0.1:{cls.broker.port}"
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.broker.stop()
+
+    def setUp(self):
+        self.topic = f"sse/{self._testMethodName}"
+        for body in BODIES:
+            request = urllib.request.Request(f"{self.base}/topics/{self.topic}", body.encode(), method="POST")
+            request.add_header("Content-Type", "text/plain")
+            urllib.request.urlopen(request, timeout=PATIENCE_S).close()
+        self.url = f"{self.base}/topics/{self.topic}?format=sse&after=earliest"
+
+    def check(self, events):
+        """Each event has a name and data; the unnamed ones are the messages; each has an id."""
+        events = list(events)
+        self.assertEqual([data for name, data, _ in events if name in ("message", None)], BODIES)
+        self.assertEqual(events[0][0], "tailwire.open")
+        for name, data, last_id in events:
+            self.assertTrue(data, (name, data))
+            self.assertRegex(last_id, r"^[0-9a-v]{8}-[0-9a-v]{11}$")
+
+    def test_httpx_sse(self):
+        with httpx.Client(timeout=PATIENCE_S) as client, httpx_sse.connect_sse(client, "GET", self.url) as source:
+            self.check(until_caught_up((own.event, own.data, own.id) for own in source.iter_sse()))
+
+    def test_sseclient_py(self):
+        with urllib.request.urlopen(self.url, timeout=PATIENCE_S) as response:
+            client = sseclient.SSEClient(iter(response.readline, b""))
+            self.check(until_caught_up((own.event, own.data, own.id) for own in client.events()))
+
+    def test_aiohttp_sse_client(self):
+        async def read():
+            events = []
+            async with EventSource(self.url, timeout=PATIENCE_S) as source:
+                async for own in source:
+                    events.append((own.type, own.data, own.last_event_id))
+                    if own.type == "tailwire.caught_up":
+                        return events
+            return events
+
+        self.check(asyncio.run(read()))
+
+    def test_lines_of_ndjson_are_not_split_by_characters(self):
+        body = "a\u2028b\u2029c\u0085d"
+        request = urllib.request.Request(f"{self.base}/topics/{self.topic}", body.encode(), method="POST")
+        request.add_header("Content-Type", "text/plain; charset=utf-8")
+        urllib.request.urlopen(request, timeout=PATIENCE_S).close()
+        texts = []
+        with httpx.stream("GET", self.url.replace("sse&", "ndjson&"), timeout=PATIENCE_S) as response:
+            for line in response.iter_lines():
+                line = json.loads(line)
+                if line["kind"] == "message":
+                    texts.append(line["data"])
+                if line["kind"] == "caught_up":
+                    break
+        self.assertEqual(texts, [*BODIES, body])
+
+    def test_metrics_are_sound_in_both_formats(self):
+        text = urllib.request.urlopen(f"{self.base}/metrics", timeout=PATIENCE_S).read().decode()
+        families = {family.name: family for family in parse_text(text)}
+        # This parser names a counter's family without its suffix.
+        self.assertEqual(families["tailwire_messages_in"].type, "counter")
+        self.assertEqual(families["tailwire_log_name_info"].type, "gauge")
+        self.assertGreater(families["tailwire_messages_in"].samples[0].value, 0)
+        for family in families.values():
+            self.assertNotEqual((family.name, family.type), (family.name, "unknown"))
+            self.assertTrue(family.documentation, family.name)
+        request = urllib.request.Request(f"{self.base}/metrics", headers={"Accept": "application/openmetrics-text"})
+        open_metrics = urllib.request.urlopen(request, timeout=PATIENCE_S).read().decode()
+        types = {family.name: family.type for family in parse_open_metrics(open_metrics)}
+        self.assertEqual(types["tailwire_log_name"], "info")
+        self.assertEqual(types["tailwire_messages_in"], "counter")
+
+
+def until_caught_up(events):
+    for name, data, last_id in events:
+        yield name, data, last_id
+        if name == "tailwire.caught_up":
+            return
+
+
+if __name__ == "__main__":
+    unittest.main()
