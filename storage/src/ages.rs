@@ -2,7 +2,7 @@
 //! are measured on a clock that only ever runs forward. What an earlier process stored has only its time: it is taken for
 //! as old as that says, but never for younger than the opening.
 //!
-//! The steady clock shows what the wall clock showed when the log was opened, and the time since. Where the wall clock was
+//! The steady clock, which the order reads, shows what the wall clock showed when the log was opened, and the time since. Where the wall clock was
 //! set meanwhile, the positions from there on are remembered with how far it is off.
 
 use tailwire_model::{Position, Timestamp};
@@ -12,34 +12,6 @@ const TOLERANCE_MS: u64 = 250;
 /// Clocks that are set again and again are remembered so often; beyond that, what came first counts as a little older or
 /// younger than it is.
 const STEPS_MAX: usize = 1024;
-
-/// A clock that only ever runs forward, in milliseconds since whenever.
-pub type SteadyClock = fn() -> u64;
-
-/// The steady clock of an open log.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Steady {
-    opened: Timestamp,
-    /// The clock, and what it showed then. Without one the times that are handed in are taken for steady.
-    clock: Option<(SteadyClock, u64)>,
-    latest: Timestamp,
-}
-
-impl Steady {
-    pub(crate) fn new(opened: Timestamp, clock: Option<SteadyClock>) -> Self {
-        Self { opened, clock: clock.map(|clock| (clock, clock())), latest: opened }
-    }
-
-    /// What it shows, when the wall clock shows `now`.
-    pub(crate) fn time(&mut self, now: Timestamp) -> Timestamp {
-        let shown = match self.clock {
-            Some((clock, start)) => Timestamp(self.opened.0.saturating_add(clock().saturating_sub(start))),
-            None => now,
-        };
-        self.latest = self.latest.max(shown);
-        self.latest
-    }
-}
 
 /// When messages came, by the steady clock.
 #[derive(Debug, Clone)]

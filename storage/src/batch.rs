@@ -1,5 +1,5 @@
-//! What was appended, trimmed and set since the last commit: it gives positions and times, admits groups by their keys
-//! and conditions, says which message takes another's place, and keeps the result until it is committed. It knows no
+//! Entries that are being applied: a batch gives positions and times, admits groups by their keys and conditions, says which
+//! message is the newest of a compaction key, and keeps the result until it is committed, all of it or nothing. It knows no
 //! store: what the store remembers is asked through [`Memory`].
 
 use std::{
@@ -9,18 +9,21 @@ use std::{
     sync::Arc,
 };
 
-use tailwire_core::log::{Appended, Commit, Group, LogError, Stored};
+use tailwire_core::{
+    StoreError,
+    log::{Appended, Commit, Group, Stored},
+    store::{Entry, Outcome, Place, Token, Write},
+};
 use tailwire_model::{
-    Admission, Draft, Durability, Epochs, Keep, Message, Options, Position, Rules, Term, Timestamp, Topic,
-    Trim, TrimReason,
+    Admission, Draft, Durability, Epoch, EpochStart, Epochs, Keep, Message, Opening, Options, Position,
+    Rules, Term, Timestamp, Topic, Trim, TrimReason,
     admission::{self, KeyRecord},
     limits::IDEMPOTENCY_WINDOW_MS,
 };
 
 use crate::{
-    ages::{Ages, Steady},
+    ages::Ages,
     index::{Cut, Index},
-    retention::Trims,
 };
 
 /// What a store remembers of what was committed.
@@ -29,32 +32,38 @@ pub(crate) trait Memory {
     ///
     /// # Errors
     /// When the store can't be read.
-    fn key(&self, scoped: &str, time: Timestamp) -> Result<Option<KeyRecord>, LogError>;
+    fn key(&self, scoped: &str, time: Timestamp) -> Result<Option<KeyRecord>, StoreError>;
 
-    /// Where the message stands that holds a place of which there is one.
+    /// The newest message of a compaction key.
     ///
     /// # Errors
     /// When the store can't be read.
-    fn holder(&self, place: &Place) -> Result<Option<Holder>, LogError>;
+    fn latest(&self, key: &CompactionKey) -> Result<Option<Latest>, StoreError>;
+
+    /// The retained messages of a topic after a position and up to another, oldest first.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    fn span(&self, topic: &Topic, after: Position, upto: Position) -> Result<Vec<Message>, StoreError>;
 }
 
-/// What only the newest message has: the key of a compacted topic, or, without a key, a topic that keeps only its last.
+/// What only the newest message stays of: the key of a compacted topic, or, without a key, a topic that keeps only its last.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct Place {
+pub(crate) struct CompactionKey {
     pub(crate) topic: Topic,
     pub(crate) key: Option<Box<str>>,
 }
 
-/// The message that holds a place.
+/// The newest message of a compaction key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Holder {
+pub(crate) struct Latest {
     pub(crate) position: Position,
     /// What it takes.
     pub(crate) cost: usize,
 }
 
-impl Place {
-    /// The place that a message takes, if its topic is kept so.
+impl CompactionKey {
+    /// That of a message, if its topic is compacted.
     pub(crate) fn of(draft: &Draft, keep: Keep) -> Option<Self> {
         let key = match keep {
             Keep::All => return None,
@@ -65,15 +74,51 @@ impl Place {
     }
 }
 
-/// A log's uncommitted end.
+impl Latest {
+    pub(crate) fn of(message: &Message) -> Self {
+        Self { position: message.position(), cost: message.draft.cost() }
+    }
+}
+
+/// The log as of the last commit, as far as a batch goes on from it.
+#[derive(Debug, Clone)]
+pub(crate) struct Head {
+    pub(crate) newest: Position,
+    /// When the last entry came, by the steady clock, and how ages are counted.
+    pub(crate) steady: Timestamp,
+    pub(crate) ages: Ages,
+    pub(crate) token: Token,
+    pub(crate) rules: Arc<Rules>,
+    pub(crate) epochs: Arc<Epochs>,
+}
+
+impl Head {
+    /// Whether a key's record still counts at a time of the steady clock.
+    pub(crate) fn keeps(&self, record: &KeyRecord, time: Timestamp) -> bool {
+        let came = self.ages.at(record.first.position, record.time);
+        admission::is_kept(came, time, IDEMPOTENCY_WINDOW_MS)
+    }
+}
+
+/// What a log has before its first epoch: none that any message is of.
+pub(crate) fn no_epochs() -> Arc<Epochs> {
+    let none = EpochStart {
+        epoch: Epoch::new(0).unwrap_or(Epoch::MAX),
+        first: Position::MAX,
+        opening: Opening::Created,
+    };
+    Arc::new(Epochs::new(vec![none]).unwrap_or_else(|| unreachable!("one is in order")))
+}
+
+fn has_begun(epochs: &Epochs) -> bool {
+    epochs.current().first < Position::MAX
+}
+
+/// See the module.
 #[derive(Debug)]
 pub(crate) struct Batch {
-    newest: Position,
-    steady: Steady,
-    ages: Ages,
+    head: Head,
     tails: HashMap<Topic, (Position, Timestamp)>,
-    /// The options that hold for the next message.
-    rules: Arc<Rules>,
     changes: Changes,
 }
 
@@ -92,24 +137,27 @@ pub(crate) struct Changes {
     pub(crate) trims: BTreeMap<Topic, (Trim, Timestamp)>,
     /// The terms whose options were set, with what is set for them.
     pub(crate) options: BTreeMap<Term, Options>,
-    /// The options that hold from here on, if any were set.
-    pub(crate) rules: Option<Arc<Rules>>,
-    /// Places that messages took, with the message and the one that held it as of the last commit.
-    pub(crate) places: HashMap<Place, (Holder, Option<Holder>)>,
-    /// Messages that lost their place to a newer one.
-    pub(crate) superseded: Vec<(Topic, Holder)>,
-    /// Something here is promised to be on the disk.
-    pub(crate) promised: bool,
+    /// Whether any were.
+    pub(crate) has_new_rules: bool,
+    /// The epochs that begin with it.
+    pub(crate) openings: Vec<EpochStart>,
+    /// Whether the token is another than that of the last commit.
+    pub(crate) has_new_token: bool,
+    /// Compaction keys with their newest message, and the one that was the newest as of the last commit.
+    pub(crate) latest: HashMap<CompactionKey, (Latest, Option<Latest>)>,
+    /// Messages that are no longer the newest of their compaction key.
+    pub(crate) obsolete: Vec<(Topic, Latest)>,
+    /// How far topics were compacted that are so since their messages were stored.
+    pub(crate) compacted: Vec<(Topic, Position)>,
+    /// Whether anything here is acknowledged as durable.
+    pub(crate) is_promised: bool,
     /// What the messages take, roughly.
     pub(crate) bytes: usize,
-    /// When the last group came, by the steady clock.
+    /// When the last entry came, by the steady clock.
     pub(crate) came: Timestamp,
-    /// How ages are counted from here on, if the wall clock was set.
-    pub(crate) ages: Option<Ages>,
+    /// Whether ages are counted otherwise from here on: the wall clock was set.
+    pub(crate) has_new_ages: bool,
 }
-
-/// Who held a place as of the last commit.
-type Holders = HashMap<Place, Holder>;
 
 impl Changes {
     /// Whether there is nothing to commit.
@@ -117,13 +165,15 @@ impl Changes {
         self.messages.is_empty()
             && self.trims.is_empty()
             && self.options.is_empty()
-            && self.superseded.is_empty()
-            && self.places.is_empty()
+            && self.openings.is_empty()
+            && self.obsolete.is_empty()
+            && self.latest.is_empty()
+            && !self.has_new_token
     }
 
     /// Shows an index what is committed. `cuts` are what was read for the trims, in their order.
-    pub(crate) fn apply(&self, index: &mut Index, cuts: Vec<Option<Cut>>) {
-        if let Some(ages) = &self.ages {
+    pub(crate) fn apply(&self, index: &mut Index, ages: &Ages, cuts: Vec<Option<Cut>>) {
+        if self.has_new_ages {
             index.set_ages(ages.clone());
         }
         for message in &self.messages {
@@ -137,8 +187,8 @@ impl Changes {
         for ((topic, &(trim, time)), cut) in self.trims.iter().zip(cuts) {
             index.trim(topic.as_str(), trim, time, cut);
         }
-        for (topic, holder) in &self.superseded {
-            index.supersede(topic.as_str(), holder.position, holder.cost as u64);
+        for (topic, old) in &self.obsolete {
+            index.supersede(topic.as_str(), old.position, old.cost as u64);
         }
     }
 
@@ -165,7 +215,9 @@ impl Changes {
             && self.keys.is_empty()
             && self.trims.is_empty()
             && self.options.is_empty()
-            && self.places.is_empty()
+            && self.openings.is_empty()
+            && self.latest.is_empty()
+            && !self.has_new_token
     }
 
     /// The messages that are to be stored, and their groups.
@@ -187,221 +239,238 @@ impl Changes {
 }
 
 impl Batch {
-    /// A batch that goes on after the message at `newest`, in a log that was opened by this clock.
-    pub(crate) fn new(newest: Position, ages: Ages, steady: Steady, rules: Arc<Rules>) -> Self {
-        Self { newest, steady, ages, tails: HashMap::new(), rules, changes: Changes::default() }
+    /// A batch that goes on after the last commit.
+    pub(crate) fn new(head: Head) -> Self {
+        Self { head, tails: HashMap::new(), changes: Changes::default() }
     }
 
-    /// The newest appended position.
-    pub(crate) fn newest(&self) -> Position {
-        self.newest
+    /// The changes, and the log as of them.
+    pub(crate) fn into_parts(self) -> (Head, Changes) {
+        (self.head, self.changes)
     }
 
-    /// What is appended and trimmed so far.
-    pub(crate) fn changes(&self) -> &Changes {
-        &self.changes
-    }
-
-    /// Hands over the changes; the next ones go on after them.
-    pub(crate) fn take(&mut self) -> Changes {
-        self.tails.clear();
-        std::mem::take(&mut self.changes)
-    }
-
-    /// The time by which ages are measured, when the wall clock shows `now`.
-    pub(crate) fn time(&mut self, now: Timestamp) -> Timestamp {
-        let steady = self.steady.time(now);
-        if self.ages.look(now, steady, self.newest.next()) {
-            self.changes.ages = Some(self.ages.clone());
-        }
-        steady
-    }
-
-    /// How ages are counted, if that was not committed yet.
-    pub(crate) fn take_ages(&mut self) -> Option<Ages> {
-        self.changes.ages.take()
-    }
-
-    /// Whether a key's record still counts.
-    fn keeps(&self, record: &KeyRecord, time: Timestamp) -> bool {
-        let came = self.ages.at(record.first.position, record.time);
-        admission::is_kept(came, time, IDEMPOTENCY_WINDOW_MS)
-    }
-
-    /// Admits and appends groups.
+    /// Applies an entry.
     ///
     /// # Errors
-    /// That of `memory`; then nothing was appended.
-    pub(crate) fn append(
+    /// That of `memory`, or an entry that does not go on from what is applied; the batch is no good then.
+    pub(crate) fn apply(
         &mut self,
-        groups: Vec<Group>,
-        now: Timestamp,
-        epochs: &Epochs,
+        entry: Entry,
         index: &Index,
         memory: &impl Memory,
-    ) -> Result<Vec<Appended>, LogError> {
-        let time = self.time(now);
-        // All is looked up before the first group is appended: a failing store must not leave half of them.
-        let mut records = Vec::with_capacity(groups.len());
-        let mut holders = HashMap::new();
-        for group in &groups {
-            let record = group.key.as_ref().map(|key| memory.key(&key.scoped, time)).transpose()?;
-            records.push(record.flatten());
-            if !self.rules.is_empty() {
-                self.look_up(&group.drafts, memory, &mut holders)?;
-            }
+        outcomes: &mut Vec<Outcome>,
+    ) -> Result<(), StoreError> {
+        let Place { first, time, steady, token } = entry.place;
+        if first <= self.head.newest {
+            let newest = self.head.newest;
+            return Err(StoreError::Failed(format!("an entry at {first} comes after position {newest}")));
         }
-        let with_records = groups.into_iter().zip(records);
-        self.changes.came = time;
-        let times = (now, time);
-        let mut append = |(group, record)| self.append_group(group, record, times, epochs, index, &holders);
-        Ok(with_records.map(&mut append).collect())
-    }
-
-    /// Finds who holds the places that these drafts would take.
-    fn look_up(&self, drafts: &[Draft], memory: &impl Memory, holders: &mut Holders) -> Result<(), LogError> {
-        for draft in drafts {
-            let place = Place::of(draft, self.rules.of(&draft.topic).keep);
-            if let Some(place) = place.filter(|place| !self.changes.places.contains_key(place))
-                && let Some(holder) = memory.holder(&place)?
-            {
-                holders.insert(place, holder);
-            }
+        let mut at = Next { position: first, time, steady: self.head.steady.max(steady), placed: steady };
+        self.changes.came = at.steady;
+        self.head.steady = at.steady;
+        for write in entry.writes {
+            outcomes.push(self.write(write, &mut at, index, memory)?);
+        }
+        if token != self.head.token {
+            self.head.token = token;
+            self.changes.has_new_token = true;
         }
         Ok(())
     }
 
-    fn append_group(
+    fn write(
+        &mut self,
+        write: Write,
+        at: &mut Next,
+        index: &Index,
+        memory: &impl Memory,
+    ) -> Result<Outcome, StoreError> {
+        match write {
+            Write::Publish(group) => return Ok(Outcome::Published(self.append(group, at, index, memory)?)),
+            Write::Delete(topic) => {
+                let upto = self.tail(&topic, index).0;
+                self.trim(topic, Trim { upto, reason: TrimReason::Deleted }, index);
+            }
+            Write::Retain(topic, upto) => {
+                let upto = upto.min(self.tail(&topic, index).0);
+                self.trim(topic, Trim { upto, reason: TrimReason::Retention }, index);
+            }
+            Write::Compact(topic, after, upto) => self.compact(topic, after, upto, memory)?,
+            Write::Options(term, options) => {
+                if Arc::make_mut(&mut self.head.rules).change(&term, options).is_err() {
+                    return Ok(Outcome::TooManyOptions);
+                }
+                self.changes.is_promised = true;
+                self.changes.has_new_rules = true;
+                self.changes.options.insert(term, options);
+            }
+            Write::Opening(epoch, opening) => {
+                self.begin(EpochStart { epoch, first: at.position, opening })?;
+                if self.head.token.0.is_empty() {
+                    // A local order's clock begins anew: what was stored before is no younger than that.
+                    at.steady = at.placed;
+                    self.head.steady = at.placed;
+                    self.head.ages = Ages::new(at.placed, at.position);
+                    self.changes.has_new_ages = true;
+                }
+            }
+        }
+        Ok(Outcome::Done)
+    }
+
+    fn append(
         &mut self,
         group: Group,
-        stored: Option<KeyRecord>,
-        (now, time): (Timestamp, Timestamp),
-        epochs: &Epochs,
+        at: &mut Next,
         index: &Index,
-        holders: &Holders,
-    ) -> Appended {
-        let pending = group.key.as_ref().and_then(|key| self.changes.keys.get(&key.scoped)).copied();
-        let record = pending.or(stored).filter(|record| self.keeps(record, time));
+        memory: &impl Memory,
+    ) -> Result<Appended, StoreError> {
+        if !has_begun(&self.head.epochs) {
+            return Err(StoreError::Failed("a message comes before the first epoch".into()));
+        }
+        let record = match &group.key {
+            None => None,
+            Some(key) => match self.changes.keys.get(&key.scoped) {
+                Some(pending) => Some(*pending),
+                None => memory.key(&key.scoped, at.steady)?,
+            },
+        };
+        self.changes.has_new_ages |= self.head.ages.look(at.time, at.steady, at.position);
+        let record = record.filter(|record| self.head.keeps(record, at.steady));
         let tail = group.drafts.first().map_or(Position::ZERO, |draft| self.tail(&draft.topic, index).0);
-        match admission::admit(record.as_ref(), group.key.as_ref(), group.condition, tail, epochs) {
-            Admission::Append => Appended::Stored(self.push(group, now, epochs, holders)),
+        let epochs = &self.head.epochs;
+        Ok(match admission::admit(record.as_ref(), group.key.as_ref(), group.condition, tail, epochs) {
+            Admission::Append => Appended::Stored(self.push(group, at, memory)?),
             Admission::Replay(record) => Appended::Replayed(record.into()),
             Admission::KeyReused => Appended::KeyReused,
             Admission::ConditionFailed(cursor) => Appended::ConditionFailed(cursor),
-        }
+        })
     }
 
-    fn push(&mut self, group: Group, time: Timestamp, epochs: &Epochs, holders: &Holders) -> Stored {
-        let epoch = epochs.current().epoch;
+    fn push(&mut self, group: Group, at: &mut Next, memory: &impl Memory) -> Result<Stored, StoreError> {
+        let (epoch, time) = (self.head.epochs.current().epoch, at.time);
         let start = self.changes.messages.len();
-        let first = epochs.cursor_at(self.newest.next());
+        let first = tailwire_model::Cursor { epoch, position: at.position };
         let count = u32::try_from(group.drafts.len()).unwrap_or(u32::MAX);
         for draft in group.drafts {
-            self.newest = self.newest.next();
+            let position = at.position;
+            at.position = position.next();
             self.changes.bytes += draft.cost();
             match self.tails.get_mut(&draft.topic) {
-                Some(tail) => *tail = (self.newest, time),
-                None => drop(self.tails.insert(draft.topic.clone(), (self.newest, time))),
+                Some(tail) => *tail = (position, time),
+                None => drop(self.tails.insert(draft.topic.clone(), (position, time))),
             }
-            self.obey(&draft, holders);
-            self.changes.messages.push(draft.into_message(epoch, self.newest, time));
+            self.enforce(&draft, position, memory)?;
+            self.changes.messages.push(draft.into_message(epoch, position, time));
+            self.head.newest = position;
         }
         self.changes.groups.push(start..self.changes.messages.len());
         if let Some(key) = group.key {
             self.changes.keys.insert(key.scoped, KeyRecord { request: key.request, first, count, time });
         }
-        Stored { first, count, time }
+        Ok(Stored { first, count, time })
     }
 
     /// Does what the options ask of the newest message.
-    fn obey(&mut self, draft: &Draft, holders: &Holders) {
-        if self.rules.is_empty() {
-            self.changes.promised = true;
-            return;
-        }
-        let rule = self.rules.of(&draft.topic);
-        match rule.durability {
-            Durability::Sync => self.changes.promised = true,
-            Durability::Relaxed => {}
-            // The ring has its own bound.
-            Durability::Memory => return self.changes.volatile.push(self.newest),
-        }
-        if let Some(place) = Place::of(draft, rule.keep) {
-            let before = holders.get(&place).copied();
-            self.take_place(place, Holder { position: self.newest, cost: draft.cost() }, before);
-        }
-    }
-
-    /// Gives a place to a message. `before` held it as of the last commit.
-    fn take_place(&mut self, place: Place, by: Holder, before: Option<Holder>) {
-        let (loser, before) = match self.changes.places.get(&place) {
-            Some(&(pending, before)) => (Some(pending), before),
-            None => (before, before),
-        };
-        self.changes.superseded.extend(loser.map(|loser| (place.topic.clone(), loser)));
-        self.changes.places.insert(place, (by, before));
-    }
-
-    /// Lets a message that was stored before its topic was compacted take its place, or lose it to a newer one.
-    ///
-    /// # Errors
-    /// That of `memory`; then nothing changed.
-    pub(crate) fn compact(&mut self, message: &Message, memory: &impl Memory) -> Result<(), LogError> {
-        let Some(place) = Place::of(&message.draft, self.rules.of(message.topic()).keep) else {
+    fn enforce(&mut self, draft: &Draft, position: Position, memory: &impl Memory) -> Result<(), StoreError> {
+        if self.head.rules.is_empty() {
+            self.changes.is_promised = true;
             return Ok(());
-        };
-        let pending = self.changes.places.get(&place).map(|&(holder, _)| holder);
-        let holder = pending.map_or_else(|| memory.holder(&place), |holder| Ok(Some(holder)))?;
-        let own = Holder { position: message.position(), cost: message.draft.cost() };
-        match holder {
-            Some(holder) if holder.position > own.position => {
-                self.changes.superseded.push((place.topic, own));
+        }
+        let rule = self.head.rules.of(&draft.topic);
+        match rule.durability {
+            Durability::Sync => self.changes.is_promised = true,
+            Durability::Relaxed => {}
+            Durability::Memory => {
+                // The ring has its own bound.
+                self.changes.volatile.push(position);
+                return Ok(());
             }
-            Some(holder) if holder.position == own.position => {}
-            holder => self.take_place(place, own, holder),
+        }
+        match CompactionKey::of(draft, rule.keep) {
+            Some(key) => self.offer(key, Latest { position, cost: draft.cost() }, memory),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes a message the newest of a compaction key, or obsolete, if it is older than that.
+    fn offer(&mut self, key: CompactionKey, own: Latest, memory: &impl Memory) -> Result<(), StoreError> {
+        let (latest, committed) = match self.changes.latest.get(&key) {
+            Some(&(pending, committed)) => (Some(pending), committed),
+            None => memory.latest(&key).map(|latest| (latest, latest))?,
+        };
+        match latest {
+            Some(latest) if latest.position > own.position => self.changes.obsolete.push((key.topic, own)),
+            Some(latest) if latest.position == own.position => {}
+            older => {
+                self.changes.obsolete.extend(older.map(|older| (key.topic.clone(), older)));
+                self.changes.latest.insert(key, (own, committed));
+            }
         }
         Ok(())
     }
 
-    /// Trims a topic up to its newest appended message, if that was not done already.
-    pub(crate) fn trim(&mut self, topic: &Topic, reason: TrimReason, index: &Index) {
-        let upto = self.tail(topic, index).0;
-        self.trim_upto(topic, Trim { upto, reason }, index);
-    }
-
-    /// Trims what retention asks for.
-    pub(crate) fn retain(&mut self, trims: &Trims, index: &Index) {
-        for (topic, &upto) in trims {
-            self.trim_upto(topic, Trim { upto, reason: TrimReason::Retention }, index);
+    /// Lets messages that were stored before their topic was compacted be the newest of their key, or go.
+    fn compact(
+        &mut self,
+        topic: Topic,
+        after: Position,
+        upto: Position,
+        memory: &impl Memory,
+    ) -> Result<(), StoreError> {
+        let keep = self.head.rules.of(&topic).keep;
+        let stored = memory.span(&topic, after, upto)?;
+        let pending = self.changes.messages.iter().filter(|message| {
+            let is_inside = message.position() > after && message.position() <= upto;
+            *message.topic() == topic && is_inside && !self.changes.is_volatile(message)
+        });
+        let offers: Vec<_> = (stored.iter().chain(pending))
+            .filter_map(|message| Some((CompactionKey::of(&message.draft, keep)?, Latest::of(message))))
+            .collect();
+        for (key, own) in offers {
+            self.offer(key, own, memory)?;
         }
+        self.changes.compacted.push((topic, upto));
+        Ok(())
     }
 
     /// Trims a topic up to a message of its own, if that was not done already.
-    fn trim_upto(&mut self, topic: &Topic, trim: Trim, index: &Index) {
-        let pending = self.changes.trims.get(topic).map(|&(trim, _)| trim);
+    fn trim(&mut self, topic: Topic, trim: Trim, index: &Index) {
+        let pending = self.changes.trims.get(&topic).map(|&(trim, _)| trim);
         let before =
             pending.or_else(|| index.trimmed(topic.as_str())).map_or(Position::ZERO, |trim| trim.upto);
         if trim.upto > before {
             // What retention takes it would take again.
-            self.changes.promised |= trim.reason == TrimReason::Deleted;
-            let time = self.tail(topic, index).1;
-            self.changes.trims.insert(topic.clone(), (trim, time));
+            self.changes.is_promised |= trim.reason == TrimReason::Deleted;
+            let time = self.tail(&topic, index).1;
+            self.changes.trims.insert(topic, (trim, time));
         }
     }
 
-    /// Sets the options of a term.
-    ///
-    /// # Errors
-    /// [`LogError::TooManyOptions`].
-    pub(crate) fn set_options(&mut self, term: &Term, options: Options) -> Result<(), LogError> {
-        Arc::make_mut(&mut self.rules).change(term, options)?;
-        self.changes.promised = true;
-        self.changes.options.insert(term.clone(), options);
-        self.changes.rules = Some(self.rules.clone());
+    fn begin(&mut self, start: EpochStart) -> Result<(), StoreError> {
+        let mut starts = match has_begun(&self.head.epochs) {
+            true => self.head.epochs.starts().to_vec(),
+            false => Vec::new(),
+        };
+        starts.push(start);
+        let epochs = Epochs::new(starts);
+        let epochs = epochs.ok_or_else(|| StoreError::Failed("an epoch comes after a later one".into()))?;
+        self.head.epochs = Arc::new(epochs);
+        self.changes.openings.push(start);
+        self.changes.is_promised = true;
         Ok(())
     }
 
     fn tail(&self, topic: &Topic, index: &Index) -> (Position, Timestamp) {
         self.tails.get(topic).copied().unwrap_or_else(|| index.tail(topic))
     }
+}
+
+/// Where the next message of an entry stands.
+struct Next {
+    position: Position,
+    time: Timestamp,
+    steady: Timestamp,
+    /// As the order gave it.
+    placed: Timestamp,
 }

@@ -1,15 +1,22 @@
-//! Implementations of the log: [`SledLog`] on disk, [`MemoryLog`] for tests. They share the index of topics and the
-//! batch of what is appended and not yet committed, and know nothing of clients, transports or threads.
+//! Implementations of the store: [`SledStore`] on disk, [`MemoryStore`] for tests. They share the index of topics, the batch
+//! of what is being applied, and retention, and know nothing of clients, transports, orders or threads.
 
 mod ages;
 mod batch;
 mod codec;
+mod digest;
+#[cfg(feature = "testing")]
+pub mod fake_order;
 mod index;
-pub mod memory;
+#[cfg(feature = "testing")]
+mod memory;
 mod retention;
 mod ring;
 pub mod sled_log;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
-pub use ages::SteadyClock;
-pub use memory::MemoryLog;
-pub use sled_log::{LogSettings, NoRoom, OpenError, SledLog, inspect};
+pub use digest::{Digest, digest};
+#[cfg(feature = "testing")]
+pub use memory::MemoryStore;
+pub use sled_log::{LogSettings, NoRoom, OpenError, SledStore, inspect};

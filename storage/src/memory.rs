@@ -1,6 +1,6 @@
-//! A log in memory: the reference that other logs are compared with, and the log of tests. It reads by looking at
-//! every message, on purpose: nothing clever, so little to be wrong. It is as durable as a disk: what is appended
-//! is gone after [`MemoryLog::reopen`] unless it was committed.
+//! A store in memory: the reference that others are compared with, and the store of tests. It reads by looking at every
+//! message, on purpose: nothing clever, so little to be wrong. It is as durable as a disk: all that was applied is there
+//! after [`MemoryStore::reopen`].
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -9,154 +9,138 @@ use std::{
 };
 
 use parking_lot::{Mutex, RwLock};
-use tailwire_core::log::{Appended, Bounds, Budget, Feed, Group, Log, LogError, LogStats, Page, TopicInfo};
+use tailwire_core::{
+    Store, StoreError,
+    log::{Bounds, Budget, Feed, LogStats, Page, TopicInfo},
+    store::{Entry, Outcome, Token, Write},
+};
 use tailwire_model::{
-    Epoch, EpochStart, Epochs, Filter, Message, Opening, Options, Position, Rules, Term, Timestamp, Topic,
-    Trim, TrimReason,
-    admission::{self, KeyRecord},
-    limits::IDEMPOTENCY_WINDOW_MS,
+    Epochs, Filter, Message, Opening, Position, Rules, Timestamp, Topic, Trim, admission::KeyRecord,
 };
 
 use crate::{
-    ages::{Ages, Steady},
-    batch::{Batch, Holder, Memory, Place},
+    ages::Ages,
+    batch::{Batch, CompactionKey, Head, Latest, Memory, no_epochs},
     index::Index,
-    retention::{Retention, Seen, Stock, Trims},
+    retention::{Retention, Seen, Trims, View},
 };
 
 /// Dead messages that one call of `tidy` removes.
 const TIDY_MESSAGES: usize = 256;
+/// Messages of a topic that one step of compaction looks at.
+const COMPACT_MESSAGES: usize = 200;
 
-/// A log that lives as long as its process.
-pub struct MemoryLog {
-    epochs: Arc<Epochs>,
+/// A store that lives as long as its process.
+pub struct MemoryStore {
+    found: Opening,
+    /// Locked before `state`, where both are.
     writer: Mutex<Writer>,
-    store: RwLock<Store>,
-    followers: Mutex<Vec<Arc<dyn Feed>>>,
+    state: RwLock<State>,
 }
 
 struct Writer {
-    batch: Batch,
     retention: Retention,
     closed: bool,
+    followers: Vec<Arc<dyn Feed>>,
 }
 
-/// What is committed.
-#[derive(Default, Clone)]
-struct Store {
-    committed: Position,
+/// What was applied.
+#[derive(Clone)]
+struct State {
+    head: Head,
     messages: BTreeMap<Position, Message>,
     keys: HashMap<String, KeyRecord>,
-    places: HashMap<Place, Holder>,
+    latest: HashMap<CompactionKey, Latest>,
     index: Index,
-    rules: Arc<Rules>,
 }
 
-impl MemoryLog {
-    /// A new, empty log.
-    pub fn new(now: Timestamp) -> Self {
-        let epoch = epoch_at(now, None);
-        let first = EpochStart { epoch, first: Position::ZERO.next(), opening: Opening::Created };
-        Self::with(vec![first], Store::default(), now)
+impl Default for MemoryStore {
+    fn default() -> Self {
+        let head = Head {
+            newest: Position::ZERO,
+            steady: Timestamp::default(),
+            ages: Ages::default(),
+            token: Token::default(),
+            rules: Arc::default(),
+            epochs: no_epochs(),
+        };
+        let state = State {
+            head,
+            messages: BTreeMap::new(),
+            keys: HashMap::new(),
+            latest: HashMap::new(),
+            index: Index::default(),
+        };
+        Self::with(Opening::Created, state)
     }
+}
 
-    /// The log as its next opening finds it: with all that is committed, and nothing else.
+impl MemoryStore {
+    /// The store as its next opening finds it: with all that was applied.
     #[must_use]
-    pub fn reopen(&self, now: Timestamp) -> Self {
-        let opening = if self.writer.lock().closed { Opening::Clean } else { Opening::Unclean };
-        let store = self.store.read().clone();
-        let epoch = epoch_at(now, Some(self.epochs.current().epoch));
-        let mut starts = self.epochs.starts().to_vec();
-        starts.push(EpochStart { epoch, first: store.committed.next(), opening });
-        Self::with(starts, store, now)
+    pub fn reopen(&self) -> Self {
+        let mut state = self.state.read().clone();
+        // What is known of clocks ends with a process.
+        state.head.steady = state.index.newest_time();
+        state.head.ages = Ages::default();
+        state.index.set_ages(Ages::default());
+        let found = match (state.head.epochs.current().first, self.writer.lock().closed) {
+            (Position::MAX, _) => Opening::Created,
+            (_, true) => Opening::Clean,
+            (_, false) => Opening::Unclean,
+        };
+        Self::with(found, state)
     }
 
-    fn with(starts: Vec<EpochStart>, mut store: Store, now: Timestamp) -> Self {
-        let epochs = Epochs::new(starts).unwrap_or_else(|| unreachable!("epochs increase"));
-        let epochs = Arc::new(epochs);
-        let ages = Ages::new(now, store.committed.next());
-        store.index.set_ages(ages.clone());
-        let batch = Batch::new(store.committed, ages, Steady::new(now, None), store.rules.clone());
-        let retention = Retention::new(&store.rules, None, true);
-        let writer = Mutex::new(Writer { batch, retention, closed: false });
-        Self { epochs, writer, store: RwLock::new(store), followers: Mutex::default() }
+    fn with(found: Opening, state: State) -> Self {
+        let retention = Retention::new(&state.head.rules, None);
+        let writer = Writer { retention, closed: false, followers: Vec::new() };
+        Self { found, writer: Mutex::new(writer), state: RwLock::new(state) }
     }
 
-    fn commit_batch(&self, writer: &mut Writer) -> Position {
-        let mut changes = writer.batch.take();
-        // All of it is in memory, and stays.
-        changes.volatile.clear();
-        let mut store = self.store.write();
-        if changes.is_empty() {
-            return store.committed;
-        }
-        for message in &changes.messages {
-            store.messages.insert(message.position(), message.clone());
-        }
-        // Nothing is ever sealed here, so no trim parts it.
-        changes.apply(&mut store.index, vec![None; changes.trims.len()]);
-        writer.retention.committed(&changes, changes.rules.as_ref().unwrap_or(&store.rules));
-        store.places.extend(changes.places.drain().map(|(place, (holder, _))| (place, holder)));
-        store.keys.extend(changes.keys.drain());
-        if let Some(rules) = changes.rules.take() {
-            store.rules = rules;
-        }
-        store.committed = writer.batch.newest();
-        let watermark = store.committed;
-        drop(store);
-        let commit = changes.into_commit(watermark);
-        for feed in self.followers.lock().iter() {
-            feed.committed(commit.clone());
-        }
-        watermark
-    }
-
-    fn retain(&self, writer: &mut Writer, time: Timestamp) -> Result<Option<u64>, LogError> {
-        let mut trims = Trims::default();
-        let store = self.store.read();
-        let again = writer.retention.step(time, &store.rules, &*store, &mut trims, 0)?;
-        writer.batch.retain(&trims, &store.index);
-        drop(store);
-        self.commit_batch(writer);
-        Ok(again)
-    }
-
-    fn compact(&self, writer: &mut Writer) -> Result<Option<u64>, LogError> {
-        let Some((topic, _)) = writer.retention.uncompacted() else { return Ok(None) };
-        let store = self.store.read();
-        let messages =
-            store.messages.values().filter(|message| *message.topic() == topic && store.is_alive(message));
-        for message in messages {
-            writer.batch.compact(message, &*store)?;
-        }
-        drop(store);
-        self.commit_batch(writer);
-        writer.retention.compacted(&topic);
-        Ok(Some(0))
+    fn writer(&self) -> Result<parking_lot::MutexGuard<'_, Writer>, StoreError> {
+        let writer = self.writer.lock();
+        if writer.closed { Err(StoreError::Closed) } else { Ok(writer) }
     }
 }
 
-fn epoch_at(now: Timestamp, last: Option<Epoch>) -> Epoch {
-    Epoch::opening(now.0, last, 0).unwrap_or_else(|| unreachable!("a clock uses up no epochs"))
-}
-
-impl Store {
+impl State {
     fn is_alive(&self, message: &Message) -> bool {
         !self.index.is_dead(message.topic().as_str(), message.position())
     }
+
+    fn alive(&self, topic: &Topic, after: Position) -> impl Iterator<Item = &Message> {
+        let beyond = self.messages.range((Excluded(after), Unbounded)).map(|(_, message)| message);
+        beyond.filter(move |message| message.topic() == topic && self.is_alive(message))
+    }
 }
 
-impl Memory for Store {
-    fn key(&self, scoped: &str, _: Timestamp) -> Result<Option<KeyRecord>, LogError> {
+impl Memory for State {
+    fn key(&self, scoped: &str, _: Timestamp) -> Result<Option<KeyRecord>, StoreError> {
         Ok(self.keys.get(scoped).copied())
     }
 
-    fn holder(&self, place: &Place) -> Result<Option<Holder>, LogError> {
-        Ok(self.places.get(place).copied())
+    fn latest(&self, key: &CompactionKey) -> Result<Option<Latest>, StoreError> {
+        Ok(self.latest.get(key).copied())
+    }
+
+    fn span(&self, topic: &Topic, after: Position, upto: Position) -> Result<Vec<Message>, StoreError> {
+        let inside = self.alive(topic, after).take_while(|message| message.position() <= upto);
+        Ok(inside.cloned().collect())
     }
 }
 
-impl Stock for Store {
+impl View for State {
+    fn is_exact(&self) -> bool {
+        true
+    }
+
+    fn next_of(&self, topic: &Topic, after: Position) -> Result<(Vec<Message>, Position), StoreError> {
+        let messages: Vec<Message> = self.alive(topic, after).take(COMPACT_MESSAGES).cloned().collect();
+        let last = messages.get(COMPACT_MESSAGES - 1).map(Message::position);
+        Ok((messages, last.unwrap_or(self.head.newest)))
+    }
+
     fn size(&self, topic: &Topic) -> (u64, u64) {
         self.index.size(topic.as_str())
     }
@@ -169,10 +153,10 @@ impl Stock for Store {
         self.index.list("", Some(after), limit)
     }
 
-    fn walk(&self, after: Position, visit: &mut dyn FnMut(&Seen<'_>) -> bool) -> Result<(), LogError> {
+    fn walk(&self, after: Position, visit: &mut dyn FnMut(&Seen<'_>) -> bool) -> Result<(), StoreError> {
         for (&position, message) in self.messages.range((Excluded(after), Unbounded)) {
             let cost = message.draft.cost() as u64;
-            let came = self.index.ages().at(position, message.time);
+            let came = self.head.ages.at(position, message.time);
             let seen = Seen { position, came, topic: message.topic(), cost };
             if self.is_alive(message) && !visit(&seen) {
                 break;
@@ -181,58 +165,107 @@ impl Stock for Store {
         Ok(())
     }
 
-    fn oldest(&self, topic: &Topic, count: usize) -> Result<Vec<(Position, u64)>, LogError> {
-        let alive =
-            self.messages.values().filter(|message| message.topic() == topic && self.is_alive(message));
+    fn oldest(&self, topic: &Topic, count: usize) -> Result<Vec<(Position, u64)>, StoreError> {
+        let alive = self.alive(topic, Position::ZERO);
         Ok(alive.take(count).map(|message| (message.position(), message.draft.cost() as u64)).collect())
     }
 }
 
-impl Log for MemoryLog {
+impl Store for MemoryStore {
+    fn found(&self) -> Opening {
+        self.found
+    }
+
+    fn token(&self) -> Token {
+        self.state.read().head.token.clone()
+    }
+
+    fn newest(&self) -> Position {
+        self.state.read().head.newest
+    }
+
     fn epochs(&self) -> Arc<Epochs> {
-        self.epochs.clone()
-    }
-
-    fn committed(&self) -> Position {
-        self.store.read().committed
-    }
-
-    fn append(&self, groups: Vec<Group>, now: Timestamp) -> Result<Vec<Appended>, LogError> {
-        let mut writer = self.writer.lock();
-        if writer.closed {
-            return Err(LogError::Closed);
-        }
-        let store = self.store.read();
-        writer.batch.append(groups, now, &self.epochs, &store.index, &*store)
-    }
-
-    fn trim(&self, topic: &Topic, reason: TrimReason) -> Result<(), LogError> {
-        let mut writer = self.writer.lock();
-        if writer.closed {
-            return Err(LogError::Closed);
-        }
-        writer.batch.trim(topic, reason, &self.store.read().index);
-        Ok(())
+        self.state.read().head.epochs.clone()
     }
 
     fn rules(&self) -> Arc<Rules> {
-        self.store.read().rules.clone()
+        self.state.read().head.rules.clone()
     }
 
-    fn set_options(&self, term: &Term, options: Options) -> Result<(), LogError> {
+    fn apply(&self, entries: Vec<Entry>, _: bool) -> Result<Vec<Outcome>, StoreError> {
+        let mut writer = self.writer()?;
+        let mut outcomes = Vec::new();
+        let (head, mut changes) = {
+            let state = self.state.read();
+            let mut batch = Batch::new(state.head.clone());
+            for entry in entries {
+                batch.apply(entry, &state.index, &*state, &mut outcomes)?;
+            }
+            batch.into_parts()
+        };
+        // All of it is in memory, and stays.
+        changes.volatile.clear();
+        writer.retention.committed(&changes, &head.rules);
+        if changes.is_empty() {
+            return Ok(outcomes);
+        }
+        let watermark = head.newest;
+        let mut state = self.state.write();
+        state.head = head;
+        let messages = changes.messages.iter().map(|message| (message.position(), message.clone()));
+        state.messages.extend(messages);
+        // Nothing is ever sealed here, so no trim parts it.
+        let ages = state.head.ages.clone();
+        changes.apply(&mut state.index, &ages, vec![None; changes.trims.len()]);
+        state.latest.extend(changes.latest.drain().map(|(key, (latest, _))| (key, latest)));
+        state.keys.extend(changes.keys.drain());
+        drop(state);
+        let commit = changes.into_commit(watermark);
+        writer.followers.iter().for_each(|feed| feed.committed(commit.clone()));
+        Ok(outcomes)
+    }
+
+    fn due(&self, now: Timestamp) -> Result<(Vec<Write>, Option<u64>), StoreError> {
         let mut writer = self.writer.lock();
         if writer.closed {
-            return Err(LogError::Closed);
+            return Ok((Vec::new(), None));
         }
-        writer.batch.set_options(term, options)
+        let state = self.state.read();
+        let Head { rules, steady, newest, .. } = &state.head;
+        let mut trims = Trims::default();
+        let again = writer.retention.step(now.max(*steady), rules, &*state, &mut trims, 0)?;
+        let compact = writer.retention.compact(rules, *newest, &*state)?;
+        let writes: Vec<Write> =
+            trims.into_iter().map(|(topic, upto)| Write::Retain(topic, upto)).chain(compact).collect();
+        let is_behind = !writes.is_empty() || writer.retention.is_compacting();
+        Ok((writes, if is_behind { Some(0) } else { again }))
     }
 
-    fn commit(&self) -> Result<Position, LogError> {
-        Ok(self.commit_batch(&mut self.writer.lock()))
+    fn tidy(&self) -> Result<Option<u64>, StoreError> {
+        if self.writer.lock().closed {
+            return Ok(None);
+        }
+        let mut state = self.state.write();
+        if let Some(grave) = state.index.grave(TIDY_MESSAGES) {
+            for position in &grave.recent {
+                state.messages.remove(position);
+            }
+            let upto = grave.recent.last().copied().unwrap_or(grave.upto);
+            state.index.buried(grave.topic, upto);
+        }
+        for (position, topic) in state.index.superseded(Position::ZERO, TIDY_MESSAGES) {
+            state.messages.remove(&position);
+            state.index.unposted(topic, position);
+        }
+        let State { keys, head, .. } = &mut *state;
+        keys.retain(|_, record| head.keeps(record, head.steady));
+        Ok((state.index.has_graves() || state.index.superseded_count() > 0).then_some(0))
     }
 
-    fn follow(&self, feed: Arc<dyn Feed>) {
-        self.followers.lock().push(feed);
+    fn follow(&self, feed: Arc<dyn Feed>) -> Position {
+        let mut writer = self.writer.lock();
+        writer.followers.push(feed);
+        self.newest()
     }
 
     fn read(
@@ -241,20 +274,20 @@ impl Log for MemoryLog {
         after: Position,
         upto: Position,
         budget: Budget,
-    ) -> Result<Page, LogError> {
-        let store = self.store.read();
-        let upto = upto.min(store.committed).max(after);
-        let trimmed = store.index.trimmed_after(filter, after);
+    ) -> Result<Page, StoreError> {
+        let state = self.state.read();
+        let upto = upto.min(state.head.newest).max(after);
+        let trimmed = state.index.trimmed_after(filter, after);
         let mut page = Page { messages: Vec::new(), scanned: upto, trimmed };
         let (mut bytes, mut looked) = (0, 0);
-        for (&position, message) in store.messages.range((Excluded(after), Included(upto))) {
+        for (&position, message) in state.messages.range((Excluded(after), Included(upto))) {
             let cost = message.draft.cost();
             if looked > 0 && looked >= budget.scan_bytes {
                 page.scanned = position.previous();
                 break;
             }
             looked += cost;
-            if !filter.matches(message.topic()) || !store.is_alive(message) {
+            if !filter.matches(message.topic()) || !state.is_alive(message) {
                 continue;
             }
             let full = page.messages.len() >= budget.messages || bytes + cost > budget.bytes;
@@ -268,78 +301,55 @@ impl Log for MemoryLog {
         Ok(page)
     }
 
-    fn before_last(&self, filter: &Filter, count: usize) -> Result<Position, LogError> {
-        let store = self.store.read();
-        let matching = |message: &&Message| filter.matches(message.topic()) && store.is_alive(message);
-        let newest = store.messages.values().rev().filter(matching).take(count);
-        Ok(newest.last().map_or(store.committed, |message| message.position().previous()))
+    fn before_last(&self, filter: &Filter, count: usize) -> Result<Position, StoreError> {
+        let state = self.state.read();
+        let matching = |message: &&Message| filter.matches(message.topic()) && state.is_alive(message);
+        let newest = state.messages.values().rev().filter(matching).take(count);
+        Ok(newest.last().map_or(state.head.newest, |message| message.position().previous()))
     }
 
-    fn get(&self, position: Position) -> Result<Option<Message>, LogError> {
-        let store = self.store.read();
-        Ok(store.messages.get(&position).filter(|message| store.is_alive(message)).cloned())
+    fn get(&self, position: Position) -> Result<Option<Message>, StoreError> {
+        let state = self.state.read();
+        Ok(state.messages.get(&position).filter(|message| state.is_alive(message)).cloned())
     }
 
     fn bounds(&self, filter: &Filter) -> Bounds {
-        self.store.read().index.bounds(filter)
+        self.state.read().index.bounds(filter)
     }
 
     fn trimmed(&self, filter: &Filter, after: Position) -> Option<Trim> {
-        self.store.read().index.trimmed_after(filter, after)
+        self.state.read().index.trimmed_after(filter, after)
     }
 
     fn topics(&self, prefix: &str, from: Option<&str>, limit: usize) -> Vec<TopicInfo> {
-        self.store.read().index.list(prefix, from, limit)
+        self.state.read().index.list(prefix, from, limit)
     }
 
     fn stats(&self) -> LogStats {
-        let store = self.store.read();
-        let (topics, messages) = store.index.totals();
+        let state = self.state.read();
+        let (topics, messages) = state.index.totals();
         LogStats {
             topics,
             messages,
-            bytes: store.index.bytes(),
-            head: store.messages.keys().next().copied(),
-            trims: store.index.trim_count() as u64,
-            keys: store.keys.len() as u64,
-            options: store.rules.set_count() as u64,
+            bytes: state.index.bytes(),
+            head: state.messages.keys().next().copied(),
+            trims: state.index.trim_count() as u64,
+            keys: state.keys.len() as u64,
+            options: state.head.rules.set_count() as u64,
             ..LogStats::default()
         }
     }
 
-    fn tidy(&self, now: Timestamp) -> Result<Option<u64>, LogError> {
-        let mut writer = self.writer.lock();
-        if writer.closed {
-            return Ok(None);
-        }
-        let time = writer.batch.time(now);
-        let again = self.retain(&mut writer, time)?;
-        let compacted = self.compact(&mut writer)?;
-        let mut store = self.store.write();
-        if let Some(grave) = store.index.grave(TIDY_MESSAGES) {
-            for position in &grave.recent {
-                store.messages.remove(position);
-            }
-            let upto = grave.recent.last().copied().unwrap_or(grave.upto);
-            store.index.buried(grave.topic, upto);
-        }
-        for (position, topic) in store.index.superseded(Position::ZERO, TIDY_MESSAGES) {
-            store.messages.remove(&position);
-            store.index.unposted(topic, position);
-        }
-        let Store { keys, index, .. } = &mut *store;
-        keys.retain(|_, record| {
-            let came = index.ages().at(record.first.position, record.time);
-            admission::is_kept(came, time, IDEMPOTENCY_WINDOW_MS)
-        });
-        let dead = (store.index.has_graves() || store.index.superseded_count() > 0).then_some(0);
-        Ok([again, compacted, dead].into_iter().flatten().min())
+    fn keys(&self, visit: &mut dyn FnMut(&str, &KeyRecord)) -> Result<(), StoreError> {
+        let state = self.state.read();
+        let time = state.index.newest_time();
+        let keys = state.keys.iter().filter(|(_, record)| state.head.keeps(record, time));
+        keys.for_each(|(name, record)| visit(name, record));
+        Ok(())
     }
 
-    fn close(&self) -> Result<(), LogError> {
-        let mut writer = self.writer.lock();
-        self.commit_batch(&mut writer);
-        writer.closed = true;
+    fn close(&self) -> Result<(), StoreError> {
+        self.writer.lock().closed = true;
         Ok(())
     }
 }

@@ -1,5 +1,6 @@
-//! Retention: which messages have to go, by the rules of their topics and the bound of the whole log. It decides in
-//! bounded steps and carries nothing out; it knows no store, only a way to look at what there is, oldest first.
+//! Retention and compaction: which messages have to go, by the rules of their topics and the bound of the whole log. It
+//! decides in bounded steps and carries nothing out: what it decided and nobody applied, it decides again. It knows no
+//! store, only a way to look at what there is, oldest first.
 //!
 //! Three bounds, two ways to look. Count and bytes are a topic's own: a topic that a commit has touched is looked at
 //! from its head. Age and the bytes of the whole log go by log order, in which the steady clock runs, too: for each age that any
@@ -7,10 +8,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tailwire_core::log::{LogError, TopicInfo};
-use tailwire_model::{Keep, Position, Rule, Rules, Timestamp, Topic, limits::RETENTION_EVERY_MS};
+use tailwire_core::{StoreError, log::TopicInfo, store::Write};
+use tailwire_model::{Keep, Message, Position, Rule, Rules, Timestamp, Topic, limits::RETENTION_EVERY_MS};
 
-use crate::batch::Changes;
+use crate::batch::{Changes, CompactionKey, Memory};
 
 /// Messages that one step looks at, of one topic or along one frontier.
 const STEP_MESSAGES: usize = 2_000;
@@ -20,7 +21,17 @@ const STEP_TOPICS: usize = 64;
 const STEP_NAMES: usize = 1_000;
 
 /// A way to look at what is stored.
-pub(crate) trait Stock {
+pub(crate) trait View {
+    /// Whether the index counts what is stored, and nothing else: after a crash it may have counted some that compaction
+    /// took.
+    fn is_exact(&self) -> bool;
+
+    /// The next retained messages of a topic after a position, as many as a step takes, and how far that reaches.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    fn next_of(&self, topic: &Topic, after: Position) -> Result<(Vec<Message>, Position), StoreError>;
+
     /// How many messages a topic holds, and what they take.
     fn size(&self, topic: &Topic) -> (u64, u64);
 
@@ -34,13 +45,13 @@ pub(crate) trait Stock {
     ///
     /// # Errors
     /// When the store can't be read.
-    fn walk(&self, after: Position, visit: &mut dyn FnMut(&Seen<'_>) -> bool) -> Result<(), LogError>;
+    fn walk(&self, after: Position, visit: &mut dyn FnMut(&Seen<'_>) -> bool) -> Result<(), StoreError>;
 
     /// The `count` oldest live messages of a topic, or all if there are fewer: their positions and costs.
     ///
     /// # Errors
     /// When the store can't be read.
-    fn oldest(&self, topic: &Topic, count: usize) -> Result<Vec<(Position, u64)>, LogError>;
+    fn oldest(&self, topic: &Topic, count: usize) -> Result<Vec<(Position, u64)>, StoreError>;
 }
 
 /// A stored message, as far as retention asks.
@@ -56,16 +67,6 @@ pub(crate) struct Seen<'a> {
 /// Topics that have to be trimmed, and up to where.
 pub(crate) type Trims = BTreeMap<Topic, Position>;
 
-/// How far the compaction of a topic from its head is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Compaction {
-    /// Up to here it is done.
-    pub(crate) upto: Position,
-    /// Messages up to there that stay, and what they cost.
-    pub(crate) count: u64,
-    pub(crate) bytes: u64,
-}
-
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Retention {
@@ -73,11 +74,8 @@ pub(crate) struct Retention {
     max_bytes: Option<u64>,
     /// Topics that may have outgrown their own bounds.
     due: BTreeSet<Topic>,
-    /// What the index says that messages take is what they take: after a crash it may have counted some that compaction
-    /// took, until all topics were compacted again.
-    is_counted: bool,
-    /// Topics that are to be compacted from their head.
-    uncompacted: BTreeMap<Topic, Compaction>,
+    /// Topics that are to be compacted from their head, and how far they are.
+    uncompacted: BTreeMap<Topic, Position>,
     /// After a change of the rules: the name up to which all topics were looked at.
     names_after: Option<String>,
     /// For each age: everything of that age up to here is gone.
@@ -91,9 +89,9 @@ pub(crate) struct Retention {
 }
 
 impl Retention {
-    /// Retention of a log that was just opened, after a close in good order or not: every topic is looked at.
-    pub(crate) fn new(rules: &Rules, max_bytes: Option<u64>, clean: bool) -> Self {
-        let mut own = Self { max_bytes, is_counted: clean, ..Self::default() };
+    /// Retention of a log that was just opened: every topic is looked at.
+    pub(crate) fn new(rules: &Rules, max_bytes: Option<u64>) -> Self {
+        let mut own = Self { max_bytes, ..Self::default() };
         if !rules.is_empty() {
             own.change(rules);
         }
@@ -109,25 +107,14 @@ impl Retention {
 
     /// Takes notice of a commit.
     pub(crate) fn committed(&mut self, changes: &Changes, rules: &Rules) {
-        if changes.rules.is_some() {
+        if changes.has_new_rules {
             self.change(rules);
+        }
+        for (topic, upto) in &changes.compacted {
+            self.compacted_upto(topic, *upto);
         }
         if rules.is_empty() {
             return;
-        }
-        for (topic, holder) in &changes.superseded {
-            if let Some(compaction) = self.uncompacted.get_mut(topic)
-                && holder.position <= compaction.upto
-            {
-                compaction.count = compaction.count.saturating_sub(1);
-                compaction.bytes = compaction.bytes.saturating_sub(holder.cost as u64);
-            }
-        }
-        for topic in changes.trims.keys() {
-            if let Some(compaction) = self.uncompacted.get_mut(topic) {
-                // What it has counted is not what there is: from the head again.
-                *compaction = Compaction::default();
-            }
         }
         for message in &changes.messages {
             if !self.due.contains(message.topic()) && is_bounded(rules, message.topic()) {
@@ -136,19 +123,42 @@ impl Retention {
         }
     }
 
-    /// A topic that has yet to be compacted, because it is since its messages were stored.
-    pub(crate) fn uncompacted(&self) -> Option<(Topic, Compaction)> {
-        self.uncompacted.first_key_value().map(|(topic, compaction)| (topic.clone(), *compaction))
+    /// Decides a step of compacting a topic that is compacted since its messages were stored.
+    ///
+    /// # Errors
+    /// When the store can't be read; the step is made again.
+    pub(crate) fn compact(
+        &mut self,
+        rules: &Rules,
+        newest: Position,
+        view: &(impl View + Memory),
+    ) -> Result<Option<Write>, StoreError> {
+        let Some((topic, &after)) = self.uncompacted.first_key_value() else { return Ok(None) };
+        let (topic, keep) = (topic.clone(), rules.of(topic).keep);
+        let (messages, upto) = view.next_of(&topic, after)?;
+        for message in &messages {
+            let Some(key) = CompactionKey::of(&message.draft, keep) else { continue };
+            if view.latest(&key)?.is_none_or(|latest| latest.position != message.position()) {
+                return Ok(Some(Write::Compact(topic, after, upto)));
+            }
+        }
+        if upto >= newest {
+            self.uncompacted.remove(&topic);
+        } else {
+            self.compacted_upto(&topic, upto);
+        }
+        Ok(None)
     }
 
-    /// Its compaction has got further.
-    pub(crate) fn compacting(&mut self, topic: &Topic, compaction: Compaction) {
-        self.uncompacted.insert(topic.clone(), compaction);
+    /// Whether there are topics that have yet to be compacted.
+    pub(crate) fn is_compacting(&self) -> bool {
+        !self.uncompacted.is_empty()
     }
 
-    /// Its compaction is at its end.
-    pub(crate) fn compacted(&mut self, topic: &Topic) -> Option<Compaction> {
-        self.uncompacted.remove(topic)
+    fn compacted_upto(&mut self, topic: &Topic, upto: Position) {
+        if let Some(reached) = self.uncompacted.get_mut(topic) {
+            *reached = upto.max(*reached);
+        }
     }
 
     /// Whether there is something to do, with messages that take so much.
@@ -165,24 +175,27 @@ impl Retention {
         &mut self,
         now: Timestamp,
         rules: &Rules,
-        stock: &impl Stock,
+        view: &impl View,
         trims: &mut Trims,
         owed: usize,
-    ) -> Result<Option<u64>, LogError> {
+    ) -> Result<Option<u64>, StoreError> {
         let (topics, messages) = (STEP_TOPICS.max(owed), STEP_MESSAGES.max(owed));
         if self.max_bytes.is_none() && rules.is_empty() {
             return Ok(None);
         }
-        self.go_through_names(rules, stock);
-        self.look_at_due(rules, stock, trims, (topics, messages))?;
-        let mut more = self.names_after.is_some() || !self.due.is_empty();
-        self.is_counted |= self.names_after.is_none() && self.uncompacted.is_empty();
+        self.go_through_names(rules, view);
+        self.look_at_due(rules, view, trims, (topics, messages))?;
+        let is_behind = self.names_after.is_some() || !self.due.is_empty();
+        let mut more = is_behind || !self.uncompacted.is_empty();
         match self.max_bytes {
-            Some(max) if self.is_counted => more |= self.raise_floor(max, stock, trims, messages)?,
-            _ => more |= !self.is_counted,
+            Some(max) if view.is_exact() && self.uncompacted.is_empty() && self.names_after.is_none() => {
+                more |= self.raise_floor(max, view, trims, messages)?;
+            }
+            Some(_) => more = true,
+            None => {}
         }
         if now >= self.next_look {
-            let behind = self.advance_frontiers(now, rules, stock, trims, messages)?;
+            let behind = self.advance_frontiers(now, rules, view, trims, messages)?;
             more |= behind;
             self.next_look = if behind { now } else { Timestamp(now.0 + RETENTION_EVERY_MS) };
         }
@@ -194,17 +207,17 @@ impl Retention {
         Ok(has_ages.then(|| self.next_look.since(now)))
     }
 
-    fn go_through_names(&mut self, rules: &Rules, stock: &impl Stock) {
+    fn go_through_names(&mut self, rules: &Rules, view: &impl View) {
         let Some(after) = self.names_after.take() else { return };
-        let infos = stock.topics(&after, STEP_NAMES);
+        let infos = view.topics(&after, STEP_NAMES);
         if infos.len() == STEP_NAMES {
             self.names_after = infos.last().map(|info| info.topic.as_str().to_owned());
         }
         for info in infos {
             let rule = rules.of(&info.topic);
-            // A single one too: else nobody would know whose place the next one takes.
+            // A single one too: else nobody would know which one the next one makes obsolete.
             if rule.keep != Keep::All && info.messages > 0 {
-                self.uncompacted.insert(info.topic.clone(), Compaction::default());
+                self.uncompacted.insert(info.topic.clone(), Position::ZERO);
             }
             if is_bounded(rules, &info.topic) {
                 self.due.insert(info.topic);
@@ -216,12 +229,12 @@ impl Retention {
     fn look_at_due(
         &mut self,
         rules: &Rules,
-        stock: &impl Stock,
+        view: &impl View,
         trims: &mut Trims,
         (topics, messages): (usize, usize),
-    ) -> Result<(), LogError> {
+    ) -> Result<(), StoreError> {
         for topic in self.due.iter().take(topics).cloned().collect::<Vec<_>>() {
-            let (mut count, mut bytes) = stock.size(&topic);
+            let (mut count, mut bytes) = view.size(&topic);
             let rule = rules.of(&topic);
             let surplus = |count: u64, bytes: u64| {
                 rule.max_messages.is_some_and(|max| count > max)
@@ -233,7 +246,7 @@ impl Retention {
             }
             // One more than is likely to go: where there are no more, the index has counted some that a crash took back.
             let wanted = likely_surplus(&rule, count, bytes).saturating_add(1).min(messages);
-            let oldest = stock.oldest(&topic, wanted)?;
+            let oldest = view.oldest(&topic, wanted)?;
             if oldest.len() < wanted {
                 count = oldest.len() as u64;
                 bytes = oldest.iter().map(|(_, cost)| cost).sum();
@@ -261,26 +274,27 @@ impl Retention {
     fn raise_floor(
         &mut self,
         max: u64,
-        stock: &impl Stock,
+        view: &impl View,
         trims: &mut Trims,
         messages: usize,
-    ) -> Result<bool, LogError> {
-        let mut surplus = stock.bytes().saturating_sub(max);
+    ) -> Result<bool, StoreError> {
+        let mut surplus = view.bytes().saturating_sub(max);
         if surplus == 0 {
             return Ok(false);
         }
-        let (mut seen_count, mut floor) = (0, self.floor);
-        stock.walk(self.floor, &mut |seen| {
+        let (mut seen_count, mut floor) = (0, None);
+        view.walk(self.floor, &mut |seen| {
             if surplus == 0 || seen_count == messages {
                 return false;
             }
             seen_count += 1;
-            floor = seen.position;
+            // Until somebody applies it, it is there.
+            floor.get_or_insert(seen.position.previous());
             surplus = surplus.saturating_sub(seen.cost);
             take(trims, seen);
             true
         })?;
-        self.floor = floor;
+        self.floor = floor.unwrap_or(self.floor);
         Ok(seen_count > 0 && surplus > 0)
     }
 
@@ -289,14 +303,14 @@ impl Retention {
         &mut self,
         now: Timestamp,
         rules: &Rules,
-        stock: &impl Stock,
+        view: &impl View,
         trims: &mut Trims,
         messages: usize,
-    ) -> Result<bool, LogError> {
+    ) -> Result<bool, StoreError> {
         let mut behind = false;
         for (&age, frontier) in &mut self.frontiers {
-            let (mut seen_count, mut reached) = (0, *frontier);
-            stock.walk(*frontier, &mut |seen| {
+            let (mut seen_count, mut reached, mut taken) = (0, *frontier, None);
+            view.walk(*frontier, &mut |seen| {
                 if now.since(seen.came) < age {
                     return false;
                 }
@@ -307,11 +321,13 @@ impl Retention {
                 seen_count += 1;
                 reached = seen.position;
                 if rules.of(seen.topic).max_age_ms == Some(age) {
+                    // Until somebody applies it, it is there.
+                    taken.get_or_insert(seen.position.previous());
                     take(trims, seen);
                 }
                 true
             })?;
-            *frontier = reached;
+            *frontier = taken.unwrap_or(reached);
         }
         Ok(behind)
     }

@@ -9,7 +9,7 @@ use tailwire_model::{
     limits::{RETENTION_EVERY_MS, RING_BYTES_MAX},
 };
 
-use crate::{ages::Ages, batch::Changes};
+use crate::{ages::Ages, batch::Changes, retention::Trims};
 
 /// How far messages were lost.
 #[derive(Debug, Clone, Default)]
@@ -32,8 +32,8 @@ pub(crate) struct Ring {
     lost: Lost,
     /// Of single topics.
     farthest_lost: Position,
-    /// When the rules were last carried out.
-    obeyed: Timestamp,
+    /// When the rules were last held against it.
+    looked_at: Timestamp,
 }
 
 impl Ring {
@@ -70,21 +70,19 @@ impl Ring {
         }
     }
 
-    /// In how many milliseconds [`Ring::obey`] is due again.
+    /// In how many milliseconds [`Ring::due`] is to be asked again.
     pub(crate) fn wait_ms(&self, now: Timestamp) -> u64 {
-        RETENTION_EVERY_MS.saturating_sub(now.since(self.obeyed))
+        RETENTION_EVERY_MS.saturating_sub(now.since(self.looked_at))
     }
 
-    /// Lets go of what the bounds of its topics don't allow.
-    pub(crate) fn obey(&mut self, rules: &Rules, now: Timestamp, ages: &Ages) {
-        self.obeyed = now;
-        let mut sizes: HashMap<Topic, (u64, u64)> = HashMap::new();
-        let mut kept = VecDeque::with_capacity(self.messages.len());
-        let mut gone = Vec::new();
+    /// Adds what the bounds of its topics don't allow to what has to go.
+    pub(crate) fn due(&mut self, rules: &Rules, now: Timestamp, ages: &Ages, trims: &mut Trims) {
+        self.looked_at = now;
+        let mut sizes: HashMap<&Topic, (u64, u64)> = HashMap::new();
         // From the newest on: what stands before it decides whether a message stays.
-        while let Some(message) = self.messages.pop_back() {
+        for message in self.messages.iter().rev() {
             let rule = rules.of(message.topic());
-            let (count, bytes) = sizes.entry(message.topic().clone()).or_default();
+            let (count, bytes) = sizes.entry(message.topic()).or_default();
             let cost = message.draft.cost() as u64;
             let is_newest = *count == 0;
             (*count, *bytes) = (*count + 1, *bytes + cost);
@@ -93,19 +91,13 @@ impl Ring {
             let came = ages.at(message.position(), message.time);
             let is_old = rule.max_age_ms.is_some_and(|max| now.since(came) >= max);
             if has_outgrown || is_old {
-                gone.push(message);
-            } else {
-                kept.push_front(message);
+                let upto = trims.entry(message.topic().clone()).or_default();
+                *upto = message.position().max(*upto);
             }
-        }
-        self.messages = kept;
-        self.recount();
-        for message in gone.iter().rev() {
-            self.lose(message.topic(), message.position());
         }
     }
 
-    /// Takes out a topic's messages up to a position: a DELETE, which is remembered elsewhere.
+    /// Takes out a topic's messages up to a position: which is remembered elsewhere.
     pub(crate) fn trim(&mut self, topic: &Topic, upto: Position) {
         let oldest = self.positions.get(topic).and_then(|positions| positions.front().copied());
         if oldest.is_none_or(|oldest| oldest > upto) {

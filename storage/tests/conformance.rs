@@ -18,8 +18,10 @@ conformance! {
     append:
         a_new_log_is_empty,
         messages_come_in_order_as_published,
-        nothing_shows_before_commit,
-        an_empty_commit_does_nothing,
+        writes_that_change_nothing_are_no_commit,
+        what_fails_changes_nothing,
+        positions_are_as_the_order_gives_them,
+        a_token_is_stored_also_where_nothing_else_is,
         groups_are_contiguous,
         times_are_the_clocks,
         a_condition_holds_or_not,
@@ -28,7 +30,7 @@ conformance! {
         a_key_of_another_request_is_refused,
         a_key_works_within_one_call,
         a_key_expires,
-        a_key_survives_reopening_only_with_its_messages,
+        a_key_survives_reopening,
         a_key_comes_before_a_condition;
     read:
         a_budget_of_messages,
@@ -43,13 +45,13 @@ conformance! {
         get_finds_one_message,
         topics_are_paged;
     trim:
-        a_trim_takes_effect_at_commit,
+        a_trim_takes_what_is_there,
         a_trim_spares_what_is_newer,
         a_trim_of_nothing_is_nothing,
         the_farthest_trim_of_a_filter,
         tidying_changes_nothing_that_is_read;
     options:
-        options_take_effect_at_commit_and_survive,
+        options_take_effect_and_survive,
         the_oldest_beyond_a_count_go,
         the_oldest_beyond_a_size_go,
         the_old_go,
@@ -60,7 +62,8 @@ conformance! {
     opening:
         the_feed_is_in_order,
         epochs_follow_openings,
-        what_is_committed_survives_and_nothing_else,
-        closing_commits_and_refuses,
+        what_is_applied_survives,
+        what_comes_while_somebody_begins_to_follow_is_not_lost,
+        a_closed_store_refuses,
         readers_see_groups_whole_while_others_write;
 }

@@ -15,13 +15,19 @@ use common::{
     Harness, OnDisk, START, UNBOUNDED, all, append, bodies, copy_files, filter, group, keyed, publish,
     stored, tidy_all, topic, with_tree,
 };
-use tailwire_core::log::{Appended, Group, Log};
+use tailwire_core::{
+    Store,
+    log::{Appended, Group},
+};
 use tailwire_model::{
     Bound, Durability, Keep, Opening, Options, Position, Term, Timestamp, Trim, TrimReason,
     limits::{IDEMPOTENCY_WINDOW_MS, MESSAGE_BYTES_MAX},
     message::Extras,
 };
-use tailwire_storage::{LogSettings, OpenError, SledLog};
+use tailwire_storage::{
+    LogSettings, OpenError, SledStore,
+    testing::{self, Writes as _},
+};
 
 /// Whether any value of a tree holds these bytes.
 fn holds(dir: &Path, name: &str, text: &str) -> bool {
@@ -35,7 +41,7 @@ fn holds(dir: &Path, name: &str, text: &str) -> bool {
 #[test]
 fn a_second_opener_is_told_so() {
     let h = OnDisk::new();
-    let error = SledLog::open(h.dir(), Timestamp(START), &LogSettings::default()).err().unwrap();
+    let error = SledStore::open(h.dir(), &LogSettings::default()).err().unwrap();
     assert_eq!(error, OpenError::Locked);
     assert!(error.to_string().starts_with("another process has this log open"));
 }
@@ -45,7 +51,7 @@ fn of_two_that_make_a_log_at_once_one_is_told_so() {
     let above = tempfile::tempdir().unwrap();
     for number in 0..8 {
         let dir = above.path().join(number.to_string());
-        let open = || SledLog::open(&dir, Timestamp(START), &LogSettings::default());
+        let open = || SledStore::open(&dir, &LogSettings::default());
         let opened = thread::scope(|scope| {
             let openers = [scope.spawn(open), scope.spawn(open)];
             openers.map(|opener| opener.join().unwrap())
@@ -59,7 +65,7 @@ fn of_two_that_make_a_log_at_once_one_is_told_so() {
 /// The time, and the epoch of a log that is opened then.
 fn epoch_of(dir: &Path) -> (u64, u64) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
-    let log = SledLog::open(dir, Timestamp(now), &LogSettings::default()).unwrap();
+    let log = testing::open(dir, Timestamp(now), &LogSettings::default()).unwrap();
     publish(&log, &[("a", "1")]);
     (now, log.epochs().current().epoch.number())
 }
@@ -86,7 +92,7 @@ fn a_directory_that_is_a_file_is_told_so() {
     let file = dir.path().join("file");
     fs::write(&file, "x").unwrap();
     for path in [file.clone(), file.join("below")] {
-        let error = SledLog::open(&path, Timestamp(START), &LogSettings::default()).err().unwrap();
+        let error = SledStore::open(&path, &LogSettings::default()).err().unwrap();
         assert!(matches!(error, OpenError::NotWritable(..)), "{error:?}");
     }
 }
@@ -142,19 +148,17 @@ fn what_the_engine_has_not_written_is_in_the_journal() {
     let h = OnDisk::new();
     let request = || keyed(group(&[("keyed", "once")]), "k", 1);
     let first = stored(append(h.log(), request()));
-    h.log().commit().unwrap();
     let options = Options { keep: Some(Keep::Last), ..Options::default() };
     h.log().set_options(&Term::parse("last").unwrap(), options).unwrap();
     for n in 0..20 {
         publish(h.log(), &[("a", &n.to_string()), ("last", &n.to_string()), ("b", &"x".repeat(5000))]);
         if n == 10 {
             h.log().trim(&topic("a"), TrimReason::Deleted).unwrap();
-            h.log().commit().unwrap();
         }
         tidy_all(h.log());
     }
     let copy = crashed(&h);
-    let log = SledLog::open(copy.path(), Timestamp(START), &LogSettings::default()).unwrap();
+    let log = SledStore::open(copy.path(), &LogSettings::default()).unwrap();
     // What was superseded may be back until then.
     tidy_all(&log);
     for terms in [&["a"][..], &["last"], &["**"]] {
@@ -170,7 +174,7 @@ fn what_the_engine_has_not_written_is_in_the_journal() {
 
     let copy = crashed(&h);
     fs::remove_file(copy.path().join("journal")).unwrap();
-    let error = SledLog::open(copy.path(), Timestamp(START), &LogSettings::default()).err().unwrap();
+    let error = SledStore::open(copy.path(), &LogSettings::default()).err().unwrap();
     assert!(matches!(error, OpenError::Short(_)), "without it there is less: {error:?}");
 }
 
@@ -187,7 +191,7 @@ fn an_unknown_format_is_not_written_to() {
     });
     with_tree(copy.path(), "meta", |meta| meta.insert("format", &9u32.to_le_bytes()).unwrap());
     fs::write(copy.path().join("journal"), journal).unwrap();
-    let error = SledLog::open(copy.path(), Timestamp(START), &LogSettings::default()).err();
+    let error = SledStore::open(copy.path(), &LogSettings::default()).err();
     assert_eq!(error, Some(OpenError::Version(9)));
     assert_eq!(with_tree(copy.path(), "chunks", sled::Tree::len), count);
 }
@@ -213,7 +217,7 @@ fn a_spoiled_journal_is_told() {
         let mut spoiled = journal.clone();
         spoiled[at] ^= 1;
         fs::write(copy.path().join("journal"), spoiled).unwrap();
-        let error = SledLog::open(copy.path(), Timestamp(START), &LogSettings::default()).err();
+        let error = SledStore::open(copy.path(), &LogSettings::default()).err();
         assert!(matches!(error, Some(OpenError::Short(_))), "{at}: {error:?}");
     }
 }
@@ -226,14 +230,13 @@ fn an_unfinished_group_is_dropped() {
     h.reopen(true, START);
     let large = "x".repeat(9000);
     let cut = group(&[("a", &"y".repeat(3000)), ("b", &"z".repeat(3000)), ("a", &large)]);
-    let lost = stored(append(h.log(), keyed(cut.clone(), "k", 1)));
-    assert_eq!(lost.first.position, Position(3));
     // The power goes before the commit is written to its end: its number and the watermark are those before.
     let watermark = fs::read(h.dir().join("watermark")).unwrap();
     let before = tempfile::tempdir().unwrap();
     copy_files(h.dir(), before.path());
+    let lost = stored(append(h.log(), keyed(cut.clone(), "k", 1)));
+    assert_eq!(lost.first.position, Position(3));
     let commits = with_tree(before.path(), "meta", |meta| meta.get("commits").unwrap().unwrap());
-    h.log().commit().unwrap();
     h.crash(|dir| {
         with_tree(dir, "chunks", |chunks| drop(chunks.pop_max().unwrap().unwrap()));
         with_tree(dir, "meta", |meta| meta.insert("commits", commits).unwrap());
@@ -241,14 +244,13 @@ fn an_unfinished_group_is_dropped() {
     });
     h.open(START + 1).unwrap();
     assert_eq!(bodies(h.log(), &["**"]), ["1", "2"]);
-    assert_eq!((h.log().committed(), h.log().stats().messages), (Position(2), 2));
+    assert_eq!((h.log().newest(), h.log().stats().messages), (Position(2), 2));
     assert_eq!(h.log().epochs().current().first, Position(3));
     assert_eq!(h.log().epochs().current().opening, Opening::Unclean);
     // Its key died with it, and its place goes to another.
     stored(append(h.log(), group(&[("a", "3")])));
     let again = stored(append(h.log(), keyed(cut, "k", 1)));
     assert_eq!(again.first.position, Position(4));
-    h.log().commit().unwrap();
     assert_eq!(bodies(h.log(), &["a"]), ["1", "3", &"y".repeat(3000), &large]);
     h.crash(|_| {});
     assert_eq!(with_tree(h.dir(), "fragments", sled::Tree::len), 2);
@@ -260,12 +262,11 @@ fn what_a_trim_proves_is_not_dropped() {
     let (early, late) = ("y".repeat(3000), "z".repeat(3000));
     append(h.log(), group(&[("a", &early), ("b", &late)]));
     h.log().trim(&topic("b"), TrimReason::Deleted).unwrap();
-    h.log().commit().unwrap();
     tidy_all(h.log());
     // The group's last chunk, which ends it, was all dead and is gone.
     h.reopen(false, START + 1);
     assert_eq!(bodies(h.log(), &["**"]), [early]);
-    assert_eq!(h.log().committed(), Position(2));
+    assert_eq!(h.log().newest(), Position(2));
 }
 
 #[test]
@@ -277,7 +278,6 @@ fn a_delete_removes_the_bytes() {
         publish(h.log(), &[("a", "small secret")]);
     }
     h.log().trim(&topic("a"), TrimReason::Deleted).unwrap();
-    h.log().commit().unwrap();
     // Tidying may as well happen after the next opening.
     h.reopen(true, START);
     tidy_all(h.log());
@@ -296,9 +296,8 @@ fn expired_keys_are_removed() {
     for n in 0..600 {
         append(h.log(), keyed(group(&[("a", "1")]), &format!("key {n}"), 1));
     }
-    h.log().commit().unwrap();
     h.log().append(vec![group(&[("a", "2")])], Timestamp(START + 3 * IDEMPOTENCY_WINDOW_MS)).unwrap();
-    assert_eq!(h.log().tidy(Timestamp(START)), Ok(Some(0)));
+    assert_eq!(h.log().tidy_at(Timestamp(START)), Ok(Some(0)));
     tidy_all(h.log());
     h.crash(|dir| assert_eq!(with_tree(dir, "keys", sled::Tree::len), 0));
 }
@@ -307,7 +306,6 @@ fn expired_keys_are_removed() {
 fn a_key_survives_a_crash() {
     let mut h = OnDisk::new();
     let first = stored(append(h.log(), keyed(group(&[("a", "1")]), "k", 1)));
-    h.log().commit().unwrap();
     for close in [false, true] {
         h.reopen(close, START + 1);
         assert_eq!(append(h.log(), keyed(group(&[("a", "1")]), "k", 1)), Appended::Replayed(first));
@@ -366,12 +364,10 @@ fn positions_go_on_after_everything_was_deleted() {
     let mut h = OnDisk::new();
     publish(h.log(), &[("a", "1"), ("a", "2")]);
     h.log().trim(&topic("a"), TrimReason::Retention).unwrap();
-    h.log().commit().unwrap();
     tidy_all(h.log());
     h.reopen(true, START + 1);
     assert_eq!(h.log().epochs().current().opening, Opening::Clean);
     assert_eq!(stored(append(h.log(), group(&[("a", "3")]))).first.position, Position(3));
-    h.log().commit().unwrap();
     assert_eq!(all(h.log(), &["a"]), [3]);
     assert!(h.log().stats().file_bytes > 0);
 }
@@ -404,7 +400,7 @@ fn a_log_that_lost_what_was_acknowledged_is_refused_until_that_is_accepted() {
     // Also who had seen all that is left has missed something, and is told so.
     let told = Trim { upto: Position(2), reason: TrimReason::Lost };
     let trimmed = |after| h.log().trimmed(&filter(&["a"]), Position(after));
-    assert_eq!((trimmed(1), trimmed(2), h.log().committed()), (Some(told), None, Position(2)));
+    assert_eq!((trimmed(1), trimmed(2), h.log().newest()), (Some(told), None, Position(2)));
     h.crash(|_| {});
     // Once accepted, it is what there is.
     h.open(START + 3).unwrap();
@@ -412,7 +408,7 @@ fn a_log_that_lost_what_was_acknowledged_is_refused_until_that_is_accepted() {
 }
 
 /// Publishes each message in a commit of its own, and so in a chunk.
-fn publish_apart(log: &SledLog, messages: &[(&str, &str)]) {
+fn publish_apart(log: &SledStore, messages: &[(&str, &str)]) {
     messages.iter().for_each(|message| publish(log, &[*message]));
 }
 
@@ -458,7 +454,6 @@ fn a_delete_that_is_undone_is_refused_until_that_is_accepted() {
         let mut h = OnDisk::new();
         publish_apart(h.log(), &[("a", "1"), ("b", "2")]);
         h.log().trim(&topic("a"), TrimReason::Deleted).unwrap();
-        h.log().commit().unwrap();
         if closes {
             h.log().close().unwrap();
         }
@@ -482,7 +477,6 @@ fn what_is_trimmed_compacted_and_cut_off_is_not_missed() {
         publish(h.log(), &[("a", "1"), ("last", "2"), ("b", "3"), ("last", "4")]);
         append(h.log(), group(&[("a", "5"), ("b", "6"), ("last", "7"), ("last", "8")]));
         h.log().trim(&topic(if turn % 2 == 0 { "a" } else { "b" }), TrimReason::Deleted).unwrap();
-        h.log().commit().unwrap();
         if turn > 1 {
             tidy_all(h.log());
         }
@@ -528,25 +522,24 @@ fn positions_that_were_never_stored_are_not_given_again_after_a_kill() {
     h.reopen(true, START + 1_000);
     // Killed before anything was stored.
     h.reopen(false, START + 2_000);
-    assert_eq!((h.log().committed(), h.log().epochs().current().first), (Position(3), Position(4)));
+    assert_eq!((h.log().newest(), h.log().epochs().current().first), (Position(3), Position(4)));
     assert_eq!(stored(append(h.log(), group(&[("a", "4")]))).first.position, Position(4));
 }
 
 /// Commits without a pause, as under load, where the log is tidied only as often as it owes that.
-fn saturate(log: &SledLog, commits: u64, mut messages: impl FnMut(u64) -> Group) {
+fn saturate(log: &SledStore, commits: u64, mut messages: impl FnMut(u64) -> Group) {
     let mut untidied = 0;
     for commit in 0..commits {
         append(log, messages(commit));
-        log.commit().unwrap();
         untidied += 1;
         if log.owes_tidying() || untidied == 64 {
-            log.tidy(Timestamp(START)).unwrap();
+            log.tidy_at(Timestamp(START)).unwrap();
             untidied = 0;
         }
     }
 }
 
-fn assert_in_bounds(log: &SledLog, messages_max: u64) {
+fn assert_in_bounds(log: &SledStore, messages_max: u64) {
     let stats = log.stats();
     assert!(stats.messages <= messages_max, "{} messages", stats.messages);
     // Beside the messages: the ballast, the journal, and what the engine's file may take before it is cleaned.
@@ -589,7 +582,6 @@ fn a_log_in_which_nothing_dies_owes_nothing() {
     let body = "x".repeat(900);
     for _ in 0..20 {
         append(h.log(), group(&vec![("a", body.as_str()); 300]));
-        h.log().commit().unwrap();
         assert!(!h.log().owes_tidying());
     }
 }

@@ -7,12 +7,12 @@ mod common;
 use common::{
     Harness, Memory, OnDisk, START, all, append, bodies, filter, group, publish, tidy_all, topic, with_key,
 };
-use tailwire_core::log::{Budget, Log};
+use tailwire_core::{Store, log::Budget};
 use tailwire_model::{Durability, Keep, Options, Position, Term, TrimReason};
+use tailwire_storage::testing::Writes as _;
 
-fn set(log: &impl Log, name: &str, options: Options) {
+fn set(log: &impl Store, name: &str, options: Options) {
     log.set_options(&Term::parse(name).unwrap(), options).unwrap();
-    log.commit().unwrap();
 }
 
 fn keep(keep: Keep) -> Options {
@@ -61,7 +61,6 @@ fn postings_of_messages_that_are_gone_hide_none() {
     for n in 6..12 {
         put(h.log(), &format!("l{n}"), &n.to_string());
     }
-    h.log().commit().unwrap();
     tidy_all(h.log());
     let left = ["5", "6", "7", "8", "9", "10", "11"];
     assert_eq!(bodies(h.log(), &["a"]), left);
@@ -69,7 +68,7 @@ fn postings_of_messages_that_are_gone_hide_none() {
     for messages in 1..9 {
         let budget = Budget { messages, bytes: usize::MAX, scan_bytes: usize::MAX };
         let (mut after, mut read) = (Position::ZERO, Vec::new());
-        while after < h.log().committed() {
+        while after < h.log().newest() {
             let page = h.log().read(&filter(&["a"]), after, Position::MAX, budget).unwrap();
             assert!(page.messages.len() <= messages);
             read.extend(
@@ -104,7 +103,6 @@ fn blocks_of_an_earlier_numbering_are_not_taken_for_another_topics() {
         append(h.log(), group(&[("a", "x"), ("b", "x")]));
     }
     h.log().trim(&topic("gone"), TrimReason::Deleted).unwrap();
-    h.log().commit().unwrap();
     tidy_all(h.log());
     let before = all(h.log(), &["a", "b"]);
     // Without "gone" the others have other numbers.

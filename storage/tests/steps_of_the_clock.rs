@@ -1,6 +1,6 @@
 //! The wall clock is set while a log is open, and between two openings: ages are those of the steady clock.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::{
     path::Path,
@@ -8,12 +8,17 @@ use std::{
 };
 
 use bytes::Bytes;
-use tailwire_core::log::{Appended, Budget, Group, Log};
+use tailwire_core::{
+    Store,
+    log::{Appended, Budget, Group},
+    order::local_entry,
+    store::{Outcome, Write},
+};
 use tailwire_model::{
     Bound, Condition, Draft, Filter, Fingerprint, IdempotencyKey, MediaType, Options, Position, Term,
     Timestamp, Topic,
 };
-use tailwire_storage::{LogSettings, SledLog};
+use tailwire_storage::{LogSettings, SledStore, testing};
 
 const START: u64 = 1_795_000_000_000;
 const DAY: i64 = 86_400_000;
@@ -30,35 +35,53 @@ fn passes(ms: u64) -> u64 {
 
 /// A log, and its wall clock.
 struct Clocked {
-    log: SledLog,
+    log: SledStore,
     wall: u64,
+    /// What the two clocks showed at the opening.
+    opened: (u64, u64),
 }
 
 impl Clocked {
     fn open(dir: &Path, wall: u64) -> Self {
-        let steady: fn() -> u64 = || STEADY.load(Ordering::SeqCst);
-        let settings = LogSettings { steady: Some(steady), ..LogSettings::default() };
-        Self { log: SledLog::open(dir, Timestamp(wall), &settings).unwrap(), wall }
+        let log = testing::open(dir, Timestamp(wall), &LogSettings::default()).unwrap();
+        Self { log, wall, opened: (wall, STEADY.load(Ordering::SeqCst)) }
+    }
+
+    fn steady(&self) -> Timestamp {
+        Timestamp(self.opened.0 + STEADY.load(Ordering::SeqCst) - self.opened.1)
+    }
+
+    fn apply(&self, writes: Vec<Write>) -> Vec<Outcome> {
+        let entry = local_entry(&self.log, Timestamp(self.wall), self.steady(), writes);
+        self.log.apply(vec![entry], true).unwrap()
     }
 
     fn publish(&self, topic: &str, key: Option<&str>) -> Appended {
         let draft = Draft::new(Topic::parse(topic).unwrap(), MediaType::NONE, Bytes::from_static(b"x"));
         let key = key.map(|key| IdempotencyKey { scoped: key.to_owned(), request: Fingerprint([1; 16]) });
         let group = Group { drafts: vec![draft], key, condition: Condition::None };
-        let appended = self.log.append(vec![group], Timestamp(self.wall)).unwrap()[0];
-        self.log.commit().unwrap();
-        appended
+        match self.apply(vec![Write::Publish(group)])[..] {
+            [Outcome::Published(appended)] => appended,
+            ref other => panic!("{other:?}"),
+        }
     }
 
     fn expires(&self, topic: &str, ms: u64) {
         let options = Options { max_age_ms: Some(Bound(ms)), ..Options::default() };
-        self.log.set_options(&Term::parse(topic).unwrap(), options).unwrap();
-        self.log.commit().unwrap();
+        self.apply(vec![Write::Options(Term::parse(topic).unwrap(), options)]);
     }
 
     fn pass(&mut self, ms: u64) {
         self.wall = self.wall.saturating_add(passes(ms));
-        while self.log.tidy(Timestamp(self.wall)).unwrap() == Some(0) {}
+        loop {
+            let (writes, due) = self.log.due(self.steady()).unwrap();
+            if !writes.is_empty() {
+                self.apply(writes);
+            }
+            if self.log.tidy().unwrap() != Some(0) && due != Some(0) {
+                break;
+            }
+        }
     }
 
     fn step(&mut self, ms: i64) {

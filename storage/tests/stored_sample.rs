@@ -8,9 +8,13 @@ mod sample;
 use std::{convert::Infallible, path::PathBuf};
 
 use sample::{MINUTE_MS, START};
-use tailwire_core::log::{Appended, Budget, Log};
+use tailwire_core::{
+    Store,
+    log::{Appended, Budget},
+};
 use tailwire_model::{Filter, Keep, Message, Position, Term, Timestamp, Topic, Trim, TrimReason};
-use tailwire_storage::{LogSettings, SledLog, inspect::Survey};
+use tailwire_storage::testing::Writes as _;
+use tailwire_storage::{LogSettings, inspect::Survey};
 use tempfile::TempDir;
 
 const FORMATS: [&str; 1] = [include_str!("samples/format-4.txt")];
@@ -52,7 +56,9 @@ fn an_old_log_is_sound() {
 
 fn holds_what_it_held(sample: &str) {
     let (_dir, log) = unpacked(sample);
-    let log = SledLog::open(&log, Timestamp(START + 3 * MINUTE_MS), &LogSettings::default()).unwrap();
+    let log =
+        tailwire_storage::testing::open(&log, Timestamp(START + 3 * MINUTE_MS), &LogSettings::default())
+            .unwrap();
     let page = log.read(&filter("**"), Position::ZERO, Position::MAX, UNBOUNDED).unwrap();
     assert_eq!(page.messages.iter().map(described).collect::<Vec<_>>(), expected());
     let extras = page.messages[4].draft.extras.as_deref().unwrap();
@@ -68,7 +74,7 @@ fn holds_what_it_held(sample: &str) {
     let rule = |topic| log.rules().of(&Topic::parse(topic).unwrap());
     assert_eq!((rule("kept/x").keep, rule("bounded").max_messages), (Keep::Compact, Some(2)));
     assert_eq!(log.epochs().starts().len(), 4);
-    assert_eq!(log.committed(), Position(12));
+    assert_eq!(log.newest(), Position(12));
 
     let replayed = log.append(vec![sample::keyed()], Timestamp(START + 5)).unwrap();
     assert!(matches!(replayed[0], Appended::Replayed(stored) if stored.first.position == Position(7)));

@@ -11,9 +11,13 @@ use common::{
     Harness, OnDisk, START, UNBOUNDED, all, append, copy_files, filter, group, publish, tidy_all, topic,
     with_tree,
 };
-use tailwire_core::log::{Group, Log, LogError, TopicInfo};
+use tailwire_core::{
+    Store, StoreError,
+    log::{Group, TopicInfo},
+};
 use tailwire_model::{Position, TrimReason};
-use tailwire_storage::{OpenError, SledLog};
+use tailwire_storage::testing::Writes as _;
+use tailwire_storage::{OpenError, SledStore};
 use tempfile::TempDir;
 
 type Spoil = fn(&sled::Tree);
@@ -31,7 +35,7 @@ struct Answers {
     messages: u64,
 }
 
-fn answers(log: &SledLog) -> Answers {
+fn answers(log: &SledStore) -> Answers {
     let filters: [&[&str]; 5] = [&["many"], &["few/1"], &["few/*"], &["**"], &["late"]];
     let last = |terms: &&[&str]| [1, 150, 700].map(|count| log.before_last(&filter(terms), count).unwrap());
     Answers {
@@ -55,7 +59,6 @@ fn written() -> OnDisk {
         publish(h.log(), &[("few/1", "a"), ("few/2", "b"), ("few/1", "c"), ("gone", "d")]);
         if round == 2 {
             h.log().trim(&topic("gone"), TrimReason::Deleted).unwrap();
-            h.log().commit().unwrap();
         }
         tidy_all(h.log());
     }
@@ -184,5 +187,5 @@ fn a_message_that_the_store_lost_is_told() {
     h.crash(lose);
     let log = h.open(START + 2).unwrap();
     let page = log.read(&filter(&["many"]), Position::ZERO, Position::MAX, UNBOUNDED);
-    assert!(matches!(page, Err(LogError::Corrupt(what)) if what.contains("missing")));
+    assert!(matches!(page, Err(StoreError::Corrupt(what)) if what.contains("missing")));
 }

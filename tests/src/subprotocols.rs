@@ -7,10 +7,9 @@ use std::{
     thread,
 };
 
-use tailwire_core::{AllowAll, Broker, Clock, Event, Parts, ReadError, Reader};
+use tailwire_core::{AllowAll, Broker, Clock, Event, Instruments, LocalOrder, Parts, ReadError, Reader};
 use tailwire_http::{Incoming, Io, Opening, Protocol, Server, Settings, Subprotocol, Takes};
-use tailwire_model::Timestamp;
-use tailwire_storage::MemoryLog;
+use tailwire_storage::MemoryStore;
 use tailwire_wire::{ENCODERS, Format};
 use tokio::net::TcpListener;
 
@@ -37,17 +36,23 @@ pub const COUNTED: Subprotocol = Subprotocol {
 /// # Errors
 /// When the system gives no threads.
 pub fn serve(listener: TcpListener) -> io::Result<(Broker, Server)> {
+    let (store, instruments) = (Arc::new(MemoryStore::default()), Instruments::default());
+    let clock = Clock { now: Clock::system_now, steady: Clock::system_steady, random: || 0 };
+    let begun = LocalOrder::begin(store.clone(), clock, &instruments);
+    let (order, committer) = begun.map_err(io::Error::other)?;
     let parts = Parts {
-        log: Arc::new(MemoryLog::new(Timestamp(0))),
+        order: Arc::new(order),
+        store,
+        instruments,
         encoders: &ENCODERS,
         policy: Arc::new(AllowAll),
-        clock: Clock { now: Clock::system_now, steady: Clock::system_steady, random: || 0 },
+        clock,
         shards: 1,
         read_threads: 1,
         read_thread_begins: || {},
         read_rests: 0,
     };
-    let (broker, committer) = Broker::start(parts)?;
+    let broker = Broker::start(parts)?;
     thread::Builder::new().spawn(move || drop(committer.run()))?;
     let settings = Settings { loopback: true, subprotocols: vec![ECHO, COUNTED], ..Settings::default() };
     let server = Server::start(&broker, settings, listener)?;

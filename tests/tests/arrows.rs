@@ -58,7 +58,9 @@ fn crates_depend_only_along_the_arrows() {
             allowed.get(name).unwrap_or_else(|| panic!("{name} has no arrows yet: give it some here"));
         for dependency in &package.dependencies {
             let to = dependency.name.as_str();
-            assert!(!ours.contains(to) || allowed.contains(&to), "{name} must not depend on {to}");
+            // A crate's tests may ask for its own features.
+            let is_foreign = !ours.contains(to) || to == name;
+            assert!(is_foreign || allowed.contains(&to), "{name} must not depend on {to}");
         }
     }
 }

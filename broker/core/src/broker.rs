@@ -1,4 +1,4 @@
-//! The broker: one log, one committer, some shards of readers. Every transport and every protocol asks here.
+//! The broker: an order, a store, some shards of readers. Every transport and every protocol asks here.
 
 use std::{
     io,
@@ -6,7 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Instant,
+    time::Duration,
 };
 
 use tailwire_model::{
@@ -20,24 +20,30 @@ use tailwire_model::{
 use tokio::sync::oneshot;
 
 use crate::{
+    arrival::Arrivals,
     clock::Clock,
-    committer::{Change, Committer, Health, Queue, WriteError, WriteResult},
     error::{MessageError, OpenError, PublishError},
     listing,
-    log::{Appended, Commit, Feed, Group, Log, LogStats, TopicInfo},
+    log::{Appended, Commit, Feed, Group, LogStats, TopicInfo},
     metrics::Metrics,
+    order::{Health, Instruments, Order, WriteError},
     policy::Policy,
     pool::{Haste, Pool},
     reader::{Permission, ReadError, Reader},
     segment::Encoders,
     shard::Shard,
     shared::Shared,
+    store::{Outcome, Store, Write},
 };
 
 /// What a broker is made of.
 pub struct Parts {
-    /// The log, open. Nothing else may write to it.
-    pub log: Arc<dyn Log>,
+    /// Where writes go.
+    pub order: Arc<dyn Order>,
+    /// What the order applies them to.
+    pub store: Arc<dyn Store>,
+    /// What the order reports to.
+    pub instruments: Instruments,
     /// The wire formats.
     pub encoders: Encoders,
     /// Who may do what.
@@ -84,11 +90,12 @@ pub struct Interest {
 #[derive(Clone)]
 pub struct Broker(Arc<Shared>);
 
-/// The log's feed goes to every shard.
+/// The store's feed goes to every shard.
 struct Fanout {
     shards: Vec<Arc<Shard>>,
     clock: Clock,
     newest_at: Arc<AtomicU64>,
+    arrivals: Arc<Arrivals>,
 }
 
 impl Feed for Fanout {
@@ -100,55 +107,48 @@ impl Feed for Fanout {
         for shard in &self.shards {
             shard.push(&commit);
         }
+        self.arrivals.notify();
     }
 }
 
 impl Broker {
-    /// A broker, and the committer that a thread must run for publishes to be answered.
+    /// A broker over an order and its store.
     ///
     /// # Errors
     /// When the system gives no threads.
-    pub fn start(parts: Parts) -> io::Result<(Self, Committer)> {
-        let Parts { log, encoders, policy, clock, shards, read_threads, read_thread_begins, read_rests } =
-            parts;
-        let metrics = Arc::new(Metrics::default());
-        let queue = Arc::new(Queue::default());
-        let activity = Arc::default();
-        let health = Arc::new(Health::default());
+    pub fn start(parts: Parts) -> io::Result<Self> {
+        let Parts { order, store, instruments, encoders, policy, clock, .. } = parts;
+        let Instruments { metrics, activity } = instruments;
         let shards: Vec<_> =
-            (0..shards.max(1)).map(|_| Shard::new(log.committed(), encoders, metrics.clone())).collect();
+            (0..parts.shards.max(1)).map(|_| Shard::new(encoders, metrics.clone())).collect();
         let newest_at = Arc::new(AtomicU64::new(0));
-        log.follow(Arc::new(Fanout { shards: shards.clone(), clock, newest_at: newest_at.clone() }));
-        let pool = Pool::start(&log, &activity, read_threads.max(1), read_thread_begins, read_rests)?;
-        let committer = Committer {
-            queue: queue.clone(),
-            log: log.clone(),
-            metrics: metrics.clone(),
+        let arrivals = Arc::new(Arrivals::default());
+        let fanout = Fanout {
+            shards: shards.clone(),
             clock,
-            health: health.clone(),
-            activity,
-            // What an earlier run left to tidy up.
-            tidy_at: Some(Instant::now()),
-            commits_untidied: 0,
+            newest_at: newest_at.clone(),
+            arrivals: arrivals.clone(),
         };
-        let epochs = log.epochs();
+        let complete_from = store.follow(Arc::new(fanout));
+        shards.iter().for_each(|shard| shard.begin(complete_from));
+        let (threads, rests) = (parts.read_threads.max(1), parts.read_rests);
+        let pool = Pool::start(&store, &activity, threads, parts.read_thread_begins, rests)?;
         let met_damage = AtomicBool::new(false);
         let shared = Shared {
-            log,
-            epochs,
+            order,
+            store,
             pool,
             shards,
             metrics,
             encoders,
             clock,
-            queue,
-            health,
             policy,
             reviews: AtomicU64::new(0),
             newest_at,
+            arrivals,
             met_damage,
         };
-        Ok((Self(Arc::new(shared)), committer))
+        Ok(Self(Arc::new(shared)))
     }
 
     /// The dispatcher of a shard, to be run on the runtime whose connections it feeds.
@@ -197,23 +197,16 @@ impl Broker {
         principal: &Principal,
         group: Group,
     ) -> impl Future<Output = Result<Appended, PublishError>> + Send + use<> {
-        let queued = self.enqueue(principal, group);
-        // The committer answers everything that it takes, unless its thread died over it.
-        async { Ok(queued?.await.unwrap_or(Err(WriteError::Unknown))?) }
-    }
-
-    fn enqueue(
-        &self,
-        principal: &Principal,
-        group: Group,
-    ) -> Result<oneshot::Receiver<WriteResult>, PublishError> {
-        for draft in &group.drafts {
-            if draft.topic.is_reserved() {
-                return Err(PublishError::Reserved);
+        let permitted =
+            group.drafts.iter().try_for_each(|draft| self.permit_publish(principal, &draft.topic));
+        let outcome = self.submit(permitted, Write::Publish(group));
+        async {
+            match outcome.await? {
+                Outcome::Published(appended) => Ok(appended),
+                // An order answers a publish with what became of it.
+                Outcome::Done | Outcome::TooManyOptions => Err(WriteError::Unknown.into()),
             }
-            self.0.policy.permit_write(principal, &draft.topic)?;
         }
-        Ok(self.0.queue.publish(group).map_err(|error| self.refused(error))?)
     }
 
     /// Removes the messages of a topic, up to the newest as of its turn, which it has when this returns.
@@ -226,7 +219,7 @@ impl Broker {
         topic: Topic,
     ) -> impl Future<Output = Result<(), PublishError>> + Send + use<> {
         let permitted = self.permit_manage(principal, &Term::Topic(topic.clone()));
-        self.change(permitted, Change::Delete(topic))
+        self.change(permitted, Write::Delete(topic))
     }
 
     /// The options that are set for a term itself.
@@ -235,12 +228,12 @@ impl Broker {
     /// [`Forbidden`].
     pub fn options(&self, principal: &Principal, term: &Term) -> Result<Options, Forbidden> {
         self.0.policy.permit_manage(principal, term)?;
-        Ok(self.0.log.rules().own(term))
+        Ok(self.0.store.rules().own(term))
     }
 
     /// Every term that options are set for, of those whose options the principal may know.
     pub fn all_options(&self, principal: &Principal) -> Vec<(Term, Options)> {
-        let rules = self.0.log.rules();
+        let rules = self.0.store.rules();
         let known = rules.iter().filter(|(term, _)| self.0.policy.permit_manage(principal, term).is_ok());
         known.map(|(term, options)| (term.clone(), options)).collect()
     }
@@ -256,28 +249,48 @@ impl Broker {
         options: Options,
     ) -> impl Future<Output = Result<(), PublishError>> + Send + use<> {
         let permitted = self.permit_manage(principal, &term);
-        self.change(permitted, Change::Options(term, options))
+        self.change(permitted, Write::Options(term, options))
     }
 
     /// All options, for the process itself.
     pub fn rules(&self) -> Arc<Rules> {
-        self.0.log.rules()
+        self.0.store.rules()
     }
 
     /// What holds for a topic, by all options that name it.
     pub fn rule(&self, topic: &Topic) -> Rule {
-        self.0.log.rules().of(topic)
+        self.0.store.rules().of(topic)
     }
 
-    /// Queues a permitted change at once; the future answers once it is durable.
     fn change(
         &self,
         permitted: Result<(), PublishError>,
-        change: Change,
+        write: Write,
     ) -> impl Future<Output = Result<(), PublishError>> + Send + use<> {
-        let queued =
-            permitted.and_then(|()| Ok(self.0.queue.change(change).map_err(|error| self.refused(error))?));
-        async { Ok(queued?.await.unwrap_or(Err(WriteError::Unknown))?) }
+        let outcome = self.submit(permitted, write);
+        async { outcome.await.map(drop) }
+    }
+
+    /// Hands a permitted write to the order at once; the future answers once it is applied.
+    fn submit(
+        &self,
+        permitted: Result<(), PublishError>,
+        write: Write,
+    ) -> impl Future<Output = Result<Outcome, PublishError>> + Send + use<> {
+        let submitted = permitted.and_then(|()| {
+            let (done, outcome) = oneshot::channel();
+            self.0.order.submit(write, done).map_err(|error| self.refused(error))?;
+            Ok(outcome)
+        });
+        // The order answers everything that it takes, unless its thread died over it.
+        async { Ok(submitted?.await.unwrap_or(Err(WriteError::Unknown))?) }
+    }
+
+    fn permit_publish(&self, principal: &Principal, topic: &Topic) -> Result<(), PublishError> {
+        if topic.is_reserved() {
+            return Err(PublishError::Reserved);
+        }
+        Ok(self.0.policy.permit_write(principal, topic)?)
     }
 
     fn permit_manage(&self, principal: &Principal, term: &Term) -> Result<(), PublishError> {
@@ -301,29 +314,30 @@ impl Broker {
     pub async fn open(&self, principal: &Principal, interest: Interest) -> Result<Reader, OpenError> {
         let Interest { filter, start, known, format } = interest;
         let (permission, filter) = Permission::ask(&self.0, principal, filter)?;
-        let log = &self.0.log;
+        let store = &self.0.store;
         let (resume, known) = match start {
             Start::After(cursor) => {
-                let committed = log.committed();
-                let extent = if self.0.epochs.standing(cursor, committed) == Standing::Good {
-                    Extent { committed, head: None, trimmed: log.trimmed(&filter, cursor.position) }
+                self.0.arrival_of(cursor).await?;
+                let (epochs, committed) = (store.epochs(), store.newest());
+                let extent = if epochs.standing(cursor, committed) == Standing::Good {
+                    Extent { committed, head: None, trimmed: store.trimmed(&filter, cursor.position) }
                 } else {
-                    log.bounds(&filter).extent(committed)
+                    store.bounds(&filter).extent(committed)
                 };
-                (gap::resume(&self.0.epochs, &extent, cursor, known), known)
+                (gap::resume(&epochs, &extent, cursor, known), known)
             }
-            Start::Latest => (at(log.committed()), known),
+            Start::Latest => (at(store.newest()), known),
             Start::Earliest => {
                 // Whoever asks for the oldest knows that there may have been older ones.
-                let bounds = log.bounds(&filter);
+                let bounds = store.bounds(&filter);
                 let trimmed = bounds.trimmed.map_or(Position::ZERO, |trim| trim.upto);
                 let before = bounds.head.map_or(trimmed, Position::previous);
-                (at(before), Some(self.0.epochs.cursor_at(trimmed)))
+                (at(before), Some(self.cursor_at(trimmed)))
             }
             Start::Last(count) => {
                 let position = self.before_last(&filter, count).await?;
-                let trimmed = log.trimmed(&filter, Position::ZERO);
-                (at(position), trimmed.map(|trim| self.0.epochs.cursor_at(trim.upto)))
+                let trimmed = store.trimmed(&filter, Position::ZERO);
+                (at(position), trimmed.map(|trim| self.cursor_at(trim.upto)))
             }
         };
         Ok(Reader::new(self.0.clone(), permission, filter, resume, known, format))
@@ -331,7 +345,7 @@ impl Broker {
 
     /// A reader of nothing yet, at the tail: the live side of a connection with many subscriptions.
     pub fn open_empty(&self, principal: &Principal, format: usize) -> Reader {
-        let (start, permission) = (at(self.0.log.committed()), Permission::shared(&self.0, principal));
+        let (start, permission) = (at(self.0.store.newest()), Permission::shared(&self.0, principal));
         let nothing = Arc::new(Filter::union([]));
         Reader::new(self.0.clone(), permission, nothing, start, None, format).already_caught_up()
     }
@@ -358,7 +372,7 @@ impl Broker {
         let result = self
             .0
             .pool
-            .run(READ_BYTES_MAX, Haste::Answer, move |log, _| log.before_last(&filter, count))
+            .run(READ_BYTES_MAX, Haste::Answer, move |store, _| store.before_last(&filter, count))
             .await;
         self.0.readable(result)
     }
@@ -368,12 +382,13 @@ impl Broker {
     /// # Errors
     /// See [`MessageError`].
     pub async fn message(&self, principal: &Principal, cursor: Cursor) -> Result<Message, MessageError> {
-        let standing = self.0.epochs.standing(cursor, self.0.log.committed());
+        self.0.arrival_of(cursor).await?;
+        let standing = self.0.store.epochs().standing(cursor, self.0.store.newest());
         if standing != Standing::Good || cursor.position == Position::ZERO {
             return Err(MessageError::Unknown);
         }
         let read =
-            self.0.pool.run(READ_BYTES_MAX, Haste::Answer, move |log, _| log.get(cursor.position)).await;
+            self.0.pool.run(READ_BYTES_MAX, Haste::Answer, move |store, _| store.get(cursor.position)).await;
         let message = self.0.readable(read)?.ok_or(MessageError::Gone)?;
         let filter = Filter::from(Term::Topic(message.topic().clone()));
         self.permit_read(principal, filter)?;
@@ -389,29 +404,29 @@ impl Broker {
         limit: usize,
     ) -> Vec<TopicInfo> {
         match self.0.policy.permit_list(principal) {
-            None => self.0.log.topics(prefix, from, limit),
-            Some(visible) => listing::topics(&*self.0.log, &visible, prefix, from, limit).await,
+            None => self.0.store.topics(prefix, from, limit),
+            Some(visible) => listing::topics(&*self.0.store, &visible, prefix, from, limit).await,
         }
     }
 
     /// The cursor of a position of the log.
     pub fn cursor_at(&self, position: Position) -> Cursor {
-        self.0.epochs.cursor_at(position)
+        self.0.store.epochs().cursor_at(position)
     }
 
     /// The cursor of the newest committed message.
     pub fn tail(&self) -> Cursor {
-        self.cursor_at(self.0.log.committed())
+        self.cursor_at(self.0.store.newest())
     }
 
     /// The epoch in which messages are written.
     pub fn epoch(&self) -> Epoch {
-        self.0.epochs.current().epoch
+        self.0.store.epochs().current().epoch
     }
 
     /// How often the log was opened.
     pub fn epochs(&self) -> u64 {
-        self.0.epochs.starts().len() as u64
+        self.0.store.epochs().starts().len() as u64
     }
 
     /// When a poll that found nothing under a filter should come again: by the topic's own pace, or the whole log's where
@@ -419,7 +434,7 @@ impl Broker {
     pub fn retry_after_ms(&self, filter: &Filter) -> u64 {
         let clock = self.0.clock;
         let pace = match filter.only_topic() {
-            Some(_) => self.0.log.bounds(filter).pace((clock.now)()),
+            Some(_) => self.0.store.bounds(filter).pace((clock.now)()),
             None => {
                 let newest = self.0.newest_at.load(Ordering::Relaxed);
                 let age = || (clock.steady)().saturating_sub(newest);
@@ -429,24 +444,24 @@ impl Broker {
         retry::retry_after_ms(pace, self.load(), clock.draw())
     }
 
-    /// How busy the committer is, in 0..=1.
+    /// How much the order has to do, in 0..=1.
     pub fn load(&self) -> f64 {
-        self.0.queue.load()
+        self.0.order.load()
     }
 
     /// Figures of the store.
     pub fn stats(&self) -> LogStats {
-        self.0.log.stats()
+        self.0.store.stats()
     }
 
-    /// Whether the log takes what it is given, as far as the last commit tells.
+    /// Whether the order applies what it is given, as far as the last commit tells.
     pub fn is_writable(&self) -> bool {
-        self.0.health.is_good()
+        self.0.order.health() == Health::Good
     }
 
     /// Whether the disk has no room for another message.
     pub fn is_full(&self) -> bool {
-        self.0.log.is_full()
+        !self.0.store.has_room(0)
     }
 
     /// Whether the broker is going away.
@@ -454,10 +469,10 @@ impl Broker {
         self.0.shards[0].is_draining()
     }
 
-    /// Refuses new publishes, lets what was accepted finish, and sends every reader its bye at the tail. The committer's
-    /// `run` returns when the queue is empty.
+    /// Refuses new publishes, lets what was accepted finish, and sends every reader its bye at the tail. The order goes on by
+    /// itself until it is done with what it took.
     pub fn drain(&self) {
-        self.0.queue.close();
+        self.0.order.close(Duration::ZERO);
         self.0.shards.iter().for_each(|shard| shard.drain());
     }
 
@@ -470,3 +485,6 @@ impl Broker {
 fn at(after: Position) -> Resume {
     Resume { after, gap: None }
 }
+
+#[cfg(test)]
+mod tests;

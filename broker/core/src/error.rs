@@ -2,7 +2,7 @@
 
 use tailwire_model::Forbidden;
 
-use crate::{committer::WriteError, reader::ReadError};
+use crate::{order::WriteError, reader::ReadError};
 
 /// Why a reader could not be opened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

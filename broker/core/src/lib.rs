@@ -1,16 +1,18 @@
-//! The broker's core: the log as a trait, one committer, tails shared by readers, and the readers themselves.
+//! The broker's core: order and store as traits, the local order, tails shared by readers, and the readers themselves.
 //!
 //! It knows no HTTP, no JSON, no storage engine and no socket. A wire format is a slot and a function that somebody
 //! else supplies ([`segment::Encoder`]); time and chance come from outside ([`Clock`]).
 
+mod arrival;
 mod broker;
 mod clock;
-mod committer;
 mod error;
 mod following;
 mod listing;
+mod local_order;
 pub mod log;
 mod metrics;
+pub mod order;
 mod page;
 mod policy;
 mod pool;
@@ -21,6 +23,7 @@ mod segment;
 mod shard;
 mod shared;
 mod slot;
+pub mod store;
 mod tail;
 #[cfg(any(test, feature = "testing"))]
 #[cfg_attr(not(test), allow(dead_code, reason = "the rest is for the tests here"))]
@@ -29,13 +32,14 @@ mod timer;
 
 pub use broker::{Broker, Interest, Parts, Start};
 pub use clock::Clock;
-pub use committer::{Committer, WriteError};
 pub use error::{MessageError, OpenError, PublishError};
-pub use log::Log;
+pub use local_order::{Committer, LocalOrder};
 pub use metrics::Metrics;
+pub use order::{Instruments, Order, WriteError};
 pub use page::{Page, Until, Wait};
 pub use policy::{AllowAll, Policy};
 pub use reader::{Event, ReadError, Reader};
 pub use segment::{Encoder, Encoders, Slice, Slices};
 pub use slot::{Accepted, Remainder, Sink};
+pub use store::{Store, StoreError};
 pub use timer::Timer;

@@ -3,7 +3,7 @@
 
 use tailwire_model::{Filter, Term};
 
-use crate::log::{Log, TopicInfo};
+use crate::{log::TopicInfo, store::Store};
 
 /// Names that are looked at before others have a turn.
 const NAMES_PER_TURN: usize = 1000;
@@ -17,7 +17,7 @@ enum Names<'a> {
 
 /// The topics that match `visible`, whose names begin with `prefix` and come after `from`: in byte order, at most `limit`.
 pub(crate) async fn topics(
-    log: &dyn Log,
+    store: &dyn Store,
     visible: &Filter,
     prefix: &str,
     from: Option<&str>,
@@ -36,7 +36,7 @@ pub(crate) async fn topics(
         let mut after = from.map(str::to_owned);
         loop {
             let asked = if is_one { 1 } else { NAMES_PER_TURN };
-            let page = log.topics(under, after.as_deref(), asked);
+            let page = store.topics(under, after.as_deref(), asked);
             let is_last = is_one || page.len() < asked;
             after = page.last().map(|last| last.topic.as_str().to_owned());
             let seen = page.into_iter().filter(|info| match names {

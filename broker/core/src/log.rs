@@ -1,119 +1,12 @@
-//! The log, as the broker sees it. Implementations are in `storage`; nothing here knows an engine.
-//!
-//! The trait is synchronous: threads belong to the caller. One thread (the committer's) appends, trims and commits;
-//! any number read. Nothing appended is visible to a reader, to `bounds` or to the feed before `commit` returns.
+//! The log's values: what is appended, read, committed and counted. The traits over them are [`Store`](crate::Store), which
+//! applies and serves, and [`Order`](crate::Order), which decides the sequence. Nothing here knows an engine.
 
 use std::sync::Arc;
 
 use tailwire_model::{
-    Condition, Cursor, Draft, Epochs, Filter, IdempotencyKey, Message, Options, Position, Rules, Term,
-    Timestamp, Topic, Trim, TrimReason, admission::KeyRecord, gap::Extent, options::TooManyOptions,
-    retry::Pace,
+    Condition, Cursor, Draft, IdempotencyKey, Message, Position, Timestamp, Topic, Trim,
+    admission::KeyRecord, gap::Extent, retry::Pace,
 };
-
-/// One persistent sequence of messages, in total order.
-pub trait Log: Send + Sync + 'static {
-    /// The openings of this log; constant while it is open.
-    fn epochs(&self) -> Arc<Epochs>;
-
-    /// The newest committed position: every message up to it is durable, and none beyond it is ever read.
-    fn committed(&self) -> Position;
-
-    /// Appends groups, each whole or not at all, in order. A group sees the groups before it.
-    ///
-    /// # Errors
-    /// None of the groups was appended, unless it is [`LogError::Unknown`].
-    fn append(&self, groups: Vec<Group>, now: Timestamp) -> Result<Vec<Appended>, LogError>;
-
-    /// Takes the messages of a topic up to its newest appended one. Takes effect at the next commit.
-    ///
-    /// # Errors
-    /// Nothing was taken, unless it is [`LogError::Unknown`].
-    fn trim(&self, topic: &Topic, reason: TrimReason) -> Result<(), LogError>;
-
-    /// The options that hold, as of the last commit.
-    fn rules(&self) -> Arc<Rules>;
-
-    /// Sets the options of a term; empty ones take them back. Takes effect at the next commit.
-    ///
-    /// # Errors
-    /// Nothing was changed, unless it is [`LogError::Unknown`].
-    fn set_options(&self, term: &Term, options: Options) -> Result<(), LogError>;
-
-    /// Makes durable what was appended, trimmed and set, as its topics' durability asks, moves the committed watermark,
-    /// and feeds the followers, in this order. Without anything to commit it does nothing.
-    ///
-    /// # Errors
-    /// It is unknown what became durable; after that the log refuses every append.
-    fn commit(&self) -> Result<Position, LogError>;
-
-    /// From here on, everything that is committed goes to `feed`, from whichever thread commits it.
-    fn follow(&self, feed: Arc<dyn Feed>);
-
-    /// The messages of `filter` after `after` and up to `upto`, oldest first, within a budget.
-    ///
-    /// # Errors
-    /// When the store can't be read.
-    fn read(
-        &self,
-        filter: &Filter,
-        after: Position,
-        upto: Position,
-        budget: Budget,
-    ) -> Result<Page, LogError>;
-
-    /// The position after which exactly the `count` newest messages of `filter` stand (fewer if it has fewer).
-    ///
-    /// # Errors
-    /// When the store can't be read.
-    fn before_last(&self, filter: &Filter, count: usize) -> Result<Position, LogError>;
-
-    /// The message at exactly this position, if it is retained.
-    ///
-    /// # Errors
-    /// When the store can't be read.
-    fn get(&self, position: Position) -> Result<Option<Message>, LogError>;
-
-    /// What the log holds of a filter. In memory: cheap for topics, a walk over the matching names for patterns.
-    fn bounds(&self, filter: &Filter) -> Bounds;
-
-    /// How far any topic of a filter was trimmed, where that lies beyond `after`. In memory, and cheap for patterns too
-    /// while few topics were trimmed since.
-    fn trimmed(&self, filter: &Filter, after: Position) -> Option<Trim>;
-
-    /// Topics in byte order of their names, from after `from`, that begin with `prefix`; at most `limit`. A topic that
-    /// was ever written to is listed, also when it is empty again.
-    fn topics(&self, prefix: &str, from: Option<&str>, limit: usize) -> Vec<TopicInfo>;
-
-    /// Figures of the store. In memory, but for a look at its oldest message and its files.
-    fn stats(&self) -> LogStats;
-
-    /// Whether the disk has no room for another message.
-    fn is_full(&self) -> bool {
-        false
-    }
-
-    /// Does a bounded step of what need not be done within a commit: carries out retention, removes what is dead, makes
-    /// durable what was committed as relaxed. Returns after how many milliseconds it wants to be called again, even if
-    /// nothing is committed until then: 0 when more is left to do, `None` when nothing is due.
-    ///
-    /// # Errors
-    /// When the store failed, and takes no more; nothing that is alive is touched. What it can only not read or not do
-    /// for now it tells the operator, and tries again.
-    fn tidy(&self, now: Timestamp) -> Result<Option<u64>, LogError>;
-
-    /// Whether enough came since the last step, to a log with something to tidy, that the next one is not to wait until
-    /// there is time for it: else what is dead would pile up under load.
-    fn owes_tidying(&self) -> bool {
-        false
-    }
-
-    /// Commits, and closes in good order: the next opening is a clean one. Appends fail from here on.
-    ///
-    /// # Errors
-    /// When the store fails; the next opening will be an unclean one.
-    fn close(&self) -> Result<(), LogError>;
-}
 
 /// Where committed messages go.
 pub trait Feed: Send + Sync {
@@ -174,7 +67,7 @@ impl From<KeyRecord> for Stored {
     }
 }
 
-/// How much one call of [`Log::read`] may do. Where the first match is in reach, it is given whatever its size; where the
+/// How much one call of [`Store::read`](crate::Store::read) may do. Where the first match is in reach, it is given whatever its size; where the
 /// scan ends before, the page is empty, and has got further all the same.
 #[derive(Debug, Clone, Copy)]
 pub struct Budget {
@@ -186,7 +79,7 @@ pub struct Budget {
     pub scan_bytes: usize,
 }
 
-/// What one call of [`Log::read`] found.
+/// What one call of [`Store::read`](crate::Store::read) found.
 #[derive(Debug, Default)]
 pub struct Page {
     /// The messages, oldest first.
@@ -266,27 +159,4 @@ pub struct LogStats {
     pub keys: u64,
     /// Topics and patterns that clients have set options for.
     pub options: u64,
-}
-
-/// Why the log could not do what was asked.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum LogError {
-    /// The disk is full; nothing changed.
-    #[error("the disk is full")]
-    Full,
-    /// The store failed, and nothing changed.
-    #[error("the store failed: {0}")]
-    Failed(String),
-    /// The store failed while committing: what was appended may or may not survive.
-    #[error("the store failed while committing: {0}")]
-    Unknown(String),
-    /// What is stored is not what was written.
-    #[error("the store is damaged: {0}")]
-    Corrupt(String),
-    /// The log was closed.
-    #[error("the log is closed")]
-    Closed,
-    /// There are as many options as there may be; nothing changed.
-    #[error(transparent)]
-    TooManyOptions(#[from] TooManyOptions),
 }

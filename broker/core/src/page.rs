@@ -115,11 +115,11 @@ impl Reader {
         let more = cut || self.position() < self.watermark();
         // One topic's tail is known for sure, so that its last page says so.
         let more = more && (self.filter().only_topic().is_none() || self.bounds().tail > last);
-        Page::Messages { slices, cursor: self.shared().epochs.cursor_at(last), more }
+        Page::Messages { slices, cursor: self.shared().cursor_at(last), more }
     }
 
     fn bounds(&self) -> crate::log::Bounds {
-        self.shared().log.bounds(self.filter())
+        self.shared().store.bounds(self.filter())
     }
 }
 

@@ -20,8 +20,8 @@ use tailwire_model::limits::{CATCH_UP_WAIT_MS_MAX, READ_BYTES_IN_FLIGHT_MAX, REA
 use tokio::sync::oneshot;
 
 use crate::{
-    log::Log,
     rest::{Activity, Turns},
+    store::Store,
 };
 
 /// The threads' shared side.
@@ -70,7 +70,7 @@ struct Waiting {
     job: Job,
 }
 
-type Job = Box<dyn FnOnce(&dyn Log, Lease) + Send>;
+type Job = Box<dyn FnOnce(&dyn Store, Lease) + Send>;
 
 /// A share of the budget, given back when dropped.
 pub(crate) struct Lease {
@@ -98,12 +98,12 @@ impl Drop for Lease {
 }
 
 impl Pool {
-    /// Starts `threads` threads over a log, each with a call of `begins`.
+    /// Starts `threads` threads over a store, each with a call of `begins`.
     ///
     /// # Errors
     /// When the system gives no thread.
     pub(crate) fn start(
-        log: &Arc<dyn Log>,
+        store: &Arc<dyn Store>,
         activity: &Arc<Activity>,
         threads: usize,
         begins: fn(),
@@ -114,10 +114,10 @@ impl Pool {
         let (activity, state) = (activity.clone(), Mutex::new(state));
         let pool = Arc::new(Self { activity, rests, state, changed: Condvar::new() });
         for index in 0..threads {
-            let (pool, log) = (pool.clone(), log.clone());
+            let (pool, store) = (pool.clone(), store.clone());
             let work = move || {
                 begins();
-                pool.work(&*log);
+                pool.work(&*store);
             };
             thread::Builder::new().name(format!("log-read-{index}")).spawn(work)?;
         }
@@ -129,13 +129,13 @@ impl Pool {
         &self,
         bytes: usize,
         haste: Haste,
-        read: impl FnOnce(&dyn Log, Lease) -> T + Send + 'static,
+        read: impl FnOnce(&dyn Store, Lease) -> T + Send + 'static,
     ) -> oneshot::Receiver<T> {
         let (reply, result) = oneshot::channel();
-        let job: Job = Box::new(move |log, lease| {
+        let job: Job = Box::new(move |store, lease| {
             // A reader that went away meanwhile doesn't cost a read.
             if !reply.is_closed() {
-                let _ = reply.send(read(log, lease));
+                let _ = reply.send(read(store, lease));
             }
         });
         let mut state = self.state.lock();
@@ -157,11 +157,11 @@ impl Pool {
         self.changed.notify_all();
     }
 
-    fn work(self: Arc<Self>, log: &dyn Log) {
+    fn work(self: Arc<Self>, store: &dyn Store) {
         while let Some((haste, lease, job)) = self.next() {
             let began = Instant::now();
             // An engine may panic over a damaged store: that read fails, and the thread goes on.
-            if panic::catch_unwind(AssertUnwindSafe(|| job(log, lease))).is_err() {
+            if panic::catch_unwind(AssertUnwindSafe(|| job(store, lease))).is_err() {
                 tracing::error!("a read of the log panicked");
             }
             if haste == Haste::Rested {

@@ -28,13 +28,14 @@ pub(crate) use self::access::Permission;
 use self::stored::Turn;
 use crate::{
     following::Following,
-    log::{Budget, LogError},
+    log::Budget,
     metrics::ReasonLabel,
     page::Until,
     pool::Haste,
     segment::{Slice, Slices},
     shared::Shared,
     slot::{Remainder, Sink},
+    store::StoreError,
     timer::Timer,
 };
 
@@ -61,6 +62,9 @@ pub enum ReadError {
     /// What is stored is not what was written: it stays so until somebody mends it.
     #[error("the log is damaged here")]
     Damaged,
+    /// This node has yet to be brought what the cursor has seen on another.
+    #[error("this node is behind the cursor")]
+    Behind,
 }
 
 /// See the module.
@@ -77,7 +81,7 @@ pub struct Reader {
     budget: Budget,
     format: usize,
     following: Option<Box<Following>>,
-    read: Option<oneshot::Receiver<Result<Turn, LogError>>>,
+    read: Option<oneshot::Receiver<Result<Turn, StoreError>>>,
     haste: Haste,
     sent: Sent,
 }
@@ -133,7 +137,7 @@ impl Reader {
 
     /// The cursor of the reader's own position.
     pub fn cursor(&self) -> Cursor {
-        self.shared.epochs.cursor_at(self.position)
+        self.shared.cursor_at(self.position)
     }
 
     /// The end of the gap that the client knows of, for as long as it goes on from a `cursor` before that.
@@ -381,7 +385,7 @@ impl Reader {
     pub(crate) fn watermark(&self) -> Position {
         match &self.following {
             Some(following) => following.shard.dispatched(),
-            None => self.shared.log.committed(),
+            None => self.shared.store.newest(),
         }
     }
 

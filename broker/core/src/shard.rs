@@ -72,9 +72,10 @@ struct Round {
 }
 
 impl Shard {
-    pub(crate) fn new(committed: Position, encoders: Encoders, metrics: Arc<Metrics>) -> Arc<Self> {
+    /// A shard without a feed; then comes [`Shard::begin`].
+    pub(crate) fn new(encoders: Encoders, metrics: Arc<Metrics>) -> Arc<Self> {
         Arc::new(Self {
-            dispatched: AtomicU64::new(committed.0),
+            dispatched: AtomicU64::default(),
             routes: Mutex::default(),
             inbox: Mutex::default(),
             filled: Notify::new(),
@@ -84,6 +85,11 @@ impl Shard {
             encoders,
             metrics,
         })
+    }
+
+    /// The feed is complete from here on; some of it may have come already.
+    pub(crate) fn begin(&self, complete_from: Position) {
+        self.dispatched.fetch_max(complete_from.0, Ordering::AcqRel);
     }
 
     /// The shard's watermark.

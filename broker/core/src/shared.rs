@@ -5,25 +5,26 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
-use tailwire_model::Epochs;
+use tailwire_model::{Cursor, Position};
 use tokio::sync::oneshot::error::RecvError;
 
 use crate::{
+    arrival::{Arrivals, arrival},
     clock::Clock,
-    committer::{Health, Queue},
-    log::{Log, LogError},
     metrics::Metrics,
+    order::Order,
     policy::Policy,
     pool::Pool,
     reader::ReadError,
     segment::Encoders,
     shard::Shard,
+    store::{Store, StoreError},
 };
 
 /// What all handles of a broker share.
 pub(crate) struct Shared {
-    pub(crate) log: Arc<dyn Log>,
-    pub(crate) epochs: Arc<Epochs>,
+    pub(crate) order: Arc<dyn Order>,
+    pub(crate) store: Arc<dyn Store>,
     pub(crate) pool: Arc<Pool>,
     pub(crate) shards: Vec<Arc<Shard>>,
     pub(crate) metrics: Arc<Metrics>,
@@ -31,8 +32,8 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     /// When the newest message was committed, in this run, by the steady clock; zero if none was.
     pub(crate) newest_at: Arc<AtomicU64>,
-    pub(crate) queue: Arc<Queue>,
-    pub(crate) health: Arc<Health>,
+    /// Told of each commit.
+    pub(crate) arrivals: Arc<Arrivals>,
     pub(crate) policy: Arc<dyn Policy>,
     /// Counts the reviews of what is permitted: a reader that was opened before one and follows after it was not called.
     pub(crate) reviews: AtomicU64,
@@ -41,15 +42,31 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// The cursor of a position.
+    pub(crate) fn cursor_at(&self, position: Position) -> Cursor {
+        self.store.epochs().cursor_at(position)
+    }
+
+    /// Waits for what a cursor of another node has seen and this one has not, for a bounded time.
+    ///
+    /// # Errors
+    /// [`ReadError::Behind`].
+    pub(crate) async fn arrival_of(&self, cursor: Cursor) -> Result<(), ReadError> {
+        if arrival(&*self.order, &*self.store, &self.arrivals, cursor).await {
+            return Ok(());
+        }
+        Err(ReadError::Behind)
+    }
+
     /// What a read of the log gave. Without an answer the pool is closed: the broker is ending.
-    pub(crate) fn readable<T>(&self, read: Result<Result<T, LogError>, RecvError>) -> Result<T, ReadError> {
+    pub(crate) fn readable<T>(&self, read: Result<Result<T, StoreError>, RecvError>) -> Result<T, ReadError> {
         read.map_err(|_| ReadError::Failed)?.map_err(|error| self.read_failed(&error))
     }
 
     /// What it means to a reader that a read of the log failed.
-    pub(crate) fn read_failed(&self, error: &LogError) -> ReadError {
+    pub(crate) fn read_failed(&self, error: &StoreError) -> ReadError {
         tracing::error!(%error, "the log could not be read");
-        let is_damaged = matches!(error, LogError::Corrupt(_));
+        let is_damaged = matches!(error, StoreError::Corrupt(_));
         self.met_damage.fetch_or(is_damaged, Ordering::Relaxed);
         if is_damaged { ReadError::Damaged } else { ReadError::Failed }
     }

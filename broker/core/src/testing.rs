@@ -1,22 +1,23 @@
-//! What unit tests share: short ways to make messages, and a log that does what a test says. With the feature `testing`, a
+//! What unit tests share: short ways to make messages, and a store that does what a test says. With the feature `testing`, a
 //! broker for the unit tests of transports, whose commits are made up.
 
 #![allow(clippy::unwrap_used)]
 
 use std::sync::{
     Arc,
-    atomic::{AtomicUsize, Ordering},
+    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
 };
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tailwire_model::{
-    Condition, Cursor, Draft, Epoch, EpochStart, Epochs, Filter, MediaType, Message, Opening, Options,
-    Position, Rules, Term, Timestamp, Topic, TrimReason,
+    Condition, Cursor, Draft, Epoch, EpochStart, Epochs, Filter, MediaType, Message, Opening, Position,
+    Rules, Term, Timestamp, Topic, Trim, admission::KeyRecord,
 };
 
-use crate::log::{
-    Appended, Bounds, Budget, Commit, Feed, Group, Log, LogError, LogStats, Page, Stored, TopicInfo,
+use crate::{
+    log::{Appended, Bounds, Budget, Commit, Feed, Group, LogStats, Page, Stored, TopicInfo},
+    store::{Entry, Outcome, Store, StoreError, Token, Write},
 };
 
 static ZEROS: [u8; 1 << 20] = [0; 1 << 20];
@@ -66,63 +67,97 @@ impl std::task::Wake for Wakes {
 #[derive(Default)]
 pub(crate) struct Script {
     pub(crate) calls: Mutex<Vec<String>>,
-    pub(crate) append_error: Mutex<Option<LogError>>,
-    pub(crate) trim_error: Mutex<Option<LogError>>,
-    pub(crate) commit_error: Mutex<Option<LogError>>,
-    appended: AtomicUsize,
+    pub(crate) error: Mutex<Option<StoreError>>,
+    pub(crate) due: Mutex<Vec<Write>>,
+    pub(crate) is_full: AtomicBool,
+    /// What is applied while somebody begins to follow.
+    pub(crate) applied_meanwhile: AtomicU64,
+    newest: AtomicU64,
 }
 
 impl Script {
     fn note(&self, call: String) {
         self.calls.lock().push(call);
     }
+
+    fn outcome(&self, write: Write, next: &mut u64) -> Outcome {
+        let Write::Publish(group) = write else { return Outcome::Done };
+        let count = group.drafts.len();
+        let first = Cursor { epoch: epoch(), position: Position(*next) };
+        *next += count as u64;
+        Outcome::Published(Appended::Stored(Stored { first, count: count as u32, time: Timestamp(0) }))
+    }
 }
 
-impl Log for Script {
+fn named(write: &Write) -> String {
+    match write {
+        Write::Publish(group) => format!("publish {}", group.drafts.len()),
+        Write::Delete(topic) => format!("delete {topic}"),
+        Write::Retain(topic, upto) => format!("retain {topic} {upto}"),
+        Write::Compact(topic, ..) => format!("compact {topic}"),
+        Write::Options(term, _) => format!("options {}", term.as_str()),
+        Write::Opening(..) => "opening".into(),
+    }
+}
+
+impl Store for Script {
+    fn found(&self) -> Opening {
+        Opening::Created
+    }
+
+    fn token(&self) -> Token {
+        Token::default()
+    }
+
+    fn newest(&self) -> Position {
+        Position(self.newest.load(Ordering::SeqCst))
+    }
+
     fn epochs(&self) -> Arc<Epochs> {
         let start = EpochStart { epoch: epoch(), first: Position(1), opening: Opening::Created };
         Arc::new(Epochs::new(vec![start]).unwrap())
     }
 
-    fn committed(&self) -> Position {
-        Position::ZERO
+    fn rules(&self) -> Arc<Rules> {
+        Arc::default()
     }
 
-    fn append(&self, groups: Vec<Group>, _: Timestamp) -> Result<Vec<Appended>, LogError> {
-        self.note(format!("append {}", groups.len()));
-        if let Some(error) = self.append_error.lock().take() {
+    fn apply(&self, entries: Vec<Entry>, sync: bool) -> Result<Vec<Outcome>, StoreError> {
+        assert!(sync, "a local order's store is the truth");
+        let writes: Vec<Write> = entries.into_iter().flat_map(|entry| entry.writes).collect();
+        self.note(writes.iter().map(named).collect::<Vec<_>>().join(", "));
+        if let Some(error) = self.error.lock().take() {
             return Err(error);
         }
-        let stored = |group: Group| {
-            let count = group.drafts.len();
-            let first = self.appended.fetch_add(count, Ordering::SeqCst) as u64 + 1;
-            let first = Cursor { epoch: epoch(), position: Position(first) };
-            Appended::Stored(Stored { first, count: count as u32, time: Timestamp(0) })
-        };
-        Ok(groups.into_iter().map(stored).collect())
+        let mut next = self.newest().next().0;
+        let outcomes = writes.into_iter().map(|write| self.outcome(write, &mut next)).collect();
+        self.newest.store(next - 1, Ordering::SeqCst);
+        Ok(outcomes)
     }
 
-    fn trim(&self, topic: &Topic, _: TrimReason) -> Result<(), LogError> {
-        self.note(format!("trim {topic}"));
-        self.trim_error.lock().take().map_or(Ok(()), Err)
+    fn due(&self, _: Timestamp) -> Result<(Vec<Write>, Option<u64>), StoreError> {
+        Ok((std::mem::take(&mut *self.due.lock()), None))
     }
 
-    fn commit(&self) -> Result<Position, LogError> {
-        self.note("commit".into());
-        self.commit_error.lock().take().map_or(Ok(Position::ZERO), Err)
+    fn tidy(&self) -> Result<Option<u64>, StoreError> {
+        self.note("tidy".into());
+        Ok(None)
     }
 
-    fn follow(&self, _: Arc<dyn Feed>) {}
+    fn follow(&self, _: Arc<dyn Feed>) -> Position {
+        self.newest.fetch_add(self.applied_meanwhile.load(Ordering::SeqCst), Ordering::SeqCst);
+        self.newest()
+    }
 
-    fn read(&self, _: &Filter, _: Position, upto: Position, _: Budget) -> Result<Page, LogError> {
+    fn read(&self, _: &Filter, _: Position, upto: Position, _: Budget) -> Result<Page, StoreError> {
         Ok(Page { scanned: upto, ..Page::default() })
     }
 
-    fn before_last(&self, _: &Filter, _: usize) -> Result<Position, LogError> {
+    fn before_last(&self, _: &Filter, _: usize) -> Result<Position, StoreError> {
         Ok(Position::ZERO)
     }
 
-    fn get(&self, _: Position) -> Result<Option<Message>, LogError> {
+    fn get(&self, _: Position) -> Result<Option<Message>, StoreError> {
         Ok(None)
     }
 
@@ -130,7 +165,7 @@ impl Log for Script {
         Bounds::default()
     }
 
-    fn trimmed(&self, _: &Filter, _: Position) -> Option<tailwire_model::Trim> {
+    fn trimmed(&self, _: &Filter, _: Position) -> Option<Trim> {
         None
     }
 
@@ -138,25 +173,19 @@ impl Log for Script {
         Vec::new()
     }
 
+    fn keys(&self, _: &mut dyn FnMut(&str, &KeyRecord)) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     fn stats(&self) -> LogStats {
         LogStats::default()
     }
 
-    fn rules(&self) -> Arc<Rules> {
-        Arc::default()
+    fn has_room(&self, _: usize) -> bool {
+        !self.is_full.load(Ordering::SeqCst)
     }
 
-    fn set_options(&self, term: &Term, _: Options) -> Result<(), LogError> {
-        self.note(format!("options {}", term.as_str()));
-        Ok(())
-    }
-
-    fn tidy(&self, _: Timestamp) -> Result<Option<u64>, LogError> {
-        self.note("tidy".into());
-        Ok(None)
-    }
-
-    fn close(&self) -> Result<(), LogError> {
+    fn close(&self) -> Result<(), StoreError> {
         self.note("close".into());
         Ok(())
     }
@@ -165,17 +194,22 @@ impl Log for Script {
 /// A broker over a log that holds nothing. It commits nothing by itself: see [`deliver`].
 #[cfg(feature = "testing")]
 pub fn broker(encoders: crate::Encoders) -> crate::Broker {
+    let (store, instruments) = (Arc::new(Script::default()), crate::Instruments::default());
+    let clock = crate::Clock { now: || Timestamp(0), steady: || 0, random: || 0 };
+    let (order, _) = crate::LocalOrder::begin(store.clone(), clock, &instruments).unwrap();
     let parts = crate::Parts {
-        log: Arc::new(Script::default()),
+        order: Arc::new(order),
+        store,
+        instruments,
         encoders,
         policy: Arc::new(crate::AllowAll),
-        clock: crate::Clock { now: || Timestamp(0), steady: || 0, random: || 0 },
+        clock,
         shards: 1,
         read_threads: 1,
         read_thread_begins: || {},
         read_rests: 0,
     };
-    crate::Broker::start(parts).unwrap().0
+    crate::Broker::start(parts).unwrap()
 }
 
 /// Gives the broker's shard a commit of one message.
@@ -185,7 +219,7 @@ pub fn deliver(broker: &crate::Broker, position: u64, name: &str, size: usize) {
 }
 
 /// A commit of these messages and trims, up to the last message.
-pub(crate) fn commit(messages: Vec<Message>, trims: Vec<(Topic, tailwire_model::Trim)>) -> Arc<Commit> {
+pub(crate) fn commit(messages: Vec<Message>, trims: Vec<(Topic, Trim)>) -> Arc<Commit> {
     let watermark = messages.last().map_or(Position::ZERO, Message::position);
     Arc::new(Commit { watermark, messages, trims })
 }

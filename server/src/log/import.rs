@@ -9,11 +9,13 @@ use std::{
 
 use clap::Args;
 use tailwire_core::{
-    Clock,
-    log::{Appended, Group, Log},
+    Clock, Store,
+    log::{Appended, Group},
+    order::{begin_epoch, local_entry},
+    store::{Outcome, Write},
 };
 use tailwire_model::{Condition, Draft, Timestamp, limits::MESSAGE_BYTES_MAX};
-use tailwire_storage::{LogSettings, SledLog};
+use tailwire_storage::{LogSettings, SledStore};
 use tailwire_wire::{Problem, stored};
 
 use super::command::{CommandResult, DataFolder, Soundness, say};
@@ -65,10 +67,11 @@ pub(super) fn run(args: &ImportArgs) -> CommandResult {
         let file = File::open(&args.from).map_err(|error| format!("{}: {error}", args.from.display()))?;
         Box::new(BufReader::new(file))
     };
-    let log = SledLog::open(&args.folder.data, Clock::system_now(), &LogSettings::default())?;
-    let before = log.stats().messages;
-    let result = import(&log, input);
-    log.close()?;
+    let store = SledStore::open(&args.folder.data, &LogSettings::default())?;
+    begin_epoch(&store, Clock::system_now(), rand::random())?;
+    let before = store.stats().messages;
+    let result = import(&store, input);
+    store.close()?;
     say(format_args!("{} imported", lines(result?)));
     if before > 0 {
         let had = lines(before);
@@ -80,14 +83,14 @@ pub(super) fn run(args: &ImportArgs) -> CommandResult {
 }
 
 /// Answers how many messages were imported.
-fn import(log: &impl Log, mut input: impl BufRead) -> Result<u64, Box<dyn std::error::Error>> {
+fn import(store: &impl Store, mut input: impl BufRead) -> Result<u64, Box<dyn std::error::Error>> {
     let mut batch = ImportBatch::default();
     let (mut line, mut number, mut imported) = (Vec::new(), 0, 0);
     loop {
         line.clear();
         Read::by_ref(&mut input).take(LINE_BYTES_MAX).read_until(b'\n', &mut line)?;
         if line.is_empty() {
-            return Ok(imported + batch.append(log)?);
+            return Ok(imported + batch.append(store)?);
         }
         number += 1;
         if line.trim_ascii().is_empty() {
@@ -101,7 +104,7 @@ fn import(log: &impl Log, mut input: impl BufRead) -> Result<u64, Box<dyn std::e
             }
         }
         if batch.is_full() {
-            imported += batch.append(log)?;
+            imported += batch.append(store)?;
         }
     }
 }
@@ -113,7 +116,7 @@ fn in_words(problem: &Problem) -> String {
 /// Messages that were read and not yet appended, by runs of one time.
 #[derive(Default)]
 struct ImportBatch {
-    runs: Vec<(Timestamp, Vec<Group>)>,
+    runs: Vec<(Timestamp, Vec<Write>)>,
     count: usize,
     bytes: usize,
     /// The time of a message that has none.
@@ -127,9 +130,10 @@ impl ImportBatch {
         self.count += 1;
         self.bytes += draft.cost();
         let group = Group { drafts: vec![draft], key: None, condition: Condition::None };
+        let write = Write::Publish(group);
         match self.runs.last_mut() {
-            Some((last, groups)) if *last == time => groups.push(group),
-            _ => self.runs.push((time, vec![group])),
+            Some((last, writes)) if *last == time => writes.push(write),
+            _ => self.runs.push((time, vec![write])),
         }
     }
 
@@ -138,15 +142,23 @@ impl ImportBatch {
     }
 
     /// Appends them all and makes them durable. Answers how many those were.
-    fn append(&mut self, log: &impl Log) -> Result<u64, Box<dyn std::error::Error>> {
-        let mut stored = 0;
-        for (time, groups) in mem::take(&mut self.runs) {
-            let appended = log.append(groups, time)?;
-            stored += appended.iter().filter(|one| matches!(one, Appended::Stored(_))).count() as u64;
+    fn append(&mut self, store: &impl Store) -> Result<u64, Box<dyn std::error::Error>> {
+        let mut entries = Vec::with_capacity(self.runs.len());
+        let mut next = store.newest().next();
+        for (time, writes) in mem::take(&mut self.runs) {
+            let mut entry = local_entry(store, time, time, writes);
+            entry.place.first = next;
+            // Each write is a message.
+            next.0 += entry.writes.len() as u64;
+            entries.push(entry);
         }
-        log.commit()?;
+        if !entries.is_empty() && !store.has_room(self.bytes) {
+            return Err("the disk is full".into());
+        }
         (self.count, self.bytes) = (0, 0);
-        Ok(stored)
+        let outcomes = store.apply(entries, true)?;
+        let is_stored = |outcome: &&Outcome| matches!(outcome, Outcome::Published(Appended::Stored(_)));
+        Ok(outcomes.iter().filter(is_stored).count() as u64)
     }
 }
 
@@ -154,12 +166,13 @@ impl ImportBatch {
 mod tests {
     use tailwire_core::log::Budget;
     use tailwire_model::{Filter, Position, Term};
-    use tailwire_storage::MemoryLog;
+    use tailwire_storage::MemoryStore;
 
     use super::*;
 
     fn imported(text: &str) -> (Result<u64, String>, Vec<(String, u64)>) {
-        let log = MemoryLog::new(Timestamp(0));
+        let log = MemoryStore::default();
+        begin_epoch(&log, Timestamp(0), 0).unwrap();
         let result = import(&log, text.as_bytes()).map_err(|error| error.to_string());
         let budget = Budget { messages: usize::MAX, bytes: usize::MAX, scan_bytes: usize::MAX };
         let filter = Filter::from(Term::parse("**").unwrap());

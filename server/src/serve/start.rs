@@ -2,10 +2,10 @@
 
 use std::{io, net::SocketAddr, sync::Arc, thread, time::Duration};
 
-use tailwire_core::{AllowAll, Broker, Clock, Committer, Parts, log::LogError};
+use tailwire_core::{AllowAll, Broker, Clock, Committer, Instruments, LocalOrder, Parts, StoreError};
 use tailwire_http::{Server, WaitingFor, answer_until};
 use tailwire_model::{Options, Term, limits::CATCH_UP_RESTS};
-use tailwire_storage::{LogSettings, NoRoom, SledLog};
+use tailwire_storage::{LogSettings, NoRoom, SledStore};
 use tokio::{net::TcpListener, sync::oneshot};
 
 use crate::{
@@ -27,7 +27,7 @@ pub(super) struct Running {
     address: SocketAddr,
     broker: Broker,
     server: Server,
-    committer: oneshot::Receiver<Result<(), LogError>>,
+    committer: oneshot::Receiver<Result<(), StoreError>>,
 }
 
 /// Why the broker can't run, or no longer. Each is one sentence, and says what to do where that is known.
@@ -39,8 +39,10 @@ pub(super) enum StartError {
     Open { folder: String, error: tailwire_storage::OpenError },
     #[error("can't start threads: {0}")]
     Threads(io::Error),
+    #[error("the log could not be begun: {0}")]
+    Begin(StoreError),
     #[error("the log could not be closed in good order: {0}")]
-    Close(LogError),
+    Close(StoreError),
     #[error("the log's writer stopped unexpectedly; what was acknowledged is on disk")]
     Committer,
 }
@@ -68,18 +70,24 @@ pub(super) async fn start(settings: &ServeSettings, descriptors: Option<u64>) ->
     let listener = TcpListener::from_std(listen(settings)?).map_err(unusable)?;
     let address = listener.local_addr().map_err(unusable)?;
     wait_for_room(settings, &listener).await;
-    let log = open_log(settings, &listener).await?;
+    let store = Arc::new(open_log(settings, &listener).await?);
+    let clock = Clock { now: Clock::system_now, steady: Clock::system_steady, random: rand::random };
+    let instruments = Instruments::default();
+    let (order, committer) =
+        LocalOrder::begin(store.clone(), clock, &instruments).map_err(StartError::Begin)?;
     let parts = Parts {
-        log: Arc::new(log),
+        order: Arc::new(order),
+        store,
+        instruments,
         encoders: &tailwire_wire::ENCODERS,
         policy: Arc::new(AllowAll),
-        clock: Clock { now: Clock::system_now, steady: Clock::system_steady, random: rand::random },
+        clock,
         shards: machine::delivery_shards(settings.threads),
         read_threads: READ_THREADS,
         read_thread_begins: machine::lower_priority,
         read_rests: CATCH_UP_RESTS,
     };
-    let (broker, committer) = Broker::start(parts).map_err(StartError::Threads)?;
+    let broker = Broker::start(parts).map_err(StartError::Threads)?;
     let committer = start_committer(committer)?;
     let server = serve(&broker, settings, descriptors, listener).map_err(StartError::Threads)?;
     Ok(Running { address, broker, server, committer })
@@ -159,15 +167,14 @@ async fn wait_for_room(settings: &ServeSettings, listener: &TcpListener) {
 }
 
 /// Opening reads the whole index from disk, so it has a thread that may wait.
-async fn open_log(settings: &ServeSettings, listener: &TcpListener) -> Result<SledLog, StartError> {
+async fn open_log(settings: &ServeSettings, listener: &TcpListener) -> Result<SledStore, StartError> {
     let data = settings.data.clone();
     let log = LogSettings {
-        steady: Some(Clock::system_steady),
         options: settings.options.clone(),
         max_bytes: settings.log_max_bytes,
         accepts_loss: settings.accepts_loss,
     };
-    let open = move || SledLog::open(&data, Clock::system_now(), &log);
+    let open = move || SledStore::open(&data, &log);
     let mut opening = tokio::task::spawn_blocking(open);
     let opened = match tokio::time::timeout(PATIENCE, &mut opening).await {
         Ok(opened) => opened,
@@ -183,7 +190,7 @@ async fn open_log(settings: &ServeSettings, listener: &TcpListener) -> Result<Sl
 }
 
 /// Gives the committer its thread. The receiver ends with it, also when it panics.
-fn start_committer(committer: Committer) -> Result<oneshot::Receiver<Result<(), LogError>>, StartError> {
+fn start_committer(committer: Committer) -> Result<oneshot::Receiver<Result<(), StoreError>>, StartError> {
     let (ended, receiver) = oneshot::channel();
     let run = move || {
         let _ = ended.send(committer.run());

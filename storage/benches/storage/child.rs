@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, process::Command, time::Instant};
 
-use tailwire_core::log::{Budget, Log};
+use tailwire_core::log::Budget;
 use tailwire_model::{Filter, Position, Term};
 
 use crate::stores::{Fjall, PlainFile, Redb, Store, Tailwire};
@@ -65,10 +65,10 @@ fn read(store: &impl Store, topic: &str, start: Instant) {
 }
 
 /// Reads a topic, or all that match a pattern, page by page; answers how many messages there were.
-pub(crate) fn replay(log: &impl Log, term: &str) -> u64 {
+pub(crate) fn replay(log: &impl tailwire_core::Store, term: &str) -> u64 {
     let filter = Filter::from(Term::parse(term).unwrap());
     let (mut after, mut messages) = (Position::ZERO, 0);
-    while after < log.committed() {
+    while after < log.newest() {
         let page = log.read(&filter, after, Position::MAX, BUDGET).unwrap();
         messages += page.messages.len() as u64;
         after = page.scanned;
@@ -77,8 +77,8 @@ pub(crate) fn replay(log: &impl Log, term: &str) -> u64 {
 }
 
 /// The median of reading 100 messages of a topic after positions all over the log.
-fn resume(log: &impl Log, topic: &str) -> f64 {
-    if log.committed() == Position::ZERO {
+fn resume(log: &impl tailwire_core::Store, topic: &str) -> f64 {
+    if log.newest() == Position::ZERO {
         return 0.0;
     }
     let filter = Filter::from(Term::parse(topic).unwrap());

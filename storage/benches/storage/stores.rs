@@ -10,9 +10,10 @@ use std::{
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use redb::{ReadableDatabase, TableDefinition};
-use tailwire_core::log::{Group, Log};
+use tailwire_core::{Store as _, log::Group};
 use tailwire_model::{Condition, Draft, MediaType, Timestamp, Topic};
-use tailwire_storage::{LogSettings, SledLog};
+use tailwire_storage::testing::Writes as _;
+use tailwire_storage::{LogSettings, SledStore};
 
 use crate::child;
 
@@ -50,7 +51,7 @@ pub(crate) trait Store {
     fn replay(&self, topic: &str) -> u64;
     fn close(self);
     /// The log, if this is ours.
-    fn log(&self) -> Option<&SledLog> {
+    fn log(&self) -> Option<&SledStore> {
         None
     }
 }
@@ -83,7 +84,7 @@ impl Store for PlainFile {
 }
 
 /// Ours.
-pub(crate) struct Tailwire(SledLog);
+pub(crate) struct Tailwire(SledStore);
 
 impl Tailwire {
     /// Appends one message for each of some new topics, and one for [`HOT`] after every `every` of them.
@@ -103,9 +104,8 @@ impl Tailwire {
         };
         let group = |name| Group { drafts: vec![draft(name)], key: None, condition: Condition::None };
         self.0.append(names.map(group).collect(), Timestamp(1)).unwrap();
-        self.0.commit().unwrap();
         // As the committer does.
-        self.0.tidy(Timestamp(1)).unwrap();
+        self.0.tidy_at(Timestamp(1)).unwrap();
     }
 }
 
@@ -113,7 +113,7 @@ impl Store for Tailwire {
     const NAME: &'static str = "tailwire";
 
     fn open(dir: &Path) -> Self {
-        Self(SledLog::open(dir, Timestamp(1), &LogSettings::default()).unwrap())
+        Self(tailwire_storage::testing::open(dir, Timestamp(1), &LogSettings::default()).unwrap())
     }
 
     fn append(&mut self, messages: Messages, first: u64, count: u64) {
@@ -128,7 +128,7 @@ impl Store for Tailwire {
         self.0.close().unwrap();
     }
 
-    fn log(&self) -> Option<&SledLog> {
+    fn log(&self) -> Option<&SledStore> {
         Some(&self.0)
     }
 }

@@ -1,7 +1,7 @@
 //! Sealed postings: the older part of a topic's postings, in blocks that stand in a store. What a block is, how a
 //! topic's blocks hang together, and the walks over them. Where they stand is the store's.
 
-use tailwire_core::log::LogError;
+use tailwire_core::StoreError;
 use tailwire_model::Position;
 
 use super::{names::TopicId, postings::Postings};
@@ -24,10 +24,10 @@ pub(crate) struct Block {
 /// Where blocks are kept.
 pub(crate) trait Blocks {
     /// The oldest block of a topic that ends beyond `after`.
-    fn beyond(&self, topic: TopicId, after: Position) -> Result<Option<Block>, LogError>;
+    fn beyond(&self, topic: TopicId, after: Position) -> Result<Option<Block>, StoreError>;
 
     /// The newest block of a topic that begins at `upto` or before it.
-    fn before(&self, topic: TopicId, upto: Position) -> Result<Option<Block>, LogError>;
+    fn before(&self, topic: TopicId, upto: Position) -> Result<Option<Block>, StoreError>;
 
     /// A topic's next sealed message after one, if there is one up to `last`.
     fn next_sealed(&self, topic: TopicId, after: Position, last: Position) -> Result<Option<Position>, Unread>
@@ -50,7 +50,7 @@ pub(crate) enum Unread {
     /// The blocks don't hang together: the index is not what it should be.
     Broken,
     /// The store said so.
-    Store(LogError),
+    Store(StoreError),
 }
 
 /// A topic's sealed postings after `after` and up to `last`, block by block, oldest first.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use proptest::prelude::*;
-use tailwire_core::log::LogError;
+use tailwire_core::StoreError;
 
 use super::*;
 
@@ -19,13 +19,13 @@ const TOPICS: [&str; 4] = ["a/x", "a/y", "b", "c/d/e"];
 struct Shelter(RefCell<BTreeMap<(TopicId, Position), Block>>);
 
 impl Blocks for Shelter {
-    fn beyond(&self, topic: TopicId, after: Position) -> Result<Option<Block>, LogError> {
+    fn beyond(&self, topic: TopicId, after: Position) -> Result<Option<Block>, StoreError> {
         let blocks = self.0.borrow();
         let of_topic = blocks.range((topic, Position::ZERO)..=(topic, Position::MAX));
         Ok(of_topic.map(|(_, block)| block).find(|block| block.last > after).cloned())
     }
 
-    fn before(&self, topic: TopicId, upto: Position) -> Result<Option<Block>, LogError> {
+    fn before(&self, topic: TopicId, upto: Position) -> Result<Option<Block>, StoreError> {
         let blocks = self.0.borrow();
         let of_topic = blocks.range((topic, Position::ZERO)..=(topic, upto));
         Ok(of_topic.map(|(_, block)| block).next_back().cloned())

@@ -1,7 +1,7 @@
 //! What a trim takes from a topic's counts. Recent postings tell it themselves; where a trim ends within the sealed ones,
 //! their blocks have to be read first, outside the index's lock.
 
-use tailwire_core::log::LogError;
+use tailwire_core::StoreError;
 use tailwire_model::{Position, Timestamp, Trim};
 
 use super::{
@@ -98,7 +98,7 @@ impl Index {
     }
 }
 
-impl From<Unread> for LogError {
+impl From<Unread> for StoreError {
     fn from(unread: Unread) -> Self {
         match unread {
             Unread::Broken => Self::Corrupt("the index of topics is not what was written".into()),

@@ -8,6 +8,7 @@ mod layout;
 mod maintenance;
 mod opening;
 mod read;
+mod remembered;
 mod store;
 
 #[cfg(test)]
@@ -23,16 +24,19 @@ use std::{
 };
 
 use parking_lot::{Mutex, RwLock};
-use tailwire_core::log::{Appended, Bounds, Budget, Feed, Group, Log, LogError, LogStats, Page, TopicInfo};
+use tailwire_core::{
+    StoreError,
+    log::{Bounds, Budget, Feed, LogStats, Page, TopicInfo},
+    store::{Entry, Outcome, Token, Write},
+};
 use tailwire_model::{
-    Draft, Epochs, Filter, Message, Opening, Options, Position, Rules, Term, Timestamp, Topic, Trim,
-    TrimReason, admission::KeyRecord,
+    Epochs, Filter, Message, Opening, Position, Rules, Timestamp, Topic, Trim, admission::KeyRecord,
 };
 use uuid::Uuid;
 
 use self::{
     durability::commit::{Debt, State, Writer},
-    maintenance::{ballast::Ballast, behind::Behind, figures::Counts, places::Places},
+    maintenance::{ballast::Ballast, behind::Behind, figures::Counts, places::Places, recount::Recount},
     opening::open::Opened,
     store::{Store, guarded},
 };
@@ -41,30 +45,31 @@ pub use self::{
     opening::open::{LogSettings, OpenError},
 };
 use crate::{
-    ages::{Ages, Steady},
-    batch::{Batch, Holder, Memory, Place},
+    batch::{CompactionKey, Latest, Memory},
     index::Index,
     retention::Retention,
     ring::Ring,
 };
 
 /// A log in a directory of its own.
-pub struct SledLog {
+pub struct SledStore {
     store: Store,
     ballast: Ballast,
     places: Places,
     id: Uuid,
-    epochs: Arc<Epochs>,
+    found: Opening,
     writer: Mutex<Writer>,
     /// What is committed. Locked for writing only between a sync and the next append, never during one.
     index: RwLock<Index>,
     /// What is committed and not stored. Locked after `index`, where both are.
     ring: RwLock<Ring>,
     rules: RwLock<Arc<Rules>>,
+    epochs: RwLock<Arc<Epochs>>,
     retention: Mutex<Retention>,
+    /// Compacted topics whose messages are to be counted again.
+    recount: Mutex<Recount>,
     /// Changes only while `index` is locked for writing.
     committed: AtomicU64,
-    followers: Mutex<Vec<Arc<dyn Feed>>>,
     /// How the index is written behind.
     behind: Mutex<Behind>,
     /// Up to where superseded messages were last buried; then it begins again.
@@ -74,31 +79,19 @@ pub struct SledLog {
     counts: Counts,
 }
 
-impl SledLog {
-    /// Opens the log in `dir`, or makes a new one there, and begins an epoch.
+impl SledStore {
+    /// Opens the store in `dir`, or makes a new one there.
     ///
     /// # Errors
-    /// An [`OpenError`]; then no epoch was begun, unless it is [`OpenError::Io`], where that is unknown.
-    pub fn open(dir: &Path, now: Timestamp, settings: &LogSettings) -> Result<Self, OpenError> {
-        let opened = opening::open::open(dir, now, settings)?;
-        let Opened {
-            store,
-            ballast,
-            places,
-            watermark,
-            mark,
-            epochs,
-            mut index,
-            rules,
-            indexed,
-            lost,
-            newest,
-        } = opened;
-        let ages = Ages::new(now, newest.next());
-        index.set_ages(ages.clone());
+    /// An [`OpenError`].
+    pub fn open(dir: &Path, settings: &LogSettings) -> Result<Self, OpenError> {
+        let Opened { store, ballast, places, watermark, mark, found, head, index, indexed, lost, compacted } =
+            opening::open::open(dir, settings)?;
+        let recount = if found == Opening::Unclean { Recount::of(compacted) } else { Recount::default() };
         let writer = Writer {
-            batch: Batch::new(newest, ages, Steady::new(now, settings.steady), rules.clone()),
+            head: head.clone(),
             state: State::Open,
+            followers: Vec::new(),
             watermark,
             mark,
             unsynced: None,
@@ -108,22 +101,21 @@ impl SledLog {
             complaint: None,
             volatile: HashSet::new(),
         };
-        let clean = epochs.current().opening != Opening::Unclean;
-        let retention = Retention::new(&rules, settings.max_bytes, clean);
         Ok(Self {
             store,
             ballast,
             places,
             id: mark.id,
-            epochs: Arc::new(epochs),
+            found,
             writer: Mutex::new(writer),
             index: RwLock::new(index),
             ring: RwLock::new(Ring::new(lost)),
-            retention: Mutex::new(retention),
-            rules: RwLock::new(rules),
-            committed: AtomicU64::new(newest.0),
-            followers: Mutex::default(),
-            behind: Mutex::new(Behind::new(indexed, newest)),
+            retention: Mutex::new(Retention::new(&head.rules, settings.max_bytes)),
+            recount: Mutex::new(recount),
+            rules: RwLock::new(head.rules),
+            epochs: RwLock::new(head.epochs),
+            committed: AtomicU64::new(head.newest.0),
+            behind: Mutex::new(Behind::new(indexed, head.newest)),
             buried_upto: Mutex::default(),
             expired_upto: Mutex::default(),
             counts: Counts::new(mark),
@@ -140,7 +132,7 @@ impl SledLog {
     }
 }
 
-impl Drop for SledLog {
+impl Drop for SledStore {
     fn drop(&mut self) {
         // When the engine is dropped it syncs, and panics if it can't: after a failure there is nothing left to sync.
         if matches!(self.writer.get_mut().state, State::Failed(_)) {
@@ -149,55 +141,47 @@ impl Drop for SledLog {
     }
 }
 
-impl Log for SledLog {
-    fn epochs(&self) -> Arc<Epochs> {
-        self.epochs.clone()
+impl tailwire_core::Store for SledStore {
+    fn found(&self) -> Opening {
+        self.found
     }
 
-    fn committed(&self) -> Position {
+    fn token(&self) -> Token {
+        self.writer.lock().head.token.clone()
+    }
+
+    fn newest(&self) -> Position {
         self.newest_committed()
     }
 
-    fn append(&self, groups: Vec<Group>, now: Timestamp) -> Result<Vec<Appended>, LogError> {
-        let mut writer = self.writer.lock();
-        writer.check()?;
-        let bytes: usize = groups.iter().flat_map(|group| &group.drafts).map(Draft::cost).sum();
-        let batch = &mut writer.batch;
-        if !self.store.has_room(batch.changes().bytes + bytes) {
-            return Err(LogError::Full);
-        }
-        guarded(|| batch.append(groups, now, &self.epochs, &self.index.read(), self))
-    }
-
-    fn trim(&self, topic: &Topic, reason: TrimReason) -> Result<(), LogError> {
-        let mut writer = self.writer.lock();
-        writer.check()?;
-        if !self.store.has_room_to_tidy() {
-            return Err(LogError::Full);
-        }
-        writer.batch.trim(topic, reason, &self.index.read());
-        Ok(())
+    fn epochs(&self) -> Arc<Epochs> {
+        self.epochs.read().clone()
     }
 
     fn rules(&self) -> Arc<Rules> {
         self.rules.read().clone()
     }
 
-    fn set_options(&self, term: &Term, options: Options) -> Result<(), LogError> {
+    fn apply(&self, entries: Vec<Entry>, sync: bool) -> Result<Vec<Outcome>, StoreError> {
+        self.apply_entries(entries, sync)
+    }
+
+    fn due(&self, now: Timestamp) -> Result<(Vec<Write>, Option<u64>), StoreError> {
+        self.due_step(now)
+    }
+
+    fn tidy(&self) -> Result<Option<u64>, StoreError> {
+        guarded(|| self.tidy_step())
+    }
+
+    fn owes_tidying(&self) -> bool {
+        self.writer.lock().owed.is_due()
+    }
+
+    fn follow(&self, feed: Arc<dyn Feed>) -> Position {
         let mut writer = self.writer.lock();
-        writer.check()?;
-        if !self.store.has_room_to_tidy() {
-            return Err(LogError::Full);
-        }
-        writer.batch.set_options(term, options)
-    }
-
-    fn commit(&self) -> Result<Position, LogError> {
-        self.commit_batch(&mut self.writer.lock())
-    }
-
-    fn follow(&self, feed: Arc<dyn Feed>) {
-        self.followers.lock().push(feed);
+        writer.followers.push(feed);
+        self.newest_committed()
     }
 
     fn read(
@@ -206,15 +190,15 @@ impl Log for SledLog {
         after: Position,
         upto: Position,
         budget: Budget,
-    ) -> Result<Page, LogError> {
+    ) -> Result<Page, StoreError> {
         guarded(|| self.read_page(filter, after, upto, budget))
     }
 
-    fn before_last(&self, filter: &Filter, count: usize) -> Result<Position, LogError> {
+    fn before_last(&self, filter: &Filter, count: usize) -> Result<Position, StoreError> {
         guarded(|| self.find_before_last(filter, count))
     }
 
-    fn get(&self, position: Position) -> Result<Option<Message>, LogError> {
+    fn get(&self, position: Position) -> Result<Option<Message>, StoreError> {
         guarded(|| self.read_one(position))
     }
 
@@ -248,34 +232,54 @@ impl Log for SledLog {
         self.figures()
     }
 
-    fn is_full(&self) -> bool {
-        !self.store.has_room(0)
+    fn keys(&self, visit: &mut dyn FnMut(&str, &KeyRecord)) -> Result<(), StoreError> {
+        let (head, time) = (self.writer.lock().head.clone(), self.index.read().newest_time());
+        let mut visit_kept = |name: &str, record: &KeyRecord| {
+            if head.keeps(record, time) {
+                visit(name, record);
+            }
+        };
+        guarded(|| self.store.visit_keys(self.newest_committed(), &self.epochs.read(), &mut visit_kept))
     }
 
-    fn tidy(&self, now: Timestamp) -> Result<Option<u64>, LogError> {
-        guarded(|| self.tidy_step(now))
+    fn has_room(&self, bytes: usize) -> bool {
+        self.store.has_room(bytes)
     }
 
-    fn owes_tidying(&self) -> bool {
-        self.writer.lock().owed.is_due()
+    fn has_room_to_tidy(&self) -> bool {
+        self.store.has_room_to_tidy()
     }
 
-    fn close(&self) -> Result<(), LogError> {
+    fn close(&self) -> Result<(), StoreError> {
         let mut writer = self.writer.lock();
         match writer.check() {
             Ok(()) => self.finish(&mut writer),
-            Err(LogError::Closed) => Ok(()),
+            Err(StoreError::Closed) => Ok(()),
             Err(error) => Err(error),
         }
     }
 }
 
-impl Memory for SledLog {
-    fn key(&self, scoped: &str, time: Timestamp) -> Result<Option<KeyRecord>, LogError> {
-        self.store.key(scoped, time, &self.epochs)
+impl Memory for SledStore {
+    fn key(&self, scoped: &str, time: Timestamp) -> Result<Option<KeyRecord>, StoreError> {
+        self.store.key(scoped, time, self.newest_committed(), &self.epochs.read())
     }
 
-    fn holder(&self, place: &Place) -> Result<Option<Holder>, LogError> {
-        self.store.holder(place, &self.epochs)
+    fn latest(&self, key: &CompactionKey) -> Result<Option<Latest>, StoreError> {
+        self.store.latest(key, self.newest_committed(), &self.epochs.read())
+    }
+
+    fn span(&self, topic: &Topic, after: Position, upto: Position) -> Result<Vec<Message>, StoreError> {
+        let all = Budget { messages: usize::MAX, bytes: usize::MAX, scan_bytes: usize::MAX };
+        let filter = Filter::from(topic.clone());
+        let (mut messages, mut reached) = (Vec::new(), after);
+        let upto = upto.min(self.newest_committed());
+        // A page may come short of what there is.
+        while reached < upto {
+            let page = self.read_stored(&filter, reached, upto, all)?;
+            reached = page.scanned;
+            messages.extend(page.messages);
+        }
+        Ok(messages)
     }
 }

@@ -5,11 +5,14 @@
 use std::collections::HashSet;
 
 use bytes::Bytes;
-use tailwire_core::log::{Budget, LogError, Page};
-use tailwire_model::{Draft, Filter, Message, Position, Topic, Trim};
+use tailwire_core::{
+    StoreError,
+    log::{Budget, Page},
+};
+use tailwire_model::{Cursor, Draft, Filter, Message, Position, Topic, Trim};
 
 use super::{
-    SledLog,
+    SledStore,
     layout::{
         chunk::Chunk,
         record::{Content, Record, take_content},
@@ -27,7 +30,7 @@ const PLAN_TRIES: usize = 3;
 /// What a message costs at least: no page holds more of them than fit by this.
 const COST_MIN: usize = Draft::cost_of(1, 0, 0);
 
-impl SledLog {
+impl SledStore {
     /// A page of what is stored and what is in the ring.
     pub(super) fn read_page(
         &self,
@@ -35,7 +38,7 @@ impl SledLog {
         after: Position,
         upto: Position,
         budget: Budget,
-    ) -> Result<Page, LogError> {
+    ) -> Result<Page, StoreError> {
         let mut page = self.read_stored(filter, after, upto, budget)?;
         let index = self.index.read();
         let ring = self.ring.read();
@@ -53,7 +56,7 @@ impl SledLog {
         after: Position,
         upto: Position,
         budget: Budget,
-    ) -> Result<Page, LogError> {
+    ) -> Result<Page, StoreError> {
         Ok(self.read_and_miss(filter, after, upto, budget)?.0)
     }
 
@@ -64,7 +67,7 @@ impl SledLog {
         after: Position,
         upto: Position,
         budget: Budget,
-    ) -> Result<(Page, Vec<Position>), LogError> {
+    ) -> Result<(Page, Vec<Position>), StoreError> {
         let (upto, seen, farthest) = {
             let index = self.index.read();
             (upto.min(self.newest_committed()).max(after), index.removals(), index.farthest_dead())
@@ -150,7 +153,7 @@ impl SledLog {
     }
 
     /// The place before the `count` newest messages of a filter, stored or in the ring.
-    pub(super) fn find_before_last(&self, filter: &Filter, count: usize) -> Result<Position, LogError> {
+    pub(super) fn find_before_last(&self, filter: &Filter, count: usize) -> Result<Position, StoreError> {
         let committed = self.newest_committed();
         let mut newest = self.newest_stored(filter, count)?;
         newest.extend(self.ring.read().newest(filter, count));
@@ -160,7 +163,7 @@ impl SledLog {
     }
 
     /// The positions of the `count` newest stored messages of a filter, in no order.
-    fn newest_stored(&self, filter: &Filter, count: usize) -> Result<Vec<Position>, LogError> {
+    fn newest_stored(&self, filter: &Filter, count: usize) -> Result<Vec<Position>, StoreError> {
         // Sealed postings name superseded messages until these are buried.
         let is_exact = |index: &Index| index.superseded_count() == 0;
         let outline = |index: &Index| is_exact(index).then(|| index.outline_last(filter, count));
@@ -169,7 +172,7 @@ impl SledLog {
     }
 
     /// The same without an index to ask.
-    fn scan_newest(&self, filter: &Filter, count: usize) -> Result<Vec<Position>, LogError> {
+    fn scan_newest(&self, filter: &Filter, count: usize) -> Result<Vec<Position>, StoreError> {
         let committed = self.newest_committed();
         let mut newest = Vec::new();
         for chunk in self.store.chunks_before(committed.next()) {
@@ -193,7 +196,7 @@ impl SledLog {
         &self,
         after: Position,
         visit: &mut dyn FnMut(&Seen<'_>) -> bool,
-    ) -> Result<(), LogError> {
+    ) -> Result<(), StoreError> {
         let mut names = Names::default();
         for chunk in self.store.chunks_after(after) {
             let chunk = chunk?;
@@ -215,7 +218,7 @@ impl SledLog {
         Ok(())
     }
 
-    pub(super) fn read_one(&self, position: Position) -> Result<Option<Message>, LogError> {
+    pub(super) fn read_one(&self, position: Position) -> Result<Option<Message>, StoreError> {
         if position > self.newest_committed() {
             return Ok(None);
         }
@@ -252,7 +255,7 @@ fn planned_count(budget: Budget) -> usize {
 
 /// Fills a page.
 struct Pager<'a> {
-    log: &'a SledLog,
+    log: &'a SledStore,
     budget: Budget,
     page: Page,
     /// Costs of the messages in the page.
@@ -291,7 +294,7 @@ enum Room {
 }
 
 impl<'a> Pager<'a> {
-    fn new(log: &'a SledLog, budget: Budget, upto: Position) -> Self {
+    fn new(log: &'a SledStore, budget: Budget, upto: Position) -> Self {
         let page = Page { scanned: upto, ..Page::default() };
         Self { log, budget, page, bytes: 0, looked: 0, lost: Vec::new(), names: Names::default() }
     }
@@ -299,10 +302,10 @@ impl<'a> Pager<'a> {
     /// Reads; where it comes to damage after the first message, the page ends before that, and the next one tells.
     fn up_to_damage(
         &mut self,
-        read: impl FnOnce(&mut Self) -> Result<Followed, LogError>,
-    ) -> Result<Followed, LogError> {
+        read: impl FnOnce(&mut Self) -> Result<Followed, StoreError>,
+    ) -> Result<Followed, StoreError> {
         let followed = guarded(|| read(self));
-        if let (Err(LogError::Corrupt(_)), Some(last)) = (&followed, self.page.messages.last()) {
+        if let (Err(StoreError::Corrupt(_)), Some(last)) = (&followed, self.page.messages.last()) {
             self.page.scanned = last.position();
             return Ok(Followed::Page);
         }
@@ -310,7 +313,7 @@ impl<'a> Pager<'a> {
     }
 
     /// Reads the messages of a plan.
-    fn follow(&mut self, filter: &Filter, plan: &[Planned]) -> Result<Followed, LogError> {
+    fn follow(&mut self, filter: &Filter, plan: &[Planned]) -> Result<Followed, StoreError> {
         let mut rest = plan;
         let mut adjacent = Position::ZERO;
         while let [next, ..] = *rest {
@@ -335,7 +338,7 @@ impl<'a> Pager<'a> {
                 Picked::Full => return Ok(Followed::Page),
                 Picked::Stranger => {
                     let why = "a topic's postings name another's message";
-                    self.log.suspect(&LogError::Corrupt(why.into()));
+                    self.log.suspect(&StoreError::Corrupt(why.into()));
                     return Ok(Followed::Not);
                 }
             }
@@ -344,7 +347,7 @@ impl<'a> Pager<'a> {
     }
 
     /// Takes the wanted messages, all in the chunk's span, from a chunk.
-    fn pick(&mut self, filter: &Filter, chunk: &Chunk, wanted: &[Planned]) -> Result<Picked, LogError> {
+    fn pick(&mut self, filter: &Filter, chunk: &Chunk, wanted: &[Planned]) -> Result<Picked, StoreError> {
         let mut wanted = wanted.iter().copied().peekable();
         for record in chunk.records() {
             let record = record.map_err(|damage| corrupt("chunk", chunk.first, damage))?;
@@ -375,7 +378,7 @@ impl<'a> Pager<'a> {
         after: Position,
         upto: Position,
         farthest: Position,
-    ) -> Result<(), LogError> {
+    ) -> Result<(), StoreError> {
         for chunk in self.log.store.chunks_after(after) {
             let chunk = chunk?;
             if chunk.first > upto {
@@ -406,7 +409,7 @@ impl<'a> Pager<'a> {
     }
 
     /// Takes a message into the page, or ends the page before it.
-    fn offer(&mut self, chunk: &Chunk, record: &Record<'_>, topic: Topic) -> Result<Room, LogError> {
+    fn offer(&mut self, chunk: &Chunk, record: &Record<'_>, topic: Topic) -> Result<Room, StoreError> {
         if let Content::Fragmented(fragmented) = record.content
             && !self.has_room(fragmented.cost)
         {
@@ -436,7 +439,7 @@ impl<'a> Pager<'a> {
             return Ok(self.end_before(record.position));
         }
         self.bytes += cost;
-        let cursor = self.log.epochs.cursor_at(record.position);
+        let cursor = Cursor { epoch: chunk.epoch, position: record.position };
         self.page.messages.push(Message { cursor, time: record.time, draft });
         Ok(Room::Left)
     }
@@ -462,7 +465,7 @@ struct Names {
 }
 
 impl Names {
-    fn get(&mut self, name: &str) -> Result<Topic, LogError> {
+    fn get(&mut self, name: &str) -> Result<Topic, StoreError> {
         if let Some(last) = self.last.as_ref().filter(|last| last.as_str() == name) {
             return Ok(last.clone());
         }
@@ -470,7 +473,7 @@ impl Names {
             Some(topic) => topic.clone(),
             None => {
                 let parsed = Topic::parse(name);
-                let topic = parsed.map_err(|_| LogError::Corrupt(format!("{name:?} is not a topic")))?;
+                let topic = parsed.map_err(|_| StoreError::Corrupt(format!("{name:?} is not a topic")))?;
                 self.met.insert(topic.clone());
                 topic
             }

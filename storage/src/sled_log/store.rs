@@ -24,8 +24,8 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 use sled::Db;
-use tailwire_core::log::LogError;
-use tailwire_model::{Epochs, Message, Position, Timestamp, Topic, admission::KeyRecord};
+use tailwire_core::StoreError;
+use tailwire_model::{Message, Position, Topic};
 
 use super::{
     durability::{
@@ -40,19 +40,20 @@ use super::{
         postings::PostingsTree,
         record::Fragmented,
         values::{
-            KeySpans, fragment_key, key_key, place_key, put_key, put_lost, put_options, put_place, put_trim,
-            take_fragment, take_key, take_place,
+            KeySpans, epoch_key, fragment_key, key_key, place_key, put_epoch, put_key, put_lost, put_options,
+            put_place, put_trim, take_fragment,
         },
     },
     maintenance::figures::KeyCount,
 };
-use crate::batch::{Changes, Holder, Place};
+use crate::batch::{Changes, Head, Latest};
 use crate::codec::Damage;
 
 pub(super) const META_COMMITS: &str = "commits";
 pub(super) const META_CLEAN: &str = "clean";
 pub(super) const META_FORMAT: &str = "format";
 pub(super) const META_ID: &str = "id";
+const META_RUN: &str = "run";
 const META_TURN: &str = "turn";
 
 /// Changes after which the engine writes a page anew.
@@ -77,8 +78,8 @@ pub(crate) const NOT_AS_WRITTEN: &str = "its files are not what was written";
 
 /// Runs something that asks the engine. The engine asserts what it reads and writes: what trips it is damage, or a disk
 /// that failed, and not a reason to lose the thread.
-pub(crate) fn guarded<T>(ask: impl FnOnce() -> Result<T, LogError>) -> Result<T, LogError> {
-    catch_unwind(AssertUnwindSafe(ask)).unwrap_or_else(|_| Err(LogError::Corrupt(NOT_AS_WRITTEN.into())))
+pub(crate) fn guarded<T>(ask: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    catch_unwind(AssertUnwindSafe(ask)).unwrap_or_else(|_| Err(StoreError::Corrupt(NOT_AS_WRITTEN.into())))
 }
 
 /// The open store.
@@ -173,7 +174,7 @@ impl Store {
     pub(crate) fn write(
         &self,
         changes: &Changes,
-        epochs: &Epochs,
+        head: &Head,
         commits: u64,
     ) -> sled::Result<Option<Position>> {
         let span = self.key_spans.at(changes.came);
@@ -183,10 +184,10 @@ impl Store {
                 self.key_count.added(&key);
             }
         }
-        for (place, &(holder, before)) in &changes.places {
-            let key = place_key(place);
-            let named = |holder: Holder| (epochs.cursor_at(holder.position), holder.cost);
-            self.places.insert(&key, put_place(&key, [Some(named(holder)), before.map(named)]))?;
+        for (key, &(latest, before)) in &changes.latest {
+            let key = place_key(key);
+            let named = |latest: Latest| (head.epochs.cursor_at(latest.position), latest.cost);
+            self.places.insert(&key, put_place(&key, [Some(named(latest)), before.map(named)]))?;
         }
         let (messages, groups) = changes.stored();
         for entry in pack(&messages, &groups) {
@@ -205,6 +206,7 @@ impl Store {
         {
             self.chunks.remove(hollow.0.to_be_bytes())?;
         }
+        self.put_token(&head.token);
         self.end_commit(commits, newest)?;
         Ok(newest)
     }
@@ -220,7 +222,9 @@ impl Store {
             let value = (!options.is_empty()).then(|| put_options(term, options));
             (&self.options, term.to_vec(), value)
         });
-        trims.chain(options).collect()
+        let epochs = (changes.openings.iter())
+            .map(|start| (&self.epochs, epoch_key(start.epoch).to_vec(), Some(put_epoch(start))));
+        trims.chain(options).chain(epochs).collect()
     }
 
     /// Has the engine move some pages out of segments of its file that are half empty, so that these can be used again. It
@@ -251,6 +255,19 @@ impl Store {
         self.end_commit(commits, Some(stored))
     }
 
+    /// How often it was opened.
+    pub(crate) fn run(&self) -> sled::Result<u64> {
+        let value = self.meta.get(META_RUN)?;
+        Ok(value.and_then(|value| value.as_ref().try_into().ok()).map_or(0, u64::from_le_bytes))
+    }
+
+    /// Counts an opening.
+    pub(crate) fn begin_run(&self) -> sled::Result<u64> {
+        let run = self.run()? + 1;
+        self.meta.insert(META_RUN, run.to_le_bytes())?;
+        Ok(run)
+    }
+
     /// Takes the mark of a clean close away.
     pub(crate) fn remove_clean(&self) -> sled::Result<()> {
         self.meta.remove(META_CLEAN).map(drop)
@@ -269,24 +286,24 @@ impl Store {
     }
 
     /// The chunk in whose span a position lies, if the store has one.
-    pub(crate) fn chunk_at(&self, position: Position) -> Result<Option<Chunk>, LogError> {
+    pub(crate) fn chunk_at(&self, position: Position) -> Result<Option<Chunk>, StoreError> {
         let found = self.chunks.range(..=position.0.to_be_bytes()).next_back();
         let chunk = found.map(open_chunk).transpose()?;
         Ok(chunk.filter(|chunk| position <= chunk.last))
     }
 
     /// The chunks, newest first.
-    pub(crate) fn last_chunks(&self) -> impl Iterator<Item = Result<Chunk, LogError>> {
+    pub(crate) fn last_chunks(&self) -> impl Iterator<Item = Result<Chunk, StoreError>> {
         self.chunks.iter().rev().map(open_chunk)
     }
 
     /// Whether no chunk begins beyond a position.
-    pub(crate) fn is_last(&self, first: Position) -> Result<bool, LogError> {
+    pub(crate) fn is_last(&self, first: Position) -> Result<bool, StoreError> {
         Ok(self.chunks.get_gt(first.0.to_be_bytes()).map_err(failed)?.is_none())
     }
 
     /// The chunks that may hold messages after a position, oldest first. Each is looked up by itself: see [`Store::touch`].
-    pub(crate) fn chunks_after(&self, after: Position) -> impl Iterator<Item = Result<Chunk, LogError>> {
+    pub(crate) fn chunks_after(&self, after: Position) -> impl Iterator<Item = Result<Chunk, StoreError>> {
         let mut next = self.chunks.range(..=after.0.to_be_bytes()).next_back().map(open_chunk);
         if !matches!(&next, Some(Ok(chunk)) if chunk.last > after) && !matches!(&next, Some(Err(_))) {
             next = self.chunk_beyond(after);
@@ -301,12 +318,12 @@ impl Store {
     }
 
     /// The first chunk that begins beyond a position.
-    fn chunk_beyond(&self, position: Position) -> Option<Result<Chunk, LogError>> {
+    fn chunk_beyond(&self, position: Position) -> Option<Result<Chunk, StoreError>> {
         self.chunks.get_gt(position.0.to_be_bytes()).transpose().map(open_chunk)
     }
 
     /// The chunks that begin before a position, newest first.
-    pub(crate) fn chunks_before(&self, before: Position) -> impl Iterator<Item = Result<Chunk, LogError>> {
+    pub(crate) fn chunks_before(&self, before: Position) -> impl Iterator<Item = Result<Chunk, StoreError>> {
         let mut before = before;
         std::iter::from_fn(move || {
             let chunk = self.chunks.get_lt(before.0.to_be_bytes()).transpose().map(open_chunk)?;
@@ -319,7 +336,7 @@ impl Store {
     /// Makes the engine's cache keep to its bound where chunks are read here and there. It notes accesses, and evicts
     /// only after 64 of them in one of its 256 parts: at one access a page it would hold some 600 MB by then. Looking
     /// a chunk up that was just read costs a quarter of a microsecond, and reading its page some twenty.
-    pub(crate) fn touch(&self, chunk: &Chunk) -> Result<(), LogError> {
+    pub(crate) fn touch(&self, chunk: &Chunk) -> Result<(), StoreError> {
         for _ in 0..TOUCHES {
             self.chunks.contains_key(chunk.first.0.to_be_bytes()).map_err(failed)?;
         }
@@ -327,7 +344,7 @@ impl Store {
     }
 
     /// The content of a large message; `None` if fragments are gone.
-    pub(crate) fn content(&self, position: Position, is: &Fragmented) -> Result<Option<Bytes>, LogError> {
+    pub(crate) fn content(&self, position: Position, is: &Fragmented) -> Result<Option<Bytes>, StoreError> {
         let mut content = Vec::with_capacity(is.length);
         for (number, entry) in (0..).zip(self.fragments.scan_prefix(position.0.to_be_bytes())) {
             let (key, value) = entry.map_err(failed)?;
@@ -353,81 +370,32 @@ impl Store {
         }
         Ok(())
     }
-
-    /// The record of an idempotency key, as of `time`. One whose messages did not survive a crash is none: the
-    /// epoch that began after it took their positions.
-    pub(crate) fn key(
-        &self,
-        scoped: &str,
-        time: Timestamp,
-        epochs: &Epochs,
-    ) -> Result<Option<KeyRecord>, LogError> {
-        for span in self.key_spans.living(time) {
-            let key = key_key(span, scoped);
-            let Some(value) = self.keys.get(&key).map_err(failed)? else {
-                continue;
-            };
-            let record = take_key(&key, &value)
-                .map_err(|Damage(what)| LogError::Corrupt(format!("an idempotency key's record: {what}")))?;
-            let first = record.first;
-            if epochs.cursor_at(first.position) == first {
-                return Ok(Some(record));
-            }
-        }
-        Ok(None)
-    }
-
-    /// The names of topics of which places are stored: messages may be gone from their middle.
-    pub(crate) fn compacted(&self) -> Result<Vec<Topic>, LogError> {
-        let mut topics = Vec::new();
-        let mut start = Vec::new();
-        while let Some(key) = self.places.range(start.as_slice()..).keys().next() {
-            let key = key.map_err(failed)?;
-            let name = key.split(|byte| *byte == 0).next().unwrap_or_default();
-            let topic = std::str::from_utf8(name).ok().and_then(|name| Topic::parse(name).ok());
-            topics.extend(topic);
-            start = [name, &[1]].concat();
-        }
-        Ok(topics)
-    }
-
-    /// The message that holds a place, if it survived the last crash, or else the one before.
-    pub(crate) fn holder(&self, place: &Place, epochs: &Epochs) -> Result<Option<Holder>, LogError> {
-        let key = place_key(place);
-        let Some(value) = self.places.get(&key).map_err(failed)? else {
-            return Ok(None);
-        };
-        let holders = take_place(&key, &value)
-            .map_err(|Damage(what)| LogError::Corrupt(format!("the newest message of a key: {what}")))?;
-        let survivor = holders.into_iter().find(|(cursor, _)| epochs.cursor_at(cursor.position) == *cursor);
-        Ok(survivor.map(|(cursor, cost)| Holder { position: cursor.position, cost }))
-    }
 }
 
 fn suffices(available: u64, bytes: u64) -> bool {
     available >= RESERVE_BYTES.saturating_add(bytes.saturating_mul(WRITE_FACTOR))
 }
 
-fn open_chunk(entry: sled::Result<(sled::IVec, sled::IVec)>) -> Result<Chunk, LogError> {
+fn open_chunk(entry: sled::Result<(sled::IVec, sled::IVec)>) -> Result<Chunk, StoreError> {
     let (key, value) = entry.map_err(failed)?;
     let first = key.as_ref().try_into().map(u64::from_be_bytes);
-    let first = Position(first.map_err(|_| LogError::Corrupt("a chunk's key is not a position".into()))?);
+    let first = Position(first.map_err(|_| StoreError::Corrupt("a chunk's key is not a position".into()))?);
     Chunk::open(first, &value).map_err(|damage| corrupt("chunk", first, damage))
 }
 
 /// The error for damage in what stands at a position.
-pub(crate) fn corrupt(what: &str, position: Position, Damage(damage): Damage) -> LogError {
-    LogError::Corrupt(format!("the {what} at position {position}: {damage}"))
+pub(crate) fn corrupt(what: &str, position: Position, Damage(damage): Damage) -> StoreError {
+    StoreError::Corrupt(format!("the {what} at position {position}: {damage}"))
 }
 
 /// The error for a failed call that changed nothing.
 // By value, as `map_err` wants it.
 #[allow(clippy::needless_pass_by_value)]
-pub(crate) fn failed(error: sled::Error) -> LogError {
+pub(crate) fn failed(error: sled::Error) -> StoreError {
     match error {
-        sled::Error::Corruption { .. } => LogError::Corrupt(NOT_AS_WRITTEN.into()),
-        sled::Error::Io(error) => LogError::Failed(error.to_string()),
-        other => LogError::Failed(other.to_string()),
+        sled::Error::Corruption { .. } => StoreError::Corrupt(NOT_AS_WRITTEN.into()),
+        sled::Error::Io(error) => StoreError::Failed(error.to_string()),
+        other => StoreError::Failed(other.to_string()),
     }
 }
 

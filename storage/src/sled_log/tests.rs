@@ -9,15 +9,21 @@ use std::{
     thread,
 };
 
+use crate::{batch::Batch, testing::Writes as _};
 use bytes::Bytes;
-use tailwire_core::log::{Budget, Group, Log, LogError};
+use tailwire_core::{
+    Store, StoreError,
+    log::{Budget, Group},
+    order::local_entry,
+    store::Write,
+};
 use tailwire_model::{
     Condition, Draft, Filter, Keep, MediaType, Options, Position, Term, Timestamp, Topic, TrimReason,
     message::Extras,
 };
 
 use super::{
-    LogSettings, SledLog,
+    LogSettings, SledStore,
     durability::{checkpoint::Disk, watermark::Watermark},
 };
 
@@ -35,12 +41,11 @@ fn group(topic: &Topic, body: &'static str) -> Group {
 }
 
 /// A log of one message, and its topic.
-fn with_one_message() -> (tempfile::TempDir, SledLog, Topic) {
+fn with_one_message() -> (tempfile::TempDir, SledStore, Topic) {
     let dir = tempfile::tempdir().unwrap();
-    let log = SledLog::open(dir.path(), Timestamp(0), &LogSettings::default()).unwrap();
+    let log = crate::testing::open(dir.path(), Timestamp(0), &LogSettings::default()).unwrap();
     let topic = Topic::parse("a").unwrap();
     log.append(vec![group(&topic, "1")], Timestamp(1)).unwrap();
-    log.commit().unwrap();
     (dir, log, topic)
 }
 
@@ -61,8 +66,8 @@ fn a_sync_that_failed_between_commits_is_not_forgotten() {
     log.store.checkpoints.wrote_pages(2 << 20).unwrap_err();
     let in_doubt = || Watermark::find(dir.path()).unwrap().unwrap().map(|mark| mark.in_doubt);
     assert_eq!(in_doubt(), Some(true), "also if the process ends here");
-    assert!(matches!(log.tidy(Timestamp(0)), Err(LogError::Unknown(_))));
-    assert!(matches!(log.append(vec![group(&topic, "2")], Timestamp(1)), Err(LogError::Failed(_))));
+    assert!(matches!(log.tidy_at(Timestamp(0)), Err(StoreError::Unknown(_))));
+    assert!(matches!(log.append(vec![group(&topic, "2")], Timestamp(1)), Err(StoreError::Failed(_))));
     drop(log);
     assert_eq!(in_doubt(), Some(true));
 }
@@ -71,13 +76,12 @@ fn a_sync_that_failed_between_commits_is_not_forgotten() {
 fn after_a_failed_sync_the_log_reads_and_refuses() {
     let (_dir, log, topic) = with_one_message();
     log.store.journal.set_disk(Box::new(BrokenDisk));
-    log.append(vec![group(&topic, "2")], Timestamp(1)).unwrap();
-    assert!(matches!(log.commit(), Err(LogError::Unknown(_))));
-    assert!(matches!(log.append(vec![group(&topic, "3")], Timestamp(1)), Err(LogError::Failed(_))));
-    assert!(matches!(log.trim(&topic, TrimReason::Deleted), Err(LogError::Failed(_))));
-    assert_eq!(log.tidy(Timestamp(0)), Ok(None), "a log that failed is left as it is");
-    assert!(matches!(log.close(), Err(LogError::Failed(_))));
-    assert_eq!(log.commit(), Ok(Position(1)));
+    assert!(matches!(log.append(vec![group(&topic, "2")], Timestamp(1)), Err(StoreError::Unknown(_))));
+    assert!(matches!(log.append(vec![group(&topic, "3")], Timestamp(1)), Err(StoreError::Failed(_))));
+    assert!(matches!(log.trim(&topic, TrimReason::Deleted), Err(StoreError::Failed(_))));
+    assert_eq!(log.tidy_at(Timestamp(0)), Ok(None), "a log that failed is left as it is");
+    assert!(matches!(log.close(), Err(StoreError::Failed(_))));
+    assert_eq!(log.newest(), Position(1));
     let budget = Budget { messages: 9, bytes: 999, scan_bytes: 9999 };
     let page = log.read(&Filter::from(topic), Position::ZERO, Position::MAX, budget).unwrap();
     assert_eq!(page.messages.len(), 1);
@@ -88,11 +92,9 @@ fn a_crash_while_a_message_is_taken_out_of_a_chunk_loses_nothing() {
     let topic = Topic::parse("a").unwrap();
     for (count, is_done) in [(0, false), (0, true), (1, false), (1, true)] {
         let dir = tempfile::tempdir().unwrap();
-        let log = SledLog::open(dir.path(), Timestamp(0), &LogSettings::default()).unwrap();
+        let log = crate::testing::open(dir.path(), Timestamp(0), &LogSettings::default()).unwrap();
         log.append(vec![group(&topic, "1"), group(&topic, "2")], Timestamp(1)).unwrap();
-        log.commit().unwrap();
         log.append(vec![group(&topic, "3")], Timestamp(1)).unwrap();
-        log.commit().unwrap();
         let chunk = log.store.chunk_at(Position(1)).unwrap().unwrap();
         let (rest, _) = chunk.retain(|record| record.position == Position(2)).unwrap();
         log.store.shrink(&chunk, (count > 0).then_some(rest), count).unwrap();
@@ -102,11 +104,11 @@ fn a_crash_while_a_message_is_taken_out_of_a_chunk_loses_nothing() {
         }
         log.store.db.flush().unwrap();
         drop(log);
-        let log = SledLog::open(dir.path(), Timestamp(2), &LogSettings::default()).unwrap();
+        let log = crate::testing::open(dir.path(), Timestamp(2), &LogSettings::default()).unwrap();
         let left = if is_done { usize::from(count) + 1 } else { 3 };
         assert_eq!(positions(&log, "a").len(), left);
         drop(log);
-        SledLog::open(dir.path(), Timestamp(3), &LogSettings::default()).unwrap();
+        crate::testing::open(dir.path(), Timestamp(3), &LogSettings::default()).unwrap();
     }
 }
 
@@ -114,19 +116,19 @@ fn a_crash_while_a_message_is_taken_out_of_a_chunk_loses_nothing() {
 fn a_crash_between_two_trims_of_a_commit_undoes_nothing() {
     for done in 0..=3 {
         let dir = tempfile::tempdir().unwrap();
-        let log = SledLog::open(dir.path(), Timestamp(0), &LogSettings::default()).unwrap();
+        let log = crate::testing::open(dir.path(), Timestamp(0), &LogSettings::default()).unwrap();
         for name in ["a", "b", "c"] {
             log.append(vec![many(name, 2)], Timestamp(1)).unwrap();
         }
         log.trim(&Topic::parse("b").unwrap(), TrimReason::Retention).unwrap();
-        log.commit().unwrap();
-        log.append(vec![many("b", 2)], Timestamp(1)).unwrap();
-        for name in ["a", "b", "c"] {
-            log.trim(&Topic::parse(name).unwrap(), TrimReason::Deleted).unwrap();
-        }
-        let changes = log.writer.lock().batch.take();
+        let deletes = ["a", "b", "c"].map(|name| Write::Delete(Topic::parse(name).unwrap()));
+        let writes = std::iter::once(Write::Publish(many("b", 2))).chain(deletes).collect();
+        let mut batch = Batch::new(log.writer.lock().head.clone());
+        let entry = local_entry(&log, Timestamp(1), Timestamp(1), writes);
+        batch.apply(entry, &log.index.read(), &log, &mut Vec::new()).unwrap();
+        let (head, changes) = batch.into_parts();
         let before: Vec<_> = log.store.trims.iter().map(Result::unwrap).collect();
-        log.store.write(&changes, &log.epochs, 99).unwrap();
+        log.store.write(&changes, &head, 99).unwrap();
         // What comes after the trims that were written does not get to the disk: the tally is the one before them.
         let after: Vec<_> = log.store.trims.iter().map(Result::unwrap).collect();
         log.store.trims.clear().unwrap();
@@ -139,7 +141,7 @@ fn a_crash_between_two_trims_of_a_commit_undoes_nothing() {
         after.iter().take(done).for_each(|(key, value)| drop(log.store.trims.insert(key, value).unwrap()));
         log.store.db.flush().unwrap();
         drop(log);
-        let log = SledLog::open(dir.path(), Timestamp(2), &LogSettings::default()).unwrap();
+        let log = crate::testing::open(dir.path(), Timestamp(2), &LogSettings::default()).unwrap();
         assert_eq!(positions(&log, "a").is_empty(), done > 0);
         assert_eq!(positions(&log, "c").is_empty(), done > 2);
     }
@@ -150,7 +152,7 @@ fn many(topic: &str, count: usize) -> Group {
     Group { drafts: vec![draft; count], key: None, condition: Condition::None }
 }
 
-fn positions(log: &SledLog, topic: &str) -> Vec<u64> {
+fn positions(log: &SledStore, topic: &str) -> Vec<u64> {
     let budget = Budget { messages: usize::MAX, bytes: usize::MAX, scan_bytes: usize::MAX };
     let filter = Filter::from(Topic::parse(topic).unwrap());
     let page = log.read(&filter, Position::ZERO, Position::MAX, budget).unwrap();
@@ -158,7 +160,7 @@ fn positions(log: &SledLog, topic: &str) -> Vec<u64> {
 }
 
 /// Writes so many shelves, beginning a round if none runs.
-fn shelve(log: &SledLog, shelves: usize) {
+fn shelve(log: &SledStore, shelves: usize) {
     log.shelve_step(&log.writer.lock(), &mut log.behind.lock(), shelves).unwrap();
 }
 
@@ -168,32 +170,29 @@ fn a_crash_at_any_point_of_a_round_loses_nothing() {
     // Shelves that the second round gets written, of eight.
     for written in 0..=9 {
         let dir = tempfile::tempdir().unwrap();
-        let log = SledLog::open(dir.path(), Timestamp(0), &LogSettings::default()).unwrap();
+        let log = crate::testing::open(dir.path(), Timestamp(0), &LogSettings::default()).unwrap();
         let publish = |names: &[String], count| {
             log.append(names.iter().map(|name| many(name, count)).collect(), Timestamp(1)).unwrap();
-            log.commit().unwrap();
         };
         publish(&names[..20], 3);
         shelve(&log, usize::MAX);
         publish(&names[10..], 300);
-        log.tidy(Timestamp(1)).unwrap();
+        log.tidy_at(Timestamp(1)).unwrap();
         shelve(&log, written);
         publish(&names[5..], 2);
         log.trim(&Topic::parse(&names[30]).unwrap(), TrimReason::Deleted).unwrap();
         log.trim(&Topic::parse(&names[3]).unwrap(), TrimReason::Deleted).unwrap();
-        log.commit().unwrap();
-        while log.tidy_step(Timestamp(1)).unwrap() == Some(0) {}
+        while log.tidy_at(Timestamp(1)).unwrap() == Some(0) {}
 
         let wanted: Vec<Vec<u64>> = names.iter().map(|name| positions(&log, name)).collect();
         let (topics, messages) = (log.topics("", None, 99), log.stats().messages);
         log.store.db.flush().unwrap();
         drop(log);
-        let log = SledLog::open(dir.path(), Timestamp(2), &LogSettings::default()).unwrap();
+        let log = crate::testing::open(dir.path(), Timestamp(2), &LogSettings::default()).unwrap();
         assert!(log.behind.lock().mark.position > Position::ZERO, "what was written is used");
         // New topics take numbers that the crash took back.
         log.append(vec![many("u/1", 400), many("u/2", 400), many(&names[0], 1)], Timestamp(2)).unwrap();
-        log.commit().unwrap();
-        while log.tidy(Timestamp(1)).unwrap() == Some(0) {}
+        while log.tidy_at(Timestamp(1)).unwrap() == Some(0) {}
         for (name, wanted) in names.iter().zip(&wanted).skip(1) {
             assert_eq!(&positions(&log, name), wanted, "{name} after {written} shelves");
         }
@@ -216,7 +215,7 @@ fn keyed(topic: &Topic, keys: impl Iterator<Item = usize>) -> Group {
 #[test]
 fn readers_find_the_index_whole_while_compaction_changes_it() {
     let dir = tempfile::tempdir().unwrap();
-    let log = SledLog::open(dir.path(), Timestamp(0), &LogSettings::default()).unwrap();
+    let log = crate::testing::open(dir.path(), Timestamp(0), &LogSettings::default()).unwrap();
     let topic = Topic::parse("a").unwrap();
     let options = Options { keep: Some(Keep::Compact), ..Options::default() };
     log.set_options(&Term::Topic(topic.clone()), options).unwrap();
@@ -232,8 +231,7 @@ fn readers_find_the_index_whole_while_compaction_changes_it() {
         }
         for round in 0..50 {
             log.append(vec![keyed(&topic, keys(round))], Timestamp(1)).unwrap();
-            log.commit().unwrap();
-            log.tidy(Timestamp(1)).unwrap();
+            log.tidy_at(Timestamp(1)).unwrap();
         }
         is_over.store(true, Ordering::Relaxed);
     });

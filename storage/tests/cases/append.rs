@@ -2,8 +2,17 @@
 
 use std::sync::Arc;
 
-use tailwire_core::log::{Appended, Log};
-use tailwire_model::{Condition, Opening, Position, Timestamp, TrimReason, limits::IDEMPOTENCY_WINDOW_MS};
+use bytes::Bytes;
+use tailwire_core::{
+    Store, StoreError,
+    log::Appended,
+    order::local_entry,
+    store::{Entry, Place, Token, Write},
+};
+use tailwire_model::{
+    Condition, Cursor, Epoch, Opening, Position, Timestamp, TrimReason, limits::IDEMPOTENCY_WINDOW_MS,
+};
+use tailwire_storage::testing::Writes as _;
 
 use crate::common::{
     Harness, Recorder, START, UNBOUNDED, all, append, append_at, bodies, filter, given, group, keyed,
@@ -12,7 +21,7 @@ use crate::common::{
 
 pub(crate) fn a_new_log_is_empty<H: Harness>() {
     let h = H::new();
-    assert_eq!(h.log().committed(), Position::ZERO);
+    assert_eq!(h.log().newest(), Position::ZERO);
     assert_eq!(h.log().epochs().current().opening, Opening::Created);
     assert_eq!(h.log().epochs().current().first, Position(1));
     assert_eq!(all(h.log(), &["**"]), [0; 0]);
@@ -36,30 +45,86 @@ pub(crate) fn messages_come_in_order_as_published<H: Harness>() {
     assert_eq!(h.log().stats().messages, 4);
 }
 
-pub(crate) fn nothing_shows_before_commit<H: Harness>() {
+pub(crate) fn writes_that_change_nothing_are_no_commit<H: Harness>() {
     let h = H::new();
     let feed = Arc::new(Recorder::default());
-    h.log().follow(feed.clone());
-    assert_eq!(stored(append(h.log(), group(&[("a", "1")]))).first.position, Position(1));
-    assert_eq!(all(h.log(), &["a"]), [0; 0]);
-    assert_eq!(h.log().committed(), Position::ZERO);
-    assert_eq!(h.log().get(Position(1)), Ok(None));
-    assert_eq!(h.log().bounds(&filter(&["a"])).tail, Position::ZERO);
-    assert!(h.log().topics("", None, 10).is_empty());
+    assert_eq!(h.log().follow(feed.clone()), Position::ZERO);
+    h.log().trim(&topic("a"), TrimReason::Deleted).unwrap();
+    let failing = given(
+        group(&[("a", "1")]),
+        Condition::NothingAfter(Cursor { epoch: Epoch::MAX, position: Position(9) }),
+    );
+    assert!(matches!(append(h.log(), failing), Appended::ConditionFailed(_)));
     assert!(feed.0.lock().is_empty());
-    assert_eq!(h.log().commit(), Ok(Position(1)));
-    assert_eq!(all(h.log(), &["a"]), [1]);
-    assert_eq!(feed.0.lock().len(), 1);
+    assert_eq!(h.log().newest(), Position::ZERO);
+    assert!(h.log().topics("", None, 10).is_empty());
 }
 
-pub(crate) fn an_empty_commit_does_nothing<H: Harness>() {
+pub(crate) fn what_fails_changes_nothing<H: Harness>() {
     let h = H::new();
-    let feed = Arc::new(Recorder::default());
-    h.log().follow(feed.clone());
-    assert_eq!(h.log().commit(), Ok(Position::ZERO));
-    h.log().trim(&topic("a"), TrimReason::Deleted).unwrap();
-    assert_eq!(h.log().commit(), Ok(Position::ZERO));
-    assert!(feed.0.lock().is_empty());
+    publish(h.log(), &[("a", "1")]);
+    let mut entry =
+        local_entry(h.log(), Timestamp(START), Timestamp(START), vec![Write::Publish(group(&[("a", "2")]))]);
+    entry.place.first = Position(1);
+    assert!(
+        matches!(h.log().apply(vec![entry.clone()], true), Err(StoreError::Failed(_))),
+        "it was there before"
+    );
+    assert_eq!(all(h.log(), &["a"]), [1]);
+    let mut later = entry.clone();
+    (entry.place.first, later.place.first) = (Position(2), Position(2));
+    assert!(matches!(h.log().apply(vec![entry, later], true), Err(StoreError::Failed(_))), "all or none");
+    assert_eq!((all(h.log(), &["a"]), h.log().newest()), (vec![1], Position(1)));
+    stored(append(h.log(), group(&[("a", "2")])));
+}
+
+pub(crate) fn positions_are_as_the_order_gives_them<H: Harness>() {
+    let mut h = H::new();
+    let entry = |first, token: &'static [u8], messages| Entry {
+        place: Place {
+            first: Position(first),
+            time: Timestamp(START),
+            steady: Timestamp(START),
+            token: Token(Bytes::from_static(token)),
+        },
+        writes: vec![Write::Publish(group(messages)), Write::Publish(group(&[("b", "x")]))],
+    };
+    let entries =
+        vec![entry(1 << 14, b"one", &[("a", "1"), ("a", "2")]), entry(5 << 14, b"two", &[("a", "3")])];
+    h.log().apply(entries, true).unwrap();
+    h.log().apply(vec![entry(7 << 14, b"three", &[("a", "4")])], false).unwrap();
+    let at = |sequence: u64, number| (sequence << 14) + number;
+    for close in [true, false] {
+        assert_eq!(all(h.log(), &["a"]), [at(1, 0), at(1, 1), at(5, 0), at(7, 0)]);
+        assert_eq!(all(h.log(), &["b"]), [at(1, 2), at(5, 1), at(7, 1)]);
+        assert_eq!(h.log().newest(), Position(at(7, 1)));
+        assert_eq!(h.log().token(), Token(Bytes::from_static(b"three")));
+        assert_eq!(h.log().before_last(&filter(&["a"]), 2), Ok(Position(at(5, 0) - 1)));
+        assert_eq!(h.log().get(Position(at(3, 0))), Ok(None));
+        assert_eq!(h.log().stats().messages, 7);
+        let restarted = h.restart(close);
+        assert_eq!(h.log().found(), restarted);
+    }
+    tidy_all(h.log());
+    assert_eq!(all(h.log(), &["a"]).len(), 4);
+}
+
+pub(crate) fn a_token_is_stored_also_where_nothing_else_is<H: Harness>() {
+    let mut h = H::new();
+    let place = Place {
+        first: Position(9),
+        time: Timestamp(START),
+        steady: Timestamp(START),
+        token: Token(Bytes::from_static(b"t")),
+    };
+    h.log().apply(vec![Entry { place, writes: Vec::new() }], true).unwrap();
+    assert_eq!((h.log().token().0.as_ref(), h.log().newest()), (&b"t"[..], Position::ZERO));
+    h.restart(true);
+    assert_eq!(h.log().token().0.as_ref(), b"t");
+    publish(h.log(), &[("a", "1")]);
+    assert_eq!(h.log().token().0.as_ref(), b"t");
+    h.reopen(true, START);
+    assert_eq!(h.log().token(), Token::default(), "what another order writes is beyond that token");
 }
 
 pub(crate) fn groups_are_contiguous<H: Harness>() {
@@ -68,7 +133,6 @@ pub(crate) fn groups_are_contiguous<H: Harness>() {
     let appended = h.log().append(groups, Timestamp(START)).unwrap();
     let places: Vec<_> = appended.into_iter().map(stored).map(|s| (s.first.position.0, s.count)).collect();
     assert_eq!(places, [(1, 3), (4, 1)]);
-    h.log().commit().unwrap();
     assert_eq!(all(h.log(), &["b"]), [2, 4]);
 }
 
@@ -76,7 +140,6 @@ pub(crate) fn times_are_the_clocks<H: Harness>() {
     let mut h = H::new();
     let publish_at = |h: &H, now| {
         let stored = stored(append_at(h.log(), group(&[("a", "1")]), now));
-        h.log().commit().unwrap();
         stored.time
     };
     for now in [START + 500, START, START + 900_000, START - 86_400_000] {
@@ -92,19 +155,16 @@ pub(crate) fn times_are_the_clocks<H: Harness>() {
 pub(crate) fn a_condition_holds_or_not<H: Harness>() {
     let h = H::new();
     let first = stored(append(h.log(), given(group(&[("a", "1")]), Condition::NeverWritten))).first;
-    h.log().commit().unwrap();
     let refused = append(h.log(), given(group(&[("a", "2")]), Condition::NeverWritten));
     assert_eq!(refused, Appended::ConditionFailed(first));
     let second = stored(append(h.log(), given(group(&[("a", "2")]), Condition::NothingAfter(first)))).first;
-    h.log().commit().unwrap();
     let refused = append(h.log(), given(group(&[("a", "3")]), Condition::NothingAfter(first)));
     assert_eq!(refused, Appended::ConditionFailed(second));
     // What was deleted was written all the same.
     h.log().trim(&topic("a"), TrimReason::Deleted).unwrap();
-    h.log().commit().unwrap();
     let refused = append(h.log(), given(group(&[("a", "3")]), Condition::NeverWritten));
     assert_eq!(refused, Appended::ConditionFailed(second));
-    assert_eq!(h.log().commit(), Ok(Position(2)));
+    assert_eq!(h.log().newest(), Position(2));
 }
 
 pub(crate) fn a_condition_sees_earlier_groups<H: Harness>() {
@@ -121,7 +181,6 @@ pub(crate) fn a_key_replays<H: Harness>() {
     let publish = || append_at(h.log(), keyed(group(&[("a", "1"), ("a", "2")]), "k", 1), START + 7);
     let first = stored(publish());
     assert_eq!(publish(), Appended::Replayed(first));
-    h.log().commit().unwrap();
     assert_eq!(publish(), Appended::Replayed(first));
     assert_eq!(all(h.log(), &["a"]), [1, 2]);
 }
@@ -129,7 +188,6 @@ pub(crate) fn a_key_replays<H: Harness>() {
 pub(crate) fn a_key_of_another_request_is_refused<H: Harness>() {
     let h = H::new();
     append(h.log(), keyed(group(&[("a", "1")]), "k", 1));
-    h.log().commit().unwrap();
     assert_eq!(append(h.log(), keyed(group(&[("a", "2")]), "k", 2)), Appended::KeyReused);
     stored(append(h.log(), keyed(group(&[("a", "2")]), "l", 2)));
 }
@@ -146,22 +204,17 @@ pub(crate) fn a_key_expires<H: Harness>() {
     let h = H::new();
     let publish = |now| append_at(h.log(), keyed(group(&[("a", "1")]), "k", 1), now);
     let first = stored(publish(START));
-    h.log().commit().unwrap();
     assert_eq!(publish(START + IDEMPOTENCY_WINDOW_MS - 1), Appended::Replayed(first));
     let second = stored(publish(START + IDEMPOTENCY_WINDOW_MS));
-    h.log().commit().unwrap();
     tidy_all(h.log());
     assert_eq!(publish(START + IDEMPOTENCY_WINDOW_MS + 1), Appended::Replayed(second));
 }
 
-pub(crate) fn a_key_survives_reopening_only_with_its_messages<H: Harness>() {
+pub(crate) fn a_key_survives_reopening<H: Harness>() {
     let mut h = H::new();
     let kept = stored(append(h.log(), keyed(group(&[("a", "1")]), "kept", 1)));
-    h.log().commit().unwrap();
-    append(h.log(), keyed(group(&[("a", "2")]), "lost", 1));
     h.reopen(false, START + 1000);
     assert_eq!(append(h.log(), keyed(group(&[("a", "1")]), "kept", 1)), Appended::Replayed(kept));
-    stored(append(h.log(), keyed(group(&[("a", "2")]), "lost", 1)));
 }
 
 pub(crate) fn a_key_comes_before_a_condition<H: Harness>() {

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use tailwire_core::log::{Log, LogError};
+use tailwire_core::{Store, StoreError};
 use tailwire_model::{Cursor, Opening, Position, Timestamp, Trim, TrimReason};
+use tailwire_storage::testing::Writes as _;
 
 use crate::common::{
     Harness, Recorder, START, UNBOUNDED, all, append, bodies, filter, group, positions, publish, stored,
@@ -17,13 +18,12 @@ pub(crate) fn the_feed_is_in_order<H: Harness>() {
     publish(h.log(), &[("a", "1"), ("b", "2")]);
     append(h.log(), group(&[("a", "3")]));
     h.log().trim(&topic("b"), TrimReason::Retention).unwrap();
-    h.log().commit().unwrap();
     let commits = feed.0.lock();
     let seen: Vec<_> =
         commits.iter().map(|commit| (positions(&commit.messages), commit.watermark.0)).collect();
-    assert_eq!(seen, [(vec![1, 2], 2), (vec![3], 3)]);
+    assert_eq!(seen, [(vec![1, 2], 2), (vec![3], 3), (vec![], 3)]);
     let trim = Trim { upto: Position(2), reason: TrimReason::Retention };
-    assert_eq!((commits[0].trims.len(), &commits[1].trims), (0, &vec![(topic("b"), trim)]));
+    assert_eq!((commits[0].trims.len(), &commits[2].trims), (0, &vec![(topic("b"), trim)]));
 }
 
 pub(crate) fn epochs_follow_openings<H: Harness>() {
@@ -43,24 +43,37 @@ pub(crate) fn epochs_follow_openings<H: Harness>() {
     assert_eq!(written, [numbers[0], numbers[0], numbers[1], numbers[2]]);
 }
 
-pub(crate) fn what_is_committed_survives_and_nothing_else<H: Harness>() {
+pub(crate) fn what_is_applied_survives<H: Harness>() {
     let mut h = H::new();
     publish(h.log(), &[("a", "1"), ("b", "2")]);
-    append(h.log(), group(&[("a", "lost")]));
     h.reopen(false, START + 1);
     assert_eq!(bodies(h.log(), &["**"]), ["1", "2"]);
-    assert_eq!(h.log().committed(), Position(2));
+    assert_eq!(h.log().newest(), Position(2));
     assert_eq!(stored(append(h.log(), group(&[("a", "3")]))).first.position, Position(3));
 }
 
-pub(crate) fn closing_commits_and_refuses<H: Harness>() {
+pub(crate) fn what_comes_while_somebody_begins_to_follow_is_not_lost<H: Harness>() {
+    let h = H::new();
+    let (store, feed) = (h.log(), Arc::new(Recorder::default()));
+    let complete_from = std::thread::scope(|scope| {
+        scope.spawn(|| (0..200).for_each(|_| publish(store, &[("a", "x")])));
+        while store.newest() < Position(20) {
+            std::thread::yield_now();
+        }
+        store.follow(feed.clone())
+    });
+    let fed: Vec<u64> = feed.0.lock().iter().flat_map(|commit| positions(&commit.messages)).collect();
+    assert_eq!(fed, (complete_from.0 + 1..=200).collect::<Vec<_>>());
+}
+
+pub(crate) fn a_closed_store_refuses<H: Harness>() {
     let mut h = H::new();
     append(h.log(), group(&[("a", "1")]));
     h.log().close().unwrap();
     assert_eq!(all(h.log(), &["a"]), [1]);
-    assert_eq!(h.log().append(vec![group(&[("a", "2")])], Timestamp(START)), Err(LogError::Closed));
-    assert_eq!(h.log().trim(&topic("a"), TrimReason::Deleted), Err(LogError::Closed));
-    assert_eq!(h.log().commit(), Ok(Position(1)));
+    assert_eq!(h.log().append(vec![group(&[("a", "2")])], Timestamp(START)), Err(StoreError::Closed));
+    assert_eq!(h.log().trim(&topic("a"), TrimReason::Deleted), Err(StoreError::Closed));
+    assert_eq!(h.log().newest(), Position(1));
     h.log().close().unwrap();
     h.reopen(false, START + 1);
     assert_eq!(h.log().epochs().current().opening, Opening::Clean);
@@ -75,7 +88,7 @@ pub(crate) fn readers_see_groups_whole_while_others_write<H: Harness>() {
         let reader = || {
             let mut seen = 0;
             while seen < groups {
-                let watermark = log.committed();
+                let watermark = log.newest();
                 let page = log.read(&filter(&["a"]), Position::ZERO, Position::MAX, UNBOUNDED).unwrap();
                 // Whatever is missing was trimmed, and the page says so.
                 let trimmed = page.trimmed.map_or(0, |trim| trim.upto.0);
@@ -92,8 +105,7 @@ pub(crate) fn readers_see_groups_whole_while_others_write<H: Harness>() {
             if n % 7 == 3 {
                 log.trim(&topic("a"), TrimReason::Retention).unwrap();
             }
-            log.commit().unwrap();
-            log.tidy(Timestamp(START)).unwrap();
+            log.tidy_at(Timestamp(START)).unwrap();
         }
     });
 }

@@ -2,20 +2,20 @@
 
 use std::sync::Arc;
 
-use tailwire_core::log::{Appended, Log};
+use tailwire_core::{Store, log::Appended};
 use tailwire_model::{
     Bound, Condition, Durability, Keep, Options, Position, Term, Timestamp, Trim, TrimReason,
     limits::RELAXED_FLUSH_MS,
 };
+use tailwire_storage::testing::Writes as _;
 
 use crate::common::{
     Harness, Recorder, START, UNBOUNDED, all, append, append_at, bodies, filter, given, group, positions,
     publish, stored, tidy_all, tidy_all_at, topic, with_key,
 };
 
-fn set(log: &impl Log, name: &str, options: Options) {
+fn set(log: &impl Store, name: &str, options: Options) {
     log.set_options(&Term::parse(name).unwrap(), options).unwrap();
-    log.commit().unwrap();
 }
 
 fn keep(keep: Keep) -> Options {
@@ -26,18 +26,16 @@ fn durability(durability: Durability) -> Options {
     Options { durability: Some(durability), ..Options::default() }
 }
 
-fn trimmed(log: &impl Log, name: &str) -> Option<Trim> {
+fn trimmed(log: &impl Store, name: &str) -> Option<Trim> {
     log.bounds(&filter(&[name])).trimmed
 }
 
-pub(crate) fn options_take_effect_at_commit_and_survive<H: Harness>() {
+pub(crate) fn options_take_effect_and_survive<H: Harness>() {
     let mut h = H::new();
     let options =
         Options { max_messages: Some(Bound(3)), max_age_ms: Some(Bound::NONE), ..keep(Keep::Compact) };
     let term = Term::parse("a/**").unwrap();
     h.log().set_options(&term, options).unwrap();
-    assert_eq!(h.log().rules().own(&term), Options::default());
-    h.log().commit().unwrap();
     for close in [true, false] {
         assert_eq!(h.log().rules().own(&term), options);
         assert_eq!(h.log().rules().of(&topic("a/b")).max_messages, Some(3));
@@ -82,7 +80,6 @@ pub(crate) fn the_oldest_beyond_a_size_go<H: Harness>() {
     assert_eq!(all(h.log(), &["a"]), [15], "the newest stays, however large");
     h.log().trim(&topic("a"), TrimReason::Deleted).unwrap();
     append(h.log(), group(&[("a", &body)]));
-    h.log().commit().unwrap();
     tidy_all(h.log());
     assert_eq!(h.log().stats().bytes, 8 * cost);
 }
@@ -94,7 +91,6 @@ pub(crate) fn the_old_go<H: Harness>() {
     set(h.log(), "b", aged(20_000));
     for (at, name) in ["a", "b", "a", "b", "a"].into_iter().enumerate() {
         append_at(h.log(), group(&[(name, "1")]), START + 2_000 * at as u64);
-        h.log().commit().unwrap();
     }
     tidy_all_at(h.log(), START + 9_000);
     assert_eq!(all(h.log(), &["**"]), [1, 2, 3, 4, 5]);
@@ -107,7 +103,7 @@ pub(crate) fn the_old_go<H: Harness>() {
     tidy_all_at(h.log(), START + 23_000);
     assert_eq!(all(h.log(), &["**"]), [4]);
     assert!(
-        h.log().tidy(Timestamp(START + 23_000)).unwrap().is_some_and(|ms| ms > 0),
+        h.log().tidy_at(Timestamp(START + 23_000)).unwrap().is_some_and(|ms| ms > 0),
         "it asks to be called again"
     );
 }
@@ -115,15 +111,13 @@ pub(crate) fn the_old_go<H: Harness>() {
 pub(crate) fn the_newest_of_a_key_stays<H: Harness>() {
     let mut h = H::new();
     set(h.log(), "a", keep(Keep::Compact));
-    let put = |log: &H::Log, key, body| append(log, with_key(group(&[("a", body)]), key));
+    let put = |log: &H::Store, key, body| append(log, with_key(group(&[("a", body)]), key));
     put(h.log(), "k", "1");
     put(h.log(), "l", "2");
-    h.log().commit().unwrap();
     put(h.log(), "k", "3");
     put(h.log(), "k", "4");
     append(h.log(), group(&[("a", "keyless")]));
     append(h.log(), with_key(group(&[("b", "other")]), "k"));
-    h.log().commit().unwrap();
     for close in [true, false] {
         assert_eq!(bodies(h.log(), &["a"]), ["2", "4", "keyless"]);
         assert_eq!(all(h.log(), &["**"]), [2, 4, 5, 6]);
@@ -135,7 +129,6 @@ pub(crate) fn the_newest_of_a_key_stays<H: Harness>() {
         tidy_all(h.log());
     }
     put(h.log(), "l", "7");
-    h.log().commit().unwrap();
     assert_eq!(bodies(h.log(), &["a"]), ["4", "keyless", "7"]);
 }
 
@@ -146,10 +139,8 @@ pub(crate) fn what_is_stored_is_compacted_later<H: Harness>() {
             append(h.log(), with_key(group(&[("a", &format!("{key}{round}"))]), key));
         }
     }
-    h.log().commit().unwrap();
     set(h.log(), "a", keep(Keep::Compact));
     append(h.log(), with_key(group(&[("a", "k3")]), "k"));
-    h.log().commit().unwrap();
     tidy_all(h.log());
     assert_eq!(bodies(h.log(), &["a"]), ["l2", "k3"]);
     set(h.log(), "a", keep(Keep::Last));
@@ -170,7 +161,7 @@ pub(crate) fn relaxed_messages_ask_to_be_flushed<H: Harness>() {
     set(h.log(), "a", durability(Durability::Relaxed));
     publish(h.log(), &[("a", "1")]);
     assert_eq!((feed.0.lock().len(), all(h.log(), &["a"])), (2, vec![1]));
-    let again = h.log().tidy(Timestamp(START)).unwrap();
+    let again = h.log().tidy_at(Timestamp(START)).unwrap();
     assert!(again.is_none_or(|ms| ms <= RELAXED_FLUSH_MS), "{again:?}");
     tidy_all_at(h.log(), START + RELAXED_FLUSH_MS);
     h.reopen(false, START);
@@ -183,7 +174,6 @@ pub(crate) fn memory_is_read_like_the_rest<H: Harness>() {
     publish(h.log(), &[("m/a", "1"), ("d", "2"), ("m/b", "3")]);
     let first = stored(append(h.log(), group(&[("d", "4"), ("m/a", "5"), ("m/a", "6")]))).first;
     assert_eq!(first.position, Position(4));
-    h.log().commit().unwrap();
     assert_eq!(bodies(h.log(), &["**"]), ["1", "2", "3", "4", "5", "6"]);
     assert_eq!((all(h.log(), &["m/a"]), all(h.log(), &["m/*"])), (vec![1, 5, 6], vec![1, 3, 5, 6]));
     let page = h.log().read(&filter(&["**"]), Position(2), Position(5), UNBOUNDED).unwrap();
@@ -198,6 +188,5 @@ pub(crate) fn memory_is_read_like_the_rest<H: Harness>() {
     let never = given(group(&[("m/a", "7")]), Condition::NeverWritten);
     assert!(matches!(append(h.log(), never), Appended::ConditionFailed(_)));
     h.log().trim(&topic("m/a"), TrimReason::Deleted).unwrap();
-    h.log().commit().unwrap();
     assert_eq!(all(h.log(), &["**"]), [2, 3, 4]);
 }

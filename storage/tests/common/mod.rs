@@ -5,12 +5,16 @@
 use std::{fs, path::Path, sync::Arc};
 
 use parking_lot::Mutex;
-use tailwire_core::log::{Appended, Budget, Commit, Feed, Group, Log, Stored};
-use tailwire_model::{
-    Condition, Draft, Filter, Fingerprint, IdempotencyKey, MediaType, Message, Position, Term, Timestamp,
-    Topic, message::Extras,
+use tailwire_core::{
+    Store,
+    log::{Appended, Budget, Commit, Feed, Group, Stored},
+    order::begin_epoch,
 };
-use tailwire_storage::{LogSettings, MemoryLog, SledLog};
+use tailwire_model::{
+    Condition, Draft, Filter, Fingerprint, IdempotencyKey, MediaType, Message, Opening, Position, Term,
+    Timestamp, Topic, message::Extras,
+};
+use tailwire_storage::{LogSettings, MemoryStore, SledStore, testing::Writes};
 use tempfile::TempDir;
 
 /// 2026-11-21, in milliseconds.
@@ -18,36 +22,48 @@ pub(crate) const START: u64 = 1_795_000_000_000;
 
 /// A log under test.
 pub(crate) trait Harness {
-    type Log: Log;
+    type Store: Store;
     fn new() -> Self;
-    fn log(&self) -> &Self::Log;
-    /// Opens it again, after closing it or as after a crash.
-    fn reopen(&mut self, close: bool, now: u64);
+    fn log(&self) -> &Self::Store;
+    /// Opens it again, after closing it or as after a crash. Answers how it must have been found.
+    fn restart(&mut self, close: bool) -> Opening;
+    /// The same, and begins an epoch.
+    fn reopen(&mut self, close: bool, now: u64) {
+        self.restart(close);
+        begin_epoch(self.log(), Timestamp(now), 0).unwrap();
+    }
 }
 
-pub(crate) struct Memory(MemoryLog);
+fn found(close: bool) -> Opening {
+    if close { Opening::Clean } else { Opening::Unclean }
+}
+
+pub(crate) struct Memory(MemoryStore);
 
 impl Harness for Memory {
-    type Log = MemoryLog;
+    type Store = MemoryStore;
 
     fn new() -> Self {
-        Self(MemoryLog::new(Timestamp(START)))
+        let store = MemoryStore::default();
+        begin_epoch(&store, Timestamp(START), 0).unwrap();
+        Self(store)
     }
 
-    fn log(&self) -> &MemoryLog {
+    fn log(&self) -> &MemoryStore {
         &self.0
     }
 
-    fn reopen(&mut self, close: bool, now: u64) {
+    fn restart(&mut self, close: bool) -> Opening {
         if close {
             self.0.close().unwrap();
         }
-        self.0 = self.0.reopen(Timestamp(now));
+        self.0 = self.0.reopen();
+        found(close)
     }
 }
 
 pub(crate) struct OnDisk {
-    log: Option<SledLog>,
+    log: Option<SledStore>,
     dir: TempDir,
 }
 
@@ -62,37 +78,47 @@ impl OnDisk {
         change(self.dir.path());
     }
 
-    pub(crate) fn open(&mut self, now: u64) -> Result<&SledLog, tailwire_storage::OpenError> {
-        Ok(self.log.insert(SledLog::open(self.dir.path(), Timestamp(now), &LogSettings::default())?))
+    pub(crate) fn open(&mut self, now: u64) -> Result<&SledStore, tailwire_storage::OpenError> {
+        Ok(self.log.insert(tailwire_storage::testing::open(
+            self.dir.path(),
+            Timestamp(now),
+            &LogSettings::default(),
+        )?))
     }
 }
 
 impl OnDisk {
-    pub(crate) fn open_accepting_loss(&mut self, now: u64) -> Result<&SledLog, tailwire_storage::OpenError> {
+    pub(crate) fn open_accepting_loss(
+        &mut self,
+        now: u64,
+    ) -> Result<&SledStore, tailwire_storage::OpenError> {
         let settings = LogSettings { accepts_loss: true, ..LogSettings::default() };
-        Ok(self.log.insert(SledLog::open(self.dir.path(), Timestamp(now), &settings)?))
+        Ok(self.log.insert(tailwire_storage::testing::open(self.dir.path(), Timestamp(now), &settings)?))
     }
 }
 
 impl Harness for OnDisk {
-    type Log = SledLog;
+    type Store = SledStore;
 
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let log = SledLog::open(dir.path(), Timestamp(START), &LogSettings::default()).unwrap();
+        let log =
+            tailwire_storage::testing::open(dir.path(), Timestamp(START), &LogSettings::default()).unwrap();
         Self { log: Some(log), dir }
     }
 
-    fn log(&self) -> &SledLog {
+    fn log(&self) -> &SledStore {
         self.log.as_ref().unwrap()
     }
 
-    fn reopen(&mut self, close: bool, now: u64) {
+    fn restart(&mut self, close: bool) -> Opening {
         if close {
             self.log().close().unwrap();
         }
         self.crash(|_| {});
-        self.open(now).unwrap();
+        let settings = LogSettings::default();
+        self.log = Some(SledStore::open(self.dir.path(), &settings).unwrap());
+        found(close)
     }
 }
 
@@ -124,11 +150,11 @@ pub(crate) fn given(mut group: Group, condition: Condition) -> Group {
     group
 }
 
-pub(crate) fn append_at(log: &impl Log, group: Group, now: u64) -> Appended {
+pub(crate) fn append_at(log: &impl Store, group: Group, now: u64) -> Appended {
     log.append(vec![group], Timestamp(now)).unwrap().remove(0)
 }
 
-pub(crate) fn append(log: &impl Log, group: Group) -> Appended {
+pub(crate) fn append(log: &impl Store, group: Group) -> Appended {
     append_at(log, group, START)
 }
 
@@ -140,11 +166,10 @@ pub(crate) fn stored(appended: Appended) -> Stored {
     }
 }
 
-/// Appends messages, each a group of its own, and commits them.
-pub(crate) fn publish(log: &impl Log, messages: &[(&str, &str)]) {
+/// Appends messages, each a group of its own.
+pub(crate) fn publish(log: &impl Store, messages: &[(&str, &str)]) {
     let groups = messages.iter().map(|message| group(&[*message])).collect();
     log.append(groups, Timestamp(START)).unwrap();
-    log.commit().unwrap();
 }
 
 pub(crate) const UNBOUNDED: Budget =
@@ -155,12 +180,12 @@ pub(crate) fn positions(messages: &[Message]) -> Vec<u64> {
 }
 
 /// Positions of all the messages of a filter.
-pub(crate) fn all(log: &impl Log, terms: &[&str]) -> Vec<u64> {
+pub(crate) fn all(log: &impl Store, terms: &[&str]) -> Vec<u64> {
     positions(&log.read(&filter(terms), Position::ZERO, Position::MAX, UNBOUNDED).unwrap().messages)
 }
 
 /// Bodies of all the messages of a filter.
-pub(crate) fn bodies(log: &impl Log, terms: &[&str]) -> Vec<String> {
+pub(crate) fn bodies(log: &impl Store, terms: &[&str]) -> Vec<String> {
     let page = log.read(&filter(terms), Position::ZERO, Position::MAX, UNBOUNDED).unwrap();
     page.messages.iter().map(|message| String::from_utf8(message.draft.body.to_vec()).unwrap()).collect()
 }
@@ -173,12 +198,12 @@ pub(crate) fn with_key(mut group: Group, key: &str) -> Group {
     group
 }
 
-pub(crate) fn tidy_all(log: &impl Log) {
+pub(crate) fn tidy_all(log: &impl Store) {
     tidy_all_at(log, START);
 }
 
-pub(crate) fn tidy_all_at(log: &impl Log, now: u64) {
-    while log.tidy(Timestamp(now)).unwrap() == Some(0) {}
+pub(crate) fn tidy_all_at(log: &impl Store, now: u64) {
+    while log.tidy_at(Timestamp(now)).unwrap() == Some(0) {}
 }
 
 /// Copies a folder and all below it.

@@ -1,6 +1,9 @@
 //! Whether a log answers as the reference does, to everything that can be asked.
 
-use tailwire_core::log::{Budget, Log, Page};
+use tailwire_core::{
+    Store,
+    log::{Budget, Page},
+};
 use tailwire_model::{Cursor, Message, Position, Trim};
 
 use crate::{
@@ -19,7 +22,7 @@ pub(crate) const fn names() -> [&'static str; 5] {
 
 /// Asks a log everything.
 pub(crate) struct Check<'a> {
-    pub(crate) log: &'a dyn Log,
+    pub(crate) log: &'a dyn Store,
     pub(crate) wanted: &'a Reference,
     /// Of its pages.
     pub(crate) budget: Budget,
@@ -30,7 +33,7 @@ pub(crate) struct Check<'a> {
 impl Check<'_> {
     pub(crate) fn all(&self) {
         let Self { log, wanted, .. } = self;
-        assert_eq!(log.committed(), Position(wanted.committed));
+        assert_eq!(log.newest(), Position(wanted.committed));
         for terms in FILTERS {
             self.filter(terms);
         }
@@ -133,14 +136,14 @@ fn check_trim(told: Option<Trim>, trims: &[Trim], after: u64) {
     assert!(told.is_none_or(|told| trims.contains(&told)), "{told:?} is none of {trims:?}");
 }
 
-fn read(log: &dyn Log, terms: &[&str], after: u64, budget: Budget) -> Page {
+fn read(log: &dyn Store, terms: &[&str], after: u64, budget: Budget) -> Page {
     log.read(&filter(terms), Position(after), Position::MAX, budget).unwrap()
 }
 
 /// All messages of a filter, in pages.
-fn paged(log: &dyn Log, terms: &[&str], budget: Budget) -> Vec<Message> {
+fn paged(log: &dyn Store, terms: &[&str], budget: Budget) -> Vec<Message> {
     let (mut after, mut messages) = (Position::ZERO, Vec::new());
-    while after < log.committed() {
+    while after < log.newest() {
         let page = read(log, terms, after.0, budget);
         assert!(page.scanned > after, "a page gets no further than {after:?}");
         assert!(page.messages.len() <= budget.messages.max(1));

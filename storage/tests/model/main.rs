@@ -23,12 +23,15 @@ use proptest::{prelude::*, test_runner::RngSeed};
 use reference::{Fate, Given, Reference, TERMS};
 use steps::{Publish, Scope, Step, step};
 use subject::{End, OnDisk, Subject};
-use tailwire_core::log::{Appended, Budget, Group};
+use tailwire_core::{
+    log::{Appended, Budget, Group},
+    store::{Entry, Outcome, Place, Token, Write},
+};
 use tailwire_model::{
     Condition, Draft, Durability, Fingerprint, IdempotencyKey, MediaType, Options, Position, Term, Timestamp,
-    TrimReason, message::Extras,
+    message::Extras,
 };
-use tailwire_storage::MemoryLog;
+use tailwire_storage::{MemoryStore, testing::Writes as _};
 
 /// Steps of tidying after which it must be at an end.
 const TIDY_CALLS_MAX: usize = 10_000;
@@ -41,6 +44,9 @@ const SEED: u64 = 3;
 struct Run<S> {
     subject: S,
     wanted: Reference,
+    /// Entries that are to be applied in one call, and what has to become of their publishes.
+    pending: Vec<Entry>,
+    fates: Vec<Fate>,
     feed: Arc<Recorder>,
     /// Commits of the feed that were looked at, and the newest message in them.
     fed: (usize, u64),
@@ -60,6 +66,8 @@ impl<S: Subject> Run<S> {
         let mut run = Self {
             subject,
             wanted,
+            pending: Vec::new(),
+            fates: Vec::new(),
             feed: Arc::default(),
             fed: (0, 0),
             now: START,
@@ -78,8 +86,19 @@ impl<S: Subject> Run<S> {
     }
 
     fn set_options(&mut self, term: &'static str, options: Options) {
-        self.subject.log().set_options(&Term::parse(term).unwrap(), options).unwrap();
+        self.enter(vec![Write::Options(Term::parse(term).unwrap(), options)]);
         self.wanted.set_options(term, options);
+    }
+
+    /// Puts an entry behind those that are to be applied.
+    fn enter(&mut self, writes: Vec<Write>) {
+        let place = Place {
+            first: Position(self.wanted.newest + 1),
+            time: Timestamp(self.now),
+            steady: Timestamp(self.now),
+            token: Token::default(),
+        };
+        self.pending.push(Entry { place, writes });
     }
 
     fn take(&mut self, step: Step) {
@@ -87,7 +106,7 @@ impl<S: Subject> Run<S> {
             Step::Append(groups) => self.append(&groups),
             Step::Delete(name) => {
                 let name = names()[name];
-                self.subject.log().trim(&topic(name), TrimReason::Deleted).unwrap();
+                self.enter(vec![Write::Delete(topic(name))]);
                 self.wanted.delete(name);
             }
             Step::SetOptions(term, options) => self.set_options(TERMS[term], options),
@@ -106,12 +125,9 @@ impl<S: Subject> Run<S> {
         let told: Vec<Group> = groups.iter().map(|publish| self.group(publish)).collect();
         // As of the call, not of the groups before it.
         let given: Vec<Given> = groups.iter().map(|publish| self.given(publish)).collect();
-        let wanted = &mut self.wanted;
-        let appended = self.subject.log().append(told, Timestamp(self.now)).unwrap();
-        assert_eq!(appended.len(), groups.len());
-        for ((appended, publish), given) in appended.into_iter().zip(groups).zip(given) {
-            let fate = wanted.append(&publish.drafts, publish.key, given, self.now);
-            assert_eq!(fate_of(appended), fate);
+        self.enter(told.into_iter().map(Write::Publish).collect());
+        for (publish, given) in groups.iter().zip(given) {
+            self.fates.push(self.wanted.append(&publish.drafts, publish.key, given, self.now));
         }
     }
 
@@ -150,9 +166,11 @@ impl<S: Subject> Run<S> {
     }
 
     fn commit(&mut self) {
-        let watermark = self.subject.log().commit().unwrap();
+        let outcomes = self.subject.log().apply(std::mem::take(&mut self.pending), true).unwrap();
+        let fates: Vec<Fate> = outcomes.into_iter().filter_map(fate_of).collect();
+        assert_eq!(fates, std::mem::take(&mut self.fates));
         self.wanted.commit();
-        assert_eq!(watermark, Position(self.wanted.committed));
+        assert_eq!(self.subject.log().newest(), Position(self.wanted.committed));
         self.check_feed();
         self.check();
     }
@@ -185,7 +203,7 @@ impl<S: Subject> Run<S> {
         // Bounds on age are looked after once a second.
         self.now += 1000;
         let log = self.subject.log();
-        let steps = (0..TIDY_CALLS_MAX).find(|_| log.tidy(Timestamp(self.now)).unwrap() != Some(0));
+        let steps = (0..TIDY_CALLS_MAX).find(|_| log.tidy_at(Timestamp(self.now)).unwrap() != Some(0));
         assert!(steps.is_some(), "tidying comes to no end");
         if self.unclean && self.wanted.max_bytes.is_some() {
             // What it holds is counted before it is bounded, and compaction comes with that.
@@ -199,7 +217,7 @@ impl<S: Subject> Run<S> {
 
     fn tidy_partly(&mut self) {
         let log = self.subject.log();
-        log.tidy(Timestamp(self.now)).unwrap();
+        log.tidy_at(Timestamp(self.now)).unwrap();
         self.wanted.tidied_partly(self.now, |topic| log.bounds(&common::filter(&[topic])).trimmed);
         self.check();
         self.check_feed();
@@ -207,13 +225,15 @@ impl<S: Subject> Run<S> {
 
     fn reopen(&mut self, end: End) {
         if end == End::Closed {
-            self.wanted.commit();
+            self.commit();
         } else {
             self.wanted.forget_pending();
+            self.pending.clear();
+            self.fates.clear();
         }
         self.subject.reopen(end, self.now);
         let log = self.subject.log();
-        let newest = log.committed().0;
+        let newest = log.newest().0;
         let must = if end == End::Closed {
             self.wanted.committed
         } else {
@@ -243,8 +263,9 @@ impl<S: Subject> Run<S> {
     }
 }
 
-fn fate_of(appended: Appended) -> Fate {
-    match appended {
+fn fate_of(outcome: Outcome) -> Option<Fate> {
+    let Outcome::Published(appended) = outcome else { return None };
+    Some(match appended {
         Appended::Stored(stored) => {
             Fate::Stored { first: stored.first, count: stored.count as usize, time: stored.time.0 }
         }
@@ -253,7 +274,7 @@ fn fate_of(appended: Appended) -> Fate {
         }
         Appended::KeyReused => Fate::KeyReused,
         Appended::ConditionFailed(cursor) => Fate::ConditionFailed(cursor.position.0),
-    }
+    })
 }
 
 fn budget() -> impl Strategy<Value = Budget> {
@@ -306,7 +327,7 @@ proptest! {
         budget in budget(),
         steps in steps(Scope { relaxed: false, kills: false, ..STORED }),
     ) {
-        run::<Arc<MemoryLog>>(None, Scope { kills: false, ..STORED }, budget, steps);
+        run::<Arc<MemoryStore>>(None, Scope { kills: false, ..STORED }, budget, steps);
     }
 
     #[test]

@@ -95,7 +95,7 @@ pub(crate) struct Reference {
     pub(crate) epoch: Epoch,
     /// The bound of the whole log.
     pub(crate) max_bytes: Option<u64>,
-    newest: u64,
+    pub(crate) newest: u64,
     options: BTreeMap<&'static str, Options>,
     keys: BTreeMap<String, Record>,
     /// DELETEs and options that wait for the commit, and whether anything does that has to be on the disk.

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use tailwire_core::log::Log;
+use tailwire_core::{Store, order::begin_epoch};
 use tailwire_model::Timestamp;
-use tailwire_storage::{LogSettings, MemoryLog, SledLog};
+use tailwire_storage::{LogSettings, MemoryStore, SledStore, testing};
 use tempfile::TempDir;
 
 use crate::common::copy_files;
@@ -23,17 +23,19 @@ pub(crate) enum End {
 /// A log that can be opened again.
 pub(crate) trait Subject: Sized {
     fn new(max_bytes: Option<u64>, now: u64) -> Self;
-    fn log(&self) -> &dyn Log;
+    fn log(&self) -> &dyn Store;
     fn reopen(&mut self, end: End, now: u64);
 }
 
-impl Subject for Arc<MemoryLog> {
+impl Subject for Arc<MemoryStore> {
     fn new(max_bytes: Option<u64>, now: u64) -> Self {
         assert_eq!(max_bytes, None, "it has no such setting");
-        Self::new(MemoryLog::new(Timestamp(now)))
+        let store = MemoryStore::default();
+        begin_epoch(&store, Timestamp(now), 0).unwrap();
+        Self::new(store)
     }
 
-    fn log(&self) -> &dyn Log {
+    fn log(&self) -> &dyn Store {
         self.as_ref()
     }
 
@@ -41,19 +43,20 @@ impl Subject for Arc<MemoryLog> {
         if end == End::Closed {
             self.close().unwrap();
         }
-        *self = Self::new(MemoryLog::reopen(self, Timestamp(now)));
+        *self = Self::new(MemoryStore::reopen(self));
+        begin_epoch(self.as_ref(), Timestamp(now), 0).unwrap();
     }
 }
 
 pub(crate) struct OnDisk {
-    log: Option<SledLog>,
+    log: Option<SledStore>,
     dir: TempDir,
     settings: LogSettings,
 }
 
 impl OnDisk {
     fn open(&mut self, now: u64) {
-        self.log = Some(SledLog::open(self.dir.path(), Timestamp(now), &self.settings).unwrap());
+        self.log = Some(testing::open(self.dir.path(), Timestamp(now), &self.settings).unwrap());
     }
 }
 
@@ -65,7 +68,7 @@ impl Subject for OnDisk {
         subject
     }
 
-    fn log(&self) -> &dyn Log {
+    fn log(&self) -> &dyn Store {
         self.log.as_ref().unwrap()
     }
 

@@ -14,12 +14,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use tailwire_core::log::{Group, Log};
+use tailwire_core::{Store, log::Group};
 use tailwire_model::{
     Bound, Condition, Draft, Durability, Fingerprint, IdempotencyKey, Keep, MediaType, Options, Term,
     Timestamp, Topic, TrimReason, message::Extras,
 };
-use tailwire_storage::{LogSettings, SledLog};
+use tailwire_storage::testing::Writes as _;
+use tailwire_storage::{LogSettings, SledStore};
 
 /// 2026-11-21, in milliseconds.
 pub(crate) const START: u64 = 1_795_000_000_000;
@@ -30,7 +31,7 @@ const LINE_BYTES: usize = 48;
 
 /// Makes the log in `dir`: three openings, of which the second ended without a close. The third goes on: its end stands in
 /// the journal alone.
-pub(crate) fn make(dir: &Path) -> SledLog {
+pub(crate) fn make(dir: &Path) -> SledStore {
     let log = open(dir, START);
     log.set_options(&term("kept/*"), Options { keep: Some(Keep::Compact), ..Options::default() }).unwrap();
     let bounds = Options { max_messages: Some(Bound(2)), ..Options::default() };
@@ -47,7 +48,6 @@ pub(crate) fn make(dir: &Path) -> SledLog {
     append(&log, START + 3, vec![with_extras(draft("kept/x", "", b"superseded"))]);
     append(&log, START + 3, vec![with_extras(draft("kept/x", "", b"the newest of its key"))]);
     log.append(vec![keyed()], Timestamp(START + 4)).unwrap();
-    log.commit().unwrap();
     settle(&log, START + 4);
     log.close().unwrap();
     drop(log);
@@ -59,7 +59,6 @@ pub(crate) fn make(dir: &Path) -> SledLog {
     }
     log.trim(&Topic::parse("deleted").unwrap(), TrimReason::Deleted).unwrap();
     append(&log, START + MINUTE_MS + 2, vec![draft("memory", "", b"never stored")]);
-    log.commit().unwrap();
     settle(&log, START + MINUTE_MS + 2);
     drop(log);
 
@@ -96,8 +95,8 @@ pub(crate) fn large() -> Vec<u8> {
     (0..15_000_u32).map(|n| (n % 251) as u8).collect()
 }
 
-fn open(dir: &Path, now: u64) -> SledLog {
-    SledLog::open(dir, Timestamp(now), &LogSettings::default()).unwrap()
+fn open(dir: &Path, now: u64) -> SledStore {
+    tailwire_storage::testing::open(dir, Timestamp(now), &LogSettings::default()).unwrap()
 }
 
 fn term(text: &str) -> Term {
@@ -114,14 +113,13 @@ fn with_extras(mut draft: Draft) -> Draft {
     draft
 }
 
-fn append(log: &SledLog, now: u64, drafts: Vec<Draft>) {
+fn append(log: &SledStore, now: u64, drafts: Vec<Draft>) {
     log.append(vec![Group { drafts, key: None, condition: Condition::None }], Timestamp(now)).unwrap();
-    log.commit().unwrap();
 }
 
 /// Does all that is left to do.
-fn settle(log: &SledLog, now: u64) {
-    while log.tidy(Timestamp(now)).unwrap() == Some(0) {}
+fn settle(log: &SledStore, now: u64) {
+    while log.tidy_at(Timestamp(now)).unwrap() == Some(0) {}
 }
 
 /// The files of a log as text.

@@ -5,18 +5,18 @@ use std::{sync::Arc, task::Poll};
 
 use tailwire_core::{Interest, OpenError, Page, Reader, Slice, Start, Until, Wait};
 use tailwire_model::{Principal, Timestamp};
-use tailwire_storage::MemoryLog;
+use tailwire_storage::MemoryStore;
 use tokio::time::{Duration, Instant};
 
 use crate::{
     cases::Polled,
     granting::{Granting, principal},
-    rig::{Rig, START, Task, advance, filter, now, paused, topic, wait},
+    rig::{Rig, START, Task, advance, filter, paused, topic, wait},
 };
 
 fn rig(policy: &Granting) -> Rig {
     policy.grant(&Principal::ANONYMOUS, &["subscribe **", "publish **", "manage **"]);
-    Rig::permitting(Arc::new(policy.clone()), MemoryLog::new(now()))
+    Rig::permitting(Arc::new(policy.clone()), MemoryStore::default(), START)
 }
 
 fn open(rig: &Rig, principal: &Principal, terms: &[&str], start: Start) -> Result<Reader, OpenError> {

@@ -16,14 +16,16 @@ use std::{
 
 use bytes::Bytes;
 use tailwire_core::{
-    AllowAll, Broker, Clock, Committer, Encoder, Interest, Log, Parts, Policy, PublishError, Reader, Start,
-    log::{Appended, Bounds, Budget, Feed, Group, LogError, LogStats, Page, TopicInfo},
+    AllowAll, Broker, Clock, Committer, Encoder, Instruments, Interest, LocalOrder, Parts, Policy,
+    PublishError, Reader, Start, Store, StoreError,
+    log::{Appended, Bounds, Budget, Feed, Group, LogStats, Page, TopicInfo},
+    store::{Entry, Outcome, Token, Write},
 };
 use tailwire_model::{
-    Condition, Cursor, Draft, Epochs, Filter, MediaType, Message, Options, Position, Principal, Rules, Term,
-    Timestamp, Topic, TrimReason,
+    Condition, Cursor, Draft, EpochStart, Epochs, Filter, MediaType, Message, Opening, Position, Principal,
+    Rules, Term, Timestamp, Topic, Trim, admission::KeyRecord,
 };
-use tailwire_storage::MemoryLog;
+use tailwire_storage::MemoryStore;
 use tokio::runtime::Runtime;
 
 /// 2026-11-21, in milliseconds.
@@ -40,6 +42,7 @@ fn encode_position(message: &Message, out: &mut Vec<u8>) {
 static ZEROS: [u8; 2 << 20] = [0; 2 << 20];
 
 thread_local! {
+    static BEGUN: Cell<u64> = const { Cell::new(START) };
     static DRAWS: Cell<u64> = const { Cell::new(0) };
 }
 
@@ -52,7 +55,7 @@ fn draw() -> u64 {
 }
 
 pub(crate) fn now() -> Timestamp {
-    Timestamp(START)
+    Timestamp(BEGUN.with(Cell::get))
 }
 
 /// A paused runtime, to be entered. Polls by hand are not part of any task, so that tokio's budget of a task's polls
@@ -71,28 +74,37 @@ pub(crate) fn advance(runtime: &Runtime, ms: u64) {
 pub(crate) struct Rig {
     pub(crate) broker: Broker,
     pub(crate) committer: Committer,
+    store: Arc<dyn Store>,
     gate: Arc<Gate>,
     dispatcher: Task<()>,
 }
 
 impl Rig {
     pub(crate) fn new() -> Self {
-        Self::over(MemoryLog::new(now()))
+        Self::over(MemoryStore::default(), START)
     }
 
-    pub(crate) fn over(log: MemoryLog) -> Self {
-        Self::permitting(Arc::new(AllowAll), log)
+    pub(crate) fn over(store: MemoryStore, begun: u64) -> Self {
+        Self::permitting(Arc::new(AllowAll), store, begun)
     }
 
-    pub(crate) fn permitting(policy: Arc<dyn Policy>, log: MemoryLog) -> Self {
+    /// A broker that begins an epoch in a store, at this time.
+    pub(crate) fn permitting(policy: Arc<dyn Policy>, store: MemoryStore, begun: u64) -> Self {
         DRAWS.with(|draws| draws.set(0));
+        BEGUN.with(|time| time.set(begun));
         let gate = Arc::new(Gate::default());
-        let log: Arc<dyn Log> = Arc::new(Gated { log, gate: gate.clone() });
+        let store: Arc<dyn Store> = Arc::new(Gated { store, gate: gate.clone() });
+        let clock = Clock { now, steady: || now().0, random: draw };
+        let instruments = Instruments::default();
+        let (order, committer) = LocalOrder::begin(store.clone(), clock, &instruments).expect("an epoch");
+        BEGUN.with(|time| time.set(START));
         let parts = Parts {
-            log,
+            order: Arc::new(order),
+            store: store.clone(),
+            instruments,
             encoders: &ENCODERS,
             policy,
-            clock: Clock { now, steady: || now().0, random: draw },
+            clock,
             shards: 1,
             // One thread, so that a read is done when a later one is.
             read_threads: 1,
@@ -100,12 +112,17 @@ impl Rig {
             // What is read when must not depend on how long anything takes.
             read_rests: 0,
         };
-        let (broker, committer) = Broker::start(parts).expect("threads");
+        let broker = Broker::start(parts).expect("threads");
         let dispatcher = Task::new(broker.dispatcher(0));
-        let mut rig = Self { broker, committer, gate, dispatcher };
+        let mut rig = Self { broker, committer, store, gate, dispatcher };
         // Its first poll only waits for the first commit.
         rig.dispatch_round();
         rig
+    }
+
+    /// The openings of its log.
+    pub(crate) fn starts(&self) -> Vec<EpochStart> {
+        self.store.epochs().starts().to_vec()
     }
 
     /// One round of the dispatcher, if it was woken. Returns whether it was.
@@ -206,9 +223,9 @@ pub(crate) fn draft(name: &str, size: usize) -> Draft {
     Draft::new(topic(name), MediaType::JSON, Bytes::from_static(&ZEROS[..size]))
 }
 
-/// A log whose reads wait until they are let through.
+/// A store whose reads wait until they are let through.
 struct Gated {
-    log: MemoryLog,
+    store: MemoryStore,
     gate: Arc<Gate>,
 }
 
@@ -231,32 +248,52 @@ impl Gate {
     }
 }
 
-impl Log for Gated {
+impl Store for Gated {
+    fn found(&self) -> Opening {
+        self.store.found()
+    }
+
+    fn token(&self) -> Token {
+        self.store.token()
+    }
+
+    fn newest(&self) -> Position {
+        self.store.newest()
+    }
+
     fn epochs(&self) -> Arc<Epochs> {
-        self.log.epochs()
+        self.store.epochs()
     }
 
-    fn committed(&self) -> Position {
-        self.log.committed()
+    fn rules(&self) -> Arc<Rules> {
+        self.store.rules()
     }
 
-    fn append(&self, groups: Vec<Group>, now: Timestamp) -> Result<Vec<Appended>, LogError> {
-        self.log.append(groups, now)
-    }
-
-    fn trim(&self, topic: &Topic, reason: TrimReason) -> Result<(), LogError> {
-        self.log.trim(topic, reason)
-    }
-
-    fn commit(&self) -> Result<Position, LogError> {
+    fn apply(&self, entries: Vec<Entry>, sync: bool) -> Result<Vec<Outcome>, StoreError> {
         if self.gate.fails.load(Ordering::SeqCst) {
-            return Err(LogError::Unknown("as asked".into()));
+            return Err(StoreError::Unknown("as asked".into()));
         }
-        self.log.commit()
+        self.store.apply(entries, sync)
     }
 
-    fn follow(&self, feed: Arc<dyn Feed>) {
-        self.log.follow(feed);
+    fn due(&self, now: Timestamp) -> Result<(Vec<Write>, Option<u64>), StoreError> {
+        self.store.due(now)
+    }
+
+    fn tidy(&self) -> Result<Option<u64>, StoreError> {
+        self.store.tidy()
+    }
+
+    fn follow(&self, feed: Arc<dyn Feed>) -> Position {
+        self.store.follow(feed)
+    }
+
+    fn keys(&self, visit: &mut dyn FnMut(&str, &KeyRecord)) -> Result<(), StoreError> {
+        self.store.keys(visit)
+    }
+
+    fn close(&self) -> Result<(), StoreError> {
+        self.store.close()
     }
 
     fn read(
@@ -265,9 +302,9 @@ impl Log for Gated {
         after: Position,
         upto: Position,
         budget: Budget,
-    ) -> Result<Page, LogError> {
+    ) -> Result<Page, StoreError> {
         self.gate.pass();
-        let mut page = self.log.read(filter, after, upto, budget)?;
+        let mut page = self.store.read(filter, after, upto, budget)?;
         // A log need not look beyond the last message that it may give: the one on disk doesn't.
         if let Some(last) = page.messages.last().filter(|_| page.messages.len() >= budget.messages) {
             page.scanned = last.position();
@@ -275,50 +312,30 @@ impl Log for Gated {
         Ok(page)
     }
 
-    fn before_last(&self, filter: &Filter, count: usize) -> Result<Position, LogError> {
+    fn before_last(&self, filter: &Filter, count: usize) -> Result<Position, StoreError> {
         self.gate.pass();
-        self.log.before_last(filter, count)
+        self.store.before_last(filter, count)
     }
 
-    fn get(&self, position: Position) -> Result<Option<Message>, LogError> {
+    fn get(&self, position: Position) -> Result<Option<Message>, StoreError> {
         self.gate.pass();
-        self.log.get(position)
+        self.store.get(position)
     }
 
     fn bounds(&self, filter: &Filter) -> Bounds {
-        self.log.bounds(filter)
+        self.store.bounds(filter)
     }
 
-    fn trimmed(&self, filter: &Filter, after: Position) -> Option<tailwire_model::Trim> {
-        self.log.trimmed(filter, after)
+    fn trimmed(&self, filter: &Filter, after: Position) -> Option<Trim> {
+        self.store.trimmed(filter, after)
     }
 
     fn topics(&self, prefix: &str, from: Option<&str>, limit: usize) -> Vec<TopicInfo> {
-        self.log.topics(prefix, from, limit)
+        self.store.topics(prefix, from, limit)
     }
 
     fn stats(&self) -> LogStats {
-        self.log.stats()
-    }
-
-    fn rules(&self) -> Arc<Rules> {
-        self.log.rules()
-    }
-
-    fn set_options(&self, term: &Term, options: Options) -> Result<(), LogError> {
-        self.log.set_options(term, options)
-    }
-
-    fn tidy(&self, now: Timestamp) -> Result<Option<u64>, LogError> {
-        self.log.tidy(now)
-    }
-
-    fn owes_tidying(&self) -> bool {
-        self.log.owes_tidying()
-    }
-
-    fn close(&self) -> Result<(), LogError> {
-        self.log.close()
+        self.store.stats()
     }
 }
 

@@ -8,9 +8,14 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use tailwire_core::{Log, PublishError, Start, log::Appended};
+use tailwire_core::{
+    PublishError, Start, Store,
+    log::Appended,
+    order::{begin_epoch, local_entry},
+    store::Write as StoreWrite,
+};
 use tailwire_model::{Condition, Cursor, Epoch, Opening, Position, Timestamp};
-use tailwire_storage::MemoryLog;
+use tailwire_storage::MemoryStore;
 use tokio::runtime::Runtime;
 
 use crate::{
@@ -76,12 +81,16 @@ pub(crate) struct World {
 impl World {
     fn new(seed: u64) -> Self {
         let mut random = Random(seed);
-        let (log, oracle) = history(&mut random);
+        let (store, begun, kept) = history(&mut random);
+        let rig = Rig::over(store, begun);
+        let mut oracle = Oracle::new(rig.starts());
+        kept.into_iter().for_each(|topic| oracle.add(topic));
+        assert!(oracle.starts.iter().skip(1).all(|start| start.opening != Opening::Created));
         let dispatched = oracle.committed();
         let cursors = oracle.starts.iter().map(|start| oracle.cursor_at(start.first.0 - 1)).collect();
         Self {
             random,
-            rig: Rig::over(log),
+            rig,
             oracle,
             dispatched,
             drained: false,
@@ -193,35 +202,31 @@ impl World {
     }
 }
 
-/// A log with some epochs behind it, that were or were not closed in good order.
-fn history(random: &mut Random) -> (MemoryLog, Oracle) {
-    let mut log = MemoryLog::new(Timestamp(rig::START));
-    let mut kept = Vec::new();
-    for age in 0..random.below(3) {
+/// A store with some epochs behind it, that were or were not closed in good order; and when the next one begins.
+fn history(random: &mut Random) -> (MemoryStore, u64, Vec<usize>) {
+    let mut store = MemoryStore::default();
+    let (mut kept, ages) = (Vec::new(), random.below(3) as u64);
+    for age in 0..ages {
+        begin_epoch(&store, Timestamp(rig::START + 10_000 * age), 0).unwrap();
         for _ in 0..random.below(4) {
             let topic = random.below(TOPICS.len());
-            append(&log, topic);
+            append(&store, topic);
             kept.push(topic);
         }
-        log.commit().unwrap();
         if random.percent(50) {
-            log.close().unwrap();
-        } else {
-            // Lost: it is not committed.
-            append(&log, 0);
+            store.close().unwrap();
         }
-        log = log.reopen(Timestamp(rig::START + 10_000 * (age as u64 + 1)));
+        store = store.reopen();
     }
-    let mut oracle = Oracle::new(log.epochs().starts().to_vec());
-    kept.into_iter().for_each(|topic| oracle.add(topic));
-    assert!(oracle.starts.iter().skip(1).all(|start| start.opening != Opening::Created));
-    (log, oracle)
+    (store, rig::START + 10_000 * ages, kept)
 }
 
-fn append(log: &MemoryLog, topic: usize) {
+fn append(store: &MemoryStore, topic: usize) {
     let drafts = vec![draft(TOPICS[topic], 100)];
     let group = tailwire_core::log::Group { drafts, key: None, condition: Condition::None };
-    log.append(vec![group], Timestamp(rig::START)).unwrap();
+    let entry =
+        local_entry(store, Timestamp(rig::START), Timestamp(rig::START), vec![StoreWrite::Publish(group)]);
+    store.apply(vec![entry], true).unwrap();
 }
 
 /// Everybody who reads.

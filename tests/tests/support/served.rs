@@ -9,10 +9,10 @@ use std::{
 };
 
 use serde_json::Value;
-use tailwire_core::{Broker, Clock, Parts};
+use tailwire_core::{Broker, Clock, Instruments, LocalOrder, Parts};
 use tailwire_http::{Authenticated, Authenticator, RequestHead, Server, Settings};
 use tailwire_model::{Principal, Timestamp};
-use tailwire_storage::MemoryLog;
+use tailwire_storage::MemoryStore;
 use tailwire_wire::{Code, Problem};
 use tokio::runtime::Runtime;
 use tokio_tungstenite::tungstenite::{self, Message, client::IntoClientRequest};
@@ -67,17 +67,22 @@ impl Authenticator for Names {
 impl Served {
     pub(crate) fn start() -> Self {
         let policy = Granting::default();
+        let (store, instruments) = (Arc::new(MemoryStore::default()), Instruments::default());
+        let clock = Clock { now: Clock::system_now, steady: Clock::system_steady, random: || 0 };
+        let (order, committer) = LocalOrder::begin(store.clone(), clock, &instruments).unwrap();
         let parts = Parts {
-            log: Arc::new(MemoryLog::new(Clock::system_now())),
+            order: Arc::new(order),
+            store,
+            instruments,
             encoders: &tailwire_wire::ENCODERS,
             policy: Arc::new(policy.clone()),
-            clock: Clock { now: Clock::system_now, steady: Clock::system_steady, random: || 0 },
+            clock,
             shards: 1,
             read_threads: 1,
             read_thread_begins: || (),
             read_rests: 0,
         };
-        let (broker, committer) = Broker::start(parts).unwrap();
+        let broker = Broker::start(parts).unwrap();
         thread::spawn(move || committer.run());
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
         let server = runtime.block_on(async {

@@ -129,6 +129,8 @@ codes! {
     Draining = "draining", 503, "The broker is shutting down";
     /// It is not known whether the messages were stored.
     OutcomeUnknown = "outcome-unknown", 503, "It is not known whether the messages were stored";
+    /// The cursor has seen what this node has yet to apply.
+    Behind = "behind", 503, "This node is behind the cursor";
     /// The log is being opened.
     Starting = "starting", 503, "The broker is starting";
     /// The store failed; nothing was stored.

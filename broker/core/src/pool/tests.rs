@@ -4,8 +4,8 @@ use super::*;
 use crate::testing::Script;
 
 fn pool(threads: usize) -> Arc<Pool> {
-    let log: Arc<dyn Log> = Arc::new(Script::default());
-    Pool::start(&log, &Arc::default(), threads, || (), 4).unwrap()
+    let store: Arc<dyn Store> = Arc::new(Script::default());
+    Pool::start(&store, &Arc::default(), threads, || (), 4).unwrap()
 }
 
 fn leased(pool: &Pool) -> usize {
@@ -50,7 +50,7 @@ fn streams_run_in_their_order_also_when_a_later_one_would_fit_and_answers_pass_t
     let order = Arc::new(Mutex::new(Vec::new()));
     let note = |name: &'static str| {
         let order = order.clone();
-        move |_: &dyn Log, _: Lease| order.lock().push(name)
+        move |_: &dyn Store, _: Lease| order.lock().push(name)
     };
     let mut large = pool.run(READ_BYTES_IN_FLIGHT_MAX, Haste::Soon, note("large"));
     let small = pool.run(1, Haste::Soon, note("small"));

@@ -13,9 +13,9 @@ use tokio::sync::oneshot;
 
 use super::{ReadError, Reader, Step};
 use crate::{
-    log::LogError,
     pool::Haste,
     segment::{Segment, Slice},
+    store::StoreError,
 };
 
 /// One turn of a read, done by the pool.
@@ -29,7 +29,7 @@ impl Reader {
     /// A look into memory that spares most polls a turn of the log.
     pub(super) fn has_nothing_stored(&self) -> bool {
         self.filter.only_topic().is_some() && {
-            let bounds = self.shared.log.bounds(&self.filter);
+            let bounds = self.shared.store.bounds(&self.filter);
             bounds.tail <= self.position && bounds.trimmed.is_none_or(|trim| trim.upto <= self.position)
         }
     }
@@ -39,8 +39,8 @@ impl Reader {
         let encoders = self.shared.encoders;
         self.shared.metrics.log_pages.inc();
         self.shared.metrics.lag.observe((upto.0 - after.0) as f64);
-        self.read = Some(self.shared.pool.run(budget.bytes, self.haste, move |log, lease| {
-            let page = log.read(&filter, after, upto, budget)?;
+        self.read = Some(self.shared.pool.run(budget.bytes, self.haste, move |store, lease| {
+            let page = store.read(&filter, after, upto, budget)?;
             let segment =
                 (!page.messages.is_empty()).then(|| Segment::leased(page.messages, encoders, format, lease));
             Ok(Turn { segment, scanned: page.scanned, trimmed: page.trimmed })
@@ -63,7 +63,7 @@ impl Reader {
         let Ok(result) = tokio::time::timeout(patience, read).await else { return Ok(()) };
         self.read = None;
         match result {
-            Ok(Err(error @ LogError::Corrupt(_))) => return Err(self.shared.read_failed(&error)),
+            Ok(Err(error @ StoreError::Corrupt(_))) => return Err(self.shared.read_failed(&error)),
             Ok(turn) => {
                 let (sender, receiver) = oneshot::channel();
                 let _ = sender.send(turn);
@@ -82,7 +82,7 @@ impl Reader {
             Ok(turn) => turn,
             Err(error) => return Poll::Ready(Err(error)),
         };
-        let gap = gap::trimmed_gap(&self.shared.epochs, turn.trimmed, self.position, self.known);
+        let gap = gap::trimmed_gap(&self.shared.store.epochs(), turn.trimmed, self.position, self.known);
         if let Some(gap) = gap {
             // The page is read again after the client has heard of the gap; that is rare.
             return Poll::Ready(Ok(self.tell(gap)));

@@ -18,7 +18,7 @@ struct Place {
 }
 
 fn shard() -> Arc<Shard> {
-    Shard::new(Position::ZERO, &[], Arc::default())
+    Shard::new(&[], Arc::default())
 }
 
 fn attach(shard: &Shard, name: &str) -> Place {
@@ -229,7 +229,7 @@ impl crate::Sink for Sponge {
 #[tokio::test(start_paused = true)]
 async fn every_lent_socket_is_given_a_round_once() {
     const ONE_BYTE: Encoders = &[|_, out| out.push(7)];
-    let shard = Shard::new(Position::ZERO, ONE_BYTE, Arc::default());
+    let shard = Shard::new(ONE_BYTE, Arc::default());
     let sponges: Vec<_> = (0..3 * SINKS_PER_TURN).map(|_| Arc::new(Sponge::default())).collect();
     let places: Vec<_> = sponges.iter().map(|_| attach(&shard, "a")).collect();
     let lend = |index: usize, position| {

@@ -8,17 +8,21 @@
 
 use std::{
     collections::HashSet,
-    sync::atomic::Ordering,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
-use tailwire_core::log::LogError;
-use tailwire_model::{Message, Position, Topic, limits::RELAXED_FLUSH_MS};
+use tailwire_core::{
+    StoreError,
+    log::Feed,
+    store::{Entry, Outcome},
+};
+use tailwire_model::{Message, Topic, limits::RELAXED_FLUSH_MS};
 
 use super::watermark::{Mark, Watermark};
-use crate::batch::{Batch, Changes};
+use crate::batch::{Batch, Changes, Head};
 use crate::sled_log::{
-    SledLog,
+    SledStore,
     store::{self, guarded},
 };
 
@@ -29,8 +33,9 @@ const RELAXED_FLUSH: Duration = Duration::from_millis(RELAXED_FLUSH_MS);
 
 /// The committing side of the log.
 pub(crate) struct Writer {
-    pub(crate) batch: Batch,
+    pub(crate) head: Head,
     pub(crate) state: State,
+    pub(crate) followers: Vec<Arc<dyn Feed>>,
     pub(crate) watermark: Watermark,
     /// As of the last write.
     pub(crate) mark: Mark,
@@ -80,30 +85,30 @@ pub(crate) enum State {
 }
 
 impl Writer {
-    pub(crate) fn check(&self) -> Result<(), LogError> {
+    pub(crate) fn check(&self) -> Result<(), StoreError> {
         match &self.state {
             State::Open => Ok(()),
-            State::Failed(why) => Err(LogError::Failed(why.clone())),
-            State::Closed => Err(LogError::Closed),
+            State::Failed(why) => Err(StoreError::Failed(why.clone())),
+            State::Closed => Err(StoreError::Closed),
         }
     }
 
     /// Remembers a failure, also for the next opening: what the kernel shows of the store may not be on the disk.
-    pub(crate) fn fail(&mut self, error: &LogError) -> LogError {
+    pub(crate) fn fail(&mut self, error: &StoreError) -> StoreError {
         tracing::error!(%error, "a commit failed; the log takes no more messages until it is opened again");
         let why = match error {
-            LogError::Failed(why) | LogError::Unknown(why) => why.clone(),
+            StoreError::Failed(why) | StoreError::Unknown(why) => why.clone(),
             other => other.to_string(),
         };
         self.state = State::Failed(why.clone());
         if let Err(error) = self.watermark.doubt() {
             tracing::error!(%error, "nor could that be written down");
         }
-        LogError::Unknown(why)
+        StoreError::Unknown(why)
     }
 
     /// Tells the operator what could not be done, once for as long as it is the same.
-    pub(crate) fn complain(&mut self, error: &LogError) {
+    pub(crate) fn complain(&mut self, error: &StoreError) {
         let why = error.to_string();
         if self.complaint.as_ref() != Some(&why) {
             tracing::error!(%error, "the log could not be tidied");
@@ -112,28 +117,51 @@ impl Writer {
     }
 }
 
-impl SledLog {
-    pub(crate) fn commit_batch(&self, writer: &mut Writer) -> Result<Position, LogError> {
-        if writer.batch.changes().is_empty() {
-            return Ok(self.newest_committed());
-        }
+impl SledStore {
+    pub(crate) fn apply_entries(&self, entries: Vec<Entry>, sync: bool) -> Result<Vec<Outcome>, StoreError> {
+        let mut writer = self.writer.lock();
         writer.check()?;
-        let changes = writer.batch.take();
-        guarded(|| self.write(writer, &changes)).map_err(|error| writer.fail(&error))?;
-        let watermark = writer.batch.newest();
-        if self.publish(&changes, watermark) {
+        let mut outcomes = Vec::with_capacity(entries.iter().map(|entry| entry.writes.len()).sum());
+        let mut batch = Batch::new(writer.head.clone());
+        guarded(|| {
+            let index = self.index.read();
+            entries.into_iter().try_for_each(|entry| batch.apply(entry, &index, self, &mut outcomes))
+        })?;
+        let (head, changes) = batch.into_parts();
+        self.commit(&mut writer, head, changes, sync)?;
+        Ok(outcomes)
+    }
+
+    fn commit(
+        &self,
+        writer: &mut Writer,
+        head: Head,
+        changes: Changes,
+        sync: bool,
+    ) -> Result<(), StoreError> {
+        if changes.is_empty() {
+            self.retention.lock().committed(&changes, &head.rules);
+            return Ok(());
+        }
+        guarded(|| self.write(writer, &changes, &head, sync)).map_err(|error| writer.fail(&error))?;
+        if self.show(&changes, &head) {
             writer.owed.messages += changes.messages.len();
             writer.owed.bytes += changes.bytes as u64;
         }
-        let commit = changes.into_commit(watermark);
-        for feed in self.followers.lock().iter() {
-            feed.committed(commit.clone());
-        }
-        Ok(watermark)
+        let commit = changes.into_commit(head.newest);
+        writer.head = head;
+        writer.followers.iter().for_each(|feed| feed.committed(commit.clone()));
+        Ok(())
     }
 
     /// Writes changes, and syncs them if that was promised.
-    fn write(&self, writer: &mut Writer, changes: &Changes) -> Result<(), LogError> {
+    fn write(
+        &self,
+        writer: &mut Writer,
+        changes: &Changes,
+        head: &Head,
+        sync: bool,
+    ) -> Result<(), StoreError> {
         let mark = Mark { commits: writer.mark.commits + 1, ..writer.mark };
         for topic in changes.volatile().map(Message::topic) {
             if !writer.volatile.contains(topic) {
@@ -145,19 +173,23 @@ impl SledLog {
         if changes.is_all_volatile() {
             return Ok(());
         }
-        let newest = self.store.write(changes, &self.epochs, mark.commits).map_err(store::failed)?;
+        let newest = self.store.write(changes, head, mark.commits).map_err(store::failed)?;
         writer.mark = Mark { newest: newest.unwrap_or(mark.newest), ..mark };
         self.counts.written(&writer.mark);
         writer.grown += changes.bytes as u64;
         let since = *writer.unsynced.get_or_insert_with(Instant::now);
-        if changes.promised || since.elapsed() >= RELAXED_FLUSH {
+        if sync && !changes.openings.is_empty() {
+            // So that a repair finds the epoch also where the journal is lost.
+            self.store.checkpoint().map_err(store::failed)?;
+        }
+        if (changes.is_promised && sync) || since.elapsed() >= RELAXED_FLUSH {
             self.sync(writer)?;
         }
         Ok(())
     }
 
     /// Makes durable what was written, and says so beside the store. What was tidied since the last commit is one, too.
-    fn sync(&self, writer: &mut Writer) -> Result<(), LogError> {
+    fn sync(&self, writer: &mut Writer) -> Result<(), StoreError> {
         if self.store.journal.has_changes() {
             writer.mark.commits += 1;
             self.store.end_commit(writer.mark.commits, None).map_err(store::failed)?;
@@ -167,15 +199,15 @@ impl SledLog {
     }
 
     /// What was written is durable.
-    fn synced(&self, writer: &mut Writer) -> Result<(), LogError> {
+    fn synced(&self, writer: &mut Writer) -> Result<(), StoreError> {
         writer.unsynced = None;
         self.counts.synced(&writer.mark);
         let written = self.store.checkpoints.unless_lost(|| writer.watermark.write(&writer.mark));
-        written.map_err(|error| LogError::Failed(error.to_string()))
+        written.map_err(|error| StoreError::Failed(error.to_string()))
     }
 
     /// Makes durable what has waited for that long enough. Returns in how many milliseconds it wants that, if ever.
-    pub(crate) fn flush(&self, writer: &mut Writer) -> Result<Option<u64>, LogError> {
+    pub(crate) fn flush(&self, writer: &mut Writer) -> Result<Option<u64>, StoreError> {
         if let Some(since) = writer.unsynced {
             let left = RELAXED_FLUSH.saturating_sub(since.elapsed());
             if !left.is_zero() {
@@ -183,14 +215,13 @@ impl SledLog {
             }
             guarded(|| self.sync(writer)).map_err(|error| writer.fail(&error))?;
         }
-        let tidied = writer.watermark.tidy().map_err(|error| LogError::Failed(error.to_string()));
+        let tidied = writer.watermark.tidy().map_err(|error| StoreError::Failed(error.to_string()));
         tidied.map_err(|error| writer.fail(&error))
     }
 
     /// Closes in good order: the next opening is a clean one.
-    pub(crate) fn finish(&self, writer: &mut Writer) -> Result<(), LogError> {
-        self.commit_batch(writer)?;
-        let newest = writer.batch.newest();
+    pub(crate) fn finish(&self, writer: &mut Writer) -> Result<(), StoreError> {
+        let newest = writer.head.newest;
         let mark = Mark { commits: writer.mark.commits + 1, ..writer.mark };
         let closed = guarded(|| {
             // The index is written without them: nobody would find them again.
@@ -201,7 +232,7 @@ impl SledLog {
             self.store.checkpoint().map_err(store::failed)?;
             self.synced(writer)?;
             let ended = writer.watermark.sync().and_then(|()| self.store.journal.end());
-            ended.map_err(|error| LogError::Failed(error.to_string()))
+            ended.map_err(|error| StoreError::Failed(error.to_string()))
         });
         match closed {
             Ok(()) => writer.state = State::Closed,
@@ -211,22 +242,26 @@ impl SledLog {
     }
 
     /// Lets readers see what is committed, all at once. Answers whether there is something to tidy.
-    fn publish(&self, changes: &Changes, watermark: Position) -> bool {
+    fn show(&self, changes: &Changes, head: &Head) -> bool {
         let cuts =
             changes.trims.iter().map(|(topic, (trim, _))| self.cut(topic.as_str(), trim.upto)).collect();
         let mut index = self.index.write();
-        changes.apply(&mut index, cuts);
+        changes.apply(&mut index, &head.ages, cuts);
         if !changes.volatile.is_empty() || !changes.trims.is_empty() {
             self.ring.write().commit(changes);
         }
-        if let Some(rules) = &changes.rules {
-            *self.rules.write() = rules.clone();
+        if changes.has_new_rules {
+            *self.rules.write() = head.rules.clone();
         }
-        self.committed.store(watermark.0, Ordering::Release);
+        if !changes.openings.is_empty() {
+            *self.epochs.write() = head.epochs.clone();
+        }
+        self.committed.store(head.newest.0, Ordering::Release);
         let (has_dead, bytes) = (index.has_graves() || index.superseded_count() > 0, index.bytes());
         drop(index);
+        self.recount.lock().committed(changes);
         let mut retention = self.retention.lock();
-        retention.committed(changes, &self.rules.read());
+        retention.committed(changes, &head.rules);
         has_dead || retention.has_work(bytes)
     }
 }

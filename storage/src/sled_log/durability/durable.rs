@@ -3,7 +3,7 @@
 
 use std::io;
 
-use tailwire_core::log::LogError;
+use tailwire_core::StoreError;
 use tailwire_model::Position;
 use uuid::Uuid;
 
@@ -41,17 +41,15 @@ impl Store {
     }
 
     /// Does again what the journal has recorded and the engine has not kept; before the journal is begun anew.
-    pub(crate) fn redo(&self) -> Result<(), LogError> {
+    pub(crate) fn redo(&self) -> Result<(), StoreError> {
         let id = self.meta.get(META_ID).map_err(failed)?;
         let Some(id) = id.and_then(|id| Uuid::from_slice(&id).ok()) else { return Ok(()) };
-        let last_epoch = self.epochs.last().map_err(failed)?;
-        let Some(epoch) = last_epoch.and_then(|(key, _)| key.as_ref().try_into().ok()) else { return Ok(()) };
-        let (epoch, commits) = (u64::from_be_bytes(epoch), self.known()?.commits);
+        let (run, commits) = (self.run().map_err(failed)?, self.known()?.commits);
         let trees = self.trees();
-        let unread = |error: io::Error| LogError::Failed(format!("its journal can't be read: {error}"));
-        for record in journal::records_after(&self.dir, id, epoch, commits).map_err(unread)? {
+        let unread = |error: io::Error| StoreError::Failed(format!("its journal can't be read: {error}"));
+        for record in journal::records_after(&self.dir, id, run, commits).map_err(unread)? {
             for change in record.changes() {
-                let damaged = |Damage(what)| LogError::Corrupt(format!("its journal: {what}"));
+                let damaged = |Damage(what)| StoreError::Corrupt(format!("its journal: {what}"));
                 let Change { tree, key, value } = change.map_err(damaged)?;
                 let tree =
                     trees.get(usize::from(tree)).ok_or(Damage("a change of no tree")).map_err(damaged)?;

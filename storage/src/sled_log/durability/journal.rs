@@ -8,7 +8,7 @@
 //! again. A commit that doesn't fit is made durable by a checkpoint instead.
 //!
 //! ```text
-//! offset 0    "tailjrnl"  version: u32  log's id: 16  epoch: u64  seed: u64  CRC-32: u32
+//! offset 0    "tailjrnl"  version: u32  log's id: 16  run: u64  seed: u64  CRC-32: u32
 //! 512, …      length: u32  number: u64  XXH3 of length, number and changes: u64  changes …  to the next 512
 //! change      tree: u8  is it removed: u8  length of the key  key  [length of the value  value]
 //! ```
@@ -16,7 +16,8 @@
 //! The hash is no CRC: values end with theirs, and a CRC of what ends with a CRC is the same whatever stands before, so that
 //! a record whose last sectors are an older one's would pass. Its seed is another one after every opening, and nobody is
 //! told it: no message can be made to look like a record. A
-//! journal counts as long as its epoch is the log's last: once another has begun, all of it is in the engine's file.
+//! journal counts as long as its run, the number of an opening, is the last: once another has begun, all of it is in the
+//! engine's file.
 
 use std::{
     fs::{self, File, Metadata, OpenOptions},
@@ -25,7 +26,6 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tailwire_model::Epoch;
 use uuid::Uuid;
 use xxhash_rust::xxh3::Xxh3;
 
@@ -95,11 +95,11 @@ impl Journal {
         dir.join(NAME)
     }
 
-    /// Begins with an empty file in `dir`, right after a checkpoint of an epoch's beginning.
+    /// Begins with an empty file in `dir`, right after a checkpoint of a run's beginning.
     ///
     /// # Errors
     /// The file can't be made or written.
-    pub(crate) fn begin(&self, dir: &Path, id: Uuid, epoch: Epoch) -> io::Result<()> {
+    pub(crate) fn begin(&self, dir: &Path, id: Uuid, run: u64) -> io::Result<()> {
         let path = Self::path(dir);
         let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path)?;
         if !is_whole(&file.metadata()?) {
@@ -112,7 +112,7 @@ impl Journal {
         }
         let (seed, _) = Uuid::new_v4().as_u64_pair();
         file.seek(SeekFrom::Start(0))?;
-        file.write_all(&put_header(id, epoch, seed))?;
+        file.write_all(&put_header(id, run, seed))?;
         file.sync_data()?;
         let disk: Box<dyn Disk> = Box::new(file.try_clone()?);
         let mut state = self.0.lock();
@@ -251,18 +251,18 @@ fn is_whole(file: &Metadata) -> bool {
     file.len() == FILE_BYTES as u64 && room >= FILE_BYTES as u64
 }
 
-fn put_header(id: Uuid, epoch: Epoch, seed: u64) -> Vec<u8> {
+fn put_header(id: Uuid, run: u64, seed: u64) -> Vec<u8> {
     let mut header = Vec::with_capacity(HEADER_BYTES);
     header.extend_from_slice(&MAGIC);
     header.extend_from_slice(&VERSION.to_le_bytes());
     header.extend_from_slice(id.as_bytes());
-    header.extend_from_slice(&epoch.number().to_le_bytes());
+    header.extend_from_slice(&run.to_le_bytes());
     header.extend_from_slice(&seed.to_le_bytes());
     seal(NAME.as_bytes(), &mut header);
     header
 }
 
-/// The log and the number of the epoch that a journal is of, and its seed.
+/// The log and the run that a journal is of, and its seed.
 fn take_header(header: &[u8]) -> Result<(Uuid, u64, u64), Damage> {
     let mut reader = Reader(unseal(NAME.as_bytes(), header)?);
     if reader.array()? != MAGIC || reader.u32()? != VERSION {
@@ -311,12 +311,12 @@ fn take_change<'a>(reader: &mut Reader<'a>) -> Result<Change<'a>, Damage> {
     Ok(Change { tree, key: part()?, value: if is_removed == 0 { Some(part()?) } else { None } })
 }
 
-/// The records in `dir` that follow a commit of this log in its last epoch, oldest first. Where one between is missing, there are
+/// The records in `dir` that follow a commit of this log in its last run, oldest first. Where one between is missing, there are
 /// none: that the log is shorter than it was, the watermark tells.
 ///
 /// # Errors
 /// The file is there and can't be read.
-pub(crate) fn records_after(dir: &Path, id: Uuid, epoch: u64, commits: u64) -> io::Result<Vec<Record>> {
+pub(crate) fn records_after(dir: &Path, id: Uuid, run: u64, commits: u64) -> io::Result<Vec<Record>> {
     let mut bytes = Vec::new();
     match File::open(Journal::path(dir)) {
         Ok(file) => file.take(FILE_BYTES as u64).read_to_end(&mut bytes)?,
@@ -325,8 +325,8 @@ pub(crate) fn records_after(dir: &Path, id: Uuid, epoch: u64, commits: u64) -> i
     };
     let header = bytes.get(..HEADER_BYTES).ok_or(Damage("it is too short")).and_then(take_header);
     let seed = match header {
-        Ok((its_id, its_epoch, seed)) if its_id == id && its_epoch == epoch => seed,
-        // Another log's, an earlier epoch's, or one that a crash left half made; or it is damaged, and the watermark tells
+        Ok((its_id, its_run, seed)) if its_id == id && its_run == run => seed,
+        // Another log's, an earlier run's, or one that a crash left half made; or it is damaged, and the watermark tells
         // what is missing.
         _ => return Ok(Vec::new()),
     };
@@ -359,11 +359,11 @@ mod tests {
     use super::*;
 
     const ID: Uuid = Uuid::from_u128(7);
-    const EPOCH: u64 = 5;
+    const RUN: u64 = 5;
 
     fn begun(dir: &Path) -> Journal {
         let journal = Journal::without_file();
-        journal.begin(dir, ID, Epoch::new(EPOCH).unwrap()).unwrap();
+        journal.begin(dir, ID, RUN).unwrap();
         journal
     }
 
@@ -377,7 +377,7 @@ mod tests {
     }
 
     fn numbers(dir: &Path, after: u64) -> Vec<u64> {
-        records_after(dir, ID, EPOCH, after).unwrap().iter().map(|record| record.number).collect()
+        records_after(dir, ID, RUN, after).unwrap().iter().map(|record| record.number).collect()
     }
 
     #[test]
@@ -391,7 +391,7 @@ mod tests {
             [3, 4, 5, 6, 7].map(|after| numbers(dir.path(), after)),
             [vec![], vec![5, 6, 7], vec![6, 7], vec![7], vec![]]
         );
-        let records = records_after(dir.path(), ID, EPOCH, 6).unwrap();
+        let records = records_after(dir.path(), ID, RUN, 6).unwrap();
         let changes: Vec<_> = records[0].changes().map(Result::unwrap).collect();
         assert_eq!(
             changes,
@@ -400,8 +400,8 @@ mod tests {
                 Change { tree: 7, key: &7u64.to_be_bytes(), value: Some(b"xxx") },
             ]
         );
-        assert!(records_after(dir.path(), Uuid::from_u128(8), EPOCH, 4).unwrap().is_empty(), "another log's");
-        assert!(records_after(dir.path(), ID, EPOCH + 1, 4).unwrap().is_empty(), "an earlier epoch's");
+        assert!(records_after(dir.path(), Uuid::from_u128(8), RUN, 4).unwrap().is_empty(), "another log's");
+        assert!(records_after(dir.path(), ID, RUN + 1, 4).unwrap().is_empty(), "an earlier epoch's");
     }
 
     #[test]

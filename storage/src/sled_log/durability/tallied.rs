@@ -1,7 +1,7 @@
 //! What changes chunks, and so the tally of them: each change of the one is written down in the other, in an order of which
 //! every beginning is understood at the next opening.
 
-use tailwire_core::log::LogError;
+use tailwire_core::{StoreError, store::Token};
 use tailwire_model::Position;
 
 use super::{
@@ -64,6 +64,7 @@ impl Store {
     pub(crate) fn begin_tally(&self, mut counted: Tally) -> sled::Result<()> {
         let mut tally = self.tally.lock();
         counted.small = std::mem::take(&mut tally.small);
+        counted.token = tally.token.clone();
         if counted.small.is_empty() {
             counted.small.push(self.small_digest()?);
         }
@@ -87,6 +88,19 @@ impl Store {
         Ok(())
     }
 
+    /// The token of the last commit.
+    pub(crate) fn token(&self) -> Token {
+        self.tally.lock().token.clone()
+    }
+
+    /// The next commit has this token.
+    pub(crate) fn put_token(&self, token: &Token) {
+        let mut tally = self.tally.lock();
+        if tally.token != *token {
+            tally.token = token.clone();
+        }
+    }
+
     /// Writes the number of a commit, and how many messages there are with it; `newest` is the newest position that it
     /// stored, if it stored any.
     pub(crate) fn write_commits(&self, commits: u64, newest: Option<Position>) -> sled::Result<()> {
@@ -101,20 +115,20 @@ impl Store {
     }
 
     /// What is known of the last commit. A log without one has no messages.
-    pub(crate) fn known(&self) -> Result<Tally, LogError> {
+    pub(crate) fn known(&self) -> Result<Tally, StoreError> {
         let Some(value) = self.meta.get(META_COMMITS).map_err(failed)? else {
             return Ok(Tally::default());
         };
         let known = Tally::take(META_COMMITS.as_bytes(), &value);
-        let known =
-            known.map_err(|Damage(what)| LogError::Corrupt(format!("the number of the last commit: {what}")));
+        let known = known
+            .map_err(|Damage(what)| StoreError::Corrupt(format!("the number of the last commit: {what}")));
         let mut tally = known?;
         self.settle(&mut tally)?;
         Ok(tally)
     }
 
     /// Finds out what became of a chunk that was shrinking.
-    fn settle(&self, tally: &mut Tally) -> Result<(), LogError> {
+    fn settle(&self, tally: &mut Tally) -> Result<(), StoreError> {
         if let Some(Shrinking { first, before, .. }) = tally.shrinking {
             let found = self.chunks.get(first.0.to_be_bytes()).map_err(failed)?;
             let chunk = found.map(|value| Chunk::open(first, &value)).transpose();
@@ -127,7 +141,7 @@ impl Store {
     /// Takes messages out of a chunk: `rest` is what becomes of it, or nothing, and `count` how many records that has. The
     /// last chunk stays there, also without messages, until there is another: by its end it is known that the end of the
     /// log was not lost.
-    pub(crate) fn shrink(&self, chunk: &Chunk, rest: Option<Vec<u8>>, count: u16) -> Result<(), LogError> {
+    pub(crate) fn shrink(&self, chunk: &Chunk, rest: Option<Vec<u8>>, count: u16) -> Result<(), StoreError> {
         let (first, before) = (chunk.first, chunk.count);
         let mut tally = self.tally.lock();
         // One that failed before.

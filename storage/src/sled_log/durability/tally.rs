@@ -4,7 +4,8 @@
 //! is held against it, and when, stands in `count`.
 //!
 //! ```text
-//! commits  newest  all  digest  from  beyond  digest  how many digests, and these  [first  before  after]   CRC-32
+//! commits  newest  length of the token  token  all  digest  from  beyond  digest  how many digests, and these
+//! [first  before  after]   CRC-32
 //! ```
 //! Numbers are varints. `all` is the records of all chunks; `beyond` is those of the chunks after `from`, which is how far the index was written at the opening:
 //! of what was there before, the engine keeps a map, and takes nothing on trust. The chunks before are counted where the
@@ -19,6 +20,8 @@
 //! back to what it was undoes a DELETE. Before they change, the tally has the digest after each of the changes to come,
 //! and any of these is right.
 
+use bytes::Bytes;
+use tailwire_core::store::Token;
 use tailwire_model::Position;
 
 use crate::codec::{Damage, Reader, put_varint, seal, unseal};
@@ -90,6 +93,8 @@ pub(crate) struct Tally {
     pub(crate) commits: u64,
     /// The newest position that is stored with it.
     pub(crate) newest: Position,
+    /// The order's token of its last entry.
+    pub(crate) token: Token,
     pub(crate) all: Sum,
     pub(crate) from: Position,
     pub(crate) beyond: Sum,
@@ -132,6 +137,8 @@ impl Tally {
         let mut value = Vec::with_capacity(64);
         put_varint(&mut value, self.commits);
         put_varint(&mut value, self.newest.0);
+        put_varint(&mut value, self.token.0.len() as u64);
+        value.extend_from_slice(&self.token.0);
         put_varint(&mut value, self.all.records);
         value.extend_from_slice(&self.all.digest.to_le_bytes());
         put_varint(&mut value, self.from.0);
@@ -150,12 +157,14 @@ impl Tally {
     pub(crate) fn take(key: &[u8], sealed: &[u8]) -> Result<Self, Damage> {
         let mut reader = Reader(unseal(key, sealed)?);
         let (commits, newest) = (reader.varint()?, Position(reader.varint()?));
+        let length = usize::try_from(reader.varint()?).unwrap_or(usize::MAX);
+        let token = Token(Bytes::copy_from_slice(reader.bytes(length)?));
         let all = Sum { records: reader.varint()?, digest: reader.u64()? };
         let from = Position(reader.varint()?);
         let beyond = Sum { records: reader.varint()?, digest: reader.u64()? };
         let small = (0..reader.varint()?).map(|_| reader.u64()).collect::<Result<_, _>>()?;
         let shrinking = if reader.0.is_empty() { None } else { Some(take_shrinking(&mut reader)?) };
-        Ok(Self { commits, newest, all, from, beyond, small, shrinking })
+        Ok(Self { commits, newest, token, all, from, beyond, small, shrinking })
     }
 }
 

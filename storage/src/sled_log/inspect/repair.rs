@@ -8,13 +8,13 @@ use std::{
     path::Path,
 };
 
-use tailwire_core::log::{Log, LogError};
+use tailwire_core::{Store as _, StoreError};
 use tailwire_model::{Epoch, EpochStart, Message, Opening, Position, Timestamp};
 use uuid::Uuid;
 
 use super::{Survey, Walked, engine::entries};
 use crate::sled_log::{
-    LogSettings, OpenError, SledLog,
+    LogSettings, OpenError, SledStore,
     durability::{
         tree::StoreTree,
         watermark::{Mark, Watermark},
@@ -61,7 +61,7 @@ pub enum RepairError {
     },
     /// The new store can't be written.
     #[error(transparent)]
-    Store(#[from] LogError),
+    Store(#[from] StoreError),
     /// It can't be opened.
     #[error("the repaired log can't be opened: {0}")]
     Open(#[from] OpenError),
@@ -97,7 +97,7 @@ pub fn repair(survey: &Survey, into: &Path, now: Timestamp) -> Result<Repaired, 
     let walked = built?;
     drop(store);
     let wanted = walked.figures.messages;
-    let log = SledLog::open(into, now, &LogSettings::default())?;
+    let log = SledStore::open(into, &LogSettings::default())?;
     let found = log.stats().messages;
     log.close()?;
     if found != wanted {
@@ -106,7 +106,7 @@ pub fn repair(survey: &Survey, into: &Path, now: Timestamp) -> Result<Repaired, 
     Ok(Repaired { walked, messages: found })
 }
 
-fn build(survey: &Survey, store: &Store, now: Timestamp) -> Result<Walked, LogError> {
+fn build(survey: &Survey, store: &Store, now: Timestamp) -> Result<Walked, StoreError> {
     let mut packer = Packer { store, messages: Vec::new(), bytes: 0, last: Position::ZERO };
     let walked = survey.walk(|message| packer.push(message))?;
     packer.flush()?;
@@ -132,7 +132,7 @@ fn build(survey: &Survey, store: &Store, now: Timestamp) -> Result<Walked, LogEr
     }
     store.sync().map_err(failed)?;
     let mark = Mark { id, commits, newest: last, in_doubt: false };
-    Watermark::begin(&store.dir, &mark).map_err(|error| LogError::Failed(error.to_string()))?;
+    Watermark::begin(&store.dir, &mark).map_err(|error| StoreError::Failed(error.to_string()))?;
     Ok(walked)
 }
 
@@ -185,7 +185,7 @@ struct Packer<'a> {
 }
 
 impl Packer<'_> {
-    fn push(&mut self, message: Message) -> Result<(), LogError> {
+    fn push(&mut self, message: Message) -> Result<(), StoreError> {
         let is_of_another_epoch =
             self.messages.last().is_some_and(|last| last.cursor.epoch != message.cursor.epoch);
         if is_of_another_epoch || self.bytes > BATCH_BYTES || self.messages.len() == BATCH_MESSAGES {
@@ -197,7 +197,7 @@ impl Packer<'_> {
         Ok(())
     }
 
-    fn flush(&mut self) -> Result<(), LogError> {
+    fn flush(&mut self) -> Result<(), StoreError> {
         // Whatever group they came in, they are there.
         let groups: Vec<_> = (0..self.messages.len()).map(|at| at..at + 1).collect();
         for entry in pack(&self.messages, &groups) {

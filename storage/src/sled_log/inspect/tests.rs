@@ -4,7 +4,11 @@
 
 use std::{collections::BTreeMap, convert::Infallible, fs, path::Path};
 
-use tailwire_core::log::{Appended, Budget, Group, Log};
+use crate::testing::Writes as _;
+use tailwire_core::{
+    Store,
+    log::{Appended, Budget, Group},
+};
 use tailwire_model::{
     Condition, Draft, Epoch, Filter, Fingerprint, IdempotencyKey, MediaType, Message, Position, Term,
     Timestamp, Topic, Trim, TrimReason, gap::resume,
@@ -13,7 +17,7 @@ use tempfile::TempDir;
 
 use super::{InspectError, Survey, Walked, repair};
 use crate::sled_log::{
-    LogSettings, SledLog,
+    LogSettings, SledStore,
     layout::{
         chunk::{Entry, pack},
         values::put_epoch,
@@ -36,12 +40,12 @@ impl Bench {
         self.0.path().join("data")
     }
 
-    fn open(&self, now: u64) -> SledLog {
-        SledLog::open(&self.data(), Timestamp(now), &LogSettings::default()).unwrap()
+    fn open(&self, now: u64) -> SledStore {
+        crate::testing::open(&self.data(), Timestamp(now), &LogSettings::default()).unwrap()
     }
 
     /// Ends a log, also without closing it, and waits for the engine to let go of the files.
-    fn end(&self, log: SledLog) {
+    fn end(&self, log: SledStore) {
         drop(log);
         drop(super::Lock::take(&self.data().join("db")).unwrap());
     }
@@ -60,10 +64,10 @@ impl Bench {
         (messages, walked.unwrap())
     }
 
-    fn repair(&self, now: u64) -> SledLog {
+    fn repair(&self, now: u64) -> SledStore {
         let into = self.0.path().join("repaired");
         repair(&self.survey(), &into, Timestamp(now)).unwrap();
-        SledLog::open(&into, Timestamp(now), &LogSettings::default()).unwrap()
+        crate::testing::open(&into, Timestamp(now), &LogSettings::default()).unwrap()
     }
 }
 
@@ -82,10 +86,9 @@ fn group(messages: &[(&str, &str)]) -> Group {
 }
 
 /// Commits each message by itself, so that each has its chunk.
-fn publish(log: &SledLog, messages: &[(&str, &str)]) {
+fn publish(log: &SledStore, messages: &[(&str, &str)]) {
     for message in messages {
         log.append(vec![group(&[*message])], Timestamp(START)).unwrap();
-        log.commit().unwrap();
     }
 }
 
@@ -97,7 +100,7 @@ fn bodies(messages: &[Message]) -> Vec<&str> {
     messages.iter().map(body).collect()
 }
 
-fn all(log: &SledLog) -> Vec<Message> {
+fn all(log: &SledStore) -> Vec<Message> {
     log.read(&filter("**"), Position::ZERO, Position::MAX, UNBOUNDED).unwrap().messages
 }
 
@@ -147,7 +150,6 @@ fn a_sound_log_is_sound_and_stays_as_it_is() {
         publish(&log, &five());
         log.append(vec![group(&[("a", &large), ("b", "body six")])], Timestamp(START)).unwrap();
         log.trim(&topic("c"), TrimReason::Deleted).unwrap();
-        log.commit().unwrap();
         let expect = all(&log);
         if closes {
             log.close().unwrap();
@@ -207,7 +209,7 @@ fn readers_of_a_repaired_log_are_told_what_is_lost() {
     for term in ["a", "c", "never/seen", "**"] {
         let filter = filter(term);
         for (index, message) in before.iter().enumerate() {
-            let extent = log.bounds(&filter).extent(log.committed());
+            let extent = log.bounds(&filter).extent(log.newest());
             let resumed = resume(&log.epochs(), &extent, message.cursor, None);
             // Whoever has seen the last one has missed nothing.
             assert_eq!(resumed.gap.is_some(), index < 4, "{term} after {index}");
@@ -321,8 +323,7 @@ fn what_was_deleted_stays_deleted() {
     let log = bench.open(START);
     publish(&log, &five());
     log.trim(&topic("a"), TrimReason::Deleted).unwrap();
-    log.commit().unwrap();
-    while log.tidy(Timestamp(START)).unwrap() == Some(0) {}
+    while log.tidy_at(Timestamp(START)).unwrap() == Some(0) {}
     log.close().unwrap();
     bench.end(log);
     spoil(&bench.data(), "body two");
@@ -342,7 +343,6 @@ fn of_two_messages_at_one_position_the_later_epochs_counts() {
     let commits = log.store.meta.get("commits").unwrap().unwrap();
     let early = "x".repeat(3000);
     log.append(vec![group(&[("a", "dropped"), ("a", &early), ("a", &early)])], Timestamp(START)).unwrap();
-    log.commit().unwrap();
     // The group's last chunk does not get to the disk, and nor does what comes after it.
     log.store.chunks.pop_max().unwrap().unwrap();
     log.store.meta.insert("commits", commits).unwrap();
@@ -366,8 +366,7 @@ fn a_part_that_is_gone_is_found_where_a_trim_could_explain_it() {
         let log = bench.open(START);
         publish(&log, &five());
         log.trim(&topic("c"), TrimReason::Deleted).unwrap();
-        log.commit().unwrap();
-        while log.tidy(Timestamp(START)).unwrap() == Some(0) {}
+        while log.tidy_at(Timestamp(START)).unwrap() == Some(0) {}
         if closes {
             log.close().unwrap();
         }
@@ -400,7 +399,6 @@ fn a_chunk_in_a_body_is_no_chunk() {
         let draft = Draft::new(topic("a"), MediaType::new("application/octet-stream"), body.into());
         let group = Group { drafts: vec![draft], key: None, condition: Condition::None };
         log.append(vec![group], Timestamp(START)).unwrap();
-        log.commit().unwrap();
     }
     log.close().unwrap();
     bench.end(log);
@@ -446,7 +444,7 @@ fn the_watermark_of_another_log_says_nothing() {
     let (messages, walked) = bench.walk();
     assert_eq!((messages.len(), walked.findings.damages(), walked.figures.tail), (5, 1, Position(5)));
     let log = bench.repair(START + 5_000);
-    assert_eq!((log.stats().messages, log.committed()), (5, Position(5)));
+    assert_eq!((log.stats().messages, log.newest()), (5, Position(5)));
 }
 
 #[test]
@@ -460,7 +458,6 @@ fn idempotency_keys_survive_a_repair() {
     let Appended::Stored(first) = log.append(vec![keyed()], Timestamp(START)).unwrap()[0] else {
         unreachable!()
     };
-    log.commit().unwrap();
     publish(&log, &five());
     log.close().unwrap();
     bench.end(log);

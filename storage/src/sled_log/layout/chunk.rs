@@ -184,6 +184,10 @@ impl Packer {
             self.ends.push(self.contents.len());
             bytes += record_bytes(message, self.contents.len() - start);
         }
+        let epoch = messages.first().map(|message| message.cursor.epoch);
+        if self.open.as_ref().is_some_and(|open| Some(open.epoch) != epoch) {
+            self.finish(true);
+        }
         self.finish_without_room(bytes, true);
         let contents = std::mem::take(&mut self.contents);
         let mut start = 0;

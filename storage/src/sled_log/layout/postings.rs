@@ -8,7 +8,7 @@
 //! know, beyond the end of what it knows; they are overwritten when their messages are sealed again.
 
 use parking_lot::RwLock;
-use tailwire_core::log::LogError;
+use tailwire_core::StoreError;
 use tailwire_model::Position;
 
 use crate::index::{Block, Blocks, Postings, TopicId};
@@ -75,18 +75,18 @@ impl PostingsTree {
         &self,
         topic: TopicId,
         entry: Option<sled::Result<(sled::IVec, sled::IVec)>>,
-    ) -> Result<Option<Block>, LogError> {
+    ) -> Result<Option<Block>, StoreError> {
         let Some((key, value)) = entry.transpose().map_err(failed)? else { return Ok(None) };
         if !key.starts_with(&topic.0.to_be_bytes()) {
             return Ok(None);
         }
-        let damaged = |Damage(damage)| LogError::Corrupt(format!("a block of the index: {damage}"));
+        let damaged = |Damage(damage)| StoreError::Corrupt(format!("a block of the index: {damage}"));
         decode(&key, &value).map(Some).map_err(damaged)
     }
 }
 
 impl Blocks for PostingsTree {
-    fn beyond(&self, topic: TopicId, after: Position) -> Result<Option<Block>, LogError> {
+    fn beyond(&self, topic: TopicId, after: Position) -> Result<Option<Block>, StoreError> {
         let wanted = key(topic, after.next());
         if let Some(block) = self.find(topic, self.tree.range(..=wanted).next_back())?
             && block.last > after
@@ -96,7 +96,7 @@ impl Blocks for PostingsTree {
         self.find(topic, self.tree.range(wanted..).next())
     }
 
-    fn before(&self, topic: TopicId, upto: Position) -> Result<Option<Block>, LogError> {
+    fn before(&self, topic: TopicId, upto: Position) -> Result<Option<Block>, StoreError> {
         self.find(topic, self.tree.range(..=key(topic, upto)).next_back())
     }
 }

@@ -4,7 +4,7 @@
 //!
 //! Nothing here is the truth: the chunks are. Whatever doesn't fit is a reason to read all of them.
 
-use tailwire_core::log::LogError;
+use tailwire_core::StoreError;
 use tailwire_model::Position;
 
 use crate::index::{Index, read_shelf};
@@ -30,7 +30,7 @@ pub(crate) struct Mark {
 
 /// Reads the mark and what it vouches for, in a log whose newest position is `newest`, and `stored` the newest that is
 /// stored. Without a mark there is nothing.
-pub(crate) fn load(store: &Store, stored: Position, newest: Position) -> Result<(Index, Mark), LogError> {
+pub(crate) fn load(store: &Store, stored: Position, newest: Position) -> Result<(Index, Mark), StoreError> {
     let mut index = Index::default();
     let Some(value) = store.meta.get(META_INDEXED).map_err(failed)? else {
         // The numbers of all topics are given again, perhaps to others.
@@ -114,8 +114,8 @@ fn take_mark(sealed: &[u8]) -> Result<Mark, Damage> {
     Ok(Mark { position, stored, topics: reader.u32()?, unaccounted: reader.u64()? })
 }
 
-fn wrong(Damage(what): Damage) -> LogError {
-    LogError::Corrupt(what.into())
+fn wrong(Damage(what): Damage) -> StoreError {
+    StoreError::Corrupt(what.into())
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use tailwire_model::{
 };
 
 use super::label::{self, Kind};
-use crate::batch::Place;
+use crate::batch::CompactionKey;
 use crate::codec::{Damage, Reader, seal, unseal};
 
 const TOO_LARGE: Damage = Damage("an epoch is too large");
@@ -190,7 +190,7 @@ pub(crate) fn take_key(key: &[u8], sealed: &[u8]) -> Result<KeyRecord, Damage> {
 }
 
 /// Key of a place: the topic, a zero byte that no topic has, and the key, if the place is a key's.
-pub(crate) fn place_key(place: &Place) -> Vec<u8> {
+pub(crate) fn place_key(place: &CompactionKey) -> Vec<u8> {
     let topic = place.topic.as_str().as_bytes();
     match &place.key {
         None => [topic, &[0, 0]].concat(),
@@ -295,7 +295,7 @@ mod tests {
         let cursor = |position| Cursor { epoch, position: Position(position) };
         let topic = tailwire_model::Topic::parse("a/b").unwrap();
         for key in [None, Some("k".into())] {
-            let key = place_key(&Place { topic: topic.clone(), key });
+            let key = place_key(&CompactionKey { topic: topic.clone(), key });
             let one = put_place(&key, [Some((cursor(7), 90)), None]);
             assert_eq!(take_place(&key, &one), Ok(vec![(cursor(7), 90)]));
             let two = put_place(&key, [Some((cursor(7), 90)), Some((cursor(2), 80))]);

@@ -2,12 +2,12 @@
 //! then, once enough messages came since the last time, every shelf that changed is written, and at the end the mark.
 //! A crash costs at most reading these messages again, and counting those since the opening (`count`).
 
-use tailwire_core::log::LogError;
+use tailwire_core::StoreError;
 use tailwire_model::Position;
 
 use crate::index::Cut;
 use crate::sled_log::{
-    SledLog,
+    SledStore,
     durability::commit::Writer,
     layout::table::{self, Mark},
     store::failed,
@@ -43,9 +43,9 @@ impl Behind {
     }
 }
 
-impl SledLog {
+impl SledStore {
     /// One step; answers whether more is left. There is no commit meanwhile: it counts what is sealed, and what isn't.
-    pub(crate) fn write_behind_step(&self, writer: &Writer) -> Result<bool, LogError> {
+    pub(crate) fn write_behind_step(&self, writer: &Writer) -> Result<bool, StoreError> {
         let mut behind = self.behind.lock();
         if behind.wrong {
             return Ok(false);
@@ -64,7 +64,7 @@ impl SledLog {
     }
 
     /// Writes all that is not written.
-    pub(crate) fn write_behind_all(&self, writer: &Writer) -> Result<(), LogError> {
+    pub(crate) fn write_behind_all(&self, writer: &Writer) -> Result<(), StoreError> {
         let mut behind = self.behind.lock();
         if behind.wrong {
             return Ok(());
@@ -87,7 +87,7 @@ impl SledLog {
     }
 
     /// The index is not what it should be: says so, once, and makes the next opening build it again.
-    pub(crate) fn suspect(&self, why: &LogError) {
+    pub(crate) fn suspect(&self, why: &StoreError) {
         let mut behind = self.behind.lock();
         if std::mem::replace(&mut behind.wrong, true) {
             return;
@@ -105,7 +105,7 @@ impl SledLog {
     }
 
     /// Seals up to so many blocks; answers whether more are left.
-    fn seal_step(&self, blocks: usize) -> Result<bool, LogError> {
+    fn seal_step(&self, blocks: usize) -> Result<bool, StoreError> {
         for _ in 0..blocks {
             let Some((topic, block)) = self.index.read().ripe() else { return Ok(false) };
             self.store.postings.put(topic, &block).map_err(failed)?;
@@ -120,7 +120,7 @@ impl SledLog {
         writer: &Writer,
         behind: &mut Behind,
         shelves: usize,
-    ) -> Result<(), LogError> {
+    ) -> Result<(), StoreError> {
         let (mark, left) = behind.round.take().unwrap_or_else(|| {
             let index = self.index.read();
             let position = self.newest_committed();

@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use sled::Tree;
-use tailwire_core::log::{LogError, LogStats};
+use tailwire_core::{StoreError, log::LogStats};
 use tailwire_model::Position;
 
 use crate::sled_log::{
-    SledLog,
+    SledStore,
     durability::watermark::Mark,
     inspect::bytes_below,
     layout::record::Record,
@@ -49,7 +49,7 @@ impl Counts {
     }
 }
 
-impl SledLog {
+impl SledStore {
     pub(crate) fn figures(&self) -> LogStats {
         let stored_head = guarded(|| self.find_head()).unwrap_or_default();
         let file_bytes = bytes_below(&self.store.dir).or_else(|_| self.store.db.size_on_disk());
@@ -76,7 +76,7 @@ impl SledLog {
 
     /// The oldest stored message that is retained. It only ever moves on, so the look begins where the last one ended; one
     /// that meets too much that is dead and has yet to be removed ends there, before the oldest.
-    fn find_head(&self) -> Result<Option<Position>, LogError> {
+    fn find_head(&self) -> Result<Option<Position>, StoreError> {
         let mut from = self.counts.head_from.lock();
         let committed = self.newest_committed();
         for chunk in self.store.chunks_after(*from).take(HEAD_CHUNKS) {
@@ -137,7 +137,7 @@ impl KeyCount {
 
     /// Counts some of those that an earlier process left; answers whether more are left. Nothing is stored or removed
     /// meanwhile.
-    pub(crate) fn step(&self, tree: &Tree) -> Result<bool, LogError> {
+    pub(crate) fn step(&self, tree: &Tree) -> Result<bool, StoreError> {
         let mut counted = self.0.lock();
         if counted.all {
             return Ok(false);

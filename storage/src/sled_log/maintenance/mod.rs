@@ -4,5 +4,6 @@ pub(crate) mod ballast;
 pub(crate) mod behind;
 pub(crate) mod figures;
 pub(crate) mod places;
+pub(crate) mod recount;
 pub(crate) mod snapshots;
 pub(crate) mod tidy;

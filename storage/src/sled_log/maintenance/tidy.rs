@@ -4,11 +4,15 @@
 
 use std::{collections::BTreeMap, ops::RangeInclusive, time::Instant};
 
-use tailwire_core::log::{Budget, LogError, TopicInfo};
-use tailwire_model::{Filter, Position, Timestamp, Topic, TrimReason, limits::RETENTION_EVERY_MS};
+use tailwire_core::{
+    StoreError,
+    log::{Budget, TopicInfo},
+    store::Write,
+};
+use tailwire_model::{Filter, Message, Position, Timestamp, Topic, TrimReason, limits::RETENTION_EVERY_MS};
 
 use crate::sled_log::{
-    SledLog,
+    SledStore,
     durability::commit::{Debt, State, Writer},
     layout::{chunk::Chunk, record::Content},
     maintenance::places::LOOK_EVERY_MS,
@@ -16,7 +20,7 @@ use crate::sled_log::{
 };
 use crate::{
     index::{Blocks, Grave, TopicId, Unread},
-    retention::{Seen, Stock, Trims},
+    retention::{Seen, Trims, View},
 };
 
 /// Dead messages that one step looks for, where no more are owed: at worst as many chunks, 1 MB, are rewritten.
@@ -36,7 +40,7 @@ const DISK_BYTES_FREE: u64 = 4 << 20;
 const GROWN_PERCENT_MAX: u64 = 220;
 /// Expired keys that one step removes.
 const STEP_KEYS: usize = 512;
-/// Messages of a topic that one step compacts.
+/// Messages of a topic that one step of compaction looks at.
 const STEP_COMPACTED: Budget = Budget { messages: 200, bytes: 1 << 20, scan_bytes: 1 << 20 };
 
 /// What a step has buried: how many messages of those it was given, and how many bytes of the store it took apart for that.
@@ -51,9 +55,9 @@ fn burial(owed: Debt) -> (usize, u64) {
     (STEP_MESSAGES.max(owed.step_messages()), STEP_BYTES.max(owed.step_bytes()))
 }
 
-impl SledLog {
+impl SledStore {
     /// One step. Returns after how many milliseconds the next one is due, if one is.
-    pub(crate) fn tidy_step(&self, now: Timestamp) -> Result<Option<u64>, LogError> {
+    pub(crate) fn tidy_step(&self) -> Result<Option<u64>, StoreError> {
         let mut writer = self.writer.lock();
         match &writer.state {
             State::Open => {}
@@ -61,7 +65,7 @@ impl SledLog {
             State::Closed | State::Failed(_) => return Ok(None),
         }
         if let Some(what) = self.places.look() {
-            return Err(writer.fail(&LogError::Failed(what)));
+            return Err(writer.fail(&StoreError::Failed(what)));
         }
         // First what was promised within a time, before anything that can't be done stands in its way.
         let flushed = self.flush(&mut writer)?;
@@ -69,32 +73,26 @@ impl SledLog {
             return Ok(Some(flushed.map_or(LOOK_EVERY_MS, |ms| ms.min(LOOK_EVERY_MS))));
         }
         self.ballast.keep();
-        let time = writer.batch.time(now);
-        if let Some(ages) = writer.batch.take_ages() {
-            self.index.write().set_ages(ages);
-        }
         let mut owed = std::mem::take(&mut writer.owed);
         // Each by itself: where one page is damaged, what needs it waits, and nothing else.
         let steps = [
-            guarded(|| self.retain(&mut writer, time, owed)),
-            Ok(self.tidy_ring(time)),
-            guarded(|| self.compact(&mut writer)),
+            guarded(|| self.recount_step()),
             guarded(|| self.bury_step(&mut writer, &mut owed)),
-            guarded(|| self.expire_keys(time)),
+            guarded(|| self.expire_keys(writer.head.steady)),
             guarded(|| self.store.key_count.step(&self.store.keys)).map(|more| more.then_some(0)),
             guarded(|| self.write_behind_step(&writer)).map(|more| more.then_some(0)),
             guarded(|| self.clean(&mut writer, owed)),
             self.flush(&mut writer),
         ];
         if let State::Failed(why) = &writer.state {
-            return Err(LogError::Failed(why.clone()));
+            return Err(StoreError::Failed(why.clone()));
         }
         if self.store.checkpoints.is_lost() {
             let failed = steps.into_iter().find_map(Result::err);
-            return Err(writer.fail(&failed.unwrap_or(LogError::Failed("a sync failed".into()))));
+            return Err(writer.fail(&failed.unwrap_or(StoreError::Failed("a sync failed".into()))));
         }
         let mut complained = false;
-        let mut due = |step: Result<Option<u64>, LogError>| {
+        let mut due = |step: Result<Option<u64>, StoreError>| {
             step.unwrap_or_else(|error| {
                 complained = true;
                 writer.complain(&error);
@@ -108,62 +106,58 @@ impl SledLog {
         Ok(Some(next.map_or(LOOK_EVERY_MS, |next| next.min(LOOK_EVERY_MS))))
     }
 
-    /// Trims what retention finds.
-    fn retain(&self, writer: &mut Writer, time: Timestamp, owed: Debt) -> Result<Option<u64>, LogError> {
-        let mut trims = Trims::default();
-        let rules = self.rules.read().clone();
-        let again = self.retention.lock().step(time, &rules, self, &mut trims, owed.step_messages())?;
-        writer.batch.retain(&trims, &self.index.read());
-        self.commit_batch(writer)?;
-        Ok(again)
+    /// Decides what retention and compaction ask for, a step of each. What can't be read the operator is told, and it is tried
+    /// again.
+    pub(crate) fn due_step(&self, now: Timestamp) -> Result<(Vec<Write>, Option<u64>), StoreError> {
+        let mut writer = self.writer.lock();
+        if !matches!(writer.state, State::Open) {
+            return Ok((Vec::new(), None));
+        }
+        let (time, owed) = (writer.head.steady.max(now), writer.owed);
+        match guarded(|| self.decide(&writer, time, owed)) {
+            Ok(due) => Ok(due),
+            Err(error) => {
+                writer.complain(&error);
+                Ok((Vec::new(), Some(RETENTION_EVERY_MS)))
+            }
+        }
     }
 
-    fn tidy_ring(&self, time: Timestamp) -> Option<u64> {
+    fn decide(
+        &self,
+        writer: &Writer,
+        time: Timestamp,
+        owed: Debt,
+    ) -> Result<(Vec<Write>, Option<u64>), StoreError> {
+        let (rules, mut trims) = (&writer.head.rules, Trims::default());
+        let mut retention = self.retention.lock();
+        let again = retention.step(time, rules, self, &mut trims, owed.step_messages())?;
+        let compact = retention.compact(rules, writer.head.newest, self)?;
+        let looked = self.look_at_ring(time, &mut trims);
+        let is_behind = retention.is_compacting();
+        let writes: Vec<Write> =
+            trims.into_iter().map(|(topic, upto)| Write::Retain(topic, upto)).chain(compact).collect();
+        let again =
+            if writes.is_empty() && !is_behind { again.into_iter().chain(looked).min() } else { Some(0) };
+        Ok((writes, again))
+    }
+
+    fn look_at_ring(&self, time: Timestamp, trims: &mut Trims) -> Option<u64> {
         let rules = self.rules.read().clone();
-        let ring = self.ring.upgradable_read();
+        let mut ring = self.ring.write();
         if ring.size().0 == 0 || rules.is_empty() {
             return None;
         }
         let wait = ring.wait_ms(time);
         if wait == 0 {
-            parking_lot::RwLockUpgradableReadGuard::upgrade(ring).obey(
-                &rules,
-                time,
-                self.index.read().ages(),
-            );
+            ring.due(&rules, time, self.index.read().ages(), trims);
             return Some(RETENTION_EVERY_MS);
         }
         Some(wait)
     }
 
-    /// Takes from a topic that is compacted what was stored before it was, or before a crash; and counts what stays, since
-    /// after a crash the index may have a count from before some of it went.
-    fn compact(&self, writer: &mut Writer) -> Result<Option<u64>, LogError> {
-        let Some((topic, mut compaction)) = self.retention.lock().uncompacted() else { return Ok(None) };
-        let filter = Filter::from(topic.clone());
-        let (page, missing) = self.read_and_miss(&filter, compaction.upto, Position::MAX, STEP_COMPACTED)?;
-        for position in missing {
-            self.index.write().supersede(topic.as_str(), position, 0);
-        }
-        for message in &page.messages {
-            writer.batch.compact(message, self)?;
-            compaction.count += 1;
-            compaction.bytes += message.draft.cost() as u64;
-        }
-        compaction.upto = page.scanned;
-        // Before the commit, which takes off what it supersedes.
-        self.retention.lock().compacting(&topic, compaction);
-        self.commit_batch(writer)?;
-        if page.scanned >= self.newest_committed()
-            && let Some(counted) = self.retention.lock().compacted(&topic)
-        {
-            self.index.write().recount(topic.as_str(), counted.count, counted.bytes);
-        }
-        Ok(Some(0))
-    }
-
     /// Removes some of what is dead from the store. What that takes apart is to be cleaned up, and is added to what is owed.
-    fn bury_step(&self, writer: &mut Writer, owed: &mut Debt) -> Result<Option<u64>, LogError> {
+    fn bury_step(&self, writer: &mut Writer, owed: &mut Debt) -> Result<Option<u64>, StoreError> {
         let (count, bytes) = burial(*owed);
         let (mut left, mut parted) = (count, 0);
         while left > 0 && parted < bytes {
@@ -187,7 +181,7 @@ impl SledLog {
     /// Removes some of the messages that lost their place to newer ones: in the order of their positions, over and over,
     /// so that the more there are the more of them stand in one chunk. Takes `owed` of them, if that is more than a step
     /// takes anyway. Answers how many bytes it took apart, if there were any.
-    pub(crate) fn bury_superseded(&self, owed: Debt) -> Result<Option<u64>, LogError> {
+    pub(crate) fn bury_superseded(&self, owed: Debt) -> Result<Option<u64>, StoreError> {
         let mut from = self.buried_upto.lock();
         let (count, bytes) = burial(owed);
         let (mut step, upto) = {
@@ -225,7 +219,7 @@ impl SledLog {
 
     /// Takes messages out of their topic's sealed postings, as far as they are there; oldest first, and at least one. Those
     /// of one block go at once.
-    fn unpost(&self, topic: TopicId, positions: &[Position]) -> Result<(), LogError> {
+    fn unpost(&self, topic: TopicId, positions: &[Position]) -> Result<(), StoreError> {
         let Some((head, last)) = self.index.read().sealed_span(topic, positions[0]) else { return Ok(()) };
         let postings = &self.store.postings;
         let mut rest = &positions[..positions.partition_point(|&position| position <= last)];
@@ -254,7 +248,7 @@ impl SledLog {
 
     /// Buries the oldest of a topic's dead: those of one sealed block, or else those that are known without. Answers how
     /// many, and how many bytes that took apart; not many more than `bytes_max`.
-    fn bury_some(&self, grave: &Grave, bytes_max: u64) -> Result<Buried, LogError> {
+    fn bury_some(&self, grave: &Grave, bytes_max: u64) -> Result<Buried, StoreError> {
         let mut buried = Buried::default();
         let upto = match grave.sealed {
             Some((before, last)) => {
@@ -288,7 +282,7 @@ impl SledLog {
     }
 
     /// Buries messages, oldest first, until it has taken so many bytes apart; one at least.
-    fn bury(&self, dead: &[Position], bytes_max: u64) -> Result<Buried, LogError> {
+    fn bury(&self, dead: &[Position], bytes_max: u64) -> Result<Buried, StoreError> {
         let mut buried = Buried::default();
         let mut done = Position::ZERO;
         for &position in dead {
@@ -311,7 +305,7 @@ impl SledLog {
     }
 
     /// Takes the dead out of a chunk, once it pays. Answers how many bytes it took apart.
-    fn rewrite(&self, chunk: &Chunk) -> Result<u64, LogError> {
+    fn rewrite(&self, chunk: &Chunk) -> Result<u64, StoreError> {
         let damaged = |damage| corrupt("chunk", chunk.first, damage);
         let (mut dead_bytes, mut must, mut contents) = (0, false, Vec::new());
         let (value, alive) = {
@@ -350,7 +344,7 @@ impl SledLog {
     /// Keeps the engine's file in bounds: where it takes more than what it holds, it is cleaned in proportion to what is
     /// taken apart, and the harder the more it takes. What only grows leaves as much behind as it holds, whether it is
     /// cleaned or not, and is left alone as long as it takes no more than that.
-    fn clean(&self, writer: &mut Writer, owed: Debt) -> Result<Option<u64>, LogError> {
+    fn clean(&self, writer: &mut Writer, owed: Debt) -> Result<Option<u64>, StoreError> {
         if writer.uncleaned + writer.grown < BYTES_PER_CLEANING {
             return Ok(None);
         }
@@ -376,7 +370,7 @@ impl SledLog {
     }
 
     /// Removes keys of spans that are over.
-    fn expire_keys(&self, time: Timestamp) -> Result<Option<u64>, LogError> {
+    fn expire_keys(&self, time: Timestamp) -> Result<Option<u64>, StoreError> {
         let kept = self.store.key_spans.kept(time);
         let mut expired_upto = self.expired_upto.lock();
         if *expired_upto == kept {
@@ -409,7 +403,17 @@ const fn is_overgrown(live: u64, disk: u64) -> bool {
     disk > live / 100 * GROWN_PERCENT_MAX + DISK_BYTES_FREE
 }
 
-impl Stock for SledLog {
+impl View for SledStore {
+    fn is_exact(&self) -> bool {
+        self.recount.lock().is_done()
+    }
+
+    fn next_of(&self, topic: &Topic, after: Position) -> Result<(Vec<Message>, Position), StoreError> {
+        let filter = Filter::from(topic.clone());
+        let page = self.read_stored(&filter, after, Position::MAX, STEP_COMPACTED)?;
+        Ok((page.messages, page.scanned))
+    }
+
     fn size(&self, topic: &Topic) -> (u64, u64) {
         self.index.read().size(topic.as_str())
     }
@@ -422,11 +426,11 @@ impl Stock for SledLog {
         self.index.read().list("", Some(after), limit)
     }
 
-    fn walk(&self, after: Position, visit: &mut dyn FnMut(&Seen<'_>) -> bool) -> Result<(), LogError> {
+    fn walk(&self, after: Position, visit: &mut dyn FnMut(&Seen<'_>) -> bool) -> Result<(), StoreError> {
         self.walk_live(after, visit)
     }
 
-    fn oldest(&self, topic: &Topic, count: usize) -> Result<Vec<(Position, u64)>, LogError> {
+    fn oldest(&self, topic: &Topic, count: usize) -> Result<Vec<(Position, u64)>, StoreError> {
         let filter = Filter::from(topic.clone());
         let (mut oldest, mut after) = (Vec::new(), Position::ZERO);
         // A page may come short of what there is.

@@ -1,5 +1,5 @@
-//! Opening: takes the lock, finds what the last process left, drops what a crash left unfinished, brings the index up to
-//! date (`recover`), and begins an epoch. After it returns everything found is as durable as if it had been committed.
+//! Opening: takes the lock, finds what the last process left, drops what a crash left unfinished, and brings the index up to
+//! date (`recover`). After it returns everything found is as durable as if it had been committed.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tailwire_core::log::LogError;
+use tailwire_core::StoreError;
 use tailwire_model::{Epoch, EpochStart, Epochs, Opening, Options, Position, Rules, Term, Timestamp, Topic};
 use uuid::Uuid;
 
@@ -19,10 +19,15 @@ use super::{
     count::Count,
     engine::{self, engine_lock, open_db, retry_locked},
     folder,
-    promised::{NO_EPOCH_LEFT, Promised, accept_loss, check_count, check_small, check_whole, find_watermark},
+    promised::{Promised, accept_loss, check_count, check_small, check_whole, find_watermark},
     recover::{self, StoredTrim},
 };
-use crate::{ages::SteadyClock, index::Index, ring::Lost};
+use crate::{
+    ages::Ages,
+    batch::{Head, no_epochs},
+    index::Index,
+    ring::Lost,
+};
 use crate::{
     codec::Damage,
     sled_log::{
@@ -33,10 +38,7 @@ use crate::{
         },
         layout::{
             table,
-            values::{
-                EVERY_TOPIC, KeySpans, epoch_key, put_epoch, put_lost, take_epoch, take_lost, take_options,
-                take_trim,
-            },
+            values::{EVERY_TOPIC, KeySpans, put_lost, take_epoch, take_lost, take_options, take_trim},
         },
         maintenance::{ballast::Ballast, places::Places},
         store::{META_FORMAT, META_ID, NOT_AS_WRITTEN, Store},
@@ -81,8 +83,6 @@ pub struct LogSettings {
     pub options: Vec<(Term, Options)>,
     /// How many bytes all messages may take, as [`Draft::cost`](tailwire_model::Draft::cost) counts them; the oldest go.
     pub max_bytes: Option<u64>,
-    /// By which ages are measured, as the wall clock may be set.
-    pub steady: Option<SteadyClock>,
     /// Open the log even if it has less than what was acknowledged. What is lost is then a gap.
     pub accepts_loss: bool,
 }
@@ -94,24 +94,24 @@ pub(crate) struct Opened {
     pub(crate) places: Places,
     pub(crate) watermark: Watermark,
     pub(crate) mark: Mark,
-    pub(crate) epochs: Epochs,
+    pub(crate) found: Opening,
+    pub(crate) head: Head,
     pub(crate) index: Index,
-    pub(crate) rules: Arc<Rules>,
     /// How far the index is written.
     pub(crate) indexed: table::Mark,
     /// How far messages were lost that were never stored, or by damage.
     pub(crate) lost: Lost,
-    /// The newest position that was ever given, as far as that is known.
-    pub(crate) newest: Position,
+    /// Topics of which messages may be gone from the middle.
+    pub(crate) compacted: Vec<Topic>,
 }
 
-pub(crate) fn open(dir: &Path, now: Timestamp, settings: &LogSettings) -> Result<Opened, OpenError> {
+pub(crate) fn open(dir: &Path, settings: &LogSettings) -> Result<Opened, OpenError> {
     // Whatever is asked of the engine may trip it, not only its own opening.
-    catch_unwind(AssertUnwindSafe(|| open_whole(dir, now, settings)))
+    catch_unwind(AssertUnwindSafe(|| open_whole(dir, settings)))
         .unwrap_or_else(|_| Err(OpenError::Corrupt(NOT_AS_WRITTEN.into())))
 }
 
-fn open_whole(dir: &Path, now: Timestamp, settings: &LogSettings) -> Result<Opened, OpenError> {
+fn open_whole(dir: &Path, settings: &LogSettings) -> Result<Opened, OpenError> {
     let started = Instant::now();
     let existed = dir.is_dir();
     if let Some(name) = folder::foreign_file(dir) {
@@ -137,8 +137,6 @@ fn open_whole(dir: &Path, now: Timestamp, settings: &LogSettings) -> Result<Open
     // What the journal gave is in the engine's file before the epoch begins that makes the journal worthless.
     store.checkpoint().map_err(failed)?;
     found.drop_unfinished(&store)?;
-    let last_key = store.keys.last().map_err(failed)?;
-    store.key_spans = KeySpans::new(now, last_key.as_ref().map(|(key, _)| key.as_ref()));
     let Found { id, trims, last, stored, known, .. } = found;
     let rules = Arc::new(Rules::new(settings.options.clone(), stored_options(&store)?));
 
@@ -154,23 +152,30 @@ fn open_whole(dir: &Path, now: Timestamp, settings: &LogSettings) -> Result<Open
     let (mut index, indexed) =
         recover::recover(&store, &trims, last, newest, &mut count).map_err(unreadable)?;
     check_count(&store, &mut count, stored, settings.accepts_loss)?;
-    store.compacted().map_err(unreadable)?.iter().for_each(|topic| index.set_compacted(topic.as_str()));
+    let compacted = store.compacted().map_err(unreadable)?;
+    compacted.iter().for_each(|topic| index.set_compacted(topic.as_str()));
     let time = index.newest_time();
+    let last_key = store.keys.last().map_err(failed)?;
+    store.key_spans = KeySpans::new(time, last_key.as_ref().map(|(key, _)| key.as_ref()));
     let lost = lose_volatile(&store, &mut index, newest, time)?;
-    // Before the epoch: a crash between the two must not leave a mark that was used.
+    // Before anything else is written: a crash must not leave a mark that was used.
     store.remove_clean().map_err(failed)?;
-    let epochs = begin_epoch(&store, starts, newest, closed.is_some(), now)?;
+    let found = found_as(&starts, newest, closed.is_some());
+    let epochs = if starts.is_empty() { Some(no_epochs()) } else { Epochs::new(starts).map(Arc::new) };
+    let epochs = epochs.ok_or_else(|| OpenError::Corrupt("its epochs are not in order".into()))?;
+    let run = store.begin_run().map_err(failed)?;
     let promised_commits = promised.ok().flatten().map_or(0, |mark| mark.commits);
     let mark = Mark { id, commits: commits.max(promised_commits) + 1, newest: last, in_doubt: false };
     store.begin_tally(count.into_tally(mark.commits, last)).map_err(failed)?;
     store.checkpoint().map_err(failed)?;
-    begin_journal(&store, id, epochs.current().epoch)?;
+    begin_journal(&store, id, run)?;
     let watermark = Watermark::begin(dir, &mark).map_err(|error| OpenError::Io(error.to_string()))?;
     sync_names(dir, existed).map_err(|error| OpenError::Io(error.to_string()))?;
     let places = Places::of(dir, folder_lock).map_err(|error| OpenError::Io(error.to_string()))?;
     ballast.keep();
     outlast_epoch(started);
-    Ok(Opened { store, ballast, places, watermark, mark, epochs, index, rules, indexed, lost, newest })
+    let head = Head { newest, steady: time, ages: Ages::default(), token: store.token(), rules, epochs };
+    Ok(Opened { store, ballast, places, watermark, mark, found, head, index, indexed, lost, compacted })
 }
 
 /// What stands in the store. It is looked at, and held against what was acknowledged, before anything of it goes.
@@ -193,16 +198,19 @@ impl Found {
         // A trim is written after the messages that it trims, so it proves that they all got there, also where their last
         // chunk was tidied away since.
         let proven = trims.iter().map(|(_, trim, _)| trim.upto).max().unwrap_or_default();
+        let known = store.known().map_err(unreadable)?;
+        let (token, known_newest) = (known.token.clone(), known.newest);
         let (mut unfinished, mut last) = (Vec::new(), Position::ZERO);
         for chunk in store.last_chunks() {
             let chunk = chunk.map_err(unreadable)?;
-            if chunk.ends || chunk.first <= proven {
+            // An order that goes on by its token hands in again what is not known to be whole.
+            let is_known = token.0.is_empty() || chunk.first <= known_newest;
+            if is_known && (chunk.ends || chunk.first <= proven) {
                 last = chunk.last;
                 break;
             }
             unfinished.push(chunk.first);
         }
-        let known = store.known().map_err(unreadable)?;
         Ok(Self { id, trims, unfinished, last, stored: last.max(proven), known })
     }
 
@@ -233,8 +241,8 @@ impl Found {
 }
 
 /// A disk that is full has no room for a journal. Then every commit is a checkpoint, and the next opening tries again.
-fn begin_journal(store: &Store, id: Uuid, epoch: Epoch) -> Result<(), OpenError> {
-    match store.journal.begin(&store.dir, id, epoch) {
+fn begin_journal(store: &Store, id: Uuid, run: u64) -> Result<(), OpenError> {
+    match store.journal.begin(&store.dir, id, run) {
         Err(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
             tracing::warn!("the disk has no room for the journal; until the next start commits are slower");
             Ok(())
@@ -327,31 +335,16 @@ fn stored_epochs(store: &Store) -> Result<Vec<EpochStart>, OpenError> {
     Ok(starts)
 }
 
-/// Lists the epochs and adds this opening's.
-fn begin_epoch(
-    store: &Store,
-    mut starts: Vec<EpochStart>,
-    newest: Position,
-    clean: bool,
-    now: Timestamp,
-) -> Result<Epochs, OpenError> {
-    let opening = match (starts.last(), clean) {
-        (None, _) => Opening::Created,
-        (Some(_), true) => Opening::Clean,
-        (Some(_), false) => Opening::Unclean,
-    };
-    if opening == Opening::Unclean {
-        tracing::warn!(newest = newest.0, "the log was not closed in good order; what it holds was kept");
+/// How the log was left.
+fn found_as(starts: &[EpochStart], newest: Position, is_clean: bool) -> Opening {
+    match is_clean {
+        _ if starts.is_empty() => Opening::Created,
+        true => Opening::Clean,
+        false => {
+            tracing::warn!(newest = newest.0, "the log was not closed in good order; what it holds was kept");
+            Opening::Unclean
+        }
     }
-    let (draw, _) = Uuid::new_v4().as_u64_pair();
-    let epoch = Epoch::opening(now.0, starts.last().map(|start| start.epoch), draw);
-    let epoch = epoch.ok_or_else(|| OpenError::Corrupt(NO_EPOCH_LEFT.into()))?;
-    let start = EpochStart { epoch, first: newest.next(), opening };
-    starts.push(start);
-    let epochs =
-        Epochs::new(starts).ok_or_else(|| OpenError::Corrupt("its epochs are not in order".into()))?;
-    store.put_small(&store.epochs, &epoch_key(epoch), put_epoch(&start)).map_err(failed)?;
-    Ok(epochs)
 }
 
 /// Waits, if need be, for the time to be over that the epoch's number stands for, before anybody is given a cursor of it: a
@@ -391,9 +384,9 @@ pub(crate) fn failed(error: sled::Error) -> OpenError {
     }
 }
 
-fn unreadable(error: LogError) -> OpenError {
+fn unreadable(error: StoreError) -> OpenError {
     match error {
-        LogError::Corrupt(what) => OpenError::Corrupt(what),
+        StoreError::Corrupt(what) => OpenError::Corrupt(what),
         other => OpenError::Io(other.to_string()),
     }
 }

@@ -1,7 +1,7 @@
 //! Bringing the index up to date at opening: what was written behind, and the messages since; or, where that doesn't fit
 //! together, all messages. The chunks are the truth. What is written of the index only saves reading them.
 
-use tailwire_core::log::LogError;
+use tailwire_core::StoreError;
 use tailwire_model::{Position, Timestamp, Topic, Trim};
 
 use super::count::Count;
@@ -22,7 +22,7 @@ pub(crate) fn recover(
     stored: Position,
     newest: Position,
     count: &mut Count,
-) -> Result<(Index, Mark), LogError> {
+) -> Result<(Index, Mark), StoreError> {
     let written = guarded(|| {
         let (mut index, mark) = table::load(store, stored, newest)?;
         let counted = catch_up(store, &mut index, mark, newest, count)?;
@@ -30,7 +30,7 @@ pub(crate) fn recover(
         if counted && index.trims_agree() {
             Ok((index, mark))
         } else {
-            Err(LogError::Corrupt("it does not know all messages".into()))
+            Err(StoreError::Corrupt("it does not know all messages".into()))
         }
     });
     match written {
@@ -50,7 +50,7 @@ pub(crate) fn recover(
     }
 }
 
-fn rebuilt(index: Index, newest: Position) -> Result<(Index, Mark), LogError> {
+fn rebuilt(index: Index, newest: Position) -> Result<(Index, Mark), StoreError> {
     let unaccounted = newest.0.saturating_sub(index.ever());
     Ok((index, Mark { unaccounted, ..Mark::default() }))
 }
@@ -63,7 +63,7 @@ fn catch_up(
     mark: Mark,
     newest: Position,
     count: &mut Count,
-) -> Result<bool, LogError> {
+) -> Result<bool, StoreError> {
     let mut seen = 0;
     for chunk in store.chunks_after(count.begin(mark.position)) {
         let chunk = chunk?;
@@ -81,7 +81,7 @@ fn catch_up(
             let topics = index.next_id();
             index.add(record.topic, record.position, record.time, record.cost().map_err(damaged)?);
             if index.next_id() != topics && Topic::parse(record.topic).is_err() {
-                return Err(LogError::Corrupt("a message: its topic is not a topic".into()));
+                return Err(StoreError::Corrupt("a message: its topic is not a topic".into()));
             }
         }
         while let Some((topic, block)) = index.ripe() {
@@ -95,7 +95,7 @@ fn catch_up(
     Ok(known <= newest.0 && newest.0 <= known + gone)
 }
 
-fn apply(store: &Store, index: &mut Index, trims: &[StoredTrim]) -> Result<(), LogError> {
+fn apply(store: &Store, index: &mut Index, trims: &[StoredTrim]) -> Result<(), StoreError> {
     for (topic, trim, time) in trims {
         let parting = index.parting(topic.as_str(), trim.upto);
         // The blocks that the trim takes may have been removed since the index was written.

@@ -64,12 +64,7 @@ impl Reference {
                     break;
                 }
             }
-            if volatile {
-                let name = self.names.get_mut(topic).expect("it is known");
-                name.lost = name.lost.max(upto);
-            } else {
-                self.trim(topic, upto, TrimReason::Retention);
-            }
+            self.trim(topic, upto, TrimReason::Retention);
         }
     }
 

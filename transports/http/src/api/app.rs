@@ -345,5 +345,6 @@ pub(crate) fn read_problem(error: ReadError) -> Problem {
     match error {
         ReadError::Failed => Problem::new(Code::StorageFailed).with_retry_after_ms(STORAGE_RETRY_MS),
         ReadError::Damaged => Problem::new(Code::StorageDamaged),
+        ReadError::Behind => Problem::new(Code::Behind).with_retry_after_ms(STORAGE_RETRY_MS),
     }
 }

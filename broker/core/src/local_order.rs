@@ -1,0 +1,316 @@
+//! The order of a log that has one node: a bounded queue, and the one committer that drains it into the store. Many writes
+//! share one flush; while it runs, the next entry fills. There is no timer. Positions are dense, and nothing is answered
+//! before the store has synced what it promised.
+
+mod queue;
+
+use std::{
+    future::ready,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use tailwire_model::{Position, Timestamp, limits::RETENTION_EVERY_MS};
+
+use self::queue::{Queue, Queued, Waited};
+use crate::{
+    clock::Clock,
+    log::{Appended, Group},
+    order::{Answer, Done, Health, Instruments, Order, WriteError, begin_epoch, local_entry},
+    store::{Outcome, Store, StoreError, Write},
+};
+
+/// Under steady load the store is tidied a step every so many commits, and more often when it owes that.
+const COMMITS_PER_TIDY: usize = 64;
+
+/// See the module.
+pub struct LocalOrder {
+    queue: Arc<Queue>,
+    store: Arc<dyn Store>,
+    condition: Arc<Condition>,
+}
+
+/// The only writer of a store. `step` needs no thread of its own, so tests run it inline; `run` is the thread's loop.
+pub struct Committer {
+    queue: Arc<Queue>,
+    store: Arc<dyn Store>,
+    clock: Clock,
+    /// What the wall clock and the steady one showed at the beginning.
+    began: (Timestamp, u64),
+    instruments: Instruments,
+    condition: Arc<Condition>,
+    /// When the store wants to be tidied next.
+    tidy_at: Option<Instant>,
+    commits_untidied: usize,
+}
+
+impl LocalOrder {
+    /// Begins an epoch in a store. The committer has to be run by a thread for writes to be answered.
+    ///
+    /// # Errors
+    /// When the epoch can't be stored.
+    pub fn begin(
+        store: Arc<dyn Store>,
+        clock: Clock,
+        instruments: &Instruments,
+    ) -> Result<(Self, Committer), StoreError> {
+        let began = ((clock.now)(), (clock.steady)());
+        begin_epoch(&*store, began.0, (clock.random)())?;
+        let (queue, condition) = (Arc::new(Queue::default()), Arc::new(Condition::default()));
+        let committer = Committer {
+            queue: queue.clone(),
+            store: store.clone(),
+            clock,
+            began,
+            instruments: instruments.clone(),
+            condition: condition.clone(),
+            // What an earlier run left to tidy up.
+            tidy_at: Some(Instant::now()),
+            commits_untidied: 0,
+        };
+        Ok((Self { queue, store, condition }, committer))
+    }
+}
+
+impl Order for LocalOrder {
+    fn submit(&self, write: Write, done: Done) -> Result<(), WriteError> {
+        self.queue.push(write, done)
+    }
+
+    fn newest(&self) -> Answer<'_, Result<Position, WriteError>> {
+        Box::pin(ready(Ok(self.store.newest())))
+    }
+
+    fn health(&self) -> Health {
+        if self.condition.has_failed.load(Ordering::Relaxed) { Health::Failing } else { Health::Good }
+    }
+
+    fn load(&self) -> f64 {
+        self.queue.load()
+    }
+
+    fn close(&self, within: Duration) {
+        self.queue.close();
+        self.queue.wait_for_end(Instant::now() + within);
+    }
+}
+
+/// Whether the store takes what it is given.
+#[derive(Debug, Default)]
+struct Condition {
+    has_failed: AtomicBool,
+    /// What the operator was told last, until something goes through.
+    told: Mutex<Option<String>>,
+}
+
+const FULL: &str = "the disk is full";
+
+impl Condition {
+    fn recovered(&self) {
+        self.has_failed.store(false, Ordering::Relaxed);
+        *self.told.lock() = None;
+    }
+
+    /// What a failure of the store means to those whose writes it had, and to the order's health.
+    fn failed(&self, error: &StoreError) -> WriteError {
+        let meaning = match error {
+            StoreError::Closed => return WriteError::Draining,
+            StoreError::Unknown(_) => WriteError::Unknown,
+            StoreError::Failed(_) | StoreError::Corrupt(_) => WriteError::Failed,
+        };
+        self.has_failed.store(true, Ordering::Relaxed);
+        self.tell(error.to_string());
+        meaning
+    }
+
+    /// Tells the operator, once for as long as it is the same.
+    fn tell(&self, error: String) {
+        let mut told = self.told.lock();
+        if told.as_ref() != Some(&error) {
+            tracing::error!(%error, "the log could not be written");
+            *told = Some(error);
+        }
+    }
+}
+
+impl Committer {
+    /// Commits what waits and answers it. False if nothing waited.
+    pub fn step(&mut self) -> bool {
+        let batch = self.queue.take();
+        if batch.is_empty() {
+            return false;
+        }
+        let started = Instant::now();
+        self.instruments.activity.begin();
+        let count = batch.len();
+        let (writes, waiting) = self.admit(batch);
+        let applied = self.apply(writes);
+        let metrics = &self.instruments.metrics;
+        metrics.commits.inc();
+        metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
+        match applied {
+            Ok(outcomes) => {
+                self.count(&outcomes, &waiting);
+                if outcomes.len() == count {
+                    self.condition.recovered();
+                }
+                outcomes.into_iter().zip(waiting).for_each(|(outcome, waiting)| waiting.answer(Ok(outcome)));
+            }
+            Err(error) => {
+                let error = self.condition.failed(&error);
+                waiting.into_iter().for_each(|waiting| waiting.answer(Err(error)));
+            }
+        }
+        self.instruments.activity.end(Instant::now());
+        self.commits_untidied += 1;
+        self.tidy_at = Some(Instant::now());
+        true
+    }
+
+    /// Runs until the order is closed and the queue is empty, then closes the store.
+    ///
+    /// # Errors
+    /// When the store can't be closed in good order.
+    pub fn run(mut self) -> Result<(), StoreError> {
+        loop {
+            if self.is_tidy_due() {
+                self.tidy();
+            } else if self.queue.wait(self.tidy_at) == Waited::Closed {
+                return self.store.close();
+            }
+            // Where one core has to do for all, those who are about to publish go first, and share this commit.
+            thread::yield_now();
+            self.step();
+        }
+    }
+
+    fn is_tidy_due(&self) -> bool {
+        let due = self.tidy_at.is_some_and(|at| at <= Instant::now());
+        let is_time = || self.queue.is_idle() || self.commits_untidied >= COMMITS_PER_TIDY;
+        due && (is_time() || self.store.owes_tidying())
+    }
+
+    /// Has the store decide what is to go, applies that, and has it do a step of its own.
+    fn tidy(&mut self) {
+        self.commits_untidied = 0;
+        let steps = [self.retain(), self.store.tidy()].map(|step| {
+            step.unwrap_or_else(|error| {
+                self.condition.failed(&error);
+                Some(RETENTION_EVERY_MS)
+            })
+        });
+        let again_ms = steps.into_iter().flatten().min();
+        self.tidy_at = again_ms.map(|ms| Instant::now() + Duration::from_millis(ms));
+    }
+
+    fn retain(&self) -> Result<Option<u64>, StoreError> {
+        if !self.store.has_room_to_tidy() {
+            return Ok(Some(RETENTION_EVERY_MS));
+        }
+        let (writes, again_ms) = self.store.due(self.steady())?;
+        self.apply(writes)?;
+        Ok(again_ms)
+    }
+
+    fn apply(&self, writes: Vec<Write>) -> Result<Vec<Outcome>, StoreError> {
+        if writes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let entry = local_entry(&*self.store, (self.clock.now)(), self.steady(), writes);
+        self.store.apply(vec![entry], true)
+    }
+
+    /// What the steady clock shows: the wall clock at the beginning, and the time since.
+    fn steady(&self) -> Timestamp {
+        let (wall, steady) = self.began;
+        Timestamp(wall.0.saturating_add((self.clock.steady)().saturating_sub(steady)))
+    }
+
+    /// Parts a batch into its writes and what waits for them. Without room on the disk all publishes are refused, and what
+    /// makes room goes on for longer.
+    fn admit(&self, batch: Vec<Queued>) -> (Vec<Write>, Vec<Waiting>) {
+        let (mut publishes, mut changes) = (0, false);
+        for queued in &batch {
+            match queued.write {
+                Write::Publish(_) => publishes += queued.cost,
+                _ => changes = true,
+            }
+        }
+        let refuses_publishes = publishes > 0 && !self.store.has_room(publishes);
+        let refuses_changes = changes && !self.store.has_room_to_tidy();
+        if refuses_publishes || refuses_changes {
+            self.condition.tell(FULL.to_owned());
+        }
+        let (mut writes, mut waiting) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
+        for Queued { write, done, .. } in batch {
+            let (is_refused, bytes) = match &write {
+                Write::Publish(group) => (refuses_publishes, body_bytes(group)),
+                _ => (refuses_changes, 0),
+            };
+            if is_refused {
+                let _ = done.send(Err(WriteError::Full));
+            } else {
+                writes.push(write);
+                waiting.push(Waiting { done, bytes });
+            }
+        }
+        (writes, waiting)
+    }
+
+    fn count(&self, outcomes: &[Outcome], waiting: &[Waiting]) {
+        let metrics = &self.instruments.metrics;
+        let mut messages = 0;
+        for (outcome, waiting) in outcomes.iter().zip(waiting) {
+            match outcome {
+                Outcome::Published(Appended::Stored(stored)) => {
+                    messages += u64::from(stored.count);
+                    metrics.bytes_in.inc_by(waiting.bytes as u64);
+                }
+                Outcome::Published(Appended::Replayed(_)) => {
+                    metrics.replayed.inc();
+                }
+                _ => {}
+            }
+        }
+        metrics.messages_in.inc_by(messages);
+        metrics.commit_messages.observe(messages as f64);
+    }
+}
+
+impl Drop for Committer {
+    fn drop(&mut self) {
+        // Also when its thread panics: nobody is to wait for it, and what is queued has no outcome.
+        self.queue.close();
+        while !self.queue.take().is_empty() {}
+        self.queue.end();
+    }
+}
+
+fn body_bytes(group: &Group) -> usize {
+    group.drafts.iter().map(|draft| draft.body.len()).sum()
+}
+
+/// A write that is being applied: where its outcome goes, and the bytes of its bodies.
+struct Waiting {
+    done: Done,
+    bytes: usize,
+}
+
+impl Waiting {
+    /// A client that went away meanwhile has its message in the log all the same.
+    fn answer(self, outcome: Result<Outcome, WriteError>) {
+        let outcome = match outcome {
+            Ok(Outcome::TooManyOptions) => Err(WriteError::TooManyOptions),
+            outcome => outcome,
+        };
+        let _ = self.done.send(outcome);
+    }
+}
+
+#[cfg(test)]
+mod tests;

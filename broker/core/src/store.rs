@@ -1,0 +1,213 @@
+//! The store: it applies writes in the sequence that an order decided, shows them and serves them. Implementations are in
+//! the crate `storage`; nothing here knows an engine, and no store knows an order.
+//!
+//! The trait is synchronous: threads belong to the caller. One thread applies and tidies; any number read. Nothing of an
+//! entry is visible to a reader, to `bounds` or to the feed before `apply` is done with it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tailwire_model::{
+    Draft, Epoch, Epochs, Filter, Message, Opening, Options, Position, Rules, Term, Timestamp, Topic, Trim,
+    admission::KeyRecord,
+};
+
+use crate::log::{Appended, Bounds, Budget, Feed, Group, LogStats, Page, TopicInfo};
+
+/// The log as one node has it: a function of the entries that were applied to it.
+pub trait Store: Send + Sync + 'static {
+    /// How the store was found when it was opened, by which an order that begins an epoch says what came before it.
+    fn found(&self) -> Opening;
+
+    /// The token of the newest entry that was applied; empty before the first one.
+    fn token(&self) -> Token;
+
+    /// The watermark: every message up to it is applied (and durable, as far as that was promised), and none beyond it is
+    /// ever read.
+    fn newest(&self) -> Position;
+
+    /// The epochs of the log. They change with an entry that begins one.
+    fn epochs(&self) -> Arc<Epochs>;
+
+    /// The options that hold, as of the newest entry.
+    fn rules(&self) -> Arc<Rules>;
+
+    /// Applies entries, oldest first: decides keys and conditions, stores each group whole or not at all, moves the
+    /// watermark, and feeds the followers. Answers an outcome for each write. The state afterwards depends on the state
+    /// before and on the entries, and on nothing else: neither on a clock nor on how many entries come in one call.
+    ///
+    /// With `sync` it returns when all is durable that its topics' durability promises; without, the store is a copy that
+    /// can be made again.
+    ///
+    /// # Errors
+    /// Nothing of these entries was applied; unless it is [`StoreError::Unknown`], after which the store applies no more.
+    fn apply(&self, entries: Vec<Entry>, sync: bool) -> Result<Vec<Outcome>, StoreError>;
+
+    /// Decides what retention and compaction ask for at a time of the steady clock, in a bounded step, and changes nothing: the writes have
+    /// their effect as part of an entry. Says after how many milliseconds it wants to be asked again, even if nothing is
+    /// applied until then: 0 when more is left to decide, `None` when nothing is due.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    fn due(&self, now: Timestamp) -> Result<(Vec<Write>, Option<u64>), StoreError>;
+
+    /// Does a bounded step of what nobody sees: removes what is dead, writes the index behind, makes durable what was
+    /// applied as relaxed. Returns as [`Store::due`] does when it wants to be called again.
+    ///
+    /// # Errors
+    /// When the store failed, and applies no more; nothing that is alive is touched. What it can only not read or not do
+    /// for now it tells the operator, and tries again.
+    fn tidy(&self) -> Result<Option<u64>, StoreError>;
+
+    /// Whether so much was applied since the last step, to a store with something to tidy, that the next one is not to wait
+    /// until there is time for it: else what is dead would pile up under load.
+    fn owes_tidying(&self) -> bool {
+        false
+    }
+
+    /// From here on, all that is applied goes to `feed`, from the applying thread. Returns the watermark from which the feed
+    /// is complete.
+    fn follow(&self, feed: Arc<dyn Feed>) -> Position;
+
+    /// The messages of `filter` after `after` and up to `upto`, oldest first, within a budget.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    fn read(
+        &self,
+        filter: &Filter,
+        after: Position,
+        upto: Position,
+        budget: Budget,
+    ) -> Result<Page, StoreError>;
+
+    /// The position after which exactly the `count` newest messages of `filter` stand (fewer if it has fewer).
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    fn before_last(&self, filter: &Filter, count: usize) -> Result<Position, StoreError>;
+
+    /// The message at exactly this position, if it is retained.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    fn get(&self, position: Position) -> Result<Option<Message>, StoreError>;
+
+    /// What the log holds of a filter. In memory: cheap for topics, a walk over the matching names for patterns.
+    fn bounds(&self, filter: &Filter) -> Bounds;
+
+    /// How far any topic of a filter was trimmed, where that lies beyond `after`. In memory, and cheap for patterns too
+    /// while few topics were trimmed since.
+    fn trimmed(&self, filter: &Filter, after: Position) -> Option<Trim>;
+
+    /// Topics in byte order of their names, from after `from`, that begin with `prefix`; at most `limit`. A topic that
+    /// was ever written to is listed, also when it is empty again.
+    fn topics(&self, prefix: &str, from: Option<&str>, limit: usize) -> Vec<TopicInfo>;
+
+    /// Visits the idempotency keys that still count, in no order.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    fn keys(&self, visit: &mut dyn FnMut(&str, &KeyRecord)) -> Result<(), StoreError>;
+
+    /// Figures of the store. In memory, but for a look at its oldest message and its files.
+    fn stats(&self) -> LogStats;
+
+    /// Whether the disk has room for messages of so many bytes.
+    fn has_room(&self, _bytes: usize) -> bool {
+        true
+    }
+
+    /// Whether it has room for what frees room in the end: deletes, options, retention.
+    fn has_room_to_tidy(&self) -> bool {
+        true
+    }
+
+    /// Closes in good order: the next opening is a clean one. Nothing is applied from here on.
+    ///
+    /// # Errors
+    /// When the store fails; the next opening will be an unclean one.
+    fn close(&self) -> Result<(), StoreError>;
+}
+
+/// Writes that were ordered together, and where they stand.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// Where.
+    pub place: Place,
+    /// The writes, each of which sees those before it.
+    pub writes: Vec<Write>,
+}
+
+/// Where an entry stands: decided by the order, and the same on every node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The position of its first message, beyond all that was applied; the others follow without a hole.
+    pub first: Position,
+    /// The time of its messages, by a clock that people and machines set.
+    pub time: Timestamp,
+    /// The same by a clock that only ever runs forward, by which ages are measured. An order that has only one clock, which
+    /// never runs backwards, gives its time twice.
+    pub steady: Timestamp,
+    /// Stored with the entry.
+    pub token: Token,
+}
+
+/// What an order writes down for itself with each entry, to know where to go on. Opaque to the store.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Token(pub Bytes);
+
+/// A change of the log.
+#[derive(Debug, Clone)]
+pub enum Write {
+    /// Append messages.
+    Publish(Group),
+    /// Take a topic's messages up to its newest.
+    Delete(Topic),
+    /// Take a topic's messages up to a position: what retention decided.
+    Retain(Topic, Position),
+    /// Let a topic's messages after the first position and up to the second lose their compaction key to newer ones.
+    Compact(Topic, Position, Position),
+    /// Set the options of a term; empty ones take them back.
+    Options(Term, Options),
+    /// Begin an epoch, whose first message is the next one.
+    Opening(Epoch, Opening),
+}
+
+impl Write {
+    /// Bytes of its messages, as [`Draft::cost`] counts them.
+    pub fn cost(&self) -> usize {
+        match self {
+            Self::Publish(group) => group.drafts.iter().map(Draft::cost).sum(),
+            _ => 0,
+        }
+    }
+}
+
+/// What became of a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// A group's.
+    Published(Appended),
+    /// The change was made, or there was nothing to change.
+    Done,
+    /// There are as many options as there may be; nothing was changed.
+    TooManyOptions,
+}
+
+/// Why the store could not do what was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// The store failed, and nothing changed.
+    #[error("the store failed: {0}")]
+    Failed(String),
+    /// The store failed while applying: what was to be written may or may not survive.
+    #[error("the store failed while committing: {0}")]
+    Unknown(String),
+    /// What is stored is not what was written.
+    #[error("the store is damaged: {0}")]
+    Corrupt(String),
+    /// The store was closed.
+    #[error("the log is closed")]
+    Closed,
+}
