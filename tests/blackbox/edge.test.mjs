@@ -145,6 +145,65 @@ describe('hosts and origins', () => {
   });
 });
 
+describe('QUERY', () => {
+  const query = (path, topics, headers = {}) =>
+    request(broker.base + path, {
+      method: 'QUERY',
+      body: topics.map((topic) => `topic=${encodeURIComponent(topic)}`).join('&'),
+      headers: { 'content-type': 'application/x-www-form-urlencoded', ...headers },
+    });
+
+  test('asks for a hundred topics of 255 bytes', async () => {
+    const topics = Array.from({ length: 100 }, (_, index) => `${freshTopic()}/`.padEnd(252, 'ž'.normalize('NFC')).slice(0, 130) + index);
+    await publish(broker.base, topics[7].split('/').map(encodeURIComponent).join('/'), 'x');
+    const page = await query('/stream?after=earliest', topics);
+    assert.deepEqual(page.json.messages.map(({ topic }) => topic), [topics[7]], page.text);
+    assert.ok(headBytes(page.headers) < 4096);
+    const empty = await query(`/stream?wait=1&after=${page.json.cursor}`, topics);
+    assert.deepEqual([empty.status, empty.headers.get('preference-applied')], [202, 'wait=1']);
+    for (const accept of ['text/event-stream', 'application/x-ndjson']) {
+      const answer = await fetch(`${broker.base}/stream?after=earliest`, {
+        method: 'QUERY',
+        body: topics.map((topic) => `topic=${encodeURIComponent(topic)}`).join('&'),
+        headers: { 'content-type': 'application/x-www-form-urlencoded', accept },
+        signal: AbortSignal.timeout(20_000),
+      });
+      assert.equal(answer.headers.get('content-type'), accept);
+      const reader = answer.body.getReader();
+      let text = '';
+      while (!text.includes('caught_up')) text += Buffer.from((await reader.read()).value).toString();
+      assert.match(text, /"?data"?: ?"?x/);
+      await reader.cancel();
+    }
+  });
+
+  test('is refused as GET is, and without a form', async () => {
+    assertProblem(await query('/stream', Array.from({ length: 101 }, (_, index) => `t/${index}`)), 400, 'filter-too-large');
+    assertProblem(await query('/stream', ['a'], { 'content-type': 'application/json' }), 415, 'media-type-invalid');
+    assertProblem(await query('/topics/a', []), 405, 'method-not-allowed');
+    assertProblem(await query('/stream', ['x'.repeat(200_000)]), 413, 'body-too-large');
+  });
+});
+
+test('HEAD over HTTP/2 has the length and no body', async (t) => {
+  const { connect } = await import('node:http2');
+  const session = connect(broker.base);
+  t.after(() => session.close());
+  for (const path of ['/healthz', '/topics/a', '/openapi.json', '/nothing']) {
+    const answers = [];
+    for (const method of ['GET', 'HEAD']) {
+      const stream = session.request({ ':path': path, ':method': method });
+      const head = await new Promise((resolve, reject) => stream.on('response', resolve).on('error', reject));
+      let bytes = 0;
+      for await (const part of stream) bytes += part.length;
+      answers.push({ status: head[':status'], length: Number(head['content-length'] ?? bytes), bytes });
+    }
+    const [get, head] = answers;
+    assert.equal(head.bytes, 0, path);
+    if (path !== '/topics/a') assert.deepEqual([head.status, head.length], [get.status, get.bytes], path);
+  }
+});
+
 describe('heads', () => {
   test('stay under 4 KB whatever was asked', async () => {
     const topics = Array.from({ length: 100 }, (_, index) => `topic=long/${'n'.repeat(80)}/${index}`).join('&');

@@ -166,7 +166,7 @@ describe('messages', () => {
 describe('methods and resources', () => {
   const ALLOWED = [
     { path: '/topics/a', methods: ['PUT', 'PATCH'], allow: ['DELETE', 'GET', 'HEAD', 'OPTIONS', 'POST'] },
-    { path: '/stream?topic=a', methods: ['PUT', 'DELETE'], allow: ['GET', 'HEAD', 'OPTIONS', 'POST'] },
+    { path: '/stream?topic=a', methods: ['PUT', 'DELETE'], allow: ['GET', 'HEAD', 'OPTIONS', 'POST', 'QUERY'] },
     { path: '/topics', methods: ['POST', 'PUT', 'DELETE'], allow: ['GET', 'HEAD', 'OPTIONS'] },
     { path: '/messages/00000000-00000000001', methods: ['POST', 'PUT', 'DELETE'], allow: ['GET', 'HEAD', 'OPTIONS'] },
     { path: '/healthz', methods: ['POST', 'DELETE'], allow: ['GET', 'HEAD', 'OPTIONS'] },

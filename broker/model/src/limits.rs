@@ -4,6 +4,8 @@
 pub const TOPIC_BYTES_MAX: usize = 255;
 /// Terms of one filter: a URL of a hundred topics still fits common proxies' 8 KB.
 pub const FILTER_TERMS_MAX: usize = 100;
+/// The body of a QUERY: all terms that a filter may have, at their greatest length and percent-encoded, and then some.
+pub const QUERY_BYTES_MAX: usize = 128 << 10;
 /// Terms of a filter that was narrowed to what is granted: `**` may stand for as many topics as a client is granted. Also
 /// the terms that a token or key grants for one action: both bound what a subscription costs.
 pub const NARROWED_TERMS_MAX: usize = 1000;

@@ -170,7 +170,7 @@ pub(crate) fn is_preflight(request: &Request) -> bool {
 pub(crate) fn preflight(request: &Request) -> Response<Body> {
     let mut response = empty(StatusCode::NO_CONTENT);
     let headers = response.headers_mut();
-    let methods = HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE");
+    let methods = HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE, QUERY");
     headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, methods);
     for asked in request.headers().get_all(header::ACCESS_CONTROL_REQUEST_HEADERS) {
         headers.append(header::ACCESS_CONTROL_ALLOW_HEADERS, asked.clone());

@@ -13,7 +13,11 @@ use axum::{
     },
 };
 use futures_util::FutureExt;
-use tailwire_model::{Cursor, Message, Principal, limits::READ_AHEAD_MS_MAX, retry};
+use tailwire_model::{
+    Cursor, Message, Principal,
+    limits::{QUERY_BYTES_MAX, READ_AHEAD_MS_MAX},
+    retry,
+};
 use tailwire_wire::{
     Code, Problem, ReadRequest, Representation, Resource, Start, negotiate, page, path,
     representation::{DocumentFormat, StreamFormat},
@@ -27,7 +31,7 @@ use super::{
     app::{App, PageReply, read_problem},
     guard::{self, Cors},
     metrics::Transport,
-    publish::pairs,
+    publish::{pairs, receive},
     reply::{
         HEAD_BYTES_MAX, HEAD_BYTES_OTHERS, NO_CACHE, NO_STORE, TAILWIRE_EVENT, TAILWIRE_KEY, TAILWIRE_TIME,
         TAILWIRE_TOPIC, TAILWIRE_TYPE, ascii, empty, head, head_bytes, immutable, line_bytes, refuse, reply,
@@ -58,16 +62,49 @@ const RETRY_MS: u64 = 2000;
 /// Answers a `GET` or `HEAD`.
 pub(crate) async fn read(app: &Arc<App>, resource: Resource, request: Request, via: Via) -> Response<Body> {
     let (request, _) = request.into_parts();
+    let query = request.uri.query().map(Box::from);
+    read_by(app, resource, query, request, via).await
+}
+
+/// Answers a `QUERY`: a `GET` whose query, or the end of it, is the body, for more topics than a URL holds.
+pub(crate) async fn query(app: &Arc<App>, request: Request, via: Via) -> Response<Body> {
+    let (mut request, body) = request.into_parts();
+    let body = match receive(&request.headers, body, QUERY_BYTES_MAX).await {
+        Ok(body) => body,
+        Err(problem) => return refuse(&problem),
+    };
+    let Some(body) = std::str::from_utf8(&body).ok().filter(|_| is_form(&request.headers)) else {
+        let detail = "the body of a QUERY is a query, as application/x-www-form-urlencoded";
+        return refuse(&Problem::detailed(Code::MediaTypeInvalid, detail));
+    };
+    // It counts for a `GET` only.
+    request.headers.remove(header::UPGRADE);
+    let query = format!("{}&{}", request.uri.query().unwrap_or(""), body.trim());
+    read_by(app, Resource::Stream, Some(query.trim_start_matches('&').into()), request, via).await
+}
+
+fn is_form(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let essence = content_type.split(';').next().unwrap_or("").trim();
+    essence.eq_ignore_ascii_case("application/x-www-form-urlencoded")
+}
+
+async fn read_by(
+    app: &Arc<App>,
+    resource: Resource,
+    query: Option<Box<str>>,
+    request: Parts,
+    via: Via,
+) -> Response<Body> {
     let is_head = request.method == Method::HEAD;
     let known = |name: &str| app.settings.subprotocols.iter().map(|own| own.name).find(|own| *own == name);
-    let (query, headers) = (request.uri.query(), pairs(&request.headers));
-    let ask = negotiate::read_request(resource, query, is_head, headers, known);
+    let headers = pairs(&request.headers);
+    let ask = negotiate::read_request(resource, query.as_deref(), is_head, headers, known);
     let ask = match ask {
         Ok(ask) => ask,
-        Err(problem) => return refused(&problem, request.uri.query()),
+        Err(problem) => return refused(&problem, query.as_deref()),
     };
     let varies = ask.varies_by_accept;
-    let query: Option<Box<str>> = request.uri.query().map(Box::from);
     let result = match ask.representation {
         Representation::WebSocket { subprotocol } => websocket(app, ask, subprotocol, request, via).await,
         Representation::Stream(format) => stream(app, ask, format, request, via).await,

@@ -4,9 +4,9 @@
 use std::{future::ready, sync::Arc};
 
 use axum::{
-    body::Body,
+    body::{Body, HttpBody},
     extract::Request,
-    http::{Method, Response},
+    http::{HeaderValue, Method, Response, header},
 };
 use futures_util::future::BoxFuture;
 use tailwire_model::Principal;
@@ -60,6 +60,8 @@ impl Routes {
                 return response;
             }
         };
+        // hyper leaves the body of an answer to `HEAD` away in HTTP/1.1 only, which has slots.
+        let is_bare = slot.is_none() && request.method() == Method::HEAD;
         let mut response = if guard::is_preflight(&request) {
             guard::preflight(&request)
         } else {
@@ -73,6 +75,9 @@ impl Routes {
             }
         };
         guard::finish(&self.app, &mut response, &cors);
+        if is_bare {
+            leave_body(&mut response);
+        }
         response
     }
 
@@ -114,6 +119,7 @@ impl Routes {
             Route::Stream if request.method() == Method::POST => {
                 Box::pin(publish::post(app, Target::Stream, request, via.principal))
             }
+            Route::Stream if request.method().as_str() == QUERY => Box::pin(read::query(app, request, via)),
             Route::Stream => Box::pin(read::read(app, Resource::Stream, request, via)),
             Route::Topics => Box::pin(resources::topics(app, request, via.principal)),
             Route::OptionsOf => Box::pin(options::term(app, request, via.principal)),
@@ -151,6 +157,8 @@ enum Route {
 }
 
 const TOPICS: &str = "/topics/";
+/// The method that asks as `GET` does, with the query in its body.
+const QUERY: &str = "QUERY";
 
 impl Route {
     fn of(path: &str) -> Self {
@@ -204,9 +212,9 @@ impl Route {
             Self::Topic if path.strip_prefix(TOPICS).is_some_and(|raw| path::topic(raw).is_ok()) => {
                 "GET, HEAD, POST, DELETE, OPTIONS"
             }
-            Self::Stream => "GET, HEAD, POST, OPTIONS",
+            Self::Stream => "GET, HEAD, POST, QUERY, OPTIONS",
             Self::OptionsOf => "GET, HEAD, PUT, DELETE, OPTIONS",
-            Self::Server => "GET, HEAD, POST, PUT, DELETE, OPTIONS",
+            Self::Server => "GET, HEAD, POST, PUT, DELETE, QUERY, OPTIONS",
             _ => "GET, HEAD, OPTIONS",
         }
     }
@@ -244,4 +252,12 @@ fn topic(app: &Arc<App>, request: Request, via: Via) -> BoxFuture<'_, Response<B
 
 fn at_once(response: Response<Body>) -> BoxFuture<'static, Response<Body>> {
     Box::pin(ready(response))
+}
+
+/// The answer to a `HEAD` is that to a `GET` but for the body, whose length it says (RFC 9110 §9.3.2).
+fn leave_body(response: &mut Response<Body>) {
+    let body = std::mem::take(response.body_mut());
+    if let Some(length) = body.size_hint().exact().filter(|length| *length > 0) {
+        response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
 }
