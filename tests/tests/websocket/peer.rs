@@ -121,6 +121,12 @@ impl Peer {
         if head.starts_with("HTTP/1.1 101 ") { Ok(peer) } else { Err(head) }
     }
 
+    /// Takes little before it is read.
+    #[allow(dead_code, reason = "some tests only")]
+    pub(crate) fn narrow(&self) {
+        socket2::SockRef::from(&self.stream).set_recv_buffer_size(4 << 10).unwrap();
+    }
+
     /// Sends bytes; that the other side may have closed is found out by reading.
     pub(crate) fn raw(&mut self, bytes: &[u8]) {
         let _ = self.stream.write_all(bytes);

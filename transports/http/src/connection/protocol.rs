@@ -9,7 +9,7 @@ use tailwire_core::{Event, ReadError, Reader, Slices};
 use tailwire_model::{ByeReason, Message};
 use tailwire_wire::framing;
 
-use super::{ending::Ending, outgoing::Outgoing};
+use super::{ending::Ending, outgoing::Outgoing, pinned::Pinned};
 
 /// Up to here a message's shared encoding is copied behind its prefix, which costs less than one piece more in a write.
 const COPY_BYTES_MAX: usize = 4 << 10;
@@ -135,6 +135,11 @@ impl Io {
     /// A text frame of a WebSocket.
     pub fn send_text(&mut self, text: &[u8]) {
         self.out.push(text_frame(text));
+    }
+
+    /// An answer of any size as a text frame of a WebSocket, for which room was taken.
+    pub(crate) fn send_answer(&mut self, text: &[u8], pinned: Pinned) {
+        self.out.push_pinned(text_frame(text), pinned);
     }
 
     /// A binary frame of a WebSocket.

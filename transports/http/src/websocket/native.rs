@@ -155,7 +155,7 @@ impl Native {
 
     fn take_outcome(&mut self, outcome: Outcome, io: &mut Io) {
         match outcome {
-            Outcome::Answer(answer) => io.send_text(&answer),
+            Outcome::Answer(answer, pinned) => io.send_answer(&answer, pinned),
             Outcome::Identified(id, principal) => self.identified(&id, principal, io),
             Outcome::Opened(begun, reader) => self.opened(&begun, reader, io),
             Outcome::Refused(begun, problem) => {

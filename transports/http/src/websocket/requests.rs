@@ -10,20 +10,29 @@ use std::{
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tailwire_core::Reader;
-use tailwire_model::{Options, Principal};
+use tailwire_model::{
+    Options, Principal,
+    limits::{PAGE_BYTES_MAX, PINNED_WAIT_MS_MAX},
+};
 use tailwire_wire::{
-    Format, Problem, Start, line, page,
+    Code, Format, Problem, Start, line, page,
     representation::PAGE,
     request::{ClientLine, Id, PageRequest, Request, Subscribe},
 };
 
 use super::subscriptions::Begun;
-use crate::api::app::App;
+use crate::{
+    api::app::App,
+    connection::pinned::{NoRoom, Pinned},
+};
+
+/// Room that is taken before an answer is read: a page's bodies, and their encoding.
+const READ_ANSWER_BYTES: usize = 2 * PAGE_BYTES_MAX;
 
 /// What came of a request.
 pub(super) enum Outcome {
-    /// A line for the client, without its frame.
-    Answer(Vec<u8>),
+    /// A line for the client, without its frame, and its share of what clients have yet to take.
+    Answer(Vec<u8>, Pinned),
     /// A subscription that the session takes over; its `ok` is the session's to say.
     Opened(Begun, Box<Reader>),
     /// A subscription that could not be opened.
@@ -83,7 +92,7 @@ impl Requests {
     }
 
     fn push_read(&mut self, id: Id, answer: impl Future<Output = Result<Vec<u8>, Problem>> + Send + 'static) {
-        self.reads.push_back(Box::pin(answered(id, answer)));
+        self.reads.push_back(Box::pin(admitted(id, |id| answered(id, answer))));
     }
 
     fn push(&self, id: Id, answer: impl Future<Output = Result<Vec<u8>, Problem>> + Send + 'static) {
@@ -126,7 +135,9 @@ pub(super) fn start(app: &Arc<App>, principal: &Principal, client_line: ClientLi
                 })
             });
         }
-        Request::Page(ask) => requests.reads.push_back(Box::pin(look(app, principal, id, ask))),
+        Request::Page(ask) => {
+            requests.reads.push_back(Box::pin(admitted(id, |id| look(app, principal, id, ask))));
+        }
         Request::Delete { topic } => {
             requests.push(id, async move { app.delete(&principal, topic).await.map(|()| Vec::new()) });
         }
@@ -183,6 +194,22 @@ pub(super) fn wait(app: &Arc<App>, principal: &Principal, id: Id, ask: PageReque
     requests.push(id, async move { app.page(&principal, ask, &PAGE, None).await.map(|reply| reply.body) });
 }
 
+/// Reads for an answer once there is room for it among what clients have yet to take: what is read counts from its first byte.
+async fn admitted<F: Future<Output = Outcome>>(id: Id, read: impl FnOnce(Id) -> F) -> Outcome {
+    match Pinned::admit(READ_ANSWER_BYTES).await {
+        Ok(room) => {
+            let outcome = read(id).await;
+            // Its own share is taken; an answer that is larger than that room is counted whole all the same.
+            drop(room);
+            outcome
+        }
+        Err(NoRoom) => {
+            let problem = Problem::new(Code::Overloaded).with_retry_after_ms(PINNED_WAIT_MS_MAX);
+            answered(id, async { Err(problem) }).await
+        }
+    }
+}
+
 async fn answered(id: Id, answer: impl Future<Output = Result<Vec<u8>, Problem>>) -> Outcome {
     let mut out = Vec::with_capacity(128);
     match answer.await {
@@ -192,7 +219,8 @@ async fn answered(id: Id, answer: impl Future<Output = Result<Vec<u8>, Problem>>
             line::error(Some(&id), &problem, &mut out);
         }
     }
-    Outcome::Answer(out)
+    let pinned = Pinned::of(out.len());
+    Outcome::Answer(out, pinned)
 }
 
 /// What the header `Idempotency-Replayed` says over HTTP.
