@@ -180,6 +180,14 @@ impl FakeOrder {
     /// # Errors
     /// A store failed.
     pub fn settle(&mut self) -> Result<(), StoreError> {
+        self.settle_without(None)
+    }
+
+    /// The same, but one node gets nothing of it.
+    ///
+    /// # Errors
+    /// A store failed.
+    pub fn settle_without(&mut self, behind: Option<usize>) -> Result<(), StoreError> {
         let trouble = std::mem::take(&mut self.trouble);
         for _ in 0..4 {
             for node in 0..self.nodes.len() {
@@ -191,7 +199,7 @@ impl FakeOrder {
                     self.deliver();
                 }
             }
-            for node in 0..self.nodes.len() {
+            for node in (0..self.nodes.len()).filter(|node| Some(*node) != behind) {
                 while self.nodes[node].seen < self.stream.len() {
                     self.apply(node)?;
                 }

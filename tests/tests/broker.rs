@@ -4,6 +4,8 @@
 
 #[path = "broker/access.rs"]
 mod access;
+#[path = "broker/arrival.rs"]
+mod arrival;
 #[path = "broker/cases.rs"]
 mod cases;
 #[path = "broker/clients.rs"]

@@ -36,6 +36,8 @@ pub(crate) struct Writer {
     pub(crate) head: Head,
     pub(crate) state: State,
     pub(crate) followers: Vec<Arc<dyn Feed>>,
+    /// Messages that were applied since the index was written as it was found, or more.
+    pub(crate) applied: u64,
     pub(crate) watermark: Watermark,
     /// As of the last write.
     pub(crate) mark: Mark,
@@ -148,6 +150,7 @@ impl SledStore {
             writer.owed.messages += changes.messages.len();
             writer.owed.bytes += changes.bytes as u64;
         }
+        writer.applied += changes.messages.len() as u64;
         let commit = changes.into_commit(head.newest);
         writer.head = head;
         writer.followers.iter().for_each(|feed| feed.committed(commit.clone()));

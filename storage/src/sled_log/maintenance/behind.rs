@@ -29,17 +29,20 @@ const ROUND_TOPICS_PER_MESSAGE: u64 = 2;
 #[derive(Debug)]
 pub(crate) struct Behind {
     pub(crate) mark: Mark,
-    /// What the round that runs will have written, and the shelves that are left of it.
-    round: Option<(Mark, usize)>,
-    /// The newest position as of the last step.
-    seen: Position,
+    /// How many messages had been applied when the round began that wrote it.
+    marked: u64,
+    /// What the round that runs will have written, how many messages had been applied when it began, and the shelves that
+    /// are left of it.
+    round: Option<(Mark, u64, usize)>,
+    /// How many had been applied as of the last step.
+    seen: u64,
     /// Something of the index didn't fit: it is not written any further, so that the next opening builds it again.
     pub(crate) wrong: bool,
 }
 
 impl Behind {
-    pub(crate) fn new(mark: Mark, newest: Position) -> Self {
-        Self { mark, round: None, seen: newest, wrong: false }
+    pub(crate) fn new(mark: Mark) -> Self {
+        Self { mark, marked: 0, round: None, seen: 0, wrong: false }
     }
 }
 
@@ -53,12 +56,11 @@ impl SledStore {
         if self.seal_step(STEP_BLOCKS)? {
             return Ok(true);
         }
-        if behind.round.is_none() && !self.is_due(&behind) {
+        if behind.round.is_none() && !self.is_due(writer, &behind) {
             return Ok(false);
         }
-        let newest = self.newest_committed();
-        let paid = (newest.0 - behind.seen.0) / MESSAGES_PER_SHELF;
-        behind.seen = newest;
+        let paid = (writer.applied - behind.seen) / MESSAGES_PER_SHELF;
+        behind.seen = writer.applied;
         self.shelve_step(writer, &mut behind, paid.clamp(STEP_SHELVES.0, STEP_SHELVES.1) as usize)?;
         Ok(behind.round.is_some())
     }
@@ -98,10 +100,10 @@ impl SledStore {
         }
     }
 
-    fn is_due(&self, behind: &Behind) -> bool {
+    fn is_due(&self, writer: &Writer, behind: &Behind) -> bool {
         let topics = self.index.read().totals().0;
         let due = ROUND_MESSAGES + topics / ROUND_TOPICS_PER_MESSAGE;
-        self.newest_committed().0 - behind.mark.position.0 >= due
+        writer.applied - behind.marked >= due
     }
 
     /// Seals up to so many blocks; answers whether more are left.
@@ -121,13 +123,13 @@ impl SledStore {
         behind: &mut Behind,
         shelves: usize,
     ) -> Result<(), StoreError> {
-        let (mark, left) = behind.round.take().unwrap_or_else(|| {
+        let (mark, marked, left) = behind.round.take().unwrap_or_else(|| {
             let index = self.index.read();
             let position = self.newest_committed();
             let unaccounted = position.0.saturating_sub(index.ever());
             let (stored, topics) = (writer.mark.newest, index.next_id().0);
             let mark = Mark { position, stored, topics, unaccounted };
-            (mark, index.shelves_changed())
+            (mark, writer.applied, index.shelves_changed())
         });
         let step = left.min(shelves);
         for _ in 0..step {
@@ -139,11 +141,11 @@ impl SledStore {
             }
         }
         if step < left {
-            behind.round = Some((mark, left - step));
+            behind.round = Some((mark, marked, left - step));
             return Ok(());
         }
         table::put_mark(&self.store, mark).map_err(failed)?;
-        behind.mark = mark;
+        (behind.mark, behind.marked) = (mark, marked);
         Ok(())
     }
 }
