@@ -11,7 +11,7 @@ use crate::{
     etag::IfNoneMatch,
     problem::{Code, Problem},
     query::{self, ReadQuery, Start},
-    representation::{DocumentFormat, Entry, Shape, StreamFormat},
+    representation::{self, DocumentFormat, Entry, Shape, StreamFormat},
 };
 
 /// The native WebSocket subprotocol.
@@ -148,8 +148,8 @@ fn representation(
     }
     let wait_s = if head { 0 } else { query.wait_s.or(headers.prefer_wait_s).unwrap_or(0) };
     let wait_ms = wait_s.saturating_mul(1000).min(WAIT_MS_MAX);
-    let entry: &'static Entry = match query.format {
-        Some(entry) => entry,
+    let entry: &'static Entry = match &query.format {
+        Some(name) => format_named(name)?,
         None => headers.accept.choose()?,
     };
     match entry.shape {
@@ -159,6 +159,13 @@ fn representation(
         Shape::Stream(format, _) => Ok(Representation::Stream(format)),
         Shape::Reserved => Err(not_acceptable()),
     }
+}
+
+fn format_named(value: &str) -> Result<&'static Entry, Problem> {
+    representation::named(value).ok_or_else(|| {
+        let names: Vec<_> = representation::names().map(|name| format!("`{name}`")).collect();
+        query::invalid("format", format!("`format` is one of {}", names.join(", ")))
+    })
 }
 
 /// The cursor of an event's id. An `EventSource` sends whatever id it was given last, also by another server, and would

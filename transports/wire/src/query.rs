@@ -11,7 +11,6 @@ use tailwire_model::{
 
 use crate::{
     problem::{Code, Problem},
-    representation::{self, Entry},
     typo,
 };
 
@@ -66,7 +65,7 @@ pub struct ReadQuery {
     /// `limit`.
     pub limit: Option<usize>,
     /// `format`.
-    pub format: Option<&'static Entry>,
+    pub format: Option<String>,
     /// `wait` in seconds, as asked.
     pub wait_s: Option<u64>,
     /// `envelope=true`.
@@ -122,7 +121,7 @@ impl ReadQuery {
                 }
                 "format" => {
                     seen.once("format")?;
-                    parsed.format = Some(format_name(&text("format", value)?)?);
+                    parsed.format = Some(text("format", value)?.into_owned());
                 }
                 "wait" => {
                     seen.once("wait")?;
@@ -255,13 +254,6 @@ fn boolean(name: &'static str, value: &str) -> Result<bool, Problem> {
         "false" | "0" => Ok(false),
         _ => Err(invalid(name, format!("`{name}` is `true` or `false`"))),
     }
-}
-
-fn format_name(value: &str) -> Result<&'static Entry, Problem> {
-    representation::named(value).ok_or_else(|| {
-        let names: Vec<_> = representation::names().map(|name| format!("`{name}`")).collect();
-        invalid("format", format!("`format` is one of {}", names.join(", ")))
-    })
 }
 
 /// The spellings of polyfills: `lastEventId`, `last-event-id`, `Last-Event-ID`, `last_event_id`.

@@ -1,9 +1,6 @@
 //! Names that are nearly one of ours. A misspelt parameter that was ignored would answer another question than was asked.
 
-use crate::{
-    problem::{Code, Problem},
-    query::invalid,
-};
+use crate::problem::{Code, Problem};
 
 /// Parameters of some request, with the request.
 const KNOWN: [(&str, &str); 13] = [
@@ -44,7 +41,8 @@ const LENGTH_MIN: usize = 4;
 pub(crate) fn check(name: &str, own: &[&str]) -> Result<(), Problem> {
     let known = |name: &str| KNOWN.iter().find(|(known, _)| *known == name);
     if let Some((other, of)) = known(name) {
-        return Err(invalid(other, format!("`{name}` is a parameter of {of}; here there are {}", list(own))));
+        let detail = format!("`{name}` is a parameter of {of}; here there are {}", list(own));
+        return Err(Problem::parameter(Code::ParameterInvalid, *other, detail));
     }
     let synonym = SYNONYMS.iter().find(|(theirs, _)| *theirs == name).map(|(_, ours)| *ours);
     let Some(meant) = synonym.or_else(|| nearest(name, KNOWN.iter().map(|(known, _)| *known))) else {
