@@ -11,7 +11,6 @@ pub(crate) mod held;
 pub(crate) mod http2;
 pub(crate) mod input;
 pub(crate) mod joined;
-#[allow(dead_code, reason = "its users follow")]
 pub(crate) mod outgoing;
 #[allow(dead_code, reason = "its users follow")]
 pub(crate) mod patience;
