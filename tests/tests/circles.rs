@@ -42,9 +42,6 @@ const KNOWN: &[&str] = &[
     "transports/http/src/api/read.rs",
     "transports/http/src/api/resources.rs",
     "transports/http/src/api/router.rs",
-    "transports/http/src/connection/accept.rs",
-    "transports/http/src/connection/http2.rs",
-    "transports/http/src/connection/plain.rs",
     "transports/http/src/delivery/polls.rs",
 ];
 

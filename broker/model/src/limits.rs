@@ -165,11 +165,19 @@ pub const RECEIVE_RATE_MIN: usize = 8 << 10;
 pub const RECEIVE_BYTES_MAX: usize = 64 << 20;
 /// How long a connection waits for room there before its request is refused.
 pub const RECEIVE_WAIT_MS_MAX: u64 = 5_000;
+/// Publishes of one connection that are under way at a time: enough to share a commit with hundreds of others'.
+pub const PIPELINED_PUBLISHES_MAX: usize = 64;
+/// What those may have in bytes; as much again may be read ahead.
+pub const PIPELINED_BYTES_MAX: usize = 64 << 10;
 
-/// What is read and thrown away of a body that is too large, so that its sender sees the answer.
+/// The rest of a body that nobody wants and that is read for its connection's sake: less than a new connection costs.
+pub const SKIP_BYTES_MAX: usize = 64 << 10;
+/// What is read and thrown away of a client that is told to go, so that it sees the answer: a batch and more.
 pub const DISCARD_BYTES_MAX: usize = 32 << 20;
 /// See [`DISCARD_BYTES_MAX`].
-pub const DISCARD_MS_MAX: u64 = 5_000;
+pub const DISCARD_MS_MAX: u64 = 30_000;
+/// How long such a client may send nothing.
+pub const DISCARD_QUIET_MS_MAX: u64 = 2_000;
 
 /// Unanswered requests of one WebSocket; beyond, the broker stops reading from it.
 pub const SOCKET_PENDING_MAX: usize = 64;

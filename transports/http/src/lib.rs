@@ -25,11 +25,11 @@ use tokio::{
 
 pub use self::api::{
     identity::{Authenticated, Authenticator, NoCredentials, OriginClass, RequestHead},
-    waiting::{WaitingFor, answer_until},
+    startup::{WaitingFor, answer_until},
 };
 use self::{
     api::{app::App, metrics::Metrics, router::Routes},
-    connection::{accept::Acceptor, budget::Budget, descriptors::Descriptors},
+    connection::{budget::Budget, descriptors::Descriptors, serving::Acceptor},
     delivery::{polls::Polls, shards::Delivery},
     websocket::subprotocols,
 };
@@ -115,7 +115,8 @@ impl Server {
             next_shard: AtomicUsize::new(0),
             polls: Polls::default(),
         });
-        let acceptor = Acceptor { routes: Arc::new(Routes::new(app)), delivery, phase: phases };
+        let routes = Arc::new(Routes::new(app));
+        let acceptor = Acceptor { routes, delivery, budget, phase: phases };
         let accepting = tokio::spawn(connection::accept::accept(listener, acceptor, descriptors));
         Ok(Self { broker: broker.clone(), address, phase, accepting, delivering })
     }

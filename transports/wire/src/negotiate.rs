@@ -225,6 +225,8 @@ struct Handshake<'a> {
     connection: bool,
     version: Option<&'a str>,
     key: Option<&'a str>,
+    /// One of those two stands twice, and is no list (RFC 6455 §11.3).
+    is_doubled: bool,
     /// The values of `Sec-WebSocket-Protocol`, which is a list.
     offered: Vec<&'a str>,
 }
@@ -235,8 +237,8 @@ impl<'a> Handshake<'a> {
         match name {
             "upgrade" => self.upgrade |= tokens.any(|token| token.eq_ignore_ascii_case("websocket")),
             "connection" => self.connection |= tokens.any(|token| token.eq_ignore_ascii_case("upgrade")),
-            "sec-websocket-version" => self.version = Some(value),
-            "sec-websocket-key" => self.key = Some(value),
+            "sec-websocket-version" => self.is_doubled |= self.version.replace(value).is_some(),
+            "sec-websocket-key" => self.is_doubled |= self.key.replace(value).is_some(),
             "sec-websocket-protocol" => {
                 self.offered.push(value);
             }
@@ -261,6 +263,10 @@ impl<'a> Handshake<'a> {
         }
         if self.version != Some("13") {
             return Err(Problem::detailed(Code::UpgradeRequired, "Sec-WebSocket-Version is 13"));
+        }
+        if self.is_doubled {
+            let detail = "Sec-WebSocket-Key and Sec-WebSocket-Version stand once";
+            return Err(Problem::detailed(Code::HandshakeInvalid, detail));
         }
         let nonce = self.key.and_then(|key| STANDARD.decode(key).ok());
         if nonce.is_none_or(|nonce| nonce.len() != 16) {

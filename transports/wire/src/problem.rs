@@ -83,6 +83,12 @@ codes! {
     ConditionFailed = "condition-failed", 412, "The precondition does not hold";
     /// The request is malformed as HTTP.
     RequestInvalid = "request-invalid", 400, "The request is malformed";
+    /// The request's head has too many bytes or fields.
+    RequestHeadTooLarge = "request-head-too-large", 431, "The request's head is too large";
+    /// The body has a transfer coding that is not taken.
+    TransferCodingUnknown = "transfer-coding-unknown", 501, "The only transfer coding here is chunked";
+    /// Another major version of HTTP.
+    VersionUnknown = "version-unknown", 505, "The version of HTTP is unknown";
     /// A client's line is not one of the protocol's.
     LineInvalid = "line-invalid", 400, "The line is not a request";
     /// A client's line has a `kind` that the broker does not know.

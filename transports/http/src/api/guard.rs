@@ -1,12 +1,10 @@
 //! Who may ask at all, before anything is looked at: hosts (against DNS rebinding) and origins (against pages from
 //! elsewhere), and what a browser is told of it (CORS, as in the Fetch standard).
 
-use std::net::IpAddr;
-
 use axum::{
     body::Body,
     extract::Request,
-    http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, Version, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, header},
 };
 use tailwire_model::Principal;
 use tailwire_wire::{Code, Problem};
@@ -16,7 +14,7 @@ use super::{
     identity::OriginClass,
     reply::{empty, refuse},
 };
-use crate::Settings;
+use crate::{Settings, connection::host};
 
 /// Response headers that scripts of other origins may see: by name for requests with credentials, to which `*` is only a
 /// name, and all of them for others.
@@ -99,8 +97,12 @@ pub(crate) fn check(
     if host.is_none() && request.version() == Version::HTTP_11 {
         return Err(Problem::detailed(Code::RequestInvalid, "A request of HTTP/1.1 has a Host header."));
     }
+    let named = host.map(host::parse);
+    if named == Some(None) {
+        return Err(Problem::detailed(Code::RequestInvalid, "The host is no host with a port."));
+    }
     // A browser always says where it believes to be; only other clients, of HTTP/1.0, may not.
-    if settings.loopback && !any_host && !host.is_none_or(is_loopback_host) {
+    if settings.loopback && !any_host && !named.flatten().is_none_or(|host| host.is_loopback()) {
         return Err(Problem::detailed(
             Code::ForeignHost,
             "This broker listens on loopback only, and answers only requests for a loopback host. \
@@ -132,24 +134,7 @@ pub(crate) fn check(
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
-    headers.get(name)?.to_str().ok()
-}
-
-fn is_loopback_host(host: &str) -> bool {
-    let Ok(uri) = Uri::try_from(host) else { return false };
-    // Behind the name there is a port, or nothing.
-    let port = uri.host().and_then(|name| host.strip_prefix(name));
-    if !port.is_some_and(|port| port.is_empty() || port.strip_prefix(':').is_some_and(is_digits)) {
-        return false;
-    }
-    let name = uri.host().unwrap_or("").trim_start_matches('[').trim_end_matches(']');
-    name.eq_ignore_ascii_case("localhost")
-        || name.to_ascii_lowercase().ends_with(".localhost")
-        || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
-}
-
-fn is_digits(text: &str) -> bool {
-    text.bytes().all(|byte| byte.is_ascii_digit())
+    Some(headers.get(name)?.to_str().unwrap_or("\u{fffd}"))
 }
 
 /// Whether an origin names the host that the request was made to. The scheme may differ: a proxy may have taken TLS off.

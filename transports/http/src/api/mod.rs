@@ -15,4 +15,4 @@ mod reference;
 pub(crate) mod reply;
 pub(crate) mod resources;
 pub(crate) mod router;
-pub(crate) mod waiting;
+pub(crate) mod startup;

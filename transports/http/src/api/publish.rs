@@ -1,6 +1,6 @@
 //! `POST` and `DELETE`: publishing, and removing a topic's messages.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use axum::{
     body::{Body, Bytes},
@@ -8,10 +8,7 @@ use axum::{
     http::{HeaderMap, HeaderValue, Response, StatusCode, header},
 };
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use tailwire_model::{
-    Principal, Topic,
-    limits::{DISCARD_BYTES_MAX, DISCARD_MS_MAX, REQUEST_BODY_MS_MAX},
-};
+use tailwire_model::{Principal, Topic};
 use tailwire_wire::{
     Code, Problem,
     publish::{self, Target},
@@ -23,7 +20,7 @@ use super::{
     reference,
     reply::{IDEMPOTENCY_REPLAYED, JSON, NO_STORE, ascii, done, refuse, reply, set_cursor},
 };
-use crate::connection::outgoing::keep;
+use crate::connection::{body::BodyError, exchange::Exchange, outgoing::keep};
 
 /// `POST` on a topic or on `/stream`.
 pub(crate) async fn post(
@@ -31,9 +28,10 @@ pub(crate) async fn post(
     target: Target,
     request: Request,
     principal: Principal,
+    exchange: Option<Exchange>,
 ) -> Response<Body> {
     let path = request.uri().path().to_owned();
-    match try_post(app, target, request, &principal).await {
+    match try_post(app, target, request, &principal, exchange).await {
         Ok(published) => created(published, &path),
         Err(problem) => refuse(&problem),
     }
@@ -44,25 +42,24 @@ async fn try_post(
     target: Target,
     request: Request,
     principal: &Principal,
+    exchange: Option<Exchange>,
 ) -> Result<Published, Problem> {
     let (parts, body) = request.into_parts();
     let content_type = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let body = receive(&parts.headers, body, publish::body_bytes_max(content_type)).await?;
     let publish = publish::parse(target, parts.uri.query(), pairs(&parts.headers), body)?;
-    app.publish(principal, publish).await
+    let published = app.publish(principal, publish);
+    // From here on publishes behind it can't overtake it.
+    if let Some(exchange) = exchange {
+        exchange.queued();
+    }
+    published.await
 }
 
-/// The whole body, within bounds of size and time, and without its content codings.
+/// The whole body without its content codings, within a bound of size; its connection has the bounds of time and of memory. The
+/// rest of one that is refused is the connection's, too.
 pub(crate) async fn receive(headers: &HeaderMap, body: Body, bytes_max: usize) -> Result<Bytes, Problem> {
-    let codings = match Codings::of(headers) {
-        Ok(codings) => codings,
-        Err(problem) => {
-            if !headers.contains_key(header::EXPECT) {
-                discard(body).await;
-            }
-            return Err(problem);
-        }
-    };
+    let codings = Codings::of(headers)?;
     let body = collect(headers, body, bytes_max).await?;
     if codings.is_none() {
         return Ok(body);
@@ -78,43 +75,17 @@ async fn collect(headers: &HeaderMap, body: Body, bytes_max: usize) -> Result<By
         || Problem::detailed(Code::BodyTooLarge, format!("The body has more than {bytes_max} bytes."));
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
     if announced.and_then(|length| length.parse().ok()).is_some_and(|length: usize| length > bytes_max) {
-        // A client that asks before it sends has its answer at once.
-        if !headers.contains_key(header::EXPECT) {
-            discard(body).await;
-        }
         return Err(too_large());
     }
-    let mut body = body;
-    let received = Limited::new(&mut body, bytes_max).collect();
-    match tokio::time::timeout(Duration::from_millis(REQUEST_BODY_MS_MAX), received).await {
-        Ok(Ok(body)) => {
+    match Limited::new(body, bytes_max).collect().await {
+        Ok(body) => {
             let body = body.to_bytes();
             // A message is kept in memory, and the buffer that its body was read into has 8 KB and more.
             Ok(keep(&body, &body))
         }
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            discard(body).await;
-            Err(too_large())
-        }
-        Ok(Err(_)) => Err(Problem::detailed(Code::RequestInvalid, "The body ended early.")),
-        Err(_) => Err(Problem::new(Code::Timeout)),
+        Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
+        Err(error) => Err(BodyError::find(&*error).unwrap_or(BodyError::Ended).problem()),
     }
-}
-
-/// Takes the rest of a body that is refused, within bounds, so that a client that sends before it reads gets to see why:
-/// a close over unread input would take the answer back (RFC 9112 §9.6).
-async fn discard(mut body: Body) {
-    let mut left = DISCARD_BYTES_MAX;
-    let taken = async {
-        while let Some(Ok(frame)) = body.frame().await {
-            let bytes = frame.data_ref().map_or(0, Bytes::len);
-            left = left.saturating_sub(bytes);
-            if left == 0 {
-                return;
-            }
-        }
-    };
-    let _ = tokio::time::timeout(Duration::from_millis(DISCARD_MS_MAX), taken).await;
 }
 
 /// Headers as the pure functions take them.

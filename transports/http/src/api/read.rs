@@ -12,7 +12,7 @@ use axum::{
         HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, header, request::Parts,
     },
 };
-use futures_util::FutureExt;
+use futures_util::{FutureExt, future::BoxFuture};
 use tailwire_model::{
     Cursor, Message, Principal,
     limits::{QUERY_BYTES_MAX, READ_AHEAD_MS_MAX},
@@ -40,10 +40,10 @@ use super::{
     router::Via,
 };
 use crate::{
-    connection::takeover::{Handoff, Waiting},
+    connection::exchange::{Deferred, Hijack},
     delivery::{
         body,
-        polls::{Key, Looked, Member, Reply},
+        polls::{Key, Looked, Reply, Waiter},
         shards::Job,
         stream::{self, Codec, EventStream},
     },
@@ -109,32 +109,19 @@ async fn read_by(
         Representation::WebSocket { subprotocol } => websocket(app, ask, subprotocol, request, via).await,
         Representation::Stream(format) => stream(app, ask, format, request, via).await,
         Representation::Document { .. } | Representation::Raw { .. } => {
-            let slot = via.slot.filter(|_| ask.representation.wait_ms() > 0 && stays_open(&request));
             // A poll may wait for long, and the buffer that its request came in need not.
+            let waits = ask.representation.wait_ms() > 0;
             drop(request);
-            let waiting = reply_to(app, ask, query, via.principal, via.cors);
-            let reply = match slot {
-                Some(slot) => slot.wait(waiting).await,
-                None => waiting.answer.await,
+            let cors = via.cors.clone();
+            let answer = reply_to(app, ask, query, via.principal, via.cors);
+            let reply = match via.exchange.filter(|_| waits) {
+                Some(exchange) => match exchange.defer(Deferred { answer, cors }).await {},
+                None => answer.await,
             };
             return reply.response();
         }
     };
     answered(result, query.as_deref(), varies)
-}
-
-/// Whether the connection outlasts the response (RFC 9112 §9.3), and nothing of the request is left on it (§6.3): a body
-/// that nobody has read must not be taken for the next request.
-fn stays_open(request: &Parts) -> bool {
-    if [header::CONTENT_LENGTH, header::TRANSFER_ENCODING]
-        .iter()
-        .any(|name| request.headers.contains_key(name))
-    {
-        return false;
-    }
-    let mut connection = request.headers.get_all(header::CONNECTION).into_iter();
-    request.version == Version::HTTP_11
-        && connection.all(|value| value.as_bytes().eq_ignore_ascii_case(b"keep-alive"))
 }
 
 /// The response that a result comes to.
@@ -157,7 +144,7 @@ fn reply_to(
     query: Option<Box<str>>,
     principal: Principal,
     cors: Cors,
-) -> Waiting {
+) -> BoxFuture<'static, Reply> {
     let app = app.clone();
     match (ask.representation, ask.start, &ask.if_none_match) {
         // A cursor is the same place for all who name it.
@@ -168,17 +155,12 @@ fn reply_to(
                 query,
                 representation: ask.representation,
                 varies_by_accept: ask.varies_by_accept,
-                cors: cors.clone(),
+                cors,
             });
-            let (gap, member) = (ask.gap, join(&app, key, ask));
-            let ticket = Some(member.ticket().clone());
-            Waiting { answer: Box::pin(poll_with_others(app, member, format, cursor, gap)), ticket, cors }
+            let (gap, waiter) = (ask.gap, join(&app, key, ask));
+            Box::pin(poll_with_others(app, waiter, format, cursor, gap))
         }
-        _ => Waiting {
-            answer: Box::pin(poll_alone(app, ask, query, principal).map(Reply::Own)),
-            ticket: None,
-            cors,
-        },
+        _ => Box::pin(poll_alone(app, ask, query, principal).map(Reply::Own)),
     }
 }
 
@@ -203,12 +185,12 @@ async fn poll_alone(
     answered(result, query.as_deref(), varies)
 }
 
-fn join(app: &Arc<App>, key: Arc<Key>, ask: ReadRequest) -> Member {
-    app.polls.join(key, |key, stands| {
+fn join(app: &Arc<App>, key: Arc<Key>, ask: ReadRequest) -> Waiter {
+    app.polls.join(key, |key, is_at_tail| {
         let (app, key) = (app.clone(), key.clone());
         async move {
             let query = key.query.as_deref();
-            let page = page(&app, &key.principal, ask, query, Some(stands)).await;
+            let page = page(&app, &key.principal, ask, query, Some(is_at_tail)).await;
             let messages = page.as_ref().map_or(0, |(_, messages)| *messages);
             let response = answered(page.map(|(response, _)| response), query, key.varies_by_accept);
             Looked { response, messages }
@@ -219,19 +201,19 @@ fn join(app: &Arc<App>, key: Arc<Key>, ask: ReadRequest) -> Member {
 /// Those who wait together have each a time of their own to wait for, and to come back after.
 async fn poll_with_others(
     app: Arc<App>,
-    mut member: Member,
+    mut waiter: Waiter,
     format: &'static DocumentFormat,
     cursor: Cursor,
     gap: Option<Cursor>,
 ) -> Reply {
     let connected = app.metrics.connected(Transport::LongPoll);
-    let deadline = Instant::now() + Duration::from_millis(member.key().representation.wait_ms());
-    if let Some(served) = member.served_by(deadline).await {
-        connected.wrote(served.found.body_bytes());
-        app.broker.metrics().messages_out.inc_by(served.found.uncounted() as u64);
-        return Reply::Served(served);
+    let deadline = Instant::now() + Duration::from_millis(waiter.key().representation.wait_ms());
+    if let Some(shared) = waiter.until(deadline).await {
+        connected.wrote(shared.body_bytes());
+        app.broker.metrics().messages_out.inc_by(shared.uncounted() as u64);
+        return Reply::Shared(shared);
     }
-    let Key { filter, query, representation, varies_by_accept, .. } = member.key();
+    let Key { filter, query, representation, varies_by_accept, .. } = waiter.key();
     let wait_ms = representation.wait_ms();
     let nothing = app.empty_page(format, filter, cursor, gap, wait_ms);
     connected.wrote(nothing.body.len());
@@ -416,9 +398,9 @@ async fn stream(
     ask: ReadRequest,
     format: &'static StreamFormat,
     request: Parts,
-    Via { principal, slot, cors }: Via,
+    Via { principal, exchange, cors }: Via,
 ) -> Result<Response<Body>, Problem> {
-    let codec = Codec { stream: format, chunked: slot.is_some() && request.version == Version::HTTP_11 };
+    let codec = Codec { stream: format, chunked: exchange.is_some() && request.version == Version::HTTP_11 };
     let mut reader = app.open(&principal, ask.filter, ask.start, ask.gap, codec.format() as usize).await?;
     let is_head = request.method == Method::HEAD;
     // A stream that meets damage has no word for it, and ends: whoever comes back to the place is told before there is one.
@@ -437,7 +419,7 @@ async fn stream(
     }
     let retry_ms = retry::spread(RETRY_MS, app.broker.clock().draw());
     let shard = app.pick_shard();
-    let Some(slot) = slot else {
+    let Some(exchange) = exchange else {
         let body = body::endless(reader, shard, EventStream::new(codec, retry_ms), app.metrics.clone());
         return Ok(response.map(|()| Body::from_stream(body)));
     };
@@ -450,7 +432,7 @@ async fn stream(
     guard::finish(app, &mut response, &cors);
     let stream = EventStream::new(codec, retry_ms);
     let start = stream::Start { head: head(&response), reader, stream, metrics: app.metrics.clone() };
-    match slot.hand_off(Handoff { job: Job::Stream(Box::new(start)), shard }).await {}
+    match exchange.hijack(Hijack { job: Job::Stream(Box::new(start)), shard }).await {}
 }
 
 async fn websocket(
@@ -458,13 +440,16 @@ async fn websocket(
     ask: ReadRequest,
     subprotocol: Option<&'static str>,
     request: Parts,
-    Via { principal, slot, cors }: Via,
+    Via { principal, exchange, cors }: Via,
 ) -> Result<Response<Body>, Problem> {
-    let Some(slot) = slot else {
+    let Some(exchange) = exchange else {
         return Err(Problem::detailed(Code::HandshakeInvalid, "A WebSocket needs HTTP/1.1."));
     };
     let mut handshake = axum::http::Request::new(());
     *handshake.headers_mut() = request.headers.clone();
+    // Negotiation has found both in their lists; what makes the response looks for them alone.
+    handshake.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    handshake.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     *handshake.version_mut() = request.version;
     let mut response = create_response(&handshake)
         .map_err(|error| Problem::detailed(Code::HandshakeInvalid, error.to_string()))?;
@@ -485,5 +470,5 @@ async fn websocket(
     let shard = app.pick_shard();
     let opening = Opening { app: app.clone(), principal, subscription };
     let start = websocket::Start { head: head(&response), subprotocol, opening };
-    match slot.hand_off(Handoff { job: Job::WebSocket(Box::new(start)), shard }).await {}
+    match exchange.hijack(Hijack { job: Job::WebSocket(Box::new(start)), shard }).await {}
 }

@@ -22,13 +22,13 @@ use super::{
     reply::{allowed, caught, not_allowed, refuse},
     resources,
 };
-use crate::connection::takeover::Slot;
+use crate::connection::exchange::Exchange;
 
 /// How a request came, and whose it is.
 pub(crate) struct Via {
     pub(crate) principal: Principal,
-    /// Where a handler that writes its own head can have the connection, if that is plain HTTP/1.1.
-    pub(crate) slot: Option<Slot>,
+    /// What it may ask of the connection, if that is HTTP/1.1.
+    pub(crate) exchange: Option<Exchange>,
     /// What the guard would have added to the head.
     pub(crate) cors: Cors,
 }
@@ -44,13 +44,13 @@ impl Routes {
     }
 
     /// Answers a request.
-    pub(crate) async fn answer(&self, request: Request, slot: Option<Slot>) -> Response<Body> {
+    pub(crate) async fn answer(&self, request: Request, exchange: Option<Exchange>) -> Response<Body> {
         // Not its query, in which there may be secrets.
         tracing::debug!(method = request.method().as_str(), path = request.uri().path(), "a request");
-        caught(self.admit(request, slot)).await
+        caught(self.admit(request, exchange)).await
     }
 
-    async fn admit(&self, request: Request, slot: Option<Slot>) -> Response<Body> {
+    async fn admit(&self, request: Request, exchange: Option<Exchange>) -> Response<Body> {
         let route = Route::of(request.uri().path());
         let (mut cors, origin) = match guard::check(&self.app.settings, &request, route.is_health()) {
             Ok(admitted) => admitted,
@@ -60,15 +60,15 @@ impl Routes {
                 return response;
             }
         };
-        // hyper leaves the body of an answer to `HEAD` away in HTTP/1.1 only, which has slots.
-        let is_bare = slot.is_none() && request.method() == Method::HEAD;
+        // HTTP/1.1 leaves the body of an answer to `HEAD` away by itself; hyper, for HTTP/2, does not.
+        let is_bare = exchange.is_none() && request.method() == Method::HEAD;
         let mut response = if guard::is_preflight(&request) {
             guard::preflight(&request)
         } else {
             match self.identify(route, &request, origin).wait().await {
                 Ok(principal) => {
                     cors.show_to(&principal);
-                    let via = Via { principal, slot, cors: cors.clone() };
+                    let via = Via { principal, exchange, cors: cors.clone() };
                     self.dispatch(route, request, via).await
                 }
                 Err(problem) => refuse(&problem),
@@ -81,9 +81,14 @@ impl Routes {
         response
     }
 
-    /// Does for a response what `answer` would have done, where its connection was taken away meanwhile.
+    /// Does for a response what `answer` would have done, where its connection gives the answer itself.
     pub(crate) fn finish(&self, response: &mut Response<Body>, cors: &Cors) {
         guard::finish(&self.app, response, cors);
+    }
+
+    /// Whether a `POST` there is a publish.
+    pub(crate) fn takes_publishes(path: &str) -> bool {
+        path.starts_with(TOPICS) || path == "/stream"
     }
 
     /// Counts a response that needed nothing else.
@@ -117,7 +122,7 @@ impl Routes {
         match route {
             Route::Topic => topic(app, request, via),
             Route::Stream if request.method() == Method::POST => {
-                Box::pin(publish::post(app, Target::Stream, request, via.principal))
+                Box::pin(publish::post(app, Target::Stream, request, via.principal, via.exchange))
             }
             Route::Stream if request.method().as_str() == QUERY => Box::pin(read::query(app, request, via)),
             Route::Stream => Box::pin(read::read(app, Resource::Stream, request, via)),
@@ -243,7 +248,7 @@ fn topic(app: &Arc<App>, request: Request, via: Via) -> BoxFuture<'_, Response<B
     // A pattern can be read, and nothing else.
     match path::topic(raw) {
         Ok(topic) if request.method() == Method::POST => {
-            Box::pin(publish::post(app, Target::Topic(topic), request, via.principal))
+            Box::pin(publish::post(app, Target::Topic(topic), request, via.principal, via.exchange))
         }
         Ok(topic) => Box::pin(publish::delete(app, topic, via.principal)),
         Err(problem) => at_once(refuse(&problem)),

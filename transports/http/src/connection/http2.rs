@@ -11,42 +11,48 @@ use std::{
 
 use axum::body::Body;
 use bytes::Bytes;
-use http_body::{Frame, SizeHint};
+use http::{Response, header};
+use http_body::{Body as _, Frame, SizeHint};
 use hyper::{server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use parking_lot::Mutex;
 use slab::Slab;
 use tailwire_model::limits::{
     BATCH_READ_BYTES_MAX, HTTP2_STREAMS_MAX, KEEP_ALIVE_MS, REQUEST_HEAD_BYTES_MAX, REQUEST_HEAD_MS_MAX,
-    STALL_CLOSE_MS, STALL_RELEASE_MS,
+    REQUEST_HEADERS_MAX, STALL_CLOSE_MS, STALL_RELEASE_MS,
 };
+use tailwire_wire::{Code, Problem};
 use tokio::{
-    net::TcpStream,
     sync::Notify,
     time::{Instant, sleep_until},
 };
 
 use super::{
-    accept::{Acceptor, draining, log_end},
+    budget::Budget,
+    coalesce::Coalesced,
     held::Held,
-    joined::Joined,
+    host,
+    metered::{Metered, Remains, linger},
     outgoing::keep,
+    serving::{Acceptor, draining},
+    socket::Socket,
 };
+use crate::api::{reply::refuse, router::Routes};
 
 /// What a body gives at once: the usual size of a frame (RFC 9113 §4.2). Whoever takes that much gets on.
 const PIECE_BYTES: usize = 16 << 10;
 /// How long something may not be taken before it counts as held.
 const RELEASE: Duration = Duration::from_millis(STALL_RELEASE_MS);
 
-/// Serves a connection until it ends.
-pub(crate) async fn serve(stream: TcpStream, acceptor: Acceptor) {
-    let Acceptor { routes, phase, .. } = acceptor;
+/// Serves a connection until it ends. `received` is what has come of it already.
+pub(crate) async fn serve(socket: Socket, received: Bytes, acceptor: Acceptor) {
+    let Acceptor { routes, phase, budget, .. } = acceptor;
     let watch = Watch::new();
     let own = watch.clone();
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-        let (routes, answering) = (routes.clone(), own.begin());
+        let (routes, budget, answering) = (routes.clone(), budget.clone(), own.begin());
         async move {
-            let response = routes.answer(request.map(Body::new), None).await;
+            let response = answer(&routes, &budget, request).await;
             Ok::<_, Infallible>(response.map(|body| Pieces::new(body, answering)))
         }
     });
@@ -54,7 +60,7 @@ pub(crate) async fn serve(stream: TcpStream, acceptor: Acceptor) {
     builder.timer(TokioTimer::new()).max_header_list_size(REQUEST_HEAD_BYTES_MAX as u32);
     builder.max_concurrent_streams(HTTP2_STREAMS_MAX).max_send_buf_size(BATCH_READ_BYTES_MAX);
     builder.keep_alive_interval(Some(Duration::from_millis(STALL_CLOSE_MS)));
-    let mut connection = pin!(builder.serve_connection(Joined::new(stream), service));
+    let mut connection = pin!(builder.serve_connection(Coalesced::new(socket, received), service));
     let mut patience = pin!(watch.patience());
     let is_idle = tokio::select! {
         result = &mut connection => return log_end(result),
@@ -74,9 +80,53 @@ pub(crate) async fn serve(stream: TcpStream, acceptor: Acceptor) {
     farewell.await.map_or_else(|_| stuck(), log_end);
 }
 
+/// Answers one request. What is received of its body counts until then.
+async fn answer(
+    routes: &Routes,
+    budget: &Budget,
+    request: hyper::Request<hyper::body::Incoming>,
+) -> Response<Body> {
+    if let Some(problem) = malformed(&request) {
+        let response = refuse(&problem);
+        routes.count(response.status().as_u16());
+        return response;
+    }
+    let remains = Remains::new(budget);
+    let request = request.map(|body| {
+        if body.is_end_stream() { Body::empty() } else { Body::new(Metered::new(body, remains.clone())) }
+    });
+    let response = routes.answer(request, None).await;
+    let rest = remains.lock().rest.take();
+    if let Some(rest) = rest {
+        tokio::spawn(linger(rest));
+    }
+    response
+}
+
+/// What is wrong with a request by the rules of HTTP/2 that hyper leaves to us.
+fn malformed<B>(request: &hyper::Request<B>) -> Option<Problem> {
+    if request.headers().len() > REQUEST_HEADERS_MAX {
+        return Some(Problem::new(Code::RequestHeadTooLarge));
+    }
+    let authority = request.uri().authority()?;
+    let named = request.headers().get(header::HOST)?.to_str().unwrap_or("");
+    // RFC 9113 §8.3.1
+    let is_same = host::parse(authority.as_str())
+        .zip(host::parse(named))
+        .is_some_and(|(authority, named)| authority.is_same(&named));
+    let differ = "The header host names another host than :authority.";
+    (!is_same).then(|| Problem::detailed(Code::RequestInvalid, differ))
+}
+
 /// With the connection go its streams. Their cursors stay good.
 fn stuck() {
     tracing::debug!("a connection took nothing for too long");
+}
+
+fn log_end(result: Result<(), hyper::Error>) {
+    if let Err(error) = result {
+        tracing::debug!(%error, "a connection ended");
+    }
 }
 
 /// Why the driver's patience with a connection ends.
@@ -288,7 +338,6 @@ mod tests {
     use std::future::poll_fn;
 
     use futures_util::{FutureExt, stream};
-    use http_body::Body as _;
     use tailwire_model::limits::HELD_BYTES_MAX;
 
     use super::super::held;

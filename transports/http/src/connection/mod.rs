@@ -1,24 +1,26 @@
-//! Connections: the accept loop, the driver of one connection in HTTP/1.1 and HTTP/2, and what a socket has yet to write.
+//! Connections: the accept loop, the drivers of HTTP/1.1 and HTTP/2, what is received and not whole yet, and what a socket has yet
+//! to write.
 
 pub(crate) mod accept;
-#[allow(dead_code, reason = "its users follow")]
+pub(crate) mod body;
 pub(crate) mod budget;
+pub(crate) mod coalesce;
 pub(crate) mod descriptors;
 pub(crate) mod driver;
 pub(crate) mod ending;
+pub(crate) mod exchange;
 pub(crate) mod frames;
 pub(crate) mod held;
+pub(crate) mod host;
+pub(crate) mod http1;
 pub(crate) mod http2;
 pub(crate) mod input;
-pub(crate) mod joined;
+pub(crate) mod metered;
 pub(crate) mod outgoing;
-#[allow(dead_code, reason = "its users follow")]
 pub(crate) mod patience;
 #[allow(dead_code, reason = "its users follow")]
 pub(crate) mod pinned;
-pub(crate) mod plain;
 pub(crate) mod protocol;
-pub(crate) mod request;
+pub(crate) mod serving;
 #[allow(dead_code, reason = "its users follow")]
 pub(crate) mod socket;
-pub(crate) mod takeover;

@@ -13,7 +13,6 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 use tailwire_core::{Remainder, Slice};
 use tailwire_model::limits::BATCH_READ_BYTES_MAX;
-use tokio::net::TcpStream;
 
 use self::stall::Stall;
 use super::{
@@ -96,21 +95,6 @@ impl Carrier for Socket {
 
     fn tail(&self) -> usize {
         Self::tail(self)
-    }
-}
-
-impl Carrier for TcpStream {
-    fn try_write(&self, parts: &[IoSlice<'_>]) -> io::Result<Written> {
-        let count = self.try_write_vectored(parts)?;
-        Ok(Written { committed: count, taken: count })
-    }
-
-    fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_write_ready(cx)
-    }
-
-    fn tail(&self) -> usize {
-        0
     }
 }
 

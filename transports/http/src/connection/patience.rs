@@ -7,7 +7,7 @@ use std::{
 };
 
 use tailwire_core::Timer;
-use tailwire_model::limits::{KEEP_ALIVE_MS, REQUEST_BODY_MS_MAX, REQUEST_HEAD_MS_MAX, STALL_CLOSE_MS};
+use tailwire_model::limits::{KEEP_ALIVE_MS, REQUEST_HEAD_MS_MAX, STALL_CLOSE_MS};
 use tokio::time::Instant;
 
 /// How long a client may take to close its side, once it has been told that nothing comes any more.
@@ -18,8 +18,6 @@ const HANG_UP_MS: u64 = 2_000;
 pub(crate) enum Wait {
     /// To send a whole request's head.
     Head,
-    /// To send a whole request's body.
-    Body,
     /// To ask for something again.
     NextRequest,
     /// To take something of what is pending: progress is what the kernel took.
@@ -32,7 +30,6 @@ impl Wait {
     const fn bound(self) -> Duration {
         Duration::from_millis(match self {
             Self::Head => REQUEST_HEAD_MS_MAX,
-            Self::Body => REQUEST_BODY_MS_MAX,
             Self::NextRequest => KEEP_ALIVE_MS,
             Self::Write => STALL_CLOSE_MS,
             Self::HangUp => HANG_UP_MS,

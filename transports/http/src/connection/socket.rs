@@ -160,6 +160,18 @@ impl Socket {
         }
     }
 
+    /// Waits until the connection is broken. A client that has only shut its sending side has not broken it.
+    pub(crate) async fn broken(&self) {
+        let broken = match self {
+            Self::Tcp(stream) => stream.ready(Interest::ERROR).await,
+            Self::Unix(stream) => stream.ready(Interest::ERROR).await,
+            Self::Tls(tls) => tls.broken().await,
+            #[cfg(test)]
+            Self::Sealed(_) => std::future::pending().await,
+        };
+        drop(broken);
+    }
+
     /// Waits for something to read, and reads it.
     pub(crate) fn poll_read_into(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         loop {

@@ -1,9 +1,7 @@
-//! Long-polls that wait for the same. Who asks in the same words after the same cursor is answered the same, so that one
-//! reader waits for all of them, and what it finds is written down once, head and all. Whoever has lent its socket is
-//! written to there and then, one after the other, and its task is woken only for what comes behind the answer.
+//! Long-polls that wait for the same. Requests in the same words after the same cursor have the same answer, so one reader waits for
+//! all of them, and what it finds is encoded once, head and all. Each waiter is woken and writes those bytes to its own socket.
 
-mod found;
-mod ticket;
+mod shared;
 
 use std::{
     collections::HashMap,
@@ -11,7 +9,7 @@ use std::{
     mem,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, Wake, Waker},
@@ -25,17 +23,8 @@ use tailwire_model::{Filter, Principal};
 use tailwire_wire::Representation;
 use tokio::time::Instant;
 
-use self::found::Found;
-pub(crate) use self::{
-    found::{Looked, Reply, Served},
-    ticket::Ticket,
-};
+pub(crate) use self::shared::{Looked, Reply, SharedResponse};
 use crate::api::{guard::Cors, reply::caught};
-
-/// How many are served, and how much is written to them, before others have a turn.
-const SERVED_PER_TURN: usize = 64;
-/// See [`SERVED_PER_TURN`].
-const BYTES_PER_TURN: usize = 256 << 10;
 
 /// See the module.
 #[derive(Clone, Default)]
@@ -54,71 +43,66 @@ pub(crate) struct Key {
     pub(crate) cors: Cors,
 }
 
-/// Those who wait for one answer. They look for it themselves: when there may be something, one of them is woken to see.
+/// The waiters of one answer. They look for it themselves: when there may be something, one of them is woken to see.
 ///
 /// Whoever looks holds `search`, and with it takes whatever a reader takes; a reader's shard, which may hold its own locks,
-/// calls one of the group, by `tickets` and then a ticket. Nothing is taken under a ticket, and `search` never under those.
+/// wakes one of the group under `wakers`. `search` is never taken under that.
 struct Group {
     key: Arc<Key>,
     polls: Polls,
-    /// Who waits; nobody any more, once it is over.
-    tickets: Mutex<Slab<Arc<Ticket>>>,
+    /// Of all that wait; of nobody any more, once there is an answer.
+    wakers: Mutex<Slab<Waker>>,
     search: Mutex<Option<Search>>,
+    /// What was found; nothing, where every waiter is told so by itself.
+    answer: OnceLock<Option<Arc<SharedResponse>>>,
     /// Whether one of them has to look.
     is_called: AtomicBool,
     /// Whether there is nothing stored for them: only then may a wait be over.
-    stands: Arc<AtomicBool>,
+    is_at_tail: Arc<AtomicBool>,
 }
 
-type Search = BoxFuture<'static, Option<Found>>;
+type Search = BoxFuture<'static, Option<SharedResponse>>;
 
 /// One of a group. Ready with what was found; with nothing, if that is so.
-pub(crate) struct Member {
+pub(crate) struct Waiter {
     group: Arc<Group>,
-    number: usize,
-    ticket: Arc<Ticket>,
-}
-
-/// The end of a group: all are given the answer, some at a turn.
-struct Serving {
-    group: Arc<Group>,
-    found: Option<Arc<Found>>,
-    tickets: slab::IntoIter<Arc<Ticket>>,
+    /// Its place among the wakers, until it has left.
+    number: Option<usize>,
 }
 
 impl Polls {
     /// Waits with those who wait for the same. The first says how it is looked for: by a future that tells meanwhile whether it
     /// stands at the tail, and is dropped when nobody waits any more.
-    pub(crate) fn join<F>(&self, key: Arc<Key>, look: impl FnOnce(&Arc<Key>, Arc<AtomicBool>) -> F) -> Member
+    pub(crate) fn join<F>(&self, key: Arc<Key>, look: impl FnOnce(&Arc<Key>, Arc<AtomicBool>) -> F) -> Waiter
     where
         F: Future<Output = Looked> + Send + 'static,
     {
         let mut groups = self.0.lock();
-        if let Some(member) = groups.get(&key).and_then(Member::of) {
-            return member;
+        if let Some(waiter) = groups.get(&key).and_then(Waiter::of) {
+            return waiter;
         }
-        let stands = Arc::new(AtomicBool::new(false));
+        let is_at_tail = Arc::new(AtomicBool::new(false));
         // Not an async block, which would hold it twice.
-        let search = caught(look(&key, stands.clone())).map(Found::new);
-        let ticket = Arc::new(Ticket::default());
-        let mut tickets = Slab::with_capacity(1);
-        let number = tickets.insert(ticket.clone());
+        let search = caught(look(&key, is_at_tail.clone())).map(SharedResponse::new);
+        let mut wakers = Slab::with_capacity(1);
+        let number = wakers.insert(Waker::noop().clone());
         let group = Arc::new(Group {
             key: key.clone(),
             polls: self.clone(),
-            tickets: Mutex::new(tickets),
+            wakers: Mutex::new(wakers),
             search: Mutex::new(Some(Box::pin(search))),
+            answer: OnceLock::new(),
             is_called: AtomicBool::new(true),
-            stands,
+            is_at_tail,
         });
         // In the place of one that is as good as over.
         let before = groups.insert(key, group.clone());
         drop(groups);
         drop(before);
-        Member { group, number, ticket }
+        Waiter { group, number: Some(number) }
     }
 
-    /// Who comes from here on looks anew.
+    /// Whoever comes from here on looks anew.
     fn forget(&self, group: &Arc<Group>) {
         let mut groups = self.0.lock();
         if groups.get(&group.key).is_some_and(|other| Arc::ptr_eq(group, other)) {
@@ -133,7 +117,7 @@ impl Group {
         while self.is_called.swap(false, Ordering::AcqRel) {
             let mut search = self.search.lock();
             let Some(looking) = search.as_mut() else { return };
-            let (stood, waker) = (self.stands.load(Ordering::Acquire), Waker::from(self.clone()));
+            let (was_at_tail, waker) = (self.is_at_tail.load(Ordering::Acquire), Waker::from(self.clone()));
             if let Poll::Ready(found) = looking.as_mut().poll(&mut Context::from_waker(&waker)) {
                 let over = search.take();
                 drop(search);
@@ -142,44 +126,24 @@ impl Group {
             }
             drop(search);
             // Those whose time is over have waited for that.
-            if !stood && self.stands.load(Ordering::Acquire) {
-                self.tickets.lock().iter().for_each(|(_, ticket)| ticket.call());
+            if !was_at_tail && self.is_at_tail.load(Ordering::Acquire) {
+                self.wakers.lock().iter().for_each(|(_, waker)| waker.wake_by_ref());
             }
         }
     }
 
-    fn end(self: &Arc<Self>, found: Option<Found>) {
+    fn end(self: &Arc<Self>, found: Option<SharedResponse>) {
         self.polls.forget(self);
-        let tickets = mem::take(&mut *self.tickets.lock()).into_iter();
-        let mut serving = Serving { group: self.clone(), found: found.map(Arc::new), tickets };
-        if !serving.is_done_after_turn() {
-            tokio::spawn(async move {
-                while !serving.is_done_after_turn() {
-                    tokio::task::yield_now().await;
-                }
-            });
-        }
+        let _ = self.answer.set(found.map(Arc::new));
+        let wakers = mem::take(&mut *self.wakers.lock());
+        wakers.into_iter().for_each(|(_, waker)| waker.wake());
     }
 
     /// Has one of them look.
     fn call_one(&self) {
-        if let Some((_, ticket)) = self.tickets.lock().iter().next() {
-            ticket.call();
+        if let Some((_, waker)) = self.wakers.lock().iter().next() {
+            waker.wake_by_ref();
         }
-    }
-}
-
-impl Serving {
-    fn is_done_after_turn(&mut self) -> bool {
-        let Self { group, found, tickets } = self;
-        let mut bytes = 0;
-        for (_, ticket) in tickets.take(SERVED_PER_TURN) {
-            bytes += ticket.serve(found.as_ref(), &group.key.cors);
-            if bytes >= BYTES_PER_TURN {
-                break;
-            }
-        }
-        tickets.len() == 0
     }
 }
 
@@ -194,58 +158,48 @@ impl Wake for Group {
     }
 }
 
-impl Member {
+impl Waiter {
     /// Another one of a group, unless everybody else has gone, or it is over.
     fn of(group: &Arc<Group>) -> Option<Self> {
-        let mut tickets = group.tickets.lock();
-        if tickets.is_empty() {
+        let mut wakers = group.wakers.lock();
+        if wakers.is_empty() {
             return None;
         }
-        let ticket = Arc::new(Ticket::default());
-        Some(Self { group: group.clone(), number: tickets.insert(ticket.clone()), ticket })
+        let number = wakers.insert(Waker::noop().clone());
+        Some(Self { group: group.clone(), number: Some(number) })
     }
 
     pub(crate) fn key(&self) -> &Key {
         &self.group.key
     }
 
-    /// What it is served; nothing, if it has waited until then. Who is behind is given what is stored, however long it takes to
-    /// read that.
-    pub(crate) async fn served_by(&mut self, deadline: Instant) -> Option<Served> {
+    /// What was found; nothing, if it has waited until then. A waiter that is behind is given what is stored, however long it takes
+    /// to read that.
+    pub(crate) async fn until(&mut self, deadline: Instant) -> Option<Arc<SharedResponse>> {
         let mut timer = Timer::default();
         poll_fn(|cx| {
             let polled = Pin::new(&mut *self).poll(cx);
             // When the group comes to the tail, all of it are woken.
-            if polled.is_ready() || !self.group.stands.load(Ordering::Acquire) {
+            if polled.is_ready() || !self.group.is_at_tail.load(Ordering::Acquire) {
                 return polled;
             }
-            timer.poll_until(cx, deadline).map(|()| self.leave())
+            timer.poll_until(cx, deadline).map(|()| {
+                self.leave();
+                None
+            })
         })
         .await
     }
 
-    pub(crate) const fn ticket(&self) -> &Arc<Ticket> {
-        &self.ticket
-    }
-
-    /// Waits no longer: from here on nobody writes to its socket. Answers what it has just been served, if so.
-    fn leave(&mut self) -> Option<Served> {
-        if let Poll::Ready(served) = self.ticket.end() {
-            return served;
-        }
-        self.give_up();
-        None
-    }
-
-    /// Leaves the group.
-    fn give_up(&self) {
-        let mut tickets = self.group.tickets.lock();
-        if tickets.get(self.number).is_none_or(|ticket| !Arc::ptr_eq(ticket, &self.ticket)) {
+    /// Leaves the group, once.
+    fn leave(&mut self) {
+        let Some(number) = self.number.take() else { return };
+        let mut wakers = self.group.wakers.lock();
+        if self.group.answer.get().is_some() || wakers.try_remove(number).is_none() {
             return;
         }
-        tickets.remove(self.number);
-        let is_last = tickets.is_empty();
-        drop(tickets);
+        let is_last = wakers.is_empty();
+        drop(wakers);
         if is_last {
             self.group.polls.forget(&self.group);
             // What it holds of the group goes as well.
@@ -256,23 +210,36 @@ impl Member {
             self.group.call_one();
         }
     }
+
+    /// The answer, if there is one; else the task to wake is this one.
+    fn poll_answer(&self, cx: &Context<'_>) -> Poll<Option<Arc<SharedResponse>>> {
+        if self.group.answer.get().is_none()
+            && let Some(number) = self.number
+            && let Some(waker) = self.group.wakers.lock().get_mut(number)
+        {
+            waker.clone_from(cx.waker());
+            return Poll::Pending;
+        }
+        // The wakers are taken only after the answer is there.
+        self.group.answer.get().map_or(Poll::Pending, |answer| Poll::Ready(answer.clone()))
+    }
 }
 
-impl Future for Member {
-    type Output = Option<Served>;
+impl Future for Waiter {
+    type Output = Option<Arc<SharedResponse>>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let before = self.ticket.poll_served(cx);
+        let before = self.poll_answer(cx);
         if before.is_ready() {
             return before;
         }
         // It can be called from here on, so that it misses nothing that comes after it has looked.
         self.group.look();
-        self.ticket.poll_served(cx)
+        self.poll_answer(cx)
     }
 }
 
-impl Drop for Member {
+impl Drop for Waiter {
     fn drop(&mut self) {
         self.leave();
     }

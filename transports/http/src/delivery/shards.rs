@@ -25,8 +25,8 @@ pub(crate) enum Job {
     WebSocket(Box<websocket::Start>),
 }
 
-/// A socket on its way to a delivery runtime, with what the client has sent beyond its request.
-pub(crate) struct Taken {
+/// A socket that leaves HTTP for a delivery runtime, with what the client has sent beyond its request.
+pub(crate) struct Hijacked {
     pub(crate) socket: Detached,
     pub(crate) received: Bytes,
     pub(crate) job: Job,
@@ -34,7 +34,7 @@ pub(crate) struct Taken {
 
 /// The way to the delivery runtimes. They end when the last handle is gone and their connections are closed.
 #[derive(Clone)]
-pub(crate) struct Delivery(Vec<mpsc::UnboundedSender<Taken>>);
+pub(crate) struct Delivery(Vec<mpsc::UnboundedSender<Hijacked>>);
 
 impl Delivery {
     /// Starts one thread per shard of the broker. The receivers hear when each has ended.
@@ -72,19 +72,19 @@ impl Delivery {
     }
 
     /// Gives a socket to a shard's runtime.
-    pub(crate) fn hand_over(&self, shard: usize, taken: Taken) {
+    pub(crate) fn give(&self, shard: usize, hijacked: Hijacked) {
         // The receiver is gone only when the server has ended; then the socket closes here.
-        let _ = self.0[shard % self.0.len()].send(taken);
+        let _ = self.0[shard % self.0.len()].send(hijacked);
     }
 }
 
-async fn run(broker: &Broker, shard: usize, budget: &Budget, mut sockets: mpsc::UnboundedReceiver<Taken>) {
+async fn run(broker: &Broker, shard: usize, budget: &Budget, mut sockets: mpsc::UnboundedReceiver<Hijacked>) {
     tokio::spawn(broker.dispatcher(shard));
     let mut connections = tokio::task::JoinSet::new();
     loop {
         tokio::select! {
-            taken = sockets.recv() => match taken {
-                Some(taken) => start(taken, shard, budget, &mut connections),
+            hijacked = sockets.recv() => match hijacked {
+                Some(hijacked) => start(hijacked, shard, budget, &mut connections),
                 None => break,
             },
             // Frees what ended connections leave.
@@ -94,8 +94,8 @@ async fn run(broker: &Broker, shard: usize, budget: &Budget, mut sockets: mpsc::
     while connections.join_next().await.is_some() {}
 }
 
-fn start(taken: Taken, shard: usize, budget: &Budget, connections: &mut tokio::task::JoinSet<()>) {
-    let Taken { socket, received, job } = taken;
+fn start(hijacked: Hijacked, shard: usize, budget: &Budget, connections: &mut tokio::task::JoinSet<()>) {
+    let Hijacked { socket, received, job } = hijacked;
     let socket = match socket.attach() {
         Ok(socket) => socket,
         Err(error) => return tracing::warn!(%error, "a socket could not be taken over"),

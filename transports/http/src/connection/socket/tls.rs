@@ -61,6 +61,11 @@ impl Tls {
         Ok(own)
     }
 
+    /// See [`Socket::broken`](super::Socket::broken).
+    pub(crate) async fn broken(&self) -> io::Result<tokio::io::Ready> {
+        self.stream.ready(Interest::ERROR).await
+    }
+
     fn poll_handshake(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             ready!(self.poll_sent(cx))?;

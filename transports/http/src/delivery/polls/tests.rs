@@ -10,11 +10,7 @@ use axum::{
 };
 use bytes::Bytes;
 use tailwire_model::Topic;
-use tokio::{
-    io::AsyncReadExt,
-    net::{TcpListener, TcpStream},
-    sync::watch,
-};
+use tokio::sync::watch;
 
 use super::*;
 
@@ -36,15 +32,15 @@ impl Source {
         Self { polls: Polls::default(), news, reads, looks, going }
     }
 
-    fn join(&self, query: &str) -> Member {
+    fn join(&self, query: &str) -> Waiter {
         let key = key(query);
         let (mut news, mut reads) = (self.news.subscribe(), self.reads.subscribe());
         let (looks, going) = (self.looks.clone(), self.going.clone());
-        self.polls.join(Arc::new(key), |_, stands| async move {
+        self.polls.join(Arc::new(key), |_, is_at_tail| async move {
             let _going = going;
             looks.fetch_add(1, Ordering::SeqCst);
             reads.wait_for(|reads| !reads).await.unwrap();
-            stands.store(true, Ordering::SeqCst);
+            is_at_tail.store(true, Ordering::SeqCst);
             let text = news.wait_for(Option::is_some).await.unwrap().unwrap();
             let mut response = Response::new(Body::from(text));
             if text.is_empty() {
@@ -77,7 +73,7 @@ fn key(query: &str) -> Key {
     }
 }
 
-async fn wait(member: &mut Member) -> Poll<Option<Served>> {
+async fn wait(member: &mut Waiter) -> Poll<Option<Arc<SharedResponse>>> {
     poll_fn(|cx| Poll::Ready(Pin::new(&mut *member).poll(cx))).await
 }
 
@@ -85,20 +81,14 @@ async fn soon<T>(wait: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(10), wait).await.unwrap()
 }
 
-fn body(served: Option<Served>) -> Option<Bytes> {
-    served.map(|served| served.found.body.clone())
-}
-
-async fn sockets() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-    (listener.accept().await.unwrap().0, client)
+fn body(found: Option<Arc<SharedResponse>>) -> Option<Bytes> {
+    found.map(|found| found.body.clone())
 }
 
 #[tokio::test]
 async fn those_who_ask_for_the_same_look_once_and_all_are_told() {
     let source = Source::new();
-    let mut members: Vec<_> = (0..SERVED_PER_TURN * 2 + 1).map(|_| source.join("after=1")).collect();
+    let mut members: Vec<_> = (0..129).map(|_| source.join("after=1")).collect();
     let mut other = source.join("after=2");
     for member in &mut members {
         assert!(wait(member).await.is_pending());
@@ -146,43 +136,26 @@ async fn who_leaves_leaves_the_looking_to_the_others_and_the_last_one_ends_it() 
 }
 
 #[tokio::test]
-async fn a_lent_socket_is_written_to_and_not_after_it_was_taken_back() {
+async fn the_answer_is_written_down_once() {
     let source = Source::new();
-    let (mut lent, mut left, mut own) = (source.join(""), source.join(""), source.join(""));
-    let ((server, mut client), (other, other_client)) = (sockets().await, sockets().await);
-    let (_reader, writer) = server.into_split();
-    let (_other_reader, other_writer) = other.into_split();
-    let (writer, other_writer) = (Arc::new(writer), Arc::new(other_writer));
-    lent.ticket().lend(&writer);
-    left.ticket().lend(&other_writer);
-    for member in [&mut lent, &mut left, &mut own] {
-        assert!(wait(member).await.is_pending());
-    }
-    assert!(left.leave().is_none());
-    assert!(Arc::into_inner(other_writer).is_some(), "it is lent no longer");
+    let (first, second) = (source.join(""), source.join(""));
     source.news.send_replace(Some("news"));
-    let served = lent.await.unwrap();
-    assert!(Arc::into_inner(writer).is_some(), "it is lent no longer");
-    let written = served.found.wire(&Cors::default()).bytes.clone();
-    assert_eq!(served.written, written.len());
-    assert_eq!(own.await.unwrap().written, 0);
-    let mut received = vec![0; written.len()];
-    client.read_exact(&mut received).await.unwrap();
-    assert!(received.starts_with(b"HTTP/1.1 200 OK\r\n") && received.ends_with(b"\r\n\r\nnews"));
-    drop((left, _other_reader));
-    assert_eq!(other_client.try_read(&mut [0; 1]).unwrap_or(0), 0);
+    let (first, second) = (first.await.unwrap(), second.await.unwrap());
+    let wire = first.wire(&Cors::default()).bytes.clone();
+    assert!(wire.starts_with(b"HTTP/1.1 200 OK\r\n") && wire.ends_with(b"\r\n\r\nnews"));
+    assert_eq!(second.wire(&Cors::default()).bytes.as_ptr(), wire.as_ptr());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_wait_is_over_when_its_time_is_and_nothing_is_left_to_read() {
     let deadline = Instant::now() + Duration::from_secs(5);
     let source = Source::new();
-    assert!(source.join("").served_by(deadline).await.is_none());
+    assert!(source.join("").until(deadline).await.is_none());
     assert_eq!(Instant::now(), deadline);
     // Time is over, and who is behind goes on reading.
     source.reads.send_replace(true);
     let (mut first, mut second) = (source.join(""), source.join(""));
-    let both = async { (first.served_by(deadline).await, second.served_by(deadline).await) };
+    let both = async { (first.until(deadline).await, second.until(deadline).await) };
     let mut both = pin!(both);
     assert!(tokio::time::timeout(Duration::from_secs(60), &mut both).await.is_err());
     source.reads.send_replace(false);
@@ -190,9 +163,9 @@ async fn a_wait_is_over_when_its_time_is_and_nothing_is_left_to_read() {
 
     source.reads.send_replace(true);
     let (mut first, second) = (source.join(""), source.join(""));
-    let mut first = pin!(first.served_by(deadline));
+    let mut first = pin!(first.until(deadline));
     assert!(first.as_mut().now_or_never().is_none());
-    let second = tokio::spawn(async move { { second }.served_by(deadline).await });
+    let second = tokio::spawn(async move { { second }.until(deadline).await });
     tokio::task::yield_now().await;
     // The first is called, and sees that it isn't alone.
     source.reads.send_replace(false);
@@ -206,12 +179,12 @@ async fn messages_count_for_each_and_a_fault_is_told() {
     source.news.send_replace(Some("news"));
     let mut counted = 1;
     for member in members {
-        counted += member.await.unwrap().found.uncounted();
+        counted += member.await.unwrap().uncounted();
     }
     assert_eq!(counted, 3);
     let key = Arc::new(Key { query: None, ..key("") });
     let fault = source.polls.join(key, |_, _| async { panic!("a fault") });
-    assert_eq!(fault.await.unwrap().found.status(), 500);
+    assert_eq!(fault.await.unwrap().status(), 500);
 }
 
 #[tokio::test]
@@ -220,8 +193,7 @@ async fn an_answer_that_came_while_its_time_ran_out_is_given() {
     let (mut late, other) = (source.join(""), source.join(""));
     source.news.send_replace(Some("news"));
     assert!(other.await.is_some());
-    let served = late.leave().unwrap();
-    assert_eq!(served.found.status(), StatusCode::OK);
-    assert_eq!(body(Some(served)).unwrap(), "news");
-    assert!(late.leave().is_none());
+    let found = late.until(Instant::now()).await.unwrap();
+    assert_eq!(found.status(), StatusCode::OK);
+    assert_eq!(body(Some(found)).unwrap(), "news");
 }

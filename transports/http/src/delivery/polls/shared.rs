@@ -1,4 +1,4 @@
-//! What a group of long-polls is answered with: once made, and once written down.
+//! The answer of a group of long-polls: made once, and written down once.
 
 use std::sync::{
     Arc, OnceLock,
@@ -18,18 +18,12 @@ use crate::{
     connection::pinned::Common,
 };
 
-/// What a request is answered with.
+/// The answer to a request.
 pub(crate) enum Reply {
     /// By itself.
     Own(Response<Body>),
     /// With others.
-    Served(Served),
-}
-
-/// An answer, and how much of it is written.
-pub(crate) struct Served {
-    pub(crate) found: Arc<Found>,
-    pub(crate) written: usize,
+    Shared(Arc<SharedResponse>),
 }
 
 /// What was found for a group: a response whose body is there, and how many messages it has.
@@ -44,8 +38,8 @@ impl From<Response<Body>> for Looked {
     }
 }
 
-/// An answer, as all get it.
-pub(crate) struct Found {
+/// See the module.
+pub(crate) struct SharedResponse {
     head: Parts,
     pub(super) body: Bytes,
     messages: usize,
@@ -61,18 +55,16 @@ impl From<Response<Body>> for Reply {
 }
 
 impl Reply {
-    /// For whoever writes it by itself.
+    /// For a connection that writes it by itself.
     pub(crate) fn response(self) -> Response<Body> {
         match self {
             Self::Own(response) => response,
-            Self::Served(Served { found, .. }) => {
-                Response::from_parts(found.head.clone(), found.body.clone().into())
-            }
+            Self::Shared(shared) => shared.response().map(Body::from),
         }
     }
 }
 
-impl Found {
+impl SharedResponse {
     /// `None` where there is nothing: that everybody is told by itself, with a time of its own to come back after.
     pub(super) fn new(Looked { response, messages }: Looked) -> Option<Self> {
         let (head, body) = response.into_parts();
@@ -94,6 +86,11 @@ impl Found {
 
     pub(crate) const fn body_bytes(&self) -> usize {
         self.body.len()
+    }
+
+    /// The response, without what the origin of each request is owed.
+    pub(crate) fn response(&self) -> Response<Bytes> {
+        Response::from_parts(self.head.clone(), self.body.clone())
     }
 
     /// As on the wire, of HTTP/1.1 on a connection that goes on. All of a group are owed the same to their origin.

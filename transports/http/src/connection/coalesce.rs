@@ -1,5 +1,5 @@
-//! A socket to which what is small is written in one piece. hyper and h2 hand the kernel a head and a body, or the head of a
-//! frame and what is in it, apart; to put a kilobyte together costs less than `writev` beside `send`.
+//! Write coalescing for HTTP/2: small parts go to the kernel in one piece. h2 hands out the head of a frame and what is in it apart;
+//! to put a kilobyte together costs less than `writev` beside `send`.
 
 use std::{
     io::{self, IoSlice},
@@ -7,55 +7,63 @@ use std::{
     task::{Context, Poll},
 };
 
+use bytes::{Buf, Bytes};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+
+use super::socket::Socket;
 
 /// Up to here parts are put together.
-pub(crate) const SMALL_BYTES: usize = 1024;
+const SMALL_BYTES: usize = 1024;
 
 /// See the module.
-pub(crate) struct Joined(TokioIo<TcpStream>);
+pub(crate) struct Coalesced {
+    socket: TokioIo<Socket>,
+    /// What came before hyper had it.
+    received: Bytes,
+}
 
-impl Joined {
-    pub(crate) fn new(stream: TcpStream) -> Self {
-        Self(TokioIo::new(stream))
+impl Coalesced {
+    pub(crate) fn new(socket: Socket, received: Bytes) -> Self {
+        Self { socket: TokioIo::new(socket), received }
     }
 
-    pub(crate) fn into_inner(self) -> TcpStream {
-        self.0.into_inner()
-    }
-
-    fn inner(&mut self) -> Pin<&mut TokioIo<TcpStream>> {
-        Pin::new(&mut self.0)
+    fn socket(&mut self) -> Pin<&mut TokioIo<Socket>> {
+        Pin::new(&mut self.socket)
     }
 }
 
-impl Read for Joined {
+impl Read for Coalesced {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        buf: ReadBufCursor<'_>,
+        mut buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        self.inner().poll_read(cx, buf)
+        if self.received.is_empty() {
+            return self.socket().poll_read(cx, buf);
+        }
+        let count = self.received.len().min(buf.remaining());
+        buf.put_slice(&self.received[..count]);
+        self.received.advance(count);
+        Poll::Ready(Ok(()))
     }
 }
 
-impl Write for Joined {
+impl Write for Coalesced {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.inner().poll_write(cx, buf)
+        self.socket().poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.inner().poll_flush(cx)
+        self.socket().poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.inner().poll_shutdown(cx)
+        self.socket().poll_shutdown(cx)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
+        self.socket.is_write_vectored()
     }
 
     fn poll_write_vectored(
@@ -65,7 +73,7 @@ impl Write for Joined {
     ) -> Poll<io::Result<usize>> {
         let length = bufs.iter().map(|buf| buf.len()).sum();
         if length > SMALL_BYTES {
-            return self.inner().poll_write_vectored(cx, bufs);
+            return self.socket().poll_write_vectored(cx, bufs);
         }
         let mut small = [0; SMALL_BYTES];
         let mut rest = &mut small[..];

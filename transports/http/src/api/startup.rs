@@ -1,16 +1,14 @@
-//! Answers while there is no broker yet, because its log takes long to open, or can't be before the disk has room: that the
+//! The startup responder: answers while there is no broker yet, because its log takes long to open, or can't be before the disk has room: that the
 //! process is up, and that all else has to wait. Nothing here knows a topic, or asks who may.
 
-use std::{convert::Infallible, pin::pin, time::Duration};
+use std::{future::poll_fn, pin::pin, time::Duration};
 
 use axum::{
     body::Body,
-    http::{HeaderValue, Request, Response, StatusCode, header},
+    http::{HeaderValue, Method, Request, Response, StatusCode, header},
 };
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
 use tailwire_model::{
-    limits::{REQUEST_HEAD_MS_MAX, STALL_CLOSE_MS, STORAGE_RETRY_MS},
+    limits::{STALL_CLOSE_MS, STORAGE_RETRY_MS},
     retry,
 };
 use tailwire_wire::{Code, Problem};
@@ -23,7 +21,11 @@ use super::{
     reply::{NO_STORE, refuse, reply},
     resources::status,
 };
-use crate::connection::accept::ACCEPT_BACKOFF;
+use crate::connection::{
+    accept::ACCEPT_BACKOFF,
+    budget::Budget,
+    http1::peer::{Begun, HeadWait, Peer},
+};
 
 const EVENT_STREAM: &str = "text/event-stream";
 
@@ -52,7 +54,7 @@ pub async fn answer_until<T>(
     random: fn() -> f64,
     ready: impl Future<Output = T>,
 ) -> T {
-    let mut connections = JoinSet::new();
+    let (mut connections, budget) = (JoinSet::new(), Budget::new(None));
     let mut ready = pin!(ready);
     loop {
         tokio::select! {
@@ -60,7 +62,7 @@ pub async fn answer_until<T>(
             value = &mut ready => return value,
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => drop(connections.spawn(serve(stream, what, random))),
+                Ok((stream, _)) => drop(connections.spawn(serve(stream, what, random, budget.clone()))),
                 Err(_) => tokio::time::sleep(ACCEPT_BACKOFF).await,
             },
         }
@@ -68,15 +70,19 @@ pub async fn answer_until<T>(
 }
 
 /// One request a connection: the next one shall find the broker.
-async fn serve(stream: TcpStream, what: WaitingFor, random: fn() -> f64) {
-    let service = service_fn(move |request: Request<Incoming>| async move {
-        let retry_ms = retry::spread(STORAGE_RETRY_MS, random());
-        Ok::<_, Infallible>(answer(&request, what, retry_ms))
-    });
-    let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(Duration::from_millis(REQUEST_HEAD_MS_MAX));
-    let connection = builder.keep_alive(false).serve_connection(TokioIo::new(stream), service);
-    let _ = tokio::time::timeout(Duration::from_millis(STALL_CLOSE_MS), connection).await;
+async fn serve(stream: TcpStream, what: WaitingFor, random: fn() -> f64, budget: Budget) {
+    let mut peer = Peer::new(stream.into(), &budget);
+    let mut wait = HeadWait::new(false);
+    let (response, is_head) = match poll_fn(|cx| peer.poll_head(cx, &mut wait, |_| false)).await {
+        Begun::Request(head, _) => {
+            let retry_ms = retry::spread(STORAGE_RETRY_MS, random());
+            (answer(&head.request, what, retry_ms), head.request.method() == Method::HEAD)
+        }
+        Begun::Refused(refusal) => (refuse(&refusal.problem()), false),
+        Begun::Http2 | Begun::Over => return,
+    };
+    let _ =
+        tokio::time::timeout(Duration::from_millis(STALL_CLOSE_MS), peer.end_with(response, is_head)).await;
 }
 
 fn answer<T>(request: &Request<T>, what: WaitingFor, retry_ms: u64) -> Response<Body> {

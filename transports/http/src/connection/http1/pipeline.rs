@@ -1,0 +1,272 @@
+//! The requests of one connection that are being answered, in their order. As a rule that is one. Publishes that have their places in
+//! the queue are the exception: others may take theirs behind them, so that all share a commit.
+
+use std::{
+    collections::VecDeque,
+    mem,
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use axum::body::Body;
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::{Method, Request, Response, Version};
+use http_body_util::BodyExt;
+use tailwire_model::limits::{PIPELINED_BYTES_MAX, PIPELINED_PUBLISHES_MAX, SKIP_BYTES_MAX};
+use tokio::time::Instant;
+
+use super::{
+    decoder::Decoder,
+    head::{Framing, Head},
+};
+use crate::{
+    api::{guard::Cors, reply::caught, router::Routes},
+    connection::{
+        body::{Incoming, Pipe, pipe},
+        budget::Pace,
+        exchange::{Claim, Deferred, Exchange, Hijack},
+        pinned::Common,
+    },
+    delivery::polls::{Reply, SharedResponse},
+};
+
+/// The requests that are being answered.
+#[derive(Default)]
+pub(super) struct Pipeline<'a> {
+    pub(super) front: Option<Asked<'a>>,
+    behind: VecDeque<Asked<'a>>,
+    /// What they have in bytes.
+    bytes: usize,
+    /// What the front was given of its body, piece by piece.
+    pub(super) given: usize,
+}
+
+/// A request that is being answered.
+pub(super) struct Asked<'a> {
+    routes: &'a Routes,
+    stage: Stage<'a>,
+    exchange: Exchange,
+    is_queued: bool,
+    bytes: usize,
+    pub(super) form: Form,
+    /// What is still to come of it.
+    pub(super) body: Option<Box<Receiving>>,
+}
+
+/// What a request says of the form of its answer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Form {
+    pub(super) is_head: bool,
+    pub(super) version: Version,
+    pub(super) persists: bool,
+}
+
+enum Stage<'a> {
+    /// Its handler is at work; `None` where the answer's body failed.
+    Handler(BoxFuture<'a, Option<Response<Bytes>>>),
+    /// It takes long, and nothing is kept of it but that.
+    Deferred(BoxFuture<'static, Reply>, Cors),
+    /// Answered before its turn.
+    Over(Option<Outcome>),
+}
+
+/// What became of a request.
+pub(super) enum Outcome {
+    Answer(Response<Bytes>),
+    /// One that others are given too.
+    Shared(Shared),
+    Hijack(Hijack),
+    /// There is an answer, and it can't be given.
+    Failed,
+}
+
+/// An answer of several long-polls, and what is owed to the origin of this one.
+pub(super) struct Shared {
+    response: Arc<SharedResponse>,
+    cors: Cors,
+}
+
+/// A body that is being received.
+pub(super) struct Receiving {
+    pub(super) decoder: Decoder,
+    pub(super) pipe: Pipe,
+    pub(super) pace: Pace,
+    /// The client waits to be told to go on.
+    pub(super) awaits_continue: bool,
+    /// It can't be received to its end.
+    pub(super) is_broken: bool,
+    /// Bytes that were thrown away.
+    pub(super) skipped: usize,
+    is_short: bool,
+}
+
+impl Shared {
+    /// As it stands on the wire.
+    pub(super) fn wire(&self) -> Arc<Common> {
+        self.response.wire(&self.cors).clone()
+    }
+
+    /// For a connection on which it has to say something of its own.
+    pub(super) fn response(&self) -> Response<Bytes> {
+        let mut response = self.response.response();
+        self.cors.apply(response.headers_mut());
+        response
+    }
+}
+
+impl Receiving {
+    pub(super) fn new(framing: Framing, awaits_continue: bool) -> (Self, Incoming) {
+        let decoder = Decoder::from(framing);
+        let (pipe, incoming) = pipe(decoder.left());
+        let is_short = decoder.left().is_none_or(|bytes| bytes <= SKIP_BYTES_MAX as u64);
+        let pace = Pace::new(Instant::now());
+        (Self { decoder, pipe, pace, awaits_continue, is_broken: false, skipped: 0, is_short }, incoming)
+    }
+
+    /// Whether its rest is thrown away where nobody wants it, so that the connection can go on. That depends on its length only, and
+    /// not on how much of it happens to have come.
+    pub(super) const fn can_be_skipped(&self) -> bool {
+        self.is_short && !self.is_broken && !self.awaits_continue
+    }
+}
+
+impl<'a> Pipeline<'a> {
+    pub(super) fn new(front: Asked<'a>) -> Self {
+        Self { bytes: front.bytes, front: Some(front), behind: VecDeque::new(), given: 0 }
+    }
+
+    /// Whether one more publish may take its place.
+    pub(super) fn may_grow(&self) -> bool {
+        let last = self.behind.back().or(self.front.as_ref());
+        let is_placed =
+            last.is_some_and(|asked| asked.is_queued && asked.form.persists && asked.body.is_none());
+        is_placed && self.behind.len() + 1 < PIPELINED_PUBLISHES_MAX && self.bytes < PIPELINED_BYTES_MAX
+    }
+
+    pub(super) fn push(&mut self, asked: Asked<'a>) {
+        self.bytes += asked.bytes;
+        self.behind.push_back(asked);
+    }
+
+    /// Takes the front, so that the one behind it is.
+    pub(super) fn advance(&mut self) -> Option<Asked<'a>> {
+        let asked = mem::replace(&mut self.front, self.behind.pop_front())?;
+        self.bytes -= asked.bytes;
+        self.given = 0;
+        Some(asked)
+    }
+
+    /// The connection is broken: nobody waits for any answer.
+    pub(super) fn fail(&mut self) {
+        self.behind.clear();
+        if let Some(front) = &mut self.front {
+            front.stage = Stage::Over(Some(Outcome::Failed));
+        }
+    }
+
+    /// What became of the front.
+    pub(super) fn poll_front(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
+        // All but the last have their places, and are answered by the committer.
+        if let Some(last) = self.behind.back_mut().filter(|last| !last.is_queued) {
+            last.look(cx);
+        }
+        match &mut self.front {
+            Some(front) => front.poll(cx),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Waits for what becomes of the front, and for nothing else; it is there when it is asked for next.
+    pub(super) async fn front_is_ready(&mut self) {
+        std::future::poll_fn(|cx| match self.poll_front(cx) {
+            Poll::Ready(outcome) => {
+                if let Some(front) = &mut self.front {
+                    front.stage = Stage::Over(Some(outcome));
+                }
+                Poll::Ready(())
+            }
+            Poll::Pending => Poll::Pending,
+        })
+        .await;
+    }
+}
+
+impl<'a> Asked<'a> {
+    /// Has a request answered. `bytes` is what it takes, head and all.
+    pub(super) fn new(
+        routes: &'a Routes,
+        head: Head,
+        body: Body,
+        receiving: Option<Box<Receiving>>,
+        bytes: usize,
+    ) -> Self {
+        let Head { request, persists, .. } = head;
+        let form = Form { is_head: request.method() == Method::HEAD, version: request.version(), persists };
+        let exchange = Exchange::default();
+        let answer = answer(routes, request.map(|()| body), exchange.clone());
+        // Boxed, because it is large, and gone while the client waits.
+        let stage = Stage::Handler(Box::pin(answer));
+        Self { routes, stage, exchange, is_queued: false, bytes, form, body: receiving }
+    }
+
+    /// Lets it get as far as it does; its answer has to wait for its turn.
+    pub(super) fn look(&mut self, cx: &mut Context<'_>) {
+        if let Poll::Ready(outcome) = self.poll(cx) {
+            self.stage = Stage::Over(Some(outcome));
+            self.is_queued = true;
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
+        loop {
+            match &mut self.stage {
+                Stage::Handler(answer) => {
+                    if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
+                        return Poll::Ready(answer.map_or(Outcome::Failed, Outcome::Answer));
+                    }
+                    match self.exchange.take() {
+                        Claim::Nothing => return Poll::Pending,
+                        Claim::Queued => {
+                            self.is_queued = true;
+                            return Poll::Pending;
+                        }
+                        Claim::Hijack(hijack) => return Poll::Ready(Outcome::Hijack(hijack)),
+                        Claim::Deferred(Deferred { answer, cors }) => {
+                            self.stage = Stage::Deferred(answer, cors);
+                        }
+                    }
+                }
+                Stage::Deferred(answer, cors) => {
+                    let reply = pin!(caught(answer.as_mut())).poll(cx);
+                    match ready!(reply) {
+                        Reply::Own(mut response) => {
+                            self.routes.finish(&mut response, &mem::take(cors));
+                            self.stage = Stage::Handler(Box::pin(collected(response)));
+                        }
+                        Reply::Shared(shared) => {
+                            self.routes.count(shared.status());
+                            return Poll::Ready(Outcome::Shared(Shared {
+                                response: shared,
+                                cors: mem::take(cors),
+                            }));
+                        }
+                    }
+                }
+                Stage::Over(outcome) => return outcome.take().map_or(Poll::Pending, Poll::Ready),
+            }
+        }
+    }
+}
+
+async fn answer(routes: &Routes, request: Request<Body>, exchange: Exchange) -> Option<Response<Bytes>> {
+    collected(routes.answer(request, Some(exchange)).await).await
+}
+
+/// A response whose body is there.
+async fn collected(response: Response<Body>) -> Option<Response<Bytes>> {
+    let (head, body) = response.into_parts();
+    let body = body.collect().await.ok()?.to_bytes();
+    Some(Response::from_parts(head, body))
+}
