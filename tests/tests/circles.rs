@@ -37,12 +37,6 @@ const KNOWN: &[&str] = &[
     "storage/src/sled_log/opening/promised.rs",
     "storage/src/sled_log/opening/recover.rs",
     "storage/src/sled_log/store.rs",
-    "transports/http/src/api/app.rs",
-    "transports/http/src/api/guard.rs",
-    "transports/http/src/api/read.rs",
-    "transports/http/src/api/resources.rs",
-    "transports/http/src/api/router.rs",
-    "transports/http/src/delivery/polls.rs",
 ];
 
 #[test]

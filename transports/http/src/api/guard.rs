@@ -10,8 +10,8 @@ use tailwire_model::Principal;
 use tailwire_wire::{Code, Problem};
 
 use super::{
-    app::App,
     identity::OriginClass,
+    metrics::Metrics,
     reply::{empty, refuse},
 };
 use crate::{Settings, connection::host};
@@ -63,14 +63,14 @@ pub(crate) fn refused(problem: &Problem) -> Response<Body> {
 }
 
 /// What every response gets on its way out, also one that comes by another way.
-pub(crate) fn finish<B>(app: &App, response: &mut Response<B>, cors: &Cors) {
+pub(crate) fn finish<B>(settings: &Settings, metrics: &Metrics, response: &mut Response<B>, cors: &Cors) {
     cors.apply(response.headers_mut());
     if response.status() == StatusCode::UNAUTHORIZED
-        && let Some(challenge) = app.settings.authenticator.challenge()
+        && let Some(challenge) = settings.authenticator.challenge()
     {
         response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
     }
-    app.metrics.responded(response.status().as_u16());
+    metrics.responded(response.status().as_u16());
 }
 
 /// Whether a request is let through at all: what its reply owes to its origin, and whose page that is.

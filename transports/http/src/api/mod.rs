@@ -16,3 +16,4 @@ pub(crate) mod reply;
 pub(crate) mod resources;
 pub(crate) mod router;
 pub(crate) mod startup;
+mod via;

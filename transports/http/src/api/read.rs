@@ -37,7 +37,7 @@ use super::{
         TAILWIRE_TOPIC, TAILWIRE_TYPE, ascii, empty, head, head_bytes, immutable, line_bytes, refuse, reply,
         seconds, set_cursor, set_next,
     },
-    router::Via,
+    via::Via,
 };
 use crate::{
     connection::exchange::{Deferred, Hijack},
@@ -429,7 +429,7 @@ async fn stream(
     }
     vary(headers, ask.varies_by_accept);
     // A head that is written by hand doesn't pass the guard on its way out.
-    guard::finish(app, &mut response, &cors);
+    guard::finish(&app.settings, &app.metrics, &mut response, &cors);
     let stream = EventStream::new(codec, retry_ms);
     let start = stream::Start { head: head(&response), reader, stream, metrics: app.metrics.clone() };
     match exchange.hijack(Hijack { job: Job::Stream(Box::new(start)), shard }).await {}
@@ -466,7 +466,7 @@ async fn websocket(
     if let First::Open(reader) = &subscription {
         set_cursor(response.headers_mut(), reader.cursor());
     }
-    guard::finish(app, &mut response, &cors);
+    guard::finish(&app.settings, &app.metrics, &mut response, &cors);
     let shard = app.pick_shard();
     let opening = Opening { app: app.clone(), principal, subscription };
     let start = websocket::Start { head: head(&response), subprotocol, opening };

@@ -21,17 +21,9 @@ use super::{
     options, publish, read,
     reply::{allowed, caught, not_allowed, refuse},
     resources,
+    via::Via,
 };
 use crate::connection::exchange::Exchange;
-
-/// How a request came, and whose it is.
-pub(crate) struct Via {
-    pub(crate) principal: Principal,
-    /// What it may ask of the connection, if that is HTTP/1.1.
-    pub(crate) exchange: Option<Exchange>,
-    /// What the guard would have added to the head.
-    pub(crate) cors: Cors,
-}
 
 /// The whole API.
 pub(crate) struct Routes {
@@ -74,7 +66,7 @@ impl Routes {
                 Err(problem) => refuse(&problem),
             }
         };
-        guard::finish(&self.app, &mut response, &cors);
+        guard::finish(&self.app.settings, &self.app.metrics, &mut response, &cors);
         if is_bare {
             leave_body(&mut response);
         }
@@ -83,7 +75,7 @@ impl Routes {
 
     /// Does for a response what `answer` would have done, where its connection gives the answer itself.
     pub(crate) fn finish(&self, response: &mut Response<Body>, cors: &Cors) {
-        guard::finish(&self.app, response, cors);
+        guard::finish(&self.app.settings, &self.app.metrics, response, cors);
     }
 
     /// Whether a `POST` there is a publish.
