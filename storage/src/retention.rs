@@ -290,8 +290,11 @@ impl Retention {
             seen_count += 1;
             // Until somebody applies it, it is there.
             floor.get_or_insert(seen.position.previous());
-            surplus = surplus.saturating_sub(seen.cost);
-            take(trims, seen);
+            // A revocation that went would make good again what it revoked.
+            if !seen.topic.is_access() {
+                surplus = surplus.saturating_sub(seen.cost);
+                take(trims, seen);
+            }
             true
         })?;
         self.floor = floor.unwrap_or(self.floor);

@@ -1,5 +1,8 @@
 //! The broker: an order, a store, some shards of readers. Every transport and every protocol asks here.
 
+mod opening;
+mod own;
+
 use std::{
     io,
     sync::{
@@ -12,7 +15,6 @@ use std::{
 use tailwire_model::{
     Cursor, Epoch, Filter, Forbidden, Message, Options, Position, Principal, Rule, Rules, Term, Topic,
     epochs::Standing,
-    gap::{self, Extent, Resume},
     limits::READ_BYTES_MAX,
     retry::{self, Pace},
 };
@@ -22,14 +24,13 @@ use tokio::sync::oneshot;
 use crate::{
     arrival::Arrivals,
     clock::Clock,
-    error::{MessageError, OpenError, PublishError},
+    error::{MessageError, PublishError},
     listing,
     log::{Appended, Commit, Feed, Group, LogStats, TopicInfo},
     metrics::Metrics,
     order::{Health, Instruments, Order, WriteError},
     policy::Policy,
     pool::{Haste, Pool},
-    reader::{Permission, ReadError, Reader},
     segment::Encoders,
     shard::Shard,
     shared::Shared,
@@ -199,6 +200,14 @@ impl Broker {
     ) -> impl Future<Output = Result<Appended, PublishError>> + Send + use<> {
         let permitted =
             group.drafts.iter().try_for_each(|draft| self.permit_publish(principal, &draft.topic));
+        self.publish_permitted(permitted, group)
+    }
+
+    fn publish_permitted(
+        &self,
+        permitted: Result<(), PublishError>,
+        group: Group,
+    ) -> impl Future<Output = Result<Appended, PublishError>> + Send + use<> {
         let outcome = self.submit(permitted, Write::Publish(group));
         async {
             match outcome.await? {
@@ -307,49 +316,6 @@ impl Broker {
         error
     }
 
-    /// Opens a reader. What its cursor has missed is the first that it says.
-    ///
-    /// # Errors
-    /// See [`OpenError`].
-    pub async fn open(&self, principal: &Principal, interest: Interest) -> Result<Reader, OpenError> {
-        let Interest { filter, start, known, format } = interest;
-        let (permission, filter) = Permission::ask(&self.0, principal, filter)?;
-        let store = &self.0.store;
-        let (resume, known) = match start {
-            Start::After(cursor) => {
-                self.0.arrival_of(cursor).await?;
-                let (epochs, committed) = (store.epochs(), store.newest());
-                let extent = if epochs.standing(cursor, committed) == Standing::Good {
-                    Extent { committed, head: None, trimmed: store.trimmed(&filter, cursor.position) }
-                } else {
-                    store.bounds(&filter).extent(committed)
-                };
-                (gap::resume(&epochs, &extent, cursor, known), known)
-            }
-            Start::Latest => (at(store.newest()), known),
-            Start::Earliest => {
-                // Whoever asks for the oldest knows that there may have been older ones.
-                let bounds = store.bounds(&filter);
-                let trimmed = bounds.trimmed.map_or(Position::ZERO, |trim| trim.upto);
-                let before = bounds.head.map_or(trimmed, Position::previous);
-                (at(before), Some(self.cursor_at(trimmed)))
-            }
-            Start::Last(count) => {
-                let position = self.before_last(&filter, count).await?;
-                let trimmed = store.trimmed(&filter, Position::ZERO);
-                (at(position), trimmed.map(|trim| self.cursor_at(trim.upto)))
-            }
-        };
-        Ok(Reader::new(self.0.clone(), permission, filter, resume, known, format))
-    }
-
-    /// A reader of nothing yet, at the tail: the live side of a connection with many subscriptions.
-    pub fn open_empty(&self, principal: &Principal, format: usize) -> Reader {
-        let (start, permission) = (at(self.0.store.newest()), Permission::shared(&self.0, principal));
-        let nothing = Arc::new(Filter::union([]));
-        Reader::new(self.0.clone(), permission, nothing, start, None, format).already_caught_up()
-    }
-
     /// The part of a filter that may be read.
     ///
     /// # Errors
@@ -365,16 +331,6 @@ impl Broker {
     pub fn review(&self, concerned: impl Fn(&Principal) -> bool) {
         self.0.reviews.fetch_add(1, Ordering::AcqRel);
         self.0.shards.iter().for_each(|shard| shard.review(&concerned));
-    }
-
-    async fn before_last(&self, filter: &Filter, count: usize) -> Result<Position, ReadError> {
-        let filter = filter.clone();
-        let result = self
-            .0
-            .pool
-            .run(READ_BYTES_MAX, Haste::Answer, move |store, _| store.before_last(&filter, count))
-            .await;
-        self.0.readable(result)
     }
 
     /// The message that a cursor names.
@@ -480,10 +436,6 @@ impl Broker {
     pub fn close(&self) {
         self.0.pool.close();
     }
-}
-
-fn at(after: Position) -> Resume {
-    Resume { after, gap: None }
 }
 
 #[cfg(test)]

@@ -26,6 +26,12 @@ pub trait Policy: Send + Sync + 'static {
     /// # Errors
     /// [`Forbidden`] when they may not.
     fn permit_manage(&self, principal: &Principal, term: &Term) -> Result<(), Forbidden>;
+
+    /// Whether a principal's credential still counts. One that was revoked ends what it has open, also where nothing is
+    /// asked of it.
+    fn holds(&self, _principal: &Principal) -> bool {
+        true
+    }
 }
 
 /// Everybody may do everything.

@@ -68,6 +68,11 @@ impl Topic {
     pub fn is_reserved(&self) -> bool {
         self.0.starts_with('$')
     }
+
+    /// Whether the topic has records of access: keys, and what was revoked.
+    pub fn is_access(&self) -> bool {
+        self.0.starts_with("$access/")
+    }
 }
 
 /// The rules that topics and patterns share.

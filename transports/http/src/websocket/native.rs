@@ -188,9 +188,10 @@ impl Native {
     }
 
     /// Gives every subscription what is permitted by now. The connection ends if one of them is left with nothing: its client
-    /// hears which when it comes back.
+    /// hears which when it comes back. So does one whose credential counts no more, also without any.
     fn review_all(&mut self, io: &mut Io) {
-        if !self.subscriptions.review(&self.principal, &self.app.broker, io) {
+        let broker = &self.app.broker;
+        if !broker.holds(&self.principal) || !self.subscriptions.review(&self.principal, broker, io) {
             self.revoked(io);
         }
     }

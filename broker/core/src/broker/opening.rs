@@ -1,0 +1,86 @@
+//! Where a reader begins, and what its cursor has missed.
+
+use std::sync::Arc;
+
+use tailwire_model::{
+    Cursor, Filter, Position, Principal,
+    epochs::Standing,
+    gap::{self, Extent, Resume},
+    limits::READ_BYTES_MAX,
+};
+
+use super::{Broker, Interest, Start};
+use crate::{
+    error::OpenError,
+    pool::Haste,
+    reader::{Permission, ReadError, Reader},
+};
+
+impl Broker {
+    /// Opens a reader. What its cursor has missed is the first that it says.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub async fn open(&self, principal: &Principal, interest: Interest) -> Result<Reader, OpenError> {
+        let Interest { filter, start, known, format } = interest;
+        let (permission, filter) = Permission::ask(&self.0, principal, filter)?;
+        Ok(self.open_permitted((permission, filter), start, known, format).await?)
+    }
+
+    pub(super) async fn open_permitted(
+        &self,
+        (permission, filter): (Permission, Arc<Filter>),
+        start: Start,
+        known: Option<Cursor>,
+        format: usize,
+    ) -> Result<Reader, ReadError> {
+        let store = &self.0.store;
+        let (resume, known) = match start {
+            Start::After(cursor) => {
+                self.0.arrival_of(cursor).await?;
+                let (epochs, committed) = (store.epochs(), store.newest());
+                let extent = if epochs.standing(cursor, committed) == Standing::Good {
+                    Extent { committed, head: None, trimmed: store.trimmed(&filter, cursor.position) }
+                } else {
+                    store.bounds(&filter).extent(committed)
+                };
+                (gap::resume(&epochs, &extent, cursor, known), known)
+            }
+            Start::Latest => (at(store.newest()), known),
+            Start::Earliest => {
+                // Whoever asks for the oldest knows that there may have been older ones.
+                let bounds = store.bounds(&filter);
+                let trimmed = bounds.trimmed.map_or(Position::ZERO, |trim| trim.upto);
+                let before = bounds.head.map_or(trimmed, Position::previous);
+                (at(before), Some(self.cursor_at(trimmed)))
+            }
+            Start::Last(count) => {
+                let position = self.before_last(&filter, count).await?;
+                let trimmed = store.trimmed(&filter, Position::ZERO);
+                (at(position), trimmed.map(|trim| self.cursor_at(trim.upto)))
+            }
+        };
+        Ok(Reader::new(self.0.clone(), permission, filter, resume, known, format))
+    }
+
+    /// A reader of nothing yet, at the tail: the live side of a connection with many subscriptions.
+    pub fn open_empty(&self, principal: &Principal, format: usize) -> Reader {
+        let (start, permission) = (at(self.0.store.newest()), Permission::shared(&self.0, principal));
+        let nothing = Arc::new(Filter::union([]));
+        Reader::new(self.0.clone(), permission, nothing, start, None, format).already_caught_up()
+    }
+
+    async fn before_last(&self, filter: &Filter, count: usize) -> Result<Position, ReadError> {
+        let filter = filter.clone();
+        let result = self
+            .0
+            .pool
+            .run(READ_BYTES_MAX, Haste::Answer, move |store, _| store.before_last(&filter, count))
+            .await;
+        self.0.readable(result)
+    }
+}
+
+fn at(after: Position) -> Resume {
+    Resume { after, gap: None }
+}
