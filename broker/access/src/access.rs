@@ -230,7 +230,7 @@ impl Access {
 
     /// Whether a principal's credential is still one that counts: neither revoked, nor of a kind or an issuer that is not
     /// configured any more.
-    pub(crate) fn holds(&self, principal: &Principal) -> bool {
+    pub fn holds(&self, principal: &Principal) -> bool {
         match principal.identity() {
             Identity::Token(token) => {
                 let mut issuers = self.settings.tokens.issuers.iter();

@@ -30,6 +30,16 @@ impl Refused {
         }
     }
 
+    /// How long ago the credential's time was over, if that is why.
+    pub const fn expired_ago_ms(&self) -> Option<u64> {
+        match self {
+            Self::Token(TokenError::Expired { ago_ms, .. }) | Self::Key(KeyError::Expired { ago_ms, .. }) => {
+                Some(*ago_ms)
+            }
+            _ => None,
+        }
+    }
+
     /// The issuer whose keys should be fetched before the credential is tried once more, if that may help.
     pub fn refresh(&self) -> Option<&str> {
         match self {
