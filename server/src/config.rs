@@ -1,6 +1,7 @@
 //! ServeSettings: what the broker may be told, by flag, variable or file, in this order of precedence. Pure: what the
 //! sources hold is passed in, and every refusal says which source it blames.
 
+mod access;
 mod args;
 mod entry;
 mod file;
@@ -14,11 +15,13 @@ use std::{
     path::PathBuf,
 };
 
+use tailwire_access::config::AccessConfig;
 use tailwire_model::{Options, Term};
 
+pub(crate) use access::line_of_key;
 pub(crate) use args::{SERVE_NOTES, ServeArgs};
 pub(crate) use source::{ConfigError, FileText, SettingSource};
-pub(crate) use values::{ListenAddress, LogFormat};
+pub(crate) use values::{ListenAddress, LogFormat, PublicUrl};
 
 use source::{Sourced, hint};
 
@@ -35,6 +38,12 @@ pub(crate) struct ServeSettings {
     pub(crate) log_format: LogFormat,
     /// Origins whose pages may use the broker; `*` is any.
     pub(crate) allow_origins: Vec<String>,
+    /// By which URLs clients reach the broker; the first is what tokens are for.
+    pub(crate) public_urls: Vec<PublicUrl>,
+    /// Whether everybody who reaches a public address may do everything.
+    pub(crate) insecure_public: bool,
+    /// Who may do what; without it everybody everything.
+    pub(crate) access: Option<AccessConfig>,
     /// How the machine's threads are shared.
     pub(crate) threads: Threads,
     /// How many bytes all messages may take.
@@ -62,14 +71,18 @@ const DATA_VARIABLE: &str = "TAILWIRE_DATA";
 const LOG_LEVEL_VARIABLE: &str = "TAILWIRE_LOG_LEVEL";
 const LOG_FORMAT_VARIABLE: &str = "TAILWIRE_LOG_FORMAT";
 const ALLOW_ORIGIN_VARIABLE: &str = "TAILWIRE_ALLOW_ORIGIN";
+const PUBLIC_URL_VARIABLE: &str = "TAILWIRE_PUBLIC_URL";
+const INSECURE_PUBLIC_VARIABLE: &str = "TAILWIRE_INSECURE_PUBLIC";
 const LOG_MAX_BYTES_VARIABLE: &str = "TAILWIRE_LOG_MAX_BYTES";
 const CONFIG_VARIABLE: &str = "TAILWIRE_CONFIG";
-const VARIABLES: [&str; 7] = [
+const VARIABLES: [&str; 9] = [
     LISTEN_VARIABLE,
     DATA_VARIABLE,
     LOG_LEVEL_VARIABLE,
     LOG_FORMAT_VARIABLE,
     ALLOW_ORIGIN_VARIABLE,
+    PUBLIC_URL_VARIABLE,
+    INSECURE_PUBLIC_VARIABLE,
     LOG_MAX_BYTES_VARIABLE,
     CONFIG_VARIABLE,
 ];
@@ -161,6 +174,25 @@ pub(crate) fn settle(
         .or(env.text(LOG_MAX_BYTES_VARIABLE)?)
         .or(file.log_max_bytes);
 
+    let flag_urls = (!args.public_urls.is_empty()).then(|| args.public_urls.clone());
+    let env_urls = env
+        .text(PUBLIC_URL_VARIABLE)?
+        .map(|given| Sourced { value: values::split_list(&given.value), origin: given.origin });
+    let public_urls = flag("--public-url", flag_urls).or(env_urls).or(file.public_urls);
+    let public_urls: Vec<PublicUrl> = public_urls.map_or_else(
+        || Ok(Vec::new()),
+        |given| given.read(|list| list.iter().map(|one| values::public_url(one)).collect()),
+    )?;
+    let insecure_public = flag("--insecure-public", args.insecure_public.then(|| "true".to_owned()))
+        .or(env.text(INSECURE_PUBLIC_VARIABLE)?)
+        .or(file.insecure_public);
+    let insecure_public =
+        insecure_public.map_or(Ok(false), |given| given.read(|text| values::boolean(&text)))?;
+    let mut access = file.access;
+    if let Some(AccessConfig { audience: audience @ None, .. }) = &mut access {
+        *audience = public_urls.first().map(|first| first.url.clone());
+    }
+
     let threads = |given: Option<Sourced<i64>>| given.map_or(Ok(0), |given| given.read(values::threads));
     Ok(ServeSettings {
         listen: listen
@@ -176,6 +208,9 @@ pub(crate) fn settle(
             || Ok(Vec::new()),
             |given| given.read(|list| list.iter().map(|one| values::origin(one)).collect()),
         )?,
+        public_urls,
+        insecure_public,
+        access,
         threads: Threads { front: threads(file.threads_front)?, delivery: threads(file.threads_delivery)? },
         log_max_bytes: log_max_bytes.map(|given| given.read(|text| values::bytes(&text))).transpose()?,
         options: file.options,

@@ -1,12 +1,14 @@
 //! The `tailwire` binary: command line, settings, signals, and the wiring of the other crates. Nothing else reads the
 //! environment or ends the process, and nothing here knows a rule of the broker.
 
+mod access;
 mod cli;
 mod config;
 mod log;
 mod logging;
 mod machine;
 mod serve;
+mod settings;
 
 use std::process::ExitCode;
 

@@ -5,14 +5,21 @@ mod banner;
 mod signals;
 mod start;
 
-use std::{fs, process::ExitCode};
+use std::{
+    process::ExitCode,
+    sync::{Arc, OnceLock},
+};
+
+use tailwire_core::Broker;
 
 use tracing::{debug, info, warn};
 
 use crate::{
-    config::{self, ConfigError, Environment, FileText, ServeArgs, ServeSettings},
+    access::Gate,
+    config::{ServeArgs, ServeSettings},
     logging::{self, LogGuard},
     machine,
+    settings::{Configured, configured, read_again},
 };
 use signals::{Reload, Signals};
 use start::StartError;
@@ -24,15 +31,15 @@ const EXIT_SIGNAL: i32 = 128;
 
 /// Runs the broker until a signal ends it.
 pub(crate) fn run(args: &ServeArgs) -> ExitCode {
-    let settings = match read_settings(args) {
-        Ok(settings) => settings,
+    let Configured { settings, gate } = match configured(args) {
+        Ok(configured) => configured,
         Err(error) => return refuse(EXIT_USAGE, &error),
     };
     let log = match logging::start(&settings.log_level, settings.log_format) {
         Ok(log) => log,
         Err(error) => return refuse(EXIT_FAILED, &format!("can't start threads: {error}")),
     };
-    let code = match run_logged(&settings, &log) {
+    let code = match run_logged(args, &settings, gate.as_ref(), &log) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // By the log, which doesn't wait for a stderr that nobody reads.
@@ -44,7 +51,12 @@ pub(crate) fn run(args: &ServeArgs) -> ExitCode {
     code
 }
 
-fn run_logged(settings: &ServeSettings, log: &LogGuard) -> Result<(), Box<dyn std::error::Error>> {
+fn run_logged(
+    args: &ServeArgs,
+    settings: &ServeSettings,
+    gate: Option<&Arc<Gate>>,
+    log: &LogGuard,
+) -> Result<(), Box<dyn std::error::Error>> {
     machine::use_small_pages();
     let descriptors = match machine::raise_open_files() {
         Ok(files) => {
@@ -57,7 +69,12 @@ fn run_logged(settings: &ServeSettings, log: &LogGuard) -> Result<(), Box<dyn st
         }
     };
     let runtime = machine::front_runtime(settings.threads).map_err(StartError::Threads)?;
-    runtime.block_on(serve(settings, descriptors, log))
+    let broker = Arc::default();
+    let mut reload = Reload::default();
+    if let Some(gate) = gate {
+        reload.add(("access", access_reload(args.clone(), gate.clone(), Arc::clone(&broker))));
+    }
+    runtime.block_on(serve(settings, gate, descriptors, reload, (log, &broker)))
 }
 
 fn refuse(code: u8, error: &(impl std::fmt::Display + ?Sized)) -> ExitCode {
@@ -65,30 +82,31 @@ fn refuse(code: u8, error: &(impl std::fmt::Display + ?Sized)) -> ExitCode {
     ExitCode::from(code)
 }
 
-#[allow(
-    clippy::disallowed_methods,
-    reason = "this is where the environment is read, for everything behind it"
-)]
-fn read_settings(args: &ServeArgs) -> Result<ServeSettings, ConfigError> {
-    let env = Environment::new(std::env::vars_os());
-    let Some((path, origin)) = config::file_path(args, &env) else {
-        return config::settle(args, &env, None);
-    };
-    let text = fs::read_to_string(&path).map_err(|error| {
-        let problem = machine::describe(&error);
-        ConfigError::Unreadable { origin, path: path.clone(), problem }
-    })?;
-    config::settle(args, &env, Some(FileText { path: &path, text: &text }))
+/// Reads the section `[access]` again, and has everything that is open ask by it.
+fn access_reload(
+    args: ServeArgs,
+    gate: Arc<Gate>,
+    broker: Arc<OnceLock<Broker>>,
+) -> Box<dyn Fn() -> Result<(), String> + Send + Sync> {
+    Box::new(move || {
+        read_again(&args, &gate).map_err(|error| error.to_string())?;
+        if let Some(broker) = broker.get() {
+            broker.review(|_| true);
+        }
+        Ok(())
+    })
 }
 
 async fn serve(
     settings: &ServeSettings,
+    gate: Option<&Arc<Gate>>,
     descriptors: Option<u64>,
-    log: &LogGuard,
+    reload: Reload,
+    (log, broker): (&LogGuard, &OnceLock<Broker>),
 ) -> Result<(), Box<dyn std::error::Error>> {
-    let mut signals = Signals::new(Reload::default())?;
+    let mut signals = Signals::new(reload)?;
     let mut running = tokio::select! {
-        started = start::start(settings, descriptors) => started?,
+        started = start::start(settings, gate, descriptors) => started?,
         number = signals.end() => {
             // Nothing was promised to anybody yet, so there is nothing to finish.
             info!(number, "stopped while starting");
@@ -96,7 +114,8 @@ async fn serve(
         }
     };
     running.count_lost_lines(log);
-    banner::show(&settings.data, running.address(), &running.options());
+    let _ = broker.set(running.broker().clone());
+    banner::show(&settings.data, running.address(), gate.is_some(), &running.options());
 
     tokio::select! {
         number = signals.end() => info!(number, "draining"),

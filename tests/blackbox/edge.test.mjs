@@ -123,7 +123,7 @@ describe('hosts and origins', () => {
     assert.match(await ask('/healthz', 'probe.example'), /^HTTP\/1\.1 200 /);
     assert.match(await ask('/readyz', '10.0.0.7:8245'), /^HTTP\/1\.1 200 /);
     for (const host of ['probe.example', '[::1]evil', 'localhost.evil.example', '127.0.0.1.evil.example', 'localhost:80evil']) {
-      assert.match(await ask('/topics', host), /^HTTP\/1\.1 40[03] /, host);
+      assert.match(await ask('/topics', host), /^HTTP\/1\.1 4(00|21) /, host);
     }
     assert.match(await ask('/topics', 'localhost:1'), /^HTTP\/1\.1 200 /);
     assert.match(await ask('/topics', '[::1]:1'), /^HTTP\/1\.1 200 /);

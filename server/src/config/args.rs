@@ -13,6 +13,8 @@ A flag wins over its variable, a variable over the file, and the file over the d
     log_level = \"info\"
     log_format = \"text\"     # or json: one object a line
     allow_origins = [\"https://app.example\"]
+    public_urls = [\"https://rt.example.com\"]   # hosts that are answered, own origins, default audience of tokens
+    insecure_public = false # listen for others without [access]
     threads.front = 0       # accept, parse, publish, answer; 0 is automatic
     threads.delivery = 0    # write to streams; 0 is automatic
     log_max_bytes = 10_000_000_000
@@ -23,10 +25,26 @@ A flag wins over its variable, a variable over the file, and the file over the d
     max_age = 86400         # seconds; max_messages, max_bytes: \"none\" is no bound
     compact = true          # or last = true
 
+    [access]                # who may do what; without it the broker listens on loopback only
+    audience = \"https://rt.example.com\"   # what tokens name in `aud`; default: the first of public_urls
+    leeway_seconds = 30     # how far clocks may be apart, 0 to 600
+    cookie = \"__Host-tailwire\"   # \"\" is off
+
+    [[access.issuer]]       # who signs tokens
+    issuer = \"https://app.example.com\"   # the claim `iss`, to the letter
+    secrets = [\"file:/run/secrets/a\"]    # or keys, public ones in PEM; each inline, file:PATH or env:NAME
+    algorithms = [\"HS256\"]              # default: the usual one of each key
+    grants = \"tailwire\"   # the claim with grants; \"\" is none
+    subject = \"sub\"       # the claim that names the holder
+
+    [[access.rule]]         # grants, summed; as often as you like
+    who = \"any\"           # anonymous, any, issuer:ISSUER or key:ID
+    subscribe = [\"users/{sub}/**\"]      # patterns with claims; also publish, manage, presence
+
 SIGTERM, SIGQUIT or Ctrl+C drains and stops; a second one stops at once. SIGHUP reloads what can be reloaded.";
 
 /// Arguments of `tailwire serve`. Text here, so that an error can name the source of its value.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub(crate) struct ServeArgs {
     /// Where to listen: HOST:PORT, a PORT of 127.0.0.1, or :PORT for every interface
     /// [env: TAILWIRE_LISTEN] [default: 127.0.0.1:8245]
@@ -53,6 +71,17 @@ pub(crate) struct ServeArgs {
     /// [env: TAILWIRE_ALLOW_ORIGIN, separated by commas] [default: only the broker's own]
     #[arg(long = "allow-origin", value_name = "ORIGIN")]
     pub(crate) allow_origins: Vec<String>,
+
+    /// The URL by which clients reach the broker: its host is answered, its origin is the broker's own, and it is what
+    /// tokens are for unless the audience is set; repeat it for more
+    /// [env: TAILWIRE_PUBLIC_URL, separated by commas] [default: none]
+    #[arg(long = "public-url", value_name = "URL")]
+    pub(crate) public_urls: Vec<String>,
+
+    /// Listen where others can reach it without [access]: then everybody may read, write and delete
+    /// [env: TAILWIRE_INSECURE_PUBLIC]
+    #[arg(long)]
+    pub(crate) insecure_public: bool,
 
     /// How many bytes the messages of all topics together may take; beyond, the oldest go
     /// [env: TAILWIRE_LOG_MAX_BYTES] [default: no bound]

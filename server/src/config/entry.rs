@@ -46,6 +46,10 @@ impl FileEntry<'_, '_> {
         number.ok_or_else(|| self.mistyped("a number"))
     }
 
+    pub(super) fn boolean(&self) -> Result<bool, ConfigError> {
+        self.value.get_ref().as_bool().ok_or_else(|| self.mistyped("true or false"))
+    }
+
     pub(super) fn list(&self) -> Result<Vec<String>, ConfigError> {
         let wrong = || self.mistyped("a list of strings");
         let items = self.value.get_ref().as_array().ok_or_else(wrong)?;

@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 
+use tailwire_access::config::AccessConfig;
 use tailwire_model::{Options, Term};
 use toml::de::DeTable;
 
 use super::{
+    access,
     entry::{FileEntry, line_of},
     options,
     source::{ConfigError, FileText, Sourced, hint},
@@ -20,13 +22,27 @@ pub(super) struct FileSettings {
     pub(super) log_format: Option<Sourced<String>>,
     pub(super) allow_origins: Option<Sourced<Vec<String>>>,
     pub(super) log_max_bytes: Option<Sourced<String>>,
+    pub(super) public_urls: Option<Sourced<Vec<String>>>,
+    pub(super) insecure_public: Option<Sourced<String>>,
+    pub(super) access: Option<AccessConfig>,
     pub(super) options: Vec<(Term, Options)>,
     pub(super) threads_front: Option<Sourced<i64>>,
     pub(super) threads_delivery: Option<Sourced<i64>>,
 }
 
-const KEYS: [&str; 8] =
-    ["listen", "data", "log_level", "log_format", "allow_origins", "log_max_bytes", "threads", "options"];
+const KEYS: [&str; 11] = [
+    "listen",
+    "data",
+    "log_level",
+    "log_format",
+    "allow_origins",
+    "log_max_bytes",
+    "public_urls",
+    "insecure_public",
+    "access",
+    "threads",
+    "options",
+];
 const THREADS_KEYS: [&str; 2] = ["threads.front", "threads.delivery"];
 
 pub(super) fn parse(file: FileText<'_>) -> Result<FileSettings, ConfigError> {
@@ -48,6 +64,9 @@ pub(super) fn parse(file: FileText<'_>) -> Result<FileSettings, ConfigError> {
             "log_max_bytes" => {
                 settings.log_max_bytes = Some(entry.given(entry.number()?.to_string()));
             }
+            "public_urls" => settings.public_urls = Some(entry.given(entry.list()?)),
+            "insecure_public" => settings.insecure_public = Some(entry.given(entry.boolean()?.to_string())),
+            "access" => settings.access = Some(access::parse(&entry)?),
             "options" => settings.options = options::parse(&entry)?,
             "threads" => parse_threads(&entry, &mut settings)?,
             _ => return Err(entry.unknown(hint(&entry.key, &KEYS))),

@@ -5,6 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use tailwire_access::AccessError;
+
 /// The settings file, read.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct FileText<'a> {
@@ -58,6 +60,8 @@ pub(crate) enum ConfigError {
     UnknownKey { path: PathBuf, line: usize, key: String, hint: String },
     #[error("{origin} {problem}")]
     Value { origin: SettingSource, problem: String },
+    #[error("{}:{line}: {error}", path.display())]
+    Access { path: PathBuf, line: usize, error: AccessError },
     #[error("{}:{line}: {problem}", path.display())]
     Syntax { path: PathBuf, line: usize, problem: String },
     #[error("{origin}: can't read {}: {problem}", path.display())]

@@ -32,6 +32,11 @@ log_level = \"error\"
 log_format = \"json\"
 allow_origins = [\"https://file.example\"]
 log_max_bytes = 1_000
+public_urls = [\"https://RT.file.example/\"]
+insecure_public = true
+
+[access]
+leeway_seconds = 5
 
 [threads]
 front = 2
@@ -47,14 +52,20 @@ last = true
 topic = \"chat/a\"
 max_age = \"none\"
 ";
-const VARIABLES_GIVEN: [(&str, &str); 6] = [
+const VARIABLES_GIVEN: [(&str, &str); 8] = [
     ("TAILWIRE_LISTEN", ":2"),
     ("TAILWIRE_DATA", "/from/env"),
     ("TAILWIRE_LOG_LEVEL", "warn"),
     ("TAILWIRE_LOG_FORMAT", "text"),
     ("TAILWIRE_ALLOW_ORIGIN", "https://env.example, https://other.example"),
     ("TAILWIRE_LOG_MAX_BYTES", "2000"),
+    ("TAILWIRE_PUBLIC_URL", "https://rt.env.example,https://two.example"),
+    ("TAILWIRE_INSECURE_PUBLIC", "false"),
 ];
+
+fn audience(settings: &ServeSettings) -> &str {
+    settings.access.as_ref().unwrap().audience.as_deref().unwrap()
+}
 
 #[test]
 fn defaults_stand_where_nobody_says_anything() {
@@ -67,6 +78,7 @@ fn defaults_stand_where_nobody_says_anything() {
     assert_eq!(settings.threads, Threads::default());
     assert_eq!((settings.log_max_bytes, settings.accepts_loss), (None, false));
     assert!(settings.options.is_empty());
+    assert_eq!((settings.insecure_public, settings.access), (false, None));
 }
 
 #[test]
@@ -79,6 +91,8 @@ fn the_file_wins_over_defaults() {
     assert_eq!(settings.allow_origins, ["https://file.example"]);
     assert_eq!(settings.threads, Threads { front: 2, delivery: 3 });
     assert_eq!(settings.log_max_bytes, Some(1000));
+    assert!(settings.insecure_public);
+    assert_eq!(audience(&settings), "https://rt.file.example");
     let chat = Options {
         durability: Some(Durability::Relaxed),
         max_age_ms: Some(Bound(86_400_000)),
@@ -99,6 +113,8 @@ fn variables_win_over_the_file() {
     assert_eq!(settings.log_format, LogFormat::Text);
     assert_eq!(settings.allow_origins, ["https://env.example", "https://other.example"]);
     assert_eq!(settings.log_max_bytes, Some(2000));
+    assert!(!settings.insecure_public);
+    assert_eq!(audience(&settings), "https://rt.env.example");
     assert_eq!(settings.threads, Threads { front: 2, delivery: 3 });
 }
 
@@ -110,6 +126,8 @@ fn flags_win_over_variables() {
         log_level: Some("debug".to_owned()),
         log_format: Some("json".to_owned()),
         allow_origins: vec!["https://flag.example".to_owned()],
+        public_urls: vec!["https://rt.flag.example".to_owned()],
+        insecure_public: true,
         log_max_bytes: Some("3000".to_owned()),
         accept_loss: true,
         config: None,
@@ -120,6 +138,8 @@ fn flags_win_over_variables() {
     assert_eq!(settings.log_level, "debug");
     assert_eq!(settings.log_format, LogFormat::Json);
     assert_eq!(settings.allow_origins, ["https://flag.example"]);
+    assert!(settings.insecure_public);
+    assert_eq!(audience(&settings), "https://rt.flag.example");
     assert_eq!((settings.log_max_bytes, settings.accepts_loss), (Some(3000), true));
 }
 
@@ -177,7 +197,7 @@ fn an_unknown_name_is_answered_with_the_nearest() {
         &[],
         "zzz = 1",
         "tailwire.toml:1: unknown key `zzz`; known are listen, data, log_level, log_format, allow_origins, \
-         log_max_bytes, threads, options",
+         log_max_bytes, public_urls, insecure_public, access, threads, options",
     );
     check_error(
         &[],

@@ -137,6 +137,36 @@ pub(super) fn origin(text: &str) -> Result<String, String> {
     Ok(origin.strip_suffix(own_port).unwrap_or(&origin).to_owned())
 }
 
+/// A URL by which clients reach the broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PublicUrl {
+    /// Without a slash at its end.
+    pub(crate) url: String,
+    /// Its origin, as browsers send it.
+    pub(crate) origin: String,
+}
+
+pub(super) fn public_url(text: &str) -> Result<PublicUrl, String> {
+    let wrong = || format!("can't be `{text}`: it is an http or https URL, as in https://rt.example.com");
+    let (scheme, rest) = text.split_once("://").ok_or_else(wrong)?;
+    let is_http = ["http", "https"].iter().any(|own| scheme.eq_ignore_ascii_case(own));
+    let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    if !is_http || path.contains(['?', '#']) {
+        return Err(wrong());
+    }
+    let origin = origin(&format!("{scheme}://{host}")).map_err(|_| wrong())?;
+    let url = format!("{origin}{}", path.trim_end_matches('/'));
+    Ok(PublicUrl { url, origin })
+}
+
+pub(super) fn boolean(text: &str) -> Result<bool, String> {
+    match text {
+        "true" | "1" => Ok(true),
+        "false" | "0" => Ok(false),
+        _ => Err(format!("can't be `{text}`: it is true or false")),
+    }
+}
+
 pub(super) fn threads(count: i64) -> Result<usize, String> {
     usize::try_from(count)
         .ok()
@@ -203,6 +233,22 @@ mod tests {
         assert_eq!(log_level("inof").unwrap_err(), "can't be `inof`; did you mean info?");
         for text in ["", ",", "=info", "a b=info", "tailwire_http=loud"] {
             assert!(log_level(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn public_urls_have_an_origin() {
+        let check = |text: &str, url: &str, origin: &str| {
+            let expect = PublicUrl { url: url.to_owned(), origin: origin.to_owned() };
+            assert_eq!(public_url(text), Ok(expect));
+        };
+        check("https://RT.example.com/", "https://rt.example.com", "https://rt.example.com");
+        check("https://a.example:443/rt/", "https://a.example/rt", "https://a.example");
+        check("http://[::1]:8245", "http://[::1]:8245", "http://[::1]:8245");
+        for text in
+            ["", "a.example", "ftp://a", "https://", "https://a?b", "https://u@a", "https://a/#b", "*"]
+        {
+            assert!(public_url(text).is_err(), "{text}");
         }
     }
 

@@ -16,10 +16,10 @@ use crate::machine;
 const EVERYTHING: &str = "**";
 
 /// Prints it, on a thread of its own: the broker doesn't wait for a stdout that nobody reads, nor stop because of it.
-pub(super) fn show(data: &Path, address: SocketAddr, options: &[(Term, Options)]) {
+pub(super) fn show(data: &Path, address: SocketAddr, is_guarded: bool, options: &[(Term, Options)]) {
     let paint = Paint { on: io::stdout().is_terminal() && machine::colour_is_welcome() };
     let data = data.canonicalize().unwrap_or_else(|_| data.to_path_buf());
-    let banner = text(&data, address, &durability(options), paint);
+    let banner = text(&data, address, is_guarded, &durability(options), paint);
     let print = move || {
         let mut stdout = io::stdout().lock();
         let _ = stdout.write_all(banner.as_bytes());
@@ -29,7 +29,7 @@ pub(super) fn show(data: &Path, address: SocketAddr, options: &[(Term, Options)]
     let _ = thread::Builder::new().name("banner".to_owned()).spawn(print);
 }
 
-fn text(data: &Path, address: SocketAddr, durability: &str, paint: Paint) -> String {
+fn text(data: &Path, address: SocketAddr, is_guarded: bool, durability: &str, paint: Paint) -> String {
     let base = format!("http://{}", reachable(address));
     let everywhere = if address.ip().is_unspecified() { " (every interface)" } else { "" };
     let mut lines = vec![
@@ -37,7 +37,9 @@ fn text(data: &Path, address: SocketAddr, durability: &str, paint: Paint) -> Str
         ("data", data.display().to_string()),
         ("durability", durability.to_owned()),
     ];
-    if !address.ip().is_loopback() {
+    if is_guarded {
+        lines.push(("access", "by the section [access] of the settings".to_owned()));
+    } else if !address.ip().is_loopback() {
         let open_to_all = "anyone who reaches this address may read, write and delete";
         lines.push(("access", paint.strong(open_to_all)));
     }
@@ -111,7 +113,7 @@ mod tests {
     #[test]
     fn the_banner_is_plain_without_colour() {
         let address = "127.0.0.1:8245".parse().unwrap();
-        let plain = text(Path::new("/data"), address, &durability(&[]), Paint { on: false });
+        let plain = text(Path::new("/data"), address, false, &durability(&[]), Paint { on: false });
         assert_eq!(
             plain,
             "
@@ -135,8 +137,8 @@ mod tests {
     #[test]
     fn colour_changes_no_word() {
         let address = "127.0.0.1:8245".parse().unwrap();
-        let plain = text(Path::new("/data"), address, &durability(&[]), Paint { on: false });
-        let coloured = text(Path::new("/data"), address, &durability(&[]), Paint { on: true });
+        let plain = text(Path::new("/data"), address, false, &durability(&[]), Paint { on: false });
+        let coloured = text(Path::new("/data"), address, false, &durability(&[]), Paint { on: true });
         let stripped =
             ["\x1b[1m", "\x1b[2m", "\x1b[0m"].iter().fold(coloured, |text, code| text.replace(code, ""));
         assert_eq!(stripped, plain);
@@ -167,8 +169,9 @@ mod tests {
 
     #[test]
     fn an_address_that_others_reach_says_that_they_may_do_everything() {
-        let banner =
-            |address: &str| text(Path::new("/data"), address.parse().unwrap(), "", Paint { on: false });
+        let banner = |address: &str| {
+            text(Path::new("/data"), address.parse().unwrap(), false, "", Paint { on: false })
+        };
         let warning = "access      anyone who reaches this address may read, write and delete";
         for address in ["0.0.0.0:80", "[::]:80", "192.168.1.2:80", "[2001:db8::1]:80"] {
             assert!(banner(address).contains(warning), "{address}");
@@ -181,9 +184,9 @@ mod tests {
 
     #[test]
     fn commands_never_name_every_interface() {
-        let banner = text(Path::new("/data"), "0.0.0.0:80".parse().unwrap(), "", Paint { on: false });
+        let banner = text(Path::new("/data"), "0.0.0.0:80".parse().unwrap(), false, "", Paint { on: false });
         assert!(banner.contains("curl -d 'hi there' http://127.0.0.1:80/"));
-        let banner = text(Path::new("/data"), "[::]:80".parse().unwrap(), "", Paint { on: false });
+        let banner = text(Path::new("/data"), "[::]:80".parse().unwrap(), false, "", Paint { on: false });
         assert!(banner.contains("curl -d 'hi there' http://[::1]:80/"));
     }
 }

@@ -25,7 +25,6 @@ pub(super) struct Reload(Vec<Reloadable>);
 
 impl Reload {
     /// Adds something to read again.
-    #[allow(dead_code, reason = "certificates and access come here; nothing that exists can be read again")]
     pub(super) fn add(&mut self, reloadable: Reloadable) {
         self.0.push(reloadable);
     }

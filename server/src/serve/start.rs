@@ -9,6 +9,7 @@ use tailwire_storage::{LogSettings, NoRoom, SledStore};
 use tokio::{net::TcpListener, sync::oneshot};
 
 use crate::{
+    access::{self, Doorkeeper, Gate, Registry},
     config::{ListenAddress, ServeSettings},
     logging::LogGuard,
     machine,
@@ -37,6 +38,13 @@ pub(super) enum StartError {
     Listen { listen: ListenAddress, error: io::Error },
     #[error("data folder {folder}: {error}{}", open_advice(error))]
     Open { folder: String, error: tailwire_storage::OpenError },
+    #[error(
+        "{0} can be reached by others, and everybody could read, write and delete there: say who may by a section [access] \
+         of the settings file, listen on 127.0.0.1, or take the risk with --insecure-public"
+    )]
+    Public(SocketAddr),
+    #[error("keys and revocations can't be read: {0}")]
+    Records(tailwire_core::ReadError),
     #[error("can't start threads: {0}")]
     Threads(io::Error),
     #[error("the log could not be begun: {0}")]
@@ -65,10 +73,17 @@ fn open_advice(error: &tailwire_storage::OpenError) -> &'static str {
 
 /// Starts everything. The socket comes first: a mistaken second start then leaves the log alone.
 /// `descriptors` is how many files may be open, if that is known.
-pub(super) async fn start(settings: &ServeSettings, descriptors: Option<u64>) -> Result<Running, StartError> {
+pub(super) async fn start(
+    settings: &ServeSettings,
+    gate: Option<&Arc<Gate>>,
+    descriptors: Option<u64>,
+) -> Result<Running, StartError> {
     let unusable = |error| StartError::Listen { listen: settings.listen.clone(), error };
     let listener = TcpListener::from_std(listen(settings)?).map_err(unusable)?;
     let address = listener.local_addr().map_err(unusable)?;
+    if !address.ip().is_loopback() && gate.is_none() && !settings.insecure_public {
+        return Err(StartError::Public(address));
+    }
     wait_for_room(settings, &listener).await;
     let store = Arc::new(open_log(settings, &listener).await?);
     let clock = Clock { now: Clock::system_now, steady: Clock::system_steady, random: rand::random };
@@ -80,7 +95,10 @@ pub(super) async fn start(settings: &ServeSettings, descriptors: Option<u64>) ->
         store,
         instruments,
         encoders: &tailwire_wire::ENCODERS,
-        policy: Arc::new(AllowAll),
+        policy: match gate {
+            Some(gate) => gate.clone(),
+            None => Arc::new(AllowAll),
+        },
         clock,
         shards: machine::delivery_shards(settings.threads),
         read_threads: READ_THREADS,
@@ -89,7 +107,21 @@ pub(super) async fn start(settings: &ServeSettings, descriptors: Option<u64>) ->
     };
     let broker = Broker::start(parts).map_err(StartError::Threads)?;
     let committer = start_committer(committer)?;
-    let server = serve(&broker, settings, descriptors, listener).map_err(StartError::Threads)?;
+    let server = match gate {
+        None => serve(&broker, settings, None, descriptors, listener),
+        Some(gate) => {
+            // Whoever was revoked before must not be let in for a moment.
+            let records = access::load(gate, &broker).await.map_err(StartError::Records)?;
+            if let Err(error) = access::provide(&gate.access(), &settings.data) {
+                let file = access::OPERATOR_KEY;
+                tracing::warn!(%error, file, "no key for this machine's operator could be written");
+            }
+            let server = serve(&broker, settings, Some(gate), descriptors, listener);
+            tokio::spawn(access::follow(gate.clone(), broker.clone(), records));
+            server
+        }
+    };
+    let server = server.map_err(StartError::Threads)?;
     Ok(Running { address, broker, server, committer })
 }
 
@@ -97,6 +129,10 @@ impl Running {
     /// Where it listens, with the port that the system chose.
     pub(super) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    pub(super) fn broker(&self) -> &Broker {
+        &self.broker
     }
 
     /// Options of topics and patterns, set by the settings and by clients before.
@@ -134,15 +170,23 @@ impl Running {
 fn serve(
     broker: &Broker,
     settings: &ServeSettings,
+    gate: Option<&Arc<Gate>>,
     descriptors: Option<u64>,
     listener: TcpListener,
 ) -> io::Result<Server> {
-    let http = tailwire_http::Settings {
+    let mut http = tailwire_http::Settings {
         allow_origins: settings.allow_origins.clone(),
+        public_origins: settings.public_urls.iter().map(|public| public.origin.clone()).collect(),
         loopback: listener.local_addr()?.ip().is_loopback(),
         descriptors,
         ..tailwire_http::Settings::default()
     };
+    if let Some(gate) = gate {
+        // With a public URL there is a proxy before a loopback listener, and callers are anybody.
+        let explains = http.loopback && http.public_origins.is_empty();
+        http.authenticator = Arc::new(Doorkeeper { gate: gate.clone(), explains });
+        http.credentials = Some(Arc::new(Registry { gate: gate.clone(), broker: broker.clone() }));
+    }
     Server::start(broker, http, listener)
 }
 
@@ -170,7 +214,7 @@ async fn wait_for_room(settings: &ServeSettings, listener: &TcpListener) {
 async fn open_log(settings: &ServeSettings, listener: &TcpListener) -> Result<SledStore, StartError> {
     let data = settings.data.clone();
     let log = LogSettings {
-        options: settings.options.clone(),
+        options: options_of(settings),
         max_bytes: settings.log_max_bytes,
         accepts_loss: settings.accepts_loss,
     };
@@ -187,6 +231,12 @@ async fn open_log(settings: &ServeSettings, listener: &TcpListener) -> Result<Sl
     };
     let opened = opened.map_err(|error| StartError::Threads(io::Error::other(error)))?;
     opened.map_err(|error| StartError::Open { folder: settings.data.display().to_string(), error })
+}
+
+/// What holds for topics and patterns, those of the records of access among them.
+fn options_of(settings: &ServeSettings) -> Vec<(Term, Options)> {
+    let records = settings.access.is_some().then(access::record_options).unwrap_or_default();
+    settings.options.iter().cloned().chain(records).collect()
 }
 
 /// Gives the committer its thread. The receiver ends with it, also when it panics.

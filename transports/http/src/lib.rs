@@ -24,7 +24,9 @@ use tokio::{
 };
 
 pub use self::api::{
-    identity::{Authenticated, Authenticator, NoCredentials, OriginClass, RequestHead},
+    credentials::{Credentials, Written},
+    identity::{Authenticated, Authenticator, NoCredentials, OriginClass, RequestHead, bearer},
+    session::ticket_of,
     startup::{WaitingFor, answer_until},
 };
 use self::{
@@ -49,6 +51,10 @@ const DRAIN: Duration = Duration::from_secs(5);
 pub struct Settings {
     /// Finds out whose a request is.
     pub authenticator: Arc<dyn Authenticator>,
+    /// Cookies, tickets, keys and revocations, where there is access control.
+    pub credentials: Option<Arc<dyn Credentials>>,
+    /// The origins by which clients reach the broker: the hosts that are answered, and its own origins.
+    pub public_origins: Vec<String>,
     /// Origins whose pages may publish and see replies; `*` is any.
     pub allow_origins: Vec<String>,
     /// Answer only requests for a loopback host.
@@ -66,6 +72,8 @@ impl Default for Settings {
         let authenticator = Arc::new(NoCredentials);
         Self {
             authenticator,
+            credentials: None,
+            public_origins: Vec::new(),
             allow_origins: Vec::new(),
             loopback: false,
             descriptors: None,

@@ -107,6 +107,16 @@ codes! {
     HandshakeInvalid = "handshake-invalid", 400, "The WebSocket handshake is not valid";
     /// No credentials, or ones that don't hold.
     Unauthorized = "unauthorized", 401, "Valid credentials are needed";
+    /// A credential that is malformed, unknown, made by somebody else, or revoked.
+    TokenInvalid = "token-invalid", 401, "The credential is not valid";
+    /// A credential whose time is over.
+    TokenExpired = "token-expired", 401, "The credential has expired";
+    /// What a credential is held against can't be had at the moment.
+    AccessUnavailable = "access-unavailable", 503, "Credentials can't be checked at the moment";
+    /// More than one may ask for in so short a time.
+    RateLimited = "rate-limited", 429, "Too many requests";
+    /// As many keys, or revocations, as there may be.
+    RecordsTooMany = "records-too-many", 429, "There are too many keys or revocations";
     /// Not permitted.
     Forbidden = "forbidden", 403, "Not permitted";
     /// A topic of the broker's own.
@@ -114,7 +124,7 @@ codes! {
     /// The page that makes the request is from elsewhere.
     ForeignOrigin = "foreign-origin", 403, "Requests from this origin are not permitted";
     /// The request names a host that this listener is not.
-    ForeignHost = "foreign-host", 403, "Requests for this host are not served here";
+    ForeignHost = "foreign-host", 421, "Requests for this host are not served here";
     /// No such resource.
     NotFound = "not-found", 404, "There is no such resource";
     /// No message has this cursor.

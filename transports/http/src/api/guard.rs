@@ -12,7 +12,7 @@ use tailwire_wire::{Code, Problem};
 use super::{
     identity::OriginClass,
     metrics::Metrics,
-    reply::{empty, refuse},
+    reply::{ascii, empty, refuse},
 };
 use crate::{Settings, connection::host};
 
@@ -30,6 +30,8 @@ pub(crate) struct Cors {
     varies: bool,
     /// Whoever comes with another credential, or none, might get another reply.
     identified: bool,
+    /// The origin was allowed by its name, so that its pages may send cookies (Fetch §3.2.5).
+    credentials: bool,
 }
 
 impl Cors {
@@ -37,6 +39,10 @@ impl Cors {
         if let Some(origin) = &self.origin {
             headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
             headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
+            if self.credentials {
+                let permitted = HeaderValue::from_static("true");
+                headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, permitted);
+            }
         }
         if self.varies {
             headers.append(header::VARY, HeaderValue::from_static("origin"));
@@ -49,6 +55,11 @@ impl Cors {
     /// The reply is for a principal.
     pub(crate) const fn show_to(&mut self, principal: &Principal) {
         self.identified = !principal.is_anonymous();
+    }
+
+    /// The reply is for a credential that is refused.
+    pub(crate) const fn show_to_nobody(&mut self) {
+        self.identified = true;
     }
 }
 
@@ -68,9 +79,20 @@ pub(crate) fn finish<B>(settings: &Settings, metrics: &Metrics, response: &mut R
     if response.status() == StatusCode::UNAUTHORIZED
         && let Some(challenge) = settings.authenticator.challenge()
     {
-        response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+        response.headers_mut().entry(header::WWW_AUTHENTICATE).or_insert(challenge);
     }
     metrics.responded(response.status().as_u16());
+}
+
+/// The answer to a request whose credential is refused: what is wrong with it stands beside the challenge (RFC 6750 §3).
+pub(crate) fn unidentified(problem: &Problem) -> Response<Body> {
+    let mut response = refuse(problem);
+    if matches!(problem.code, Code::TokenInvalid | Code::TokenExpired) {
+        let challenge =
+            format!("Bearer error=\"invalid_token\", error_description=\"{}\"", problem.code.as_str());
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, ascii(challenge.as_bytes()));
+    }
+    response
 }
 
 /// Whether a request is let through at all: what its reply owes to its origin, and whose page that is.
@@ -102,22 +124,26 @@ pub(crate) fn check(
         return Err(Problem::detailed(Code::RequestInvalid, "The host is no host with a port."));
     }
     // A browser always says where it believes to be; only other clients, of HTTP/1.0, may not.
-    if settings.loopback && !any_host && !named.flatten().is_none_or(|host| host.is_loopback()) {
-        return Err(Problem::detailed(
-            Code::ForeignHost,
-            "This broker listens on loopback only, and answers only requests for a loopback host. \
-             If it stands behind a proxy, let the proxy send Host: localhost, \
-             and start the broker with --allow-origin for the site.",
-        ));
+    if !any_host
+        && let Some(text) = host
+        && let Some(parsed) = named.flatten()
+        && !is_answered(settings, text, parsed.is_loopback())
+    {
+        return Err(foreign_host(settings));
     }
-    let cors = |origin| Cors { origin, varies: !settings.allow_origins.is_empty(), identified: false };
+    let varies = !settings.allow_origins.is_empty();
+    let cors = |origin| Cors { origin, varies, ..Cors::default() };
     let Some(origin) = headers.get(header::ORIGIN) else { return Ok((cors(None), OriginClass::Absent)) };
-    let own = host.is_some_and(|host| is_same_origin(origin, host));
-    if own {
+    let own = host.is_some_and(|host| is_same_origin(origin.as_bytes(), host));
+    if own || settings.public_origins.iter().any(|public| origin == public) {
         return Ok((cors(None), OriginClass::Own));
     }
-    if settings.allow_origins.iter().any(|allowed| allowed == "*" || origin == allowed) {
-        return Ok((cors(Some(origin.clone())), OriginClass::Allowed));
+    if settings.allow_origins.iter().any(|allowed| origin == allowed) {
+        let credentials = settings.credentials.is_some();
+        return Ok((Cors { credentials, ..cors(Some(origin.clone())) }, OriginClass::Allowed));
+    }
+    if settings.allow_origins.iter().any(|allowed| allowed == "*") {
+        return Ok((cors(Some(origin.clone())), OriginClass::Any));
     }
     let upgrade = headers.contains_key(header::UPGRADE);
     if request.method().is_safe() && !upgrade && !is_preflight(request) {
@@ -137,9 +163,28 @@ fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     Some(headers.get(name)?.to_str().unwrap_or("\u{fffd}"))
 }
 
+/// Whether requests for a host are answered: where public URLs are set, for theirs, and for loopback, where tools of this
+/// machine ask; without them, a listener that others reach answers for any.
+fn is_answered(settings: &Settings, host: &str, is_loopback: bool) -> bool {
+    let public = &settings.public_origins;
+    (public.is_empty() && !settings.loopback)
+        || is_loopback
+        || public.iter().any(|origin| is_same_origin(origin.as_bytes(), host))
+}
+
+fn foreign_host(settings: &Settings) -> Problem {
+    let detail = if settings.public_origins.is_empty() {
+        "This broker listens on loopback only, and answers only requests for a loopback host. \
+         If it stands behind a proxy, name the site's address in public_urls (--public-url)."
+    } else {
+        "This broker answers only requests for the hosts of its public_urls (--public-url), and for loopback."
+    };
+    Problem::detailed(Code::ForeignHost, detail)
+}
+
 /// Whether an origin names the host that the request was made to. The scheme may differ: a proxy may have taken TLS off.
-fn is_same_origin(origin: &HeaderValue, host: &str) -> bool {
-    let Ok(origin) = origin.to_str() else { return false };
+fn is_same_origin(origin: &[u8], host: &str) -> bool {
+    let Ok(origin) = std::str::from_utf8(origin) else { return false };
     let Some((scheme, authority)) = origin.split_once("://") else { return false };
     let default = if scheme == "https" { ":443" } else { ":80" };
     let strip = |text: &str| text.to_ascii_lowercase().trim_end_matches(default).to_owned();

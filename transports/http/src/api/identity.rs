@@ -2,7 +2,7 @@
 //! comes with a head, [`Authenticator::token`] for the `authenticate` line of a WebSocket.
 
 use futures_util::future::BoxFuture;
-use http::{HeaderMap, HeaderValue, Method, Uri};
+use http::{HeaderMap, HeaderValue, Method, Uri, header};
 use tailwire_model::Principal;
 use tailwire_wire::{Code, Problem};
 
@@ -40,8 +40,10 @@ pub enum OriginClass {
     Absent,
     /// The broker's own.
     Own,
-    /// One that was allowed.
+    /// One that was allowed by its name.
     Allowed,
+    /// One among all, which are allowed: it gets what anybody gets, and no cookie speaks for its users.
+    Any,
     /// Another.
     Foreign,
 }
@@ -62,6 +64,23 @@ impl Authenticated {
             Self::Later(result) => result.await,
         }
     }
+}
+
+/// The token or key behind `Authorization: Bearer` (RFC 6750 §2.1). Other schemes are somebody else's, as a proxy's, and
+/// prove nothing here.
+///
+/// # Errors
+/// `token-invalid`, where the header stands more than once: nobody can tell which of them is meant.
+pub fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let (first, second) = (values.next(), values.next());
+    if second.is_some() {
+        let detail = "The header Authorization stands more than once.";
+        return Err(Problem::detailed(Code::TokenInvalid, detail));
+    }
+    let Some(value) = first.and_then(|value| value.to_str().ok()) else { return Ok(None) };
+    let Some((scheme, credential)) = value.split_once(' ') else { return Ok(None) };
+    Ok(scheme.eq_ignore_ascii_case("bearer").then(|| credential.trim()))
 }
 
 /// Without access control: everybody is anonymous, and no token is known.

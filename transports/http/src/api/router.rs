@@ -18,9 +18,9 @@ use super::{
     guard::{self, Cors},
     hint,
     identity::{Authenticated, OriginClass, RequestHead},
-    options, publish, read,
+    keys, options, publish, read,
     reply::{allowed, caught, not_allowed, refuse},
-    resources,
+    resources, session,
     via::Via,
 };
 use crate::connection::exchange::Exchange;
@@ -57,13 +57,18 @@ impl Routes {
         let mut response = if guard::is_preflight(&request) {
             guard::preflight(&request)
         } else {
+            let mut request = request;
             match self.identify(route, &request, origin).wait().await {
                 Ok(principal) => {
+                    session::strip_ticket(request.uri_mut());
                     cors.show_to(&principal);
                     let via = Via { principal, exchange, cors: cors.clone() };
                     self.dispatch(route, request, via).await
                 }
-                Err(problem) => refuse(&problem),
+                Err(problem) => {
+                    cors.show_to_nobody();
+                    session::come_back(&problem, &request).unwrap_or_else(|| guard::unidentified(&problem))
+                }
             }
         };
         guard::finish(&self.app.settings, &self.app.metrics, &mut response, &cors);
@@ -90,6 +95,10 @@ impl Routes {
 
     /// Finds out whose a request is, before anything else looks at it.
     fn identify(&self, route: Route, request: &Request, origin: OriginClass) -> Authenticated {
+        if matches!((route, origin), (Route::Session, OriginClass::Any)) {
+            // Else any page could have its visitors go on as somebody else.
+            return Authenticated::Now(Err(Problem::new(Code::ForeignOrigin)));
+        }
         if route.is_public() {
             return Authenticated::Now(Ok(Principal::ANONYMOUS));
         }
@@ -121,6 +130,11 @@ impl Routes {
             Route::Topics => Box::pin(resources::topics(app, request, via.principal)),
             Route::OptionsOf => Box::pin(options::term(app, request, via.principal)),
             Route::Options => at_once(options::list(app, &via.principal)),
+            Route::Session => Box::pin(session::session(app, request)),
+            Route::Tickets => at_once(session::ticket(app, &via.principal)),
+            Route::Keys => Box::pin(keys::keys(app, request, via.principal)),
+            Route::KeyOf => Box::pin(keys::key(app, request, via.principal)),
+            Route::Revocations => Box::pin(keys::revocations(app, request, via.principal)),
             Route::Message => Box::pin(resources::message(app, request, via.principal)),
             Route::Health => at_once(resources::healthz()),
             Route::Readiness => at_once(resources::readyz(app)),
@@ -141,6 +155,11 @@ enum Route {
     Topics,
     OptionsOf,
     Options,
+    Session,
+    Tickets,
+    Keys,
+    KeyOf,
+    Revocations,
     Message,
     Health,
     Readiness,
@@ -165,6 +184,11 @@ impl Route {
             "/topics" => Self::Topics,
             "/options" => Self::Options,
             _ if path.starts_with("/options/") => Self::OptionsOf,
+            "/session" => Self::Session,
+            "/tickets" => Self::Tickets,
+            "/keys" => Self::Keys,
+            "/revocations" => Self::Revocations,
+            _ if is_key(path) => Self::KeyOf,
             _ if is_message(path) => Self::Message,
             "/healthz" => Self::Health,
             "/readyz" => Self::Readiness,
@@ -179,7 +203,7 @@ impl Route {
         }
     }
 
-    /// Whether it is the same for everybody, so that a credential which has run out does no harm.
+    /// Whether it is the same for everybody, or takes credentials itself, so that one which has run out does no harm.
     const fn is_public(self) -> bool {
         matches!(
             self,
@@ -188,6 +212,7 @@ impl Route {
                 | Self::OpenApi
                 | Self::Index
                 | Self::Client(_)
+                | Self::Session
                 | Self::Server
                 | Self::None
         )
@@ -211,6 +236,10 @@ impl Route {
             }
             Self::Stream => "GET, HEAD, POST, QUERY, OPTIONS",
             Self::OptionsOf => "GET, HEAD, PUT, DELETE, OPTIONS",
+            Self::Session => "POST, DELETE, OPTIONS",
+            Self::Tickets => "POST, OPTIONS",
+            Self::Keys | Self::Revocations => "GET, HEAD, POST, OPTIONS",
+            Self::KeyOf => "DELETE, OPTIONS",
             Self::Server => "GET, HEAD, POST, PUT, DELETE, QUERY, OPTIONS",
             _ => "GET, HEAD, OPTIONS",
         }
@@ -223,6 +252,10 @@ fn nothing(path: &str) -> Response<Body> {
         None => Problem::new(Code::NotFound),
     };
     refuse(&problem)
+}
+
+fn is_key(path: &str) -> bool {
+    path.strip_prefix("/keys/").is_some_and(|id| !id.is_empty() && !id.contains('/'))
 }
 
 fn is_message(path: &str) -> bool {

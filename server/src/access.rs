@@ -1,0 +1,14 @@
+//! Access control, put to work: the pure decisions of the access crate, with the files, the clock, the random numbers and
+//! the log that they need.
+
+mod authenticator;
+mod credentials;
+mod gate;
+mod operator;
+mod records;
+
+pub(crate) use authenticator::Doorkeeper;
+pub(crate) use credentials::Registry;
+pub(crate) use gate::Gate;
+pub(crate) use operator::{OPERATOR_KEY, provide};
+pub(crate) use records::{follow, load, record_options};

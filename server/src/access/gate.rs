@@ -1,0 +1,112 @@
+//! [`Gate`]: the access control that is in force, and that a reload replaces while requests ask it.
+
+use std::{fs, sync::Arc};
+
+use arc_swap::ArcSwap;
+use tailwire_access::{
+    Access, AccessError,
+    config::{AccessConfig, Source},
+};
+use tailwire_core::{Clock, Policy};
+use tailwire_model::{Filter, Forbidden, Position, Principal, Term, Topic};
+use tokio::sync::watch;
+
+use crate::machine;
+
+/// See the module.
+pub(crate) struct Gate {
+    current: ArcSwap<Access>,
+    /// Up to which position of the log its records are in force.
+    pub(super) applied: watch::Sender<Position>,
+}
+
+impl Gate {
+    /// Checks the section, and reads its keys.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, and where.
+    pub(crate) fn new(config: &AccessConfig) -> Result<Self, AccessError> {
+        refuse_unsupported(config)?;
+        let access = Access::new(config, &mut read_source)?;
+        Ok(Self { current: ArcSwap::from_pointee(access), applied: watch::Sender::default() })
+    }
+
+    /// The access control as of now.
+    pub(crate) fn access(&self) -> Arc<Access> {
+        self.current.load_full()
+    }
+
+    /// Puts another configuration in force. Keys, revocations and tickets stay. The broker has to review its readers then.
+    ///
+    /// # Errors
+    /// As for [`Gate::new`]; then the earlier one goes on.
+    pub(crate) fn reload(&self, config: &AccessConfig) -> Result<(), AccessError> {
+        refuse_unsupported(config)?;
+        let access = self.current.load().reload(config, &mut read_source)?;
+        self.current.store(Arc::new(access));
+        Ok(())
+    }
+}
+
+/// What the access crate decides about, and nobody carries out yet. It must not look as if it were in force.
+fn refuse_unsupported(config: &AccessConfig) -> Result<(), AccessError> {
+    let refuse = |at: String, what: &str| {
+        let problem = format!("{what} not supported by this version");
+        Err(AccessError { at, problem })
+    };
+    if config.hook.is_some() {
+        return refuse("access.hook".to_owned(), "a hook is");
+    }
+    if config.trusted_header.is_some() {
+        return refuse("access.trusted_header".to_owned(), "a trusted header is");
+    }
+    match config.issuer.iter().position(|issuer| issuer.jwks.is_some()) {
+        Some(index) => {
+            let instead = "fetching keys is (give them as `keys`)";
+            refuse(format!("access.issuer[{index}].jwks"), instead)
+        }
+        None => Ok(()),
+    }
+}
+
+/// What a source holds, or why it can't be had.
+///
+/// # Errors
+/// A reason for people, without the secret.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the configuration names variables that it takes secrets from; this is where the process reads them"
+)]
+pub(crate) fn read_source(source: &Source) -> Result<Vec<u8>, String> {
+    match source {
+        Source::Inline(text) => Ok(text.clone().into_bytes()),
+        Source::File(path) => fs::read(path)
+            .map_err(|error| format!("can't read {}: {}", path.display(), machine::describe(&error))),
+        Source::Env(name) => match std::env::var_os(name) {
+            Some(value) => Ok(value.into_encoded_bytes()),
+            None => Err(format!("the variable {name} is not set")),
+        },
+    }
+}
+
+impl Policy for Gate {
+    fn permit_read(&self, principal: &Principal, filter: Filter) -> Result<Filter, Forbidden> {
+        self.current.load().permit_subscribe(principal, filter)
+    }
+
+    fn permit_list(&self, principal: &Principal) -> Option<Filter> {
+        Some(self.current.load().permit_list(principal))
+    }
+
+    fn permit_write(&self, principal: &Principal, topic: &Topic) -> Result<(), Forbidden> {
+        self.current.load().permit_publish(principal, topic)
+    }
+
+    fn permit_manage(&self, principal: &Principal, term: &Term) -> Result<(), Forbidden> {
+        self.current.load().permit_manage(principal, term)
+    }
+
+    fn holds(&self, principal: &Principal) -> bool {
+        self.current.load().check(principal, Clock::system_now()).is_ok()
+    }
+}
