@@ -9,6 +9,6 @@ mod records;
 
 pub(crate) use authenticator::Doorkeeper;
 pub(crate) use credentials::Registry;
-pub(crate) use gate::Gate;
+pub(crate) use gate::{Gate, read_source};
 pub(crate) use operator::{OPERATOR_KEY, provide};
 pub(crate) use records::{follow, load, record_options};

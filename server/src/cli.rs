@@ -5,6 +5,7 @@ use clap::{Parser, Subcommand};
 use tailwire_load::BenchArgs;
 
 use crate::{
+    commands::{access::AccessArgs, config::ConfigArgs, key::KeyArgs, token::TokenArgs},
     config::{self, ServeArgs},
     log::LogArgs,
 };
@@ -26,6 +27,14 @@ pub(crate) enum Command {
     Bench(BenchArgs),
     /// Look at a log, mend it, carry its messages elsewhere.
     Log(LogArgs),
+    /// Make, list and revoke the API keys of a running broker.
+    Key(KeyArgs),
+    /// Make tokens of your own, look into others, and hold them against a configuration.
+    Token(TokenArgs),
+    /// Say what somebody may, and why.
+    Access(AccessArgs),
+    /// Check a configuration, and show what holds.
+    Config(ConfigArgs),
 }
 
 #[cfg(test)]

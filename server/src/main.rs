@@ -3,6 +3,7 @@
 
 mod access;
 mod cli;
+mod commands;
 mod config;
 mod log;
 mod logging;
@@ -23,5 +24,9 @@ fn main() -> ExitCode {
         cli::Command::Serve(args) => serve::run(&args),
         cli::Command::Bench(args) => tailwire_load::run(args),
         cli::Command::Log(args) => log::run(&args),
+        cli::Command::Key(args) => commands::key::run(&args),
+        cli::Command::Token(args) => commands::token::run(&args),
+        cli::Command::Access(args) => commands::access::run(&args),
+        cli::Command::Config(args) => commands::config::run(&args),
     }
 }

@@ -162,7 +162,7 @@ pub enum Source {
 
 impl Source {
     /// The secret in what was read from here: a file's last line break is the editor's.
-    pub(crate) fn secret<'a>(&self, content: &'a [u8]) -> &'a [u8] {
+    pub fn secret<'a>(&self, content: &'a [u8]) -> &'a [u8] {
         match self {
             Self::File(_) => {
                 let content = content.strip_suffix(b"\n").unwrap_or(content);

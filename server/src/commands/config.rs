@@ -1,0 +1,123 @@
+//! `tailwire config`: whether a configuration is sound, and what holds by all of its sources.
+
+use std::{fmt::Write, process::ExitCode};
+
+use clap::{Args, Subcommand};
+use tailwire_access::config::{AccessConfig, IssuerConfig, RuleConfig, Source};
+
+use super::{Failure, SettingsFile, end, print};
+use crate::{config::LogFormat, settings::Configured};
+
+/// Arguments of `tailwire config`.
+#[derive(Debug, Args)]
+#[command(arg_required_else_help = true)]
+pub(crate) struct ConfigArgs {
+    #[command(subcommand)]
+    command: ConfigCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Say whether `serve` would take the settings, secrets and keys included. Exit codes: 0 it would; 2 it would not
+    Check(SettingsFile),
+    /// Show what holds by the file, variables and defaults, without secrets
+    Show(SettingsFile),
+}
+
+/// Runs a command.
+pub(crate) fn run(args: &ConfigArgs) -> ExitCode {
+    end(match &args.command {
+        ConfigCommand::Check(file) => check(file),
+        ConfigCommand::Show(file) => show(file),
+    })
+}
+
+fn check(file: &SettingsFile) -> Result<ExitCode, Failure> {
+    let Configured { gate, .. } = file.configured()?;
+    print(match gate {
+        Some(_) => "The configuration is sound.",
+        None => "The configuration is sound. It has no section [access]: everybody may do everything.",
+    });
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show(file: &SettingsFile) -> Result<ExitCode, Failure> {
+    let settings = file.configured()?.settings;
+    let mut out = String::new();
+    let mut line = |key: &str, value: String| _ = writeln!(out, "{key} = {value}");
+    line("listen", text(&settings.listen.to_string()));
+    line("data", text(&settings.data.display().to_string()));
+    line("log_level", text(&settings.log_level));
+    let format = if settings.log_format == LogFormat::Json { "json" } else { "text" };
+    line("log_format", text(format));
+    line("allow_origins", list(settings.allow_origins.iter()));
+    line("public_urls", list(settings.public_urls.iter().map(|public| &public.url)));
+    line("insecure_public", settings.insecure_public.to_string());
+    line("threads.front", settings.threads.front.to_string());
+    line("threads.delivery", settings.threads.delivery.to_string());
+    if let Some(bytes) = settings.log_max_bytes {
+        line("log_max_bytes", bytes.to_string());
+    }
+    for (term, options) in &settings.options {
+        let mut body = Vec::new();
+        tailwire_wire::options::body(term, options, None, &mut body);
+        // As `/options` has them: the file's own notation has no `null`.
+        let _ = writeln!(out, "# options: {}", String::from_utf8_lossy(&body));
+    }
+    if let Some(access) = &settings.access {
+        show_access(access, &mut out);
+    }
+    print(out.trim_end());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show_access(access: &AccessConfig, out: &mut String) {
+    let mut line = |key: &str, value: String| _ = writeln!(out, "{key}{value}");
+    line("\n[access]", String::new());
+    if let Some(audience) = &access.audience {
+        line("audience = ", text(audience));
+    }
+    line("leeway_seconds = ", access.leeway_seconds.to_string());
+    line("cookie = ", text(&access.cookie));
+    for issuer in &access.issuer {
+        let IssuerConfig { issuer, secrets, keys, jwks, algorithms, grants, subject } = issuer;
+        line("\n[[access.issuer]]\nissuer = ", text(issuer));
+        if !secrets.is_empty() {
+            line("secrets = ", sources(secrets));
+        }
+        if !keys.is_empty() {
+            line("keys = ", sources(keys));
+        }
+        if let Some(jwks) = jwks {
+            line("jwks = ", text(jwks));
+        }
+        if !algorithms.is_empty() {
+            line("algorithms = ", list(algorithms.iter()));
+        }
+        line("grants = ", text(grants));
+        line("subject = ", text(subject));
+    }
+    for rule in &access.rule {
+        let RuleConfig { who, subscribe, publish, manage, presence } = rule;
+        line("\n[[access.rule]]\nwho = ", text(who));
+        let all =
+            [("subscribe", subscribe), ("publish", publish), ("manage", manage), ("presence", presence)];
+        for (action, patterns) in all.into_iter().filter(|(_, patterns)| !patterns.is_empty()) {
+            line(&format!("{action} = "), list(patterns.iter()));
+        }
+    }
+}
+
+/// A string of TOML.
+fn text(text: &str) -> String {
+    toml::Value::String(text.to_owned()).to_string()
+}
+
+fn list<'a>(items: impl Iterator<Item = &'a String>) -> String {
+    format!("[{}]", items.map(|item| text(item)).collect::<Vec<_>>().join(", "))
+}
+
+/// Where secrets are, never what they are.
+fn sources(sources: &[Source]) -> String {
+    format!("[{}]", sources.iter().map(|source| text(&source.to_string())).collect::<Vec<_>>().join(", "))
+}
