@@ -13,7 +13,8 @@ use std::{
 };
 
 use tailwire_model::{
-    Cursor, Epoch, Filter, Forbidden, Message, Options, Position, Principal, Rule, Rules, Term, Topic,
+    Cursor, Epoch, Filter, Forbidden, Message, Options, Position, Principal, Rule, Rules, Term, Timestamp,
+    Topic,
     epochs::Standing,
     limits::READ_BYTES_MAX,
     retry::{self, Pace},
@@ -398,6 +399,11 @@ impl Broker {
             }
         };
         retry::retry_after_ms(pace, self.load(), clock.draw())
+    }
+
+    /// When the newest message of a filter came, if there was one.
+    pub fn newest_time(&self, filter: &Filter) -> Option<Timestamp> {
+        self.0.store.bounds(filter).tail_time
     }
 
     /// How much the order has to do, in 0..=1.

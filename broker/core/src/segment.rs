@@ -172,6 +172,11 @@ impl Slice {
         Self::new(self.segment.clone(), self.start as usize + start, self.start as usize + end)
     }
 
+    /// A slice for each of its messages.
+    pub fn each(&self) -> impl DoubleEndedIterator<Item = Self> + '_ {
+        (0..self.len()).map(|index| self.run(index, index + 1))
+    }
+
     /// All messages in one format, contiguous.
     pub fn encoded(&self, format: usize) -> Bytes {
         let encoding = self.segment.encoding(format);

@@ -7,7 +7,7 @@ use tailwire_wire::{
     negotiate::{SUBPROTOCOL, read_request},
     path,
     publish::{self as posts, Target},
-    representation::SSE_ENVELOPE,
+    representation::{ATOM, JSON_FEED, SSE_ENVELOPE},
     request::{self, Id, Request},
 };
 
@@ -85,6 +85,8 @@ pub(crate) fn negotiation(case: &Value) -> Value {
         Representation::WebSocket { subprotocol: None } => "websocket",
         Representation::Stream(format) if *format == SSE_ENVELOPE => "sse, envelope",
         Representation::Stream(format) => format.name,
+        Representation::Document { format, .. } if *format == ATOM => "atom",
+        Representation::Document { format, .. } if *format == JSON_FEED => "jsonfeed",
         Representation::Document { wait_ms: 0, .. } => "page",
         Representation::Document { .. } => "long-poll",
         Representation::Raw { .. } => "raw",
@@ -107,6 +109,9 @@ pub(crate) fn negotiation(case: &Value) -> Value {
     if let Some(held) = case.get("held") {
         let held = cursor_of(held);
         told["not_modified"] = json!(request.if_none_match.is_some_and(|tags| tags.matches(held)));
+    }
+    if let Some(base) = request.delta_base {
+        told["delta_base"] = json!(base.to_string());
     }
     if case["topic"].is_null() {
         told["topics"] = request.filter.terms().iter().map(Term::as_str).collect();

@@ -29,6 +29,14 @@ impl IfNoneMatch {
         }
     }
 
+    /// The newest cursor that it names.
+    pub(crate) fn newest(&self) -> Option<Cursor> {
+        match self {
+            Self::Any => None,
+            Self::Cursors(cursors) => cursors.iter().max().copied(),
+        }
+    }
+
     pub(crate) fn and(self, other: Self) -> Self {
         match (self, other) {
             (Self::Cursors(mut own), Self::Cursors(more)) => {

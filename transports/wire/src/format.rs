@@ -7,6 +7,8 @@ use tailwire_model::{DataKind, MediaType, Message, message::Extras};
 
 pub use crate::framing::{LAST_CHUNK, chunk, frame_close, frame_ping, frame_pong, frame_text};
 use crate::{
+    feed,
+    feed::atom,
     framing::{chunked, framed},
     json,
     time::rfc3339,
@@ -32,6 +34,10 @@ pub enum Format {
     SseEnvelope,
     /// The same as one chunk.
     SseEnvelopeChunk,
+    /// An entry of an Atom feed.
+    AtomEntry,
+    /// An item of a JSON Feed, followed by a comma.
+    JsonFeedItem,
 }
 
 /// Appends the encoding of one message.
@@ -39,7 +45,7 @@ pub type Encoder = fn(&Message, &mut Vec<u8>);
 
 impl Format {
     /// How many there are.
-    pub const COUNT: usize = 8;
+    pub const COUNT: usize = 10;
 }
 
 /// The encoder of each format, by the format's number. Encodings of successive messages concatenate.
@@ -52,6 +58,8 @@ pub const ENCODERS: [Encoder; Format::COUNT] = [
     |message, out| chunked(out, |out| sse(message, out)),
     sse_envelope,
     |message, out| chunked(out, |out| sse_envelope(message, out)),
+    atom::entry,
+    feed::json::item,
 ];
 
 /// What an encoding has beside names and bodies, generously, so that most make the buffer grow once.

@@ -5,6 +5,7 @@
 //! rules about them, stand in `tailwire-model`.
 
 mod accept;
+pub mod document;
 mod draft;
 pub mod etag;
 pub mod feed;

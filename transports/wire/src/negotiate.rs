@@ -7,7 +7,7 @@ use tailwire_model::{
 };
 
 use crate::{
-    accept::{Accept, not_acceptable},
+    accept::Accept,
     etag::IfNoneMatch,
     problem::{Code, Problem},
     query::{self, ReadQuery, Start},
@@ -85,6 +85,8 @@ pub struct ReadRequest {
     pub varies_by_accept: bool,
     /// What the client holds already.
     pub if_none_match: Option<IfNoneMatch>,
+    /// Of a feed, the newest entry that the client has, if it takes only what is newer (`A-IM: feed`, RFC 3229 §10.5.3).
+    pub delta_base: Option<Cursor>,
 }
 
 /// Decides what a GET, or with `head` a HEAD, asks for. `headers` are pairs of a lower-case name and a value; only
@@ -114,6 +116,9 @@ pub fn read_request<'a>(
         return Err(Problem::parameter(Code::UpgradeRequired, "topic", detail));
     }
     let default = match representation {
+        Representation::Document { format, .. } if format.is_feed => {
+            Start::Last(query.limit.unwrap_or(PAGE_MESSAGES_DEFAULT))
+        }
         Representation::Document { .. } => Start::Earliest,
         _ => Start::Latest,
     };
@@ -124,9 +129,17 @@ pub fn read_request<'a>(
     {
         start = Start::After(event_id(&id));
     }
+    let takes_delta = headers.takes_delta && query.start == Start::Default;
+    let delta_base = match (representation, &headers.if_none_match) {
+        (Representation::Document { format, .. }, Some(tags)) if format.is_feed && takes_delta => {
+            tags.newest()
+        }
+        _ => None,
+    };
     Ok(ReadRequest {
         filter,
         representation,
+        delta_base,
         start,
         gap: query.gap,
         limit: query.limit.unwrap_or(PAGE_MESSAGES_DEFAULT),
@@ -157,7 +170,6 @@ fn representation(
         Shape::Newest => Ok(Representation::Raw { wait_ms }),
         Shape::Stream(_, Some(envelope)) if query.envelope => Ok(Representation::Stream(envelope)),
         Shape::Stream(format, _) => Ok(Representation::Stream(format)),
-        Shape::Reserved => Err(not_acceptable()),
     }
 }
 
@@ -181,6 +193,7 @@ struct Headers<'a> {
     prefer_wait_s: Option<u64>,
     last_event_id: Option<&'a str>,
     if_none_match: Option<IfNoneMatch>,
+    takes_delta: bool,
     handshake: Handshake<'a>,
 }
 
@@ -192,6 +205,11 @@ impl<'a> Headers<'a> {
             let text = std::str::from_utf8(value).unwrap_or("\u{fffd}").trim();
             match name {
                 "accept" => collected.accept.hear(text),
+                "a-im" => {
+                    let manipulations = text.split(',').filter_map(|one| one.split(';').next());
+                    collected.takes_delta |=
+                        manipulations.map(str::trim).any(|one| one.eq_ignore_ascii_case("feed"));
+                }
                 "prefer" => collected.prefer_wait_s = collected.prefer_wait_s.or(prefer_wait_s(text)),
                 "last-event-id" if !text.is_empty() => collected.last_event_id = Some(text),
                 "if-none-match" => {

@@ -5,7 +5,7 @@ use std::hash::{Hash, Hasher};
 
 use tailwire_model::{Bye, Cursor, Gap};
 
-use crate::{Format, line, page, sse};
+use crate::{Format, document::Document, feed, line, page, sse};
 
 /// An entry of the table.
 #[derive(Debug)]
@@ -29,8 +29,6 @@ pub(crate) enum Shape {
     Newest,
     /// An endless reply; and what it is with `envelope`, if that makes a difference.
     Stream(&'static StreamFormat, Option<&'static StreamFormat>),
-    /// To come.
-    Reserved,
 }
 
 /// All of them, those first that win a tie.
@@ -54,8 +52,18 @@ pub static TABLE: [Entry; 6] = [
         shape: Shape::Stream(&NDJSON, None),
     },
     Entry { name: "raw", media_types: &[], by_wildcard: false, shape: Shape::Newest },
-    Entry { name: "atom", media_types: &[], by_wildcard: false, shape: Shape::Reserved },
-    Entry { name: "jsonfeed", media_types: &[], by_wildcard: false, shape: Shape::Reserved },
+    Entry {
+        name: "atom",
+        media_types: &["application/atom+xml"],
+        by_wildcard: false,
+        shape: Shape::Document(&ATOM),
+    },
+    Entry {
+        name: "jsonfeed",
+        media_types: &["application/feed+json"],
+        by_wildcard: false,
+        shape: Shape::Document(&JSON_FEED),
+    },
 ];
 
 /// The entry of that `format=`.
@@ -65,7 +73,7 @@ pub fn named(name: &str) -> Option<&'static Entry> {
 
 /// The names that can be asked for.
 pub(crate) fn names() -> impl Iterator<Item = &'static str> {
-    TABLE.iter().filter(|entry| !matches!(entry.shape, Shape::Reserved)).map(|entry| entry.name)
+    TABLE.iter().map(|entry| entry.name)
 }
 
 /// The framing of a document.
@@ -75,21 +83,10 @@ pub struct DocumentFormat {
     pub media_type: &'static str,
     /// The slot of a message's encoding.
     pub slot: Format,
+    /// Whether it is a feed: its newest message stands first, and is where it starts; and it is one also when it is empty.
+    pub is_feed: bool,
     /// Appends a document of encodings.
     write: fn(&Document<'_>, &mut Vec<u8>),
-}
-
-/// What a document is made of.
-#[derive(Debug)]
-pub struct Document<'a> {
-    /// Encodings of the format's slot, each of one or more messages, in order.
-    pub items: &'a [&'a [u8]],
-    /// What to send as `after` next time.
-    pub cursor: Cursor,
-    /// Whether a limit ended it, and not the tail.
-    pub more: bool,
-    /// When to come back, where there was nothing.
-    pub retry_after_ms: Option<u64>,
 }
 
 impl DocumentFormat {
@@ -103,10 +100,27 @@ impl DocumentFormat {
 pub static PAGE: DocumentFormat = DocumentFormat {
     media_type: "application/json",
     slot: Format::Item,
+    is_feed: false,
     write: |document, out| {
         let items = document.items.iter().copied();
         page::page(items, document.cursor, document.more, document.retry_after_ms, out);
     },
+};
+
+/// `application/atom+xml` (RFC 4287).
+pub static ATOM: DocumentFormat = DocumentFormat {
+    media_type: "application/atom+xml",
+    slot: Format::AtomEntry,
+    is_feed: true,
+    write: feed::document::atom_document,
+};
+
+/// `application/feed+json` (JSON Feed 1.1).
+pub static JSON_FEED: DocumentFormat = DocumentFormat {
+    media_type: "application/feed+json",
+    slot: Format::JsonFeedItem,
+    is_feed: true,
+    write: feed::document::json_document,
 };
 
 /// The framing of a stream.

@@ -16,15 +16,18 @@ use tailwire_core::{
     log::{Appended, Group, Stored},
 };
 use tailwire_model::{
-    Cursor, Filter, Forbidden, IdempotencyKey, MediaType, Message, Options, Principal, Term, Topic,
+    Cursor, Filter, Forbidden, IdempotencyKey, MediaType, Message, Options, Principal, Term, Timestamp,
+    Topic,
     limits::{DRAIN_RETRY_MS, STORAGE_RETRY_MS},
     retry,
 };
 use tailwire_wire::{
-    Code, Format, Problem, Publish, options, page,
+    Code, Format, Problem, Publish,
+    document::{About, Document},
+    options, page,
     page::TopicEntry,
     query::{self, TopicsRequest},
-    representation::{Document, DocumentFormat},
+    representation::DocumentFormat,
     request::PageRequest,
 };
 use tokio::time::Instant;
@@ -129,6 +132,7 @@ impl App {
         principal: &Principal,
         request: PageRequest,
         format: &DocumentFormat,
+        query: Option<&str>,
         stands: Option<Arc<AtomicBool>>,
     ) -> Result<PageReply, Problem> {
         let PageRequest { filter, start, gap, limit, wait_ms } = request;
@@ -143,13 +147,21 @@ impl App {
         };
         let gap = reader.known_gap(cursor);
         if slices.is_empty() && !more {
-            return Ok(self.empty_page(format, &filter, cursor, gap, wait_ms));
+            return Ok(self.empty_page(format, &filter, query, cursor, gap, wait_ms));
         }
         let messages = slices.iter().map(Slice::len).sum();
-        let items: Vec<_> = slices.iter().map(|slice| slice.encoded(format.slot as usize)).collect();
+        let slot = format.slot as usize;
+        let items: Vec<_> = if format.is_feed {
+            slices.iter().rev().flat_map(|slice| slice.each().rev()).map(|one| one.encoded(slot)).collect()
+        } else {
+            slices.iter().map(|slice| slice.encoded(slot)).collect()
+        };
         let mut body = Vec::with_capacity(128 + items.iter().map(Bytes::len).sum::<usize>());
         let items: Vec<&[u8]> = items.iter().map(|item| &item[..]).collect();
-        format.write(&Document { items: &items, cursor, more, retry_after_ms: None }, &mut body);
+        let newest = slices.last().and_then(|slice| slice.messages().last()).map(|message| message.time);
+        let about = self.about(format, &filter, query, newest);
+        format
+            .write(&Document { items: &items, cursor, more, retry_after_ms: None, about: &about }, &mut body);
         Ok(PageReply { body, messages, cursor, more, retry_after_ms: None, gap })
     }
 
@@ -158,14 +170,34 @@ impl App {
         &self,
         format: &DocumentFormat,
         filter: &Filter,
+        query: Option<&str>,
         cursor: Cursor,
         gap: Option<Cursor>,
         waited_ms: u64,
     ) -> PageReply {
-        let retry_after_ms = Some(self.retry_after_ms(filter, waited_ms));
+        // A feed reader knows documents without entries, and no 202.
+        let retry_after_ms = (!format.is_feed).then(|| self.retry_after_ms(filter, waited_ms));
         let mut body = Vec::with_capacity(128);
-        format.write(&Document { items: &[], cursor, more: false, retry_after_ms }, &mut body);
+        let about = self.about(format, filter, query, None);
+        format.write(&Document { items: &[], cursor, more: false, retry_after_ms, about: &about }, &mut body);
         PageReply { body, messages: 0, cursor, more: false, retry_after_ms, gap }
+    }
+
+    /// What a document says of itself; pages say nothing, and need not know.
+    fn about<'a>(
+        &self,
+        format: &DocumentFormat,
+        filter: &'a Filter,
+        query: Option<&'a str>,
+        newest: Option<Timestamp>,
+    ) -> About<'a> {
+        let (updated, pace_ms) = if format.is_feed {
+            let updated = newest.or_else(|| self.broker.newest_time(filter)).unwrap_or_default();
+            (updated, self.broker.retry_after_ms(filter))
+        } else {
+            (Timestamp::default(), 0)
+        };
+        About { filter, query, public_url: None, updated, pace_ms }
     }
 
     /// When a poll that found nothing should come again.

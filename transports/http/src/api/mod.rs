@@ -4,6 +4,7 @@ pub(crate) mod app;
 pub(crate) mod client;
 mod coding;
 pub(crate) mod credentials;
+pub(crate) mod document;
 mod exposition;
 pub(crate) mod guard;
 mod hint;

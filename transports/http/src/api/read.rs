@@ -1,9 +1,6 @@
 //! `GET` and `HEAD` on a topic, a pattern or `/stream`: one resource, and the request says over which transport.
 
-use std::{
-    sync::{Arc, atomic::AtomicBool},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     body::{Body, HttpBody},
@@ -21,21 +18,22 @@ use tailwire_model::{
 use tailwire_wire::{
     Code, Problem, ReadRequest, Representation, Resource, Start, negotiate, page, path,
     representation::{DocumentFormat, StreamFormat},
-    request::{PageRequest, Subscribe},
+    request::Subscribe,
     time,
 };
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::handshake::server::create_response;
 
 use super::{
-    app::{App, PageReply, read_problem},
+    app::{App, read_problem},
+    document::{apply_preference, document, response_of},
     guard::{self, Cors},
     metrics::Transport,
     publish::{pairs, receive},
     reply::{
         HEAD_BYTES_MAX, HEAD_BYTES_OTHERS, NO_CACHE, NO_STORE, TAILWIRE_EVENT, TAILWIRE_KEY, TAILWIRE_TIME,
-        TAILWIRE_TOPIC, TAILWIRE_TYPE, ascii, empty, head, head_bytes, immutable, line_bytes, refuse, reply,
-        seconds, set_cursor, set_next,
+        TAILWIRE_TOPIC, TAILWIRE_TYPE, ascii, empty, head, head_bytes, line_bytes, refuse, reply, seconds,
+        set_cursor, set_next,
     },
     via::Via,
 };
@@ -54,7 +52,6 @@ use crate::{
     },
 };
 
-const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 /// What `EventSource` waits before it reconnects, before jitter.
 const RETRY_MS: u64 = 2000;
@@ -176,7 +173,7 @@ async fn poll_alone(
         _ => {
             let transport = if wait_ms > 0 { Transport::LongPoll } else { Transport::Page };
             let connected = app.metrics.connected(transport);
-            let result = page(&app, &principal, ask, query.as_deref(), None).await;
+            let result = document(&app, &principal, ask, query.as_deref(), None).await;
             let written = result.as_ref().ok().and_then(|(response, _)| response.body().size_hint().exact());
             connected.wrote(written.unwrap_or(0) as usize);
             result.map(|(response, _)| response)
@@ -190,7 +187,7 @@ fn join(app: &Arc<App>, key: Arc<Key>, ask: ReadRequest) -> Waiter {
         let (app, key) = (app.clone(), key.clone());
         async move {
             let query = key.query.as_deref();
-            let page = page(&app, &key.principal, ask, query, Some(is_at_tail)).await;
+            let page = document(&app, &key.principal, ask, query, Some(is_at_tail)).await;
             let messages = page.as_ref().map_or(0, |(_, messages)| *messages);
             let response = answered(page.map(|(response, _)| response), query, key.varies_by_accept);
             Looked { response, messages }
@@ -215,9 +212,9 @@ async fn poll_with_others(
     }
     let Key { filter, query, representation, varies_by_accept, .. } = waiter.key();
     let wait_ms = representation.wait_ms();
-    let nothing = app.empty_page(format, filter, cursor, gap, wait_ms);
+    let nothing = app.empty_page(format, filter, query.as_deref(), cursor, gap, wait_ms);
     connected.wrote(nothing.body.len());
-    let response = page_response(nothing, format, query.as_deref(), NO_STORE, wait_ms);
+    let response = response_of(nothing, format, query.as_deref(), NO_STORE, wait_ms);
     Reply::Own(answered(Ok(response), query.as_deref(), *varies_by_accept))
 }
 
@@ -235,63 +232,6 @@ fn refused(problem: &Problem, query: Option<&str>) -> Response<Body> {
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
     }
-    response
-}
-
-/// A page, and how many messages it has.
-async fn page(
-    app: &Arc<App>,
-    principal: &Principal,
-    ask: ReadRequest,
-    query: Option<&str>,
-    stands: Option<Arc<AtomicBool>>,
-) -> Result<(Response<Body>, usize), Problem> {
-    let ReadRequest { filter, representation, start, gap, limit, limit_in_url, if_none_match, .. } = ask;
-    let Representation::Document { format, wait_ms } = representation else {
-        return Err(Problem::new(Code::Internal));
-    };
-    let topic = filter.only_topic().cloned();
-    let ask = PageRequest { filter, start, gap, limit, wait_ms };
-    let reply = app.page(principal, ask, format, stands).await?;
-    let messages = reply.messages;
-    // A full page between two places stays what it is; any other is outdated by the next message.
-    let settled = reply.more && limit_in_url && matches!(start, Start::After(_));
-    let caching = match (reply.retry_after_ms, topic) {
-        (Some(_), _) => NO_STORE,
-        (None, Some(topic)) if settled => immutable(&app.broker.rule(&topic), principal),
-        (None, _) => NO_CACHE,
-    };
-    let is_known =
-        reply.retry_after_ms.is_none() && if_none_match.is_some_and(|tags| tags.matches(reply.cursor));
-    let mut response = page_response(reply, format, query, caching, wait_ms);
-    if is_known {
-        *response.status_mut() = StatusCode::NOT_MODIFIED;
-        response.headers_mut().remove(header::CONTENT_TYPE);
-        *response.body_mut() = Body::empty();
-    }
-    Ok((response, messages))
-}
-
-/// What both kinds of polls are told: who has found something, and who has waited in vain.
-fn page_response(
-    found: PageReply,
-    format: &DocumentFormat,
-    query: Option<&str>,
-    caching: HeaderValue,
-    wait_ms: u64,
-) -> Response<Body> {
-    let PageReply { body, cursor, retry_after_ms, gap, .. } = found;
-    let status = if retry_after_ms.is_none() { StatusCode::OK } else { StatusCode::ACCEPTED };
-    let mut response = reply(status, HeaderValue::from_static(format.media_type), body);
-    let headers = response.headers_mut();
-    set_cursor(headers, cursor);
-    set_next(headers, &page::link_next(query, cursor, gap));
-    headers.insert(header::CACHE_CONTROL, caching);
-    match retry_after_ms {
-        Some(retry_after_ms) => headers.insert(header::RETRY_AFTER, seconds(retry_after_ms)),
-        None => headers.insert(header::ETAG, ascii(format!("W/\"{cursor}\"").as_bytes())),
-    };
-    apply_preference(headers, wait_ms);
     response
 }
 
@@ -325,13 +265,6 @@ async fn raw(
     }
     apply_preference(headers, wait_ms);
     Ok(response)
-}
-
-/// Says how long a wait was granted (RFC 7240 §3).
-fn apply_preference(headers: &mut HeaderMap, wait_ms: u64) {
-    if wait_ms > 0 {
-        headers.insert(PREFERENCE_APPLIED, ascii(format!("wait={}", wait_ms / 1000).as_bytes()));
-    }
 }
 
 /// A message never changes: its cursor is its tag, a strong one.

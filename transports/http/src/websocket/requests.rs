@@ -179,7 +179,7 @@ pub(super) fn start(app: &Arc<App>, principal: &Principal, client_line: ClientLi
 
 /// Reads a page of what there is.
 async fn look(app: Arc<App>, principal: Principal, id: Id, ask: PageRequest) -> Outcome {
-    let reply = app.page(&principal, PageRequest { wait_ms: 0, ..ask.clone() }, &PAGE, None).await;
+    let reply = app.page(&principal, PageRequest { wait_ms: 0, ..ask.clone() }, &PAGE, None, None).await;
     match reply {
         Ok(reply) if ask.wait_ms > 0 && reply.retry_after_ms.is_some() => {
             Outcome::Waits(id, PageRequest { start: Start::After(reply.cursor), gap: reply.gap, ..ask })
@@ -191,7 +191,8 @@ async fn look(app: Arc<App>, principal: Principal, id: Id, ask: PageRequest) -> 
 /// Has a page wait for a message. Meanwhile others have their turns.
 pub(super) fn wait(app: &Arc<App>, principal: &Principal, id: Id, ask: PageRequest, requests: &Requests) {
     let (app, principal) = (app.clone(), principal.clone());
-    requests.push(id, async move { app.page(&principal, ask, &PAGE, None).await.map(|reply| reply.body) });
+    requests
+        .push(id, async move { app.page(&principal, ask, &PAGE, None, None).await.map(|reply| reply.body) });
 }
 
 /// Reads for an answer once there is room for it among what clients have yet to take: what is read counts from its first byte.

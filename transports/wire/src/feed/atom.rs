@@ -4,14 +4,20 @@
 use base64::{Engine, engine::general_purpose::STANDARD};
 use tailwire_model::{DataKind, Message, Timestamp};
 
-use super::{Head, Origin, clean::xml, summary::Summary};
+use super::{
+    clean::xml,
+    head::{Head, entry_id},
+    summary::Summary,
+};
 use crate::time::rfc3339;
 
+/// What an entry has beside the message itself, roughly.
+const OVERHEAD_BYTES: usize = 700;
 /// Larger binary data is referred to, not given in base64.
 const INLINE_BYTES_MAX: usize = 64 << 10;
 
 /// Appends the beginning of a document, up to its first entry.
-pub fn head(head: &Head<'_>, out: &mut Vec<u8>) {
+pub(super) fn head(head: &Head<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(
         b"<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<feed xmlns=\"http://www.w3.org/2005/Atom\" \
           xmlns:fh=\"http://purl.org/syndication/history/1.0\" \
@@ -53,16 +59,17 @@ pub fn head(head: &Head<'_>, out: &mut Vec<u8>) {
 }
 
 /// Appends the end of a document.
-pub fn end(out: &mut Vec<u8>) {
+pub(super) fn end(out: &mut Vec<u8>) {
     out.extend_from_slice(b"</feed>\n");
 }
 
 /// Appends a message as an entry.
-pub fn entry(message: &Message, origin: &Origin, out: &mut Vec<u8>) {
+pub(crate) fn entry(message: &Message, out: &mut Vec<u8>) {
+    out.reserve(message.draft.cost() * 2 + OVERHEAD_BYTES);
     let own = Summary::of(message);
     let reference = format!("messages/{}", message.cursor);
     out.extend_from_slice(b"<entry>\n");
-    element("id", &origin.entry_id(message.cursor), out);
+    element("id", &entry_id(message), out);
     element("title", &own.title, out);
     time("updated", message.time, out);
     time("published", own.published.unwrap_or(message.time), out);

@@ -3,7 +3,10 @@
 
 use tailwire_model::{DataKind, Message};
 
-use super::{Head, Origin, summary::Summary};
+use super::{
+    head::{Head, entry_id},
+    summary::Summary,
+};
 use crate::{
     format, json,
     json::{number_member, string_member},
@@ -11,7 +14,7 @@ use crate::{
 };
 
 /// Appends the beginning of a document, up to its first item.
-pub fn head(head: &Head<'_>, out: &mut Vec<u8>) {
+pub(super) fn head(head: &Head<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"version\":\"https://jsonfeed.org/version/1.1\"");
     string_member("title", head.title, out);
     if let Some(description) = head.description {
@@ -51,7 +54,7 @@ pub fn head(head: &Head<'_>, out: &mut Vec<u8>) {
 }
 
 /// Appends the end of a document: after items, each of which ends with a comma.
-pub fn end(out: &mut Vec<u8>) {
+pub(super) fn end(out: &mut Vec<u8>) {
     if out.last() == Some(&b',') {
         out.pop();
     }
@@ -59,17 +62,16 @@ pub fn end(out: &mut Vec<u8>) {
 }
 
 /// Appends a message as an item, followed by a comma.
-pub fn item(message: &Message, origin: &Origin, out: &mut Vec<u8>) {
+pub(crate) fn item(message: &Message, out: &mut Vec<u8>) {
     let own = Summary::of(message);
     let draft = &message.draft;
     out.extend_from_slice(b"{\"id\":");
-    json::string(&origin.entry_id(message.cursor), out);
+    json::string(&entry_id(message), out);
     string_member("title", &own.title, out);
     if let Some(summary) = &own.summary {
         string_member("summary", summary, out);
     }
-    let reference = origin.public_url.as_ref().map(|base| format!("{base}messages/{}", message.cursor));
-    if let Some(url) = own.link.as_ref().or(reference.as_ref()) {
+    if let Some(url) = &own.link {
         string_member("url", url, out);
     }
     let text = match draft.media_type.data_kind() {
@@ -91,14 +93,6 @@ pub fn item(message: &Message, origin: &Origin, out: &mut Vec<u8>) {
     out.extend_from_slice(b",\"tags\":[");
     json::string(message.topic().as_str(), out);
     out.push(b']');
-    if let (None, Some(url)) = (text, &reference) {
-        out.extend_from_slice(b",\"attachments\":[{\"url\":");
-        json::string(url, out);
-        let media_type = draft.media_type.essence().filter(|essence| essence.contains('/'));
-        string_member("mime_type", media_type.unwrap_or("application/octet-stream"), out);
-        number_member("size_in_bytes", draft.body.len() as u64, out);
-        out.extend_from_slice(b"}]");
-    }
     out.extend_from_slice(b",\"_tailwire\":{");
     format::members(message, out);
     out.extend_from_slice(b"}},");

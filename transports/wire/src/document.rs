@@ -1,0 +1,33 @@
+//! Some messages as a document: what every format of one is given.
+
+use tailwire_model::{Cursor, Filter, Timestamp};
+
+/// What a document is made of.
+#[derive(Debug)]
+pub struct Document<'a> {
+    /// Encodings of the format's slot, each of one or more messages, in the document's order.
+    pub items: &'a [&'a [u8]],
+    /// What to send as `after` next time.
+    pub cursor: Cursor,
+    /// Whether a limit ended it, and not the tail.
+    pub more: bool,
+    /// When to come back, where there was nothing.
+    pub retry_after_ms: Option<u64>,
+    /// What it is about.
+    pub about: &'a About<'a>,
+}
+
+/// What a document is about.
+#[derive(Debug)]
+pub struct About<'a> {
+    /// The topics that were asked for.
+    pub filter: &'a Filter,
+    /// The request's query.
+    pub query: Option<&'a str>,
+    /// The broker's public URL with a slash at its end, if one is set; without it all links are relative.
+    pub public_url: Option<&'a str>,
+    /// When the newest message of the document came, or if it has none, of the topics.
+    pub updated: Timestamp,
+    /// How long a reader should wait between polls.
+    pub pace_ms: u64,
+}
