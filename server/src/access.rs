@@ -3,12 +3,15 @@
 
 mod authenticator;
 mod credentials;
+mod fetching;
 mod gate;
+mod jwks;
 mod operator;
 mod records;
 
 pub(crate) use authenticator::Doorkeeper;
 pub(crate) use credentials::Registry;
 pub(crate) use gate::{Gate, read_source};
+pub(crate) use jwks::{agent, keep};
 pub(crate) use operator::{OPERATOR_KEY, provide};
 pub(crate) use records::{follow, load, record_options};

@@ -1,6 +1,6 @@
 //! Whose a request is: where credentials travel, and what their holder is told of one that is refused.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderValue, header};
 use tailwire_access::Refused;
@@ -17,7 +17,11 @@ const GRACE_MS: u64 = 60_000;
 /// When it should come back then, before jitter.
 const GRACE_RETRY_MS: u64 = 2000;
 
+/// How long a request waits for keys that are being fetched.
+const KEYS_WAIT: Duration = Duration::from_secs(3);
+
 /// Asks the gate for everybody who comes.
+#[derive(Clone)]
 pub(crate) struct Doorkeeper {
     pub(crate) gate: Arc<Gate>,
     /// Whether the caller is told why: it is who runs the broker, as far as anybody can tell.
@@ -26,12 +30,28 @@ pub(crate) struct Doorkeeper {
 
 impl Authenticator for Doorkeeper {
     fn request(&self, head: &RequestHead<'_>) -> Authenticated {
-        Authenticated::Now(self.find(head))
+        match bearer(head.headers) {
+            Ok(Some(credential)) => self.token(credential),
+            Ok(None) => Authenticated::Now(self.find(head)),
+            Err(problem) => Authenticated::Now(Err(problem)),
+        }
     }
 
     fn token(&self, token: &str) -> Authenticated {
-        let found = self.gate.access().bearer(token, Clock::system_now());
-        Authenticated::Now(found.map_err(|refused| self.problem(&refused)))
+        match self.gate.access().bearer(token, Clock::system_now()) {
+            Ok(principal) => Authenticated::Now(Ok(principal)),
+            Err(refused) => match refused.refresh().and_then(|issuer| self.gate.fetching.want(issuer)) {
+                None => Authenticated::Now(Err(self.problem(&refused))),
+                Some(mut fetched) => {
+                    let (own, token) = (self.clone(), token.to_owned());
+                    Authenticated::Later(Box::pin(async move {
+                        let _ = tokio::time::timeout(KEYS_WAIT, fetched.changed()).await;
+                        let found = own.gate.access().bearer(&token, Clock::system_now());
+                        found.map_err(|refused| own.problem(&refused))
+                    }))
+                }
+            },
+        }
     }
 
     fn challenge(&self) -> Option<HeaderValue> {
@@ -40,12 +60,9 @@ impl Authenticator for Doorkeeper {
 }
 
 impl Doorkeeper {
-    /// `Authorization` wins, then a ticket, which was made for this request, then the cookie, which comes by itself.
+    /// Without `Authorization`: a ticket, which was made for this request, wins over the cookie, which comes by itself.
     fn find(&self, head: &RequestHead<'_>) -> Result<Principal, Problem> {
         let (access, now) = (self.gate.access(), Clock::system_now());
-        if let Some(credential) = bearer(head.headers)? {
-            return access.bearer(credential, now).map_err(|refused| self.problem(&refused));
-        }
         if let Some(ticket) = ticket_of(head.uri) {
             return access.redeem_ticket(ticket, now).map_err(|refused| self.problem(&refused));
         }
@@ -68,7 +85,14 @@ impl Doorkeeper {
         let code = Code::ALL.iter().find(|code| code.as_str() == refused.code()).copied();
         let code = code.unwrap_or(Code::TokenInvalid);
         info!(code = code.as_str(), reason = %refused, "a credential is refused");
-        if self.explains { Problem::detailed(code, refused.to_string()) } else { Problem::new(code) }
+        let problem =
+            if self.explains { Problem::detailed(code, refused.to_string()) } else { Problem::new(code) };
+        match code {
+            Code::AccessUnavailable => {
+                problem.with_retry_after_ms(retry::spread(GRACE_RETRY_MS, rand::random()))
+            }
+            _ => problem,
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use tailwire_core::{Clock, Policy};
 use tailwire_model::{Filter, Forbidden, Position, Principal, Term, Topic};
 use tokio::sync::watch;
 
+use super::fetching::Fetching;
 use crate::machine;
 
 /// See the module.
@@ -18,6 +19,8 @@ pub(crate) struct Gate {
     current: ArcSwap<Access>,
     /// Up to which position of the log its records are in force.
     pub(super) applied: watch::Sender<Position>,
+    /// Issuers whose keys are fetched.
+    pub(super) fetching: Fetching,
 }
 
 impl Gate {
@@ -28,7 +31,11 @@ impl Gate {
     pub(crate) fn new(config: &AccessConfig) -> Result<Self, AccessError> {
         refuse_unsupported(config)?;
         let access = Access::new(config, &mut read_source)?;
-        Ok(Self { current: ArcSwap::from_pointee(access), applied: watch::Sender::default() })
+        Ok(Self {
+            current: ArcSwap::from_pointee(access),
+            applied: watch::Sender::default(),
+            fetching: Fetching::default(),
+        })
     }
 
     /// The access control as of now.
@@ -44,6 +51,7 @@ impl Gate {
         refuse_unsupported(config)?;
         let access = self.current.load().reload(config, &mut read_source)?;
         self.current.store(Arc::new(access));
+        self.fetching.wake();
         Ok(())
     }
 }
@@ -60,13 +68,24 @@ fn refuse_unsupported(config: &AccessConfig) -> Result<(), AccessError> {
     if config.trusted_header.is_some() {
         return refuse("access.trusted_header".to_owned(), "a trusted header is");
     }
-    match config.issuer.iter().position(|issuer| issuer.jwks.is_some()) {
-        Some(index) => {
-            let instead = "fetching keys is (give them as `keys`)";
-            refuse(format!("access.issuer[{index}].jwks"), instead)
-        }
+    let mut urls = config.issuer.iter().map(|issuer| issuer.jwks.as_deref());
+    match urls.position(|url| url.is_some_and(is_open_to_all)) {
+        Some(index) => Err(AccessError {
+            at: format!("access.issuer[{index}].jwks"),
+            problem: "over plain http anybody on the way could put keys of their own there: it is an https URL, or one \
+                      of this machine"
+                .to_owned(),
+        }),
         None => Ok(()),
     }
+}
+
+fn is_open_to_all(url: &str) -> bool {
+    let Ok(url) = url.parse::<http::Uri>() else { return true };
+    let host = url.host().unwrap_or_default();
+    let is_own = host == "localhost"
+        || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|own| own.is_loopback());
+    url.scheme_str() != Some("https") && !is_own
 }
 
 /// What a source holds, or why it can't be had.

@@ -7,7 +7,10 @@ use serde_json::{Map, Value, json};
 use ureq::http::Method;
 
 use super::{Failure, end, grants::GrantArgs, print, say, secret_text};
-use crate::{access::OPERATOR_KEY, machine};
+use crate::{
+    access::{OPERATOR_KEY, agent},
+    machine,
+};
 
 /// A broker that takes longer is not there.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -25,7 +28,7 @@ pub(crate) struct KeyArgs {
 
 #[derive(Debug, Args)]
 struct BrokerArgs {
-    /// Where the broker is, by http
+    /// Where the broker is
     #[arg(long, global = true, value_name = "URL", default_value = "http://127.0.0.1:8245")]
     url: String,
 
@@ -154,8 +157,6 @@ impl BrokerArgs {
 
     /// Asks the broker. A problem that it answers is the error.
     fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
-        let config = ureq::Agent::config_builder().timeout_global(Some(PATIENCE));
-        let agent: ureq::Agent = config.http_status_as_error(false).max_redirects(0).build().into();
         let url = format!("{}{path}", self.url.trim_end_matches('/'));
         let request = ureq::http::Request::builder()
             .method(method)
@@ -163,7 +164,7 @@ impl BrokerArgs {
             .header("authorization", format!("Bearer {}", self.credential()?))
             .header("content-type", "application/json")
             .body(body.map(Value::to_string).unwrap_or_default())?;
-        let mut answer = agent.run(request).map_err(|error| format!("{url}: {error}"))?;
+        let mut answer = agent(PATIENCE).run(request).map_err(|error| format!("{url}: {error}"))?;
         let text = answer.body_mut().read_to_string()?;
         let value: Value = if text.is_empty() { Value::Null } else { serde_json::from_str(&text)? };
         if answer.status().is_success() {

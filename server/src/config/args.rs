@@ -32,7 +32,7 @@ A flag wins over its variable, a variable over the file, and the file over the d
 
     [[access.issuer]]       # who signs tokens
     issuer = \"https://app.example.com\"   # the claim `iss`, to the letter
-    secrets = [\"file:/run/secrets/a\"]    # or keys, public ones in PEM; each inline, file:PATH or env:NAME
+    secrets = [\"file:/run/secrets/a\"]    # or keys, in PEM, or jwks = \"https://…\"; each inline, file:PATH or env:NAME
     algorithms = [\"HS256\"]              # default: the usual one of each key
     grants = \"tailwire\"   # the claim with grants; \"\" is none
     subject = \"sub\"       # the claim that names the holder

@@ -117,6 +117,7 @@ pub(super) async fn start(
                 tracing::warn!(%error, file, "no key for this machine's operator could be written");
             }
             let server = serve(&broker, settings, Some(gate), descriptors, listener);
+            tokio::spawn(access::keep(gate.clone(), broker.clone()));
             tokio::spawn(access::follow(gate.clone(), broker.clone(), records));
             server
         }
