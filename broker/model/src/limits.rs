@@ -33,9 +33,9 @@ pub const IDEMPOTENCY_WINDOW_MS: u64 = 10 * 60 * 1000;
 
 /// Topics and patterns that clients can set options for.
 pub const OPTIONS_MAX: usize = 1000;
-/// Nodes of the tree of patterns with options that one topic's look-up may visit: some 2 µs, so that resolving a batch of
-/// 10,000 new topics takes less than half of the 50 ms that preparing a commit may take.
-pub const OPTIONS_VISITS_MAX: usize = 64;
+/// Nodes of the tree of patterns with options that one topic's look-up may visit beyond one for each of its segments: some
+/// 2 µs, so that resolving a batch of 10,000 new topics takes less than half of the 50 ms that preparing a commit may take.
+pub const OPTIONS_DETOURS_MAX: usize = 64;
 /// The options of one term, as JSON: some times what they can take.
 pub const OPTIONS_BYTES_MAX: usize = 4096;
 /// A bound that an option sets: the greatest whole number that every parser of JSON reads as it is (RFC 8259 §6).
@@ -82,9 +82,6 @@ pub const HEARTBEAT_MS: u64 = 15_000;
 pub const STALL_RELEASE_MS: u64 = 1_000;
 /// A reader that can't write for this long is closed; its cursor resumes.
 pub const STALL_CLOSE_MS: u64 = 30_000;
-/// What clients that take nothing may keep from others by answers and frames that have begun, all together. Beyond it whoever
-/// holds some of it is closed as soon as it lets go of its page; its cursor resumes.
-pub const HELD_BYTES_MAX: usize = 64 << 20;
 /// Memory for answers that clients have yet to take, of all connections together, from their first byte: room for a hundred
 /// large ones, in a process that is to live in 256 MiB.
 pub const PINNED_BYTES_MAX: usize = 128 << 20;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::{
     filter::Term,
-    limits::{OPTIONS_MAX, OPTIONS_VISITS_MAX},
+    limits::{OPTIONS_DETOURS_MAX, OPTIONS_MAX},
     topic::Topic,
     tree::PatternTree,
 };
@@ -124,8 +124,8 @@ pub struct Rules {
 /// There are as many options as there may be, or their patterns overlap so much that a look-up would cost too much.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "options can be set for at most {OPTIONS_MAX} topics and patterns, whose patterns may share segments before a wildcard \
-     only so far that one topic meets {OPTIONS_VISITS_MAX} of them"
+    "options can be set for at most {OPTIONS_MAX} topics and patterns, and the patterns may overlap only so far that looking up \
+     a topic meets {OPTIONS_DETOURS_MAX} segments of them beyond its own"
 )]
 pub struct TooManyOptions;
 
@@ -156,7 +156,7 @@ impl Rules {
         }
         let before = self.set.insert(term.clone(), options);
         self.arrange();
-        if before.is_none() && self.patterns.visits_max() > OPTIONS_VISITS_MAX {
+        if before.is_none() && self.patterns.detours_max() > OPTIONS_DETOURS_MAX {
             self.set.remove(term);
             self.arrange();
             return Err(TooManyOptions);
@@ -298,7 +298,7 @@ mod tests {
         };
         let refused = names(8).filter(|name| rules.change(&term(name), messages(1)).is_err()).count();
         assert!((1..256).contains(&refused), "{refused}");
-        assert!(rules.patterns.visits_max() <= OPTIONS_VISITS_MAX);
+        assert!(rules.patterns.detours_max() <= OPTIONS_DETOURS_MAX);
         // Refusing changes nothing, and what is set can be set anew.
         let set = rules.set_count();
         assert_eq!(set, 256 - refused);
@@ -310,7 +310,7 @@ mod tests {
         for n in 0..OPTIONS_MAX {
             tenants.change(&term(&format!("tenant-{n}/**")), messages(1)).unwrap();
         }
-        assert_eq!(tenants.patterns.visits_max(), 2);
+        assert_eq!(tenants.patterns.detours_max(), 0);
     }
 
     #[test]

@@ -85,9 +85,10 @@ impl<T> PatternTree<T> {
         self.root.any_covers(term.as_str(), term.is_reserved(), &mut accept)
     }
 
-    /// The most nodes that any topic's look-up can visit: the bound of what a look-up costs.
-    pub fn visits_max(&self) -> usize {
-        self.root.visits_max()
+    /// The most nodes that any topic's look-up can visit beyond one for each segment of its name: the bound of what overlapping
+    /// patterns add to a look-up.
+    pub fn detours_max(&self) -> usize {
+        self.root.visits_max() - self.root.depth()
     }
 }
 
@@ -155,6 +156,12 @@ impl<T> Node<T> {
         })
     }
 
+    /// The nodes on the longest way down.
+    fn depth(&self) -> usize {
+        let children = self.literal.values().chain(self.any.as_deref());
+        1 + children.map(Self::depth).max().unwrap_or(0)
+    }
+
     fn visits_max(&self) -> usize {
         let literal = self.literal.values().map(Self::visits_max).max().unwrap_or(0);
         1 + literal + self.any.as_ref().map_or(0, |node| node.visits_max())
@@ -218,8 +225,13 @@ mod tests {
 
     #[test]
     fn the_cost_of_a_look_up_is_known() {
-        assert_eq!(PatternTree::<u8>::default().visits_max(), 1);
-        assert_eq!(tree(&["a/*", "b/*", "c/**"]).visits_max(), 3);
-        assert_eq!(tree(&["a/b/*", "*/b/*", "a/*/*", "*/*/*"]).visits_max(), 1 + 2 + 4 + 4);
+        assert_eq!(PatternTree::<u8>::default().detours_max(), 0);
+        assert_eq!(tree(&["a/*", "b/*", "c/**"]).detours_max(), 0);
+        assert_eq!(
+            tree(&["*/*/*/*/*/a", "*/*/*/*/*/b/**"]).detours_max(),
+            0,
+            "a long name has as many segments"
+        );
+        assert_eq!(tree(&["a/b/*", "*/b/*", "a/*/*", "*/*/*"]).detours_max(), 2 + 4 + 4 - 3);
     }
 }
