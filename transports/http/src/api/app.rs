@@ -18,7 +18,7 @@ use tailwire_core::{
 use tailwire_model::{
     Cursor, Filter, Forbidden, IdempotencyKey, MediaType, Message, Options, Principal, Term, Timestamp,
     Topic,
-    limits::{DRAIN_RETRY_MS, STORAGE_RETRY_MS},
+    limits::{DRAIN_RETRY_MS, PINNED_WAIT_MS_MAX, STORAGE_RETRY_MS},
     retry,
 };
 use tailwire_wire::{
@@ -33,7 +33,11 @@ use tailwire_wire::{
 use tokio::time::Instant;
 
 use super::metrics::Metrics;
-use crate::{Settings, delivery::polls::Polls};
+use crate::{
+    Settings,
+    connection::pinned::{NoRoom, Pinned},
+    delivery::polls::Polls,
+};
 
 /// What all requests share.
 pub(crate) struct App {
@@ -66,6 +70,8 @@ pub(crate) struct PageReply {
     pub(crate) retry_after_ms: Option<u64>,
     /// The end of a gap that the client knows of and has not passed.
     pub(crate) gap: Option<Cursor>,
+    /// What was taken for a body that was waited for.
+    pub(crate) room: Option<Pinned>,
 }
 
 impl App {
@@ -156,13 +162,19 @@ impl App {
         } else {
             slices.iter().map(|slice| slice.encoded(slot)).collect()
         };
-        let mut body = Vec::with_capacity(128 + items.iter().map(Bytes::len).sum::<usize>());
+        let bytes = 128 + items.iter().map(Bytes::len).sum::<usize>();
+        // Whoever doesn't wait has taken room before; many who waited for one message are answered at the same time.
+        let room = match wait_ms {
+            0 => None,
+            _ => Some(Pinned::admit(bytes).await.map_err(|NoRoom| no_room())?),
+        };
+        let mut body = Vec::with_capacity(bytes);
         let items: Vec<&[u8]> = items.iter().map(|item| &item[..]).collect();
         let newest = slices.last().and_then(|slice| slice.messages().last()).map(|message| message.time);
         let about = self.about(format, &filter, query, newest);
         format
             .write(&Document { items: &items, cursor, more, retry_after_ms: None, about: &about }, &mut body);
-        Ok(PageReply { body, messages, cursor, more, retry_after_ms: None, gap })
+        Ok(PageReply { body, messages, cursor, more, retry_after_ms: None, gap, room })
     }
 
     /// The page of who has seen everything, and has waited so long for more.
@@ -180,7 +192,7 @@ impl App {
         let mut body = Vec::with_capacity(128);
         let about = self.about(format, filter, query, None);
         format.write(&Document { items: &[], cursor, more: false, retry_after_ms, about: &about }, &mut body);
-        PageReply { body, messages: 0, cursor, more: false, retry_after_ms, gap }
+        PageReply { body, messages: 0, cursor, more: false, retry_after_ms, gap, room: None }
     }
 
     /// What a document says of itself; pages say nothing, and need not know.
@@ -361,6 +373,11 @@ fn published(stored: Stored, kept: &[(Topic, MediaType)], batch: bool, replayed:
     }
     let last = cursor_of(kept.len().saturating_sub(1));
     Published { first: stored.first, last, body, batch, replayed }
+}
+
+/// Clients have not taken so many answers that there is no room for another.
+pub(crate) fn no_room() -> Problem {
+    Problem::new(Code::Overloaded).with_retry_after_ms(PINNED_WAIT_MS_MAX)
 }
 
 fn start_of(start: query::Start) -> Start {

@@ -13,6 +13,8 @@ use tailwire_wire::{
     request::PageRequest,
 };
 
+use crate::connection::pinned::Reserved;
+
 use super::{
     app::{App, PageReply},
     reply::{NO_CACHE, NO_STORE, ascii, immutable, reply, seconds, set_cursor, set_next},
@@ -103,9 +105,12 @@ pub(super) fn response_of(
     caching: HeaderValue,
     wait_ms: u64,
 ) -> Response<Body> {
-    let PageReply { body, cursor, retry_after_ms, gap, .. } = found;
+    let PageReply { body, cursor, retry_after_ms, gap, room, .. } = found;
     let status = if retry_after_ms.is_none() { StatusCode::OK } else { StatusCode::ACCEPTED };
     let mut response = reply(status, HeaderValue::from_static(format.media_type), body);
+    if let Some(room) = room {
+        response.extensions_mut().insert(Reserved::new(room));
+    }
     let headers = response.headers_mut();
     set_cursor(headers, cursor);
     set_next(headers, &page::link_next(query, cursor, gap));

@@ -17,6 +17,7 @@ pub(crate) mod read;
 mod reference;
 pub(crate) mod reply;
 pub(crate) mod resources;
+pub(crate) mod room;
 pub(crate) mod router;
 pub(crate) mod session;
 pub(crate) mod startup;

@@ -35,10 +35,14 @@ use super::{
         TAILWIRE_TOPIC, TAILWIRE_TYPE, ascii, empty, head, head_bytes, line_bytes, refuse, reply, seconds,
         set_cursor, set_next,
     },
+    room::{admitted, counted},
     via::Via,
 };
 use crate::{
-    connection::exchange::{Deferred, Hijack},
+    connection::{
+        exchange::{Deferred, Hijack},
+        pinned::{Pinned, Reserved},
+    },
     delivery::{
         body,
         polls::{Key, Looked, Reply, Waiter},
@@ -161,7 +165,19 @@ fn reply_to(
     }
 }
 
+/// Whoever doesn't wait is answered once there is room for the answer; for whoever waits, it is counted when it is there.
 async fn poll_alone(
+    app: Arc<App>,
+    ask: ReadRequest,
+    query: Option<Box<str>>,
+    principal: Principal,
+) -> Response<Body> {
+    let waits = ask.representation.wait_ms() > 0;
+    let answer = look_alone(app, ask, query, principal);
+    if waits { counted(answer.await, Pinned::default()) } else { admitted(answer).await }
+}
+
+async fn look_alone(
     app: Arc<App>,
     ask: ReadRequest,
     query: Option<Box<str>>,
@@ -189,7 +205,9 @@ fn join(app: &Arc<App>, key: Arc<Key>, ask: ReadRequest) -> Waiter {
             let query = key.query.as_deref();
             let page = document(&app, &key.principal, ask, query, Some(is_at_tail)).await;
             let messages = page.as_ref().map_or(0, |(_, messages)| *messages);
-            let response = answered(page.map(|(response, _)| response), query, key.varies_by_accept);
+            let mut response = answered(page.map(|(response, _)| response), query, key.varies_by_accept);
+            // What is shared is counted once, when it is written down.
+            drop(Reserved::take(response.extensions_mut()));
             Looked { response, messages }
         }
     })

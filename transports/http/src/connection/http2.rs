@@ -30,10 +30,10 @@ use tokio::{
 use super::{
     budget::Budget,
     coalesce::Coalesced,
-    held::Held,
     host,
     metered::{Metered, Remains, linger},
     outgoing::keep,
+    pinned::{Pinned, Reserved},
     serving::{Acceptor, draining},
     socket::Socket,
 };
@@ -52,8 +52,9 @@ pub(crate) async fn serve(socket: Socket, received: Bytes, acceptor: Acceptor) {
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         let (routes, budget, answering) = (routes.clone(), budget.clone(), own.begin());
         async move {
-            let response = answer(&routes, &budget, request).await;
-            Ok::<_, Infallible>(response.map(|body| Pieces::new(body, answering)))
+            let mut response = answer(&routes, &budget, request).await;
+            let room = Reserved::take(response.extensions_mut());
+            Ok::<_, Infallible>(response.map(|body| Pieces::new(body, room, answering)))
         }
     });
     let mut builder = http2::Builder::new(TokioExecutor::new());
@@ -151,8 +152,8 @@ struct Watched {
 struct State {
     /// One for each answer that is being made or given.
     answers: Slab<Given>,
-    /// What is stuck of them.
-    held: Option<Held>,
+    /// What is stuck of them, where no room was taken for it before.
+    stuck: Option<Pinned>,
     /// Whether there ever was one.
     used: bool,
     /// Since when there has been none.
@@ -166,22 +167,26 @@ struct Given {
     since: Option<Instant>,
     /// How much memory there is behind it.
     bytes: usize,
+    /// Whether that is counted already.
+    has_room: bool,
 }
 
 impl State {
-    /// Counts what has been stuck for a while, for all connections to know. Answers how much that is.
-    fn weigh(&mut self, now: Instant) -> usize {
-        let is_stuck = |given: &Given| given.since.is_some_and(|since| now >= since + RELEASE);
-        let bytes =
-            self.answers.iter().filter(|(_, given)| is_stuck(given)).map(|(_, given)| given.bytes).sum();
+    /// Counts what has been stuck for a while, for all connections to know. Answers whether there is any.
+    fn weigh(&mut self, now: Instant) -> bool {
+        let is_stuck =
+            |given: &&Given| given.bytes > 0 && given.since.is_some_and(|since| now >= since + RELEASE);
+        let stuck = || self.answers.iter().map(|(_, given)| given).filter(is_stuck);
+        let bytes = stuck().filter(|given| !given.has_room).map(|given| given.bytes).sum();
+        let is_any_stuck = stuck().next().is_some();
         // Never both at a time.
-        self.held = None;
-        self.held = (bytes > 0).then(|| Held::new(bytes));
-        bytes
+        self.stuck = None;
+        self.stuck = (bytes > 0).then(|| Pinned::of(bytes));
+        is_any_stuck
     }
 }
 
-/// Held while a request is being answered.
+/// Alive while a request is being answered.
 struct Answering {
     watch: Watch,
     key: usize,
@@ -189,7 +194,7 @@ struct Answering {
 
 impl Watch {
     fn new() -> Self {
-        let state = State { answers: Slab::new(), held: None, used: false, idle: Instant::now() };
+        let state = State { answers: Slab::new(), stuck: None, used: false, idle: Instant::now() };
         Self(Arc::new(Watched { state: Mutex::new(state), large: Notify::new() }))
     }
 
@@ -223,7 +228,7 @@ impl Watch {
             let patience = if state.used { KEEP_ALIVE_MS } else { REQUEST_HEAD_MS_MAX };
             return (Some(End::Idle), after(state.idle, patience));
         }
-        if state.weigh(now) > 0 && Held::is_too_much() {
+        if state.weigh(now) && Pinned::is_contended() {
             return (Some(End::Stuck), now);
         }
         // What is large is weighed from time to time.
@@ -245,6 +250,14 @@ impl Answering {
         }
     }
 
+    /// The answer is there, and so much memory, which the client has yet to make room for.
+    fn begun(&self, bytes: usize) {
+        if let Some(given) = self.watch.0.state.lock().answers.get_mut(self.key) {
+            *given = Given { since: Some(Instant::now()), bytes, has_room: true };
+            self.watch.0.large.notify_one();
+        }
+    }
+
     /// It has yet to make room for what the answer gave, behind which there is so much memory.
     fn gave(&self, bytes: usize) {
         if let Some(given) = self.watch.0.state.lock().answers.get_mut(self.key) {
@@ -262,7 +275,7 @@ impl Drop for Answering {
         let (mut state, now) = (self.watch.0.state.lock(), Instant::now());
         state.answers.remove(self.key);
         state.idle = now;
-        if state.held.is_some() {
+        if state.stuck.is_some() {
             state.weigh(now);
         }
     }
@@ -276,11 +289,16 @@ struct Pieces {
     /// How much that was at first, where it is the rest of something larger.
     whole: usize,
     answering: Answering,
+    #[expect(dead_code, reason = "it counts as long as the body is there")]
+    room: Option<Pinned>,
 }
 
 impl Pieces {
-    fn new(body: Body, answering: Answering) -> Self {
-        Self { body, piece: Bytes::new(), whole: 0, answering }
+    fn new(body: Body, room: Option<Pinned>, answering: Answering) -> Self {
+        if room.is_some() {
+            answering.begun(body.size_hint().exact().unwrap_or(0) as usize);
+        }
+        Self { body, piece: Bytes::new(), whole: 0, answering, room }
     }
 
     fn take_piece(&mut self) -> Bytes {
@@ -338,13 +356,13 @@ mod tests {
     use std::future::poll_fn;
 
     use futures_util::{FutureExt, stream};
-    use tailwire_model::limits::HELD_BYTES_MAX;
+    use tailwire_model::limits::PINNED_BYTES_MAX;
 
-    use super::super::held;
+    use super::super::pinned::ALONE;
     use super::*;
 
     fn pieces(watch: &Watch, body: Body) -> Pieces {
-        Pieces::new(body, watch.begin())
+        Pieces::new(body, None, watch.begin())
     }
 
     async fn give(body: &mut Pieces) -> usize {
@@ -373,7 +391,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn whoever_does_not_take_a_piece_is_stuck_and_whoever_takes_one_now_and_then_is_not() {
-        let _alone = held::ALONE.lock().await;
+        let _alone = ALONE.lock().await;
         let watch = Watch::new();
         let mut body = pieces(&watch, Body::from(vec![0; 10 * PIECE_BYTES + 1]));
         for _ in 0..10 {
@@ -405,10 +423,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_stuck_behind_many_answers_has_a_bound() {
-        let _alone = held::ALONE.lock().await;
+        let _alone = ALONE.lock().await;
         let watch = Watch::new();
         let mut bodies: Vec<_> =
-            (0..4).map(|_| pieces(&watch, Body::from(vec![0; HELD_BYTES_MAX / 4]))).collect();
+            (0..4).map(|_| pieces(&watch, Body::from(vec![0; PINNED_BYTES_MAX / 4]))).collect();
         for body in &mut bodies {
             give(body).await;
         }
@@ -418,15 +436,32 @@ mod tests {
             give(body).await;
         }
         assert_eq!(patience(&watch).await, (End::Stuck, 1), "that was one too many");
-        assert!(Held::is_too_much());
+        assert!(Pinned::is_contended());
         // The last piece of an answer is small.
         give(&mut bodies[4]).await;
         drop(bodies.remove(0));
-        assert!(!Held::is_too_much());
+        assert!(!Pinned::is_contended());
         for body in &mut bodies {
             give(body).await;
         }
         assert_eq!(patience(&watch).await, (End::Stuck, 30));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_whose_window_is_closed_from_the_first_gives_way_to_others() {
+        let _alone = ALONE.lock().await;
+        let watch = Watch::new();
+        let room = Pinned::admit(PINNED_BYTES_MAX).await.unwrap();
+        let body = Pieces::new(Body::from(vec![0; PIECE_BYTES + 1]), Some(room), watch.begin());
+        assert!(
+            tokio::time::timeout(Duration::from_secs(5), watch.patience()).await.is_err(),
+            "nobody waits"
+        );
+        let mut other = Box::pin(Pinned::admit(1));
+        assert!(other.as_mut().now_or_never().is_none());
+        assert!(patience(&watch).await.1 <= 1);
+        drop(body);
+        other.await.unwrap();
     }
 
     #[tokio::test]

@@ -10,7 +10,6 @@ pub(crate) mod driver;
 pub(crate) mod ending;
 pub(crate) mod exchange;
 pub(crate) mod frames;
-pub(crate) mod held;
 pub(crate) mod host;
 pub(crate) mod http1;
 pub(crate) mod http2;

@@ -5,9 +5,10 @@
 //! Room is given in the order in which it is asked for. Who waits for it keeps those to their pace who hold some: see
 //! [`Pinned::is_contended`].
 
-use std::{collections::VecDeque, mem, time::Duration};
+use std::{collections::VecDeque, mem, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use http::Extensions;
 use parking_lot::Mutex;
 use tailwire_model::limits::{PINNED_BYTES_MAX, PINNED_WAIT_MS_MAX};
 use tokio::sync::oneshot;
@@ -15,6 +16,22 @@ use tokio::sync::oneshot;
 /// So many bytes of the room of all connections, until this is dropped.
 #[derive(Debug, Default)]
 pub(crate) struct Pinned(usize);
+
+/// The room of an answer, as an extension of its response: the connection takes it with the body.
+#[derive(Debug, Clone)]
+pub(crate) struct Reserved(Arc<Pinned>);
+
+impl Reserved {
+    pub(crate) fn new(pinned: Pinned) -> Self {
+        Self(Arc::new(pinned))
+    }
+
+    /// Takes the room of a response, if it has some.
+    pub(crate) fn take(extensions: &mut Extensions) -> Option<Pinned> {
+        // A response has one owner, so its extension has.
+        extensions.remove::<Self>().and_then(|own| Arc::into_inner(own.0))
+    }
+}
 
 /// There was no room in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

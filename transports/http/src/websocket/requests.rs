@@ -10,19 +10,16 @@ use std::{
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tailwire_core::Reader;
-use tailwire_model::{
-    Options, Principal,
-    limits::{PAGE_BYTES_MAX, PINNED_WAIT_MS_MAX},
-};
+use tailwire_model::{Options, Principal, limits::PAGE_BYTES_MAX};
 use tailwire_wire::{
-    Code, Format, Problem, Start, line, page,
+    Format, Problem, Start, line, page,
     representation::PAGE,
     request::{ClientLine, Id, PageRequest, Request, Subscribe},
 };
 
 use super::subscriptions::Begun;
 use crate::{
-    api::app::App,
+    api::app::{App, no_room},
     connection::pinned::{NoRoom, Pinned},
 };
 
@@ -204,10 +201,7 @@ async fn admitted<F: Future<Output = Outcome>>(id: Id, read: impl FnOnce(Id) -> 
             drop(room);
             outcome
         }
-        Err(NoRoom) => {
-            let problem = Problem::new(Code::Overloaded).with_retry_after_ms(PINNED_WAIT_MS_MAX);
-            answered(id, async { Err(problem) }).await
-        }
+        Err(NoRoom) => answered(id, async { Err(no_room()) }).await,
     }
 }
 

@@ -10,7 +10,11 @@ use std::{
 use bytes::Bytes;
 use tailwire_core::Timer;
 
-use crate::connection::{outgoing::Outgoing, pinned::Common, socket::Socket};
+use crate::connection::{
+    outgoing::Outgoing,
+    pinned::{Common, Pinned},
+    socket::Socket,
+};
 
 /// Bodies that are copied behind their heads.
 const COPIED_BYTES_MAX: usize = 1024;
@@ -37,11 +41,16 @@ impl Answers {
         self.out.is_full()
     }
 
-    pub(super) fn push(&mut self, mut head: Vec<u8>, body: Bytes) {
+    /// Adds an answer, with the room that was taken for it.
+    pub(super) fn push(&mut self, mut head: Vec<u8>, body: Bytes, room: Option<Pinned>) {
         if body.len() > COPIED_BYTES_MAX {
             self.open.extend_from_slice(&head);
             self.close();
-            return if body.len() > SMALL_BYTES { self.out.push_own(body, []) } else { self.out.push(body) };
+            return match room {
+                Some(room) => self.out.push_pinned(body, room),
+                None if body.len() > SMALL_BYTES => self.out.push_own(body, []),
+                None => self.out.push(body),
+            };
         }
         if self.open.is_empty() {
             head.extend_from_slice(&body);

@@ -31,6 +31,7 @@ use crate::{
         body::BodyError,
         exchange::Hijack,
         http2,
+        pinned::Reserved,
         serving::{Acceptor, draining},
         socket::Socket,
     },
@@ -225,6 +226,7 @@ impl<'a> Connection<'a> {
     /// Writes down an answer as its request wants it.
     fn answer(&mut self, response: Response<Bytes>, form: Form) {
         let (mut head, body) = response.into_parts();
+        let room = Reserved::take(&mut head.extensions);
         head.version = form.version;
         let option = match (self.is_closing, form.version) {
             (true, _) => Some("close"),
@@ -240,7 +242,7 @@ impl<'a> Connection<'a> {
         let head = if has_length { head } else { with_length(head, body.len()) };
         let is_empty = form.is_head || matches!(head.status().as_u16(), 204 | 304);
         let body = if is_empty { Bytes::new() } else { body };
-        self.peer.out.push(wire_head(&head), body);
+        self.peer.out.push(wire_head(&head), body, room);
     }
 
     /// Gives the front what it wants of its body. Ready when there was something to give.
@@ -251,7 +253,7 @@ impl<'a> Connection<'a> {
         };
         let peer = &mut self.peer;
         if mem::take(&mut body.awaits_continue) {
-            peer.out.push(CONTINUE.to_vec(), Bytes::new());
+            peer.out.push(CONTINUE.to_vec(), Bytes::new(), None);
             return Poll::Ready(());
         }
         let end = loop {

@@ -220,7 +220,7 @@ impl Peer {
         let body = body.to_bytes();
         let head = with_length(Response::from_parts(head, ()), body.len());
         let body = if is_head { Bytes::new() } else { body };
-        self.out.push(wire_head(&head), body);
+        self.out.push(wire_head(&head), body, None);
         if poll_fn(|cx| self.poll_write(cx)).await.is_ok() {
             self.linger().await;
         }
