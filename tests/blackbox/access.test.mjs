@@ -1,7 +1,9 @@
 // Who may: every way to ask, with every kind of credential, against the binary; expiry and revocation of what is open.
 
 import assert from 'node:assert/strict';
+import { once as event } from 'node:events';
 import { readFile, writeFile } from 'node:fs/promises';
+import { connect } from 'node:http2';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 
@@ -39,6 +41,22 @@ async function opened(credential, url, headers = {}) {
   return { status: response.status, code: refused.code, challenge: response.headers.get('www-authenticate') };
 }
 
+/** The same by HTTP/2, with prior knowledge. */
+async function overHttp2(credential, url, body) {
+  const session = connect(broker.base);
+  try {
+    const stream = session.request({ ':path': url, ':method': body ? 'POST' : 'GET', ...as(credential) });
+    stream.end(body);
+    const [headers] = await event(stream, 'response');
+    const status = headers[':status'];
+    let text = '';
+    if (status >= 400) for await (const chunk of stream) text += chunk;
+    return { status, code: text ? JSON.parse(text).code : undefined, challenge: headers['www-authenticate'] };
+  } finally {
+    session.destroy();
+  }
+}
+
 const outcome = ({ status, json, headers }) => ({ status, code: json?.code, challenge: headers.get('www-authenticate') });
 const once = (options) => async (credential, topic) => outcome(await ask(credential, options.url(topic), options));
 
@@ -59,6 +77,15 @@ const WAYS = {
   page: { ok: 200, ask: once({ url: (topic) => `/topics/${topic}` }) },
   head: { ok: 200, ask: async (...args) => ({ ...(await once({ method: 'HEAD', url: (topic) => `/topics/${topic}` })(...args)), code: undefined }), bodiless: true },
   'long-poll': { ok: 202, ask: once({ url: (topic) => `/topics/${topic}?after=latest&wait=1` }) },
+  atom: { ok: 200, ask: once({ url: (topic) => `/topics/${topic}?format=atom` }) },
+  'json feed': { ok: 200, ask: once({ url: (topic) => `/topics/${topic}?format=jsonfeed` }) },
+  query: {
+    ok: 200,
+    ask: async (credential, topic) => {
+      const headers = { 'content-type': 'application/x-www-form-urlencoded', accept: 'application/json' };
+      return outcome(await ask(credential, '/stream', { method: 'QUERY', body: `topic=${topic}`, headers }));
+    },
+  },
   raw: { ok: 200, ask: once({ url: (topic) => `/topics/${topic}?format=raw` }) },
   sse: { ok: 200, ask: (credential, topic) => opened(credential, `/topics/${topic}`, { accept: 'text/event-stream' }) },
   ndjson: { ok: 200, ask: (credential, topic) => opened(credential, `/topics/${topic}?format=ndjson`) },
@@ -71,6 +98,16 @@ const WAYS = {
       return outcome(await ask(credential, '/stream', { method: 'POST', body: JSON.stringify({ topic, data: 1 }), headers }));
     },
   },
+  'batch in part': {
+    ok: 201,
+    ask: async (credential, topic) => {
+      const lines = [{ topic, data: 1 }, { topic: `${topic}/more`, data: 1 }].map((line) => JSON.stringify(line)).join('\n');
+      const headers = { 'content-type': 'application/x-ndjson' };
+      return outcome(await ask(credential, '/stream', { method: 'POST', body: lines, headers }));
+    },
+  },
+  'sse over HTTP/2': { ok: 200, ask: (credential, topic) => overHttp2(credential, `/topics/${topic}?format=sse`) },
+  'publish over HTTP/2': { ok: 201, ask: (credential, topic) => overHttp2(credential, `/topics/${topic}`, '1') },
   'options, seen': { ok: 200, ask: once({ url: (topic) => `/options/${topic}` }) },
   'options, set': {
     ok: 200,
@@ -195,6 +232,7 @@ describe('what is open', () => {
   const HELD = {
     sse: (t, credential) => held(t, credential, 'sse', /tailwire\.bye\ndata: (.*)\n/),
     ndjson: (t, credential) => held(t, credential, 'ndjson', /(\{"kind":"bye".*\})\n/),
+    'sse over HTTP/2': heldOverHttp2,
     websocket: (t, credential) => socketHeld(t, credential, '/topics/users/alice/held'),
     'websocket without a subscription': (t, credential) => socketHeld(t, credential, '/stream'),
   };
@@ -205,6 +243,18 @@ describe('what is open', () => {
     await raw.send(`GET ${target} HTTP/1.0\r\nHost: localhost\r\nAuthorization: Bearer ${credential}\r\n\r\n`);
     await raw.until(/caught_up/);
     return async () => JSON.parse((await raw.until(bye))[1]).reason;
+  }
+
+  async function heldOverHttp2(t, credential) {
+    const session = connect(broker.base);
+    t.after(() => session.destroy());
+    const stream = session.request({ ':path': '/topics/users/alice/held?format=sse', ...as(credential) });
+    let text = '';
+    stream.setEncoding('utf8').on('data', (chunk) => (text += chunk));
+    stream.on('error', () => {});
+    await eventually(() => /caught_up/.test(text), 'not caught up');
+    const found = () => /tailwire\.bye\ndata: (.*)\n/.exec(text);
+    return async () => JSON.parse((await eventually(found, 'no bye'))[1]).reason;
   }
 
   async function socketHeld(t, credential, url) {

@@ -7,7 +7,7 @@ use rand::{TryRngCore, rngs::OsRng};
 use serde_json::{Value, json};
 use tailwire_access::{KeyRequest, NewKey, Revocation};
 use tailwire_core::{
-    Broker, Clock,
+    Broker, Clock, PublishError, WriteError,
     log::{Appended, Group},
 };
 use tailwire_http::{Credentials, Written};
@@ -59,6 +59,7 @@ impl Credentials for Registry {
         Box::pin(async move {
             let KeyRequest { name, grants, expires } = asked.map_err(|error| invalid(&error))?;
             let made = NewKey::new(&random()?, &name, grants, now, expires);
+            own.check_room()?;
             own.write(KEYS, made.record.id.to_string(), made.record.to_json()).await?;
             let mut told = made.record.shown();
             told.insert("key".to_owned(), json!(made.key.reveal()));
@@ -90,6 +91,7 @@ impl Credentials for Registry {
         let (own, revocation) = (self.clone(), Revocation::parse(body));
         Box::pin(async move {
             let revocation = revocation.map_err(|error| invalid(&error))?;
+            own.check_room()?;
             let told = revocation.to_json();
             own.write(REVOCATIONS, revocation.key(), told.clone()).await?;
             Ok(told.into_bytes())
@@ -98,22 +100,22 @@ impl Credentials for Registry {
 }
 
 impl Registry {
+    /// Whether there may be one more record. To revoke a key takes none.
+    fn check_room(&self) -> Result<(), Problem> {
+        let has_room = self.gate.access().has_room(Clock::system_now());
+        if has_room { Ok(()) } else { Err(Problem::new(Code::RecordsTooMany)) }
+    }
+
     /// Writes a record, and waits until it is in force.
     async fn write(&self, topic: &'static str, key: String, record: String) -> Result<(), Problem> {
-        if !self.gate.access().has_room(Clock::system_now()) {
-            return Err(Problem::new(Code::RecordsTooMany));
-        }
         let topic = Topic::parse(topic).map_err(Problem::from)?;
         let mut draft = Draft::new(topic, MediaType::JSON, record.into());
         draft.extras = Some(Box::new(Extras { key: Some(key), ..Extras::default() }));
         let group = Group { drafts: vec![draft], key: None, condition: Condition::None };
-        let failed = |error: &dyn std::fmt::Display| {
-            tracing::error!(%error, "a record of access could not be written");
-            Problem::new(Code::StorageFailed).with_retry_after_ms(STORAGE_RETRY_MS)
-        };
-        let written = self.broker.publish_own(group).await.map_err(|error| failed(&error))?;
+        let written = self.broker.publish_own(group).await.map_err(|error| unwritten(&error))?;
         let (Appended::Stored(stored) | Appended::Replayed(stored)) = written else {
-            return Err(failed(&"it was refused"));
+            // It had no key and no condition.
+            return Err(Problem::new(Code::Internal));
         };
         let mut applied = self.gate.applied.subscribe();
         let position = stored.first.position;
@@ -123,6 +125,18 @@ impl Registry {
             _ => Err(Problem::new(Code::AccessUnavailable).with_retry_after_ms(STORAGE_RETRY_MS)),
         }
     }
+}
+
+fn unwritten(error: &PublishError) -> Problem {
+    tracing::error!(%error, "a record of access could not be written");
+    let code = match error {
+        PublishError::Write(WriteError::Overloaded) => Code::Overloaded,
+        PublishError::Write(WriteError::Draining) => Code::Draining,
+        PublishError::Write(WriteError::Full) => Code::StorageFull,
+        PublishError::Write(WriteError::Unknown) => Code::OutcomeUnknown,
+        _ => Code::StorageFailed,
+    };
+    Problem::new(code).with_retry_after_ms(STORAGE_RETRY_MS)
 }
 
 fn invalid(error: &tailwire_access::RecordError) -> Problem {
