@@ -475,6 +475,36 @@ describe('browsers', () => {
   });
 });
 
+describe('a trusted header', () => {
+  const section = (from) => `${SECTION}\n[[access.rule]]\nwho = "header"\nsubscribe = ["h/{sub}/**"]\n\n[access.trusted_header]\nname = "X-User"\nfrom = ["${from}"]\n`;
+
+  test('names the user, from those who are believed', async (t) => {
+    const own = await guarded({ section: section('127.0.0.0/8'), args: ['--allow-origin', '*'] });
+    t.after(() => own.stop());
+    const status = async (headers, topic = 'h/alice/x') => (await request(`${own.base}/topics/${topic}`, { headers })).status;
+    assert.equal(await status({ 'x-user': 'alice' }), 202);
+    assert.equal(await status({ 'x-user': 'alice' }, 'h/bob/x'), 403);
+    assert.equal(await status({}), 401);
+    assert.equal(await status({ 'x-user': '' }), 401);
+    assert.equal(await status({ 'x-user': 'alice', origin: 'https://any.example' }), 401);
+    assert.equal(await status({ 'x-user': 'alice', ...as(token({ sub: 'bob' })) }), 403, 'a token wins');
+    const raw = await Raw.open(t, own.port);
+    await raw.send('GET /topics/h/alice/x HTTP/1.1\r\nHost: localhost\r\nX-User: alice\r\nX-User: bob\r\n\r\n');
+    assert.match((await raw.until(/^HTTP\/1.1 \d+/))[0], /401/);
+    const session = connect(own.base);
+    t.after(() => session.destroy());
+    const stream = session.request({ ':path': '/topics/h/alice/x', 'x-user': 'alice' });
+    const [answered] = await event(stream, 'response');
+    assert.equal(answered[':status'], 202, 'over HTTP/2');
+  });
+
+  test('is nothing from others', async (t) => {
+    const own = await guarded({ section: section('10.0.0.0/8') });
+    t.after(() => own.stop());
+    assert.equal((await request(`${own.base}/topics/h/alice/x`, { headers: { 'x-user': 'alice' } })).status, 401);
+  });
+});
+
 describe('the configuration', () => {
   const start = async (settings, args = []) => {
     const config = path.join(broker.data, 'other.toml');

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderValue, header};
-use tailwire_access::Refused;
+use tailwire_access::{Access, Refused};
 use tailwire_core::Clock;
 use tailwire_http::{Authenticated, Authenticator, OriginClass, RequestHead, bearer, ticket_of};
 use tailwire_model::{Principal, retry};
@@ -68,7 +68,10 @@ impl Doorkeeper {
         }
         let cookie = access.cookie().filter(|_| is_cookie_heeded(head));
         let Some(token) = cookie.and_then(|name| cookie_named(head.headers, name)) else {
-            return Ok(Principal::ANONYMOUS);
+            return match trusted_name(&access, head) {
+                Some(name) => access.trusted_header(name).map_err(|refused| self.problem(&refused)),
+                None => Ok(Principal::ANONYMOUS),
+            };
         };
         access.bearer(token, now).map_err(|refused| {
             let problem = self.problem(&refused);
@@ -93,6 +96,18 @@ impl Doorkeeper {
             }
             _ => problem,
         }
+    }
+}
+
+/// The user whom a trusted proxy names. The proxy knows its users by a cookie, mostly: so the name counts for nothing where the
+/// page that asks may be any. Twice is none that holds.
+fn trusted_name<'a>(access: &Access, head: &RequestHead<'a>) -> Option<&'a str> {
+    let header = access.header_of(head.peer?).filter(|_| head.origin != OriginClass::Any)?;
+    let mut values = head.headers.get_all(header).iter();
+    match (values.next(), values.next()) {
+        (Some(value), None) => Some(value.to_str().unwrap_or_default()),
+        (Some(_), Some(_)) => Some(""),
+        (None, _) => None,
     }
 }
 

@@ -58,15 +58,9 @@ impl Gate {
 
 /// What the access crate decides about, and nobody carries out yet. It must not look as if it were in force.
 fn refuse_unsupported(config: &AccessConfig) -> Result<(), AccessError> {
-    let refuse = |at: String, what: &str| {
-        let problem = format!("{what} not supported by this version");
-        Err(AccessError { at, problem })
-    };
     if config.hook.is_some() {
-        return refuse("access.hook".to_owned(), "a hook is");
-    }
-    if config.trusted_header.is_some() {
-        return refuse("access.trusted_header".to_owned(), "a trusted header is");
+        let problem = "a hook is not supported by this version".to_owned();
+        return Err(AccessError { at: "access.hook".to_owned(), problem });
     }
     let mut urls = config.issuer.iter().map(|issuer| issuer.jwks.as_deref());
     match urls.position(|url| url.is_some_and(is_open_to_all)) {

@@ -123,7 +123,7 @@ impl Server {
             next_shard: AtomicUsize::new(0),
             polls: Polls::default(),
         });
-        let routes = Arc::new(Routes::new(app));
+        let routes = Routes::new(app);
         let acceptor = Acceptor { routes, delivery, budget, phase: phases };
         let accepting = tokio::spawn(connection::accept::accept(listener, acceptor, descriptors));
         Ok(Self { broker: broker.clone(), address, phase, accepting, delivering })

@@ -1,6 +1,8 @@
 //! Whose a request is. One place decides it, before any handler and on every path: [`Authenticator::request`] for what
 //! comes with a head, [`Authenticator::token`] for the `authenticate` line of a WebSocket.
 
+use std::net::IpAddr;
+
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Method, Uri, header};
 use tailwire_model::Principal;
@@ -31,6 +33,8 @@ pub struct RequestHead<'a> {
     pub headers: &'a HeaderMap,
     /// Whose page sends the request.
     pub origin: OriginClass,
+    /// The other end of the connection, which may be a proxy.
+    pub peer: Option<IpAddr>,
 }
 
 /// Whose page sends a request, by its `Origin`. A foreign one can only read, and doesn't see the reply.

@@ -1,7 +1,7 @@
 //! Which resource a request is for. Methods are told apart here, so that a wrong one is answered with those that there
 //! are; names in paths are decoded by the pure rules.
 
-use std::{future::ready, sync::Arc};
+use std::{future::ready, net::IpAddr, sync::Arc};
 
 use axum::{
     body::{Body, HttpBody},
@@ -27,14 +27,22 @@ use super::{
 };
 use crate::connection::exchange::Exchange;
 
-/// The whole API.
+/// The whole API, for the requests of a connection.
+#[derive(Clone)]
 pub(crate) struct Routes {
     app: Arc<App>,
+    /// The other end of the connection, which may be a proxy.
+    peer: Option<IpAddr>,
 }
 
 impl Routes {
     pub(crate) const fn new(app: Arc<App>) -> Self {
-        Self { app }
+        Self { app, peer: None }
+    }
+
+    /// The requests are those of a peer's connection.
+    pub(crate) const fn asked_by(&mut self, peer: IpAddr) {
+        self.peer = Some(peer);
     }
 
     /// Answers a request.
@@ -105,7 +113,13 @@ impl Routes {
             return Authenticated::Now(Ok(Principal::ANONYMOUS));
         }
         let (method, uri, headers) = (request.method(), request.uri(), request.headers());
-        self.app.settings.authenticator.request(&RequestHead { method, uri, headers, origin })
+        self.app.settings.authenticator.request(&RequestHead {
+            method,
+            uri,
+            headers,
+            origin,
+            peer: self.peer,
+        })
     }
 
     /// Each handler has a box of its own size: a publish must not pay for what a long-poll remembers.

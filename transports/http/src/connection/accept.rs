@@ -46,7 +46,8 @@ pub(crate) async fn accept(listener: TcpListener, acceptor: Acceptor, mut descri
     while connections.join_next().await.is_some() {}
 }
 
-async fn serve(stream: TcpStream, peer: SocketAddr, acceptor: Acceptor) {
+async fn serve(stream: TcpStream, peer: SocketAddr, mut acceptor: Acceptor) {
+    acceptor.routes.asked_by(peer.ip());
     match prepare(&stream) {
         Ok(()) => http1::connection::serve(stream.into(), acceptor).await,
         Err(error) => tracing::debug!(%peer, %error, "a connection was lost"),

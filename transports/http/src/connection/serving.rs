@@ -1,7 +1,5 @@
 //! What every connection is served with, and how far the server is.
 
-use std::sync::Arc;
-
 use tokio::sync::watch;
 
 use super::budget::Budget;
@@ -10,7 +8,7 @@ use crate::{Phase, api::router::Routes, delivery::shards::Delivery};
 /// What every connection needs.
 #[derive(Clone)]
 pub(crate) struct Acceptor {
-    pub(crate) routes: Arc<Routes>,
+    pub(crate) routes: Routes,
     pub(crate) delivery: Delivery,
     /// What all connections are receiving.
     pub(crate) budget: Budget,
