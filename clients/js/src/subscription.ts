@@ -76,8 +76,8 @@ export interface Feed extends Subscription {
   /** What to ask for, to go on. */
   ask(): { after?: string | undefined; last?: number | undefined; gap?: string | undefined };
   /**
-   * A line of a connection, which is shared with others or is for this one alone. Returns the generation in which that
-   * connection goes on delivering.
+   * A line of a connection, which is shared with others or is for this one alone. Returns the generation in which one that
+   * is for this one alone goes on delivering.
    */
   line(generation: number, line: Line, shared?: boolean): number;
   /** Everything up to this cursor has been delivered. */
@@ -124,7 +124,10 @@ export function feedOf(topics: readonly string[], options: SubscribeOptions, cha
     line(generation, line, shared) {
       const { kind, cursor } = line;
       if (generation !== feed.generation) return generation;
-      if (kind === "gap") return gap(line as unknown as Gap, shared);
+      if (kind === "gap") {
+        gap(line as unknown as Gap, shared);
+        return feed.generation;
+      }
       if (kind === "message") {
         if (cursor! > feed.position && (!shared || feed.matches(line.topic!))) take(line);
       } else if (kind === "heartbeat" || kind === "caught_up") {
@@ -193,29 +196,28 @@ export function feedOf(topics: readonly string[], options: SubscribeOptions, cha
     feed.live = true;
   }
 
-  function gap({ from, to, reason }: Gap, shared?: boolean): number {
-    const { generation } = feed;
+  function gap({ from, to, reason }: Gap, shared?: boolean): void {
     // Messages are gone, but the place stands; in other gaps the place itself is not, or no longer, one of the log.
     const loss = reason === "retention" || reason === "deleted";
     // Another connection may have come further, or have told it.
-    if (loss && (to <= feed.position || to <= feed.known)) return generation;
+    if (loss && (to <= feed.position || to <= feed.known)) return;
     if (shared) {
       // It may be a gap of others on that connection. Asking alone will tell.
       doubt = loss ? to : "";
       leave();
-      return generation;
+      return;
     }
     feed.known = loss ? to : "";
     if (!loss) {
-      // What other connections deliver builds on a place that is no more.
-      if (feed.position > mark) mark = feed.position;
+      // What other connections deliver builds on a place that is no more. Only a log of another epoch can repeat messages;
+      // after the other reasons a new message may have a smaller cursor than one that was lost.
+      if (reason === "epoch" && feed.position > mark) mark = feed.position;
       feed.position = from;
       doubt = "";
       feed.generation++;
       changed();
     }
     hand("gap", { from, to, reason });
-    return feed.generation;
   }
 
   /** From here on no connection delivers, until one has asked for this subscription alone. */

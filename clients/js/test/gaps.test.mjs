@@ -33,9 +33,21 @@ test("a log that is read again from its beginning: messages up to the place that
 
 test("an application that starts at a cursor of a state that was lost has its mark there", () => {
   const { got, messages, gap } = reading("2-9");
-  gap("rewound", "1-2");
+  gap("epoch", "1-2");
   messages("1-3", "2-9", "3-3");
-  assert.deepEqual(got, ["rewound", "3-3"]);
+  assert.deepEqual(got, ["epoch", "3-3"]);
+});
+
+test("what follows messages that were lost is new, also where the clock was ahead when those were written", () => {
+  for (const reason of ["rewound", "unclean"]) {
+    const { feed, got, messages, gap, caughtUp } = reading("1-0");
+    messages("1-1", "9-2");
+    gap(reason, "1-1");
+    messages("2-2");
+    caughtUp("2-2");
+    assert.deepEqual(got, ["1-1", "9-2", reason, "2-2"]);
+    assert.equal(feed.cursor, "2-2");
+  }
 });
 
 test("the place moves past messages that are dropped", () => {
@@ -59,8 +71,8 @@ test("a restore of the restore, while the log is still read: the highest place c
 
 test("in a log that lies before the mark as a whole, what comes after its tail is new", () => {
   const { got, messages, gap, caughtUp } = reading("5-9");
-  gap("rewound", "1-4");
+  gap("epoch", "1-4");
   caughtUp("1-4");
   messages("1-5", "1-6");
-  assert.deepEqual(got, ["rewound", "1-5", "1-6"]);
+  assert.deepEqual(got, ["epoch", "1-5", "1-6"]);
 });

@@ -58,8 +58,8 @@ export interface Feed extends Subscription {
         gap?: string | undefined;
     };
     /**
-     * A line of a connection, which is shared with others or is for this one alone. Returns the generation in which that
-     * connection goes on delivering.
+     * A line of a connection, which is shared with others or is for this one alone. Returns the generation in which one that
+     * is for this one alone goes on delivering.
      */
     line(generation: number, line: Line, shared?: boolean): number;
     /** Everything up to this cursor has been delivered. */
