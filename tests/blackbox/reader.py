@@ -94,7 +94,7 @@ class Reader:
 
     def _event(self, text: str) -> None:
         fields = dict(line.split(": ", 1) for line in text.split("\n"))
-        self.check(set(fields) in [{"id"}, {"id", "data"}, {"id", "event", "data"}, {"retry", "id"}], text)
+        self.check(set(fields) in [{"id", "data"}, {"id", "event", "data"}, {"retry", "id", "event", "data"}], text)
         if "event" in fields:
             self._line(json.loads(fields["data"]))
         elif "data" in fields:

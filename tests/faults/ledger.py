@@ -192,7 +192,7 @@ class _Found:
             return
         if group.outcome == REFUSED:
             self.faults.append(f"refused: {name} is stored all the same, at {places}")
-        numbers = [int(places[index][7:], 32) for index in sorted(places)]
+        numbers = [int(places[index].split("-")[1], 32) for index in sorted(places)]
         if group.topics[0] in OPTIONS:
             return
         if len(places) != len(group.topics) or numbers != list(range(numbers[0], numbers[0] + len(numbers))):
