@@ -24,7 +24,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     arrival::Arrivals,
-    clock::Clock,
+    clock::{Clock, SteadyTime},
     error::{MessageError, PublishError},
     listing,
     log::{Appended, Commit, Feed, Group, LogStats, TopicInfo},
@@ -144,6 +144,7 @@ impl Broker {
             metrics,
             encoders,
             clock,
+            steady: SteadyTime::begin(clock),
             policy,
             reviews: AtomicU64::new(0),
             newest_at,
@@ -391,7 +392,7 @@ impl Broker {
     pub fn retry_after_ms(&self, filter: &Filter) -> u64 {
         let clock = self.0.clock;
         let pace = match filter.only_topic() {
-            Some(_) => self.0.store.bounds(filter).pace((clock.now)()),
+            Some(_) => self.0.store.bounds(filter).pace(self.0.steady.now()),
             None => {
                 let newest = self.0.newest_at.load(Ordering::Relaxed);
                 let age = || (clock.steady)().saturating_sub(newest);
@@ -401,7 +402,7 @@ impl Broker {
         retry::retry_after_ms(pace, self.load(), clock.draw())
     }
 
-    /// When the newest message of a filter came, if there was one.
+    /// The time of the newest message of a filter, if there was one.
     pub fn newest_time(&self, filter: &Filter) -> Option<Timestamp> {
         self.0.store.bounds(filter).tail_time
     }

@@ -36,3 +36,28 @@ impl Clock {
         ((self.random)() >> 11) as f64 / (1u64 << 53) as f64
     }
 }
+
+/// The steady clock on the scale of the wall clock: it shows what that showed at the beginning, and the time since.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SteadyTime {
+    clock: Clock,
+    began: Timestamp,
+    began_steady: u64,
+}
+
+impl SteadyTime {
+    /// Begins now.
+    pub(crate) fn begin(clock: Clock) -> Self {
+        Self { clock, began: (clock.now)(), began_steady: (clock.steady)() }
+    }
+
+    /// What both clocks showed at the beginning.
+    pub(crate) fn began(&self) -> Timestamp {
+        self.began
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        let passed_ms = (self.clock.steady)().saturating_sub(self.began_steady);
+        Timestamp(self.began.0.saturating_add(passed_ms))
+    }
+}

@@ -15,11 +15,11 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tailwire_model::{Position, Timestamp, limits::RETENTION_EVERY_MS};
+use tailwire_model::{Position, limits::RETENTION_EVERY_MS};
 
 use self::queue::{Queue, Queued, Waited};
 use crate::{
-    clock::Clock,
+    clock::{Clock, SteadyTime},
     log::{Appended, Group},
     order::{Answer, Done, Health, Instruments, Order, WriteError, begin_epoch, local_entry},
     store::{Outcome, Store, StoreError, Write},
@@ -40,8 +40,7 @@ pub struct Committer {
     queue: Arc<Queue>,
     store: Arc<dyn Store>,
     clock: Clock,
-    /// What the wall clock and the steady one showed at the beginning.
-    began: (Timestamp, u64),
+    steady: SteadyTime,
     instruments: Instruments,
     condition: Arc<Condition>,
     /// When the store wants to be tidied next.
@@ -59,14 +58,14 @@ impl LocalOrder {
         clock: Clock,
         instruments: &Instruments,
     ) -> Result<(Self, Committer), StoreError> {
-        let began = ((clock.now)(), (clock.steady)());
-        begin_epoch(&*store, began.0, (clock.random)())?;
+        let steady = SteadyTime::begin(clock);
+        begin_epoch(&*store, steady.began(), (clock.random)())?;
         let (queue, condition) = (Arc::new(Queue::default()), Arc::new(Condition::default()));
         let committer = Committer {
             queue: queue.clone(),
             store: store.clone(),
             clock,
-            began,
+            steady,
             instruments: instruments.clone(),
             condition: condition.clone(),
             // What an earlier run left to tidy up.
@@ -212,7 +211,7 @@ impl Committer {
         if !self.store.has_room_to_tidy() {
             return Ok(Some(RETENTION_EVERY_MS));
         }
-        let (writes, again_ms) = self.store.due(self.steady())?;
+        let (writes, again_ms) = self.store.due(self.steady.now())?;
         self.apply(writes)?;
         Ok(again_ms)
     }
@@ -221,14 +220,8 @@ impl Committer {
         if writes.is_empty() {
             return Ok(Vec::new());
         }
-        let entry = local_entry(&*self.store, (self.clock.now)(), self.steady(), writes);
+        let entry = local_entry(&*self.store, (self.clock.now)(), self.steady.now(), writes);
         self.store.apply(vec![entry], true)
-    }
-
-    /// What the steady clock shows: the wall clock at the beginning, and the time since.
-    fn steady(&self) -> Timestamp {
-        let (wall, steady) = self.began;
-        Timestamp(wall.0.saturating_add((self.clock.steady)().saturating_sub(steady)))
     }
 
     /// Parts a batch into its writes and what waits for them. Without room on the disk all publishes are refused, and what

@@ -99,8 +99,10 @@ pub struct Bounds {
     pub tail: Position,
     /// How far any of its topics was trimmed.
     pub trimmed: Option<Trim>,
-    /// When the newest message came, if there was one.
+    /// The time of the newest message, if there was one.
     pub tail_time: Option<Timestamp>,
+    /// When it came, by the steady clock.
+    pub tail_came: Option<Timestamp>,
     /// The mean time between the latest messages, if it is one topic that had two.
     pub interval_ms: Option<u64>,
 }
@@ -111,9 +113,9 @@ impl Bounds {
         Extent { committed, head: self.head, trimmed: self.trimmed }
     }
 
-    /// What the rule of Retry-After asks.
-    pub fn pace(&self, now: Timestamp) -> Pace {
-        Pace { interval_ms: self.interval_ms, age_ms: self.tail_time.map(|time| now.since(time)) }
+    /// What the rule of Retry-After asks, at a time of the steady clock.
+    pub fn pace(&self, steady: Timestamp) -> Pace {
+        Pace { interval_ms: self.interval_ms, age_ms: self.tail_came.map(|came| steady.since(came)) }
     }
 }
 

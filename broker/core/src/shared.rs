@@ -10,7 +10,7 @@ use tokio::sync::oneshot::error::RecvError;
 
 use crate::{
     arrival::{Arrivals, arrival},
-    clock::Clock,
+    clock::{Clock, SteadyTime},
     metrics::Metrics,
     order::Order,
     policy::Policy,
@@ -30,6 +30,7 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) encoders: Encoders,
     pub(crate) clock: Clock,
+    pub(crate) steady: SteadyTime,
     /// When the newest message was committed, in this run, by the steady clock; zero if none was.
     pub(crate) newest_at: Arc<AtomicU64>,
     /// Told of each commit.

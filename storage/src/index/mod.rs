@@ -184,7 +184,8 @@ impl Index {
             };
             if entry.tail > bounds.tail {
                 bounds.tail = entry.tail;
-                bounds.tail_time = Some(self.ages.on_the_wall(entry.tail, entry.tail_time));
+                bounds.tail_time = Some(entry.tail_time);
+                bounds.tail_came = Some(self.ages.at(entry.tail, entry.tail_time));
             }
             bounds.trimmed = Trim::farther(bounds.trimmed, entry.trim());
         });

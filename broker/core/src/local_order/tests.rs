@@ -1,5 +1,5 @@
 use tailwire_model::{
-    Options, Term, Topic,
+    Options, Term, Timestamp, Topic,
     limits::{COMMIT_BYTES_MAX, QUEUE_BYTES_MAX, QUEUE_COUNT_MAX},
 };
 use tokio::sync::oneshot;
