@@ -7,6 +7,7 @@ mod entry;
 mod file;
 mod options;
 mod source;
+mod tls;
 mod values;
 
 use std::{
@@ -21,7 +22,8 @@ use tailwire_model::{Options, Term};
 pub(crate) use access::line_of_key;
 pub(crate) use args::{SERVE_NOTES, ServeArgs};
 pub(crate) use source::{ConfigError, FileText, SettingSource};
-pub(crate) use values::{ListenAddress, LogFormat, PublicUrl};
+pub(crate) use tls::{AcmeSettings, CertificateFiles, TlsSettings};
+pub(crate) use values::{LETSENCRYPT, LETSENCRYPT_STAGING, ListenAddress, LogFormat, PublicUrl};
 
 use source::{Sourced, hint};
 
@@ -52,6 +54,8 @@ pub(crate) struct ServeSettings {
     pub(crate) options: Vec<(Term, Options)>,
     /// Whether a log is opened that has less than what was acknowledged.
     pub(crate) accepts_loss: bool,
+    /// TLS of all listeners; without it they speak in clear text.
+    pub(crate) tls: Option<TlsSettings>,
 }
 
 /// Threads of the two runtimes; 0 leaves the number to the broker.
@@ -74,8 +78,10 @@ const ALLOW_ORIGIN_VARIABLE: &str = "TAILWIRE_ALLOW_ORIGIN";
 const PUBLIC_URL_VARIABLE: &str = "TAILWIRE_PUBLIC_URL";
 const INSECURE_PUBLIC_VARIABLE: &str = "TAILWIRE_INSECURE_PUBLIC";
 const LOG_MAX_BYTES_VARIABLE: &str = "TAILWIRE_LOG_MAX_BYTES";
+const TLS_CERT_VARIABLE: &str = "TAILWIRE_TLS_CERT";
+const TLS_KEY_VARIABLE: &str = "TAILWIRE_TLS_KEY";
 const CONFIG_VARIABLE: &str = "TAILWIRE_CONFIG";
-const VARIABLES: [&str; 9] = [
+const VARIABLES: [&str; 11] = [
     LISTEN_VARIABLE,
     DATA_VARIABLE,
     LOG_LEVEL_VARIABLE,
@@ -84,6 +90,8 @@ const VARIABLES: [&str; 9] = [
     PUBLIC_URL_VARIABLE,
     INSECURE_PUBLIC_VARIABLE,
     LOG_MAX_BYTES_VARIABLE,
+    TLS_CERT_VARIABLE,
+    TLS_KEY_VARIABLE,
     CONFIG_VARIABLE,
 ];
 const VARIABLE_PREFIX: &str = "TAILWIRE_";
@@ -106,6 +114,10 @@ impl Environment {
     fn get(&self, name: &'static str) -> Option<Sourced<&OsStr>> {
         let value = self.0.get(name)?;
         Some(Sourced { value, origin: SettingSource::Variable(name) })
+    }
+
+    fn path(&self, name: &'static str) -> Option<Sourced<PathBuf>> {
+        self.get(name).map(|given| Sourced { value: given.value.into(), origin: given.origin })
     }
 
     fn text(&self, name: &'static str) -> Result<Option<Sourced<String>>, ConfigError> {
@@ -158,9 +170,7 @@ pub(crate) fn settle(
     let file = file.map(file::parse).transpose()?.unwrap_or_default();
 
     let listen = flag("--listen", args.listen.clone()).or(env.text(LISTEN_VARIABLE)?).or(file.listen);
-    let data = flag("--data", args.data.clone())
-        .or(env.get(DATA_VARIABLE).map(|given| Sourced { value: given.value.into(), origin: given.origin }))
-        .or(file.data);
+    let data = flag("--data", args.data.clone()).or(env.path(DATA_VARIABLE)).or(file.data);
     let log_level =
         flag("--log-level", args.log_level.clone()).or(env.text(LOG_LEVEL_VARIABLE)?).or(file.log_level);
     let log_format =
@@ -192,6 +202,7 @@ pub(crate) fn settle(
     if let Some(AccessConfig { audience: audience @ None, .. }) = &mut access {
         *audience = public_urls.first().map(|first| first.url.clone());
     }
+    let tls = settle_tls(args, env, file.tls)?;
 
     let threads = |given: Option<Sourced<i64>>| given.map_or(Ok(0), |given| given.read(values::threads));
     Ok(ServeSettings {
@@ -215,7 +226,25 @@ pub(crate) fn settle(
         log_max_bytes: log_max_bytes.map(|given| given.read(|text| values::bytes(&text))).transpose()?,
         options: file.options,
         accepts_loss: args.accept_loss,
+        tls,
     })
+}
+
+/// A pair that a flag or variable begins is a pair of flags and variables: the file's other half would not fit.
+fn settle_tls(
+    args: &ServeArgs,
+    env: &Environment,
+    mut file: Option<tls::FileTls>,
+) -> Result<Option<TlsSettings>, ConfigError> {
+    let mut cert = flag("--tls-cert", args.tls_cert.clone()).or(env.path(TLS_CERT_VARIABLE));
+    let mut key = flag("--tls-key", args.tls_key.clone()).or(env.path(TLS_KEY_VARIABLE));
+    if cert.is_none()
+        && key.is_none()
+        && let Some(file) = &mut file
+    {
+        (cert, key) = (file.cert.take(), file.key.take());
+    }
+    tls::settle(cert, key, args.tls_dev, file)
 }
 
 fn flag<T>(name: &'static str, value: Option<T>) -> Option<Sourced<T>> {

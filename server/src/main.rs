@@ -10,6 +10,7 @@ mod logging;
 mod machine;
 mod serve;
 mod settings;
+mod tls;
 
 use std::process::ExitCode;
 

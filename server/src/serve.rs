@@ -20,7 +20,9 @@ use crate::{
     logging::{self, LogGuard},
     machine,
     settings::{Configured, configured, read_again},
+    tls::ListenerTls,
 };
+use banner::Spoken;
 use signals::{Reload, Signals};
 use start::StartError;
 
@@ -101,12 +103,16 @@ async fn serve(
     settings: &ServeSettings,
     gate: Option<&Arc<Gate>>,
     descriptors: Option<u64>,
-    reload: Reload,
+    mut reload: Reload,
     (log, broker): (&LogGuard, &OnceLock<Broker>),
 ) -> Result<(), Box<dyn std::error::Error>> {
+    let tls = settings.tls.as_ref().map(|tls| ListenerTls::load(tls, &settings.data)).transpose()?;
+    if let Some(tls) = &tls {
+        reload.add(("TLS certificates", Box::new(tls.reload())));
+    }
     let mut signals = Signals::new(reload)?;
     let mut running = tokio::select! {
-        started = start::start(settings, gate, descriptors) => started?,
+        started = start::start(settings, gate, tls.as_ref(), descriptors) => started?,
         number = signals.end() => {
             // Nothing was promised to anybody yet, so there is nothing to finish.
             info!(number, "stopped while starting");
@@ -115,7 +121,8 @@ async fn serve(
     };
     running.count_lost_lines(log);
     let _ = broker.set(running.broker().clone());
-    banner::show(&settings.data, running.address(), gate.is_some(), &running.options());
+    let spoken = Spoken::by(tls.as_ref());
+    banner::show(&settings.data, running.address(), gate.is_some(), &spoken, &running.options());
 
     tokio::select! {
         number = signals.end() => info!(number, "draining"),

@@ -55,7 +55,7 @@ pub fn serve(listener: TcpListener) -> io::Result<(Broker, Server)> {
     let broker = Broker::start(parts)?;
     thread::Builder::new().spawn(move || drop(committer.run()))?;
     let settings = Settings { loopback: true, subprotocols: vec![ECHO, COUNTED], ..Settings::default() };
-    let server = Server::start(&broker, settings, listener)?;
+    let server = Server::start(&broker, settings, vec![listener.into()])?;
     Ok((broker, server))
 }
 

@@ -41,6 +41,19 @@ A flag wins over its variable, a variable over the file, and the file over the d
     who = \"any\"           # anonymous, any, issuer:ISSUER or key:ID
     subscribe = [\"users/{sub}/**\"]      # patterns with claims; also publish, manage, presence
 
+    [tls]                   # then all listeners speak TLS
+    cert = \"cert.pem\"       # the chain; read again when it changes, and at SIGHUP
+    key = \"key.pem\"
+    client_ca = \"ca.pem\"    # verifies the certificates of clients; client_required = true
+    [[tls.certificate]]     # more, by the names that they are for
+    cert = \"other.pem\"
+    key = \"other-key.pem\"
+    [tls.acme]              # a certificate of the broker's own, by TLS-ALPN-01 on port 443
+    domains = [\"rt.example.com\"]
+    contact = [\"ops@example.com\"]
+    directory = \"letsencrypt\" # or letsencrypt-staging, or a URL with directory_ca = \"root.pem\"
+    accept_terms = true     # of the authority's service
+
 SIGTERM, SIGQUIT or Ctrl+C drains and stops; a second one stops at once. SIGHUP reloads what can be reloaded.";
 
 /// Arguments of `tailwire serve`. Text here, so that an error can name the source of its value.
@@ -87,6 +100,21 @@ pub(crate) struct ServeArgs {
     /// [env: TAILWIRE_LOG_MAX_BYTES] [default: no bound]
     #[arg(long, value_name = "BYTES")]
     pub(crate) log_max_bytes: Option<String>,
+
+    /// The certificate chain that clients are shown, as a PEM file, the own certificate first; then all is TLS
+    /// [env: TAILWIRE_TLS_CERT] [default: no TLS]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tls_cert: Option<PathBuf>,
+
+    /// The private key of that certificate, as a PEM file
+    /// [env: TAILWIRE_TLS_KEY]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tls_key: Option<PathBuf>,
+
+    /// Try TLS on this machine, with a self-signed certificate for localhost that is made in the data folder. It has no
+    /// variable and no key
+    #[arg(long)]
+    pub(crate) tls_dev: bool,
 
     /// Open a log that has less than what was acknowledged, as after a disk has lost its end; clients are told the loss
     /// as a gap. For one start, and no setting: it has no variable and no key

@@ -11,6 +11,7 @@ use super::{
     entry::{FileEntry, line_of},
     options,
     source::{ConfigError, FileText, Sourced, hint},
+    tls::{self, FileTls},
 };
 
 /// ServeSettings of a file, as far as it has them.
@@ -26,11 +27,12 @@ pub(super) struct FileSettings {
     pub(super) insecure_public: Option<Sourced<String>>,
     pub(super) access: Option<AccessConfig>,
     pub(super) options: Vec<(Term, Options)>,
+    pub(super) tls: Option<FileTls>,
     pub(super) threads_front: Option<Sourced<i64>>,
     pub(super) threads_delivery: Option<Sourced<i64>>,
 }
 
-const KEYS: [&str; 11] = [
+const KEYS: [&str; 12] = [
     "listen",
     "data",
     "log_level",
@@ -42,6 +44,7 @@ const KEYS: [&str; 11] = [
     "access",
     "threads",
     "options",
+    "tls",
 ];
 const THREADS_KEYS: [&str; 2] = ["threads.front", "threads.delivery"];
 
@@ -68,6 +71,7 @@ pub(super) fn parse(file: FileText<'_>) -> Result<FileSettings, ConfigError> {
             "insecure_public" => settings.insecure_public = Some(entry.given(entry.boolean()?.to_string())),
             "access" => settings.access = Some(access::parse(&entry)?),
             "options" => settings.options = options::parse(&entry)?,
+            "tls" => settings.tls = Some(tls::parse(&entry)?),
             "threads" => parse_threads(&entry, &mut settings)?,
             _ => return Err(entry.unknown(hint(&entry.key, &KEYS))),
         }

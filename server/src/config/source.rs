@@ -44,6 +44,11 @@ pub(super) struct Sourced<T> {
 }
 
 impl<T> Sourced<T> {
+    /// Its source alone.
+    pub(super) fn source(self) -> Sourced<()> {
+        Sourced { value: (), origin: self.origin }
+    }
+
     /// Parses the value; an error names its source.
     pub(super) fn read<U>(self, parse: impl FnOnce(T) -> Result<U, String>) -> Result<U, ConfigError> {
         let Self { value, origin } = self;

@@ -130,7 +130,7 @@ fn flags_win_over_variables() {
         insecure_public: true,
         log_max_bytes: Some("3000".to_owned()),
         accept_loss: true,
-        config: None,
+        ..ServeArgs::default()
     };
     let settings = settle_from(&args, &VARIABLES_GIVEN, Some(FILE)).unwrap();
     assert_eq!(settings.listen.to_string(), "127.0.0.1:3");
@@ -197,7 +197,7 @@ fn an_unknown_name_is_answered_with_the_nearest() {
         &[],
         "zzz = 1",
         "tailwire.toml:1: unknown key `zzz`; known are listen, data, log_level, log_format, allow_origins, \
-         log_max_bytes, public_urls, insecure_public, access, threads, options",
+         log_max_bytes, public_urls, insecure_public, access, threads, options, tls",
     );
     check_error(
         &[],
@@ -322,4 +322,101 @@ fn a_folder_need_not_be_utf8_but_all_else_must() {
     assert_eq!(settings.data.as_os_str(), odd);
     let error = settle(&ServeArgs::default(), &with("TAILWIRE_LISTEN"), None).unwrap_err();
     assert_eq!(error.to_string(), "TAILWIRE_LISTEN is not UTF-8");
+}
+
+fn tls_from(args: &ServeArgs, file: &str) -> Result<Option<TlsSettings>, String> {
+    settle_from(args, &[], Some(file)).map(|settings| settings.tls)
+}
+
+fn pair(cert: &str, key: &str) -> CertificateFiles {
+    CertificateFiles { cert: cert.into(), key: key.into() }
+}
+
+#[test]
+fn tls_is_set_by_the_file_and_its_first_pair_by_flags_too() {
+    let file = "\
+[tls]
+cert = 'a.pem'
+key = 'a-key.pem'
+client_ca = 'ca.pem'
+client_required = true
+[[tls.certificate]]
+cert = 'b.pem'
+key = 'b-key.pem'
+[tls.acme]
+domains = ['RT.example.com']
+contact = ['ops@example.com', 'mailto:b@example.com']
+directory = 'https://ca.internal/directory'
+directory_ca = 'root.pem'
+accept_terms = true
+";
+    let acme = AcmeSettings {
+        domains: vec!["rt.example.com".to_owned()],
+        contact: vec!["mailto:ops@example.com".to_owned(), "mailto:b@example.com".to_owned()],
+        directory: "https://ca.internal/directory".to_owned(),
+        directory_ca: Some("root.pem".into()),
+    };
+    let mut expect = TlsSettings {
+        certificates: vec![pair("a.pem", "a-key.pem"), pair("b.pem", "b-key.pem")],
+        is_dev: false,
+        client_ca: Some("ca.pem".into()),
+        requires_client: true,
+        acme: Some(acme),
+    };
+    assert_eq!(tls_from(&ServeArgs::default(), file), Ok(Some(expect.clone())));
+    let args = ServeArgs {
+        tls_cert: Some("c.pem".into()),
+        tls_key: Some("c-key.pem".into()),
+        ..ServeArgs::default()
+    };
+    expect.certificates[0] = pair("c.pem", "c-key.pem");
+    assert_eq!(tls_from(&args, file), Ok(Some(expect)));
+    assert_eq!(tls_from(&ServeArgs::default(), ""), Ok(None));
+    let variables = [("TAILWIRE_TLS_CERT", "d.pem"), ("TAILWIRE_TLS_KEY", "d-key.pem")];
+    let tls = settle_from(&ServeArgs::default(), &variables, None).unwrap().tls.unwrap();
+    assert_eq!(tls.certificates, [pair("d.pem", "d-key.pem")]);
+    let dev = ServeArgs { tls_dev: true, ..ServeArgs::default() };
+    assert_eq!(tls_from(&dev, ""), Ok(Some(TlsSettings { is_dev: true, ..TlsSettings::default() })));
+}
+
+#[test]
+fn tls_that_is_half_set_is_refused() {
+    for (file, expect) in [
+        ("[tls]", "tailwire.toml:1: tls needs cert and key, or [tls.acme]"),
+        ("[tls]\ncert = 'a'", "tailwire.toml:2: tls.cert needs the private key beside it"),
+        ("[tls]\nkey = 'a'", "tailwire.toml:2: tls.key needs the certificate beside it"),
+        ("[tls]\ncert = ''\nkey = 'a'", "tailwire.toml:2: tls.cert can't be empty: it is a file"),
+        ("[tls]\ncret = 'a'", "tailwire.toml:2: unknown key `tls.cret`; did you mean tls.cert?"),
+        ("tls = true", "tailwire.toml:1: tls is of type boolean; it should be a table"),
+        ("[[tls.certificate]]\ncert = 'a'", "tailwire.toml:1: tls.certificate needs cert and key, each time"),
+        (
+            "[tls]\ncert = 'a'\nkey = 'a'\nclient_required = true",
+            "tailwire.toml:4: tls.client_required needs client_ca, by which clients are verified",
+        ),
+        (
+            "[tls.acme]\naccept_terms = true",
+            "tailwire.toml:1: tls.acme needs domains: the names that the certificate is for",
+        ),
+        (
+            "[tls.acme]\ndomains = ['a.example']",
+            "tailwire.toml:1: tls.acme needs accept_terms = true: read the authority's terms of service first",
+        ),
+        (
+            "[tls.acme]\ndomains = ['*.a.example']",
+            "tailwire.toml:2: tls.acme.domains can't name `*.a.example`: it is the name of a host, as in rt.example.com",
+        ),
+        (
+            "[tls.acme]\ndirectory = 'letsencript'",
+            "tailwire.toml:2: tls.acme.directory can't be `letsencript`: it is letsencrypt, letsencrypt-staging, or a URL that begins with https://",
+        ),
+    ] {
+        assert_eq!(tls_from(&ServeArgs::default(), file).unwrap_err(), expect);
+    }
+    let dev = ServeArgs { tls_dev: true, ..ServeArgs::default() };
+    assert_eq!(
+        tls_from(&dev, "[tls]\ncert = 'a'\nkey = 'a'").unwrap_err(),
+        "--tls-dev is for trying, without other certificates"
+    );
+    let alone = ServeArgs { tls_cert: Some("a".into()), ..ServeArgs::default() };
+    assert_eq!(tls_from(&alone, "").unwrap_err(), "--tls-cert needs the private key beside it");
 }

@@ -11,6 +11,9 @@ use super::source::hint;
 const PORT_DEFAULT: u16 = 8245;
 /// More threads than any machine has cores is a slip of the keyboard.
 const THREADS_MAX: i64 = 1024;
+/// ACME directories that have a name.
+pub(crate) const LETSENCRYPT: &str = "letsencrypt";
+pub(crate) const LETSENCRYPT_STAGING: &str = "letsencrypt-staging";
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 /// Where to listen. A name stays a name here: looking it up is not a matter of settings.
@@ -68,6 +71,42 @@ pub(super) fn listen(text: &str) -> Result<ListenAddress, String> {
 
 pub(super) fn folder(path: PathBuf) -> Result<PathBuf, String> {
     if path.as_os_str().is_empty() { Err("can't be empty: it is a folder".to_owned()) } else { Ok(path) }
+}
+
+pub(super) fn file(path: PathBuf) -> Result<PathBuf, String> {
+    if path.as_os_str().is_empty() { Err("can't be empty: it is a file".to_owned()) } else { Ok(path) }
+}
+
+/// A name that an authority can verify by connecting to it: no address, no wildcard.
+pub(super) fn domain(text: &str) -> Result<String, String> {
+    let name = text.to_ascii_lowercase();
+    let is_label = |label: &str| {
+        !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    };
+    let is_digits = name.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    if is_digits || name.len() > 253 || !name.split('.').all(is_label) {
+        return Err(format!("can't name `{text}`: it is the name of a host, as in rt.example.com"));
+    }
+    Ok(name)
+}
+
+/// An address to write to; one of mail may leave its scheme out.
+pub(super) fn contact(text: &str) -> Result<String, String> {
+    match text.split_once(':') {
+        Some((scheme, rest)) if !scheme.is_empty() && !rest.is_empty() => Ok(text.to_owned()),
+        None if text.contains('@') => Ok(format!("mailto:{text}")),
+        _ => Err(format!("can't name `{text}`: it is an address of mail")),
+    }
+}
+
+/// An ACME directory: one that is known by its name, or a URL.
+pub(super) fn acme_directory(text: &str) -> Result<String, String> {
+    if [LETSENCRYPT, LETSENCRYPT_STAGING].contains(&text) || text.starts_with("https://") {
+        return Ok(text.to_owned());
+    }
+    Err(format!(
+        "can't be `{text}`: it is {LETSENCRYPT}, {LETSENCRYPT_STAGING}, or a URL that begins with https://"
+    ))
 }
 
 /// Directives of the log. Checked here, as the subscriber takes a mistyped level for the name of a part.

@@ -10,16 +10,22 @@ use std::{
 
 use tailwire_model::{Durability, Options, Term, limits::RELAXED_FLUSH_MS};
 
-use crate::machine;
+use crate::{machine, tls::ListenerTls};
 
 /// The pattern of every topic.
 const EVERYTHING: &str = "**";
 
 /// Prints it, on a thread of its own: the broker doesn't wait for a stdout that nobody reads, nor stop because of it.
-pub(super) fn show(data: &Path, address: SocketAddr, is_guarded: bool, options: &[(Term, Options)]) {
+pub(super) fn show(
+    data: &Path,
+    address: SocketAddr,
+    is_guarded: bool,
+    spoken: &Spoken,
+    options: &[(Term, Options)],
+) {
     let paint = Paint { on: io::stdout().is_terminal() && machine::colour_is_welcome() };
     let data = data.canonicalize().unwrap_or_else(|_| data.to_path_buf());
-    let banner = text(&data, address, is_guarded, &durability(options), paint);
+    let banner = text(&data, address, is_guarded, spoken, &durability(options), paint);
     let print = move || {
         let mut stdout = io::stdout().lock();
         let _ = stdout.write_all(banner.as_bytes());
@@ -29,11 +35,43 @@ pub(super) fn show(data: &Path, address: SocketAddr, is_guarded: bool, options: 
     let _ = thread::Builder::new().name("banner".to_owned()).spawn(print);
 }
 
-fn text(data: &Path, address: SocketAddr, is_guarded: bool, durability: &str, paint: Paint) -> String {
-    let base = format!("http://{}", reachable(address));
+/// How clients speak to the broker.
+pub(super) struct Spoken {
+    scheme: &'static str,
+    /// What a command needs besides the URL, with a space behind it.
+    trust: String,
+}
+
+impl Spoken {
+    const CLEAR: Self = Self { scheme: "http", trust: String::new() };
+
+    /// Clear text, or TLS.
+    pub(super) fn by(tls: Option<&ListenerTls>) -> Self {
+        tls.map_or(Self::CLEAR, |tls| Self::tls(tls.dev_certificate()))
+    }
+
+    fn tls(dev_certificate: Option<&Path>) -> Self {
+        let trust = |cert: &Path| {
+            let cert = cert.canonicalize().unwrap_or_else(|_| cert.to_path_buf());
+            format!("--cacert '{}' ", cert.display())
+        };
+        Self { scheme: "https", trust: dev_certificate.map(trust).unwrap_or_default() }
+    }
+}
+
+fn text(
+    data: &Path,
+    address: SocketAddr,
+    is_guarded: bool,
+    spoken: &Spoken,
+    durability: &str,
+    paint: Paint,
+) -> String {
+    let Spoken { scheme, trust } = spoken;
+    let base = format!("{scheme}://{}", reachable(address));
     let everywhere = if address.ip().is_unspecified() { " (every interface)" } else { "" };
     let mut lines = vec![
-        ("address", format!("{}{everywhere}", paint.strong(&format!("http://{address}")))),
+        ("address", format!("{}{everywhere}", paint.strong(&format!("{scheme}://{address}")))),
         ("data", data.display().to_string()),
         ("durability", durability.to_owned()),
     ];
@@ -45,8 +83,8 @@ fn text(data: &Path, address: SocketAddr, is_guarded: bool, durability: &str, pa
     }
     lines.extend([
         ("", String::new()),
-        ("listen", format!("curl -N '{base}/topics/hello?format=sse'")),
-        ("publish", format!("curl -d 'hi there' {base}/topics/hello")),
+        ("listen", format!("curl -N {trust}'{base}/topics/hello?format=sse'")),
+        ("publish", format!("curl {trust}-d 'hi there' {base}/topics/hello")),
         ("browser", paint.strong(&format!("{base}/"))),
     ]);
 
@@ -113,7 +151,8 @@ mod tests {
     #[test]
     fn the_banner_is_plain_without_colour() {
         let address = "127.0.0.1:8245".parse().unwrap();
-        let plain = text(Path::new("/data"), address, false, &durability(&[]), Paint { on: false });
+        let plain =
+            text(Path::new("/data"), address, false, &Spoken::CLEAR, &durability(&[]), Paint { on: false });
         assert_eq!(
             plain,
             "
@@ -135,10 +174,28 @@ mod tests {
     }
 
     #[test]
+    fn commands_trust_the_certificate_for_trying() {
+        let address = "127.0.0.1:8245".parse().unwrap();
+        let spoken = Spoken::tls(Some(Path::new("/nowhere/cert.pem")));
+        let banner = text(Path::new("/data"), address, false, &spoken, "", Paint { on: false });
+        for line in [
+            "address     https://127.0.0.1:8245\n",
+            "curl -N --cacert '/nowhere/cert.pem' 'https://127.0.0.1:8245/topics/hello?format=sse'\n",
+            "curl --cacert '/nowhere/cert.pem' -d 'hi there' https://127.0.0.1:8245/topics/hello\n",
+            "browser     https://127.0.0.1:8245/\n",
+        ] {
+            assert!(banner.contains(line), "{banner}");
+        }
+        assert!(!banner.contains("http:"));
+    }
+
+    #[test]
     fn colour_changes_no_word() {
         let address = "127.0.0.1:8245".parse().unwrap();
-        let plain = text(Path::new("/data"), address, false, &durability(&[]), Paint { on: false });
-        let coloured = text(Path::new("/data"), address, false, &durability(&[]), Paint { on: true });
+        let plain =
+            text(Path::new("/data"), address, false, &Spoken::CLEAR, &durability(&[]), Paint { on: false });
+        let coloured =
+            text(Path::new("/data"), address, false, &Spoken::CLEAR, &durability(&[]), Paint { on: true });
         let stripped =
             ["\x1b[1m", "\x1b[2m", "\x1b[0m"].iter().fold(coloured, |text, code| text.replace(code, ""));
         assert_eq!(stripped, plain);
@@ -170,7 +227,7 @@ mod tests {
     #[test]
     fn an_address_that_others_reach_says_that_they_may_do_everything() {
         let banner = |address: &str| {
-            text(Path::new("/data"), address.parse().unwrap(), false, "", Paint { on: false })
+            text(Path::new("/data"), address.parse().unwrap(), false, &Spoken::CLEAR, "", Paint { on: false })
         };
         let warning = "access      anyone who reaches this address may read, write and delete";
         for address in ["0.0.0.0:80", "[::]:80", "192.168.1.2:80", "[2001:db8::1]:80"] {
@@ -184,9 +241,23 @@ mod tests {
 
     #[test]
     fn commands_never_name_every_interface() {
-        let banner = text(Path::new("/data"), "0.0.0.0:80".parse().unwrap(), false, "", Paint { on: false });
+        let banner = text(
+            Path::new("/data"),
+            "0.0.0.0:80".parse().unwrap(),
+            false,
+            &Spoken::CLEAR,
+            "",
+            Paint { on: false },
+        );
         assert!(banner.contains("curl -d 'hi there' http://127.0.0.1:80/"));
-        let banner = text(Path::new("/data"), "[::]:80".parse().unwrap(), false, "", Paint { on: false });
+        let banner = text(
+            Path::new("/data"),
+            "[::]:80".parse().unwrap(),
+            false,
+            &Spoken::CLEAR,
+            "",
+            Paint { on: false },
+        );
         assert!(banner.contains("curl -d 'hi there' http://[::1]:80/"));
     }
 }

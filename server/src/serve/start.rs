@@ -3,7 +3,7 @@
 use std::{io, net::SocketAddr, sync::Arc, thread, time::Duration};
 
 use tailwire_core::{AllowAll, Broker, Clock, Committer, Instruments, LocalOrder, Parts, StoreError};
-use tailwire_http::{Server, WaitingFor, answer_until};
+use tailwire_http::{Listener, Server, WaitingFor, answer_until};
 use tailwire_model::{Options, Term, limits::CATCH_UP_RESTS};
 use tailwire_storage::{LogSettings, NoRoom, SledStore};
 use tokio::{net::TcpListener, sync::oneshot};
@@ -13,6 +13,7 @@ use crate::{
     config::{ListenAddress, ServeSettings},
     logging::LogGuard,
     machine,
+    tls::ListenerTls,
 };
 
 /// Threads that read the log. They wait for the disk more than they work, so two keep even a single core busy.
@@ -76,6 +77,7 @@ fn open_advice(error: &tailwire_storage::OpenError) -> &'static str {
 pub(super) async fn start(
     settings: &ServeSettings,
     gate: Option<&Arc<Gate>>,
+    tls: Option<&ListenerTls>,
     descriptors: Option<u64>,
 ) -> Result<Running, StartError> {
     let unusable = |error| StartError::Listen { listen: settings.listen.clone(), error };
@@ -83,6 +85,14 @@ pub(super) async fn start(
     let address = listener.local_addr().map_err(unusable)?;
     if !address.ip().is_loopback() && gate.is_none() && !settings.insecure_public {
         return Err(StartError::Public(address));
+    }
+    let listener = match tls {
+        Some(tls) => Listener::with_tls(listener, tls.config()),
+        None => listener.into(),
+    };
+    // An authority may ask for its proof as soon as the socket listens.
+    if let Some(tls) = tls {
+        tls.keep_current();
     }
     wait_for_room(settings, &listener).await;
     let store = Arc::new(open_log(settings, &listener).await?);
@@ -173,7 +183,7 @@ fn serve(
     settings: &ServeSettings,
     gate: Option<&Arc<Gate>>,
     descriptors: Option<u64>,
-    listener: TcpListener,
+    listener: Listener,
 ) -> io::Result<Server> {
     let mut http = tailwire_http::Settings {
         allow_origins: settings.allow_origins.clone(),
@@ -188,7 +198,7 @@ fn serve(
         http.authenticator = Arc::new(Doorkeeper { gate: gate.clone(), explains });
         http.credentials = Some(Arc::new(Registry { gate: gate.clone(), broker: broker.clone() }));
     }
-    Server::start(broker, http, listener)
+    Server::start(broker, http, vec![listener])
 }
 
 fn listen(settings: &ServeSettings) -> Result<std::net::TcpListener, StartError> {
@@ -198,7 +208,7 @@ fn listen(settings: &ServeSettings) -> Result<std::net::TcpListener, StartError>
 
 /// Opening a log takes room, and what an opening that finds none has begun to write would stand in the way of the next.
 /// So it waits for room, rather than fail again and again, and says so to whoever asks.
-async fn wait_for_room(settings: &ServeSettings, listener: &TcpListener) {
+async fn wait_for_room(settings: &ServeSettings, listener: &Listener) {
     let Some(NoRoom { needed, available }) = NoRoom::to_open(&settings.data) else { return };
     let folder = settings.data.display();
     tracing::warn!(%folder, needed, available, "the disk is full; the log is opened once so much is free");
@@ -212,7 +222,7 @@ async fn wait_for_room(settings: &ServeSettings, listener: &TcpListener) {
 }
 
 /// Opening reads the whole index from disk, so it has a thread that may wait.
-async fn open_log(settings: &ServeSettings, listener: &TcpListener) -> Result<SledStore, StartError> {
+async fn open_log(settings: &ServeSettings, listener: &Listener) -> Result<SledStore, StartError> {
     let data = settings.data.clone();
     let log = LogSettings {
         options: options_of(settings),

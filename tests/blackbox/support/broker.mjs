@@ -72,7 +72,7 @@ export class Broker {
     child.stderr?.setEncoding('utf8').on('data', (chunk) => (this.stderr += chunk));
     const address = new Promise((resolve) => {
       child.stdout.setEncoding('utf8').on('data', (chunk) => {
-        const found = /address\s+http:\/\/(\S+):(\d+)/.exec((this.stdout += chunk));
+        const found = /address\s+(https?):\/\/\S+:(\d+)/.exec((this.stdout += chunk));
         if (found) resolve(found);
       });
     });
@@ -80,7 +80,9 @@ export class Broker {
     const found = await Promise.race([address, late, this.ended.then(() => null)]).finally(late.cancel);
     if (!found) throw new Error(`the broker did not start:\n${this.stderr.slice(seen)}`);
     this.port = Number(found[2]);
-    this.base = `http://127.0.0.1:${this.port}`;
+    this.base = `${found[1]}://127.0.0.1:${this.port}`;
+    // Over TLS a client has to trust it first; whoever is told the address may ask.
+    if (found[1] === 'https') return;
     const ready = await fetch(`${this.base}/readyz`);
     if (ready.status !== 200) throw new Error(`not ready: ${ready.status}`);
     await ready.arrayBuffer();

@@ -88,7 +88,7 @@ impl Served {
         let server = runtime.block_on(async {
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
             let settings = Settings { authenticator: Arc::new(Names), ..Settings::default() };
-            Server::start(&broker, settings, listener).unwrap()
+            Server::start(&broker, settings, vec![listener.into()]).unwrap()
         });
         Self { policy, broker, address: server.address(), _server: server, _runtime: runtime }
     }

@@ -18,7 +18,6 @@ use std::{
 use futures_util::future::join_all;
 use tailwire_core::Broker;
 use tokio::{
-    net::TcpListener,
     sync::{oneshot, watch},
     task::JoinHandle,
 };
@@ -38,6 +37,7 @@ use self::{
 pub use self::{
     connection::{
         input::Takes,
+        listener::Listener,
         protocol::{Incoming, Io, Protocol},
     },
     websocket::opening::{Opening, Subprotocol},
@@ -105,13 +105,14 @@ pub struct Server {
 }
 
 impl Server {
-    /// Serves a broker on a listener, from within the front runtime.
+    /// Serves a broker on listeners, from within the front runtime.
     ///
     /// # Errors
-    /// When the system gives no threads.
-    pub fn start(broker: &Broker, mut settings: Settings, listener: TcpListener) -> io::Result<Self> {
+    /// When there is no listener, or the system gives no threads.
+    pub fn start(broker: &Broker, mut settings: Settings, listeners: Vec<Listener>) -> io::Result<Self> {
         settings.subprotocols.splice(0..0, subprotocols::TABLE);
-        let address = listener.local_addr()?;
+        let first = listeners.first().ok_or(io::ErrorKind::InvalidInput)?;
+        let address = first.local_addr()?;
         let (phase, phases) = watch::channel(Phase::Serving);
         let budget = Budget::new(settings.receive_bytes_max);
         let (delivery, delivering) = Delivery::start(broker, &budget, &phases)?;
@@ -125,11 +126,11 @@ impl Server {
         });
         let routes = Routes::new(app);
         let acceptor = Acceptor { routes, delivery, budget, phase: phases };
-        let accepting = tokio::spawn(connection::accept::accept(listener, acceptor, descriptors));
+        let accepting = tokio::spawn(connection::accept::accept(listeners, acceptor, descriptors));
         Ok(Self { broker: broker.clone(), address, phase, accepting, delivering })
     }
 
-    /// Where it listens.
+    /// Where the first of the listeners listens.
     pub const fn address(&self) -> SocketAddr {
         self.address
     }

@@ -6,7 +6,7 @@ use std::{ffi::OsString, fs, path::Path};
 /// Files by which a folder is known to hold a log.
 const LOG_FILES: [&str; 3] = ["db", "watermark", "journal"];
 /// Other names of ours, and of file systems: a log may begin beside them.
-const KNOWN: [&str; 4] = ["ballast", "blobs", "conf", "lost+found"];
+const KNOWN: [&str; 6] = ["ballast", "blobs", "conf", "lost+found", "tls-acme", "tls-dev"];
 /// Beginnings of names of the engine's snapshots.
 const KNOWN_PREFIXES: [&str; 2] = ["snap.", "damaged.snap."];
 
@@ -38,7 +38,7 @@ mod tests {
     #[test]
     fn a_folder_is_fit_if_it_holds_a_log_or_nothing_of_others() {
         assert_eq!(foreign(&[], &[]), None);
-        assert_eq!(foreign(&["ballast", "snap.0001"], &["lost+found", "blobs"]), None);
+        assert_eq!(foreign(&["ballast", "snap.0001"], &["lost+found", "blobs", "tls-dev"]), None);
         assert_eq!(foreign(&["db", "letter.txt"], &["src"]), None);
         assert_eq!(foreign(&["watermark", "notes"], &[]), None);
         assert_eq!(foreign_file(Path::new("/no/such/folder")), None);

@@ -14,7 +14,10 @@ use super::{
     metrics::Metrics,
     reply::{ascii, empty, refuse},
 };
-use crate::{Settings, connection::host};
+use crate::{
+    Settings,
+    connection::{host, listener::OverTls},
+};
 
 /// Response headers that scripts of other origins may see: by name for requests with credentials, to which `*` is only a
 /// name, and all of them for others.
@@ -134,7 +137,8 @@ pub(crate) fn check(
     let varies = !settings.allow_origins.is_empty();
     let cors = |origin| Cors { origin, varies, ..Cors::default() };
     let Some(origin) = headers.get(header::ORIGIN) else { return Ok((cors(None), OriginClass::Absent)) };
-    let own = host.is_some_and(|host| is_same_origin(origin.as_bytes(), host));
+    let is_over_tls = request.extensions().get::<OverTls>().is_some();
+    let own = host.is_some_and(|host| is_same_origin(origin.as_bytes(), host, is_over_tls));
     if own || settings.public_origins.iter().any(|public| origin == public) {
         return Ok((cors(None), OriginClass::Own));
     }
@@ -169,7 +173,7 @@ fn is_answered(settings: &Settings, host: &str, is_loopback: bool) -> bool {
     let public = &settings.public_origins;
     (public.is_empty() && !settings.loopback)
         || is_loopback
-        || public.iter().any(|origin| is_same_origin(origin.as_bytes(), host))
+        || public.iter().any(|origin| is_same_origin(origin.as_bytes(), host, false))
 }
 
 fn foreign_host(settings: &Settings) -> Problem {
@@ -182,10 +186,14 @@ fn foreign_host(settings: &Settings) -> Problem {
     Problem::detailed(Code::ForeignHost, detail)
 }
 
-/// Whether an origin names the host that the request was made to. The scheme may differ: a proxy may have taken TLS off.
-fn is_same_origin(origin: &[u8], host: &str) -> bool {
+/// Whether an origin names the host that the request was made to. Without TLS the scheme may differ: a proxy may have taken it
+/// off. With it, a page of `http` is another's: anybody between may have written it.
+fn is_same_origin(origin: &[u8], host: &str, is_over_tls: bool) -> bool {
     let Ok(origin) = std::str::from_utf8(origin) else { return false };
     let Some((scheme, authority)) = origin.split_once("://") else { return false };
+    if is_over_tls && scheme != "https" {
+        return false;
+    }
     let default = if scheme == "https" { ":443" } else { ":80" };
     let strip = |text: &str| text.to_ascii_lowercase().trim_end_matches(default).to_owned();
     strip(authority) == strip(host)

@@ -18,6 +18,7 @@ use super::{
     publish::receive,
     reply::{NO_STORE, done, refuse, reply},
 };
+use crate::connection::listener::OverTls;
 use tailwire_model::ByeReason;
 
 /// Browsers drop a cookie that is longer, name and attributes included, without a word.
@@ -27,8 +28,9 @@ const TICKET: &str = "ticket=";
 
 /// `POST` and `DELETE /session`. It needs no principal: a cookie that has run out is to be replaced here.
 pub(crate) async fn session(app: &Arc<App>, request: Request) -> Response<Body> {
+    let is_over_tls = request.extensions().get::<OverTls>().is_some();
     let answer = match *request.method() {
-        Method::DELETE => cookie(app, "", 0),
+        Method::DELETE => cookie(app, "", 0, is_over_tls),
         _ => begin(app, request).await,
     };
     match answer {
@@ -43,6 +45,7 @@ pub(crate) async fn session(app: &Arc<App>, request: Request) -> Response<Body> 
 
 async fn begin(app: &App, request: Request) -> Result<HeaderValue, Problem> {
     configured(app)?;
+    let is_over_tls = request.extensions().get::<OverTls>().is_some();
     let (parts, body) = request.into_parts();
     let body = receive(&parts.headers, body, TOKEN_BYTES_MAX).await?;
     let token = match bearer(&parts.headers)? {
@@ -57,15 +60,15 @@ async fn begin(app: &App, request: Request) -> Result<HeaderValue, Problem> {
     let now = (app.broker.clock().now)();
     let left_ms = principal.expiry().map(|expiry| expiry.refused_from().since(now));
     // Without an end, as long as browsers keep any: 400 days (RFC 6265bis §5.5).
-    cookie(app, token, left_ms.map_or(400 * 24 * 3600, |ms| ms.div_ceil(1000)))
+    cookie(app, token, left_ms.map_or(400 * 24 * 3600, |ms| ms.div_ceil(1000)), is_over_tls)
 }
 
 /// The header that sets the cookie, or takes it back.
-fn cookie(app: &App, token: &str, max_age_s: u64) -> Result<HeaderValue, Problem> {
+fn cookie(app: &App, token: &str, max_age_s: u64, is_over_tls: bool) -> Result<HeaderValue, Problem> {
     let off = || Problem::detailed(Code::NotFound, "This broker takes no cookies: see `cookie` of [access].");
     let name = configured(app)?.cookie().ok_or_else(off)?;
     let settings = &app.settings;
-    let is_tls = settings.public_origins.iter().any(|origin| origin.starts_with("https:"));
+    let is_tls = is_over_tls || settings.public_origins.iter().any(|origin| origin.starts_with("https:"));
     // Names with a prefix are taken with `Secure` only (RFC 6265bis §4.1.3); browsers count loopback as secure.
     let secure = if !settings.loopback || is_tls || name.starts_with("__") { "; Secure" } else { "" };
     let text = format!("{name}={token}; Path=/; Max-Age={max_age_s}; HttpOnly; SameSite=Lax{secure}");

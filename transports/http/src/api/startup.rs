@@ -12,10 +12,7 @@ use tailwire_model::{
     retry,
 };
 use tailwire_wire::{Code, Problem};
-use tokio::{
-    net::{TcpListener, TcpStream},
-    task::JoinSet,
-};
+use tokio::task::JoinSet;
 
 use super::{
     reply::{NO_STORE, refuse, reply},
@@ -25,6 +22,7 @@ use crate::connection::{
     accept::ACCEPT_BACKOFF,
     budget::Budget,
     http1::peer::{Begun, HeadWait, Peer},
+    listener::{Inbound, Listener},
 };
 
 const EVENT_STREAM: &str = "text/event-stream";
@@ -49,20 +47,24 @@ impl WaitingFor {
 
 /// Answers on a listener until something is ready.
 pub async fn answer_until<T>(
-    listener: &TcpListener,
+    listener: &Listener,
     what: WaitingFor,
     random: fn() -> f64,
     ready: impl Future<Output = T>,
 ) -> T {
     let (mut connections, budget) = (JoinSet::new(), Budget::new(None));
+    let tls = listener.tls_without_http2();
     let mut ready = pin!(ready);
     loop {
         tokio::select! {
             biased;
             value = &mut ready => return value,
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => drop(connections.spawn(serve(stream, what, random, budget.clone()))),
+            accepted = poll_fn(|cx| listener.poll_accept(cx)) => match accepted {
+                Ok(mut inbound) => {
+                    inbound.source.tls.clone_from(&tls);
+                    connections.spawn(serve(inbound, what, random, budget.clone()));
+                }
                 Err(_) => tokio::time::sleep(ACCEPT_BACKOFF).await,
             },
         }
@@ -70,8 +72,9 @@ pub async fn answer_until<T>(
 }
 
 /// One request a connection: the next one shall find the broker.
-async fn serve(stream: TcpStream, what: WaitingFor, random: fn() -> f64, budget: Budget) {
-    let mut peer = Peer::new(stream.into(), &budget);
+async fn serve(inbound: Inbound, what: WaitingFor, random: fn() -> f64, budget: Budget) {
+    let Some(socket) = inbound.open(&budget).await else { return };
+    let mut peer = Peer::new(socket, &budget);
     let mut wait = HeadWait::new(false);
     let (response, is_head) = match poll_fn(|cx| peer.poll_head(cx, &mut wait, |_| false)).await {
         Begun::Request(head, _) => {

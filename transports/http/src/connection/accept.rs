@@ -1,17 +1,15 @@
 //! The accept loop. Ours rather than `axum::serve`, for its limits and its drain, and because a connection that becomes a stream
 //! leaves HTTP.
 
-use std::{net::SocketAddr, pin::pin, time::Duration};
+use std::{pin::pin, time::Duration};
 
-use tailwire_model::limits::PEER_GONE_MS;
-use tokio::{
-    net::{TcpListener, TcpStream},
-    task::JoinSet,
-};
+use bytes::Bytes;
+use tokio::task::JoinSet;
 
 use super::{
     descriptors::Descriptors,
-    http1,
+    http1, http2,
+    listener::{self, Inbound, Listener},
     serving::{Acceptor, draining},
 };
 
@@ -19,9 +17,10 @@ use super::{
 pub(crate) const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 
 /// Accepts until the server drains, then sees the open connections out.
-pub(crate) async fn accept(listener: TcpListener, acceptor: Acceptor, mut descriptors: Descriptors) {
+pub(crate) async fn accept(listeners: Vec<Listener>, acceptor: Acceptor, mut descriptors: Descriptors) {
     let mut connections = JoinSet::new();
     let mut draining = pin!(draining(acceptor.phase.clone()));
+    let mut next = 0;
     loop {
         let admitted = tokio::select! {
             biased;
@@ -29,8 +28,8 @@ pub(crate) async fn accept(listener: TcpListener, acceptor: Acceptor, mut descri
             Some(_) = connections.join_next(), if !connections.is_empty() => descriptors.retry(),
             // What leaves room may be anything, and says nothing.
             () = tokio::time::sleep(ACCEPT_BACKOFF), if descriptors.is_full() => descriptors.retry(),
-            accepted = listener.accept(), if !descriptors.is_full() => match accepted {
-                Ok((stream, peer)) => descriptors.admit(stream, peer),
+            accepted = listener::accept(&listeners, &mut next), if !descriptors.is_full() => match accepted {
+                Ok(inbound) => descriptors.admit(inbound),
                 Err(error) => {
                     descriptors.failed(&error);
                     tokio::time::sleep(ACCEPT_BACKOFF).await;
@@ -38,29 +37,26 @@ pub(crate) async fn accept(listener: TcpListener, acceptor: Acceptor, mut descri
                 }
             },
         };
-        if let Some((stream, peer)) = admitted {
-            connections.spawn(serve(stream, peer, acceptor.clone()));
+        if let Some(inbound) = admitted {
+            connections.spawn(serve(inbound, acceptor.clone()));
         }
     }
-    drop(listener);
+    drop(listeners);
     while connections.join_next().await.is_some() {}
 }
 
-async fn serve(stream: TcpStream, peer: SocketAddr, mut acceptor: Acceptor) {
-    acceptor.routes.asked_by(peer.ip());
-    match prepare(&stream) {
-        Ok(()) => http1::connection::serve(stream.into(), acceptor).await,
-        Err(error) => tracing::debug!(%peer, %error, "a connection was lost"),
+/// One connection. A handshake that a drain finds unfinished isn't waited for: nothing was asked yet.
+async fn serve(inbound: Inbound, mut acceptor: Acceptor) {
+    acceptor.routes.asked_by(inbound.source.peer.ip());
+    let opened = tokio::select! {
+        biased;
+        opened = inbound.open(&acceptor.budget) => opened,
+        () = draining(acceptor.phase.clone()) => None,
+    };
+    match opened {
+        // Boxed, because it is large and rarer.
+        Some(socket) if socket.is_http2() => Box::pin(http2::serve(socket, Bytes::new(), acceptor)).await,
+        Some(socket) => http1::connection::serve(socket, acceptor).await,
+        None => {}
     }
-}
-
-fn prepare(stream: &TcpStream) -> std::io::Result<()> {
-    stream.set_nodelay(true)?;
-    // A peer that is gone without a word is noticed when it doesn't acknowledge a heartbeat.
-    let socket = socket2::SockRef::from(stream);
-    #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(Duration::from_millis(PEER_GONE_MS)))?;
-    #[cfg(not(target_os = "linux"))]
-    let _ = socket;
-    Ok(())
 }

@@ -1,15 +1,12 @@
 //! Which sockets there is room for: every connection is an open file, and so is what the process needs beside them. A
 //! store that can't open a file can't tidy, whoever holds them all.
 
-use std::{
-    io,
-    net::{SocketAddr, TcpStream},
-    os::fd::AsRawFd,
-    time::Duration,
-};
+use std::{io, net::TcpStream, os::fd::AsRawFd, time::Duration};
 
 use tailwire_model::limits::DESCRIPTORS_KEPT;
 use tokio::time::Instant;
+
+use super::listener::{Inbound, InboundSource};
 
 /// How often it is said that something is short.
 const SAY_EVERY: Duration = Duration::from_secs(10);
@@ -20,7 +17,7 @@ pub(crate) struct Descriptors {
     /// means that there are as many open files as that.
     end: u64,
     /// A connection that was accepted, and has to wait for room. Those behind it wait where the system keeps them.
-    held: Option<(TcpStream, SocketAddr)>,
+    held: Option<(TcpStream, InboundSource)>,
     said: Option<Instant>,
 }
 
@@ -37,13 +34,9 @@ impl Descriptors {
     }
 
     /// A connection that was accepted, unless it has to wait.
-    pub(crate) fn admit(
-        &mut self,
-        stream: tokio::net::TcpStream,
-        peer: SocketAddr,
-    ) -> Option<(tokio::net::TcpStream, SocketAddr)> {
-        if self.has_room(&stream) {
-            return Some((stream, peer));
+    pub(crate) fn admit(&mut self, inbound: Inbound) -> Option<Inbound> {
+        if self.has_room(&inbound.stream) {
+            return Some(inbound);
         }
         if self.may_say() {
             tracing::warn!(
@@ -51,18 +44,21 @@ impl Descriptors {
             );
         }
         // A socket that fails here is lost to its client alone.
-        self.held = Some((stream.into_std().ok()?, peer));
+        self.held = Some((inbound.stream.into_std().ok()?, inbound.source));
         None
     }
 
     /// The connection that waits, if there is room by now.
-    pub(crate) fn retry(&mut self) -> Option<(tokio::net::TcpStream, SocketAddr)> {
-        let (stream, peer) = self.held.take()?;
+    pub(crate) fn retry(&mut self) -> Option<Inbound> {
+        let (stream, source) = self.held.take()?;
         // A copy has the lowest number that is free.
         match stream.try_clone() {
-            Ok(copy) if self.has_room(&copy) => Some((tokio::net::TcpStream::from_std(copy).ok()?, peer)),
+            Ok(copy) if self.has_room(&copy) => {
+                let stream = tokio::net::TcpStream::from_std(copy).ok()?;
+                Some(Inbound { stream, source })
+            }
             Ok(_) | Err(_) => {
-                self.held = Some((stream, peer));
+                self.held = Some((stream, source));
                 None
             }
         }

@@ -31,6 +31,7 @@ use super::{
     budget::Budget,
     coalesce::Coalesced,
     host,
+    listener::OverTls,
     metered::{Metered, Remains, linger},
     outgoing::keep,
     pinned::{Pinned, Reserved},
@@ -47,9 +48,13 @@ const RELEASE: Duration = Duration::from_millis(STALL_RELEASE_MS);
 /// Serves a connection until it ends. `received` is what has come of it already.
 pub(crate) async fn serve(socket: Socket, received: Bytes, acceptor: Acceptor) {
     let Acceptor { routes, phase, budget, .. } = acceptor;
+    let is_over_tls = socket.is_tls();
     let watch = Watch::new();
     let own = watch.clone();
-    let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+    let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+        if is_over_tls {
+            request.extensions_mut().insert(OverTls);
+        }
         let (routes, budget, answering) = (routes.clone(), budget.clone(), own.begin());
         async move {
             let mut response = answer(&routes, &budget, request).await;

@@ -14,6 +14,7 @@ pub(crate) mod host;
 pub(crate) mod http1;
 pub(crate) mod http2;
 pub(crate) mod input;
+pub(crate) mod listener;
 pub(crate) mod metered;
 pub(crate) mod outgoing;
 pub(crate) mod patience;
@@ -21,5 +22,4 @@ pub(crate) mod patience;
 pub(crate) mod pinned;
 pub(crate) mod protocol;
 pub(crate) mod serving;
-#[allow(dead_code, reason = "its users follow")]
 pub(crate) mod socket;

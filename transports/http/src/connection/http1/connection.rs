@@ -31,6 +31,7 @@ use crate::{
         body::BodyError,
         exchange::Hijack,
         http2,
+        listener::OverTls,
         pinned::Reserved,
         serving::{Acceptor, draining},
         socket::Socket,
@@ -151,7 +152,10 @@ impl<'a> Connection<'a> {
     }
 
     /// Has a request answered whose head stands first of what was received.
-    fn begin(&mut self, head: Head, length: usize) -> Asked<'a> {
+    fn begin(&mut self, mut head: Head, length: usize) -> Asked<'a> {
+        if self.peer.is_over_tls() {
+            head.request.extensions_mut().insert(OverTls);
+        }
         let received = &mut self.peer.received;
         received.advance(length);
         let (body, receiving) = match head.framing {

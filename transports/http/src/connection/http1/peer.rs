@@ -100,6 +100,11 @@ impl Peer {
         (self.socket, self.received)
     }
 
+    /// Whether the client speaks TLS.
+    pub(super) const fn is_over_tls(&self) -> bool {
+        self.socket.is_tls()
+    }
+
     /// Waits for the next request's head, as long as `is_over` doesn't say that nobody waits any more.
     pub(crate) fn poll_head(
         &mut self,
@@ -125,7 +130,7 @@ impl Peer {
                 }
                 Poll::Ready(Err(_)) => return Poll::Ready(Begun::Over),
                 Poll::Pending => {
-                    self.charge.set(self.received.len());
+                    self.charge.set(self.received.len() + self.socket.received());
                     if !self.received.is_empty() {
                         wait.patience.turn_to(Wait::Head);
                     }

@@ -18,6 +18,7 @@ use tokio::{io::Interest, net::TcpStream};
 
 use self::session::{RECORD_BYTES_MAX, SEALED_BYTES_MAX, Session};
 use super::{Written, is_for_later};
+use crate::connection::budget::Charge;
 
 /// Ciphertext that is read at once: one record of TLS 1.2 with its head.
 const READ_BYTES: usize = 18 << 10;
@@ -51,14 +52,23 @@ enum Way {
 }
 
 impl Tls {
-    /// Shakes hands with a client.
+    /// Shakes hands with a client. Bytes of half a handshake count in the charge. The caller bounds the wait.
     ///
     /// # Errors
     /// When the client is gone, or doesn't speak TLS as configured.
-    pub(crate) async fn accept(stream: TcpStream, config: Arc<ServerConfig>) -> io::Result<Self> {
+    pub(crate) async fn accept(
+        stream: TcpStream,
+        config: Arc<ServerConfig>,
+        mut charge: Charge,
+    ) -> io::Result<Self> {
         let own = Self { stream, session: Mutex::new(Session::new(config)?) };
-        std::future::poll_fn(|cx| own.poll_handshake(cx)).await?;
+        std::future::poll_fn(|cx| own.poll_handshake(&mut charge, cx)).await?;
         Ok(own)
+    }
+
+    /// Bytes that were received and not read, of incomplete records too.
+    pub(super) fn received(&self) -> usize {
+        self.session.lock().received()
     }
 
     /// See [`Socket::broken`](super::Socket::broken).
@@ -66,11 +76,15 @@ impl Tls {
         self.stream.ready(Interest::ERROR).await
     }
 
-    fn poll_handshake(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_handshake(&self, charge: &mut Charge, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             ready!(self.poll_sent(cx))?;
             if self.session.lock().is_open() {
                 return Poll::Ready(Ok(()));
+            }
+            charge.set(self.received());
+            if !charge.is_empty() {
+                ready!(charge.poll_room(cx));
             }
             match self.receive(&mut self.session.lock()) {
                 Ok(0) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
@@ -84,11 +98,6 @@ impl Tls {
     /// The application protocol that was agreed on.
     pub(crate) fn is_http2(&self) -> bool {
         self.session.lock().protocol() == Some(b"h2")
-    }
-
-    /// The client's verified certificate, as DER.
-    pub(crate) fn client_certificate(&self) -> Option<Vec<u8>> {
-        self.session.lock().client_certificate().map(<[u8]>::to_vec)
     }
 
     pub(super) fn try_write(&self, parts: &[IoSlice<'_>]) -> io::Result<Written> {

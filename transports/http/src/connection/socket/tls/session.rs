@@ -71,9 +71,9 @@ impl Session {
         self.connection.alpn_protocol()
     }
 
-    /// The client's certificate, if it showed one that was verified.
-    pub(super) fn client_certificate(&self) -> Option<&[u8]> {
-        self.connection.peer_certificates().and_then(<[_]>::first).map(AsRef::as_ref)
+    /// Bytes that were received and not taken, of incomplete records too.
+    pub(super) fn received(&self) -> usize {
+        self.incoming.len() + self.plain.len() - self.plain_given
     }
 
     /// Ciphertext that is to be sent.
