@@ -80,6 +80,16 @@ impl ListenerTls {
         Ok(Self { certificates, config, dev_certificate: dev.map(|files| files.cert), acme })
     }
 
+    /// Reads the files that others make, and nothing else.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with any of them.
+    pub(crate) fn check(settings: &TlsSettings) -> Result<(), TlsError> {
+        let given = |files: &CertificateFiles| PairFiles { files: files.clone(), is_made_later: false };
+        let certificates = Certificates::load(settings.certificates.iter().map(given).collect())?;
+        server_config(settings, certificates).map(drop)
+    }
+
     /// The configuration of listeners.
     pub(crate) fn config(&self) -> Arc<ServerConfig> {
         self.config.clone()

@@ -12,7 +12,7 @@ import tls from 'node:tls';
 import { promisify } from 'node:util';
 
 import { Broker, emptyFolder, eventually, run } from './support/broker.mjs';
-import { certificate, clientCertificate, get, open, replace, until } from './support/certificates.mjs';
+import { certificate, get, open, replace, signedCertificate, until } from './support/certificates.mjs';
 import { freshTopic } from './support/http.mjs';
 import { LineSocket } from './support/line-socket.mjs';
 import { Raw } from './support/raw.mjs';
@@ -250,14 +250,14 @@ describe('certificates', () => {
   test('of clients are asked for where they are verified', async (t) => {
     const server = await certificate(folder, 'server');
     const authority = await certificate(folder, 'authority');
-    const client = await clientCertificate(folder, 'client', authority);
+    const client = await signedCertificate(folder, 'client', authority, 'clientAuth');
     const tlsOf = (more) => `[tls]\ncert = '${server.cert}'\nkey = '${server.key}'\nclient_ca = '${authority.cert}'\n${more}`;
     const options = { ca: await readFile(server.cert), agent: false, servername: 'localhost' };
     const shows = { ...options, cert: await readFile(client.cert), key: await readFile(client.key) };
     const required = await start(t, tlsOf('client_required = true\n'));
     assert.equal((await get(`${required.base}/healthz`, shows)).status, 200);
     await assert.rejects(get(`${required.base}/healthz`, options));
-    const stranger = await clientCertificate(folder, 'stranger', await certificate(folder, 'elsewhere'));
+    const stranger = await signedCertificate(folder, 'stranger', await certificate(folder, 'elsewhere'), 'clientAuth');
     const foreign = { ...options, cert: await readFile(stranger.cert), key: await readFile(stranger.key) };
     await assert.rejects(get(`${required.base}/healthz`, foreign));
     const optional = await start(t, tlsOf(''));
@@ -280,5 +280,18 @@ describe('certificates', () => {
       assert.equal(code, 1, stderr);
       assert.match(stderr, why);
     }
+  });
+
+  test('are looked at by `config check`, and `config show` gives them back', async () => {
+    const [one, other] = [await certificate(folder, 'checked'), await certificate(folder, 'unlike')];
+    const file = path.join(folder, 'checked.toml');
+    await writeFile(file, `[tls]\ncert = '${one.cert}'\nkey = '${one.key}'\n`);
+    const shown = await run(['config', 'show', '--config', file]);
+    await writeFile(file, shown.stdout);
+    assert.equal((await run(['config', 'check', '--config', file])).code, 0, shown.stdout);
+    await writeFile(file, shown.stdout.replace(one.key, other.key));
+    const { code, stderr } = await run(['config', 'check', '--config', file]);
+    assert.equal(code, 2);
+    assert.match(stderr, /unlike-key\.pem: is not the key of the certificate/);
   });
 });

@@ -1,12 +1,16 @@
 //! `tailwire config`: whether a configuration is sound, and what holds by all of its sources.
 
-use std::{fmt::Write, process::ExitCode};
+use std::{fmt::Write, path::Path, process::ExitCode};
 
 use clap::{Args, Subcommand};
 use tailwire_access::config::{AccessConfig, IssuerConfig, RuleConfig, Source};
 
 use super::{Failure, SettingsFile, end, print};
-use crate::{config::LogFormat, settings::Configured};
+use crate::{
+    config::{AcmeSettings, CertificateFiles, LogFormat, TlsSettings},
+    settings::Configured,
+    tls::ListenerTls,
+};
 
 /// Arguments of `tailwire config`.
 #[derive(Debug, Args)]
@@ -33,7 +37,8 @@ pub(crate) fn run(args: &ConfigArgs) -> ExitCode {
 }
 
 fn check(file: &SettingsFile) -> Result<ExitCode, Failure> {
-    let Configured { gate, .. } = file.configured()?;
+    let Configured { settings, gate } = file.configured()?;
+    settings.tls.as_ref().map_or(Ok(()), ListenerTls::check)?;
     print(match gate {
         Some(_) => "The configuration is sound.",
         None => "The configuration is sound. It has no section [access]: everybody may do everything.",
@@ -64,11 +69,38 @@ fn show(file: &SettingsFile) -> Result<ExitCode, Failure> {
         // As `/options` has them: the file's own notation has no `null`.
         let _ = writeln!(out, "# options: {}", String::from_utf8_lossy(&body));
     }
+    if let Some(tls) = &settings.tls {
+        show_tls(tls, &mut out);
+    }
     if let Some(access) = &settings.access {
         show_access(access, &mut out);
     }
     print(out.trim_end());
     Ok(ExitCode::SUCCESS)
+}
+
+fn show_tls(tls: &TlsSettings, out: &mut String) {
+    let mut line = |key: &str, value: String| _ = writeln!(out, "{key}{value}");
+    let path = |path: &Path| text(&path.display().to_string());
+    let TlsSettings { certificates, is_dev: _, client_ca, requires_client, acme } = tls;
+    line("\n[tls]", String::new());
+    if let Some(authorities) = client_ca {
+        line("client_ca = ", path(authorities));
+        line("client_required = ", requires_client.to_string());
+    }
+    for CertificateFiles { cert, key } in certificates {
+        line("\n[[tls.certificate]]\ncert = ", path(cert));
+        line("key = ", path(key));
+    }
+    if let Some(AcmeSettings { domains, contact, directory, directory_ca }) = acme {
+        line("\n[tls.acme]\ndomains = ", list(domains.iter()));
+        line("contact = ", list(contact.iter()));
+        line("directory = ", text(directory));
+        if let Some(root) = directory_ca {
+            line("directory_ca = ", path(root));
+        }
+        line("accept_terms = ", true.to_string());
+    }
 }
 
 fn show_access(access: &AccessConfig, out: &mut String) {

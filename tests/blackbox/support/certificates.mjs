@@ -22,10 +22,10 @@ export async function certificate(folder, name, hosts = ['localhost']) {
   return { cert, key };
 }
 
-/** A certificate that another one has signed, for a client. */
-export async function clientCertificate(folder, name, authority) {
+/** A certificate that another one has signed, of a server for localhost or of a client. */
+export async function signedCertificate(folder, name, authority, usage) {
   const [cert, key] = [path.join(folder, `${name}.pem`), path.join(folder, `${name}-key.pem`)];
-  const signed = ['-CA', authority.cert, '-CAkey', authority.key, '-addext', 'basicConstraints=critical,CA:FALSE', '-addext', 'extendedKeyUsage=clientAuth'];
+  const signed = ['-CA', authority.cert, '-CAkey', authority.key, '-addext', 'basicConstraints=critical,CA:FALSE', '-addext', `extendedKeyUsage=${usage}`, '-addext', 'subjectAltName=DNS:localhost'];
   await openssl('req', '-x509', ...EC, '-keyout', key, '-out', cert, '-days', '2', '-subj', `/CN=${name}`, ...signed);
   return { cert, key };
 }

@@ -21,6 +21,9 @@ const TAIL_BYTES_MAX: usize = 64 << 10;
 /// Ciphertext that is kept while its record is incomplete. A record is at most 18 KB in TLS 1.2, a handshake message 64 KB.
 const INCOMING_BYTES_MAX: usize = 96 << 10;
 
+/// The same once the handshake is over: clients send no long messages but data then (RFC 8446 §5.2, RFC 5246 §6.2.3).
+const INCOMING_OPEN_BYTES_MAX: usize = 20 << 10;
+
 /// See the module.
 pub(super) struct Session {
     connection: UnbufferedServerConnection,
@@ -123,9 +126,10 @@ impl Session {
             // A last pass over nothing gives the alert.
             let _ = self.advance();
         }
+        let bytes_max = if self.is_open() { INCOMING_OPEN_BYTES_MAX } else { INCOMING_BYTES_MAX };
         if self.incoming.is_empty() {
             self.incoming = Vec::new();
-        } else if self.incoming.len() > INCOMING_BYTES_MAX {
+        } else if self.incoming.len() > bytes_max {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "a TLS record without an end"));
         }
         heard
