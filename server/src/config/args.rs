@@ -91,7 +91,7 @@ pub(crate) struct ServeArgs {
     #[arg(long = "public-url", value_name = "URL")]
     pub(crate) public_urls: Vec<String>,
 
-    /// Listen where others can reach it without [access]: then everybody may read, write and delete
+    /// Listen where others can reach it without `[access]`: then everybody may read, write and delete
     /// [env: TAILWIRE_INSECURE_PUBLIC]
     #[arg(long)]
     pub(crate) insecure_public: bool,
