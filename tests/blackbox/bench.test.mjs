@@ -10,7 +10,10 @@ let broker;
 before(async () => (broker = await Broker.start()));
 after(() => broker.stop());
 
-const bench = (...args) => run(['bench', ...args, '--url', broker.base]);
+/** A run has several phases, each of which waits for the disk: on a busy machine it takes its time. */
+const PATIENCE_MS = 120_000;
+
+const bench = (...args) => run(['bench', ...args, '--url', broker.base], { patience: PATIENCE_MS });
 
 /** The report of a run that must be sound. */
 async function report(...args) {

@@ -29,12 +29,12 @@ process.once('exit', () => running.forEach((child) => child.kill('SIGKILL')));
 for (const signal of ['SIGTERM', 'SIGINT']) process.once(signal, () => process.exit(1));
 
 /** Runs the binary to its end, for command lines that are not to serve. */
-export async function run(args, { env = {}, cwd } = {}) {
+export async function run(args, { env = {}, cwd, patience = PATIENCE_MS } = {}) {
   const child = spawn(BINARY, args, { env: environment(env), cwd, stdio: ['ignore', 'pipe', 'pipe'] });
   const said = { stdout: '', stderr: '' };
   child.stdout.on('data', (chunk) => (said.stdout += chunk));
   child.stderr.on('data', (chunk) => (said.stderr += chunk));
-  const limit = setTimeout(() => child.kill('SIGKILL'), PATIENCE_MS);
+  const limit = setTimeout(() => child.kill('SIGKILL'), patience);
   const [code, signal] = await once(child, 'close');
   clearTimeout(limit);
   return { code, signal, ...said };
