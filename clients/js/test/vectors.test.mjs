@@ -71,7 +71,7 @@ test("all lines in SSE envelopes, split at every byte", () => {
 
 test("what `retry:` says is heard, however it is cut", () => {
   const cases = vectors("sse").filter(({ retry_ms, retry_after_ms }) => retry_ms ?? retry_after_ms);
-  assert.deepEqual(cases.map(({ control }) => control), ["open", "bye"]);
+  assert.deepEqual([...new Set(cases.map(({ control }) => control))], ["open", "bye"]);
   for (const { expect, retry_ms, retry_after_ms } of cases) {
     for (let cut = 0; cut <= expect.length; cut++) {
       const heard = [];
