@@ -17,7 +17,7 @@ REFUSED = [
     ("GET", "/nowhere", {}, 404),
     ("PUT", "/healthz", {}, 405),
     ("GET", "/topics/a%2Fb", {}, 400),
-    ("POST", "/topics/refused", {"Host": "evil.example"}, 403),
+    ("POST", "/topics/refused", {"Host": "evil.example"}, 421),
 ]
 
 

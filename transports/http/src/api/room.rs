@@ -11,8 +11,9 @@ use tailwire_model::limits::PAGE_BYTES_MAX;
 use super::{app::no_room, reply::refuse};
 use crate::connection::pinned::{Pinned, Reserved};
 
-/// The most that is usually read for an answer, and its encoding. What is larger is counted whole once it is known.
-const ANSWER_BYTES: usize = 2 * PAGE_BYTES_MAX;
+/// What making an answer takes for a moment: the stored bytes, the messages, their encoding, and the body. Afterwards it counts
+/// as what it is.
+const ANSWER_BYTES: usize = 4 * PAGE_BYTES_MAX;
 /// Smaller answers are bounded by their number: a connection has few under way.
 const SMALL_BYTES: usize = 16 << 10;
 
