@@ -11,7 +11,7 @@ use std::{
 use axum::body::Body;
 use bytes::{Buf, Bytes};
 use http::{HeaderValue, Method, Response, Version, header};
-use tailwire_model::limits::{PIPELINED_BYTES_MAX, REQUEST_HEAD_BYTES_MAX, SKIP_BYTES_MAX};
+use tailwire_model::limits::{DISCARD_BYTES_MAX, PIPELINED_BYTES_MAX, REQUEST_HEAD_BYTES_MAX};
 
 use super::{
     answers::Gone,
@@ -350,7 +350,8 @@ impl<'a> Connection<'a> {
         let Some(rest) = &mut self.rest else { return Poll::Ready(Ok(())) };
         loop {
             match rest.decoder.next(&mut self.peer.received) {
-                Ok(Some(piece)) if rest.skipped + piece.len() <= SKIP_BYTES_MAX => {
+                // The answer has said that the connection goes on: of chunks nobody knows how many there are.
+                Ok(Some(piece)) if rest.skipped + piece.len() <= DISCARD_BYTES_MAX => {
                     rest.skipped += piece.len();
                 }
                 Ok(None) if rest.decoder.is_at_end() => {
