@@ -13,11 +13,13 @@ const KNOWN_PREFIXES: [&str; 2] = ["snap.", "damaged.snap."];
 /// The first of the files of somebody else in a folder that holds no log. A folder that can't be read has none: the
 /// opening will tell why.
 pub(crate) fn foreign_file(dir: &Path) -> Option<OsString> {
-    if LOG_FILES.iter().any(|name| dir.join(name).is_file()) {
+    let holds_log = || LOG_FILES.iter().any(|name| dir.join(name).is_file());
+    if holds_log() {
         return None;
     }
     let names = fs::read_dir(dir).ok()?.filter_map(|entry| Some(entry.ok()?.file_name()));
-    names.filter(|name| !is_known(&name.to_string_lossy())).min()
+    // Looked at again, since another process may be making a log there just now.
+    names.filter(|name| !is_known(&name.to_string_lossy())).min().filter(|_| !holds_log())
 }
 
 fn is_known(name: &str) -> bool {
