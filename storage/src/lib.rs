@@ -12,11 +12,11 @@ mod index;
 mod memory;
 mod retention;
 mod ring;
-pub mod sled_log;
+pub mod sled_store;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
 pub use digest::{Digest, digest};
 #[cfg(feature = "testing")]
 pub use memory::MemoryStore;
-pub use sled_log::{LogSettings, NoRoom, OpenError, SledStore, inspect};
+pub use sled_store::{LogSettings, NoRoom, OpenError, SledStore, inspect};

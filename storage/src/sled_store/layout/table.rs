@@ -10,7 +10,7 @@ use tailwire_model::Position;
 use crate::index::{Index, read_shelf};
 use crate::{
     codec::{Damage, Reader, seal, unseal},
-    sled_log::store::{Store, failed},
+    sled_store::store::{Store, failed},
 };
 
 const META_INDEXED: &str = "indexed";

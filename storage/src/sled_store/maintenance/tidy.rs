@@ -11,7 +11,7 @@ use tailwire_core::{
 };
 use tailwire_model::{Filter, Message, Position, Timestamp, Topic, TrimReason, limits::RETENTION_EVERY_MS};
 
-use crate::sled_log::{
+use crate::sled_store::{
     SledStore,
     durability::commit::{Debt, State, Writer},
     layout::{chunk::Chunk, record::Content},

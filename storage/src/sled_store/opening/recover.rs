@@ -6,7 +6,7 @@ use tailwire_model::{Position, Timestamp, Topic, Trim};
 
 use super::count::Count;
 use crate::index::Index;
-use crate::sled_log::{
+use crate::sled_store::{
     layout::table::{self, Mark},
     store::{Store, corrupt, failed, guarded},
 };

@@ -14,7 +14,7 @@ use tailwire_model::Position;
 use crate::index::{Block, Blocks, Postings, TopicId};
 use crate::{
     codec::{Damage, Reader, put_varint, seal, unseal},
-    sled_log::{durability::tree::StoreTree, store::failed},
+    sled_store::{durability::tree::StoreTree, store::failed},
 };
 
 /// The tree of blocks.
@@ -140,7 +140,7 @@ mod tests {
 
     use super::*;
     use crate::index::Posting;
-    use crate::sled_log::durability::{checkpoint::Checkpoints, journal::Journal};
+    use crate::sled_store::durability::{checkpoint::Checkpoints, journal::Journal};
 
     fn block(previous: u64, positions: &[u64]) -> Block {
         let mut postings = Postings::after(Position(previous));

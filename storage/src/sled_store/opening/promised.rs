@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     codec::Damage,
-    sled_log::{
+    sled_store::{
         durability::{
             journal::Journal,
             tally::Tally,

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     codec::Damage,
-    sled_log::{
+    sled_store::{
         layout::chunk::{Chunk, count_of},
         store::{META_COMMITS, Store, corrupt, failed},
     },

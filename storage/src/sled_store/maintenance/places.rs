@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::sled_log::durability::{journal::Journal, watermark::Watermark};
+use crate::sled_store::durability::{journal::Journal, watermark::Watermark};
 
 /// How often that is looked at.
 pub(crate) const LOOK_EVERY_MS: u64 = 500;

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     codec::Damage,
-    sled_log::layout::{
+    sled_store::layout::{
         chunk::Chunk,
         label::{self, FIRST_BYTE, Kind, LABELLED_BYTES_MAX},
         values::{fragment_key, take_fragment},
@@ -234,7 +234,7 @@ mod tests {
     use tailwire_model::{Draft, MediaType, Message, Timestamp, Topic};
 
     use super::*;
-    use crate::sled_log::layout::chunk::{Entry, pack};
+    use crate::sled_store::layout::chunk::{Entry, pack};
 
     /// A chunk of messages at these positions.
     fn chunk(epoch: u64, positions: std::ops::RangeInclusive<u64>, topic: &str) -> (Position, Vec<u8>) {

@@ -21,7 +21,7 @@ use tailwire_model::{Message, Topic, limits::RELAXED_FLUSH_MS};
 
 use super::watermark::{Mark, Watermark};
 use crate::batch::{Batch, Changes, Head};
-use crate::sled_log::{
+use crate::sled_store::{
     SledStore,
     store::{self, guarded},
 };

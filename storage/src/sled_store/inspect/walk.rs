@@ -8,7 +8,7 @@ use tailwire_model::{Cursor, Message, Position, Topic};
 use super::{Figures, Findings, Survey};
 use crate::{
     codec::Damage,
-    sled_log::layout::{
+    sled_store::layout::{
         chunk::Chunk,
         record::{Content, Fragmented, Record, take_content},
     },

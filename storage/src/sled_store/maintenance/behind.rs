@@ -6,7 +6,7 @@ use tailwire_core::StoreError;
 use tailwire_model::Position;
 
 use crate::index::Cut;
-use crate::sled_log::{
+use crate::sled_store::{
     SledStore,
     durability::commit::Writer,
     layout::table::{self, Mark},

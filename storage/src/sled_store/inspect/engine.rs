@@ -11,7 +11,7 @@ use sled::{IVec, Tree};
 use tailwire_model::{Epoch, Position};
 
 use super::Findings;
-use crate::sled_log::{
+use crate::sled_store::{
     durability::tally::Tally,
     layout::{
         chunk::Chunk,

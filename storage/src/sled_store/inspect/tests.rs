@@ -16,7 +16,7 @@ use tailwire_model::{
 use tempfile::TempDir;
 
 use super::{InspectError, Survey, Walked, repair};
-use crate::sled_log::{
+use crate::sled_store::{
     LogSettings, SledStore,
     layout::{
         chunk::{Entry, pack},

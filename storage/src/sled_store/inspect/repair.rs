@@ -13,7 +13,7 @@ use tailwire_model::{Epoch, EpochStart, Message, Opening, Position, Timestamp};
 use uuid::Uuid;
 
 use super::{Survey, Walked, engine::entries};
-use crate::sled_log::{
+use crate::sled_store::{
     LogSettings, OpenError, SledStore,
     durability::{
         tree::StoreTree,

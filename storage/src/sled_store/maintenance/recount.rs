@@ -8,7 +8,7 @@ use tailwire_model::{Filter, Keep, Message, Position, Topic};
 
 use crate::{
     batch::{Changes, CompactionKey, Memory},
-    sled_log::SledStore,
+    sled_store::SledStore,
 };
 
 /// Messages of a topic that one step counts.

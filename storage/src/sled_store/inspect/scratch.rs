@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{Findings, InspectError, bytes_below, io_error, legible};
-use crate::sled_log::{
+use crate::sled_store::{
     maintenance::ballast,
     opening::engine::{lock, retry_locked},
 };

@@ -5,7 +5,7 @@ use std::fmt;
 
 use tailwire_model::Position;
 
-use crate::sled_log::{
+use crate::sled_store::{
     durability::tally::{Sum, Tally},
     layout::chunk::Chunk,
 };
@@ -141,7 +141,7 @@ mod tests {
     use tailwire_model::{Draft, Epoch, MediaType, Timestamp, Topic};
 
     use super::*;
-    use crate::sled_log::{
+    use crate::sled_store::{
         durability::tally::Shrinking,
         layout::chunk::{Entry, pack},
     };

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::journal::{self, Change, Synced};
 use crate::{
     codec::Damage,
-    sled_log::store::{META_ID, Store, failed},
+    sled_store::store::{META_ID, Store, failed},
 };
 
 impl Store {

@@ -8,7 +8,7 @@ use sled::Tree;
 use tailwire_core::{StoreError, log::LogStats};
 use tailwire_model::Position;
 
-use crate::sled_log::{
+use crate::sled_store::{
     SledStore,
     durability::watermark::Mark,
     inspect::bytes_below,

@@ -8,7 +8,7 @@ use tailwire_model::{Epoch, EpochStart, Epochs, Options, Position, Term, Timesta
 use uuid::Uuid;
 
 use super::{Findings, InspectError, engine::entries};
-use crate::sled_log::{
+use crate::sled_store::{
     durability::{tally::Tally, watermark::Mark},
     layout::values::{EVERY_TOPIC, take_epoch, take_key, take_lost, take_options, take_place, take_trim},
     opening::{

@@ -30,7 +30,7 @@ use crate::{
 };
 use crate::{
     codec::Damage,
-    sled_log::{
+    sled_store::{
         durability::{
             journal::Journal,
             tally::Tally,
