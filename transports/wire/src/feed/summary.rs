@@ -1,12 +1,10 @@
-//! What feed readers show of a message: from the members that JSON messages commonly have, and for other types from the text
-//! itself.
+//! Title and summary of a message for feed readers: from the members that JSON messages commonly have, and for other
+//! types from the text itself.
 
 use std::borrow::Cow;
 
-use serde::{
-    Deserialize, Deserializer,
-    de::{IgnoredAny, MapAccess, SeqAccess, Visitor},
-};
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use tailwire_model::{DataKind, Message, Timestamp};
 
 use super::clean::one_line;
@@ -19,7 +17,7 @@ const SUMMARY_CHARS: usize = 500;
 /// Bytes of a link; longer ones are left out.
 const LINK_BYTES_MAX: usize = 2048;
 
-/// What feed readers show of a message.
+/// Title and summary of a message.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Summary {
     pub(super) title: String,
@@ -55,23 +53,24 @@ impl Summary {
             return Self::default();
         }
         if !text.starts_with('{') {
-            let scalar = serde_json::from_str::<Text<'_>>(text).ok().and_then(|text| text.0);
+            let scalar = serde_json::from_str::<&RawValue>(text).ok().and_then(text_of);
             return Self { title: first_line(&scalar.unwrap_or_default()), ..Self::default() };
         }
-        let Ok(members) = serde_json::from_str::<Members<'_>>(text) else { return Self::default() };
-        let Members { title, summary, text: body, url, link, id, author, published } = members;
-        let (title, summary, body) = (title.0, summary.0, body.0);
+        let Ok(members) = serde_json::from_str::<SummaryMembers<'_>>(text) else { return Self::default() };
+        let SummaryMembers { title, summary, text, url, link, id, author, published } = members;
+        let [title, summary, body, url, link, id, author, published] =
+            [title, summary, text, url, link, id, author, published].map(|member| member.and_then(text_of));
         let title_line = title.as_deref().map(|title| one_line(title, TITLE_CHARS));
         let lines = [&summary, &body].into_iter().flatten().map(|text| first_line(text));
         let heading = title_line.into_iter().chain(lines).find(|line| !line.is_empty());
         let summary_line = summary.as_deref().or(body.as_deref().filter(|_| title.is_some()));
-        let id_line = id.0.as_deref().map(|id| one_line(id, TITLE_CHARS)).filter(|id| !id.is_empty());
+        let id_line = id.as_deref().map(|id| one_line(id, TITLE_CHARS)).filter(|id| !id.is_empty());
         Self {
             title: heading.or(id_line).unwrap_or_default(),
             summary: summary_line.map(|text| one_line(text, SUMMARY_CHARS)).filter(|text| !text.is_empty()),
-            link: [url.0, link.0, id.0].into_iter().flatten().find_map(|url| web_url(&url)),
-            author: author.0.map(|name| one_line(&name, TITLE_CHARS)).filter(|name| !name.is_empty()),
-            published: published.0.as_deref().and_then(parse_time),
+            link: [url, link, id].into_iter().flatten().find_map(|url| web_url(&url)),
+            author: author.map(|name| one_line(&name, TITLE_CHARS)).filter(|name| !name.is_empty()),
+            published: published.as_deref().and_then(parse_time),
             text: body.map(Cow::into_owned),
         }
     }
@@ -119,87 +118,52 @@ fn web_url(text: &str) -> Option<String> {
 /// The members that are looked for. JSON that repeats one of them has none.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Members<'a> {
+struct SummaryMembers<'a> {
     #[serde(borrow)]
-    title: Text<'a>,
+    title: Option<&'a RawValue>,
     #[serde(borrow)]
-    summary: Text<'a>,
+    summary: Option<&'a RawValue>,
     #[serde(borrow)]
-    text: Text<'a>,
+    text: Option<&'a RawValue>,
     #[serde(borrow)]
-    url: Text<'a>,
+    url: Option<&'a RawValue>,
     #[serde(borrow)]
-    link: Text<'a>,
+    link: Option<&'a RawValue>,
     #[serde(borrow)]
-    id: Text<'a>,
+    id: Option<&'a RawValue>,
     #[serde(borrow)]
-    author: Text<'a>,
+    author: Option<&'a RawValue>,
     #[serde(borrow)]
-    published: Text<'a>,
+    published: Option<&'a RawValue>,
 }
 
-/// A string, a number as text, or the `name` of an object; nothing for any other value.
-#[derive(Default)]
-struct Text<'a>(Option<Cow<'a, str>>);
+/// An author as JSON Feed and schema.org write it.
+#[derive(Deserialize)]
+struct Named<'a> {
+    #[serde(borrow)]
+    name: Option<&'a RawValue>,
+}
 
-impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Value;
-        impl<'de> Visitor<'de> for Value {
-            type Value = Text<'de>;
+/// A member's text: a string, a number as it is written, the name of an author, or of the first of several.
+fn text_of(value: &RawValue) -> Option<Cow<'_, str>> {
+    let text = value.get();
+    if text.starts_with('[') {
+        let all: Vec<&RawValue> = serde_json::from_str(text).ok()?;
+        return all.first().and_then(|first| text_of_one(first));
+    }
+    text_of_one(value)
+}
 
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("any JSON")
-            }
-
-            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
-                Ok(Text(Some(text.into())))
-            }
-
-            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-                Ok(Text(Some(text.to_owned().into())))
-            }
-
-            fn visit_u64<E>(self, number: u64) -> Result<Self::Value, E> {
-                Ok(Text(Some(number.to_string().into())))
-            }
-
-            fn visit_i64<E>(self, number: i64) -> Result<Self::Value, E> {
-                Ok(Text(Some(number.to_string().into())))
-            }
-
-            fn visit_f64<E>(self, number: f64) -> Result<Self::Value, E> {
-                Ok(Text(Some(number.to_string().into())))
-            }
-
-            fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
-                Ok(Text(None))
-            }
-
-            fn visit_unit<E>(self) -> Result<Self::Value, E> {
-                Ok(Text(None))
-            }
-
-            /// Of an object the `name`, as JSON Feed and schema.org write authors.
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut name = Text(None);
-                while let Some(member) = map.next_key::<Cow<'de, str>>()? {
-                    if member == "name" {
-                        name = map.next_value()?;
-                    } else {
-                        map.next_value::<IgnoredAny>()?;
-                    }
-                }
-                Ok(name)
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-                let first = seq.next_element::<Text<'de>>()?;
-                while seq.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(first.unwrap_or_default())
-            }
+fn text_of_one(value: &RawValue) -> Option<Cow<'_, str>> {
+    let text = value.get();
+    match text.as_bytes().first()? {
+        b'"' => serde_json::from_str(text).ok().map(Cow::Owned),
+        b'-' | b'0'..=b'9' => Some(text.into()),
+        b'{' => {
+            let name = serde_json::from_str::<Named<'_>>(text).ok()?.name?;
+            if name.get().starts_with('{') { None } else { text_of_one(name) }
         }
-        deserializer.deserialize_any(Value)
+        _ => None,
     }
 }
 
