@@ -4,7 +4,6 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::client::connect::StartAt;
 use crate::client::transport::ReadTransport;
 use crate::commands::args::CommonArgs;
 use crate::commands::args::count;
@@ -19,7 +18,7 @@ use crate::measure::descriptors;
 use crate::measure::report::RunReport;
 use crate::measure::topic_set::TopicSet;
 use crate::publishing::plan::{PublishEnd, PublishPlan, PublishTransport};
-use crate::subscribing::subscribers;
+use crate::subscribing::subscribers::SubscribePlan;
 
 const RATE_DEFAULT: f64 = 20.0;
 
@@ -63,17 +62,6 @@ pub(crate) fn run(args: &FanoutArgs) -> Result<ExitCode, LoadError> {
     let rate = (!args.flat_out).then_some(args.rate.unwrap_or(RATE_DEFAULT));
     let in_flight = args.in_flight as usize;
     descriptors::reserve(args.subscribers as usize + in_flight)?;
-    let readers = subscribers::SubscribePlan {
-        target: target.clone(),
-        topic_set: topic_set.clone(),
-        pattern: args.pattern,
-        transport: args.transport,
-        start: StartAt::Latest,
-        which: 0..args.subscribers as usize,
-        publishers: in_flight,
-        size,
-        run,
-    };
     let writers = PublishPlan {
         target,
         topic_set,
@@ -86,6 +74,8 @@ pub(crate) fn run(args: &FanoutArgs) -> Result<ExitCode, LoadError> {
         end: PublishEnd::After(args.common.duration()),
         run,
     };
+    let subscribers = SubscribePlan::of(&writers, args.transport, args.subscribers as usize);
+    let readers = SubscribePlan { pattern: args.pattern, ..subscribers };
     let (outcome, delivered) = run::deliver(&readers, writers, args.threads as usize, server)?;
     let deliveries = Deliveries::of(&delivered);
 

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use crate::client::connect::StartAt;
 use crate::client::transport::ReadTransport;
 use crate::commands::args::CommonArgs;
 use crate::commands::args::count;
@@ -122,19 +121,9 @@ pub(crate) fn run(args: &IdleArgs) -> Result<ExitCode, LoadError> {
 fn plans(args: &IdleArgs) -> Result<(SubscribePlan, PublishPlan), LoadError> {
     let (target, run) = (args.common.target()?, LoadRun::start());
     let topic_set = TopicSet::one(args.common.topic());
-    let readers = SubscribePlan {
-        target: target.clone(),
-        topic_set: topic_set.clone(),
-        pattern: false,
-        transport: args.transport,
-        start: StartAt::Latest,
-        which: 0..args.connections as usize,
-        publishers: 1,
-        size: SIZE_BYTES,
-        run,
-    };
     // Each is a publish of its own, as most are, and not one large batch.
     let fill = PublishPlan::fill(target, topic_set, args.messages, SIZE_BYTES, run);
+    let readers = SubscribePlan::of(&fill, args.transport, args.connections as usize);
     Ok((readers, PublishPlan { batch: 1, ..fill }))
 }
 

@@ -4,7 +4,6 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::client::connect::StartAt;
 use crate::client::transport::ReadTransport;
 use crate::commands::args::CommonArgs;
 use crate::commands::args::count;
@@ -19,7 +18,7 @@ use crate::measure::descriptors;
 use crate::measure::report::RunReport;
 use crate::measure::topic_set::TopicSet;
 use crate::publishing::plan::{PublishEnd, PublishPlan, PublishTransport};
-use crate::subscribing::subscribers;
+use crate::subscribing::subscribers::SubscribePlan;
 
 #[derive(Debug, Args)]
 pub(crate) struct LatencyArgs {
@@ -50,17 +49,6 @@ pub(crate) fn run(args: &LatencyArgs) -> Result<ExitCode, LoadError> {
     let topic_set = TopicSet::one(args.common.topic());
     let connections = args.connections as usize;
     descriptors::reserve(args.subscribers as usize + connections)?;
-    let readers = subscribers::SubscribePlan {
-        target: target.clone(),
-        topic_set: topic_set.clone(),
-        pattern: false,
-        transport: args.transport,
-        start: StartAt::Latest,
-        which: 0..args.subscribers as usize,
-        publishers: connections,
-        size,
-        run,
-    };
     let writers = PublishPlan {
         target,
         topic_set,
@@ -74,6 +62,7 @@ pub(crate) fn run(args: &LatencyArgs) -> Result<ExitCode, LoadError> {
         run,
     };
     let server = args.common.server()?;
+    let readers = SubscribePlan::of(&writers, args.transport, args.subscribers as usize);
     let (outcome, delivered) = run::deliver(&readers, writers, 1, server)?;
     let deliveries = Deliveries::of(&delivered);
 

@@ -18,7 +18,7 @@ use crate::measure::report::{Progress, RunReport};
 use crate::measure::topic_set::TopicSet;
 use crate::publishing::plan::PublishPlan;
 use crate::publishing::publisher::LoadPublisher;
-use crate::subscribing::subscribers;
+use crate::subscribing::subscribers::SubscribePlan;
 
 #[derive(Debug, Args)]
 pub(crate) struct ReplayArgs {
@@ -45,12 +45,11 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<ExitCode, LoadError> {
     let topic_set = TopicSet::one(topic.clone());
     let stored = stored(&target, &topic)?;
     let mut filling = None;
+    let fill = PublishPlan::fill(target, topic_set, args.messages, args.size as usize, run);
     if stored == 0 {
-        let plan =
-            PublishPlan::fill(target.clone(), topic_set.clone(), args.messages, args.size as usize, run);
         let mut progress = Progress::new();
-        let outcome =
-            LoadPublisher::open(plan)?.run(|now| progress.show(|| format!("{} stored", now.messages)))?;
+        let outcome = LoadPublisher::open(fill.clone())?
+            .run(|now| progress.show(|| format!("{} stored", now.messages)))?;
         if outcome.messages != args.messages {
             let errors = outcome.errors.iter().map(|(why, count)| format!("{why}: {count}"));
             let why = outcome.gone.into_iter().chain(errors).collect::<Vec<_>>().join(", ");
@@ -63,17 +62,8 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<ExitCode, LoadError> {
             "{topic} is not empty (messages: {stored}): ask for as many with --messages, or for another topic"
         )));
     }
-    let readers = subscribers::SubscribePlan {
-        target,
-        topic_set,
-        pattern: false,
-        transport: args.transport,
-        start: StartAt::Earliest,
-        which: 0..args.clients as usize,
-        publishers: 1,
-        size: args.size as usize,
-        run,
-    };
+    let subscribers = SubscribePlan::of(&fill, args.transport, args.clients as usize);
+    let readers = SubscribePlan { start: StartAt::Earliest, ..subscribers };
     let deliveries = Deliveries::of(&run::replay(&readers, args.messages as u32, 1, server)?);
 
     let mut report = RunReport::default();

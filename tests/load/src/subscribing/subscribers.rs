@@ -15,6 +15,7 @@ use crate::measure::clock::LoadRun;
 use crate::measure::histogram::latencies;
 use crate::measure::scan::StampScanner;
 use crate::measure::topic_set::{TopicSet, TopicShare};
+use crate::publishing::plan::PublishPlan;
 use crate::subscribing::incidents::Incidents;
 use crate::subscribing::received::ReceivedMessages;
 use crate::subscribing::subscriber::{LoadSubscriber, SubscribeRequests, SubscriberContext};
@@ -47,6 +48,21 @@ pub(crate) struct SubscribePlan {
 }
 
 impl SubscribePlan {
+    /// So many subscribers of what a plan publishes, from the tail on; each takes one of the topics.
+    pub(crate) fn of(published: &PublishPlan, transport: ReadTransport, subscribers: usize) -> SubscribePlan {
+        SubscribePlan {
+            target: published.target.clone(),
+            topic_set: published.topic_set.clone(),
+            pattern: false,
+            transport,
+            start: StartAt::Latest,
+            which: 0..subscribers,
+            publishers: published.connections,
+            size: published.size,
+            run: published.run,
+        }
+    }
+
     fn share(&self, at: usize) -> TopicShare {
         if self.pattern { TopicShare::All } else { TopicShare::Part(at % self.topic_set.parts()) }
     }
