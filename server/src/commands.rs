@@ -22,7 +22,7 @@ use crate::{
     settings::{Configured, configured},
 };
 
-/// What was asked is not permitted, or the token does not hold.
+/// The request is not permitted, or the token is not valid.
 const EXIT_REFUSED: u8 = 1;
 const EXIT_UNDONE: u8 = 2;
 

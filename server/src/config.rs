@@ -1,4 +1,4 @@
-//! ServeSettings: what the broker may be told, by flag, variable or file, in this order of precedence. Pure: what the
+//! Settings of `serve`, by flag, variable or file, in this order of precedence. Pure: what the
 //! sources hold is passed in, and every refusal says which source it blames.
 
 mod access;
@@ -44,7 +44,7 @@ pub(crate) struct ServeSettings {
     pub(crate) public_urls: Vec<PublicUrl>,
     /// Whether everybody who reaches a public address may do everything.
     pub(crate) insecure_public: bool,
-    /// Who may do what; without it everybody everything.
+    /// Access control; without it everything is permitted to everybody.
     pub(crate) access: Option<AccessConfig>,
     /// How the machine's threads are shared.
     pub(crate) threads: Threads,

@@ -37,7 +37,7 @@ enum LogCommand {
     Stats(stats::StatsArgs),
     /// Read everything, and say what is not as it was written
     #[command(after_help = check::NOTES)]
-    Check(check::CheckArgs),
+    Check(check::LogCheckArgs),
     /// Make a sound log of what is left of a damaged one
     #[command(after_help = repair::NOTES)]
     Repair(repair::RepairArgs),

@@ -145,7 +145,7 @@ fn report(Suppressed { kind, level, lines }: &Suppressed) {
 }
 
 /// Panics go to the log, whose writer doesn't block. A panic of the storage engine over a damaged store is caught, and
-/// told in a sentence; every other one is a fault of ours, and shown in full.
+/// printed as a sentence; every other one is a fault of ours, and shown in full.
 fn replace_panic_hook() {
     panic::set_hook(Box::new(|info| {
         let of_engine = info.location().is_some_and(|location| location.file().contains("/sled-"));

@@ -114,7 +114,7 @@ async fn serve(
     let mut running = tokio::select! {
         started = start::start(settings, gate, tls.as_ref(), descriptors) => started?,
         number = signals.end() => {
-            // Nothing was promised to anybody yet, so there is nothing to finish.
+            // Nothing was acknowledged yet, so there is nothing to finish.
             info!(number, "stopped while starting");
             return Ok(());
         }

@@ -32,7 +32,7 @@ pub(crate) fn configured(args: &ServeArgs) -> Result<Configured, ConfigError> {
 /// Reads the configuration again, and puts its access control in force.
 ///
 /// # Errors
-/// What is wrong in it; then the earlier one goes on.
+/// The fault in it; then the earlier one goes on.
 pub(crate) fn read_again(args: &ServeArgs, gate: &Gate) -> Result<(), ConfigError> {
     let sources = Sources::read(args)?;
     let access = sources.settle(args)?.access.ok_or_else(|| {

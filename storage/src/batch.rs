@@ -1,6 +1,6 @@
-//! Entries that are being applied: a batch gives positions and times, admits groups by their keys and conditions, says which
-//! message is the newest of a compaction key, and keeps the result until it is committed, all of it or nothing. It knows no
-//! store: what the store remembers is asked through [`Memory`].
+//! Entries that are being applied: a batch gives positions and times, admits groups by their keys and conditions, says
+//! which message is the newest of a compaction key, and keeps the result until it is committed, all of it or nothing. It
+//! knows no store: what the store remembers is asked through [`Memory`].
 
 use std::{
     borrow::Cow,
@@ -23,10 +23,10 @@ use tailwire_model::{
 
 use crate::{
     ages::Ages,
-    index::{Cut, Index},
+    index::{Index, RetainedPart},
 };
 
-/// What a store remembers of what was committed.
+/// A store's memory of committed messages.
 pub(crate) trait Memory {
     /// The record of an idempotency key, as of a time.
     ///
@@ -47,7 +47,8 @@ pub(crate) trait Memory {
     fn span(&self, topic: &Topic, after: Position, upto: Position) -> Result<Vec<Message>, StoreError>;
 }
 
-/// What only the newest message stays of: the key of a compacted topic, or, without a key, a topic that keeps only its last.
+/// A compaction key, of which only the newest message stays: the key of a compacted topic, or, without a key, a topic
+/// that keeps only its last.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct CompactionKey {
     pub(crate) topic: Topic,
@@ -58,7 +59,7 @@ pub(crate) struct CompactionKey {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Latest {
     pub(crate) position: Position,
-    /// What it takes.
+    /// Its cost.
     pub(crate) cost: usize,
 }
 
@@ -82,7 +83,7 @@ impl Latest {
 
 /// The log as of the last commit, as far as a batch goes on from it.
 #[derive(Debug, Clone)]
-pub(crate) struct Head {
+pub(crate) struct LogHead {
     pub(crate) newest: Position,
     /// When the last entry came, by the steady clock, and how ages are counted.
     pub(crate) steady: Timestamp,
@@ -92,7 +93,7 @@ pub(crate) struct Head {
     pub(crate) epochs: Arc<Epochs>,
 }
 
-impl Head {
+impl LogHead {
     /// Whether a key's record still counts at a time of the steady clock.
     pub(crate) fn keeps(&self, record: &KeyRecord, time: Timestamp) -> bool {
         let came = self.ages.at(record.first.position, record.time);
@@ -100,7 +101,7 @@ impl Head {
     }
 }
 
-/// What a log has before its first epoch: none that any message is of.
+/// The epochs of a log before its first one: none that any message is of.
 pub(crate) fn no_epochs() -> Arc<Epochs> {
     let none = EpochStart {
         epoch: Epoch::new(0).unwrap_or(Epoch::MAX),
@@ -117,12 +118,12 @@ fn has_begun(epochs: &Epochs) -> bool {
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Batch {
-    head: Head,
+    head: LogHead,
     tails: HashMap<Topic, (Position, Timestamp)>,
     changes: Changes,
 }
 
-/// What a commit makes durable.
+/// The changes that a commit makes durable.
 #[derive(Debug, Default)]
 pub(crate) struct Changes {
     /// The new messages, oldest first.
@@ -150,8 +151,8 @@ pub(crate) struct Changes {
     /// How far topics were compacted that are so since their messages were stored.
     pub(crate) compacted: Vec<(Topic, Position)>,
     /// Whether anything here is acknowledged as durable.
-    pub(crate) is_promised: bool,
-    /// What the messages take, roughly.
+    pub(crate) must_sync: bool,
+    /// The bytes of the messages, roughly.
     pub(crate) bytes: usize,
     /// When the last entry came, by the steady clock.
     pub(crate) came: Timestamp,
@@ -171,8 +172,8 @@ impl Changes {
             && !self.has_new_token
     }
 
-    /// Shows an index what is committed. `cuts` are what was read for the trims, in their order.
-    pub(crate) fn apply(&self, index: &mut Index, ages: &Ages, cuts: Vec<Option<Cut>>) {
+    /// Shows an index what is committed. `retained` are what was read for the trims, in their order.
+    pub(crate) fn apply(&self, index: &mut Index, ages: &Ages, retained: Vec<Option<RetainedPart>>) {
         if self.has_new_ages {
             index.set_ages(ages.clone());
         }
@@ -184,15 +185,15 @@ impl Changes {
                 index.add(topic, position, message.time, message.draft.cost());
             }
         }
-        for ((topic, &(trim, time)), cut) in self.trims.iter().zip(cuts) {
+        for ((topic, &(trim, time)), cut) in self.trims.iter().zip(retained) {
             index.trim(topic.as_str(), trim, time, cut);
         }
         for (topic, old) in &self.obsolete {
-            index.supersede(topic.as_str(), old.position, old.cost as u64);
+            index.mark_obsolete(topic.as_str(), old.position, old.cost as u64);
         }
     }
 
-    /// What the followers are told of it.
+    /// The commit as followers get it.
     pub(crate) fn into_commit(self, watermark: Position) -> Arc<Commit> {
         let trims = self.trims.into_iter().map(|(topic, (trim, _))| (topic, trim)).collect();
         Arc::new(Commit { watermark, messages: self.messages, trims })
@@ -240,12 +241,12 @@ impl Changes {
 
 impl Batch {
     /// A batch that goes on after the last commit.
-    pub(crate) fn new(head: Head) -> Self {
+    pub(crate) fn new(head: LogHead) -> Self {
         Self { head, tails: HashMap::new(), changes: Changes::default() }
     }
 
     /// The changes, and the log as of them.
-    pub(crate) fn into_parts(self) -> (Head, Changes) {
+    pub(crate) fn into_parts(self) -> (LogHead, Changes) {
         (self.head, self.changes)
     }
 
@@ -300,7 +301,7 @@ impl Batch {
                 if Arc::make_mut(&mut self.head.rules).change(&term, options).is_err() {
                     return Ok(Outcome::TooManyOptions);
                 }
-                self.changes.is_promised = true;
+                self.changes.must_sync = true;
                 self.changes.has_new_rules = true;
                 self.changes.options.insert(term, options);
             }
@@ -374,12 +375,12 @@ impl Batch {
     /// Does what the options ask of the newest message.
     fn enforce(&mut self, draft: &Draft, position: Position, memory: &impl Memory) -> Result<(), StoreError> {
         if self.head.rules.is_empty() {
-            self.changes.is_promised = true;
+            self.changes.must_sync = true;
             return Ok(());
         }
         let rule = self.head.rules.of(&draft.topic);
         match rule.durability {
-            Durability::Sync => self.changes.is_promised = true,
+            Durability::Sync => self.changes.must_sync = true,
             Durability::Relaxed => {}
             Durability::Memory => {
                 // The ring has its own bound.
@@ -440,8 +441,8 @@ impl Batch {
         let before =
             pending.or_else(|| index.trimmed(topic.as_str())).map_or(Position::ZERO, |trim| trim.upto);
         if trim.upto > before {
-            // What retention takes it would take again.
-            self.changes.is_promised |= trim.reason == TrimReason::Deleted;
+            // Retention would take the same again.
+            self.changes.must_sync |= trim.reason == TrimReason::Deleted;
             let time = self.tail(&topic, index).1;
             self.changes.trims.insert(topic, (trim, time));
         }
@@ -457,7 +458,7 @@ impl Batch {
         let epochs = epochs.ok_or_else(|| StoreError::Failed("an epoch comes after a later one".into()))?;
         self.head.epochs = Arc::new(epochs);
         self.changes.openings.push(start);
-        self.changes.is_promised = true;
+        self.changes.must_sync = true;
         Ok(())
     }
 

@@ -57,11 +57,11 @@ pub(crate) fn put_str(out: &mut Vec<u8>, text: &str) {
 
 /// Takes values off the front of some bytes.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
+pub(crate) struct ByteReader<'a>(pub(crate) &'a [u8]);
 
 const SHORT: Damage = Damage("it ends too early");
 
-impl<'a> Reader<'a> {
+impl<'a> ByteReader<'a> {
     pub(crate) fn bytes(&mut self, count: usize) -> Result<&'a [u8], Damage> {
         let (taken, rest) = self.0.split_at_checked(count).ok_or(SHORT)?;
         self.0 = rest;
@@ -119,10 +119,10 @@ mod tests {
         for value in [0, 1, 127, 128, 300, u64::from(u32::MAX), u64::MAX] {
             let mut out = Vec::new();
             put_varint(&mut out, value);
-            assert_eq!(Reader(&out).varint(), Ok(value));
-            assert_eq!(Reader(&out[..out.len() - 1]).varint(), Err(SHORT));
+            assert_eq!(ByteReader(&out).varint(), Ok(value));
+            assert_eq!(ByteReader(&out[..out.len() - 1]).varint(), Err(SHORT));
         }
-        assert!(Reader(&[0xff; 11]).varint().is_err());
+        assert!(ByteReader(&[0xff; 11]).varint().is_err());
     }
 
     #[test]

@@ -1,5 +1,4 @@
-//! The digest of a store's state: of all that clients can ever be told of it, and of nothing that is a matter of how it is
-//! kept. Two stores that applied the same entries have the same.
+//! The digest of a store's state: of all that clients can ever learn of it, and of nothing that depends on how it is stored. Two stores that applied the same entries have the same.
 
 use std::collections::BTreeMap;
 
@@ -12,9 +11,9 @@ const PAGE: Budget = Budget { messages: 1000, bytes: 4 << 20, scan_bytes: 16 << 
 /// Topics that are listed at once.
 const TOPICS: usize = 1000;
 
-/// A digest, and its parts, which tell what differs.
+/// A digest in parts, so that a difference has a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Digest {
+pub struct StateDigest {
     /// The newest position, and the epochs.
     pub epochs: u128,
     /// Every retained message: cursor, time, topic, type, key, event, headers and body.
@@ -31,7 +30,7 @@ pub struct Digest {
 ///
 /// # Errors
 /// When it can't be read.
-pub fn digest(store: &dyn Store) -> Result<Digest, StoreError> {
+pub fn digest(store: &dyn Store) -> Result<StateDigest, StoreError> {
     let mut epochs = Xxh3::new();
     part(&mut epochs, &[&store.newest(), &store.epochs().starts()]);
     let mut keys = BTreeMap::new();
@@ -44,7 +43,7 @@ pub fn digest(store: &dyn Store) -> Result<Digest, StoreError> {
     let rules = store.rules();
     let set: BTreeMap<&str, _> = rules.iter().map(|(term, own)| (term.as_str(), own)).collect();
     set.iter().for_each(|(term, own)| part(&mut options, &[term, own]));
-    Ok(Digest {
+    Ok(StateDigest {
         epochs: epochs.digest128(),
         messages: messages(store)?,
         topics: topics(store),

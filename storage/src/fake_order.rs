@@ -1,9 +1,9 @@
-//! An order that several nodes share, seeded, in one thread: what a cluster's order does to stores, with a network that drops,
-//! repeats and reorders. Writes become proposals; a stream gives each proposal that reaches it a place; every node applies the
-//! stream in its order, as many entries in one call as chance wants.
+//! An order that several nodes share, seeded, in one thread: what a cluster's order does to stores, with a network that
+//! drops, repeats and reorders. Writes become proposals; a stream gives each proposal that reaches it a place; every node
+//! applies the stream in its order, as many entries in one call as chance wants.
 //!
-//! A proposal carries its proposer's number. Numbers make repeats harmless and keep a proposer's writes in order: the next one
-//! is applied, a smaller one is a repeat, and a greater one came too early, so that its proposer sends it again.
+//! A proposal carries its proposer's number. Numbers make repeats harmless and keep a proposer's writes in order: the
+//! next one is applied, a smaller one is a repeat, and a greater one came too early, so that its proposer sends it again.
 
 use std::{collections::VecDeque, future::ready, sync::Arc, time::Duration};
 
@@ -50,16 +50,16 @@ impl Chance {
 pub struct FakeOrder {
     chance: Chance,
     now: u64,
-    nodes: Vec<Node>,
+    nodes: Vec<FakeNode>,
     /// Proposals under way; one may be there twice.
     network: Vec<Proposal>,
     stream: Vec<Streamed>,
-    /// What is lost, repeated and overtaken, of a hundred.
+    /// The faults of the network: lost, repeated and overtaken, of a hundred.
     trouble: usize,
 }
 
 /// A node: a proposer, and the replica that it applies to.
-struct Node {
+struct FakeNode {
     store: Arc<dyn Store>,
     inbox: Arc<Mutex<VecDeque<(Write, Done)>>>,
     /// Numbers of this proposer that are not known to be applied, with their writes and who waits.
@@ -92,7 +92,7 @@ impl FakeOrder {
     /// An order over the stores of so many nodes, with so much trouble, of a hundred, in the network between them.
     pub fn new(seed: u64, now: u64, stores: Vec<Arc<dyn Store>>, trouble: usize) -> Self {
         let count = stores.len();
-        let nodes = stores.into_iter().map(|store| Node {
+        let nodes = stores.into_iter().map(|store| FakeNode {
             store,
             inbox: Arc::default(),
             unapplied: VecDeque::new(),
@@ -141,14 +141,14 @@ impl FakeOrder {
         self.now = now;
     }
 
-    /// Ends a node, which forgets all but its store, and begins it again over that store, opened anew. The order of its writes
-    /// begins again, too: as another proposer would, it goes on from the last number that was applied.
+    /// Ends a node, which forgets all but its store, and begins it again over that store, opened anew. The order of its
+    /// writes begins again, too: as another proposer would, it goes on from the last number that was applied.
     pub fn restart(&mut self, node: usize, reopen: impl FnOnce(&dyn Store) -> Arc<dyn Store>) {
         let own = &mut self.nodes[node];
         let store = reopen(&*own.store);
         let (seen, numbers) = from_token(&store.token(), own.numbers.len());
         let kept = own.inbox.clone();
-        *own = Node { store, inbox: kept, unapplied: VecDeque::new(), next_number: 0, seen, numbers };
+        *own = FakeNode { store, inbox: kept, unapplied: VecDeque::new(), next_number: 0, seen, numbers };
         // Nothing that it had sent before counts as the new one's.
         self.network.retain(|proposal| proposal.proposer != node);
         let mut last = 0;
@@ -290,7 +290,7 @@ impl FakeOrder {
     }
 }
 
-impl Node {
+impl FakeNode {
     fn answer(&mut self, number: u64, outcomes: Vec<Outcome>) {
         let is_first = self.unapplied.front().is_some_and(|(first, ..)| *first == number);
         // Otherwise those who wait went with a restart.

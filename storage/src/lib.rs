@@ -16,7 +16,7 @@ pub mod sled_store;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
-pub use digest::{Digest, digest};
+pub use digest::{StateDigest, digest};
 #[cfg(feature = "testing")]
 pub use memory::MemoryStore;
 pub use sled_store::{LogSettings, NoRoom, OpenError, SledStore, inspect};

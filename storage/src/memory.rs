@@ -11,7 +11,7 @@ use std::{
 use parking_lot::{Mutex, RwLock};
 use tailwire_core::{
     Store, StoreError,
-    log::{Bounds, Budget, Feed, LogStats, Page, TopicInfo},
+    log::{Bounds, Budget, Feed, LogStats, StorePage, TopicInfo},
     store::{Entry, Outcome, Token, Write},
 };
 use tailwire_model::{
@@ -20,9 +20,9 @@ use tailwire_model::{
 
 use crate::{
     ages::Ages,
-    batch::{Batch, CompactionKey, Head, Latest, Memory, no_epochs},
+    batch::{Batch, CompactionKey, Latest, LogHead, Memory, no_epochs},
     index::Index,
-    retention::{Retention, Seen, Trims, View},
+    retention::{Retention, SeenMessage, Trims, View},
 };
 
 /// Dead messages that one call of `tidy` removes.
@@ -34,20 +34,20 @@ const COMPACT_MESSAGES: usize = 200;
 pub struct MemoryStore {
     found: Opening,
     /// Locked before `state`, where both are.
-    writer: Mutex<Writer>,
-    state: RwLock<State>,
+    writer: Mutex<MemoryWriter>,
+    state: RwLock<MemoryState>,
 }
 
-struct Writer {
+struct MemoryWriter {
     retention: Retention,
     closed: bool,
     followers: Vec<Arc<dyn Feed>>,
 }
 
-/// What was applied.
+/// The applied state.
 #[derive(Clone)]
-struct State {
-    head: Head,
+struct MemoryState {
+    head: LogHead,
     messages: BTreeMap<Position, Message>,
     keys: HashMap<String, KeyRecord>,
     latest: HashMap<CompactionKey, Latest>,
@@ -56,7 +56,7 @@ struct State {
 
 impl Default for MemoryStore {
     fn default() -> Self {
-        let head = Head {
+        let head = LogHead {
             newest: Position::ZERO,
             steady: Timestamp::default(),
             ages: Ages::default(),
@@ -64,7 +64,7 @@ impl Default for MemoryStore {
             rules: Arc::default(),
             epochs: no_epochs(),
         };
-        let state = State {
+        let state = MemoryState {
             head,
             messages: BTreeMap::new(),
             keys: HashMap::new(),
@@ -80,7 +80,7 @@ impl MemoryStore {
     #[must_use]
     pub fn reopen(&self) -> Self {
         let mut state = self.state.read().clone();
-        // What is known of clocks ends with a process.
+        // Clocks of a process don't outlive it.
         state.head.steady = state.index.newest_time();
         state.head.ages = Ages::default();
         state.index.set_ages(Ages::default());
@@ -92,19 +92,19 @@ impl MemoryStore {
         Self::with(found, state)
     }
 
-    fn with(found: Opening, state: State) -> Self {
+    fn with(found: Opening, state: MemoryState) -> Self {
         let retention = Retention::new(&state.head.rules, None);
-        let writer = Writer { retention, closed: false, followers: Vec::new() };
+        let writer = MemoryWriter { retention, closed: false, followers: Vec::new() };
         Self { found, writer: Mutex::new(writer), state: RwLock::new(state) }
     }
 
-    fn writer(&self) -> Result<parking_lot::MutexGuard<'_, Writer>, StoreError> {
+    fn writer(&self) -> Result<parking_lot::MutexGuard<'_, MemoryWriter>, StoreError> {
         let writer = self.writer.lock();
         if writer.closed { Err(StoreError::Closed) } else { Ok(writer) }
     }
 }
 
-impl State {
+impl MemoryState {
     fn is_alive(&self, message: &Message) -> bool {
         !self.index.is_dead(message.topic().as_str(), message.position())
     }
@@ -115,7 +115,7 @@ impl State {
     }
 }
 
-impl Memory for State {
+impl Memory for MemoryState {
     fn key(&self, scoped: &str, _: Timestamp) -> Result<Option<KeyRecord>, StoreError> {
         Ok(self.keys.get(scoped).copied())
     }
@@ -130,7 +130,7 @@ impl Memory for State {
     }
 }
 
-impl View for State {
+impl View for MemoryState {
     fn is_exact(&self) -> bool {
         true
     }
@@ -153,11 +153,15 @@ impl View for State {
         self.index.list("", Some(after), limit)
     }
 
-    fn walk(&self, after: Position, visit: &mut dyn FnMut(&Seen<'_>) -> bool) -> Result<(), StoreError> {
+    fn walk(
+        &self,
+        after: Position,
+        visit: &mut dyn FnMut(&SeenMessage<'_>) -> bool,
+    ) -> Result<(), StoreError> {
         for (&position, message) in self.messages.range((Excluded(after), Unbounded)) {
             let cost = message.draft.cost() as u64;
             let came = self.head.ages.at(position, message.time);
-            let seen = Seen { position, came, topic: message.topic(), cost };
+            let seen = SeenMessage { position, came, topic: message.topic(), cost };
             if self.is_alive(message) && !visit(&seen) {
                 break;
             }
@@ -214,7 +218,7 @@ impl Store for MemoryStore {
         state.head = head;
         let messages = changes.messages.iter().map(|message| (message.position(), message.clone()));
         state.messages.extend(messages);
-        // Nothing is ever sealed here, so no trim parts it.
+        // Nothing is ever sealed here, so no trim splits it.
         let ages = state.head.ages.clone();
         changes.apply(&mut state.index, &ages, vec![None; changes.trims.len()]);
         state.latest.extend(changes.latest.drain().map(|(key, (latest, _))| (key, latest)));
@@ -231,7 +235,7 @@ impl Store for MemoryStore {
             return Ok((Vec::new(), None));
         }
         let state = self.state.read();
-        let Head { rules, steady, newest, .. } = &state.head;
+        let LogHead { rules, steady, newest, .. } = &state.head;
         let mut trims = Trims::default();
         let again = writer.retention.step(now.max(*steady), rules, &*state, &mut trims, 0)?;
         let compact = writer.retention.compact(rules, *newest, &*state)?;
@@ -246,20 +250,20 @@ impl Store for MemoryStore {
             return Ok(None);
         }
         let mut state = self.state.write();
-        if let Some(grave) = state.index.grave(TIDY_MESSAGES) {
-            for position in &grave.recent {
+        if let Some(next_purge) = state.index.next_purge(TIDY_MESSAGES) {
+            for position in &next_purge.recent {
                 state.messages.remove(position);
             }
-            let upto = grave.recent.last().copied().unwrap_or(grave.upto);
-            state.index.buried(grave.topic, upto);
+            let upto = next_purge.recent.last().copied().unwrap_or(next_purge.upto);
+            state.index.purged(next_purge.topic, upto);
         }
-        for (position, topic) in state.index.superseded(Position::ZERO, TIDY_MESSAGES) {
+        for (position, topic) in state.index.obsolete(Position::ZERO, TIDY_MESSAGES) {
             state.messages.remove(&position);
             state.index.unposted(topic, position);
         }
-        let State { keys, head, .. } = &mut *state;
+        let MemoryState { keys, head, .. } = &mut *state;
         keys.retain(|_, record| head.keeps(record, head.steady));
-        Ok((state.index.has_graves() || state.index.superseded_count() > 0).then_some(0))
+        Ok((state.index.has_purgeable() || state.index.obsolete_count() > 0).then_some(0))
     }
 
     fn follow(&self, feed: Arc<dyn Feed>) -> Position {
@@ -274,11 +278,11 @@ impl Store for MemoryStore {
         after: Position,
         upto: Position,
         budget: Budget,
-    ) -> Result<Page, StoreError> {
+    ) -> Result<StorePage, StoreError> {
         let state = self.state.read();
         let upto = upto.min(state.head.newest).max(after);
         let trimmed = state.index.trimmed_after(filter, after);
-        let mut page = Page { messages: Vec::new(), scanned: upto, trimmed };
+        let mut page = StorePage { messages: Vec::new(), scanned: upto, trimmed };
         let (mut bytes, mut looked) = (0, 0);
         for (&position, message) in state.messages.range((Excluded(after), Included(upto))) {
             let cost = message.draft.cost();

@@ -2,9 +2,9 @@
 //! decides in bounded steps and carries nothing out: what it decided and nobody applied, it decides again. It knows no
 //! store, only a way to look at what there is, oldest first.
 //!
-//! Three bounds, two ways to look. Count and bytes are a topic's own: a topic that a commit has touched is looked at
-//! from its head. Age and the bytes of the whole log go by log order, in which the steady clock runs, too: for each age that any
-//! rule names a frontier walks through the log, once, and everything behind it is looked after.
+//! Three bounds, two ways to look. Count and bytes are a topic's own: a topic that a commit has touched is looked at from
+//! its head. Age and the bytes of the whole log go by log order, in which the steady clock runs, too: for each age that
+//! any rule names a frontier walks through the log, once, and everything behind it is looked after.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -35,7 +35,7 @@ pub(crate) trait View {
     /// How many messages a topic holds, and what they take.
     fn size(&self, topic: &Topic) -> (u64, u64);
 
-    /// What all messages take.
+    /// The bytes of all messages.
     fn bytes(&self) -> u64;
 
     /// Topics in order of their names, from after one.
@@ -45,7 +45,11 @@ pub(crate) trait View {
     ///
     /// # Errors
     /// When the store can't be read.
-    fn walk(&self, after: Position, visit: &mut dyn FnMut(&Seen<'_>) -> bool) -> Result<(), StoreError>;
+    fn walk(
+        &self,
+        after: Position,
+        visit: &mut dyn FnMut(&SeenMessage<'_>) -> bool,
+    ) -> Result<(), StoreError>;
 
     /// The `count` oldest live messages of a topic, or all if there are fewer: their positions and costs.
     ///
@@ -56,7 +60,7 @@ pub(crate) trait View {
 
 /// A stored message, as far as retention asks.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Seen<'a> {
+pub(crate) struct SeenMessage<'a> {
     pub(crate) position: Position,
     /// When it came, by the steady clock.
     pub(crate) came: Timestamp,
@@ -167,7 +171,7 @@ impl Retention {
     }
 
     /// One step: adds to `trims` what has to go. Returns after how many milliseconds the next step is due, if one is. It
-    /// looks at `owed` messages, or as many topics, if that is more than a step is made for anyway.
+    /// looks at `debt` messages, or as many topics, if that is more than a step is made for anyway.
     ///
     /// # Errors
     /// When the store can't be read; the step is made again.
@@ -177,9 +181,9 @@ impl Retention {
         rules: &Rules,
         view: &impl View,
         trims: &mut Trims,
-        owed: usize,
+        debt: usize,
     ) -> Result<Option<u64>, StoreError> {
-        let (topics, messages) = (STEP_TOPICS.max(owed), STEP_MESSAGES.max(owed));
+        let (topics, messages) = (STEP_TOPICS.max(debt), STEP_MESSAGES.max(debt));
         if self.max_bytes.is_none() && rules.is_empty() {
             return Ok(None);
         }
@@ -351,7 +355,7 @@ fn likely_surplus(rule: &Rule, count: u64, bytes: u64) -> usize {
 }
 
 /// Notes a message that has to go, and with it all of its topic before it.
-fn take(trims: &mut Trims, seen: &Seen<'_>) {
+fn take(trims: &mut Trims, seen: &SeenMessage<'_>) {
     let upto = trims.entry(seen.topic.clone()).or_default();
     *upto = seen.position.max(*upto);
 }

@@ -1,9 +1,9 @@
 //! Messages that are never stored: of the topics whose durability is `memory`, the newest, in a ring with a bound on its
-//! bytes. It remembers how far each topic has lost some, because whoever has not seen those is to be told.
+//! bytes. It remembers how far each topic has lost some, because readers that have not seen them get a gap.
 
 use std::collections::{HashMap, VecDeque};
 
-use tailwire_core::log::{Page, TopicInfo};
+use tailwire_core::log::{StorePage, TopicInfo};
 use tailwire_model::{
     Filter, Message, Position, Rules, Timestamp, Topic, Trim, TrimReason,
     limits::{RETENTION_EVERY_MS, RING_BYTES_MAX},
@@ -32,7 +32,7 @@ pub(crate) struct Ring {
     lost: Lost,
     /// Of single topics.
     farthest_lost: Position,
-    /// When the rules were last held against it.
+    /// When the rules were last checked against it.
     looked_at: Timestamp,
 }
 
@@ -183,7 +183,7 @@ impl Ring {
     /// Puts what it holds of a filter, after `after`, into a page of stored messages, whose budget bounds both.
     pub(crate) fn merge(
         &self,
-        page: &mut Page,
+        page: &mut StorePage,
         filter: &Filter,
         after: Position,
         messages: usize,
@@ -283,7 +283,7 @@ mod tests {
             ring.push(message(position, "ring", 10));
         }
         let stored = [1, 4, 5].map(|position| message(position, "disk", 10)).to_vec();
-        let page = || Page { messages: stored.clone(), scanned: Position(7), trimmed: None };
+        let page = || StorePage { messages: stored.clone(), scanned: Position(7), trimmed: None };
         let merged = |messages, bytes| {
             let mut page = page();
             ring.merge(&mut page, &filter("**"), Position(0), messages, bytes);

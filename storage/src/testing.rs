@@ -1,5 +1,5 @@
-//! What the tests of several crates share: short ways to apply single writes to a store, as a local order does, and a store
-//! on disk that has begun.
+//! Common parts of the tests of several crates: short ways to apply single writes to a store, as a local order does, and
+//! a store on disk that has begun.
 
 use std::path::Path;
 

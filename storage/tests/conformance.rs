@@ -1,4 +1,4 @@
-//! What every log does, whatever it stores to: the same cases run against each implementation.
+//! The conformance suite: the same cases run against each implementation of a store.
 
 mod cases;
 mod common;

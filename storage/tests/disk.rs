@@ -1,4 +1,4 @@
-//! What only a log on disk does: what its files, damaged or cut off, turn into at the next opening.
+//! Cases of a log on disk: its files, damaged or cut off, at the next opening.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -159,7 +159,7 @@ fn what_the_engine_has_not_written_is_in_the_journal() {
     }
     let copy = crashed(&h);
     let log = SledStore::open(copy.path(), &LogSettings::default()).unwrap();
-    // What was superseded may be back until then.
+    // Obsolete messages may be back until then.
     tidy_all(&log);
     for terms in [&["a"][..], &["last"], &["**"]] {
         assert_eq!(bodies(&log, terms), bodies(h.log(), terms));
@@ -532,7 +532,7 @@ fn saturate(log: &SledStore, commits: u64, mut messages: impl FnMut(u64) -> Grou
     for commit in 0..commits {
         append(log, messages(commit));
         untidied += 1;
-        if log.owes_tidying() || untidied == 64 {
+        if log.needs_tidying() || untidied == 64 {
             log.tidy_at(Timestamp(START)).unwrap();
             untidied = 0;
         }
@@ -582,6 +582,6 @@ fn a_log_in_which_nothing_dies_owes_nothing() {
     let body = "x".repeat(900);
     for _ in 0..20 {
         append(h.log(), group(&vec![("a", body.as_str()); 300]));
-        assert!(!h.log().owes_tidying());
+        assert!(!h.log().needs_tidying());
     }
 }

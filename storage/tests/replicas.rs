@@ -1,5 +1,5 @@
-//! Three replicas of one order: whatever the network does to proposals, however many entries a node applies in one call, and
-//! wherever it is ended and begun again, all end in the same state.
+//! Three replicas of one order: whatever the network does to proposals, however many entries a node applies in one call,
+//! and wherever it is ended and begun again, all end in the same state.
 //!
 //! `SEEDS` sets how many runs there are over stores in memory, and `SEED` a single one.
 
@@ -75,7 +75,7 @@ impl Clients {
                 let (term, options) = options(chance);
                 self.submit(node, Write::Options(term, options));
             }
-            // Whoever holds a lease decides what has to go; sometimes two believe that they do.
+            // The owner of a lease decides what has to go; sometimes two believe that they do.
             12 | 13 => {
                 let holder = if chance.percent(70) { 0 } else { node };
                 self.retain(holder);

@@ -1,4 +1,4 @@
-//! What the index doesn't know, or knows too much of: single cases that the model found, each small enough to be read.
+//! Cases in which the index knows too little or too much: single cases that the model found, each small enough to be read.
 
 #![allow(clippy::unwrap_used)]
 

@@ -37,7 +37,7 @@ fn passes(ms: u64) -> u64 {
 struct Clocked {
     log: SledStore,
     wall: u64,
-    /// What the two clocks showed at the opening.
+    /// The time of both clocks at the opening.
     opened: (u64, u64),
 }
 

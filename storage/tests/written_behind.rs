@@ -66,7 +66,7 @@ fn written() -> OnDisk {
     h
 }
 
-/// What a log answers after something was done to its files.
+/// The answers of a log after something was done to its files.
 fn after(h: &mut OnDisk, change: impl FnOnce(&Path)) -> Answers {
     h.crash(change);
     answers(h.open(START + 1).unwrap())
@@ -130,7 +130,7 @@ fn whatever_is_wrong_with_it_no_message_is_lost() {
             with_tree(dir, name, spoil);
         });
         assert_eq!(found, before, "{name}");
-        // What was noticed only while reading is mended by the opening after it.
+        // Damage that was noticed only while reading is mended by the opening after it.
         assert_eq!(after(&mut h, |_| {}), before, "{name}");
     }
 }

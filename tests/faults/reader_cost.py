@@ -49,8 +49,8 @@ class Replay:
         self._port = port
         self._wanted = threading.Event()
         self.bytes = 0
-        # A lap ends before the stored topics do: what comes is not looked at, and behind them stands what the load wrote.
-        self._lap = self._measure() * 9 // 10
+        # A round ends before the stored topics do: what comes is not looked at, and behind them stands what the load wrote.
+        self._round = self._measure() * 9 // 10
         threading.Thread(target=self._run, daemon=True).start()
 
     def start(self) -> None:
@@ -78,10 +78,10 @@ class Replay:
     def _run(self) -> None:
         while self._wanted.wait():
             with contextlib.suppress(OSError), self._connect() as stream:
-                lap = 0
-                while self._wanted.is_set() and lap < self._lap:
+                round_bytes = 0
+                while self._wanted.is_set() and round_bytes < self._round:
                     data = stream.recv(CHUNK, socket.MSG_TRUNC)
-                    lap += len(data)
+                    round_bytes += len(data)
                     self.bytes += len(data)
 
 

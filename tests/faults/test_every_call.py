@@ -41,11 +41,11 @@ class EveryCall(FaultTest):
     def test_every_call_of_a_life_fails_once_and_for_good(self) -> None:
         for error, times in WAYS:
             nth = 1
-            while self._life(nth, error, times):
+            while self._lifetime(nth, error, times):
                 nth += 1
             self.assertGreater(nth, CALLS_MIN)
 
-    def _life(self, nth: int, error: int, times: int | None) -> bool:
+    def _lifetime(self, nth: int, error: int, times: int | None) -> bool:
         """Whether it has an nth call."""
         end = self.dice.choice(("cut", "stop"))
         torn = self.dice.random() < 0.5

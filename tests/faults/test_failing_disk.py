@@ -58,9 +58,9 @@ class FailingDisk(ShimTest):
                 end = self.dice.choice(("cut", "kill", "stop"))
                 self.note = f"call {nth}, {times or 'many'} times, torn: {torn}, then {end}"
                 with self.subTest(nth=nth, times=times):
-                    self._life(lambda shim: shim.fail(kind, nth, error, times, torn), end)
+                    self._lifetime(lambda shim: shim.fail(kind, nth, error, times, torn), end)
 
-    def _life(self, break_disk: Callable[[Shim], None], end: str) -> None:
+    def _lifetime(self, break_disk: Callable[[Shim], None], end: str) -> None:
         shutil.rmtree(self.root, ignore_errors=True)
         self.root.mkdir()
         self.ledger = Ledger()

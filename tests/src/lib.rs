@@ -1,3 +1,3 @@
-//! What the tests share that are programs or run one.
+//! Common parts of tests that are programs or run one.
 
 pub mod subprotocols;

@@ -7,8 +7,10 @@ use std::{
     thread,
 };
 
-use tailwire_core::{AllowAll, Broker, Clock, Event, Instruments, LocalOrder, Parts, ReadError, Reader};
-use tailwire_http::{Incoming, Io, Opening, Protocol, Server, Settings, Subprotocol, Takes};
+use tailwire_core::{
+    AllowAll, Broker, BrokerParts, Clock, Event, Instruments, LocalOrder, ReadError, Reader,
+};
+use tailwire_http::{HttpSettings, Incoming, Io, Protocol, Server, Subprotocol, Takes, WebSocketOpening};
 use tailwire_storage::MemoryStore;
 use tailwire_wire::{ENCODERS, Format};
 use tokio::net::TcpListener;
@@ -40,7 +42,7 @@ pub fn serve(listener: TcpListener) -> io::Result<(Broker, Server)> {
     let clock = Clock { now: Clock::system_now, steady: Clock::system_steady, random: || 0 };
     let begun = LocalOrder::begin(store.clone(), clock, &instruments);
     let (order, committer) = begun.map_err(io::Error::other)?;
-    let parts = Parts {
+    let parts = BrokerParts {
         order: Arc::new(order),
         store,
         instruments,
@@ -50,11 +52,12 @@ pub fn serve(listener: TcpListener) -> io::Result<(Broker, Server)> {
         shards: 1,
         read_threads: 1,
         read_thread_begins: || {},
-        read_rests: 0,
+        read_throttle_factor: 0,
     };
     let broker = Broker::start(parts)?;
     thread::Builder::new().spawn(move || drop(committer.run()))?;
-    let settings = Settings { loopback: true, subprotocols: vec![ECHO, COUNTED], ..Settings::default() };
+    let settings =
+        HttpSettings { loopback: true, subprotocols: vec![ECHO, COUNTED], ..HttpSettings::default() };
     let server = Server::start(&broker, settings, vec![listener.into()])?;
     Ok((broker, server))
 }
@@ -86,7 +89,7 @@ struct Counted {
 }
 
 impl Counted {
-    fn new(opening: Opening, io: &mut Io) -> Self {
+    fn new(opening: WebSocketOpening, io: &mut Io) -> Self {
         let mut reader = opening.subscription();
         reader.iter_mut().for_each(|reader| reader.follow(io.shard()));
         Self { reader, given: 0 }

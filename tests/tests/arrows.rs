@@ -35,8 +35,8 @@ const ALL: [&str; 7] = [
     "tailwire-load",
 ];
 
-/// What a crate must not reach, also not through another crate: engines, formats, sockets and runtimes that belong to
-/// somebody else.
+/// The crates that a crate must not reach, also not through another one: engines, formats, sockets and runtimes that
+/// belong to somebody else.
 const FORBIDDEN: [(&str, &[&str]); 6] = [
     ("tailwire-model", &["tokio", "serde", "serde_json", "sled", "hyper", "axum", "tokio-tungstenite"]),
     ("tailwire-access", &["tokio", "hyper", "axum", "http", "sled", "tokio-tungstenite", "mio", "socket2"]),

@@ -17,40 +17,13 @@ use modules::Modules;
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
-/// Files that are in a circle and have yet to be freed of it. None comes to this list; a file that is in no circle any more
-/// leaves it.
-const KNOWN: &[&str] = &[
-    "broker/core/src/page.rs",
-    "broker/core/src/reader.rs",
-    "broker/core/src/shared.rs",
-    "storage/src/index/entry.rs",
-    "storage/src/index/names.rs",
-    "storage/src/index/order.rs",
-    "storage/src/index/trim.rs",
-    "storage/src/sled_store/durability/tallied.rs",
-    "storage/src/sled_store/inspect/mod.rs",
-    "storage/src/sled_store/layout/postings.rs",
-    "storage/src/sled_store/layout/table.rs",
-    "storage/src/sled_store/maintenance/figures.rs",
-    "storage/src/sled_store/opening/engine.rs",
-    "storage/src/sled_store/opening/open.rs",
-    "storage/src/sled_store/opening/promised.rs",
-    "storage/src/sled_store/opening/recover.rs",
-    "storage/src/sled_store/store.rs",
-];
-
 #[test]
 fn files_of_a_crate_import_each_other_in_no_circle() {
     let found = found();
-    let is_known = |file: &PathBuf| KNOWN.iter().any(|known| file == Path::new(known));
-    let added: Vec<_> = found.iter().filter(|circle| !circle.iter().all(is_known)).collect();
     assert!(
-        added.is_empty(),
-        "these files import each other in a circle; move what they share into a file below them: {added:#?}"
+        found.is_empty(),
+        "these files import each other in a circle; move what they share into a file below them: {found:#?}"
     );
-    let is_found = |file: &&&str| found.iter().flatten().any(|other| other == Path::new(file));
-    let freed: Vec<_> = KNOWN.iter().filter(|file| !is_found(file)).collect();
-    assert!(freed.is_empty(), "these files are in no circle any more; strike them from KNOWN: {freed:#?}");
 }
 
 /// All circles of the workspace.

@@ -1,4 +1,4 @@
-//! What decisions cost, in nanoseconds of one core: `cargo run --release -p tailwire-access --example cost`.
+//! The cost of decisions, in nanoseconds of one core: `cargo run --release -p tailwire-access --example cost`.
 //! The design grants 1 µs for a publish by a token that was seen before, over an anonymous one.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
@@ -9,7 +9,7 @@ use std::{hint::black_box, time::Instant};
 
 use serde_json::json;
 use signing::{ISSUERS, NOW, access, claims, merged, signed};
-use tailwire_access::{NewKey, Record};
+use tailwire_access::{AccessRecord, NewKey};
 use tailwire_model::{Action, Filter, Grants, Principal, Term, Topic};
 
 /// The least of some runs, since whatever disturbs one makes it longer.
@@ -66,7 +66,7 @@ fn main() {
     }
     let granted = (0..100).map(|n| (Action::Publish, Term::parse(&format!("builds/{n}/*")).unwrap()));
     let NewKey { key, record } = NewKey::new(&[1; 42], "", Grants::new(granted), NOW, None);
-    access.apply(Record::Key(record), NOW).unwrap();
+    access.apply(AccessRecord::Key(record), NOW).unwrap();
     let key = key.reveal();
     measure("an API key", 10_000, |_| {
         black_box(access.bearer(black_box(&key), NOW).unwrap());

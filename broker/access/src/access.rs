@@ -13,16 +13,16 @@ use tailwire_model::{
 };
 
 use crate::{
-    change::{Change, Record, RecordsFull},
+    change::{AccessRecord, Change, RecordsFull},
     config::{AccessConfig, Source},
     digest::sha256,
     error::AccessError,
     hook::{Hook, HookAnswer},
-    keys::{Key, KeyError, KeyRecord, Keys},
+    keys::{AccessKeyRecord, Key, KeyError, Keys},
     refused::Refused,
     revocations::{Revocation, Revocations},
     rules::AccessRule,
-    settings::Settings,
+    settings::AccessSettings,
     tickets::{TicketError, Tickets},
     token::{TokenError, cache::TokenCache, is_name, jwks::JwksError, verifying::KeyFault},
 };
@@ -30,7 +30,7 @@ use crate::{
 /// Decides who makes a request and what they may. One of it serves all threads; a changed configuration makes another by
 /// [`Access::reload`].
 pub struct Access {
-    pub(crate) settings: Settings,
+    pub(crate) settings: AccessSettings,
     /// Sums of grants that were made by other rules are not ours.
     version: u64,
     anonymous: Arc<Grants>,
@@ -41,7 +41,7 @@ pub struct Access {
     records: Arc<Records>,
 }
 
-/// What outlives a change of the configuration.
+/// State that outlives a change of the configuration.
 #[derive(Default)]
 struct Records {
     keys: Keys,
@@ -67,7 +67,7 @@ impl Access {
         config: &AccessConfig,
         read: &mut dyn FnMut(&Source) -> Result<Vec<u8>, String>,
     ) -> Result<Self, AccessError> {
-        Ok(Self::with(Settings::new(config, read)?, Arc::default()))
+        Ok(Self::with(AccessSettings::new(config, read)?, Arc::default()))
     }
 
     /// The same keys, revocations and tickets under another configuration. Tokens are verified again; principals of before
@@ -80,7 +80,7 @@ impl Access {
         config: &AccessConfig,
         read: &mut dyn FnMut(&Source) -> Result<Vec<u8>, String>,
     ) -> Result<Self, AccessError> {
-        let settings = Settings::new(config, read)?;
+        let settings = AccessSettings::new(config, read)?;
         for issuer in &settings.tokens.issuers {
             let mut earlier = self.settings.tokens.issuers.iter();
             if let Some(earlier) = earlier.find(|earlier| earlier.name == issuer.name) {
@@ -90,7 +90,7 @@ impl Access {
         Ok(Self::with(settings, Arc::clone(&self.records)))
     }
 
-    fn with(settings: Settings, records: Arc<Records>) -> Self {
+    fn with(settings: AccessSettings, records: Arc<Records>) -> Self {
         static VERSIONS: AtomicU64 = AtomicU64::new(0);
         let anonymous = sum_of(&settings.rules, &Principal::ANONYMOUS);
         let version = VERSIONS.fetch_add(1, Ordering::Relaxed);
@@ -212,9 +212,9 @@ impl Access {
         Ok(principal)
     }
 
-    /// What a principal may: the sum of the rules for it and of what its credential grants. Nothing, where the credential
-    /// does not hold any more for another reason than its time: so whatever is asked on an open connection, a revocation
-    /// has its effect at once.
+    /// The grants of a principal: the sum of the rules for it and of what its credential grants. Nothing, where the
+    /// credential does not hold any more for another reason than its time: so whatever is asked on an open connection, a
+    /// revocation has its effect at once.
     pub fn grants(&self, principal: &Principal) -> Arc<Grants> {
         if principal.is_anonymous() {
             return Arc::clone(&self.anonymous);
@@ -296,18 +296,18 @@ impl Access {
     ///
     /// # Errors
     /// [`RecordsFull`]: ask [`Access::has_room`] before a record is published.
-    pub fn apply(&self, record: Record, now: Timestamp) -> Result<Change, RecordsFull> {
+    pub fn apply(&self, record: AccessRecord, now: Timestamp) -> Result<Change, RecordsFull> {
         let Records { keys, revocations, .. } = &*self.records;
         match record {
-            Record::Key(record) => {
+            AccessRecord::Key(record) => {
                 let id = record.id.clone();
                 if keys.put(record) { Ok(Change::Key(id)) } else { Err(RecordsFull) }
             }
-            Record::KeyRemoved(id) => {
+            AccessRecord::KeyRemoved(id) => {
                 keys.remove(&id);
                 Ok(Change::Key(id))
             }
-            Record::Revocation(revocation) => {
+            AccessRecord::Revocation(revocation) => {
                 let change = Change::Tokens(revocation.clone());
                 if revocations.put(revocation, now) { Ok(change) } else { Err(RecordsFull) }
             }
@@ -320,12 +320,12 @@ impl Access {
     }
 
     /// All keys, by id, for people who manage them.
-    pub fn key_records(&self) -> Vec<KeyRecord> {
+    pub fn key_records(&self) -> Vec<AccessKeyRecord> {
         self.records.keys.list()
     }
 
     /// The record of one key.
-    pub fn key_record(&self, id: &str) -> Option<KeyRecord> {
+    pub fn key_record(&self, id: &str) -> Option<AccessKeyRecord> {
         self.records.keys.record(id)
     }
 
@@ -340,8 +340,8 @@ impl Access {
         issuers.filter_map(|issuer| Some((&*issuer.name, issuer.jwks.as_deref()?)))
     }
 
-    /// Takes a fetched document of an issuer's keys in the place of the one before. Gives those keys that are not used, each
-    /// with the reason. What a key verified that is gone holds no more.
+    /// Takes a fetched document of an issuer's keys in the place of the one before. Gives those keys that are not used,
+    /// each with the reason. What a key verified that is gone holds no more.
     ///
     /// # Errors
     /// [`JwksError`]; then the keys before stay.
@@ -372,9 +372,9 @@ impl Access {
         self.tokens.len()
     }
 
-    /// The principal with what the hook's answer grants beside, until it is asked again. One without a credential gets the
-    /// name that the application gave; without that, a name made of `asked`, the headers that it was asked with, so that two
-    /// users never share a scope.
+    /// The principal with what the hook's answer grants beside, until it is asked again. One without a credential gets
+    /// the name that the application gave; without that, a name made of `asked`, the headers that it was asked with, so
+    /// that two users never share a scope.
     pub fn with_hook(
         &self,
         principal: &Principal,

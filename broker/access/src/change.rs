@@ -2,20 +2,20 @@
 
 use tailwire_model::{Identity, Principal};
 
-use crate::{keys::KeyRecord, revocations::Revocation};
+use crate::{keys::AccessKeyRecord, revocations::Revocation};
 
 /// A record of the topics `$access/…`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Record {
+pub enum AccessRecord {
     /// A key was made or changed.
-    Key(KeyRecord),
+    Key(AccessKeyRecord),
     /// A key's record was removed.
     KeyRemoved(Box<str>),
     /// Tokens were revoked.
     Revocation(Revocation),
 }
 
-/// What a record changed: whom to look at again.
+/// The effect of a record: whose readers to review.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// Holders of this key.

@@ -9,15 +9,15 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AccessConfig {
-    /// What tokens have to name in `aud`. Without it, the server puts its first public URL here.
+    /// The audience that tokens have to name in `aud`. Without it, the server puts its first public URL here.
     pub audience: Option<String>,
     /// How far the clocks of issuers and of the broker may be apart.
     pub leeway_seconds: u64,
     /// The cookie that carries a token for browsers; empty is none.
     pub cookie: String,
-    /// Who signs tokens.
+    /// The issuers of tokens.
     pub issuer: Vec<IssuerConfig>,
-    /// What is granted to whom.
+    /// The rules: grants, and to whom.
     pub rule: Vec<RuleConfig>,
     /// An application that is asked.
     pub hook: Option<HookConfig>,
@@ -112,7 +112,7 @@ pub struct HookConfig {
     /// How long an answer holds.
     #[serde(default = "hook_age")]
     pub max_age_seconds: u64,
-    /// What holds without an answer.
+    /// The decision without an answer.
     #[serde(default)]
     pub on_error: OnError,
     /// Signs what is asked.
@@ -128,14 +128,14 @@ const fn hook_age() -> u64 {
     60
 }
 
-/// What holds when the hook does not answer.
+/// The decision when the hook does not answer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnError {
     /// Nothing is granted by it.
     #[default]
     Deny,
-    /// What was asked is granted.
+    /// The request is granted.
     Allow,
 }
 

@@ -1,4 +1,4 @@
-//! What is wrong in a configuration. Nobody branches on it: it is for the person who wrote it.
+//! A fault in a configuration. Nobody branches on it: it is for the person who wrote it.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use std::fmt;
 pub struct AccessError {
     /// Where, as in `access.rule[2].subscribe[0]`.
     pub at: String,
-    /// What is wrong there.
+    /// The fault.
     pub problem: String,
 }
 

@@ -6,20 +6,20 @@ use tailwire_model::{Action, Filter, Identity, Principal, Term, Timestamp};
 
 use crate::{access::Access, refused::Refused, rules::AccessRule, token::Check};
 
-/// What would happen, and why.
+/// A decision and its reasons.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Explanation {
-    /// What was asked.
+    /// The question.
     pub action: Action,
     /// Of what.
     pub term: Term,
-    /// What would happen.
+    /// The decision.
     pub verdict: Verdict,
     /// How it comes to that, in order.
-    pub steps: Vec<Step>,
+    pub steps: Vec<DecisionStep>,
 }
 
-/// What would happen.
+/// The decision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// It is permitted as asked.
@@ -34,12 +34,12 @@ pub enum Verdict {
 
 /// One step of a decision.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
+pub enum DecisionStep {
     /// A check of a token that it passed.
     Passed(Check),
     /// Why the credential is refused.
     Refused(String),
-    /// Who it is.
+    /// The principal.
     Principal(String),
     /// One rule of the configuration.
     Rule {
@@ -49,14 +49,14 @@ pub enum Step {
         who: String,
         /// Whether the principal is meant.
         applies: bool,
-        /// What it grants for the action, with the principal's claims.
+        /// The terms that it grants for the action, with the principal's claims.
         grants: Vec<Term>,
         /// Which of its patterns come to nothing, and why.
         unfilled: Vec<(String, String)>,
     },
     /// The credential was revoked, or is of a kind or an issuer that is not configured.
     Revoked,
-    /// What the credential itself grants for the action.
+    /// The grants of the credential itself for the action.
     Own(Vec<Term>),
     /// The grant that decides.
     Decides(Term),
@@ -67,20 +67,20 @@ pub enum Step {
 impl Access {
     /// Why a principal may do something or not. A pattern that is subscribed to is narrowed.
     pub fn explain(&self, principal: &Principal, action: Action, term: &Term) -> Explanation {
-        let mut steps = vec![Step::Principal(described(principal))];
+        let mut steps = vec![DecisionStep::Principal(described(principal))];
         let rules = self.settings.rules.iter().enumerate();
         steps.extend(rules.map(|(index, rule)| of_rule(index, rule, principal, action)));
         let own = principal.own_grants().terms(action);
         if !principal.is_anonymous() {
-            steps.push(Step::Own(own.to_vec()));
+            steps.push(DecisionStep::Own(own.to_vec()));
         }
         if !self.holds(principal) {
-            steps.push(Step::Revoked);
+            steps.push(DecisionStep::Revoked);
         }
         let grants = self.grants(principal);
         let verdict = match grants.permitting(action, term) {
             Some(grant) => {
-                steps.push(Step::Decides(grant.clone()));
+                steps.push(DecisionStep::Decides(grant.clone()));
                 Verdict::Permitted
             }
             None => {
@@ -91,7 +91,7 @@ impl Access {
                     Action::Publish | Action::Manage => None,
                 };
                 if part.is_none() {
-                    steps.push(Step::NoGrant);
+                    steps.push(DecisionStep::NoGrant);
                 }
                 part.map_or(Verdict::Forbidden, Verdict::Narrowed)
             }
@@ -112,7 +112,7 @@ impl Access {
             Ok(principal) => {
                 let mut explanation = self.explain(&principal, action, term);
                 if is_token {
-                    explanation.steps.splice(0..0, Check::ALL.map(Step::Passed));
+                    explanation.steps.splice(0..0, Check::ALL.map(DecisionStep::Passed));
                 }
                 explanation
             }
@@ -121,16 +121,16 @@ impl Access {
                 if let Refused::Token(error) = &refused {
                     let failed = error.check();
                     let passed = Check::ALL.into_iter().take_while(|check| *check != failed);
-                    steps.extend(passed.map(Step::Passed));
+                    steps.extend(passed.map(DecisionStep::Passed));
                 }
-                steps.push(Step::Refused(refused.to_string()));
+                steps.push(DecisionStep::Refused(refused.to_string()));
                 Explanation { action, term: term.clone(), verdict: Verdict::Refused(refused.code()), steps }
             }
         }
     }
 }
 
-fn of_rule(index: usize, rule: &AccessRule, principal: &Principal, action: Action) -> Step {
+fn of_rule(index: usize, rule: &AccessRule, principal: &Principal, action: Action) -> DecisionStep {
     let applies = rule.who.matches(principal);
     let (mut grants, mut unfilled) = (Vec::new(), Vec::new());
     for (own, template) in &rule.grants {
@@ -141,10 +141,10 @@ fn of_rule(index: usize, rule: &AccessRule, principal: &Principal, action: Actio
             }
         }
     }
-    Step::Rule { index, who: rule.who.to_string(), applies, grants, unfilled }
+    DecisionStep::Rule { index, who: rule.who.to_string(), applies, grants, unfilled }
 }
 
-/// Who a principal is, for people.
+/// A principal in words, for people.
 fn described(principal: &Principal) -> String {
     match principal.identity() {
         Identity::Anonymous => "anonymous: no credential".to_owned(),
@@ -170,7 +170,7 @@ impl fmt::Display for Verdict {
     }
 }
 
-impl fmt::Display for Step {
+impl fmt::Display for DecisionStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Passed(check) => write!(f, "token: {} is right", check.name()),

@@ -23,7 +23,7 @@ pub struct Hook {
     pub timeout_ms: u64,
     /// How long an answer holds.
     pub max_age_ms: u64,
-    /// What holds without one.
+    /// The decision without one.
     pub on_error: OnError,
     /// Signs what is asked.
     pub secret: Option<Box<[u8]>>,
@@ -96,12 +96,12 @@ impl Hook {
     }
 }
 
-/// What the application answered: `{"subject": "…", "subscribe": […], …}`.
+/// The application's answer: `{"subject": "…", "subscribe": […], …}`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HookAnswer {
-    /// Who it is, if the application says.
+    /// The principal, if the application names it.
     pub subject: Option<Box<str>>,
-    /// What is granted.
+    /// The grants.
     pub grants: Grants,
 }
 

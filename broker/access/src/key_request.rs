@@ -1,11 +1,11 @@
-//! What is asked of a key that is to be made, and what is told of one: JSON without a secret and without its hash.
+//! Requests for new keys, and keys as they are listed: JSON without a secret and without its hash.
 
 use serde_json::{Map, Value, json};
 use tailwire_model::{Grants, Timestamp};
 
 use crate::{
     granted::{grants_of, json_of},
-    keys::KeyRecord,
+    keys::AccessKeyRecord,
     records::{RecordError, time},
     token::{is_name, object},
 };
@@ -13,9 +13,9 @@ use crate::{
 /// A key that somebody asks for: `{"name": "ci", "expires_in_seconds": 3600, "publish": ["builds/**"]}`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyRequest {
-    /// What people call it.
+    /// Its name, for people.
     pub name: String,
-    /// What it permits.
+    /// Its grants.
     pub grants: Grants,
     /// When it ends, if it does.
     pub expires: Option<Timestamp>,
@@ -55,7 +55,7 @@ impl KeyRequest {
     }
 }
 
-impl KeyRecord {
+impl AccessKeyRecord {
     /// The record as people who manage keys see it.
     pub fn shown(&self) -> Map<String, Value> {
         let mut members = json_of(&self.grants);

@@ -1,5 +1,6 @@
-//! API keys: `twk_<id>_<secret>`. The id is public; the secret is 256 random bits, shown once and kept as its SHA-256: there
-//! is nothing to guess, so a slow hash would slow down nobody but us. Keys are records of a compacted topic of the log.
+//! API keys: `twk_<id>_<secret>`. The id is public; the secret is 256 random bits, shown once and kept as its SHA-256:
+//! there is nothing to guess, so a slow hash would slow down nobody but us. Keys are records of a compacted topic of the
+//! log.
 
 use std::collections::HashMap;
 
@@ -16,7 +17,7 @@ use crate::{
     token::object,
 };
 
-/// What every key begins with, so that scanners of secrets know one.
+/// The prefix of every key, by which scanners of secrets know one.
 const PREFIX: &str = "twk_";
 const ID_BYTES: usize = 10;
 const SECRET_BYTES: usize = 32;
@@ -120,7 +121,7 @@ pub struct NewKey {
     /// For the holder.
     pub key: Key,
     /// For the log.
-    pub record: KeyRecord,
+    pub record: AccessKeyRecord,
 }
 
 impl NewKey {
@@ -139,7 +140,7 @@ impl NewKey {
         let mut secret = [0; SECRET_BYTES];
         secret.copy_from_slice(secret_bytes);
         let id: Box<str> = encode(id).into();
-        let record = KeyRecord {
+        let record = AccessKeyRecord {
             id: id.clone(),
             hash: sha256(&secret),
             name: name.to_owned(),
@@ -152,16 +153,16 @@ impl NewKey {
     }
 }
 
-/// What the broker keeps of a key: the data of a message of `$access/keys`, whose `key` is the id.
+/// The broker's record of a key: the data of a message of `$access/keys`, whose `key` is the id.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeyRecord {
+pub struct AccessKeyRecord {
     /// The public part.
     pub id: Box<str>,
     /// The SHA-256 of the secret.
     pub hash: Digest,
-    /// What people call it.
+    /// Its name, for people.
     pub name: String,
-    /// What it permits, beside the rules for it.
+    /// Its own grants, beside the rules for it.
     pub grants: Grants,
     /// When it was made.
     pub created: Timestamp,
@@ -171,7 +172,7 @@ pub struct KeyRecord {
     pub is_revoked: bool,
 }
 
-impl KeyRecord {
+impl AccessKeyRecord {
     /// The record as a message's data.
     pub fn to_json(&self) -> String {
         let mut members = json_of(&self.grants);
@@ -207,7 +208,7 @@ impl KeyRecord {
             .collect();
         let is_revoked = match members.get("revoked") {
             None | Some(Value::Bool(false)) => false,
-            // Whatever else it says: a mistake must not make a key good again.
+            // In spite of its other members: a mistake must not make a key good again.
             Some(_) => true,
         };
         Ok(Self {
@@ -242,7 +243,7 @@ impl KeyRecord {
 pub(crate) struct Keys(RwLock<HashMap<Box<str>, Held>>);
 
 struct Held {
-    record: KeyRecord,
+    record: AccessKeyRecord,
     revision: u64,
     /// Made once, so that a request clones it.
     principal: Principal,
@@ -250,7 +251,7 @@ struct Held {
 
 impl Keys {
     /// Takes a record in the place of the key's one before. `false` if there are too many keys.
-    pub(crate) fn put(&self, record: KeyRecord) -> bool {
+    pub(crate) fn put(&self, record: AccessKeyRecord) -> bool {
         let mut keys = self.0.write();
         if keys.len() >= KEYS_MAX && !keys.contains_key(&record.id) {
             return false;
@@ -271,13 +272,13 @@ impl Keys {
     }
 
     /// All records, by id.
-    pub(crate) fn list(&self) -> Vec<KeyRecord> {
-        let mut all: Vec<KeyRecord> = self.0.read().values().map(|held| held.record.clone()).collect();
+    pub(crate) fn list(&self) -> Vec<AccessKeyRecord> {
+        let mut all: Vec<AccessKeyRecord> = self.0.read().values().map(|held| held.record.clone()).collect();
         all.sort_unstable_by(|one, two| one.id.cmp(&two.id));
         all
     }
 
-    pub(crate) fn record(&self, id: &str) -> Option<KeyRecord> {
+    pub(crate) fn record(&self, id: &str) -> Option<AccessKeyRecord> {
         self.0.read().get(id).map(|held| held.record.clone())
     }
 

@@ -26,12 +26,12 @@ mod tickets;
 mod token;
 
 pub use access::{Access, Ended};
-pub use change::{Change, Record, RecordsFull};
+pub use change::{AccessRecord, Change, RecordsFull};
 pub use error::AccessError;
-pub use explain::{Explanation, Step, Verdict};
+pub use explain::{DecisionStep, Explanation, Verdict};
 pub use hook::{Hook, HookAnswer};
 pub use key_request::KeyRequest;
-pub use keys::{Key, KeyError, KeyRecord, NewKey};
+pub use keys::{AccessKeyRecord, Key, KeyError, NewKey};
 pub use records::RecordError;
 pub use refused::Refused;
 pub use revocations::{Revocation, RevocationTarget};

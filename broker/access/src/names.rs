@@ -1,4 +1,4 @@
-//! What may stand as a name in the configuration.
+//! Names in the configuration.
 
 /// A header's name in lower case, if it is one.
 pub(crate) fn header_name(name: &str) -> Result<Box<str>, &'static str> {

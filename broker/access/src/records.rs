@@ -1,4 +1,4 @@
-//! What records of the log have in common.
+//! The common parts of records of the log.
 
 use serde_json::{Map, Value};
 use tailwire_model::Timestamp;

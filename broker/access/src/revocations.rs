@@ -1,5 +1,5 @@
-//! Revocations of tokens that have not expired: one token by its id, or all of a holder that were issued before a time. They
-//! are records of a compacted topic of the log, so that they reach every stream, and later every node, by the feed.
+//! Revocations of tokens that have not expired: one token by its id, or all of a holder that were issued before a time.
+//! They are records of a compacted topic of the log, so that they reach every stream, and later every node, by the feed.
 
 use std::collections::HashMap;
 
@@ -13,7 +13,7 @@ use crate::{
     token::{is_name, object},
 };
 
-/// What is revoked.
+/// The target of a revocation.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum RevocationTarget {
     /// The token with this `jti`.
@@ -35,7 +35,7 @@ pub enum RevocationTarget {
 /// One revocation: the data of a message of `$access/revocations`, whose `key` is [`Revocation::key`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Revocation {
-    /// What.
+    /// The target.
     pub target: RevocationTarget,
     /// Of a holder: tokens that were issued before this, or don't say when. All, without it.
     pub issued_before: Option<Timestamp>,

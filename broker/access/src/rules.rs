@@ -128,7 +128,7 @@ impl AccessRule {
         Ok(Self { who, grants })
     }
 
-    /// What it grants to a principal: nothing, if it isn't meant or has not the claims.
+    /// The rule's grants for a principal: none, if the rule isn't for it or the principal has not the claims.
     pub(crate) fn grants<'a>(
         &'a self,
         principal: &'a Principal,

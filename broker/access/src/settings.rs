@@ -14,7 +14,7 @@ use crate::{
 /// More would hide a clock that is wrong.
 const LEEWAY_SECONDS_MAX: u64 = 600;
 
-pub(crate) struct Settings {
+pub(crate) struct AccessSettings {
     pub(crate) tokens: TokenRules,
     pub(crate) rules: Vec<AccessRule>,
     pub(crate) cookie: Option<Box<str>>,
@@ -22,7 +22,7 @@ pub(crate) struct Settings {
     pub(crate) hook: Option<Hook>,
 }
 
-impl Settings {
+impl AccessSettings {
     pub(crate) fn new(
         config: &AccessConfig,
         read: &mut dyn FnMut(&Source) -> Result<Vec<u8>, String>,

@@ -18,7 +18,7 @@ pub enum TicketError {
     /// The principal has as many unused ones as it may, or all together have.
     #[error("there are too many unused tickets")]
     TooMany,
-    /// It never was, was used, or its time is over: which of them, nobody is told.
+    /// It never was, was used, or its time is over: callers don't learn which.
     #[error("the ticket is not known, was used, or is older than 30 s")]
     Unknown,
 }

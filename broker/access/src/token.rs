@@ -23,7 +23,7 @@ use crate::{
     token::{claims::Claims, header::Header, issuer::Issuer, verifying::from_base64url},
 };
 
-/// What tokens are held against.
+/// The rules by which tokens are checked.
 pub(crate) struct TokenRules {
     pub(crate) issuers: Vec<Issuer>,
     pub(crate) audience: String,
@@ -33,15 +33,15 @@ pub(crate) struct TokenRules {
 }
 
 /// A token in its parts. Nobody has vouched for any of it.
-struct Parts<'a> {
+struct TokenParts<'a> {
     header: Header,
     claims: Claims,
-    /// What is signed.
+    /// The signed part.
     message: &'a str,
     signature: Vec<u8>,
 }
 
-impl<'a> Parts<'a> {
+impl<'a> TokenParts<'a> {
     fn parse(token: &'a str) -> Result<Self, TokenError> {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(TokenError::TooLong(token.len()));
@@ -69,7 +69,7 @@ impl<'a> Parts<'a> {
 impl TokenRules {
     /// Verifies a token. All that it holds against is configured; nothing is fetched.
     pub(crate) fn verify(&self, token: &str, now: Timestamp) -> Result<Credential, TokenError> {
-        let Parts { header, claims, message, signature } = Parts::parse(token)?;
+        let TokenParts { header, claims, message, signature } = TokenParts::parse(token)?;
         let issuer = self.issuer_of(&claims)?;
         issuer.verify(&header, message.as_bytes(), &signature)?;
         let expiry = self.expiry_of(&claims, now)?;

@@ -1,4 +1,4 @@
-//! The section `[access]`: what is taken, and how what is not is told.
+//! The section `[access]`: accepted settings, and the messages for others.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 #[path = "support/signing.rs"]

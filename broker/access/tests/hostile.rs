@@ -73,7 +73,7 @@ fn some_claims() -> impl Strategy<Value = Value> {
     })
 }
 
-/// What is accepted of claims that are well signed, said another way than the code says it.
+/// The accepted claims of a well signed token, said another way than the code says it.
 fn oracle(claims: &Value) -> bool {
     let is_name = |value: &Value| {
         value.as_str().is_some_and(|name| {

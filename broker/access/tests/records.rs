@@ -8,8 +8,8 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use signing::*;
 use tailwire_access::{
-    Access, Change, Ended, Key, KeyError, KeyRecord, NewKey, Record, Refused, Revocation, RevocationTarget,
-    TicketError, TokenError,
+    Access, AccessKeyRecord, AccessRecord, Change, Ended, Key, KeyError, NewKey, Refused, Revocation,
+    RevocationTarget, TicketError, TokenError,
 };
 use tailwire_model::{Action, Grants, Identity, Principal, Term, Timestamp};
 
@@ -38,7 +38,7 @@ fn a_key_is_its_holders_text_and_the_brokers_hash() {
     assert!(!format!("{key:?}{record:?}").contains(&text[21..]), "a debug line has no secret");
     assert!(!record.to_json().contains(&text[21..]));
     assert_eq!(access.bearer(&text, NOW), Err(Refused::Key(KeyError::Unknown(key.id().into()))));
-    access.apply(Record::Key(record), NOW).unwrap();
+    access.apply(AccessRecord::Key(record), NOW).unwrap();
     let principal = access.bearer(&text, NOW).unwrap();
     assert!(matches!(principal.identity(), Identity::Key { id, .. } if **id == *key.id()));
     assert!(access.grants(&principal).permits_name(Action::Publish, "builds/1"));
@@ -75,7 +75,7 @@ fn a_wrong_secret_an_end_and_a_revocation_are_told_apart() {
     let access = access("");
     let NewKey { key: own, record } = key(1, Some(later(1000)));
     let text = own.reveal();
-    access.apply(Record::Key(record.clone()), NOW).unwrap();
+    access.apply(AccessRecord::Key(record.clone()), NOW).unwrap();
     let other = key(2, None).key.reveal();
     let mixed = format!("{}{}", &text[..21], &other[21..]);
     assert_eq!(access.bearer(&mixed, NOW), Err(Refused::Key(KeyError::WrongSecret(own.id().into()))));
@@ -88,8 +88,8 @@ fn a_wrong_secret_an_end_and_a_revocation_are_told_apart() {
     );
     let ended = access.bearer(&text, later(3000)).unwrap_err();
     assert_eq!((ended.code(), ended.to_string().contains("2 s ago")), ("token-expired", true));
-    let revoked = KeyRecord { is_revoked: true, ..record };
-    let change = access.apply(Record::Key(revoked), NOW).unwrap();
+    let revoked = AccessKeyRecord { is_revoked: true, ..record };
+    let change = access.apply(AccessRecord::Key(revoked), NOW).unwrap();
     assert!(change.concerns(&principal) && !change.concerns(&Principal::ANONYMOUS));
     assert_eq!(access.check(&principal, NOW), Err(Ended::Revoked));
     assert_eq!(access.bearer(&text, NOW), Err(Refused::Key(KeyError::Revoked(own.id().into()))));
@@ -99,18 +99,18 @@ fn a_wrong_secret_an_end_and_a_revocation_are_told_apart() {
 fn a_key_whose_grants_change_ends_what_it_opened() {
     let access = access("");
     let NewKey { key: own, record } = key(1, None);
-    access.apply(Record::Key(record.clone()), NOW).unwrap();
+    access.apply(AccessRecord::Key(record.clone()), NOW).unwrap();
     let before = access.bearer(&own.reveal(), NOW).unwrap();
-    let change = access.apply(Record::Key(record.clone()), NOW).unwrap();
+    let change = access.apply(AccessRecord::Key(record.clone()), NOW).unwrap();
     assert!(change.concerns(&before));
     assert_eq!(access.check(&before, NOW), Ok(()), "the same again changes nothing");
-    let changed = KeyRecord { grants: grants(&[(Action::Subscribe, "x")]), ..record };
-    access.apply(Record::Key(changed), NOW).unwrap();
+    let changed = AccessKeyRecord { grants: grants(&[(Action::Subscribe, "x")]), ..record };
+    access.apply(AccessRecord::Key(changed), NOW).unwrap();
     assert_eq!(access.check(&before, NOW), Err(Ended::Revoked));
     let after = access.bearer(&own.reveal(), NOW).unwrap();
     assert!(!access.grants(&after).permits_name(Action::Publish, "builds/1"));
     assert_eq!(after.scope(), before.scope());
-    let change = access.apply(Record::KeyRemoved(own.id().into()), NOW).unwrap();
+    let change = access.apply(AccessRecord::KeyRemoved(own.id().into()), NOW).unwrap();
     assert_eq!(change, Change::Key(own.id().into()));
     assert_eq!(access.check(&after, NOW), Err(Ended::Revoked));
     assert!(access.key_records().is_empty());
@@ -118,10 +118,10 @@ fn a_key_whose_grants_change_ends_what_it_opened() {
 
 #[test]
 fn a_record_that_is_damaged_makes_no_key_good() {
-    let record = KeyRecord { is_revoked: true, ..key(1, Some(later(5))).record };
+    let record = AccessKeyRecord { is_revoked: true, ..key(1, Some(later(5))).record };
     let json: Value = serde_json::from_str(&record.to_json()).unwrap();
     assert_eq!(json["revoked"], true);
-    let with = |over: Value| KeyRecord::parse(merged(json.clone(), &over).to_string().as_bytes());
+    let with = |over: Value| AccessKeyRecord::parse(merged(json.clone(), &over).to_string().as_bytes());
     assert_eq!(with(json!({"later": 1})), Ok(record), "members of a later version");
     for odd in [json!(1), json!("false"), json!({}), json!([])] {
         assert!(with(json!({"revoked": odd})).unwrap().is_revoked, "{odd}");
@@ -139,8 +139,8 @@ fn a_record_that_is_damaged_makes_no_key_good() {
     ] {
         assert!(with(wrong.clone()).is_err(), "{wrong}");
     }
-    assert!(KeyRecord::parse(b"[]").is_err());
-    assert!(KeyRecord::parse(b"").is_err());
+    assert!(AccessKeyRecord::parse(b"[]").is_err());
+    assert!(AccessKeyRecord::parse(b"").is_err());
 }
 
 fn revocation(target: RevocationTarget) -> Revocation {
@@ -156,7 +156,7 @@ fn a_revoked_token_is_refused_though_it_was_seen_before() {
     let access = access(ISSUERS);
     let (one, two) = (token(&json!({"jti": "1"})), token(&json!({"jti": "2"})));
     let principals = [access.bearer(&one, NOW).unwrap(), access.bearer(&two, NOW).unwrap()];
-    let change = access.apply(Record::Revocation(of_token("1")), NOW).unwrap();
+    let change = access.apply(AccessRecord::Revocation(of_token("1")), NOW).unwrap();
     assert_eq!(principals.each_ref().map(|principal| change.concerns(principal)), [true, false]);
     assert_eq!(access.bearer(&one, NOW), Err(Refused::Token(TokenError::Revoked)));
     assert!(access.bearer(&two, NOW).is_ok());
@@ -170,7 +170,7 @@ fn tokens_of_a_holder_are_revoked_up_to_a_time() {
     let access = access(ISSUERS);
     let target = RevocationTarget::Subject { issuer: "hs".into(), subject: "alice".into() };
     let until_now = Revocation { issued_before: Some(NOW), ..revocation(target) };
-    access.apply(Record::Revocation(until_now), NOW).unwrap();
+    access.apply(AccessRecord::Revocation(until_now), NOW).unwrap();
     let issued = |seconds: u64| access.bearer(&token(&json!({"iat": seconds})), NOW);
     assert_eq!(issued(NOW_SECONDS - 1), Err(Refused::Token(TokenError::Revoked)));
     assert!(issued(NOW_SECONDS).is_ok());
@@ -183,9 +183,9 @@ fn tokens_of_a_holder_are_revoked_up_to_a_time() {
 #[test]
 fn revocations_are_kept_over_a_change_of_the_configuration() {
     let before = access(ISSUERS);
-    before.apply(Record::Revocation(of_token("1")), NOW).unwrap();
+    before.apply(AccessRecord::Revocation(of_token("1")), NOW).unwrap();
     let NewKey { key, record } = key(1, None);
-    before.apply(Record::Key(record), NOW).unwrap();
+    before.apply(AccessRecord::Key(record), NOW).unwrap();
     let ticket = before.issue_ticket(&Principal::ANONYMOUS, &[7; 32], NOW).unwrap();
     let config = toml::from_str(ISSUERS).unwrap();
     let after = before.reload(&config, &mut read).unwrap();
@@ -206,7 +206,7 @@ fn a_ticket_opens_one_connection_within_its_time() {
     assert_eq!(access.redeem_ticket(&ticket, later(30_000)), unknown);
     assert_eq!(access.redeem_ticket("", NOW), unknown);
     let ticket = access.issue_ticket(&principal, &[3; 32], NOW).unwrap();
-    access.apply(Record::Revocation(of_token("1")), NOW).unwrap();
+    access.apply(AccessRecord::Revocation(of_token("1")), NOW).unwrap();
     assert_eq!(access.redeem_ticket(&ticket, NOW), unknown, "its token was revoked meanwhile");
 }
 
@@ -252,8 +252,8 @@ proptest! {
         created in any::<u64>(), expires in time(), is_revoked in any::<bool>(),
     ) {
         let record = NewKey::new(&[seed; 42], &name, grants, Timestamp(created), expires).record;
-        let record = KeyRecord { is_revoked, ..record };
-        prop_assert_eq!(KeyRecord::parse(record.to_json().as_bytes()), Ok(record));
+        let record = AccessKeyRecord { is_revoked, ..record };
+        prop_assert_eq!(AccessKeyRecord::parse(record.to_json().as_bytes()), Ok(record));
     }
 
     #[test]
@@ -274,7 +274,7 @@ proptest! {
 
     #[test]
     fn what_is_no_record_is_an_error_and_no_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-        let _ = KeyRecord::parse(&bytes);
+        let _ = AccessKeyRecord::parse(&bytes);
         let _ = Revocation::parse(&bytes);
         let _ = tailwire_access::HookAnswer::parse(&bytes);
     }

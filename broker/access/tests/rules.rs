@@ -6,7 +6,7 @@ mod signing;
 
 use serde_json::json;
 use signing::*;
-use tailwire_access::{Access, Ended, HookAnswer, NewKey, Record, Verdict};
+use tailwire_access::{Access, AccessRecord, Ended, HookAnswer, NewKey, Verdict};
 use tailwire_model::{Action, Filter, Grants, Identity, Principal, Term, Timestamp, Topic};
 
 fn term(name: &str) -> Term {
@@ -34,7 +34,7 @@ fn all_kinds() -> Access {
         section += &format!("[[rule]]\nwho = \"{who}\"\nsubscribe = [\"{index}\"]\n");
     }
     let access = access(&section);
-    access.apply(Record::Key(key.record), NOW).unwrap();
+    access.apply(AccessRecord::Key(key.record), NOW).unwrap();
     access
 }
 
@@ -131,7 +131,7 @@ fn a_hooks_answer_grants_beside_what_was_granted_until_it_is_asked_again() {
     assert_eq!(more.scope(), alice.scope());
     assert_eq!(more.expiry(), alice.expiry());
     assert!(access.grants(&more).permits_name(Action::Publish, "rooms/1"));
-    access.apply(Record::Key(key().record), NOW).unwrap();
+    access.apply(AccessRecord::Key(key().record), NOW).unwrap();
     let key_holder = access.bearer(&key().key.reveal(), NOW).unwrap();
     let more = access.with_hook(&key_holder, b"", nameless(), None);
     assert_eq!(access.check(&more, NOW), Ok(()), "the key is what it was");

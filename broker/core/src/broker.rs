@@ -15,7 +15,7 @@ use std::{
 use tailwire_model::{
     Cursor, Epoch, Filter, Forbidden, Message, Options, Position, Principal, Rule, Rules, Term, Timestamp,
     Topic,
-    epochs::Standing,
+    epochs::CursorValidity,
     limits::READ_BYTES_MAX,
     retry::{self, Pace},
 };
@@ -31,24 +31,24 @@ use crate::{
     metrics::Metrics,
     order::{Health, Instruments, Order, WriteError},
     policy::Policy,
-    pool::{Haste, Pool},
+    pool::{Pool, Priority},
     segment::Encoders,
     shard::Shard,
-    shared::Shared,
+    shared::BrokerShared,
     store::{Outcome, Store, Write},
 };
 
-/// What a broker is made of.
-pub struct Parts {
+/// The parts of a broker.
+pub struct BrokerParts {
     /// Where writes go.
     pub order: Arc<dyn Order>,
-    /// What the order applies them to.
+    /// The store that the order applies them to.
     pub store: Arc<dyn Store>,
-    /// What the order reports to.
+    /// The instruments that the order reports to.
     pub instruments: Instruments,
     /// The wire formats.
     pub encoders: Encoders,
-    /// Who may do what.
+    /// The access policy.
     pub policy: Arc<dyn Policy>,
     /// Time and chance.
     pub clock: Clock,
@@ -56,10 +56,10 @@ pub struct Parts {
     pub shards: usize,
     /// Threads that read the log.
     pub read_threads: usize,
-    /// What each of them does first.
+    /// A call that each of them begins with.
     pub read_thread_begins: fn(),
     /// How many times as long as a page of old data took none is read after it, while others publish.
-    pub read_rests: u32,
+    pub read_throttle_factor: u32,
 }
 
 /// Where a subscription begins.
@@ -75,7 +75,7 @@ pub enum Start {
     Last(usize),
 }
 
-/// What a reader is to read.
+/// A reader's interest.
 #[derive(Debug, Clone)]
 pub struct Interest {
     /// The topics.
@@ -90,7 +90,7 @@ pub struct Interest {
 
 /// A handle; cloning is cheap.
 #[derive(Clone)]
-pub struct Broker(Arc<Shared>);
+pub struct Broker(Arc<BrokerShared>);
 
 /// The store's feed goes to every shard.
 struct Fanout {
@@ -118,8 +118,8 @@ impl Broker {
     ///
     /// # Errors
     /// When the system gives no threads.
-    pub fn start(parts: Parts) -> io::Result<Self> {
-        let Parts { order, store, instruments, encoders, policy, clock, .. } = parts;
+    pub fn start(parts: BrokerParts) -> io::Result<Self> {
+        let BrokerParts { order, store, instruments, encoders, policy, clock, .. } = parts;
         let Instruments { metrics, activity } = instruments;
         let shards: Vec<_> =
             (0..parts.shards.max(1)).map(|_| Shard::new(encoders, metrics.clone())).collect();
@@ -133,10 +133,10 @@ impl Broker {
         };
         let complete_from = store.follow(Arc::new(fanout));
         shards.iter().for_each(|shard| shard.begin(complete_from));
-        let (threads, rests) = (parts.read_threads.max(1), parts.read_rests);
-        let pool = Pool::start(&store, &activity, threads, parts.read_thread_begins, rests)?;
+        let (threads, throttle_factor) = (parts.read_threads.max(1), parts.read_throttle_factor);
+        let pool = Pool::start(&store, &activity, threads, parts.read_thread_begins, throttle_factor)?;
         let met_damage = AtomicBool::new(false);
-        let shared = Shared {
+        let shared = BrokerShared {
             order,
             store,
             pool,
@@ -268,7 +268,7 @@ impl Broker {
         self.0.store.rules()
     }
 
-    /// What holds for a topic, by all options that name it.
+    /// The rule for a topic, by all options that name it.
     pub fn rule(&self, topic: &Topic) -> Rule {
         self.0.store.rules().of(topic)
     }
@@ -326,8 +326,9 @@ impl Broker {
         self.0.policy.permit_read(principal, filter)
     }
 
-    /// Has open readers ask the policy again, whose answers have changed: those of the principals that are concerned. A reader
-    /// goes on with what is permitted; one to which nothing is, ends with a [`ByeReason::Revoked`](tailwire_model::ByeReason).
+    /// Has open readers ask the policy again, whose answers have changed: those of the principals that are concerned. A
+    /// reader goes on with what is permitted; one to which nothing is, ends with a
+    /// [`ByeReason::Revoked`](tailwire_model::ByeReason).
     ///
     /// A revocation is a policy that permits the principal nothing, and then a review.
     pub fn review(&self, concerned: impl Fn(&Principal) -> bool) {
@@ -341,12 +342,15 @@ impl Broker {
     /// See [`MessageError`].
     pub async fn message(&self, principal: &Principal, cursor: Cursor) -> Result<Message, MessageError> {
         self.0.arrival_of(cursor).await?;
-        let standing = self.0.store.epochs().standing(cursor, self.0.store.newest());
-        if standing != Standing::Good || cursor.position == Position::ZERO {
+        let validity = self.0.store.epochs().validity(cursor, self.0.store.newest());
+        if validity != CursorValidity::Good || cursor.position == Position::ZERO {
             return Err(MessageError::Unknown);
         }
-        let read =
-            self.0.pool.run(READ_BYTES_MAX, Haste::Answer, move |store, _| store.get(cursor.position)).await;
+        let read = self
+            .0
+            .pool
+            .run(READ_BYTES_MAX, Priority::Answer, move |store, _| store.get(cursor.position))
+            .await;
         let message = self.0.readable(read)?.ok_or(MessageError::Gone)?;
         let filter = Filter::from(Term::Topic(message.topic().clone()));
         self.permit_read(principal, filter)?;
@@ -432,8 +436,8 @@ impl Broker {
         self.0.shards[0].is_draining()
     }
 
-    /// Refuses new publishes, lets what was accepted finish, and sends every reader its bye at the tail. The order goes on by
-    /// itself until it is done with what it took.
+    /// Refuses new publishes, lets what was accepted finish, and sends every reader its bye at the tail. The order goes
+    /// on by itself until it is done with what it took.
     pub fn drain(&self) {
         self.0.order.close(Duration::ZERO);
         self.0.shards.iter().for_each(|shard| shard.drain());

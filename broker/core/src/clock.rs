@@ -51,7 +51,7 @@ impl SteadyTime {
         Self { clock, began: (clock.now)(), began_steady: (clock.steady)() }
     }
 
-    /// What both clocks showed at the beginning.
+    /// The time of both clocks at the beginning.
     pub(crate) fn began(&self) -> Timestamp {
         self.began
     }

@@ -2,11 +2,11 @@
 
 use tailwire_model::Forbidden;
 
-use crate::{order::WriteError, reader::ReadError};
+use crate::order::WriteError;
 
 /// Why a reader could not be opened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum OpenError {
+pub enum ReaderError {
     /// None of the filter may be read.
     #[error(transparent)]
     Forbidden(#[from] Forbidden),
@@ -44,4 +44,18 @@ pub enum MessageError {
     /// See [`ReadError`].
     #[error(transparent)]
     Read(#[from] ReadError),
+}
+
+/// The log could not be read. The cursor stays good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// The store failed. It may be better the next time.
+    #[error("the log could not be read")]
+    Failed,
+    /// The store is damaged, and stays so until an operator repairs it.
+    #[error("the log is damaged here")]
+    Damaged,
+    /// This node has yet to be brought what the cursor has seen on another.
+    #[error("this node is behind the cursor")]
+    Behind,
 }

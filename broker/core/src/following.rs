@@ -76,7 +76,7 @@ impl Following {
         }
     }
 
-    /// What the tails hold, merged; `None` when one of them doesn't reach back that far.
+    /// The slices of the tails, merged; `None` when one of them doesn't reach back that far.
     pub(crate) fn between(&self, after: Position, upto: Position) -> Option<Slices> {
         let slices: Option<SmallVec<[Slices; 2]>> =
             self.terms.iter().map(|own| own.tail.between(after, upto)).collect();

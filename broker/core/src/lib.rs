@@ -17,7 +17,6 @@ mod page;
 mod policy;
 mod pool;
 mod reader;
-mod rest;
 mod routes;
 mod segment;
 mod shard;
@@ -28,17 +27,18 @@ mod tail;
 #[cfg(any(test, feature = "testing"))]
 #[cfg_attr(not(test), allow(dead_code, reason = "the rest is for the tests here"))]
 pub mod testing;
+mod throttle;
 mod timer;
 
-pub use broker::{Broker, Interest, Parts, Start};
+pub use broker::{Broker, BrokerParts, Interest, Start};
 pub use clock::Clock;
-pub use error::{MessageError, OpenError, PublishError};
+pub use error::{MessageError, PublishError, ReadError, ReaderError};
 pub use local_order::{Committer, LocalOrder};
 pub use metrics::Metrics;
 pub use order::{Instruments, Order, WriteError};
-pub use page::{Page, Until, Wait};
+pub use page::{Page, PageWait};
 pub use policy::{AllowAll, Policy};
-pub use reader::{Event, ReadError, Reader};
+pub use reader::{Event, Reader, Until};
 pub use segment::{Encoder, Encoders, Slice, Slices};
 pub use slot::{Accepted, Remainder, Sink};
 pub use store::{Store, StoreError};

@@ -9,7 +9,7 @@ use crate::{log::TopicInfo, store::Store};
 const NAMES_PER_TURN: usize = 1000;
 
 /// Names that stand together in byte order.
-enum Names<'a> {
+enum ListedNames<'a> {
     One(&'a str),
     /// All that begin so.
     Under(&'a str),
@@ -26,8 +26,8 @@ pub(crate) async fn topics(
     let mut found = Vec::new();
     for names in disjoint(visible) {
         let (own, is_one) = match names {
-            Names::One(name) => (name, true),
-            Names::Under(own) => (own, false),
+            ListedNames::One(name) => (name, true),
+            ListedNames::Under(own) => (own, false),
         };
         if is_one && !own.starts_with(prefix) || !own.starts_with(prefix) && !prefix.starts_with(own) {
             continue;
@@ -40,8 +40,8 @@ pub(crate) async fn topics(
             let is_last = is_one || page.len() < asked;
             after = page.last().map(|last| last.topic.as_str().to_owned());
             let seen = page.into_iter().filter(|info| match names {
-                Names::One(name) => info.topic.as_str() == name,
-                Names::Under(_) => visible.matches(&info.topic),
+                ListedNames::One(name) => info.topic.as_str() == name,
+                ListedNames::Under(_) => visible.matches(&info.topic),
             });
             found.extend(seen.take(limit - found.len()));
             if found.len() >= limit {
@@ -57,26 +57,26 @@ pub(crate) async fn topics(
 }
 
 /// Where the topics of a filter can be, in byte order and without overlap.
-fn disjoint(filter: &Filter) -> Vec<Names<'_>> {
+fn disjoint(filter: &Filter) -> Vec<ListedNames<'_>> {
     let mut all: Vec<_> = filter
         .terms()
         .iter()
         .map(|term| match term {
-            Term::Topic(topic) => Names::One(topic.as_str()),
-            Term::Pattern(pattern) => Names::Under(pattern.prefix()),
+            Term::Topic(topic) => ListedNames::One(topic.as_str()),
+            Term::Pattern(pattern) => ListedNames::Under(pattern.prefix()),
         })
         .collect();
     all.sort_by_key(|names| match names {
-        Names::Under(prefix) => (*prefix, false),
-        Names::One(name) => (*name, true),
+        ListedNames::Under(prefix) => (*prefix, false),
+        ListedNames::One(name) => (*name, true),
     });
     let mut covered: Option<&str> = None;
     all.retain(|names| {
-        let (Names::One(name) | Names::Under(name)) = names;
+        let (ListedNames::One(name) | ListedNames::Under(name)) = names;
         if covered.is_some_and(|prefix| name.starts_with(prefix)) {
             return false;
         }
-        if let Names::Under(prefix) = names {
+        if let ListedNames::Under(prefix) = names {
             covered = Some(prefix);
         }
         true

@@ -1,6 +1,6 @@
 //! The order of a log that has one node: a bounded queue, and the one committer that drains it into the store. Many writes
 //! share one flush; while it runs, the next entry fills. There is no timer. Positions are dense, and nothing is answered
-//! before the store has synced what it promised.
+//! before the store has synced it as durably as its topic asks.
 
 mod queue;
 
@@ -25,14 +25,14 @@ use crate::{
     store::{Outcome, Store, StoreError, Write},
 };
 
-/// Under steady load the store is tidied a step every so many commits, and more often when it owes that.
+/// Under steady load the store is tidied a step every so many commits, and more often when it has to.
 const COMMITS_PER_TIDY: usize = 64;
 
 /// See the module.
 pub struct LocalOrder {
     queue: Arc<Queue>,
     store: Arc<dyn Store>,
-    condition: Arc<Condition>,
+    condition: Arc<StoreHealth>,
 }
 
 /// The only writer of a store. `step` needs no thread of its own, so tests run it inline; `run` is the thread's loop.
@@ -42,7 +42,7 @@ pub struct Committer {
     clock: Clock,
     steady: SteadyTime,
     instruments: Instruments,
-    condition: Arc<Condition>,
+    condition: Arc<StoreHealth>,
     /// When the store wants to be tidied next.
     tidy_at: Option<Instant>,
     commits_untidied: usize,
@@ -60,7 +60,7 @@ impl LocalOrder {
     ) -> Result<(Self, Committer), StoreError> {
         let steady = SteadyTime::begin(clock);
         begin_epoch(&*store, steady.began(), (clock.random)())?;
-        let (queue, condition) = (Arc::new(Queue::default()), Arc::new(Condition::default()));
+        let (queue, condition) = (Arc::new(Queue::default()), Arc::new(StoreHealth::default()));
         let committer = Committer {
             queue: queue.clone(),
             store: store.clone(),
@@ -68,7 +68,7 @@ impl LocalOrder {
             steady,
             instruments: instruments.clone(),
             condition: condition.clone(),
-            // What an earlier run left to tidy up.
+            // The leftovers of an earlier run.
             tidy_at: Some(Instant::now()),
             commits_untidied: 0,
         };
@@ -101,21 +101,21 @@ impl Order for LocalOrder {
 
 /// Whether the store takes what it is given.
 #[derive(Debug, Default)]
-struct Condition {
+struct StoreHealth {
     has_failed: AtomicBool,
-    /// What the operator was told last, until something goes through.
-    told: Mutex<Option<String>>,
+    /// The failure that was logged last, until something goes through.
+    reported: Mutex<Option<String>>,
 }
 
 const FULL: &str = "the disk is full";
 
-impl Condition {
+impl StoreHealth {
     fn recovered(&self) {
         self.has_failed.store(false, Ordering::Relaxed);
-        *self.told.lock() = None;
+        *self.reported.lock() = None;
     }
 
-    /// What a failure of the store means to those whose writes it had, and to the order's health.
+    /// A failure of the store, for those whose writes it had, and for the order's health.
     fn failed(&self, error: &StoreError) -> WriteError {
         let meaning = match error {
             StoreError::Closed => return WriteError::Draining,
@@ -129,10 +129,10 @@ impl Condition {
 
     /// Tells the operator, once for as long as it is the same.
     fn tell(&self, error: String) {
-        let mut told = self.told.lock();
-        if told.as_ref() != Some(&error) {
+        let mut reported = self.reported.lock();
+        if reported.as_ref() != Some(&error) {
             tracing::error!(%error, "the log could not be written");
-            *told = Some(error);
+            *reported = Some(error);
         }
     }
 }
@@ -191,7 +191,7 @@ impl Committer {
     fn is_tidy_due(&self) -> bool {
         let due = self.tidy_at.is_some_and(|at| at <= Instant::now());
         let is_time = || self.queue.is_idle() || self.commits_untidied >= COMMITS_PER_TIDY;
-        due && (is_time() || self.store.owes_tidying())
+        due && (is_time() || self.store.needs_tidying())
     }
 
     /// Has the store decide what is to go, applies that, and has it do a step of its own.
@@ -226,7 +226,7 @@ impl Committer {
 
     /// Parts a batch into its writes and what waits for them. Without room on the disk all publishes are refused, and what
     /// makes room goes on for longer.
-    fn admit(&self, batch: Vec<Queued>) -> (Vec<Write>, Vec<Waiting>) {
+    fn admit(&self, batch: Vec<Queued>) -> (Vec<Write>, Vec<PendingWrite>) {
         let (mut publishes, mut changes) = (0, false);
         for queued in &batch {
             match queued.write {
@@ -249,13 +249,13 @@ impl Committer {
                 let _ = done.send(Err(WriteError::Full));
             } else {
                 writes.push(write);
-                waiting.push(Waiting { done, bytes });
+                waiting.push(PendingWrite { done, bytes });
             }
         }
         (writes, waiting)
     }
 
-    fn count(&self, outcomes: &[Outcome], waiting: &[Waiting]) {
+    fn count(&self, outcomes: &[Outcome], waiting: &[PendingWrite]) {
         let metrics = &self.instruments.metrics;
         let mut messages = 0;
         for (outcome, waiting) in outcomes.iter().zip(waiting) {
@@ -289,12 +289,12 @@ fn body_bytes(group: &Group) -> usize {
 }
 
 /// A write that is being applied: where its outcome goes, and the bytes of its bodies.
-struct Waiting {
+struct PendingWrite {
     done: Done,
     bytes: usize,
 }
 
-impl Waiting {
+impl PendingWrite {
     /// A client that went away meanwhile has its message in the log all the same.
     fn answer(self, outcome: Result<Outcome, WriteError>) {
         let outcome = match outcome {

@@ -15,7 +15,7 @@ pub trait Feed: Send + Sync {
     fn committed(&self, commit: Arc<Commit>);
 }
 
-/// What one commit made durable.
+/// A commit: messages and trims that became durable together.
 #[derive(Debug)]
 pub struct Commit {
     /// The committed watermark from here on.
@@ -33,11 +33,11 @@ pub struct Group {
     pub drafts: Vec<Draft>,
     /// The client's key for this request, if it has one.
     pub key: Option<IdempotencyKey>,
-    /// What must hold.
+    /// The condition.
     pub condition: Condition,
 }
 
-/// What became of a group.
+/// The outcome of a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Appended {
     /// It was appended, at contiguous positions.
@@ -67,8 +67,8 @@ impl From<KeyRecord> for Stored {
     }
 }
 
-/// How much one call of [`Store::read`](crate::Store::read) may do. Where the first match is in reach, it is given whatever its size; where the
-/// scan ends before, the page is empty, and has got further all the same.
+/// How much one call of [`Store::read`](crate::Store::read) may do. Where the first match is in reach, it is given
+/// whatever its size; where the scan ends before, the page is empty, and has got further all the same.
 #[derive(Debug, Clone, Copy)]
 pub struct Budget {
     /// Messages given.
@@ -79,9 +79,9 @@ pub struct Budget {
     pub scan_bytes: usize,
 }
 
-/// What one call of [`Store::read`](crate::Store::read) found.
+/// The result of one call of [`Store::read`](crate::Store::read).
 #[derive(Debug, Default)]
-pub struct Page {
+pub struct StorePage {
     /// The messages, oldest first.
     pub messages: Vec<Message>,
     /// Every match up to here is in the page: the end asked for, unless the budget ended the call before.
@@ -90,7 +90,7 @@ pub struct Page {
     pub trimmed: Option<Trim>,
 }
 
-/// What the log holds of a filter.
+/// The bounds of a filter in the log.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Bounds {
     /// The oldest retained message.
@@ -108,12 +108,12 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    /// What the gap rule asks.
+    /// The extent, for the gap rule.
     pub fn extent(&self, committed: Position) -> Extent {
         Extent { committed, head: self.head, trimmed: self.trimmed }
     }
 
-    /// What the rule of Retry-After asks, at a time of the steady clock.
+    /// The pace, for the rule of Retry-After, at a time of the steady clock.
     pub fn pace(&self, steady: Timestamp) -> Pace {
         Pace { interval_ms: self.interval_ms, age_ms: self.tail_came.map(|came| steady.since(came)) }
     }
@@ -145,9 +145,9 @@ pub struct LogStats {
     pub topics: u64,
     /// Retained messages.
     pub messages: u64,
-    /// What they take, as [`Draft::cost`] counts it.
+    /// Their bytes, as [`Draft::cost`] counts them.
     pub bytes: u64,
-    /// What the files take.
+    /// The bytes of the files.
     pub file_bytes: u64,
     /// The oldest retained message; or a place before it, while much that is dead has yet to be removed.
     pub head: Option<Position>,

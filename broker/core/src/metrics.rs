@@ -1,4 +1,4 @@
-//! What the broker counts. The names on `/metrics` are given here, once.
+//! The broker's counters. The names on `/metrics` are given here, once.
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -11,7 +11,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-/// Why a gap was told.
+/// The reason of a gap.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ReasonLabel {
     /// The word on the wire.
@@ -37,7 +37,7 @@ pub struct Metrics {
     pub commit_seconds: Histogram,
     /// Messages of a commit.
     pub commit_messages: Histogram,
-    /// Gaps told.
+    /// Gaps reported.
     pub gaps: Family<ReasonLabel, Counter>,
     /// Open readers.
     pub readers: Gauge,

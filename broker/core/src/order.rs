@@ -8,8 +8,8 @@ use tokio::sync::oneshot;
 
 use crate::{
     metrics::Metrics,
-    rest::Activity,
     store::{Entry, Outcome, Place, Store, StoreError, Token, Write},
+    throttle::Activity,
 };
 
 /// Where a write's outcome goes. Without one it is unknown.
@@ -20,7 +20,7 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// See the module.
 pub trait Order: Send + Sync + 'static {
-    /// Takes a write. Of one caller, what is handed in first is applied first. `done` is told when this node's own store
+    /// Takes a write. Of one caller, what is handed in first is applied first. `done` is called when this node's own store
     /// has applied it, and synced it if that store is the truth.
     ///
     /// # Errors
@@ -73,7 +73,7 @@ pub enum WriteError {
     TooManyOptions,
 }
 
-/// What an order reports beside its answers; the broker over it shows the counters, and reads old data more slowly while
+/// The reports of an order beside its answers; the broker over it shows the counters, and reads old data more slowly while
 /// commits are under way.
 #[derive(Debug, Clone, Default)]
 pub struct Instruments {

@@ -1,27 +1,20 @@
 //! Pages: a bounded look at a filter, at once or when there is something to see. A long-poll is a page that waits.
 
-use std::{
-    future::poll_fn,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    task::Poll,
-};
+use std::{future::poll_fn, sync::atomic::Ordering, task::Poll};
 
 use tailwire_model::{
     Cursor, Gap,
     limits::{PAGE_BYTES_MAX, PAGE_TURNS_MAX, SCAN_BYTES_MAX},
 };
-use tokio::time::Instant;
 
 use crate::{
+    error::ReadError,
     log::Budget,
-    reader::{ReadError, Reader, Step},
+    reader::{ReadStep, Reader, Until},
     segment::{Slice, Slices},
 };
 
-/// What one look found.
+/// The result of one look.
 pub enum Page {
     /// Messages, or none. With `more`, there may be others right behind them.
     Messages {
@@ -38,20 +31,11 @@ pub enum Page {
 
 /// Has a page wait for its first message.
 #[derive(Debug, Clone)]
-pub struct Wait {
+pub struct PageWait {
     /// How long.
     pub until: Until,
     /// On this shard's tails.
     pub shard: usize,
-}
-
-/// How long a page waits that stands at the tail and has nothing. What is stored it gives, however long that takes to read.
-#[derive(Debug, Clone)]
-pub enum Until {
-    /// Until then.
-    Deadline(Instant),
-    /// Until it is dropped; it says here whether it stands there.
-    Dropped(Arc<AtomicBool>),
 }
 
 impl Reader {
@@ -59,15 +43,15 @@ impl Reader {
     ///
     /// # Errors
     /// When the log can't be read.
-    pub async fn page(&mut self, limit: usize, wait: Option<Wait>) -> Result<Page, ReadError> {
+    pub async fn page(&mut self, limit: usize, wait: Option<PageWait>) -> Result<Page, ReadError> {
         self.answer_within(Budget { messages: limit, bytes: PAGE_BYTES_MAX, scan_bytes: SCAN_BYTES_MAX });
         let asked = self.cursor();
         let mut turns = 0;
         loop {
             match poll_fn(|cx| self.poll_page_step(cx, wait.as_ref())).await? {
-                Some(Step::Messages(slices)) => return Ok(self.full(slices, limit)),
-                Some(Step::Gap(gap)) => return Ok(Page::Gap(gap)),
-                Some(Step::Scanned) => {
+                Some(ReadStep::Messages(slices)) => return Ok(self.full(slices, limit)),
+                Some(ReadStep::Gap(gap)) => return Ok(Page::Gap(gap)),
+                Some(ReadStep::Scanned) => {
                     turns += 1;
                     if turns >= PAGE_TURNS_MAX && self.position() < self.watermark() {
                         // Nothing yet, and much to look at: the cursor has to move for the next page to get further.
@@ -78,7 +62,7 @@ impl Reader {
                         });
                     }
                 }
-                Some(Step::AtTail) | None => {
+                Some(ReadStep::AtTail) | None => {
                     return Ok(Page::Messages { slices: Slices::new(), cursor: asked, more: false });
                 }
             }
@@ -89,19 +73,19 @@ impl Reader {
     fn poll_page_step(
         &mut self,
         cx: &mut std::task::Context<'_>,
-        wait: Option<&Wait>,
-    ) -> Poll<Result<Option<Step>, ReadError>> {
+        wait: Option<&PageWait>,
+    ) -> Poll<Result<Option<ReadStep>, ReadError>> {
         loop {
             if self.is_in_question() {
                 return Poll::Ready(Ok(None));
             }
             let polled = self.poll_step(cx);
-            let waits = self.is_following() && matches!(polled, Poll::Ready(Ok(Step::AtTail)));
-            if let Some(Wait { until: Until::Dropped(stands), .. }) = wait {
+            let waits = self.is_following() && matches!(polled, Poll::Ready(Ok(ReadStep::AtTail)));
+            if let Some(PageWait { until: Until::Dropped(stands), .. }) = wait {
                 stands.store(waits, Ordering::Release);
             }
             let step = std::task::ready!(polled)?;
-            let (Step::AtTail, Some(wait)) = (&step, wait) else { return Poll::Ready(Ok(Some(step))) };
+            let (ReadStep::AtTail, Some(wait)) = (&step, wait) else { return Poll::Ready(Ok(Some(step))) };
             if waits {
                 return self.poll_wait(cx, &wait.until).map(|()| Ok(None));
             }

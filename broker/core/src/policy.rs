@@ -1,4 +1,4 @@
-//! What principals may do. A policy is asked once, when a reader opens or a write comes, and never per delivery: a filter
+//! The access policy. It is asked once, when a reader opens or a write comes, and never per delivery: a filter
 //! is narrowed before its reader opens. When the answers have changed, [`Broker::review`](crate::Broker::review) asks
 //! again for the readers that are open.
 

@@ -1,8 +1,8 @@
 //! A few threads that read the log, so that no runtime ever waits for a disk. One job is one bounded page, first come
 //! first served: a reader asks for its next page only when the last one is written, so all of them take turns.
 //!
-//! Those who read old data, page upon page, rest between their turns while others publish, though none of them for long;
-//! meanwhile those who want a page and no more pass them.
+//! Readers of old data, page upon page, are throttled between their turns while others publish, though none of them for long;
+//! meanwhile requests for a page and no more pass them.
 //!
 //! Pages that are read and not yet written count against one budget of bytes; while it is spent, jobs wait. Streams, which
 //! hold theirs until slow clients take them, leave some of it to others.
@@ -20,42 +20,42 @@ use tailwire_model::limits::{CATCH_UP_WAIT_MS_MAX, READ_BYTES_IN_FLIGHT_MAX, REA
 use tokio::sync::oneshot;
 
 use crate::{
-    rest::{Activity, Turns},
     store::Store,
+    throttle::{Activity, Turns},
 };
 
 /// The threads' shared side.
 pub(crate) struct Pool {
     activity: Arc<Activity>,
-    /// Rests are so many times as long as what they follow.
-    rests: u32,
-    state: Mutex<State>,
+    /// Throttling pauses are so many times as long as the reads that they follow.
+    throttle_factor: u32,
+    state: Mutex<PoolState>,
     changed: Condvar,
 }
 
 /// How soon a job is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Haste {
+pub(crate) enum Priority {
     /// Somebody waits for this and no more. When those before it are done, or wait.
     Answer,
     /// For a stream: when those before it are done.
     Soon,
-    /// The same, and not before the rest after the last such job is over.
-    Rested,
+    /// The same, and not before the pause after the last such job is over.
+    Throttled,
 }
 
-impl Haste {
-    /// What there is for such jobs, and those of less haste.
+impl Priority {
+    /// The budget for jobs of this priority, and of lower ones.
     const fn budget(self) -> usize {
         match self {
             Self::Answer => READ_BYTES_IN_FLIGHT_MAX,
-            Self::Soon | Self::Rested => READ_BYTES_IN_FLIGHT_MAX - READ_BYTES_KEPT,
+            Self::Soon | Self::Throttled => READ_BYTES_IN_FLIGHT_MAX - READ_BYTES_KEPT,
         }
     }
 }
 
-struct State {
-    jobs: VecDeque<Waiting>,
+struct PoolState {
+    jobs: VecDeque<QueuedJob>,
     turns: Turns,
     /// Bytes that are leased. A job may turn out to need more than there is.
     leased: usize,
@@ -63,8 +63,8 @@ struct State {
 }
 
 /// A job, since when it waits, and the bytes that it needs.
-struct Waiting {
-    haste: Haste,
+struct QueuedJob {
+    priority: Priority,
     since: Instant,
     bytes: usize,
     job: Job,
@@ -79,7 +79,7 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    /// What is held is known by now.
+    /// Sets the share once it is known.
     pub(crate) fn set(&mut self, bytes: usize) {
         let mut state = self.pool.state.lock();
         state.leased = state.leased - self.bytes + bytes;
@@ -107,12 +107,12 @@ impl Pool {
         activity: &Arc<Activity>,
         threads: usize,
         begins: fn(),
-        rests: u32,
+        throttle_factor: u32,
     ) -> std::io::Result<Arc<Self>> {
         let (jobs, turns) = (VecDeque::new(), Turns::new());
-        let state = State { jobs, turns, leased: 0, closed: false };
+        let state = PoolState { jobs, turns, leased: 0, closed: false };
         let (activity, state) = (activity.clone(), Mutex::new(state));
-        let pool = Arc::new(Self { activity, rests, state, changed: Condvar::new() });
+        let pool = Arc::new(Self { activity, throttle_factor, state, changed: Condvar::new() });
         for index in 0..threads {
             let (pool, store) = (pool.clone(), store.clone());
             let work = move || {
@@ -128,7 +128,7 @@ impl Pool {
     pub(crate) fn run<T: Send + 'static>(
         &self,
         bytes: usize,
-        haste: Haste,
+        priority: Priority,
         read: impl FnOnce(&dyn Store, Lease) -> T + Send + 'static,
     ) -> oneshot::Receiver<T> {
         let (reply, result) = oneshot::channel();
@@ -140,8 +140,8 @@ impl Pool {
         });
         let mut state = self.state.lock();
         if !state.closed {
-            let bytes = bytes.min(haste.budget());
-            state.jobs.push_back(Waiting { haste, since: Instant::now(), bytes, job });
+            let bytes = bytes.min(priority.budget());
+            state.jobs.push_back(QueuedJob { priority, since: Instant::now(), bytes, job });
             drop(state);
             self.changed.notify_one();
         }
@@ -158,30 +158,30 @@ impl Pool {
     }
 
     fn work(self: Arc<Self>, store: &dyn Store) {
-        while let Some((haste, lease, job)) = self.next() {
+        while let Some((priority, lease, job)) = self.next() {
             let began = Instant::now();
             // An engine may panic over a damaged store: that read fails, and the thread goes on.
             if panic::catch_unwind(AssertUnwindSafe(|| job(store, lease))).is_err() {
                 tracing::error!("a read of the log panicked");
             }
-            if haste == Haste::Rested {
+            if priority == Priority::Throttled {
                 let now = Instant::now();
-                let rest = self.activity.rest(now, now - began, self.rests);
-                self.state.lock().turns.rest(now, rest);
+                let throttle = self.activity.throttle(now, now - began, self.throttle_factor);
+                self.state.lock().turns.throttle(now, throttle);
             }
         }
     }
 
     /// Waits for a job that can be done; `None` when the pool is closed.
-    fn next(self: &Arc<Self>) -> Option<(Haste, Lease, Job)> {
+    fn next(self: &Arc<Self>) -> Option<(Priority, Lease, Job)> {
         let mut state = self.state.lock();
         while !state.closed {
             let now = Instant::now();
-            if let Some(Waiting { haste, bytes, job, .. }) = state.pop(now) {
+            if let Some(QueuedJob { priority, bytes, job, .. }) = state.pop(now) {
                 state.leased += bytes;
-                return Some((haste, Lease { pool: self.clone(), bytes }, job));
+                return Some((priority, Lease { pool: self.clone(), bytes }, job));
             }
-            match state.rest_ends() {
+            match state.next_throttled() {
                 Some(until) if until > now => {
                     self.changed.wait_until(&mut state, until);
                 }
@@ -192,31 +192,31 @@ impl Pool {
     }
 }
 
-impl State {
+impl PoolState {
     /// The next job, if there are bytes left for it. A stream's that has to wait for them is passed by no other stream's.
-    fn pop(&mut self, now: Instant) -> Option<Waiting> {
+    fn pop(&mut self, now: Instant) -> Option<QueuedJob> {
         let mut streams_wait = false;
         let index = self.jobs.iter().position(|waiting| {
-            if waiting.haste != Haste::Answer && streams_wait {
+            if waiting.priority != Priority::Answer && streams_wait {
                 return false;
             }
-            let is_rested = waiting.haste != Haste::Rested || self.rest_of(waiting) <= now;
-            let fits = self.leased + waiting.bytes <= waiting.haste.budget();
-            streams_wait |= is_rested && !fits && waiting.haste != Haste::Answer;
-            is_rested && fits
+            let may_begin = waiting.priority != Priority::Throttled || self.throttled_until(waiting) <= now;
+            let fits = self.leased + waiting.bytes <= waiting.priority.budget();
+            streams_wait |= may_begin && !fits && waiting.priority != Priority::Answer;
+            may_begin && fits
         })?;
         self.jobs.remove(index)
     }
 
-    /// Until when a job rests.
-    fn rest_of(&self, waiting: &Waiting) -> Instant {
+    /// Until when a job is throttled.
+    fn throttled_until(&self, waiting: &QueuedJob) -> Instant {
         self.turns.next.min(waiting.since + Duration::from_millis(CATCH_UP_WAIT_MS_MAX))
     }
 
-    /// When the one that came first of those that rest may begin.
-    fn rest_ends(&self) -> Option<Instant> {
-        let first = self.jobs.iter().find(|waiting| waiting.haste == Haste::Rested)?;
-        Some(self.rest_of(first))
+    /// When the first of the throttled jobs may begin.
+    fn next_throttled(&self) -> Option<Instant> {
+        let first = self.jobs.iter().find(|waiting| waiting.priority == Priority::Throttled)?;
+        Some(self.throttled_until(first))
     }
 }
 

@@ -9,7 +9,7 @@ mod stored;
 
 use std::{
     future::poll_fn,
-    sync::Arc,
+    sync::{Arc, atomic::AtomicBool},
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -25,21 +25,21 @@ use tailwire_model::{
 use tokio::{sync::oneshot, time::Instant};
 
 pub(crate) use self::access::Permission;
-use self::stored::Turn;
+use self::stored::ReadTurn;
 use crate::{
+    error::ReadError,
     following::Following,
     log::Budget,
     metrics::ReasonLabel,
-    page::Until,
-    pool::Haste,
+    pool::Priority,
     segment::{Slice, Slices},
-    shared::Shared,
+    shared::BrokerShared,
     slot::{Remainder, Sink},
     store::StoreError,
     timer::Timer,
 };
 
-/// What a reader has to say.
+/// An event of a reader.
 pub enum Event {
     /// Messages, in log order, at least one.
     Messages(Slices),
@@ -53,36 +53,31 @@ pub enum Event {
     Bye(Bye),
 }
 
-/// The log could not be read. The cursor stays good.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum ReadError {
-    /// The store failed. It may be better the next time.
-    #[error("the log could not be read")]
-    Failed,
-    /// What is stored is not what was written: it stays so until somebody mends it.
-    #[error("the log is damaged here")]
-    Damaged,
-    /// This node has yet to be brought what the cursor has seen on another.
-    #[error("this node is behind the cursor")]
-    Behind,
+/// How long a page waits that stands at the tail and has nothing. What is stored it gives, however long that takes to read.
+#[derive(Debug, Clone)]
+pub enum Until {
+    /// Until then.
+    Deadline(Instant),
+    /// Until it is dropped; it says here whether it stands there.
+    Dropped(Arc<AtomicBool>),
 }
 
 /// See the module.
 pub struct Reader {
-    shared: Arc<Shared>,
+    shared: Arc<BrokerShared>,
     permission: Permission,
     filter: Arc<Filter>,
     /// Every match up to here has been given.
     position: Position,
     /// How far the client knows that messages are gone.
     known: Option<Cursor>,
-    /// To be told next.
+    /// The gap to report next.
     gap: Option<Gap>,
     budget: Budget,
     format: usize,
     following: Option<Box<Following>>,
-    read: Option<oneshot::Receiver<Result<Turn, StoreError>>>,
-    haste: Haste,
+    read: Option<oneshot::Receiver<Result<ReadTurn, StoreError>>>,
+    priority: Priority,
     sent: Sent,
 }
 
@@ -94,7 +89,7 @@ struct Sent {
 }
 
 /// One step of reading.
-pub(crate) enum Step {
+pub(crate) enum ReadStep {
     Messages(Slices),
     Gap(Gap),
     /// A turn of the log gave nothing, and there is more to look at.
@@ -105,7 +100,7 @@ pub(crate) enum Step {
 
 impl Reader {
     pub(crate) fn new(
-        shared: Arc<Shared>,
+        shared: Arc<BrokerShared>,
         permission: Permission,
         filter: Arc<Filter>,
         start: gap::Resume,
@@ -124,7 +119,7 @@ impl Reader {
             format,
             following: None,
             read: None,
-            haste: Haste::Soon,
+            priority: Priority::Soon,
             sent: Sent::default(),
         }
     }
@@ -149,7 +144,7 @@ impl Reader {
         self.position
     }
 
-    pub(crate) const fn shared(&self) -> &Arc<Shared> {
+    pub(crate) const fn shared(&self) -> &Arc<BrokerShared> {
         &self.shared
     }
 
@@ -158,7 +153,7 @@ impl Reader {
         self.format
     }
 
-    /// What it reads.
+    /// The filter that it reads.
     pub fn filter(&self) -> &Filter {
         &self.filter
     }
@@ -168,10 +163,10 @@ impl Reader {
         &self.filter
     }
 
-    /// For whoever wants so much at once, and no more.
+    /// For a caller that wants so much at once, and no more.
     pub(crate) fn answer_within(&mut self, budget: Budget) {
         self.budget = budget;
-        self.haste = Haste::Answer;
+        self.priority = Priority::Answer;
     }
 
     /// Goes back to a message that was given but could not be written; the transport lets go of its slices.
@@ -201,7 +196,7 @@ impl Reader {
         if let Some(following) = &mut self.following {
             other.filter.terms().iter().for_each(|term| following.attach(term));
         }
-        // What the other has not been told of must not be silenced; that it may be told twice does no harm.
+        // A gap that the other has not reported must not be silenced; a gap that is reported twice does no harm.
         self.known = self.known.min(other.known);
         self.refilter();
     }
@@ -284,21 +279,21 @@ impl Reader {
         if let Some(reason) = self.permission_ended() {
             return self.say_bye(reason, PERMISSION_RETRY_MS);
         }
-        // A gap comes before the first cursor: whoever loses the connection between the two hears of it again.
+        // A gap comes before the first cursor: a client that loses the connection between the two gets it again.
         if self.gap.is_none() && !self.sent.opened {
             self.sent.opened = true;
             return self.say(Event::Heartbeat(self.cursor()));
         }
         loop {
             return match self.poll_step(cx) {
-                Poll::Ready(Ok(Step::Messages(slices))) => self.say(Event::Messages(slices)),
-                Poll::Ready(Ok(Step::Gap(gap))) => self.say(Event::Gap(gap)),
-                Poll::Ready(Ok(Step::Scanned)) => continue,
-                Poll::Ready(Ok(Step::AtTail)) if !self.sent.caught_up => {
+                Poll::Ready(Ok(ReadStep::Messages(slices))) => self.say(Event::Messages(slices)),
+                Poll::Ready(Ok(ReadStep::Gap(gap))) => self.say(Event::Gap(gap)),
+                Poll::Ready(Ok(ReadStep::Scanned)) => continue,
+                Poll::Ready(Ok(ReadStep::AtTail)) if !self.sent.caught_up => {
                     self.sent.caught_up = true;
                     self.say(Event::CaughtUp(self.cursor()))
                 }
-                Poll::Ready(Ok(Step::AtTail)) => self.poll_idle(cx),
+                Poll::Ready(Ok(ReadStep::AtTail)) => self.poll_idle(cx),
                 Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
                 // Reading a long log for few messages is silence, too.
                 Poll::Pending => self.poll_heartbeat(cx),
@@ -339,7 +334,7 @@ impl Reader {
     }
 
     /// One step towards the watermark. At the tail it has registered to be woken.
-    pub(crate) fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Result<Step, ReadError>> {
+    pub(crate) fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Result<ReadStep, ReadError>> {
         if let Some(gap) = self.gap.take() {
             return Poll::Ready(Ok(self.tell(gap)));
         }
@@ -351,14 +346,14 @@ impl Reader {
         }
         let upto = self.watermark();
         if self.position >= upto {
-            return Poll::Ready(Ok(Step::AtTail));
+            return Poll::Ready(Ok(ReadStep::AtTail));
         }
         if let Some(slices) = self.following.as_ref().and_then(|f| f.between(self.position, upto)) {
             return Poll::Ready(Ok(self.give_live(slices, upto)));
         }
         if self.has_nothing_stored() {
             self.position = upto;
-            return Poll::Ready(Ok(Step::AtTail));
+            return Poll::Ready(Ok(ReadStep::AtTail));
         }
         self.start_read(upto);
         self.poll_read(cx)
@@ -389,24 +384,24 @@ impl Reader {
         }
     }
 
-    fn give_live(&mut self, mut slices: Slices, upto: Position) -> Step {
+    fn give_live(&mut self, mut slices: Slices, upto: Position) -> ReadStep {
         // A batch that was cut ends at its last message; else everything up to the watermark was looked at.
         let cut = cut_to_batch(&mut slices);
         self.position = slices.last().filter(|_| cut).map_or(upto, Slice::last);
-        if slices.is_empty() { Step::AtTail } else { self.give(slices) }
+        if slices.is_empty() { ReadStep::AtTail } else { self.give(slices) }
     }
 
-    fn give(&self, slices: Slices) -> Step {
+    fn give(&self, slices: Slices) -> ReadStep {
         let count: usize = slices.iter().map(Slice::len).sum();
         self.shared.metrics.messages_out.inc_by(count as u64);
-        Step::Messages(slices)
+        ReadStep::Messages(slices)
     }
 
-    fn tell(&mut self, gap: Gap) -> Step {
+    fn tell(&mut self, gap: Gap) -> ReadStep {
         let label = ReasonLabel { reason: gap.reason.as_str() };
         self.shared.metrics.gaps.get_or_create(&label).inc();
         self.known = Some(self.known.map_or(gap.to, |known| known.max(gap.to)));
-        Step::Gap(gap)
+        ReadStep::Gap(gap)
     }
 }
 

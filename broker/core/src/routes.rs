@@ -9,13 +9,13 @@ use crate::tail::Tail;
 
 /// The terms that have readers, each with its tail, known by a small number.
 #[derive(Default)]
-pub(crate) struct Routes {
+pub(crate) struct TermRoutes {
     tails: Slab<Arc<Tail>>,
     topics: HashMap<Topic, usize>,
     patterns: PatternTree<usize>,
 }
 
-impl Routes {
+impl TermRoutes {
     pub(crate) fn is_empty(&self) -> bool {
         self.tails.is_empty()
     }
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     fn matches(terms: &[&str], topic: &str) -> Vec<String> {
-        let mut routes = Routes::default();
+        let mut routes = TermRoutes::default();
         let mut names = HashMap::new();
         for name in terms {
             let term = Term::parse(name).unwrap();
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn a_forgotten_term_leaves_nothing_behind() {
-        let mut routes = Routes::default();
+        let mut routes = TermRoutes::default();
         for name in ["a/b", "a/*/c", "**", "a/**"] {
             let term = Term::parse(name).unwrap();
             let tail = routes.tail_of(&term, Position::ZERO);

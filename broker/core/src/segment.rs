@@ -67,7 +67,7 @@ impl Segment {
         &self.messages
     }
 
-    /// What it takes in memory, roughly, before it is encoded.
+    /// Its memory, roughly, before it is encoded.
     pub(crate) const fn cost(&self) -> usize {
         self.cost
     }
@@ -147,7 +147,7 @@ impl Slice {
         self.messages().last().map_or(Position::ZERO, Message::position)
     }
 
-    /// What it takes, roughly.
+    /// Its memory, roughly.
     pub(crate) fn cost(&self) -> usize {
         if self.len() == self.segment.messages.len() {
             return self.segment.cost;

@@ -26,26 +26,26 @@ use tokio::{sync::Notify, time::Instant};
 use crate::{
     log::Commit,
     metrics::Metrics,
-    routes::Routes,
+    routes::TermRoutes,
     segment::{Encoders, Segment, Slice, Slices},
     slot::{Fresh, SubscriberSlot},
     tail::Tail,
 };
 
-/// Sinks that the dispatcher writes to, or gives back, before others on its runtime have a turn. A debug build takes few, so
-/// that tests come between them.
+/// Sinks that the dispatcher writes to, or gives back, before others on its runtime have a turn. A debug build takes few,
+/// so that tests come between them.
 const SINKS_PER_TURN: usize = if cfg!(debug_assertions) { 2 } else { 256 };
 
 /// See the module.
 pub(crate) struct Shard {
     /// Every tail is complete up to here.
     dispatched: AtomicU64,
-    routes: Mutex<Routes>,
+    routes: Mutex<TermRoutes>,
     inbox: Mutex<Vec<Arc<Commit>>>,
     filled: Notify,
     /// Each reader's slot, and whose it is.
     readers: Mutex<Slab<(Arc<SubscriberSlot>, Principal)>>,
-    /// Who wants to know of the next round, whatever is in it.
+    /// Wakers of those who wait for the next round, of any messages.
     next_round: Mutex<Vec<Arc<SubscriberSlot>>>,
     draining: AtomicBool,
     encoders: Encoders,
@@ -59,9 +59,9 @@ struct Round {
     picked: Vec<Vec<u32>>,
     /// The tails that get any.
     touched: Vec<usize>,
-    /// What each of them gets.
+    /// The slices for each of them.
     fresh: Vec<(usize, Slices)>,
-    /// Who has lent a sink, one tail after the other; and what each tail's have coming, and which they are.
+    /// Slots with a lent sink, one tail after the other; and of each tail the slices for them, and their range.
     lent: Vec<Arc<SubscriberSlot>>,
     services: Vec<(Slices, Range<usize>)>,
     /// Where a reader stands that has been given the round.
@@ -204,14 +204,14 @@ impl Shard {
             routes.tail(id).into_iter().for_each(|tail| tail.call(&mut round.lent));
             round.services.push((slices, before..round.lent.len()));
         }
-        // Who are few don't wait for those who are many.
+        // Few readers don't wait for many.
         round.services.sort_by_key(|(_, slots)| slots.len());
         self.next_round.lock().drain(..).for_each(|slot| slot.wake());
         true
     }
 
-    /// Writes what the round has for readers that have lent their sinks, holding no lock but the slot's own. More than a sink
-    /// takes in one turn is left to their tasks, which take turns as well.
+    /// Writes what the round has for readers that have lent their sinks, holding no lock but the slot's own. More than a
+    /// sink takes in one turn is left to their tasks, which take turns as well.
     async fn serve(&self, round: &mut Round) {
         let (now, mut turn) = (Instant::now(), 0);
         for (slices, slots) in round.services.drain(..) {
@@ -235,7 +235,7 @@ impl Shard {
     }
 
     /// Gives each touched tail its segments. Tails that get the same messages share them, and so their encodings.
-    fn append(&self, routes: &Routes, round: &mut Round, messages: &[&Message]) {
+    fn append(&self, routes: &TermRoutes, round: &mut Round, messages: &[&Message]) {
         let mut sharing: BTreeMap<Vec<u32>, SmallVec<[usize; 2]>> = BTreeMap::new();
         for &id in &round.touched {
             sharing.entry(mem::take(&mut round.picked[id])).or_default().push(id);
@@ -263,7 +263,7 @@ impl Shard {
 
 impl Round {
     /// Sorts the messages by the tails that they go to.
-    fn pick(&mut self, routes: &Routes, messages: &[&Message]) {
+    fn pick(&mut self, routes: &TermRoutes, messages: &[&Message]) {
         self.picked.resize_with(routes.capacity().max(self.picked.len()), Vec::new);
         for (index, message) in messages.iter().enumerate() {
             routes.matching(message.topic(), |id| {

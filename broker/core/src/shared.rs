@@ -1,4 +1,4 @@
-//! What a broker's handles and its readers have in common.
+//! State that a broker's handles and its readers share.
 
 use std::sync::{
     Arc,
@@ -11,18 +11,18 @@ use tokio::sync::oneshot::error::RecvError;
 use crate::{
     arrival::{Arrivals, arrival},
     clock::{Clock, SteadyTime},
+    error::ReadError,
     metrics::Metrics,
     order::Order,
     policy::Policy,
     pool::Pool,
-    reader::ReadError,
     segment::Encoders,
     shard::Shard,
     store::{Store, StoreError},
 };
 
-/// What all handles of a broker share.
-pub(crate) struct Shared {
+/// State that all handles of a broker share.
+pub(crate) struct BrokerShared {
     pub(crate) order: Arc<dyn Order>,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) pool: Arc<Pool>,
@@ -33,7 +33,7 @@ pub(crate) struct Shared {
     pub(crate) steady: SteadyTime,
     /// When the newest message was committed, in this run, by the steady clock; zero if none was.
     pub(crate) newest_at: Arc<AtomicU64>,
-    /// Told of each commit.
+    /// Notified of each commit.
     pub(crate) arrivals: Arc<Arrivals>,
     pub(crate) policy: Arc<dyn Policy>,
     /// Counts the reviews of what is permitted: a reader that was opened before one and follows after it was not called.
@@ -42,7 +42,7 @@ pub(crate) struct Shared {
     pub(crate) met_damage: AtomicBool,
 }
 
-impl Shared {
+impl BrokerShared {
     /// The cursor of a position.
     pub(crate) fn cursor_at(&self, position: Position) -> Cursor {
         self.store.epochs().cursor_at(position)
@@ -59,12 +59,12 @@ impl Shared {
         Err(ReadError::Behind)
     }
 
-    /// What a read of the log gave. Without an answer the pool is closed: the broker is ending.
+    /// The result of a read of the log. Without an answer the pool is closed: the broker is ending.
     pub(crate) fn readable<T>(&self, read: Result<Result<T, StoreError>, RecvError>) -> Result<T, ReadError> {
         read.map_err(|_| ReadError::Failed)?.map_err(|error| self.read_failed(&error))
     }
 
-    /// What it means to a reader that a read of the log failed.
+    /// A failed read of the log, for the reader.
     pub(crate) fn read_failed(&self, error: &StoreError) -> ReadError {
         tracing::error!(%error, "the log could not be read");
         let is_damaged = matches!(error, StoreError::Corrupt(_));

@@ -1,8 +1,8 @@
-//! How a shard reaches a reader: its subscriber slot, which every tail of the reader has. As a rule that is by waking the task
-//! that polls it. But a connection that has written everything and waits at the tail *lends* its sink to the slot, and then the
-//! dispatcher writes what comes straight to that: a direct write. Waking a thousand tasks, so that each finds one shared message
-//! and hands it to its socket, costs a fifth of a sparse delivery, most of it in fetching the tasks' memory; a slot is two lines
-//! of it.
+//! How a shard reaches a reader: its subscriber slot, which every tail of the reader has. As a rule that is by waking the
+//! task that polls it. But a connection that has written everything and waits at the tail *lends* its sink to the slot,
+//! and then the dispatcher writes what comes straight to that: a direct write. Waking a thousand tasks, so that each
+//! finds one shared message and hands it to its socket, costs a fifth of a sparse delivery, most of it in fetching the
+//! tasks' memory; a slot is two lines of it.
 //!
 //! While the sink is lent the task does nothing. It takes the sink back whenever it is polled, whatever for, and lends it
 //! again when it has nothing more to do. A sink is lent on the thread of its shard, where its task and the dispatcher run
@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use crate::segment::{Slice, Slices};
 
-/// What bytes can be written to without waiting; of a connection, its socket.
+/// A destination that bytes can be written to without waiting; of a connection, its socket.
 pub trait Sink: Send + Sync {
     /// Writes as much as it takes at once.
     ///
@@ -61,7 +61,7 @@ struct Lent {
     last_write: Instant,
     /// It has not taken all of something: what comes behind that is its task's.
     stopped: bool,
-    /// What it has taken only a part of.
+    /// The remainder of a partial write.
     remainder: Option<Box<Remainder>>,
 }
 
@@ -80,7 +80,7 @@ pub(crate) struct Returned {
     pub(crate) remainder: Option<Box<Remainder>>,
 }
 
-/// What one round has for the readers of one tail.
+/// One round's messages for the readers of one tail.
 pub(crate) struct Fresh<'a> {
     /// All of it, in log order.
     pub(crate) slices: &'a [Slice],

@@ -12,7 +12,7 @@ use tailwire_model::{
     admission::KeyRecord,
 };
 
-use crate::log::{Appended, Bounds, Budget, Feed, Group, LogStats, Page, TopicInfo};
+use crate::log::{Appended, Bounds, Budget, Feed, Group, LogStats, StorePage, TopicInfo};
 
 /// The log as one node has it: a function of the entries that were applied to it.
 pub trait Store: Send + Sync + 'static {
@@ -22,7 +22,7 @@ pub trait Store: Send + Sync + 'static {
     /// The token of the newest entry that was applied; empty before the first one.
     fn token(&self) -> Token;
 
-    /// The watermark: every message up to it is applied (and durable, as far as that was promised), and none beyond it is
+    /// The watermark: every message up to it is applied (and durable, where that was acknowledged), and none beyond it is
     /// ever read.
     fn newest(&self) -> Position;
 
@@ -36,16 +36,16 @@ pub trait Store: Send + Sync + 'static {
     /// watermark, and feeds the followers. Answers an outcome for each write. The state afterwards depends on the state
     /// before and on the entries, and on nothing else: neither on a clock nor on how many entries come in one call.
     ///
-    /// With `sync` it returns when all is durable that its topics' durability promises; without, the store is a copy that
+    /// With `sync` it returns when all is as durable as its topics ask; without, the store is a copy that
     /// can be made again.
     ///
     /// # Errors
     /// Nothing of these entries was applied; unless it is [`StoreError::Unknown`], after which the store applies no more.
     fn apply(&self, entries: Vec<Entry>, sync: bool) -> Result<Vec<Outcome>, StoreError>;
 
-    /// Decides what retention and compaction ask for at a time of the steady clock, in a bounded step, and changes nothing: the writes have
-    /// their effect as part of an entry. Says after how many milliseconds it wants to be asked again, even if nothing is
-    /// applied until then: 0 when more is left to decide, `None` when nothing is due.
+    /// Decides what retention and compaction ask for at a time of the steady clock, in a bounded step, and changes
+    /// nothing: the writes have their effect as part of an entry. Says after how many milliseconds it wants to be asked
+    /// again, even if nothing is applied until then: 0 when more is left to decide, `None` when nothing is due.
     ///
     /// # Errors
     /// When the store can't be read.
@@ -61,12 +61,12 @@ pub trait Store: Send + Sync + 'static {
 
     /// Whether so much was applied since the last step, to a store with something to tidy, that the next one is not to wait
     /// until there is time for it: else what is dead would pile up under load.
-    fn owes_tidying(&self) -> bool {
+    fn needs_tidying(&self) -> bool {
         false
     }
 
-    /// From here on, all that is applied goes to `feed`, from the applying thread. Returns the watermark from which the feed
-    /// is complete.
+    /// From here on, all that is applied goes to `feed`, from the applying thread. Returns the watermark from which the
+    /// feed is complete.
     fn follow(&self, feed: Arc<dyn Feed>) -> Position;
 
     /// The messages of `filter` after `after` and up to `upto`, oldest first, within a budget.
@@ -79,7 +79,7 @@ pub trait Store: Send + Sync + 'static {
         after: Position,
         upto: Position,
         budget: Budget,
-    ) -> Result<Page, StoreError>;
+    ) -> Result<StorePage, StoreError>;
 
     /// The position after which exactly the `count` newest messages of `filter` stand (fewer if it has fewer).
     ///
@@ -93,7 +93,7 @@ pub trait Store: Send + Sync + 'static {
     /// When the store can't be read.
     fn get(&self, position: Position) -> Result<Option<Message>, StoreError>;
 
-    /// What the log holds of a filter. In memory: cheap for topics, a walk over the matching names for patterns.
+    /// The bounds of a filter in the log. In memory: cheap for topics, a walk over the matching names for patterns.
     fn bounds(&self, filter: &Filter) -> Bounds;
 
     /// How far any topic of a filter was trimmed, where that lies beyond `after`. In memory, and cheap for patterns too
@@ -153,7 +153,7 @@ pub struct Place {
     pub token: Token,
 }
 
-/// What an order writes down for itself with each entry, to know where to go on. Opaque to the store.
+/// An order's own note with each entry, by which it knows where to go on. Opaque to the store.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Token(pub Bytes);
 
@@ -184,7 +184,7 @@ impl Write {
     }
 }
 
-/// What became of a write.
+/// The outcome of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// A group's.
@@ -204,7 +204,7 @@ pub enum StoreError {
     /// The store failed while applying: what was to be written may or may not survive.
     #[error("the store failed while committing: {0}")]
     Unknown(String),
-    /// What is stored is not what was written.
+    /// The store is damaged.
     #[error("the store is damaged: {0}")]
     Corrupt(String),
     /// The store was closed.

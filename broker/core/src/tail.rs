@@ -13,9 +13,9 @@ use crate::{
 };
 
 /// The newest messages of one term. Every match after `floor` and up to the shard's watermark is in the segments.
-pub(crate) struct Tail(Mutex<State>);
+pub(crate) struct Tail(Mutex<TailState>);
 
-struct State {
+struct TailState {
     floor: Position,
     segments: VecDeque<Arc<Segment>>,
     cost: usize,
@@ -25,7 +25,7 @@ struct State {
 impl Tail {
     /// An empty tail: it will hold all that comes after `floor`.
     pub(crate) fn new(floor: Position) -> Self {
-        Self(Mutex::new(State { floor, segments: VecDeque::new(), cost: 0, readers: Slab::new() }))
+        Self(Mutex::new(TailState { floor, segments: VecDeque::new(), cost: 0, readers: Slab::new() }))
     }
 
     pub(crate) fn join(&self, slot: Arc<SubscriberSlot>) -> usize {
@@ -91,7 +91,7 @@ impl Tail {
     }
 }
 
-impl State {
+impl TailState {
     fn drop_oldest(&mut self) {
         if let Some(segment) = self.segments.pop_front() {
             self.cost -= segment.cost();
@@ -113,7 +113,7 @@ pub(crate) fn merge(mut tails: SmallVec<[Slices; 2]>) -> Slices {
         runs.retain_mut(|run| run.skip_to(given));
         let Some(lowest) = (0..runs.len()).min_by_key(|&i| runs[i].next) else { return merged };
         let mut run = runs.swap_remove(lowest);
-        // Terms that match the same messages share their segments: those are told apart at once, not by message.
+        // Terms that match the same messages share their segments: those are compared as a whole, not by message.
         runs.retain_mut(|other| !other.shares_front(&mut run) || other.skip_front());
         // The other runs' next position bounds how much of this one comes at once.
         let bound = runs.iter().map(|other| other.next).min();
@@ -124,7 +124,7 @@ pub(crate) fn merge(mut tails: SmallVec<[Slices; 2]>) -> Slices {
     }
 }
 
-/// What is left of one tail's slices while merging.
+/// The slices of one tail that are left while merging.
 struct Run {
     slices: std::iter::Peekable<smallvec::IntoIter<[Slice; 4]>>,
     index: usize,

@@ -1,5 +1,5 @@
-//! What unit tests share: short ways to make messages, and a store that does what a test says. With the feature `testing`, a
-//! broker for the unit tests of transports, whose commits are made up.
+//! Common parts of unit tests: short ways to make messages, and a store that does what a test says. With the feature
+//! `testing`, a broker for the unit tests of transports, whose commits are made up.
 
 #![allow(clippy::unwrap_used)]
 
@@ -16,7 +16,7 @@ use tailwire_model::{
 };
 
 use crate::{
-    log::{Appended, Bounds, Budget, Commit, Feed, Group, LogStats, Page, Stored, TopicInfo},
+    log::{Appended, Bounds, Budget, Commit, Feed, Group, LogStats, StorePage, Stored, TopicInfo},
     store::{Entry, Outcome, Store, StoreError, Token, Write},
 };
 
@@ -63,14 +63,14 @@ impl std::task::Wake for Wakes {
     }
 }
 
-/// Writes down what it is asked, and answers as it was told to.
+/// Writes down what it is asked, and answers as the test says.
 #[derive(Default)]
 pub(crate) struct Script {
     pub(crate) calls: Mutex<Vec<String>>,
     pub(crate) error: Mutex<Option<StoreError>>,
     pub(crate) due: Mutex<Vec<Write>>,
     pub(crate) is_full: AtomicBool,
-    /// What is applied while somebody begins to follow.
+    /// An entry that is applied while somebody begins to follow.
     pub(crate) applied_meanwhile: AtomicU64,
     newest: AtomicU64,
 }
@@ -149,8 +149,8 @@ impl Store for Script {
         self.newest()
     }
 
-    fn read(&self, _: &Filter, _: Position, upto: Position, _: Budget) -> Result<Page, StoreError> {
-        Ok(Page { scanned: upto, ..Page::default() })
+    fn read(&self, _: &Filter, _: Position, upto: Position, _: Budget) -> Result<StorePage, StoreError> {
+        Ok(StorePage { scanned: upto, ..StorePage::default() })
     }
 
     fn before_last(&self, _: &Filter, _: usize) -> Result<Position, StoreError> {
@@ -197,7 +197,7 @@ pub fn broker(encoders: crate::Encoders) -> crate::Broker {
     let (store, instruments) = (Arc::new(Script::default()), crate::Instruments::default());
     let clock = crate::Clock { now: || Timestamp(0), steady: || 0, random: || 0 };
     let (order, _) = crate::LocalOrder::begin(store.clone(), clock, &instruments).unwrap();
-    let parts = crate::Parts {
+    let parts = crate::BrokerParts {
         order: Arc::new(order),
         store,
         instruments,
@@ -207,7 +207,7 @@ pub fn broker(encoders: crate::Encoders) -> crate::Broker {
         shards: 1,
         read_threads: 1,
         read_thread_begins: || {},
-        read_rests: 0,
+        read_throttle_factor: 0,
     };
     crate::Broker::start(parts).unwrap()
 }

@@ -20,7 +20,7 @@ pub struct IdempotencyKey {
     pub request: Fingerprint,
 }
 
-/// What the log remembers of a key.
+/// The log's record of an idempotency key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeyRecord {
     /// The request that used it.
@@ -33,7 +33,7 @@ pub struct KeyRecord {
     pub time: Timestamp,
 }
 
-/// What must hold of a topic for a publish to go through.
+/// The condition on a topic for a publish to go through.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Condition {
     /// Nothing.
@@ -45,7 +45,7 @@ pub enum Condition {
     NeverWritten,
 }
 
-/// What becomes of a publish.
+/// The decision about a publish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Admission {
     /// Append it.

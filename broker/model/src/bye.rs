@@ -7,7 +7,7 @@ pub enum ByeReason {
     Drain,
     /// The client's credential has run out.
     Expired,
-    /// What the client read is not permitted any more.
+    /// The client's filter is not permitted any more.
     Revoked,
     /// The client didn't take its messages for too long.
     Slow,

@@ -79,7 +79,7 @@ impl Epoch {
         if clock > last && (clock - last <= Self::AHEAD_MAX || last <= Self::TIMELESS) {
             return Some(Self(clock));
         }
-        // Whatever the clocks do, the numbers are not used up.
+        // The numbers are not used up, in spite of what clocks do.
         let room = Self::MAX.0 - last;
         let is_far_behind = clock > 0 && clock + Self::BEHIND_MAX < last && room > Self::MAX.0 / 4;
         let more = if is_far_behind {
@@ -96,7 +96,7 @@ impl Epoch {
     }
 }
 
-/// What a client holds: a message, or a place between two. Opaque to clients; carries no rights.
+/// A cursor: a message, or a place between two. Opaque to clients; it gives no rights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Cursor {
     /// The opening of the log in which the position was written.

@@ -30,7 +30,7 @@ pub struct Epochs(Vec<EpochStart>);
 
 /// Where a cursor stands among the epochs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub enum CursorValidity {
     /// In the committed span of its epoch.
     Good,
     /// Beyond the span of its epoch, which ends at this position and was followed by this opening (`None`: the current epoch).
@@ -86,16 +86,16 @@ impl Epochs {
     }
 
     /// Judges a cursor against the epochs and the newest committed position.
-    pub fn standing(&self, cursor: Cursor, committed: Position) -> Standing {
+    pub fn validity(&self, cursor: Cursor, committed: Position) -> CursorValidity {
         let Ok(index) = self.0.binary_search_by_key(&cursor.epoch, |start| start.epoch) else {
-            return self.branch(cursor).map_or(Standing::Unknown, Standing::Lost);
+            return self.branch(cursor).map_or(CursorValidity::Unknown, CursorValidity::Lost);
         };
         let following = self.0.get(index + 1);
         let end = following.map_or(committed, |next| next.first.previous());
         if cursor.position > end {
-            return Standing::Beyond(end, following.map(|next| next.opening));
+            return CursorValidity::Beyond(end, following.map(|next| next.opening));
         }
         let first = if index == 0 { Position::ZERO } else { self.0[index].first };
-        if cursor.position < first { Standing::Unknown } else { Standing::Good }
+        if cursor.position < first { CursorValidity::Unknown } else { CursorValidity::Good }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     cursor::{Cursor, Position},
-    epochs::{Epochs, Opening, Standing},
+    epochs::{CursorValidity, Epochs, Opening},
 };
 
 /// Why messages are gone.
@@ -44,7 +44,7 @@ pub struct Gap {
     pub reason: GapReason,
 }
 
-/// What took messages from a topic.
+/// The cause of a trim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TrimReason {
     /// A retention rule.
@@ -60,7 +60,7 @@ pub enum TrimReason {
 pub struct Trim {
     /// Every message of the topic up to here is gone.
     pub upto: Position,
-    /// What took the last of them.
+    /// The cause of the last trim.
     pub reason: TrimReason,
 }
 
@@ -75,7 +75,7 @@ impl Trim {
     }
 }
 
-/// What the log holds of a filter, as far as the rule asks.
+/// The extent of a filter in the log, as far as the rule asks.
 #[derive(Debug, Clone, Copy)]
 pub struct Extent {
     /// The newest committed position of the log.
@@ -97,11 +97,11 @@ pub struct Resume {
 
 /// Decides where a client with `cursor` goes on. `known` is the end of a gap that the client has acknowledged.
 pub fn resume(epochs: &Epochs, extent: &Extent, cursor: Cursor, known: Option<Cursor>) -> Resume {
-    let (after, loss) = match epochs.standing(cursor, extent.committed) {
-        Standing::Good => (cursor.position, None),
-        Standing::Beyond(end, Some(Opening::Unclean)) => (end, Some(GapReason::Unclean)),
-        Standing::Beyond(end, _) | Standing::Lost(end) => (end, Some(GapReason::Rewound)),
-        Standing::Unknown => {
+    let (after, loss) = match epochs.validity(cursor, extent.committed) {
+        CursorValidity::Good => (cursor.position, None),
+        CursorValidity::Beyond(end, Some(Opening::Unclean)) => (end, Some(GapReason::Unclean)),
+        CursorValidity::Beyond(end, _) | CursorValidity::Lost(end) => (end, Some(GapReason::Rewound)),
+        CursorValidity::Unknown => {
             (extent.head.map_or(extent.committed, Position::previous), Some(GapReason::Epoch))
         }
     };

@@ -9,7 +9,7 @@ use crate::{
     topic::Topic,
 };
 
-/// What can be granted.
+/// The actions that can be granted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Action {
     /// Reading messages, by any transport.
@@ -22,7 +22,7 @@ pub enum Action {
     Presence,
 }
 
-/// What a principal may do: for each action a set of terms, none of which covers another.
+/// The grants of a principal: for each action a set of terms, none of which covers another.
 ///
 /// A wildcard in the first segment matches no topic of the broker's own, so a grant of `**` gives none of them. A term
 /// that names such a first segment, as `$sys/**`, gives those.
@@ -32,7 +32,7 @@ pub struct Grants {
     publish: Vec<Term>,
     manage: Vec<Term>,
     presence: Vec<Term>,
-    /// What may be read: `subscribe`, and the topics `$presence/…` of `presence`.
+    /// The readable terms: `subscribe`, and the topics `$presence/…` of `presence`.
     readable: Vec<Term>,
 }
 
@@ -40,7 +40,7 @@ pub struct Grants {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not permitted to {action} {}{}", .term.as_str(), .cause.suffix())]
 pub struct Forbidden {
-    /// What was asked.
+    /// The question.
     pub action: Action,
     /// Of what.
     pub term: Term,
@@ -127,7 +127,7 @@ impl Grants {
         Action::ALL.into_iter().flat_map(|action| self.terms(action).iter().map(move |term| (action, term)))
     }
 
-    /// What they take in memory, roughly, in bytes.
+    /// Their memory, roughly, in bytes.
     pub fn cost(&self) -> usize {
         let terms = self.all().map(|(_, term)| term).chain(&self.readable);
         terms.map(|term| 48 + term.as_str().len()).sum()
@@ -152,8 +152,8 @@ impl Grants {
         }
     }
 
-    /// What decides about an action. Reading `$presence/a` takes a grant of `presence` on `a`, or of `subscribe` on
-    /// `$presence/a` itself.
+    /// The terms that decide about an action. Reading `$presence/a` takes a grant of `presence` on `a`, or of `subscribe`
+    /// on `$presence/a` itself.
     fn deciding(&self, action: Action) -> &[Term] {
         if action == Action::Subscribe { &self.readable } else { self.terms(action) }
     }

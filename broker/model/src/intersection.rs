@@ -46,7 +46,7 @@ impl Term {
     }
 }
 
-/// What two patterns have in common, segment by segment.
+/// The intersection of two patterns, segment by segment.
 fn common(one: &str, two: &str) -> Option<Term> {
     let (mut ones, mut twos) = (one.split('/'), two.split('/'));
     let mut name = String::new();
@@ -122,7 +122,7 @@ pub(crate) fn minimise(mut terms: Vec<Term>) -> Vec<Term> {
     terms
 }
 
-/// What a filter and a set of terms have in common, if [`NARROWED_TERMS_MAX`] terms can say it. The bound is on what the
+/// The intersection of a filter and a set of terms, if [`NARROWED_TERMS_MAX`] terms can say it. The bound is on what the
 /// pairs have in common, which may say the same more than once, since it also bounds the work.
 pub(crate) fn narrow(filter: Filter, grants: &[Term]) -> Option<Filter> {
     let mut narrowed = std::collections::BTreeSet::new();

@@ -73,7 +73,7 @@ pub const RETRY_MS_MAX: u64 = 30_000;
 
 /// Retry-After of a poll that has waited in vain, at most: when the committer's queue is full.
 pub const RETRY_WAITED_MS_MAX: u64 = 8_000;
-/// How full the committer's queue is before such a poll is told to stay away at all.
+/// How full the committer's queue is before such a poll gets a longer Retry-After at all.
 pub const RETRY_LOAD_MIN: f64 = 0.1;
 
 /// Silence on a stream before the broker gives a sign of life: proxies cut at 30 s or more.
@@ -89,7 +89,7 @@ pub const PINNED_BYTES_MAX: usize = 128 << 20;
 pub const PINNED_WAIT_MS_MAX: u64 = 5_000;
 /// Bytes a second that a client has to take of its share, while others wait for theirs.
 pub const PINNED_RATE_MIN: usize = 16 << 10;
-/// The time over which clients are told to come back after a drain, so that they don't come all at once.
+/// The time over which clients come back after a drain, so that they don't come all at once.
 pub const DRAIN_RETRY_MS: u64 = 4_000;
 /// How long a WebSocket may stand without the credential that its URL's topics need.
 pub const AUTHENTICATE_MS_MAX: u64 = 10_000;
@@ -107,8 +107,8 @@ pub const SEGMENT_BYTES_MAX: usize = 32 << 10;
 pub const TAIL_BYTES_MAX: usize = 1 << 20;
 /// All hot tails of a shard together.
 pub const TAILS_BYTES_MAX: usize = 16 << 20;
-/// What one call of a reader hands to its transport, and what is written to a connection before others of its shard have
-/// their turn: when five thousand are all behind, a round of it takes some 0.2 s.
+/// The bytes that one call of a reader hands to its transport, and that are written to a connection before others of its
+/// shard have their turn: when five thousand are all behind, a round of it takes some 0.2 s.
 pub const BATCH_READ_BYTES_MAX: usize = 64 << 10;
 /// One turn of a read from the log, for catch-up.
 pub const READ_BYTES_MAX: usize = 128 << 10;
@@ -119,23 +119,23 @@ pub const READ_MESSAGES_MAX: usize = 2000;
 pub const CATCH_UP_RESTS: u32 = 6;
 /// Since a commit, nobody publishes any more: live messages that come one by one don't meet a machine that is busy either.
 pub const CATCH_UP_QUIET_MS: u64 = 20;
-/// Such a rest at most: a page that waited long for its disk is no reason to stop.
-pub const CATCH_UP_REST_MS_MAX: u64 = 50;
-/// How long after it was asked for such a page is kept waiting by rests: from then on only those before it are. So whoever
+/// Such a throttling pause at most: a page that waited long for its disk is no reason to stop.
+pub const CATCH_UP_THROTTLE_MS_MAX: u64 = 50;
+/// How long throttling delays such a page after it was asked for: from then on only those before it do. So a reader that
 /// catches up gets ten pages of [`READ_BYTES_MAX`] a second, as far as the machine can, and doesn't fall behind for good.
 pub const CATCH_UP_WAIT_MS_MAX: u64 = 100;
 /// How long a stream's head waits for its first page, by which it is known whether the log can be read there.
 pub const READ_AHEAD_MS_MAX: u64 = 1_000;
 /// Pages that are read but not yet written, for all readers together, with their encodings.
 pub const READ_BYTES_IN_FLIGHT_MAX: usize = 64 << 20;
-/// What streams leave of that to requests for a page, whose answers are not held for slow clients.
+/// The part of that which streams leave to requests for a page, whose answers are not held for slow clients.
 pub const READ_BYTES_KEPT: usize = 16 << 20;
 
 /// Publishes that wait for the committer: their bytes and number. Beyond is 503.
 pub const QUEUE_BYTES_MAX: usize = 64 << 20;
 /// See [`QUEUE_BYTES_MAX`].
 pub const QUEUE_COUNT_MAX: usize = 65_536;
-/// What one commit takes from the queue.
+/// The bytes that one commit takes from the queue.
 pub const COMMIT_BYTES_MAX: usize = 8 << 20;
 
 /// Open files that connections leave to the rest of the process: a store of many segments opens some at a time.
@@ -143,7 +143,7 @@ pub const DESCRIPTORS_KEPT: u64 = 64;
 
 /// A request's head: method, URL and headers.
 pub const REQUEST_HEAD_BYTES_MAX: usize = 16 << 10;
-/// Headers of a request: what hyper takes when it isn't told.
+/// Headers of a request: hyper's default.
 pub const REQUEST_HEADERS_MAX: usize = 100;
 /// Time for a connection to send a whole head.
 pub const REQUEST_HEAD_MS_MAX: u64 = 10_000;
@@ -164,12 +164,12 @@ pub const RECEIVE_BYTES_MAX: usize = 64 << 20;
 pub const RECEIVE_WAIT_MS_MAX: u64 = 5_000;
 /// Publishes of one connection that are under way at a time: enough to share a commit with hundreds of others'.
 pub const PIPELINED_PUBLISHES_MAX: usize = 64;
-/// What those may have in bytes; as much again may be read ahead.
+/// Their bytes; as much again may be read ahead.
 pub const PIPELINED_BYTES_MAX: usize = 64 << 10;
 
 /// The rest of a body that nobody wants and that is read for its connection's sake: less than a new connection costs.
 pub const SKIP_BYTES_MAX: usize = 64 << 10;
-/// What is read and thrown away of a client that is told to go, so that it sees the answer: a batch and more.
+/// Bytes that are read and thrown away of a client whose connection ends, so that it sees the answer: a batch and more.
 pub const DISCARD_BYTES_MAX: usize = 32 << 20;
 /// See [`DISCARD_BYTES_MAX`].
 pub const DISCARD_MS_MAX: u64 = 30_000;

@@ -101,10 +101,10 @@ impl fmt::Debug for MediaType {
     }
 }
 
-/// What few messages have. Kept apart so that the others don't pay for it.
+/// The rare fields of a message, kept apart so that other messages don't pay for them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Extras {
-    /// What the message is about, for compaction: the newest of each key stays.
+    /// The compaction key: the newest message of each key stays.
     pub key: Option<String>,
     /// The event's name, for `EventSource`.
     pub event: Option<String>,
@@ -113,7 +113,7 @@ pub struct Extras {
 }
 
 impl Extras {
-    /// What they take, roughly, in bytes.
+    /// Their memory, roughly, in bytes.
     pub fn cost(&self) -> usize {
         let headers: usize = self.headers.iter().map(|(name, value)| name.len() + value.len() + 8).sum();
         self.key.as_deref().map_or(0, str::len) + self.event.as_deref().map_or(0, str::len) + headers
@@ -139,13 +139,13 @@ impl Draft {
         Self { topic, media_type, extras: None, body }
     }
 
-    /// What the message takes in queues and logs, roughly, in bytes.
+    /// The cost of the message in queues and logs, roughly, in bytes.
     pub fn cost(&self) -> usize {
         let extras = self.extras.as_deref().map_or(0, Extras::cost);
         Self::cost_of(self.topic.as_str().len(), extras, self.body.len())
     }
 
-    /// What a message takes whose topic, extras and body take so much: for those who have it in another form.
+    /// The cost of a message whose topic, extras and body take so much: for those who have it in another form.
     pub const fn cost_of(topic: usize, extras: usize, body: usize) -> usize {
         64 + topic + extras + body
     }
@@ -163,7 +163,7 @@ pub struct Message {
     pub cursor: Cursor,
     /// When the broker accepted it.
     pub time: Timestamp,
-    /// What was published.
+    /// The draft that was published.
     pub draft: Draft,
 }
 

@@ -1,5 +1,5 @@
-//! What is kept of a topic, for how long, and how surely: options per topic or pattern, and the rule by which several of
-//! them make one. Pure: who stores them and who carries them out is not known here.
+//! The options of topics: what is kept, for how long, and how surely, set per topic or pattern, and the rule by which
+//! several of them make one. Pure: who stores them and who carries them out is not known here.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -10,7 +10,7 @@ use crate::{
     tree::PatternTree,
 };
 
-/// What a receipt stands for.
+/// The guarantee of a receipt.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Durability {
     /// The message is on the disk before it is acknowledged or delivered.
@@ -49,10 +49,10 @@ impl Bound {
     }
 }
 
-/// What is set for one term. What is not set is left to a less special term, and in the end to the default.
+/// The options of one term. An option that is not set is left to a less special term, and in the end to the default.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Options {
-    /// What a receipt stands for.
+    /// The guarantee of a receipt.
     pub durability: Option<Durability>,
     /// How old a message may get, in milliseconds.
     pub max_age_ms: Option<Bound>,
@@ -83,10 +83,10 @@ impl Options {
     }
 }
 
-/// What holds for a topic.
+/// The rule of a topic.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Rule {
-    /// What a receipt stands for.
+    /// The guarantee of a receipt.
     pub durability: Durability,
     /// How old a message may get, in milliseconds.
     pub max_age_ms: Option<u64>,
@@ -164,7 +164,7 @@ impl Rules {
         Ok(())
     }
 
-    /// What is set for just this term, by clients and by the configuration.
+    /// The options of just this term, by clients and by the configuration.
     pub fn own(&self, term: &Term) -> Options {
         let find = |list: &BTreeMap<Term, Options>| list.get(term).copied().unwrap_or_default();
         find(&self.set).or(find(&self.configured))
@@ -181,7 +181,7 @@ impl Rules {
         terms.into_iter().map(|term| (term, self.own(term)))
     }
 
-    /// What holds for a topic: of each option the one that the most special term sets. A topic is more special than a
+    /// The rule of a topic: of each option the one that the most special term sets. A topic is more special than a
     /// pattern; of two patterns, at the first segment in which they differ, a name is more special than `*`, and that
     /// more than `**`.
     pub fn of(&self, topic: &Topic) -> Rule {

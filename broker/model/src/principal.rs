@@ -9,7 +9,7 @@ use std::{
 
 use crate::{grants::Grants, message::Timestamp};
 
-/// Who makes a request. Cloning is cheap, and so is comparing a clone.
+/// The principal of a request. Cloning is cheap, and so is comparing a clone.
 ///
 /// Two principals are equal if the same credential said the same: a refreshed token makes another principal, of the
 /// same [`Principal::scope`].
@@ -47,7 +47,7 @@ pub enum Identity {
     },
 }
 
-/// What a token says of its holder, and what a revocation may name.
+/// A token's statements about its holder, which a revocation may name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenIdentity {
     /// The claim `iss`, which is that of a configured issuer.
@@ -76,16 +76,16 @@ impl Expiry {
     }
 }
 
-/// What a verified credential says: all that a principal is made of.
+/// The statements of a verified credential: all that a principal is made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Credential {
-    /// Who.
+    /// The subject.
     pub identity: Identity,
     /// Until when.
     pub expiry: Option<Expiry>,
     /// Claims by name, for the patterns of rules, such as `users/{sub}/**`.
     pub claims: Vec<(Box<str>, Box<str>)>,
-    /// What the credential itself grants, beside the rules.
+    /// The grants of the credential itself, beside the rules.
     pub grants: Grants,
 }
 
@@ -115,12 +115,12 @@ impl Principal {
         Self(Some(Arc::new(Identified { credential, scope, sum: None })))
     }
 
-    /// Who it is.
+    /// The principal.
     pub fn identity(&self) -> &Identity {
         self.0.as_deref().map_or(&ANONYMOUS, |own| &own.credential.identity)
     }
 
-    /// What its credential says; none for anonymous ones.
+    /// The statements of its credential; none for anonymous ones.
     pub fn credential(&self) -> Option<&Credential> {
         self.0.as_deref().map(|own| &own.credential)
     }
@@ -130,7 +130,7 @@ impl Principal {
         self.0.is_none()
     }
 
-    /// What idempotency keys, caches and limits are scoped by: no two principals share it, and none is the beginning of
+    /// The scope of idempotency keys, caches and limits: no two principals share it, and none is the beginning of
     /// another. It holds no secret, and stays the same when a token is refreshed.
     pub fn scope(&self) -> &str {
         self.0.as_deref().map_or(ANONYMOUS_SCOPE, |own| &own.scope)
@@ -159,12 +159,12 @@ impl Principal {
         claims.iter().find(|(own, _)| &**own == name).map(|(_, value)| &**value)
     }
 
-    /// What the credential itself grants; rules may grant more.
+    /// The grants of the credential itself; rules may grant more.
     pub fn own_grants(&self) -> &Grants {
         self.0.as_deref().map_or(&NOTHING, |own| &own.credential.grants)
     }
 
-    /// What it takes in memory, roughly, in bytes.
+    /// Its memory, roughly, in bytes.
     pub fn cost(&self) -> usize {
         let Some(own) = self.0.as_deref() else { return 0 };
         let Credential { claims, grants, .. } = &own.credential;

@@ -2,7 +2,7 @@
 
 use crate::limits::{RETRY_LOAD_MIN, RETRY_MS_MAX, RETRY_MS_MIN, RETRY_WAITED_MS_MAX};
 
-/// What is known of a topic's pace.
+/// The pace of a topic, as far as it is known.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Pace {
     /// The mean time between its latest messages, if it had two.
@@ -13,7 +13,7 @@ pub struct Pace {
 
 /// The time after which a poll that found nothing should come again.
 ///
-/// Half of what the topic's pace promises: its mean interval, or how long it has been silent if that is longer (what
+/// Half of the topic's expected interval: its mean interval, or how long it has been silent if that is longer (what
 /// has been silent for a minute will likely be so for another). `load` in 0..=1 stretches it up to eightfold; `draw` in
 /// 0..=1 spreads it over ± 25 %, so that clients that came together don't come back together.
 pub fn retry_after_ms(pace: Pace, load: f64, draw: f64) -> u64 {

@@ -11,12 +11,12 @@ use crate::{
 /// A map from patterns to values, asked by topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PatternTree<T> {
-    root: Node<T>,
+    root: TreeNode<T>,
 }
 
 /// The patterns that begin with the segments on the way to this node.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Node<T> {
+struct TreeNode<T> {
     literal: HashMap<Box<str>, Self>,
     any: Option<Box<Self>>,
     /// The pattern that ends here.
@@ -27,11 +27,11 @@ struct Node<T> {
 
 impl<T> Default for PatternTree<T> {
     fn default() -> Self {
-        Self { root: Node::default() }
+        Self { root: TreeNode::default() }
     }
 }
 
-impl<T> Default for Node<T> {
+impl<T> Default for TreeNode<T> {
     fn default() -> Self {
         Self { literal: HashMap::new(), any: None, end: None, rest: None }
     }
@@ -92,7 +92,7 @@ impl<T> PatternTree<T> {
     }
 }
 
-impl<T> Node<T> {
+impl<T> TreeNode<T> {
     fn is_empty(&self) -> bool {
         self.literal.is_empty() && self.any.is_none() && self.end.is_none() && self.rest.is_none()
     }
@@ -135,7 +135,7 @@ impl<T> Node<T> {
         self.rest.iter().filter(|_| !reserved).for_each(found);
     }
 
-    /// As [`Node::matching`], for a name that may have wildcards: a `*` is covered by wildcards alone, a `**` by `**` alone.
+    /// As [`TreeNode::matching`], for a name that may have wildcards: a `*` is covered by wildcards alone, a `**` by `**` alone.
     fn any_covers(&self, name: &str, reserved: bool, accept: &mut impl FnMut(&T) -> bool) -> bool {
         if !reserved && self.rest.as_ref().is_some_and(&mut *accept) {
             return true;

@@ -1,4 +1,4 @@
-//! Whose a request is: where credentials travel, and what their holder is told of one that is refused.
+//! Authentication of a request: where credentials travel, and the answer to one that is refused.
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,7 +24,7 @@ const KEYS_WAIT: Duration = Duration::from_secs(3);
 #[derive(Clone)]
 pub(crate) struct Doorkeeper {
     pub(crate) gate: Arc<Gate>,
-    /// Whether the caller is told why: it is who runs the broker, as far as anybody can tell.
+    /// Whether the answer says why: the caller seems to be the operator.
     pub(crate) explains: bool,
 }
 
@@ -99,8 +99,8 @@ impl Doorkeeper {
     }
 }
 
-/// The user whom a trusted proxy names. The proxy knows its users by a cookie, mostly: so the name counts for nothing where the
-/// page that asks may be any. Twice is none that holds.
+/// The user whom a trusted proxy names. The proxy knows its users by a cookie, mostly: so the name counts for nothing
+/// where the page that asks may be any. Twice is none that holds.
 fn trusted_name<'a>(access: &Access, head: &RequestHead<'a>) -> Option<&'a str> {
     let header = access.header_of(head.peer?).filter(|_| head.origin != OriginClass::Any)?;
     let mut values = head.headers.get_all(header).iter();

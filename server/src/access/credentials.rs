@@ -23,7 +23,7 @@ use super::{
     records::{KEYS, REVOCATIONS},
 };
 
-/// How long a record that is durable may take to be in force, before its writer is told that nobody knows.
+/// How long a record that is durable may take to be in force, before its writer gets "outcome unknown".
 const IN_FORCE: Duration = Duration::from_secs(5);
 
 /// See the module.

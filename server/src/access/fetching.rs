@@ -1,4 +1,4 @@
-//! What is known of the fetching of issuers' keys: when each is due, and who waits for it.
+//! The state of fetching issuers' keys: when each is due, and who waits for it.
 
 use std::{
     collections::HashMap,

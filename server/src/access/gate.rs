@@ -56,7 +56,7 @@ impl Gate {
     }
 }
 
-/// What the access crate decides about, and nobody carries out yet. It must not look as if it were in force.
+/// Settings that the access crate decides about, and nothing enforces yet. It must not look as if it were in force.
 fn refuse_unsupported(config: &AccessConfig) -> Result<(), AccessError> {
     if config.hook.is_some() {
         let problem = "a hook is not supported by this version".to_owned();
@@ -82,7 +82,7 @@ fn is_open_to_all(url: &str) -> bool {
     url.scheme_str() != Some("https") && !is_own
 }
 
-/// What a source holds, or why it can't be had.
+/// The content of a source, or why it can't be had.
 ///
 /// # Errors
 /// A reason for people, without the secret.

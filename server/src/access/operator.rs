@@ -9,7 +9,7 @@ use std::{
     path::Path,
 };
 
-use tailwire_access::{Access, NewKey, Record};
+use tailwire_access::{Access, AccessRecord, NewKey};
 use tailwire_core::Clock;
 use tailwire_model::{Action, Grants, Term};
 
@@ -29,7 +29,7 @@ pub(crate) fn provide(access: &Access, data: &Path) -> io::Result<()> {
     let random = random().map_err(|_| io::Error::other("no random numbers"))?;
     let now = Clock::system_now();
     let NewKey { key, record } = NewKey::new(&random, NAME, grants, now, None);
-    access.apply(Record::Key(record), now).map_err(io::Error::other)?;
+    access.apply(AccessRecord::Key(record), now).map_err(io::Error::other)?;
     let (path, begun) = (data.join(OPERATOR_KEY), data.join("operator.key.new"));
     // Not over the old one, whose mode somebody may have changed.
     match fs::remove_file(&begun) {

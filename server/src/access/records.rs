@@ -3,8 +3,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tailwire_access::{KeyRecord, Record, RecordError, Revocation};
-use tailwire_core::{Broker, Clock, Interest, Page, ReadError, Slice, Slices, Start, Until, Wait};
+use tailwire_access::{AccessKeyRecord, AccessRecord, RecordError, Revocation};
+use tailwire_core::{Broker, Clock, Interest, Page, PageWait, ReadError, Slice, Slices, Start, Until};
 use tailwire_model::{
     Bound, Cursor, Durability, Filter, Keep, Message, Options, Term, limits::PAGE_MESSAGES_MAX,
 };
@@ -22,7 +22,7 @@ const LOOK: Duration = Duration::from_secs(600);
 /// How long until it is tried again, where the log can't be read.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// What holds for the topics of records, whatever is set: the newest of each stays.
+/// The rule of the topics of records, which options don't change: the newest of each stays.
 pub(crate) fn record_options() -> Vec<(Term, Options)> {
     let options = Options {
         durability: Some(Durability::Sync),
@@ -65,7 +65,7 @@ pub(crate) async fn load(gate: &Gate, broker: &Broker) -> Result<Cursor, ReadErr
 pub(crate) async fn follow(gate: Arc<Gate>, broker: Broker, mut cursor: Cursor) {
     let mut known = None;
     while !broker.is_draining() {
-        let wait = Wait { until: Until::Deadline(Instant::now() + LOOK), shard: 0 };
+        let wait = PageWait { until: Until::Deadline(Instant::now() + LOOK), shard: 0 };
         let page = async {
             let mut reader = broker.open_own(interest(Start::After(cursor), known)).await?;
             reader.page(PAGE_MESSAGES_MAX, Some(wait)).await
@@ -106,10 +106,10 @@ fn apply(gate: &Gate, broker: Option<&Broker>, slices: &Slices) {
     }
 }
 
-fn parse(message: &Message) -> Result<Record, RecordError> {
+fn parse(message: &Message) -> Result<AccessRecord, RecordError> {
     let body = &message.draft.body;
     if message.topic().as_str() == KEYS {
-        return KeyRecord::parse(body).map(Record::Key);
+        return AccessKeyRecord::parse(body).map(AccessRecord::Key);
     }
-    Revocation::parse(body).map(Record::Revocation)
+    Revocation::parse(body).map(AccessRecord::Revocation)
 }

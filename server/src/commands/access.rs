@@ -21,11 +21,11 @@ pub(crate) struct AccessArgs {
 enum AccessCommand {
     /// Say whether a configuration permits something, and which grant decides. Exit codes: 0 it does, at least in part; 1 it
     /// does not; 2 nobody can tell. Keys and revocations are known to the running broker only
-    Check(CheckArgs),
+    Check(AccessCheckArgs),
 }
 
 #[derive(Debug, Args)]
-struct CheckArgs {
+struct AccessCheckArgs {
     #[command(flatten)]
     settings: SettingsFile,
 
@@ -34,12 +34,12 @@ struct CheckArgs {
     token: Option<String>,
 
     #[command(flatten)]
-    asked: Asked,
+    asked: AccessQuery,
 }
 
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
-struct Asked {
+struct AccessQuery {
     /// A topic or pattern to read
     #[arg(long, value_name = "TOPIC")]
     subscribe: Option<String>,
@@ -62,10 +62,10 @@ pub(crate) fn run(AccessArgs { command: AccessCommand::Check(args) }: &AccessArg
     end(check(args))
 }
 
-fn check(args: &CheckArgs) -> Result<ExitCode, Failure> {
+fn check(args: &AccessCheckArgs) -> Result<ExitCode, Failure> {
     let gate = args.settings.configured()?.gate;
     let access = gate.ok_or("there is no section [access]: everybody may do everything")?.access();
-    let Asked { subscribe, publish, manage, presence } = &args.asked;
+    let AccessQuery { subscribe, publish, manage, presence } = &args.asked;
     let asked = [
         (Action::Subscribe, subscribe),
         (Action::Publish, publish),

@@ -63,7 +63,7 @@ enum KeyCommand {
 
 #[derive(Debug, Args)]
 struct CreateArgs {
-    /// What people call it
+    /// Its name, for people
     #[arg(long, value_name = "NAME", default_value = "")]
     name: String,
 

@@ -116,7 +116,7 @@ pub(crate) struct ServeArgs {
     #[arg(long)]
     pub(crate) tls_dev: bool,
 
-    /// Open a log that has less than what was acknowledged, as after a disk has lost its end; clients are told the loss
+    /// Open a log that has less than what was acknowledged, as after a disk has lost its end; clients get the loss
     /// as a gap. For one start, and no setting: it has no variable and no key
     #[arg(long)]
     pub(crate) accept_loss: bool,

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use tailwire_model::{Options, Term, limits::OPTIONS_MAX};
-use tailwire_wire::options::{Builder, Fault, MEMBERS, Value};
+use tailwire_wire::options::{Builder, Fault, MEMBERS, OptionValue};
 use toml::de::{DeTable, DeValue};
 
 use super::{
@@ -66,16 +66,16 @@ fn parse_term(text: &str) -> Result<Term, String> {
     Ok(term)
 }
 
-fn value_of<'a>(member: &'a FileEntry<'_, '_>) -> Value<'a> {
+fn value_of<'a>(member: &'a FileEntry<'_, '_>) -> OptionValue<'a> {
     match member.value.get_ref() {
-        DeValue::String(text) if text == UNBOUNDED => Value::Unbounded,
-        DeValue::String(text) => Value::Text(text.as_ref().into()),
-        DeValue::Boolean(boolean) => Value::Boolean(*boolean),
+        DeValue::String(text) if text == UNBOUNDED => OptionValue::Unbounded,
+        DeValue::String(text) => OptionValue::Text(text.as_ref().into()),
+        DeValue::Boolean(boolean) => OptionValue::Boolean(*boolean),
         DeValue::Integer(_) => {
             let number = member.number().ok().and_then(|number| u64::try_from(number).ok());
-            number.map_or(Value::Other, Value::Number)
+            number.map_or(OptionValue::Other, OptionValue::Number)
         }
-        _ => Value::Other,
+        _ => OptionValue::Other,
     }
 }
 

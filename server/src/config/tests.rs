@@ -1,4 +1,4 @@
-//! Which source wins, and what a wrong one is told.
+//! The source that wins, and the messages for wrong settings.
 
 use std::path::Path;
 

@@ -17,12 +17,12 @@ engine refuses its files, it says so, and says how many messages can still be re
 Exit codes: 0 sound, 1 damaged, 2 it could not be done.";
 
 #[derive(Debug, Args)]
-pub(super) struct CheckArgs {
+pub(super) struct LogCheckArgs {
     #[command(flatten)]
     log: InspectedLog,
 }
 
-pub(super) fn run(args: &CheckArgs) -> CommandResult {
+pub(super) fn run(args: &LogCheckArgs) -> CommandResult {
     let survey = args.log.survey()?;
     let Ok(walked) = survey.walk(|_| Ok::<(), Infallible>(()));
     let findings = &walked.findings;

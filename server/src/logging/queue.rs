@@ -17,7 +17,7 @@ const RETRY: Duration = Duration::from_millis(20);
 
 /// Lines that wait to be written.
 pub(super) struct LogQueue {
-    state: Mutex<QueueState>,
+    state: Mutex<LineQueueState>,
     /// There are lines.
     filled: Condvar,
     /// All lines are written.
@@ -29,7 +29,7 @@ pub(super) struct LogQueue {
 pub(super) type OnLoss = Box<dyn Fn() + Send + Sync>;
 
 #[derive(Default)]
-struct QueueState {
+struct LineQueueState {
     bytes: Vec<u8>,
     writing: bool,
     /// Lines dropped since the last report of them.
@@ -93,7 +93,7 @@ impl LogQueue {
     }
 
     /// Writes lines that were taken, for as long as the output blocks. If that succeeds, answers how many lines were
-    /// dropped since the last report: only an output that takes lines can be told, and only a queue that has room takes the
+    /// dropped since the last report: only an output that takes lines can get the report, and only a queue that has room takes the
     /// report.
     pub(super) fn write(&self, lines: &[u8], output: &mut impl Write) -> u64 {
         let written = write_whole(lines, output);
@@ -121,7 +121,7 @@ impl LogQueue {
         }
     }
 
-    fn drop_lines(&self, state: &mut QueueState, count: u64) {
+    fn drop_lines(&self, state: &mut LineQueueState, count: u64) {
         state.dropped += count;
         match self.on_drop.get() {
             Some(on_drop) => (0..count).for_each(|_| on_drop()),

@@ -1,4 +1,4 @@
-//! The banner on stdout when the broker is up: its address, what it promises, and first commands to type.
+//! The banner on stdout when the broker is up: its address, the durability of an acknowledgement, and first commands to type.
 
 use std::{
     fmt::Write as _,
@@ -31,14 +31,14 @@ pub(super) fn show(
         let _ = stdout.write_all(banner.as_bytes());
         let _ = stdout.flush();
     };
-    // A machine without threads left has told so already.
+    // A machine without threads left has an error of its own already.
     let _ = thread::Builder::new().name("banner".to_owned()).spawn(print);
 }
 
 /// How clients speak to the broker.
 pub(super) struct Spoken {
     scheme: &'static str,
-    /// What a command needs besides the URL, with a space behind it.
+    /// The arguments of a command besides the URL, with a space behind them.
     trust: String,
 }
 
@@ -97,7 +97,7 @@ fn text(
     out
 }
 
-/// The promise of an acknowledgement, where no topic or pattern has its own.
+/// The durability of an acknowledgement, where no topic or pattern has its own.
 fn durability(options: &[(Term, Options)]) -> String {
     let everywhere = options.iter().find(|(term, _)| term.as_str() == EVERYTHING);
     let common = everywhere.and_then(|(_, options)| options.durability).unwrap_or_default();

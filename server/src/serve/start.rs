@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr, sync::Arc, thread, time::Duration};
 
-use tailwire_core::{AllowAll, Broker, Clock, Committer, Instruments, LocalOrder, Parts, StoreError};
+use tailwire_core::{AllowAll, Broker, BrokerParts, Clock, Committer, Instruments, LocalOrder, StoreError};
 use tailwire_http::{Listener, Server, WaitingFor, answer_until};
 use tailwire_model::{Options, Term, limits::CATCH_UP_RESTS};
 use tailwire_storage::{LogSettings, NoRoom, SledStore};
@@ -20,7 +20,7 @@ use crate::{
 const READ_THREADS: usize = 2;
 /// How often a start that waits for room looks for it.
 const LOOK_FOR_ROOM: Duration = Duration::from_secs(1);
-/// How long clients wait for a log to be opened before they are told to come back. Mostly it is open sooner, and then they
+/// How long clients wait for a log to be opened before they get a 503 with Retry-After. Mostly it is open sooner, and then they
 /// have noticed nothing.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -100,7 +100,7 @@ pub(super) async fn start(
     let instruments = Instruments::default();
     let (order, committer) =
         LocalOrder::begin(store.clone(), clock, &instruments).map_err(StartError::Begin)?;
-    let parts = Parts {
+    let parts = BrokerParts {
         order: Arc::new(order),
         store,
         instruments,
@@ -113,14 +113,14 @@ pub(super) async fn start(
         shards: machine::delivery_shards(settings.threads),
         read_threads: READ_THREADS,
         read_thread_begins: machine::lower_priority,
-        read_rests: CATCH_UP_RESTS,
+        read_throttle_factor: CATCH_UP_RESTS,
     };
     let broker = Broker::start(parts).map_err(StartError::Threads)?;
     let committer = start_committer(committer)?;
     let server = match gate {
         None => serve(&broker, settings, None, descriptors, listener),
         Some(gate) => {
-            // Whoever was revoked before must not be let in for a moment.
+            // A credential that was revoked before must not be let in for a moment.
             let records = access::load(gate, &broker).await.map_err(StartError::Records)?;
             if let Err(error) = access::provide(&gate.access(), &settings.data) {
                 let file = access::OPERATOR_KEY;
@@ -185,12 +185,12 @@ fn serve(
     descriptors: Option<u64>,
     listener: Listener,
 ) -> io::Result<Server> {
-    let mut http = tailwire_http::Settings {
+    let mut http = tailwire_http::HttpSettings {
         allow_origins: settings.allow_origins.clone(),
         public_origins: settings.public_urls.iter().map(|public| public.origin.clone()).collect(),
         loopback: listener.local_addr()?.ip().is_loopback(),
         descriptors,
-        ..tailwire_http::Settings::default()
+        ..tailwire_http::HttpSettings::default()
     };
     if let Some(gate) = gate {
         // With a public URL there is a proxy before a loopback listener, and callers are anybody.
@@ -207,7 +207,7 @@ fn listen(settings: &ServeSettings) -> Result<std::net::TcpListener, StartError>
 }
 
 /// Opening a log takes room, and what an opening that finds none has begun to write would stand in the way of the next.
-/// So it waits for room, rather than fail again and again, and says so to whoever asks.
+/// So it waits for room, rather than fail again and again, and says so in its answers.
 async fn wait_for_room(settings: &ServeSettings, listener: &Listener) {
     let Some(NoRoom { needed, available }) = NoRoom::to_open(&settings.data) else { return };
     let folder = settings.data.display();
@@ -244,7 +244,7 @@ async fn open_log(settings: &ServeSettings, listener: &Listener) -> Result<SledS
     opened.map_err(|error| StartError::Open { folder: settings.data.display().to_string(), error })
 }
 
-/// What holds for topics and patterns, those of the records of access among them.
+/// The rules of topics and patterns, those of the records of access among them.
 fn options_of(settings: &ServeSettings) -> Vec<(Term, Options)> {
     let records = settings.access.is_some().then(access::record_options).unwrap_or_default();
     settings.options.iter().cloned().chain(records).collect()

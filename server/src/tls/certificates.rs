@@ -24,11 +24,11 @@ pub(super) struct Certificates {
     pairs: Vec<PairFiles>,
     provider: Arc<CryptoProvider>,
     current: ArcSwap<Loaded>,
-    /// What proves names to an ACME authority, while it asks.
+    /// The proof of names for an ACME authority, while it asks.
     challenges: Mutex<HashMap<String, Arc<CertifiedKey>>>,
 }
 
-/// What the files held, and what that is.
+/// The content of the files, and the certificate that it makes.
 #[derive(Debug)]
 struct Loaded {
     contents: Vec<[Vec<u8>; 2]>,
@@ -51,7 +51,7 @@ impl Certificates {
     /// Reads the files again. Where they are sound and others than before, new connections get them; open ones keep theirs.
     ///
     /// # Errors
-    /// What is wrong with them: those that were read before stay.
+    /// The fault in them: those that were read before stay.
     pub(super) fn reload(&self) -> Result<bool, TlsError> {
         let contents = contents(&self.pairs)?;
         if contents == self.current.load().contents {
@@ -63,7 +63,7 @@ impl Certificates {
     }
 
     /// Looks at the files from time to time, for ever. A pair that is replaced file by file doesn't fit in between: what is
-    /// wrong is told once, until it changes.
+    /// wrong is logged once, until it changes.
     pub(super) async fn watch(self: Arc<Self>) {
         let mut told = String::new();
         loop {
@@ -120,7 +120,7 @@ pub(super) fn is_valid_for(own: &CertificateDer<'_>, name: &str) -> bool {
     EndEntityCert::try_from(own).is_ok_and(|own| own.verify_is_valid_for_subject_name(&name).is_ok())
 }
 
-/// What the files hold. Of a pair that is yet to be made, nothing.
+/// The content of the files. Of a pair that is yet to be made, nothing.
 fn contents(pairs: &[PairFiles]) -> Result<Vec<[Vec<u8>; 2]>, TlsError> {
     let one = |PairFiles { files, is_made_later }: &PairFiles| {
         if *is_made_later && !files.cert.exists() {

@@ -7,12 +7,12 @@ use tailwire_model::{Filter, Position, Term};
 
 use crate::stores::{Fjall, PlainFile, Redb, Store, Tailwire};
 
-/// What a reader is given at most by one call.
+/// The most that a reader gets by one call.
 const BUDGET: Budget = Budget { messages: 2000, bytes: 128 << 10, scan_bytes: 8 << 20 };
 /// Places that a topic is resumed from.
 const RESUMED: u64 = 200;
 
-/// What it took.
+/// The cost.
 pub(crate) struct Figures {
     pub(crate) open_seconds: f64,
     pub(crate) read_seconds: f64,

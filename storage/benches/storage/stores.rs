@@ -20,7 +20,7 @@ use crate::child;
 /// The topic that has many messages among topics of one.
 pub(crate) const HOT: &str = "hot/topic";
 
-/// What is appended: message `n` goes to a topic that looks like chance, and is all `x`.
+/// The messages that are appended: message `n` goes to a topic that looks like chance, and is all `x`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Messages {
     pub(crate) topics: u64,

@@ -4,7 +4,7 @@
 use tailwire_core::StoreError;
 use tailwire_model::Position;
 
-use super::{names::TopicId, postings::Postings};
+use super::{order::TopicId, postings::Postings};
 
 /// Encoded postings of one block, and so what a topic keeps in memory before it is sealed: some 130 messages.
 pub(crate) const BLOCK_BYTES: usize = 512;
@@ -30,7 +30,12 @@ pub(crate) trait Blocks {
     fn before(&self, topic: TopicId, upto: Position) -> Result<Option<Block>, StoreError>;
 
     /// A topic's next sealed message after one, if there is one up to `last`.
-    fn next_sealed(&self, topic: TopicId, after: Position, last: Position) -> Result<Option<Position>, Unread>
+    fn next_sealed(
+        &self,
+        topic: TopicId,
+        after: Position,
+        last: Position,
+    ) -> Result<Option<Position>, BrokenPostings>
     where
         Self: Sized,
     {
@@ -44,9 +49,9 @@ pub(crate) trait Blocks {
     }
 }
 
-/// What reading sealed postings can come to.
+/// A failure to read sealed postings.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Unread {
+pub(crate) enum BrokenPostings {
     /// The blocks don't hang together: the index is not what it should be.
     Broken,
     /// The store said so.
@@ -67,17 +72,17 @@ impl<'a, B: Blocks> Forwards<'a, B> {
         Self { blocks, topic, after, last, inside: false }
     }
 
-    pub(super) fn next(&mut self) -> Result<Option<Block>, Unread> {
+    pub(super) fn next(&mut self) -> Result<Option<Block>, BrokenPostings> {
         if self.after >= self.last {
             return Ok(None);
         }
-        let block = self.blocks.beyond(self.topic, self.after).map_err(Unread::Store)?;
+        let block = self.blocks.beyond(self.topic, self.after).map_err(BrokenPostings::Store)?;
         // Below where the walk begins blocks may have been removed; from there on each leads to the next.
         let follows = |block: &Block| {
             let leads = if self.inside { block.previous == self.after } else { block.previous <= self.after };
             leads && block.last <= self.last
         };
-        let block = block.filter(follows).ok_or(Unread::Broken)?;
+        let block = block.filter(follows).ok_or(BrokenPostings::Broken)?;
         (self.after, self.inside) = (block.last, true);
         Ok(Some(block))
     }
@@ -96,13 +101,13 @@ impl<'a, B: Blocks> Backwards<'a, B> {
         Self { blocks, topic, floor, upto: last }
     }
 
-    pub(super) fn next(&mut self) -> Result<Option<Block>, Unread> {
+    pub(super) fn next(&mut self) -> Result<Option<Block>, BrokenPostings> {
         if self.upto <= self.floor {
             return Ok(None);
         }
-        let block = self.blocks.before(self.topic, self.upto).map_err(Unread::Store)?;
+        let block = self.blocks.before(self.topic, self.upto).map_err(BrokenPostings::Store)?;
         let leads = |block: &Block| block.last == self.upto && block.previous < block.first;
-        let block = block.filter(leads).ok_or(Unread::Broken)?;
+        let block = block.filter(leads).ok_or(BrokenPostings::Broken)?;
         self.upto = block.previous;
         Ok(Some(block))
     }

@@ -1,19 +1,24 @@
-//! What is known of one topic in memory. Its postings are in two parts: sealed ones in blocks in the store, of which
-//! only the ends are known here, and recent ones. Both hold dead messages, too, until those are buried.
+//! One topic in memory. Its postings are in two parts: sealed ones in blocks in the store, of which
+//! only the ends are known here, and recent ones. Both hold dead messages, too, until those are purged.
 
 use tailwire_model::{Position, Timestamp, Trim, TrimReason};
 
-use super::{
-    postings::{Posting, Postings},
-    trim::Cut,
-};
+use super::postings::{Posting, Postings};
 
 /// No interval: fewer than two messages.
 const NO_INTERVAL: u32 = u32::MAX;
 
+/// The retained part of some of a topic's postings: the oldest, how many, and what they cost.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct RetainedPart {
+    pub(crate) head: Option<Position>,
+    pub(crate) count: u64,
+    pub(crate) bytes: u64,
+}
+
 /// One topic.
 #[derive(Debug, Clone)]
-pub(crate) struct Entry {
+pub(crate) struct IndexedTopic {
     /// Its newest message ever, and when that came.
     pub(crate) tail: Position,
     pub(crate) tail_time: Timestamp,
@@ -26,31 +31,31 @@ pub(crate) struct Entry {
     pub(crate) bytes: u64,
     /// Postings beyond the sealed ones.
     pub(crate) recent: Postings,
-    pub(crate) sealed: Option<Box<Sealed>>,
+    pub(crate) sealed: Option<Box<SealedPostings>>,
 }
 
 /// A topic's sealed postings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Sealed {
+pub(crate) struct SealedPostings {
     /// Where they end.
     pub(crate) last: Position,
     /// The oldest of them that is retained; none if all are dead.
     pub(crate) head: Option<Position>,
-    /// Up to here the dead are buried.
-    pub(crate) buried: Position,
+    /// Up to here the dead are purged.
+    pub(crate) purged: Position,
 }
 
 /// In which of the index's lists a topic stands, and what is known of it beside.
 pub(crate) mod flag {
     /// It has more recent postings than it should.
-    pub(crate) const RIPE: u8 = 1;
-    /// It has dead messages that are not buried.
-    pub(crate) const GRAVE: u8 = 2;
+    pub(crate) const SEALABLE: u8 = 1;
+    /// It has dead messages that are not purged.
+    pub(crate) const PURGEABLE: u8 = 2;
     /// Messages may be gone from its middle.
     pub(crate) const COMPACTED: u8 = 4;
 }
 
-impl Default for Entry {
+impl Default for IndexedTopic {
     fn default() -> Self {
         Self {
             tail: Position::ZERO,
@@ -67,7 +72,7 @@ impl Default for Entry {
     }
 }
 
-impl Entry {
+impl IndexedTopic {
     /// Adds a message, which came so long after the one before.
     pub(crate) fn add(&mut self, posting: Posting, time: Timestamp, latest_ms: u64) {
         self.advance(posting.position, time, latest_ms);
@@ -100,18 +105,18 @@ impl Entry {
         (self.trimmed > Position::ZERO).then_some(Trim { upto: self.trimmed, reason: self.reason })
     }
 
-    /// Takes what a trim takes, and remembers it: the tail can't lie before it. `cut` is what remains of the sealed
-    /// postings, if they are parted.
-    pub(crate) fn take(&mut self, trim: Trim, time: Timestamp, cut: Option<Cut>) {
+    /// Takes what a trim takes, and remembers it: the tail can't lie before it. `retained` is what remains of the sealed
+    /// postings, if the trim splits them.
+    pub(crate) fn take(&mut self, trim: Trim, time: Timestamp, retained: Option<RetainedPart>) {
         let mut sealed = self.live_sealed();
         self.remember_trim(trim);
         if self.tail < trim.upto {
             (self.tail, self.tail_time) = (trim.upto, time);
         }
-        if let Some(cut) = cut {
-            sealed = cut;
+        if let Some(retained) = retained {
+            sealed = retained;
         } else if trim.upto >= self.sealed_last() {
-            sealed = Cut::default();
+            sealed = RetainedPart::default();
         }
         let recent = self.live_recent();
         (self.count, self.bytes) = (sealed.count + recent.count, sealed.bytes + recent.bytes);
@@ -126,8 +131,8 @@ impl Entry {
     }
 
     /// The recent postings that are retained.
-    fn live_recent(&self) -> Cut {
-        let mut live = Cut::default();
+    fn live_recent(&self) -> RetainedPart {
+        let mut live = RetainedPart::default();
         for posting in self.recent.iter().filter(|posting| !self.is_dead(posting.position)) {
             live.head.get_or_insert(posting.position);
             live.count += 1;
@@ -137,9 +142,9 @@ impl Entry {
     }
 
     /// The sealed postings that are retained.
-    pub(crate) fn live_sealed(&self) -> Cut {
+    pub(crate) fn live_sealed(&self) -> RetainedPart {
         let recent = self.live_recent();
-        Cut {
+        RetainedPart {
             head: self.sealed.as_ref().and_then(|sealed| sealed.head),
             count: self.count.saturating_sub(recent.count),
             bytes: self.bytes.saturating_sub(recent.bytes),
@@ -165,7 +170,7 @@ impl Entry {
     /// Whether dead messages are still stored.
     pub(crate) fn has_dead(&self) -> bool {
         let recent = self.recent.iter().next().is_some_and(|posting| self.is_dead(posting.position));
-        recent || self.sealed.as_ref().is_some_and(|sealed| sealed.buried < sealed.last.min(self.trimmed))
+        recent || self.sealed.as_ref().is_some_and(|sealed| sealed.purged < sealed.last.min(self.trimmed))
     }
 
     pub(crate) fn is(&self, flag: u8) -> bool {

@@ -1,6 +1,6 @@
 //! The index of topics: what the log holds of each, of committed messages only. It knows positions, costs and times, no
 //! bodies and no store. What a topic takes in memory is bounded: its older postings are sealed into blocks that a store
-//! keeps ([`Blocks`]), and the whole can be written behind shelf by shelf ([`shelf`]), so that opening needs not read
+//! keeps ([`Blocks`]), and the whole can be written behind page by page ([`stored_page`]), so that opening needs not read
 //! every message. Names are kept in order, so that a pattern walks only those under its prefix.
 //!
 //! Nothing here waits for a store: what needs sealed postings is prepared under the index's lock and read outside.
@@ -12,7 +12,7 @@ mod order;
 mod paged;
 mod plan;
 mod postings;
-mod shelf;
+mod stored_page;
 mod trim;
 mod upkeep;
 
@@ -25,21 +25,21 @@ use tailwire_core::log::{Bounds, TopicInfo};
 use tailwire_model::{Filter, Position, Term, Timestamp, Topic, Trim, TrimReason};
 
 pub(crate) use self::{
-    blocks::{Block, Blocks, Unread},
-    names::TopicId,
-    plan::{Outline, Planned},
+    blocks::{Block, Blocks, BrokenPostings},
+    entry::RetainedPart,
+    order::TopicId,
+    plan::{PartialPlan, Planned},
     postings::{Posting, Postings},
-    shelf::read as read_shelf,
-    trim::Cut,
-    upkeep::Grave,
+    stored_page::read as read_index_page,
+    upkeep::PurgeStep,
 };
 use crate::ages::Ages;
 
 use self::{
-    entry::{Entry, flag},
-    names::Names,
+    entry::{IndexedTopic, flag},
+    names::TopicNames,
     paged::Paged,
-    shelf::Shelves,
+    stored_page::IndexPages,
 };
 
 /// Names that planning a read may visit. Beyond, scanning the log costs less than merging so many topics.
@@ -48,23 +48,23 @@ const PLAN_NAMES_MAX: usize = 256;
 /// Everything the log knows of its topics without asking the store.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Index {
-    names: Names,
-    entries: Paged<Entry>,
+    names: TopicNames,
+    entries: Paged<IndexedTopic>,
     /// Every topic's trim by its position: the farthest trim of a pattern is the last one here that matches. Topics share
     /// one where all that they had was never stored.
     trims: BTreeMap<(Position, TopicId), TrimReason>,
     messages: u64,
-    /// What they cost.
+    /// Their cost.
     bytes: u64,
     /// Changes with everything that is taken.
     removals: u64,
-    /// Topics with more recent postings than they should have.
-    ripe: VecDeque<TopicId>,
-    /// Topics with dead messages that are not buried.
-    graves: VecDeque<TopicId>,
-    /// Messages that lost their place to a newer one and are not buried.
-    superseded: BTreeMap<Position, TopicId>,
-    shelves: Shelves,
+    /// Topics whose recent postings are ready to be sealed.
+    sealable: VecDeque<TopicId>,
+    /// Topics with dead messages that are not purged.
+    purgeable: VecDeque<TopicId>,
+    /// Messages that a newer one of their key made obsolete, and that are not purged.
+    obsolete: BTreeMap<Position, TopicId>,
+    pages: IndexPages,
     ages: Ages,
 }
 
@@ -88,13 +88,13 @@ impl Index {
         }
         let latest = self.ages.at(position, time).since(self.ages.at(entry.tail, entry.tail_time));
         entry.add(Posting { position, cost: cost as u64 }, time, latest);
-        if entry.recent.encoded().len() >= blocks::BLOCK_BYTES && entry.set(flag::RIPE, true) {
-            self.ripe.push_back(id);
+        if entry.recent.encoded().len() >= blocks::BLOCK_BYTES && entry.set(flag::SEALABLE, true) {
+            self.sealable.push_back(id);
         }
         self.messages += 1;
         self.bytes += cost as u64;
-        self.shelves.count(id);
-        self.shelves.touch(id);
+        self.pages.count(id);
+        self.pages.touch(id);
         true
     }
 
@@ -104,7 +104,7 @@ impl Index {
         let entry = &mut self.entries[id.at()];
         let latest = self.ages.at(position, time).since(self.ages.at(entry.tail, entry.tail_time));
         entry.advance(position, time, latest);
-        self.shelves.touch(id);
+        self.pages.touch(id);
     }
 
     /// Changes with everything that is taken, so that a reader can tell whether something was meanwhile.
@@ -119,13 +119,12 @@ impl Index {
 
     /// How far a topic was trimmed.
     pub(crate) fn trimmed(&self, topic: &str) -> Option<Trim> {
-        self.get(topic).and_then(Entry::trim)
+        self.get(topic).and_then(IndexedTopic::trim)
     }
 
     /// Whether a message of this topic was taken.
     pub(crate) fn is_dead(&self, topic: &str, position: Position) -> bool {
-        self.get(topic).is_some_and(|entry| entry.is_dead(position))
-            || self.superseded.contains_key(&position)
+        self.get(topic).is_some_and(|entry| entry.is_dead(position)) || self.obsolete.contains_key(&position)
     }
 
     /// How many messages of a topic are retained, and what they cost together.
@@ -133,7 +132,7 @@ impl Index {
         self.get(topic).map_or((0, 0), |entry| (entry.count, entry.bytes))
     }
 
-    /// What all retained messages cost.
+    /// The cost of all retained messages.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -160,8 +159,8 @@ impl Index {
 
     /// Beyond this nothing that is stored is dead.
     pub(crate) fn farthest_dead(&self) -> Position {
-        let superseded = self.superseded.last_key_value().map_or(Position::ZERO, |(&position, _)| position);
-        self.farthest_trim().max(superseded)
+        let obsolete = self.obsolete.last_key_value().map_or(Position::ZERO, |(&position, _)| position);
+        self.farthest_trim().max(obsolete)
     }
 
     /// When the newest message of all came.
@@ -174,7 +173,7 @@ impl Index {
         (self.names.len() as u64, self.messages)
     }
 
-    /// What the log holds of a filter.
+    /// The bounds of a filter in the log.
     pub(crate) fn bounds(&self, filter: &Filter) -> Bounds {
         let mut bounds = Bounds::default();
         self.visit(filter, usize::MAX, |_, entry| {
@@ -190,7 +189,7 @@ impl Index {
             bounds.trimmed = Trim::farther(bounds.trimmed, entry.trim());
         });
         if let Some(topic) = filter.only_topic() {
-            bounds.interval_ms = self.get(topic.as_str()).and_then(Entry::interval_ms);
+            bounds.interval_ms = self.get(topic.as_str()).and_then(IndexedTopic::interval_ms);
         }
         bounds
     }
@@ -227,7 +226,7 @@ impl Index {
         matching.take(limit).filter_map(info).collect()
     }
 
-    fn get(&self, topic: &str) -> Option<&Entry> {
+    fn get(&self, topic: &str) -> Option<&IndexedTopic> {
         self.names.find(topic).map(|id| &self.entries[id.at()])
     }
 
@@ -235,8 +234,8 @@ impl Index {
     fn entry(&mut self, topic: &str) -> TopicId {
         let id = self.names.find_or_add(topic);
         if id.at() == self.entries.len() {
-            self.entries.push(Entry::default());
-            self.shelves.touch(id);
+            self.entries.push(IndexedTopic::default());
+            self.pages.touch(id);
         }
         id
     }
@@ -247,7 +246,7 @@ impl Index {
         &'a self,
         filter: &Filter,
         names_max: usize,
-        mut each: impl FnMut(TopicId, &'a Entry),
+        mut each: impl FnMut(TopicId, &'a IndexedTopic),
     ) -> bool {
         let mut visited = 0;
         for term in filter.terms() {

@@ -5,17 +5,10 @@ use std::hash::{BuildHasher, RandomState};
 
 use hashbrown::HashTable;
 
-use super::{order::Order, paged::Paged};
-
-/// A topic's number: the order in which topics came, for good.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct TopicId(pub(crate) u32);
-
-impl TopicId {
-    pub(super) fn at(self) -> usize {
-        self.0 as usize
-    }
-}
+use super::{
+    order::{NameOrder, TopicId},
+    paged::Paged,
+};
 
 /// Bytes of one page of the arena: a place in it is 16 bits.
 const ARENA_PAGE: usize = 1 << 16;
@@ -27,7 +20,7 @@ const RESERVED_MAX: usize = 4 << 20;
 
 /// Where a name stands in the arena.
 #[derive(Debug, Clone, Copy)]
-struct Place {
+struct NameSpan {
     page: u32,
     start: u16,
     length: u8,
@@ -36,12 +29,12 @@ struct Place {
 /// A name in a hash table: half of its hash stands with it, so that other names are hardly ever looked at, neither to
 /// find it nor when the table grows.
 #[derive(Debug, Clone, Copy)]
-struct Found {
+struct HashedName {
     id: TopicId,
     half: u32,
 }
 
-impl Found {
+impl HashedName {
     /// The hash that the table goes by.
     fn spread(half: u32) -> u64 {
         // The golden ratio: the table looks at the upper and the lower bits.
@@ -51,15 +44,15 @@ impl Found {
 
 /// All names.
 #[derive(Debug, Clone)]
-pub(crate) struct Names {
+pub(crate) struct TopicNames {
     arena: Vec<String>,
-    places: Paged<Place>,
+    places: Paged<NameSpan>,
     hasher: RandomState,
-    found: Vec<HashTable<Found>>,
-    order: Order,
+    found: Vec<HashTable<HashedName>>,
+    order: NameOrder,
 }
 
-impl Default for Names {
+impl Default for TopicNames {
     fn default() -> Self {
         let found = (0..SHARDS).map(|_| HashTable::new()).collect();
         Self {
@@ -67,12 +60,12 @@ impl Default for Names {
             places: Paged::default(),
             hasher: RandomState::new(),
             found,
-            order: Order::default(),
+            order: NameOrder::default(),
         }
     }
 }
 
-impl Names {
+impl TopicNames {
     pub(crate) fn len(&self) -> usize {
         self.places.len()
     }
@@ -85,8 +78,8 @@ impl Names {
     /// The topic of a name.
     pub(crate) fn find(&self, text: &str) -> Option<TopicId> {
         let (shard, half) = self.place(text);
-        let is = |found: &Found| found.half == half && self.name(found.id) == text;
-        self.found[shard].find(Found::spread(half), is).map(|found| found.id)
+        let is = |found: &HashedName| found.half == half && self.name(found.id) == text;
+        self.found[shard].find(HashedName::spread(half), is).map(|found| found.id)
     }
 
     /// The topic of a name, which gets the next number if it is new.
@@ -100,7 +93,7 @@ impl Names {
         id
     }
 
-    /// Adds a name with the next number, out of order until [`Names::settle`]; answers false if it stood there before.
+    /// Adds a name with the next number, out of order until [`TopicNames::sort_names`]; answers false if it stood there before.
     pub(crate) fn append(&mut self, text: &str) -> bool {
         let is_new = self.find(text).is_none();
         if is_new {
@@ -113,14 +106,14 @@ impl Names {
     pub(crate) fn reserve(&mut self, names: usize) {
         // The mark that says how many may be of any size; beyond this the tables grow by themselves.
         let share = names.min(RESERVED_MAX) / SHARDS;
-        self.found.iter_mut().for_each(|found| found.reserve(share, |found| Found::spread(found.half)));
+        self.found.iter_mut().for_each(|found| found.reserve(share, |found| HashedName::spread(found.half)));
     }
 
     /// Puts all names into their order at once, which is much faster than one by one.
-    pub(crate) fn settle(&mut self) {
+    pub(crate) fn sort_names(&mut self) {
         let ids = (0..self.len()).filter_map(|id| u32::try_from(id).ok()).map(TopicId).collect();
         let Self { arena, places, order, .. } = self;
-        *order = Order::sorted(ids, |id| name(arena, places[id.at()]));
+        *order = NameOrder::sorted(ids, |id| name(arena, places[id.at()]));
     }
 
     /// The topics whose names are `from` or after it, in byte order of their names.
@@ -138,11 +131,15 @@ impl Names {
         let number = self.arena.len() - 1;
         let page = &mut self.arena[number];
         // A topic has at most 255 bytes, a page 65,536, and a name that would end beyond it begins the next.
-        self.places.push(Place { page: number as u32, start: page.len() as u16, length: text.len() as u8 });
+        self.places.push(NameSpan {
+            page: number as u32,
+            start: page.len() as u16,
+            length: text.len() as u8,
+        });
         page.push_str(text);
         let (shard, half) = self.place(text);
-        let spread = |found: &Found| Found::spread(found.half);
-        self.found[shard].insert_unique(Found::spread(half), Found { id, half }, spread);
+        let spread = |found: &HashedName| HashedName::spread(found.half);
+        self.found[shard].insert_unique(HashedName::spread(half), HashedName { id, half }, spread);
         id
     }
 
@@ -153,7 +150,7 @@ impl Names {
     }
 }
 
-fn name(arena: &[String], place: Place) -> &str {
+fn name(arena: &[String], place: NameSpan) -> &str {
     let start = usize::from(place.start);
     &arena[place.page as usize][start..start + usize::from(place.length)]
 }
@@ -166,7 +163,7 @@ mod tests {
 
     #[test]
     fn names_are_found_and_stand_in_order() {
-        let mut names = Names::default();
+        let mut names = TopicNames::default();
         let mut wanted = BTreeMap::new();
         for n in 0..5000u32 {
             let text = format!("{}/{}", n.wrapping_mul(2_654_435_761) % 977, "x".repeat(n as usize % 200));
@@ -189,10 +186,10 @@ mod tests {
     #[test]
     fn many_names_come_at_once() {
         let texts: Vec<String> = (0..3000).map(|n| format!("devices/{:04}/state", n * 7 % 3000)).collect();
-        let mut names = Names::default();
+        let mut names = TopicNames::default();
         assert!(texts.iter().all(|text| names.append(text)));
         assert!(!names.append(&texts[17]));
-        names.settle();
+        names.sort_names();
         let mut sorted = texts.clone();
         sorted.sort();
         assert_eq!(names.from("").map(|(_, text)| text).collect::<Vec<_>>(), sorted);

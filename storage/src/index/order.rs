@@ -2,15 +2,23 @@
 //! the blocks, then in one; an insertion moves the rest of one block, half of it into a block of its own when it is
 //! full. The names themselves are the caller's.
 
-use super::names::TopicId;
-
 const BLOCK: usize = 512;
+
+/// A topic's number: the order in which topics came, for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct TopicId(pub(crate) u32);
+
+impl TopicId {
+    pub(super) fn at(self) -> usize {
+        self.0 as usize
+    }
+}
 
 /// Numbers in the order of what they name. No block is empty.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Order(Vec<Vec<TopicId>>);
+pub(super) struct NameOrder(Vec<Vec<TopicId>>);
 
-impl Order {
+impl NameOrder {
     /// The order of these topics.
     pub(super) fn sorted<'a>(mut ids: Vec<TopicId>, name: impl Fn(TopicId) -> &'a str) -> Self {
         // Topics often come in order, of which this sort makes use.

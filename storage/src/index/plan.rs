@@ -1,15 +1,15 @@
-//! Plans: which messages of a filter a page is made of. What memory knows is outlined under the index's lock; the sealed
-//! postings that are needed beside it are read without it, so that nobody waits for a reader's disk.
+//! Plans: which messages of a filter a page is made of. What memory knows is a partial plan, made under the index's lock;
+//! the sealed postings that complete it are read without the lock, so that nobody waits for a reader's disk.
 
 use std::{cmp::Reverse, collections::BinaryHeap, vec};
 
 use tailwire_model::{Filter, Position};
 
 use super::{
-    Index, PLAN_NAMES_MAX, Unread,
+    BrokenPostings, Index, PLAN_NAMES_MAX,
     blocks::{Backwards, Blocks, Forwards},
-    entry::Entry,
-    names::TopicId,
+    entry::IndexedTopic,
+    order::TopicId,
 };
 
 /// A message that a plan names.
@@ -19,13 +19,13 @@ pub(crate) struct Planned {
     pub(crate) topic: TopicId,
 }
 
-/// What memory knows of a plan: of each topic its recent postings in the span, and where the sealed ones lie that
+/// A plan as far as memory knows it: of each topic its recent postings in the span, and where the sealed ones lie that
 /// come before them.
 #[derive(Debug, Default)]
-pub(crate) struct Outline(Vec<Part>);
+pub(crate) struct PartialPlan(Vec<PlanPart>);
 
 #[derive(Debug)]
-struct Part {
+struct PlanPart {
     topic: TopicId,
     /// The sealed postings lie beyond the first and up to the second; none if that is no span.
     sealed: (Position, Position),
@@ -34,16 +34,16 @@ struct Part {
 }
 
 impl Index {
-    /// Outlines the oldest `count` messages of a filter after `after` and up to `upto`. `None` when the filter spans so
+    /// The partial plan of the oldest `count` messages of a filter after `after` and up to `upto`. `None` when the filter spans so
     /// many topics that a scan of the log is the better way.
-    pub(crate) fn outline(
+    pub(crate) fn partial_plan(
         &self,
         filter: &Filter,
         after: Position,
         upto: Position,
         count: usize,
-    ) -> Option<Outline> {
-        // Counted first: to outline what is then thrown away takes a page's time, and who commits would wait for it.
+    ) -> Option<PartialPlan> {
+        // Counted first: a partial plan that is thrown away takes a page's time, for which commits would wait.
         if !self.visit(filter, PLAN_NAMES_MAX, |_, _| ()) {
             return None;
         }
@@ -52,11 +52,11 @@ impl Index {
             let part = part(topic, entry, after, upto, count);
             parts.extend(Some(part).filter(|part| !part.recent.is_empty() || part.has_sealed()));
         });
-        Some(Outline(parts))
+        Some(PartialPlan(parts))
     }
 
-    /// Outlines the `count` newest messages of a filter.
-    pub(crate) fn outline_last(&self, filter: &Filter, count: usize) -> Outline {
+    /// The partial plan of the `count` newest messages of a filter.
+    pub(crate) fn partial_plan_newest(&self, filter: &Filter, count: usize) -> PartialPlan {
         let mut newest = Vec::new();
         self.visit(filter, usize::MAX, |id, entry| {
             if entry.count > 0 {
@@ -71,30 +71,30 @@ impl Index {
         let part = |(_, id): (Position, TopicId)| {
             part(id, &self.entries[id.at()], Position::ZERO, Position::MAX, usize::MAX)
         };
-        Outline(parts.map(part).collect())
+        PartialPlan(parts.map(part).collect())
     }
 }
 
-fn part(topic: TopicId, entry: &Entry, after: Position, upto: Position, count: usize) -> Part {
+fn part(topic: TopicId, entry: &IndexedTopic, after: Position, upto: Position, count: usize) -> PlanPart {
     let after = after.max(entry.trim().map_or(Position::ZERO, |trim| trim.upto));
     let recent = entry.recent.beyond(after).take_while(|&position| position <= upto).take(count);
-    Part { topic, sealed: (after, entry.sealed_last()), recent: recent.collect() }
+    PlanPart { topic, sealed: (after, entry.sealed_last()), recent: recent.collect() }
 }
 
-impl Part {
+impl PlanPart {
     fn has_sealed(&self) -> bool {
         self.sealed.0 < self.sealed.1
     }
 }
 
-impl Outline {
+impl PartialPlan {
     /// The oldest `count` messages up to `upto`.
     pub(crate) fn oldest(
         self,
         blocks: &impl Blocks,
         upto: Position,
         count: usize,
-    ) -> Result<Vec<Planned>, Unread> {
+    ) -> Result<Vec<Planned>, BrokenPostings> {
         let mut lanes: Vec<Lane<'_, _>> = self.0.into_iter().map(|part| Lane::new(blocks, part)).collect();
         let mut nearest = BinaryHeap::with_capacity(lanes.len());
         for (slot, lane) in lanes.iter_mut().enumerate() {
@@ -116,7 +116,7 @@ impl Outline {
     }
 
     /// The positions of the `count` newest messages, in no order.
-    pub(crate) fn newest(self, blocks: &impl Blocks, count: usize) -> Result<Vec<Position>, Unread> {
+    pub(crate) fn newest(self, blocks: &impl Blocks, count: usize) -> Result<Vec<Position>, BrokenPostings> {
         let mut newest: BinaryHeap<Reverse<Position>> = BinaryHeap::new();
         for part in self.0 {
             let mut lane = LaneBack::new(blocks, part);
@@ -144,13 +144,13 @@ struct Lane<'a, B> {
 }
 
 impl<'a, B: Blocks> Lane<'a, B> {
-    fn new(blocks: &'a B, part: Part) -> Self {
+    fn new(blocks: &'a B, part: PlanPart) -> Self {
         let (after, last) = part.sealed;
         let sealed = Forwards::new(blocks, part.topic, after, last);
         Self { topic: part.topic, after, sealed, loaded: Vec::new().into_iter(), recent: Some(part.recent) }
     }
 
-    fn next(&mut self) -> Result<Option<Position>, Unread> {
+    fn next(&mut self) -> Result<Option<Position>, BrokenPostings> {
         loop {
             if let Some(position) = self.loaded.next() {
                 return Ok(Some(position));
@@ -174,12 +174,12 @@ struct LaneBack<'a, B> {
 }
 
 impl<'a, B: Blocks> LaneBack<'a, B> {
-    fn new(blocks: &'a B, part: Part) -> Self {
+    fn new(blocks: &'a B, part: PlanPart) -> Self {
         let (floor, last) = part.sealed;
         Self { floor, sealed: Backwards::new(blocks, part.topic, floor, last), loaded: part.recent }
     }
 
-    fn next(&mut self) -> Result<Option<Position>, Unread> {
+    fn next(&mut self) -> Result<Option<Position>, BrokenPostings> {
         loop {
             if let Some(position) = self.loaded.pop() {
                 return Ok(Some(position));

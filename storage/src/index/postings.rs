@@ -4,7 +4,7 @@
 use smallvec::SmallVec;
 use tailwire_model::Position;
 
-use crate::codec::{Damage, Reader, varint};
+use crate::codec::{ByteReader, Damage, varint};
 
 /// One message of a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub(crate) struct Posting {
 /// Postings in a row.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Postings {
-    /// What the first one's distance is measured from.
+    /// The origin of the first one's distance.
     base: Position,
     last: Position,
     count: u32,
@@ -31,7 +31,7 @@ impl Postings {
 
     /// Reads back what [`Postings::encoded`] gave.
     pub(crate) fn decode(base: Position, count: u32, bytes: &[u8]) -> Result<Self, Damage> {
-        let mut reader = Reader(bytes);
+        let mut reader = ByteReader(bytes);
         let mut last = base;
         for _ in 0..count {
             let (distance, _) = (reader.varint()?, reader.varint()?);
@@ -75,7 +75,7 @@ impl Postings {
     }
 
     pub(crate) fn iter(&self) -> Iter<'_> {
-        Iter { reader: Reader(&self.bytes), position: self.base }
+        Iter { reader: ByteReader(&self.bytes), position: self.base }
     }
 
     /// The positions beyond one, oldest first.
@@ -116,7 +116,7 @@ impl Postings {
 /// Postings, oldest first.
 #[derive(Debug, Clone)]
 pub(crate) struct Iter<'a> {
-    reader: Reader<'a>,
+    reader: ByteReader<'a>,
     position: Position,
 }
 

@@ -34,35 +34,35 @@ impl Blocks for Shelter {
 
 impl Shelter {
     fn seal_all(&self, index: &mut Index) {
-        while let Some((topic, block)) = index.ripe() {
+        while let Some((topic, block)) = index.sealable() {
             self.0.borrow_mut().insert((topic, block.first), block.clone());
             index.sealed(topic, &block);
         }
     }
 
-    /// Buries all the dead; answers their positions.
-    fn bury_all(&self, index: &mut Index) -> Vec<u64> {
-        let mut buried = Vec::new();
-        while let Some(grave) = index.grave(7) {
-            let (dead, upto) = match grave.sealed {
+    /// Purges all the dead; answers their positions.
+    fn purge_all(&self, index: &mut Index) -> Vec<u64> {
+        let mut purged = Vec::new();
+        while let Some(next_purge) = index.next_purge(7) {
+            let (dead, upto) = match next_purge.sealed {
                 Some((after, last)) => {
-                    let block = self.beyond(grave.topic, after).unwrap().unwrap();
-                    if block.last <= grave.upto {
-                        self.0.borrow_mut().remove(&(grave.topic, block.first));
+                    let block = self.beyond(next_purge.topic, after).unwrap().unwrap();
+                    if block.last <= next_purge.upto {
+                        self.0.borrow_mut().remove(&(next_purge.topic, block.first));
                     }
                     assert!(block.last <= last);
                     let dead = block.postings.iter().map(|posting| posting.position);
                     (
-                        dead.filter(|&dead| dead > after && dead <= grave.upto).collect(),
-                        block.last.min(grave.upto),
+                        dead.filter(|&dead| dead > after && dead <= next_purge.upto).collect(),
+                        block.last.min(next_purge.upto),
                     )
                 }
-                None => (grave.recent.clone(), *grave.recent.last().unwrap()),
+                None => (next_purge.recent.clone(), *next_purge.recent.last().unwrap()),
             };
-            buried.extend(dead.iter().map(|position: &Position| position.0));
-            index.buried(grave.topic, upto);
+            purged.extend(dead.iter().map(|position: &Position| position.0));
+            index.purged(next_purge.topic, upto);
         }
-        buried
+        purged
     }
 }
 
@@ -80,8 +80,8 @@ fn index(topics: &[&str]) -> Index {
 }
 
 fn plan(index: &Index, blocks: &Shelter, terms: &[&str], after: u64, upto: u64, count: usize) -> Vec<u64> {
-    let outline = index.outline(&filter(terms), Position(after), Position(upto), count).unwrap();
-    let plan = outline.oldest(blocks, Position(upto), count).unwrap();
+    let partial_plan = index.partial_plan(&filter(terms), Position(after), Position(upto), count).unwrap();
+    let plan = partial_plan.oldest(blocks, Position(upto), count).unwrap();
     plan.iter().map(|planned| planned.position.0).collect()
 }
 
@@ -95,7 +95,7 @@ fn a_plan_merges_topics_and_ignores_overlap() {
     let none = Shelter::default();
     assert_eq!(plan(&index, &none, &["a/x", "a/*", "**"], 0, 9, 10), [1, 2, 3, 4, 5, 6]);
     assert_eq!(plan(&index, &none, &["a/**", "a/y"], 1, 5, 10), [3, 4]);
-    let mut newest = index.outline_last(&filter(&["a/x", "a/*"]), 3).newest(&none, 3).unwrap();
+    let mut newest = index.partial_plan_newest(&filter(&["a/x", "a/*"]), 3).newest(&none, 3).unwrap();
     newest.sort_unstable();
     assert_eq!(newest, [Position(3), Position(4), Position(6)]);
 }
@@ -105,7 +105,7 @@ fn a_filter_over_many_topics_has_no_plan() {
     let names: Vec<String> = (0..=PLAN_NAMES_MAX).map(|n| format!("t/{n}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let index = index(&names);
-    assert!(index.outline(&filter(&["t/*"]), Position::ZERO, Position::MAX, 1).is_none());
+    assert!(index.partial_plan(&filter(&["t/*"]), Position::ZERO, Position::MAX, 1).is_none());
     assert_eq!(index.bounds(&filter(&["t/*"])).tail, Position(names.len() as u64));
 }
 
@@ -117,7 +117,7 @@ fn trims_are_found_by_pattern() {
     assert_eq!(index.trimmed_after(&filter(&["b", "c"]), Position(0)), None);
     assert_eq!((index.totals(), index.size("a/x"), index.size("b")), ((3, 2), (0, 0), (1, 100)));
     assert_eq!(index.bytes(), 200);
-    assert_eq!(Shelter::default().bury_all(&mut index), [1, 4]);
+    assert_eq!(Shelter::default().purge_all(&mut index), [1, 4]);
 }
 
 #[test]
@@ -127,15 +127,15 @@ fn what_is_removed_from_the_middle_is_gone() {
         index.add("a", Position(at), Timestamp(at), 200);
     }
     blocks.seal_all(&mut index);
-    assert!(index.supersede("a", Position(999), 200));
-    assert!(!index.supersede("a", Position(999), 200), "only once");
-    assert!(!index.supersede("b", Position(998), 200));
-    assert!(index.supersede("a", Position(1), 200));
+    assert!(index.mark_obsolete("a", Position(999), 200));
+    assert!(!index.mark_obsolete("a", Position(999), 200), "only once");
+    assert!(!index.mark_obsolete("b", Position(998), 200));
+    assert!(index.mark_obsolete("a", Position(1), 200));
     assert_eq!((index.totals().1, index.size("a"), index.bytes()), (998, (998, 998 * 200), 998 * 200));
     assert!(index.is_dead("a", Position(999)) && index.is_dead("a", Position(1)));
     assert_eq!(index.farthest_dead(), Position(999));
     let id = index.id("a").unwrap();
-    assert_eq!(index.superseded(Position::ZERO, 9), [(Position(1), id), (Position(999), id)]);
+    assert_eq!(index.obsolete(Position::ZERO, 9), [(Position(1), id), (Position(999), id)]);
     assert!(index.sealed_span(id, Position(999)).is_none());
     assert_eq!(index.sealed_span(id, Position(1)).unwrap().0, Position(1));
     assert_eq!(blocks.next_sealed(id, Position(1), Position(999)), Ok(Some(Position(2))));
@@ -143,7 +143,7 @@ fn what_is_removed_from_the_middle_is_gone() {
     index.unposted(id, Position(1));
     index.unposted(id, Position(999));
     assert_eq!(index.bounds(&filter(&["a"])).head, Some(Position(2)));
-    assert_eq!(index.superseded_count(), 0);
+    assert_eq!(index.obsolete_count(), 0);
     assert!(!index.expects(id, Position(1)), "it may be missing in the store");
 }
 
@@ -156,29 +156,30 @@ fn a_broken_chain_of_blocks_is_noticed() {
     blocks.seal_all(&mut index);
     let second = blocks.0.borrow().keys().nth(1).copied().unwrap();
     let taken = blocks.0.borrow_mut().remove(&second).unwrap();
-    let all = || index.outline(&filter(&["a"]), Position::ZERO, Position::MAX, 9999).unwrap();
-    assert_eq!(all().oldest(&blocks, Position::MAX, 9999), Err(Unread::Broken));
-    let newest = || index.outline_last(&filter(&["a"]), 9999).newest(&blocks, 9999).map(|found| found.len());
-    assert_eq!(newest(), Err(Unread::Broken));
+    let all = || index.partial_plan(&filter(&["a"]), Position::ZERO, Position::MAX, 9999).unwrap();
+    assert_eq!(all().oldest(&blocks, Position::MAX, 9999), Err(BrokenPostings::Broken));
+    let newest =
+        || index.partial_plan_newest(&filter(&["a"]), 9999).newest(&blocks, 9999).map(|found| found.len());
+    assert_eq!(newest(), Err(BrokenPostings::Broken));
     blocks.0.borrow_mut().insert(second, taken);
     assert_eq!(all().oldest(&blocks, Position::MAX, 9999).unwrap().len(), 2000);
     assert_eq!(newest(), Ok(2000));
 }
 
-/// The index as it is read back from its shelves.
+/// The index as it is read back from its index pages.
 fn shelved(index: &mut Index) -> Index {
-    index.shelves = Shelves::default();
+    index.pages = IndexPages::default();
     for at in 0..index.names.len() {
-        index.shelves.touch(TopicId(at as u32));
+        index.pages.touch(TopicId(at as u32));
     }
-    let mut shelves: Vec<(u32, Vec<u8>)> = std::iter::from_fn(|| index.take_shelf()).collect();
-    shelves.sort();
+    let mut pages: Vec<(u32, Vec<u8>)> = std::iter::from_fn(|| index.take_index_page()).collect();
+    pages.sort();
     let mut again = Index::default();
-    for (_, value) in &shelves {
-        let (ever, topics) = read_shelf(value).unwrap();
-        assert!(again.add_shelf(ever, topics));
+    for (_, value) in &pages {
+        let (ever, topics) = read_index_page(value).unwrap();
+        assert!(again.add_index_page(ever, topics));
     }
-    again.settle();
+    again.sort_names();
     for (&(upto, id), &reason) in &index.trims {
         let (name, entry) = (index.names.name(id), &index.entries[id.at()]);
         again.trim(name, Trim { upto, reason }, entry.tail_time, None);
@@ -193,7 +194,7 @@ enum Step {
     /// Takes this share of a topic's messages, of a hundred.
     Trim(usize, usize),
     Seal,
-    Bury,
+    Purge,
     Shelve,
 }
 
@@ -202,7 +203,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (0..TOPICS.len(), 1..400u64, 1..300u64).prop_map(|(topic, count, apart)| Step::Add(topic, count, apart)),
         2 => (0..TOPICS.len(), 1..=100usize).prop_map(|(topic, share)| Step::Trim(topic, share)),
         3 => Just(Step::Seal),
-        1 => Just(Step::Bury),
+        1 => Just(Step::Purge),
         1 => Just(Step::Shelve),
     ]
 }
@@ -239,21 +240,21 @@ proptest! {
                 Step::Trim(topic, share) => {
                     let all: Vec<u64> = plain.of(topic).map(|(at, _)| at).collect();
                     let Some(&upto) = all.get((all.len() * share / 100).saturating_sub(1)) else { continue };
-                    let parting = index.parting(TOPICS[topic], Position(upto));
-                    let cut = parting.map(|parting| parting.read(&blocks).unwrap());
-                    let rest = parting.map(|parting| parting.read_rest(&blocks).unwrap());
-                    prop_assert_eq!(cut, rest);
-                    index.trim(TOPICS[topic], trim(upto), Timestamp(newest), cut);
+                    let split = index.split(TOPICS[topic], Position(upto));
+                    let retained = split.map(|split| split.read(&blocks).unwrap());
+                    let rest = split.map(|split| split.read_rest(&blocks).unwrap());
+                    prop_assert_eq!(retained, rest);
+                    index.trim(TOPICS[topic], trim(upto), Timestamp(newest), retained);
                     plain.dead.extend(all.iter().filter(|&&at| at <= upto));
                     plain.messages.retain(|&at, &mut (of, _)| of != topic || at > upto);
                     plain.trimmed[topic] = upto;
                 }
                 Step::Seal => blocks.seal_all(&mut index),
-                Step::Bury => {
-                    let buried: BTreeSet<u64> = blocks.bury_all(&mut index).into_iter().collect();
-                    // A shelf doesn't know how far into a block burying got, so some may come again.
-                    prop_assert!(buried.is_superset(&plain.dead));
-                    prop_assert!(buried.iter().all(|at| !plain.messages.contains_key(at)));
+                Step::Purge => {
+                    let purged: BTreeSet<u64> = blocks.purge_all(&mut index).into_iter().collect();
+                    // An index page doesn't know how far into a block purging got, so some may come again.
+                    prop_assert!(purged.is_superset(&plain.dead));
+                    prop_assert!(purged.iter().all(|at| !plain.messages.contains_key(at)));
                     plain.dead.clear();
                 }
                 Step::Shelve => index = shelved(&mut index),
@@ -274,7 +275,7 @@ proptest! {
             prop_assert_eq!(&plan(&index, &blocks, &["**", "a/*"], 0, u64::MAX, usize::MAX), &merged);
             for count in [1, 7, 200, 99_999] {
                 let wanted: BTreeSet<u64> = merged.iter().rev().take(count).copied().collect();
-                let newest = index.outline_last(&filter(&["**"]), count).newest(&blocks, count).unwrap();
+                let newest = index.partial_plan_newest(&filter(&["**"]), count).newest(&blocks, count).unwrap();
                 prop_assert_eq!(newest.iter().map(|at| at.0).collect::<BTreeSet<_>>(), wanted);
             }
         }
@@ -284,14 +285,14 @@ proptest! {
 #[test]
 fn a_damaged_shelf_is_an_error_or_a_shelf() {
     let mut index = index(&["a", "b", "a"]);
-    let (number, value) = index.take_shelf().unwrap();
-    let (ever, topics) = read_shelf(&value).unwrap();
+    let (number, value) = index.take_index_page().unwrap();
+    let (ever, topics) = read_index_page(&value).unwrap();
     assert_eq!((number, ever, topics.len()), (0, 3, 2));
-    assert!(read_shelf(&value[..value.len() - 1]).is_err());
-    assert!(read_shelf(&[3]).is_err());
+    assert!(read_index_page(&value[..value.len() - 1]).is_err());
+    assert!(read_index_page(&[3]).is_err());
     for at in 0..value.len() {
         let mut damaged = value.clone();
         damaged[at] ^= 0x41;
-        let _ = read_shelf(&damaged);
+        let _ = read_index_page(&damaged);
     }
 }

@@ -1,4 +1,4 @@
-//! What is done to the index between commits: sealing older postings, burying dead messages, removing single ones.
+//! Upkeep of the index between commits: sealing older postings, purging dead messages, removing single ones.
 //! Each is in two halves, one here and one in the store, and the order of the two is such that a crash between them
 //! leaves something that the next opening understands.
 
@@ -9,13 +9,13 @@ use tailwire_model::Position;
 use super::{
     Index,
     blocks::{BLOCK_BYTES, Block},
-    entry::{Sealed, flag},
-    names::TopicId,
+    entry::{SealedPostings, flag},
+    order::TopicId,
 };
 
 /// Dead messages of one topic, to be removed from the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Grave {
+pub(crate) struct PurgeStep {
     pub(crate) topic: TopicId,
     /// The dead end here.
     pub(crate) upto: Position,
@@ -27,8 +27,8 @@ pub(crate) struct Grave {
 
 impl Index {
     /// The oldest postings of a topic that has too many recent ones, as a block to be stored. Then comes [`Index::sealed`].
-    pub(crate) fn ripe(&self) -> Option<(TopicId, Block)> {
-        let &id = self.ripe.front()?;
+    pub(crate) fn sealable(&self) -> Option<(TopicId, Block)> {
+        let &id = self.sealable.front()?;
         let entry = &self.entries[id.at()];
         let mut recent = entry.recent.clone();
         let postings = recent.take_front(BLOCK_BYTES);
@@ -49,64 +49,64 @@ impl Index {
                 sealed.head = sealed.head.or(head);
             }
             None => {
-                let sealed = Sealed { last: block.last, head, buried: block.first.previous() };
+                let sealed = SealedPostings { last: block.last, head, purged: block.first.previous() };
                 entry.sealed = Some(Box::new(sealed));
             }
         }
         if entry.recent.encoded().len() < BLOCK_BYTES {
-            entry.set(flag::RIPE, false);
-            self.ripe.pop_front();
+            entry.set(flag::SEALABLE, false);
+            self.sealable.pop_front();
         }
-        self.shelves.touch(id);
+        self.pages.touch(id);
     }
 
-    /// The dead of some topic, at most about `count` of them. Then comes [`Index::buried`].
-    pub(crate) fn grave(&self, count: usize) -> Option<Grave> {
-        let &topic = self.graves.front()?;
+    /// The dead of some topic, at most about `count` of them. Then comes [`Index::purged`].
+    pub(crate) fn next_purge(&self, count: usize) -> Option<PurgeStep> {
+        let &topic = self.purgeable.front()?;
         let entry = &self.entries[topic.at()];
         let upto = entry.trim()?.upto;
-        let sealed = entry.sealed.as_ref().filter(|sealed| sealed.buried < sealed.last.min(upto));
+        let sealed = entry.sealed.as_ref().filter(|sealed| sealed.purged < sealed.last.min(upto));
         let recent = entry.recent.iter().map(|posting| posting.position);
-        Some(Grave {
+        Some(PurgeStep {
             topic,
             upto,
-            sealed: sealed.map(|sealed| (sealed.buried, sealed.last)),
+            sealed: sealed.map(|sealed| (sealed.purged, sealed.last)),
             recent: recent.take_while(|&position| position <= upto).take(count).collect(),
         })
     }
 
     /// The dead of a topic up to here are no longer stored.
-    pub(crate) fn buried(&mut self, topic: TopicId, upto: Position) {
+    pub(crate) fn purged(&mut self, topic: TopicId, upto: Position) {
         let entry = &mut self.entries[topic.at()];
         if let Some(sealed) = &mut entry.sealed {
-            sealed.buried = sealed.buried.max(upto.min(sealed.last));
-            if sealed.buried == sealed.last {
+            sealed.purged = sealed.purged.max(upto.min(sealed.last));
+            if sealed.purged == sealed.last {
                 entry.sealed = None;
             }
         }
         if upto > entry.recent.base() {
             entry.recent = entry.recent.without(upto);
         }
-        if !entry.has_dead() && entry.set(flag::GRAVE, false) {
-            self.graves.pop_front();
+        if !entry.has_dead() && entry.set(flag::PURGEABLE, false) {
+            self.purgeable.pop_front();
         }
-        self.shelves.touch(topic);
+        self.pages.touch(topic);
     }
 
     /// Whether dead messages are still stored.
-    pub(crate) fn has_graves(&self) -> bool {
-        !self.graves.is_empty()
+    pub(crate) fn has_purgeable(&self) -> bool {
+        !self.purgeable.is_empty()
     }
 
-    /// Takes one message, which cost so much, out of its topic. It is dead from here on, and stored until it is buried.
+    /// Takes one message, which cost so much, out of its topic. It is dead from here on, and stored until it is purged.
     /// Answers whether it was retained.
-    pub(crate) fn supersede(&mut self, topic: &str, position: Position, cost: u64) -> bool {
+    pub(crate) fn mark_obsolete(&mut self, topic: &str, position: Position, cost: u64) -> bool {
         let Some(id) = self.names.find(topic) else { return false };
         let entry = &mut self.entries[id.at()];
-        if entry.is_dead(position) || position > entry.tail || self.superseded.contains_key(&position) {
+        if entry.is_dead(position) || position > entry.tail || self.obsolete.contains_key(&position) {
             return false;
         }
-        // A sealed posting is taken when the message is buried.
+        // A sealed posting is taken when the message is purged.
         if position > entry.sealed_last() {
             let count = entry.recent.len();
             entry.recent = entry.recent.retain(|posting| posting.position != position);
@@ -120,21 +120,21 @@ impl Index {
         entry.bytes = bytes.saturating_sub(cost);
         self.messages -= before - entry.count;
         self.bytes -= bytes - entry.bytes;
-        self.superseded.insert(position, id);
+        self.obsolete.insert(position, id);
         self.removals += 1;
-        self.shelves.touch(id);
+        self.pages.touch(id);
         true
     }
 
-    /// Superseded messages that are not buried, from after a position.
-    pub(crate) fn superseded(&self, after: Position, count: usize) -> Vec<(Position, TopicId)> {
-        let beyond = self.superseded.range((Excluded(after), Unbounded));
+    /// Obsolete messages that are not purged, from after a position.
+    pub(crate) fn obsolete(&self, after: Position, count: usize) -> Vec<(Position, TopicId)> {
+        let beyond = self.obsolete.range((Excluded(after), Unbounded));
         beyond.take(count).map(|(&position, &topic)| (position, topic)).collect()
     }
 
-    /// How many superseded messages are not buried.
-    pub(crate) fn superseded_count(&self) -> usize {
-        self.superseded.len()
+    /// How many obsolete messages are not purged.
+    pub(crate) fn obsolete_count(&self) -> usize {
+        self.obsolete.len()
     }
 
     /// Where a topic's sealed postings begin and end, if this message's is one of them.
@@ -143,10 +143,10 @@ impl Index {
         (position <= sealed.last).then(|| (sealed.head.unwrap_or(sealed.last), sealed.last))
     }
 
-    /// A superseded message is buried.
+    /// A obsolete message is purged.
     pub(crate) fn unposted(&mut self, topic: TopicId, position: Position) {
-        self.superseded.remove(&position);
-        self.shelves.touch(topic);
+        self.obsolete.remove(&position);
+        self.pages.touch(topic);
     }
 
     /// The oldest sealed message of a topic that is retained.
@@ -154,7 +154,7 @@ impl Index {
         if let Some(sealed) = &mut self.entries[topic.at()].sealed {
             sealed.head = head;
         }
-        self.shelves.touch(topic);
+        self.pages.touch(topic);
     }
 
     /// Says that messages may be gone from the middle of a topic: one that its postings name and the store doesn't have
@@ -172,7 +172,7 @@ impl Index {
         self.messages = (self.messages + count).saturating_sub(entry.count);
         self.bytes = (self.bytes + bytes).saturating_sub(entry.bytes);
         (entry.count, entry.bytes) = (count, bytes);
-        self.shelves.touch(id);
+        self.pages.touch(id);
     }
 
     /// Whether the store has to have a message that this topic's postings name.

@@ -3,6 +3,7 @@
 //! in `store`, the layouts in `chunk`, `record` and `values`.
 
 mod durability;
+mod failure;
 pub mod inspect;
 mod layout;
 mod maintenance;
@@ -26,7 +27,7 @@ use std::{
 use parking_lot::{Mutex, RwLock};
 use tailwire_core::{
     StoreError,
-    log::{Bounds, Budget, Feed, LogStats, Page, TopicInfo},
+    log::{Bounds, Budget, Feed, LogStats, StorePage, TopicInfo},
     store::{Entry, Outcome, Token, Write},
 };
 use tailwire_model::{
@@ -35,14 +36,17 @@ use tailwire_model::{
 use uuid::Uuid;
 
 use self::{
-    durability::commit::{Debt, State, Writer},
-    maintenance::{ballast::Ballast, behind::Behind, figures::Counts, places::Places, recount::Recount},
+    durability::commit::{CommitWriter, Debt, WriterState},
+    failure::guarded,
+    maintenance::{
+        ballast::Ballast, behind::Behind, figures::Counts, folder_watch::FolderWatch, recount::Recount,
+    },
     opening::open::Opened,
-    store::{Store, guarded},
+    store::SledTrees,
 };
 pub use self::{
     maintenance::ballast::NoRoom,
-    opening::open::{LogSettings, OpenError},
+    opening::{error::OpenError, open::LogSettings},
 };
 use crate::{
     batch::{CompactionKey, Latest, Memory},
@@ -53,15 +57,15 @@ use crate::{
 
 /// A log in a directory of its own.
 pub struct SledStore {
-    store: Store,
+    store: SledTrees,
     ballast: Ballast,
-    places: Places,
+    folder_watch: FolderWatch,
     id: Uuid,
     found: Opening,
-    writer: Mutex<Writer>,
-    /// What is committed. Locked for writing only between a sync and the next append, never during one.
+    writer: Mutex<CommitWriter>,
+    /// The committed messages. Locked for writing only between a sync and the next append, never during one.
     index: RwLock<Index>,
-    /// What is committed and not stored. Locked after `index`, where both are.
+    /// Messages that are committed and not stored. Locked after `index`, where both are.
     ring: RwLock<Ring>,
     rules: RwLock<Arc<Rules>>,
     epochs: RwLock<Arc<Epochs>>,
@@ -72,8 +76,8 @@ pub struct SledStore {
     committed: AtomicU64,
     /// How the index is written behind.
     behind: Mutex<Behind>,
-    /// Up to where superseded messages were last buried; then it begins again.
-    buried_upto: Mutex<Position>,
+    /// Up to where obsolete messages were last purged; then it begins again.
+    purged_upto: Mutex<Position>,
     /// The span of time before which no idempotency key is left.
     expired_upto: Mutex<u32>,
     counts: Counts,
@@ -85,12 +89,23 @@ impl SledStore {
     /// # Errors
     /// An [`OpenError`].
     pub fn open(dir: &Path, settings: &LogSettings) -> Result<Self, OpenError> {
-        let Opened { store, ballast, places, watermark, mark, found, head, index, indexed, lost, compacted } =
-            opening::open::open(dir, settings)?;
+        let Opened {
+            store,
+            ballast,
+            folder_watch,
+            watermark,
+            mark,
+            found,
+            head,
+            index,
+            indexed,
+            lost,
+            compacted,
+        } = opening::open::open(dir, settings)?;
         let recount = if found == Opening::Unclean { Recount::of(compacted) } else { Recount::default() };
-        let writer = Writer {
+        let writer = CommitWriter {
             head: head.clone(),
-            state: State::Open,
+            state: WriterState::Open,
             followers: Vec::new(),
             applied: head.newest.0.saturating_sub(indexed.position.0),
             watermark,
@@ -98,14 +113,14 @@ impl SledStore {
             unsynced: None,
             uncleaned: 0,
             grown: 0,
-            owed: Debt::default(),
+            debt: Debt::default(),
             complaint: None,
             volatile: HashSet::new(),
         };
         Ok(Self {
             store,
             ballast,
-            places,
+            folder_watch,
             id: mark.id,
             found,
             writer: Mutex::new(writer),
@@ -117,7 +132,7 @@ impl SledStore {
             epochs: RwLock::new(head.epochs),
             committed: AtomicU64::new(head.newest.0),
             behind: Mutex::new(Behind::new(indexed)),
-            buried_upto: Mutex::default(),
+            purged_upto: Mutex::default(),
             expired_upto: Mutex::default(),
             counts: Counts::new(mark),
         })
@@ -136,7 +151,7 @@ impl SledStore {
 impl Drop for SledStore {
     fn drop(&mut self) {
         // When the engine is dropped it syncs, and panics if it can't: after a failure there is nothing left to sync.
-        if matches!(self.writer.get_mut().state, State::Failed(_)) {
+        if matches!(self.writer.get_mut().state, WriterState::Failed(_)) {
             std::mem::forget(self.store.db.clone());
         }
     }
@@ -175,8 +190,8 @@ impl tailwire_core::Store for SledStore {
         guarded(|| self.tidy_step())
     }
 
-    fn owes_tidying(&self) -> bool {
-        self.writer.lock().owed.is_due()
+    fn needs_tidying(&self) -> bool {
+        self.writer.lock().debt.is_due()
     }
 
     fn follow(&self, feed: Arc<dyn Feed>) -> Position {
@@ -191,7 +206,7 @@ impl tailwire_core::Store for SledStore {
         after: Position,
         upto: Position,
         budget: Budget,
-    ) -> Result<Page, StoreError> {
+    ) -> Result<StorePage, StoreError> {
         guarded(|| self.read_page(filter, after, upto, budget))
     }
 

@@ -1,5 +1,5 @@
 //! Reading pages. A filter over few topics has a plan of positions from the index, any other is a scan of chunks.
-//! The index is locked for the plan's outline and again for the end, not while the store is read; what was trimmed between
+//! The index is locked for the partial plan and again for the end, not while the store is read; what was trimmed between
 //! is then taken out of the page, and the page says how far. A plan that turns out wrong is thrown away for a scan.
 
 use std::collections::HashSet;
@@ -7,27 +7,27 @@ use std::collections::HashSet;
 use bytes::Bytes;
 use tailwire_core::{
     StoreError,
-    log::{Budget, Page},
+    log::{Budget, StorePage},
 };
 use tailwire_model::{Cursor, Draft, Filter, Message, Position, Topic, Trim};
 
 use super::{
     SledStore,
+    failure::{corrupt, guarded},
     layout::{
         chunk::Chunk,
         record::{Content, Record, take_content},
     },
-    store::{corrupt, guarded},
 };
 use crate::codec::Damage;
 use crate::{
-    index::{Index, Outline, Planned, Unread},
-    retention::Seen,
+    index::{BrokenPostings, Index, PartialPlan, Planned},
+    retention::SeenMessage,
 };
 
 /// How often a plan is begun again because a trim took what it was about to read.
 const PLAN_TRIES: usize = 3;
-/// What a message costs at least: no page holds more of them than fit by this.
+/// The least cost of a message: no page holds more of them than fit by this.
 const COST_MIN: usize = Draft::cost_of(1, 0, 0);
 
 impl SledStore {
@@ -38,7 +38,7 @@ impl SledStore {
         after: Position,
         upto: Position,
         budget: Budget,
-    ) -> Result<Page, StoreError> {
+    ) -> Result<StorePage, StoreError> {
         let mut page = self.read_stored(filter, after, upto, budget)?;
         let index = self.index.read();
         let ring = self.ring.read();
@@ -56,7 +56,7 @@ impl SledStore {
         after: Position,
         upto: Position,
         budget: Budget,
-    ) -> Result<Page, StoreError> {
+    ) -> Result<StorePage, StoreError> {
         Ok(self.read_and_miss(filter, after, upto, budget)?.0)
     }
 
@@ -67,7 +67,7 @@ impl SledStore {
         after: Position,
         upto: Position,
         budget: Budget,
-    ) -> Result<(Page, Vec<Position>), StoreError> {
+    ) -> Result<(StorePage, Vec<Position>), StoreError> {
         let (upto, seen, farthest) = {
             let index = self.index.read();
             (upto.min(self.newest_committed()).max(after), index.removals(), index.farthest_dead())
@@ -94,7 +94,7 @@ impl SledStore {
         let Pager { mut page, lost, .. } = pager;
         let index = self.index.read();
         page.trimmed = index.trimmed_after(filter, after);
-        if index.removals() != seen || index.superseded_count() > 0 {
+        if index.removals() != seen || index.obsolete_count() > 0 {
             page.messages.retain(|message| !index.is_dead(message.topic().as_str(), message.position()));
         }
         let missing = lost.iter().find(|lost| index.expects(lost.topic, lost.position));
@@ -114,23 +114,23 @@ impl SledStore {
     /// is the better way, or the only one.
     fn plan(&self, filter: &Filter, after: Position, upto: Position, budget: Budget) -> Option<Vec<Planned>> {
         let count = planned_count(budget);
-        let outline = |index: &Index| index.outline(filter, after, upto, count);
-        self.by_index(outline, |outline| outline.oldest(&self.store.postings, upto, count))
+        let partial_plan = |index: &Index| index.partial_plan(filter, after, upto, count);
+        self.by_index(partial_plan, |partial_plan| partial_plan.oldest(&self.store.postings, upto, count))
     }
 
-    /// Asks the index for an outline, and reads what of it is sealed; again, if something was taken meanwhile. `None` when
-    /// there is no outline, or the index is not what the log holds.
+    /// Asks the index for a partial plan, and reads what of it is sealed; again, if something was taken meanwhile. `None`
+    /// when there is none, or the index is not what the log holds.
     fn by_index<T>(
         &self,
-        outline: impl Fn(&Index) -> Option<Outline>,
-        read: impl Fn(Outline) -> Result<T, Unread>,
+        partial_plan: impl Fn(&Index) -> Option<PartialPlan>,
+        read: impl Fn(PartialPlan) -> Result<T, BrokenPostings>,
     ) -> Option<T> {
         let look = || {
-            let (outlined, seen) = {
+            let (partial, seen) = {
                 let index = self.index.read();
-                (outline(&index)?, index.removals())
+                (partial_plan(&index)?, index.removals())
             };
-            let found = read(outlined);
+            let found = read(partial);
             let is_stale = || self.index.read().removals() != seen;
             Some(found.map_err(|error| if is_stale() { None } else { Some(error) }))
         };
@@ -164,10 +164,10 @@ impl SledStore {
 
     /// The positions of the `count` newest stored messages of a filter, in no order.
     fn newest_stored(&self, filter: &Filter, count: usize) -> Result<Vec<Position>, StoreError> {
-        // Sealed postings name superseded messages until these are buried.
-        let is_exact = |index: &Index| index.superseded_count() == 0;
-        let outline = |index: &Index| is_exact(index).then(|| index.outline_last(filter, count));
-        self.by_index(outline, |outline| outline.newest(&self.store.postings, count))
+        // Sealed postings name obsolete messages until these are purged.
+        let is_exact = |index: &Index| index.obsolete_count() == 0;
+        let partial_plan = |index: &Index| is_exact(index).then(|| index.partial_plan_newest(filter, count));
+        self.by_index(partial_plan, |partial_plan| partial_plan.newest(&self.store.postings, count))
             .map_or_else(|| self.scan_newest(filter, count), Ok)
     }
 
@@ -195,9 +195,9 @@ impl SledStore {
     pub(super) fn walk_live(
         &self,
         after: Position,
-        visit: &mut dyn FnMut(&Seen<'_>) -> bool,
+        visit: &mut dyn FnMut(&SeenMessage<'_>) -> bool,
     ) -> Result<(), StoreError> {
-        let mut names = Names::default();
+        let mut names = MetTopics::default();
         for chunk in self.store.chunks_after(after) {
             let chunk = chunk?;
             for record in chunk.records() {
@@ -209,7 +209,7 @@ impl SledStore {
                 let topic = names.get(record.topic)?;
                 let cost = record.cost().map_err(damaged)? as u64;
                 let came = self.index.read().ages().at(record.position, record.time);
-                let seen = Seen { position: record.position, came, topic: &topic, cost };
+                let seen = SeenMessage { position: record.position, came, topic: &topic, cost };
                 if !visit(&seen) {
                     return Ok(());
                 }
@@ -257,17 +257,17 @@ fn planned_count(budget: Budget) -> usize {
 struct Pager<'a> {
     log: &'a SledStore,
     budget: Budget,
-    page: Page,
+    page: StorePage,
     /// Costs of the messages in the page.
     bytes: usize,
     /// Stored bytes looked at.
     looked: usize,
     /// Messages that the index knew and the store did not have: trimmed meanwhile, or damage.
     lost: Vec<Planned>,
-    names: Names,
+    names: MetTopics,
 }
 
-/// What became of a plan.
+/// The outcome of following a plan.
 #[derive(PartialEq, Eq)]
 enum Followed {
     /// The page.
@@ -276,7 +276,7 @@ enum Followed {
     Not,
 }
 
-/// What came of looking for messages in a chunk.
+/// The outcome of looking for messages in a chunk.
 enum Picked {
     /// All of them, or it was noted which are missing.
     All,
@@ -288,15 +288,15 @@ enum Picked {
 
 /// Whether the page takes more.
 #[derive(PartialEq, Eq)]
-enum Room {
+enum PageRoom {
     Left,
     Full,
 }
 
 impl<'a> Pager<'a> {
     fn new(log: &'a SledStore, budget: Budget, upto: Position) -> Self {
-        let page = Page { scanned: upto, ..Page::default() };
-        Self { log, budget, page, bytes: 0, looked: 0, lost: Vec::new(), names: Names::default() }
+        let page = StorePage { scanned: upto, ..StorePage::default() };
+        Self { log, budget, page, bytes: 0, looked: 0, lost: Vec::new(), names: MetTopics::default() }
     }
 
     /// Reads; where it comes to damage after the first message, the page ends before that, and the next one tells.
@@ -359,7 +359,7 @@ impl<'a> Pager<'a> {
                     return Ok(Picked::Stranger);
                 }
                 let topic = self.names.get(record.topic)?;
-                if self.offer(chunk, &record, topic)? == Room::Full {
+                if self.offer(chunk, &record, topic)? == PageRoom::Full {
                     return Ok(Picked::Full);
                 }
             }
@@ -400,7 +400,7 @@ impl<'a> Pager<'a> {
                     continue;
                 }
                 let topic = self.names.get(name)?;
-                if self.offer(&chunk, &record, topic)? == Room::Full {
+                if self.offer(&chunk, &record, topic)? == PageRoom::Full {
                     return Ok(());
                 }
             }
@@ -409,7 +409,7 @@ impl<'a> Pager<'a> {
     }
 
     /// Takes a message into the page, or ends the page before it.
-    fn offer(&mut self, chunk: &Chunk, record: &Record<'_>, topic: Topic) -> Result<Room, StoreError> {
+    fn offer(&mut self, chunk: &Chunk, record: &Record<'_>, topic: Topic) -> Result<PageRoom, StoreError> {
         if let Content::Fragmented(fragmented) = record.content
             && !self.has_room(fragmented.cost)
         {
@@ -421,18 +421,18 @@ impl<'a> Pager<'a> {
                 let Some(content) = self.log.store.content(record.position, &fragmented)? else {
                     let topic = self.log.index.read().id(record.topic);
                     self.lost.extend(topic.map(|topic| Planned { position: record.position, topic }));
-                    return Ok(Room::Left);
+                    return Ok(PageRoom::Left);
                 };
                 self.looked += content.len();
                 Some(content)
             }
         };
-        let (content, holder): (&[u8], &Bytes) = match (&fragments, record.content) {
+        let (content, backing): (&[u8], &Bytes) = match (&fragments, record.content) {
             (Some(content), _) => (content, content),
-            (None, Content::Inline(content)) => (content, chunk.holder()),
-            (None, Content::Fragmented(_)) => return Ok(Room::Left),
+            (None, Content::Inline(content)) => (content, chunk.backing()),
+            (None, Content::Fragmented(_)) => return Ok(PageRoom::Left),
         };
-        let draft = take_content(topic, content, holder)
+        let draft = take_content(topic, content, backing)
             .map_err(|damage| corrupt("message", record.position, damage))?;
         let cost = draft.cost();
         if !self.has_room(cost) {
@@ -441,7 +441,7 @@ impl<'a> Pager<'a> {
         self.bytes += cost;
         let cursor = Cursor { epoch: chunk.epoch, position: record.position };
         self.page.messages.push(Message { cursor, time: record.time, draft });
-        Ok(Room::Left)
+        Ok(PageRoom::Left)
     }
 
     /// The first message always has room.
@@ -450,21 +450,21 @@ impl<'a> Pager<'a> {
         count == 0 || (count < self.budget.messages && self.bytes + cost <= self.budget.bytes)
     }
 
-    fn end_before(&mut self, position: Position) -> Room {
+    fn end_before(&mut self, position: Position) -> PageRoom {
         self.page.scanned = position.previous();
-        Room::Full
+        PageRoom::Full
     }
 }
 
 /// Topics that were met, so that each name is parsed once a page and its messages share it.
 #[derive(Default)]
-struct Names {
+struct MetTopics {
     met: HashSet<Topic>,
     /// Topics come in runs.
     last: Option<Topic>,
 }
 
-impl Names {
+impl MetTopics {
     fn get(&mut self, name: &str) -> Result<Topic, StoreError> {
         if let Some(last) = self.last.as_ref().filter(|last| last.as_str() == name) {
             return Ok(last.clone());

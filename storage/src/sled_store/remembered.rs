@@ -1,19 +1,20 @@
-//! What the store remembers of messages by names: idempotency keys, and the newest message of each compaction key. Both are
+//! The store's records of messages by names: idempotency keys, and the newest message of each compaction key. Both are
 //! written before the messages that they name.
 
 use tailwire_core::StoreError;
 use tailwire_model::{Cursor, Epochs, Position, Timestamp, Topic, admission::KeyRecord};
 
 use super::{
-    layout::values::{key_key, place_key, take_key, take_place},
-    store::{Store, failed},
+    failure::failed,
+    layout::values::{key_key, latest_key, take_key, take_latest},
+    store::SledTrees,
 };
 use crate::{
     batch::{CompactionKey, Latest},
     codec::Damage,
 };
 
-impl Store {
+impl SledTrees {
     /// The record of an idempotency key, as of `time`.
     pub(crate) fn key(
         &self,
@@ -54,11 +55,11 @@ impl Store {
         Ok(())
     }
 
-    /// The names of topics of which places are stored: messages may be gone from their middle.
+    /// The names of topics that have compaction keys: messages may be gone from their middle.
     pub(crate) fn compacted(&self) -> Result<Vec<Topic>, StoreError> {
         let mut topics = Vec::new();
         let mut start = Vec::new();
-        while let Some(key) = self.places.range(start.as_slice()..).keys().next() {
+        while let Some(key) = self.latest.range(start.as_slice()..).keys().next() {
             let key = key.map_err(failed)?;
             let name = key.split(|byte| *byte == 0).next().unwrap_or_default();
             let topic = std::str::from_utf8(name).ok().and_then(|name| Topic::parse(name).ok());
@@ -68,19 +69,19 @@ impl Store {
         Ok(topics)
     }
 
-    /// The newest message of a compaction key: the one that is stored as such if it survived the last crash, or else the one
-    /// before.
+    /// The newest message of a compaction key: the one that is stored as such if it survived the last crash, or else the
+    /// one before.
     pub(crate) fn latest(
         &self,
         key: &CompactionKey,
         newest: Position,
         epochs: &Epochs,
     ) -> Result<Option<Latest>, StoreError> {
-        let key = place_key(key);
-        let Some(value) = self.places.get(&key).map_err(failed)? else {
+        let key = latest_key(key);
+        let Some(value) = self.latest.get(&key).map_err(failed)? else {
             return Ok(None);
         };
-        let stored = take_place(&key, &value)
+        let stored = take_latest(&key, &value)
             .map_err(|Damage(what)| StoreError::Corrupt(format!("the newest message of a key: {what}")))?;
         let survivor = stored.into_iter().find(|(cursor, _)| is_there(*cursor, newest, epochs));
         Ok(survivor.map(|(cursor, cost)| Latest { position: cursor.position, cost }))

@@ -7,7 +7,7 @@
 //! | `fragments` | position, number | a part of a large message's content |
 //! | `trims` | topic | how far it was trimmed |
 //! | `keys` | span of time, idempotency key | what it was used for |
-//! | `topics` | number of a shelf | eight topics of the index |
+//! | `topics` | number of an index page | eight topics of the index |
 //! | `postings` | topic, first position | a block of a topic's postings |
 //! | `places` | topic, key | the newest message of a key, where only that is kept |
 //! | `volatile` | topic, or nothing for every topic | how far messages were lost that were never stored, or by damage |
@@ -15,11 +15,7 @@
 //! | `epochs` | epoch | first position, how it was opened |
 //! | `meta` | `format`, `id`, `commits`, `clean`, `indexed`, `turn` | the format's version, the log's id, the number of the last commit, the mark of a clean close, how far the index is written, nothing (it is changed to have the engine clean up) |
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    path::Path,
-    sync::Arc,
-};
+use std::{path::Path, sync::Arc};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -31,23 +27,22 @@ use super::{
     durability::{
         checkpoint::{Checkpoints, Disk},
         journal::Journal,
-        tallied::SmallChange,
-        tally::Tally,
-        tree::{StoreTree, TREES},
+        manifest::Manifest,
+        tree::{SmallChange, StoreTree, TREES},
     },
+    failure::{corrupt, failed},
     layout::{
-        chunk::{Chunk, Entry, pack},
+        chunk::{Chunk, PackedEntry, pack},
         postings::PostingsTree,
         record::Fragmented,
         values::{
-            KeySpans, epoch_key, fragment_key, key_key, place_key, put_epoch, put_key, put_lost, put_options,
-            put_place, put_trim, take_fragment,
+            KeySpans, epoch_key, fragment_key, key_key, latest_key, put_epoch, put_key, put_latest, put_lost,
+            put_options, put_trim, take_fragment,
         },
     },
-    maintenance::figures::KeyCount,
+    maintenance::key_count::KeyCount,
 };
-use crate::batch::{Changes, Head, Latest};
-use crate::codec::Damage;
+use crate::batch::{Changes, Latest, LogHead};
 
 pub(super) const META_COMMITS: &str = "commits";
 pub(super) const META_CLEAN: &str = "clean";
@@ -58,7 +53,7 @@ const META_TURN: &str = "turn";
 
 /// Changes after which the engine writes a page anew.
 const CHANGES_PER_PAGE: u64 = 11;
-/// What a page that is moved has, about: a leaf of chunks; or of fragments, where there are any.
+/// The size of a page that is moved, about: a leaf of chunks; or of fragments, where there are any.
 const PAGE_BYTES: usize = 40 << 10;
 const FRAGMENTS_PAGE_BYTES: usize = 96 << 10;
 
@@ -70,26 +65,17 @@ const TIDY_BYTES: u64 = 8 << 20;
 /// The engine writes a message more than once: as it comes, and again with its page.
 const WRITE_FACTOR: u64 = 4;
 
-/// Accesses by which a chunk that is read by itself counts for a whole page; see [`Store::touch`].
+/// Accesses by which a chunk that is read by itself counts for a whole page; see [`SledTrees::touch`].
 const TOUCHES: usize = 3;
 
-/// What the engine says of damage names its own insides, which help nobody.
-pub(crate) const NOT_AS_WRITTEN: &str = "its files are not what was written";
-
-/// Runs something that asks the engine. The engine asserts what it reads and writes: what trips it is damage, or a disk
-/// that failed, and not a reason to lose the thread.
-pub(crate) fn guarded<T>(ask: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
-    catch_unwind(AssertUnwindSafe(ask)).unwrap_or_else(|_| Err(StoreError::Corrupt(NOT_AS_WRITTEN.into())))
-}
-
 /// The open store.
-pub(crate) struct Store {
+pub(crate) struct SledTrees {
     pub(crate) db: Db,
     pub(crate) meta: StoreTree,
     pub(crate) epochs: StoreTree,
     pub(crate) trims: StoreTree,
     pub(crate) keys: StoreTree,
-    pub(crate) places: StoreTree,
+    pub(crate) latest: StoreTree,
     pub(crate) volatile: StoreTree,
     pub(crate) options: StoreTree,
     pub(crate) chunks: StoreTree,
@@ -100,15 +86,15 @@ pub(crate) struct Store {
     /// How many `keys` has.
     pub(crate) key_count: KeyCount,
     /// The last chunk, if it stands there without messages.
-    pub(super) hollow: Mutex<Option<Position>>,
-    /// Of what is written, which the next commit writes down.
-    pub(super) tally: Mutex<Tally>,
+    pub(super) empty_chunk: Mutex<Option<Position>>,
+    /// The manifest of what is written, which the next commit writes down.
+    pub(super) manifest: Mutex<Manifest>,
     pub(super) journal: Arc<Journal>,
     pub(super) checkpoints: Arc<Checkpoints>,
     pub(crate) dir: Box<Path>,
 }
 
-impl Store {
+impl SledTrees {
     /// The trees of an open database in `dir`.
     pub(crate) fn new(db: Db, disk: Box<dyn Disk>, dir: &Path) -> sled::Result<Self> {
         let journal = Arc::new(Journal::without_file());
@@ -122,7 +108,7 @@ impl Store {
             epochs: tree(1)?,
             trims: tree(2)?,
             keys: tree(3)?,
-            places: tree(4)?,
+            latest: tree(4)?,
             volatile: tree(5)?,
             options: tree(6)?,
             chunks: tree(7)?,
@@ -131,8 +117,8 @@ impl Store {
             postings: PostingsTree::new(tree(10)?),
             key_spans: KeySpans::default(),
             key_count: KeyCount::default(),
-            hollow: Mutex::default(),
-            tally: Mutex::default(),
+            empty_chunk: Mutex::default(),
+            manifest: Mutex::default(),
             journal: journal.clone(),
             checkpoints: checkpoints.clone(),
             db,
@@ -147,7 +133,7 @@ impl Store {
             &self.epochs,
             &self.trims,
             &self.keys,
-            &self.places,
+            &self.latest,
             &self.volatile,
             &self.options,
             &self.chunks,
@@ -167,14 +153,14 @@ impl Store {
         fs2::available_space(&self.dir).map_or(true, |available| available >= TIDY_BYTES)
     }
 
-    /// Writes a commit; durable only after [`Store::sync`]. Returns the newest position that is stored with it. The engine
-    /// recovers its writes in order, up to where a crash cut them off. So keys and places go first, since one without
-    /// its messages is ignored; then messages, of which an unfinished group is dropped; then trims, so that a trim proves
-    /// that what it trims was whole; and last the commit's number, which proves all of it.
+    /// Writes a commit; durable only after [`SledTrees::sync`]. Returns the newest position that is stored with it. The
+    /// engine recovers its writes in order, up to where a crash cut them off. So idempotency and compaction keys go
+    /// first, since one without its messages is ignored; then messages, of which an unfinished group is dropped; then
+    /// trims, so that a trim proves that what it trims was whole; and last the commit's number, which proves all of it.
     pub(crate) fn write(
         &self,
         changes: &Changes,
-        head: &Head,
+        head: &LogHead,
         commits: u64,
     ) -> sled::Result<Option<Position>> {
         let span = self.key_spans.at(changes.came);
@@ -185,33 +171,33 @@ impl Store {
             }
         }
         for (key, &(latest, before)) in &changes.latest {
-            let key = place_key(key);
+            let key = latest_key(key);
             let named = |latest: Latest| (head.epochs.cursor_at(latest.position), latest.cost);
-            self.places.insert(&key, put_place(&key, [Some(named(latest)), before.map(named)]))?;
+            self.latest.insert(&key, put_latest(&key, [Some(named(latest)), before.map(named)]))?;
         }
         let (messages, groups) = changes.stored();
         for entry in pack(&messages, &groups) {
             match entry {
-                Entry::Fragment(position, number, value) => {
+                PackedEntry::Fragment(position, number, value) => {
                     self.fragments.insert(fragment_key(position, number), value)?;
                 }
-                Entry::Chunk(first, value) => self.put_chunk(first, value)?,
+                PackedEntry::Chunk(first, value) => self.put_chunk(first, value)?,
             }
         }
         let newest = messages.last().map(Message::position);
         self.stored_upto(newest);
         self.change_small(&self.small_changes(changes))?;
         if !messages.is_empty()
-            && let Some(hollow) = self.hollow.lock().take()
+            && let Some(empty_chunk) = self.empty_chunk.lock().take()
         {
-            self.chunks.remove(hollow.0.to_be_bytes())?;
+            self.chunks.remove(empty_chunk.0.to_be_bytes())?;
         }
         self.put_token(&head.token);
         self.end_commit(commits, newest)?;
         Ok(newest)
     }
 
-    /// What a commit changes in the small trees.
+    /// The changes of a commit in the small trees.
     pub(super) fn small_changes(&self, changes: &Changes) -> Vec<SmallChange<'_>> {
         let trims = changes.trims.iter().map(|(topic, &(trim, time))| {
             let topic = topic.as_str().as_bytes();
@@ -302,7 +288,8 @@ impl Store {
         Ok(self.chunks.get_gt(first.0.to_be_bytes()).map_err(failed)?.is_none())
     }
 
-    /// The chunks that may hold messages after a position, oldest first. Each is looked up by itself: see [`Store::touch`].
+    /// The chunks that may hold messages after a position, oldest first. Each is looked up by itself: see
+    /// [`SledTrees::touch`].
     pub(crate) fn chunks_after(&self, after: Position) -> impl Iterator<Item = Result<Chunk, StoreError>> {
         let mut next = self.chunks.range(..=after.0.to_be_bytes()).next_back().map(open_chunk);
         if !matches!(&next, Some(Ok(chunk)) if chunk.last > after) && !matches!(&next, Some(Err(_))) {
@@ -381,22 +368,6 @@ fn open_chunk(entry: sled::Result<(sled::IVec, sled::IVec)>) -> Result<Chunk, St
     let first = key.as_ref().try_into().map(u64::from_be_bytes);
     let first = Position(first.map_err(|_| StoreError::Corrupt("a chunk's key is not a position".into()))?);
     Chunk::open(first, &value).map_err(|damage| corrupt("chunk", first, damage))
-}
-
-/// The error for damage in what stands at a position.
-pub(crate) fn corrupt(what: &str, position: Position, Damage(damage): Damage) -> StoreError {
-    StoreError::Corrupt(format!("the {what} at position {position}: {damage}"))
-}
-
-/// The error for a failed call that changed nothing.
-// By value, as `map_err` wants it.
-#[allow(clippy::needless_pass_by_value)]
-pub(crate) fn failed(error: sled::Error) -> StoreError {
-    match error {
-        sled::Error::Corruption { .. } => StoreError::Corrupt(NOT_AS_WRITTEN.into()),
-        sled::Error::Io(error) => StoreError::Failed(error.to_string()),
-        other => StoreError::Failed(other.to_string()),
-    }
 }
 
 #[cfg(test)]

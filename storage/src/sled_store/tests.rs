@@ -64,12 +64,12 @@ fn a_sync_that_failed_between_commits_is_not_forgotten() {
     let (dir, log, topic) = with_one_message();
     *log.store.checkpoints.disk.lock() = Box::<FailsOnce>::default();
     log.store.checkpoints.wrote_pages(2 << 20).unwrap_err();
-    let in_doubt = || Watermark::find(dir.path()).unwrap().unwrap().map(|mark| mark.in_doubt);
-    assert_eq!(in_doubt(), Some(true), "also if the process ends here");
+    let is_dirty = || Watermark::find(dir.path()).unwrap().unwrap().map(|mark| mark.is_dirty);
+    assert_eq!(is_dirty(), Some(true), "also if the process ends here");
     assert!(matches!(log.tidy_at(Timestamp(0)), Err(StoreError::Unknown(_))));
     assert!(matches!(log.append(vec![group(&topic, "2")], Timestamp(1)), Err(StoreError::Failed(_))));
     drop(log);
-    assert_eq!(in_doubt(), Some(true));
+    assert_eq!(is_dirty(), Some(true));
 }
 
 #[test]
@@ -129,12 +129,12 @@ fn a_crash_between_two_trims_of_a_commit_undoes_nothing() {
         let (head, changes) = batch.into_parts();
         let before: Vec<_> = log.store.trims.iter().map(Result::unwrap).collect();
         log.store.write(&changes, &head, 99).unwrap();
-        // What comes after the trims that were written does not get to the disk: the tally is the one before them.
+        // Changes after the written trims do not get to the disk: the manifest is the one before them.
         let after: Vec<_> = log.store.trims.iter().map(Result::unwrap).collect();
         log.store.trims.clear().unwrap();
         before.iter().for_each(|(key, value)| drop(log.store.trims.insert(key, value).unwrap()));
         let digest = log.store.small_digest().unwrap();
-        log.store.tally.lock().small = vec![digest];
+        log.store.manifest.lock().small = vec![digest];
         log.store.change_small(&log.store.small_changes(&changes)).unwrap();
         log.store.trims.clear().unwrap();
         before.iter().for_each(|(key, value)| drop(log.store.trims.insert(key, value).unwrap()));
@@ -159,15 +159,15 @@ fn positions(log: &SledStore, topic: &str) -> Vec<u64> {
     page.messages.iter().map(|message| message.position().0).collect()
 }
 
-/// Writes so many shelves, beginning a round if none runs.
-fn shelve(log: &SledStore, shelves: usize) {
-    log.shelve_step(&log.writer.lock(), &mut log.behind.lock(), shelves).unwrap();
+/// Writes so many index pages, beginning a round if none runs.
+fn shelve(log: &SledStore, pages: usize) {
+    log.write_pages_step(&log.writer.lock(), &mut log.behind.lock(), pages).unwrap();
 }
 
 #[test]
 fn a_crash_at_any_point_of_a_round_loses_nothing() {
     let names: Vec<String> = (0..60).map(|n| format!("t/{:02}", n * 7 % 60)).collect();
-    // Shelves that the second round gets written, of eight.
+    // Index pages that the second round gets written, of eight.
     for written in 0..=9 {
         let dir = tempfile::tempdir().unwrap();
         let log = crate::testing::open(dir.path(), Timestamp(0), &LogSettings::default()).unwrap();

@@ -160,7 +160,7 @@ pub(crate) fn a_condition_holds_or_not<H: Harness>() {
     let second = stored(append(h.log(), given(group(&[("a", "2")]), Condition::NothingAfter(first)))).first;
     let refused = append(h.log(), given(group(&[("a", "3")]), Condition::NothingAfter(first)));
     assert_eq!(refused, Appended::ConditionFailed(second));
-    // What was deleted was written all the same.
+    // Deleted messages were written all the same.
     h.log().trim(&topic("a"), TrimReason::Deleted).unwrap();
     let refused = append(h.log(), given(group(&[("a", "3")]), Condition::NeverWritten));
     assert_eq!(refused, Appended::ConditionFailed(second));

@@ -90,7 +90,7 @@ pub(crate) fn readers_see_groups_whole_while_others_write<H: Harness>() {
             while seen < groups {
                 let watermark = log.newest();
                 let page = log.read(&filter(&["a"]), Position::ZERO, Position::MAX, UNBOUNDED).unwrap();
-                // Whatever is missing was trimmed, and the page says so.
+                // Missing messages were trimmed, and the page says so.
                 let trimmed = page.trimmed.map_or(0, |trim| trim.upto.0);
                 let wanted: Vec<u64> = (1..=page.scanned.0).filter(|p| p % 3 != 0 && *p > trimmed).collect();
                 assert_eq!(positions(&page.messages), wanted);

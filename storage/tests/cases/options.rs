@@ -57,7 +57,7 @@ pub(crate) fn the_oldest_beyond_a_count_go<H: Harness>() {
     publish(h.log(), &[("a", "7")]);
     tidy_all(h.log());
     assert_eq!(all(h.log(), &["**"]), [2, 5, 6, 7]);
-    // What is stored already is looked at when the rule changes.
+    // Stored messages are looked at when the rule changes.
     set(h.log(), "**", Options { max_messages: Some(Bound(1)), ..Options::default() });
     set(h.log(), "a", Options::default());
     tidy_all(h.log());

@@ -1,4 +1,4 @@
-//! What the suites share: a log that can be opened again, and short ways to say what to append and read.
+//! Common parts of the suites: a log that can be opened again, and short ways to say what to append and read.
 
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

@@ -2,7 +2,7 @@
 
 use tailwire_core::{
     Store,
-    log::{Budget, Page},
+    log::{Budget, StorePage},
 };
 use tailwire_model::{Cursor, Message, Position, Trim};
 
@@ -26,7 +26,7 @@ pub(crate) struct Check<'a> {
     pub(crate) wanted: &'a Reference,
     /// Of its pages.
     pub(crate) budget: Budget,
-    /// All was tidied since the last opening. Otherwise superseded messages may be back, and counts those of a crash.
+    /// All was tidied since the last opening. Otherwise obsolete messages may be back, and counts those of a crash.
     pub(crate) tidied: bool,
 }
 
@@ -136,7 +136,7 @@ fn check_trim(told: Option<Trim>, trims: &[Trim], after: u64) {
     assert!(told.is_none_or(|told| trims.contains(&told)), "{told:?} is none of {trims:?}");
 }
 
-fn read(log: &dyn Store, terms: &[&str], after: u64, budget: Budget) -> Page {
+fn read(log: &dyn Store, terms: &[&str], after: u64, budget: Budget) -> StorePage {
     log.read(&filter(terms), Position(after), Position::MAX, budget).unwrap()
 }
 

@@ -1,5 +1,5 @@
 //! The log against a plain `Vec` of messages and the documented rules: whatever is published, deleted, set, tidied and
-//! ended in whatever way, both answer the same. Where the rules leave it open when something is done (a superseded
+//! ended in whatever way, both answer the same. Where the rules leave it open when something is done (a obsolete
 //! message may go at any time before the log is told to tidy), the reference takes over what the log did, after checking
 //! that it may.
 //!
@@ -52,7 +52,7 @@ struct Run<S> {
     fed: (usize, u64),
     now: u64,
     budget: Budget,
-    /// Not all was tidied since the last opening: superseded messages may be back, and counts those of a crash.
+    /// Not all was tidied since the last opening: obsolete messages may be back, and counts those of a crash.
     uncounted: bool,
     /// The last end was no close in good order, and not all was tidied since.
     unclean: bool,
@@ -206,7 +206,7 @@ impl<S: Subject> Run<S> {
         let steps = (0..TIDY_CALLS_MAX).find(|_| log.tidy_at(Timestamp(self.now)).unwrap() != Some(0));
         assert!(steps.is_some(), "tidying comes to no end");
         if self.unclean && self.wanted.max_bytes.is_some() {
-            // What it holds is counted before it is bounded, and compaction comes with that.
+            // Its messages are counted before it is bounded, and compaction comes with that.
             self.wanted.compact_all();
         }
         self.wanted.tidy(self.now);

@@ -1,6 +1,6 @@
-//! What a log must be: all messages that were ever appended, in a `Vec`, and the rules of `docs/PROTOCOL.md` carried out by
-//! looking at every one. It shares no code with the storage and nothing with the rules of the model crate: patterns, options,
-//! keys, conditions and retention are written here once more, in the plainest way there is.
+//! The reference of a log: all messages that were ever appended, in a `Vec`, and the rules of `docs/PROTOCOL.md` carried
+//! out by looking at every one. It shares no code with the storage and nothing with the rules of the model crate:
+//! patterns, options, keys, conditions and retention are written here once more, in the plainest way there is.
 
 mod opening;
 mod tidying;
@@ -28,7 +28,7 @@ pub(crate) struct Entry {
     /// The first position of its group.
     group: u64,
     /// A newer one has taken its place.
-    superseded: bool,
+    obsolete: bool,
 }
 
 /// A message to append.
@@ -45,7 +45,7 @@ impl Draft {
     }
 }
 
-/// What must hold for a group.
+/// The condition of a group.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Given {
     Nothing,
@@ -54,7 +54,7 @@ pub(crate) enum Given {
     NothingAfter(u64),
 }
 
-/// What must become of a group.
+/// The expected outcome of a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fate {
     Stored { first: Cursor, count: usize, time: u64 },
@@ -63,7 +63,7 @@ pub(crate) enum Fate {
     ConditionFailed(u64),
 }
 
-/// What an idempotency key was used for.
+/// The use of an idempotency key.
 #[derive(Debug, Clone, Copy)]
 struct Record {
     request: u8,
@@ -72,7 +72,7 @@ struct Record {
     time: u64,
 }
 
-/// What is known of a topic apart from its messages.
+/// A topic apart from its messages.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Name {
     /// The newest message ever, and its time.
@@ -101,7 +101,7 @@ pub(crate) struct Reference {
     /// DELETEs and options that wait for the commit, and whether anything does that has to be on the disk.
     deletes: Vec<(String, u64)>,
     pending_options: BTreeMap<&'static str, Options>,
-    promised: bool,
+    acknowledged: bool,
     /// Stored messages up to here are on the disk.
     safe: u64,
     /// How a log that is the same but for its commit begins again.
@@ -121,7 +121,7 @@ impl Reference {
             keys: BTreeMap::new(),
             deletes: Vec::new(),
             pending_options: BTreeMap::new(),
-            promised: false,
+            acknowledged: false,
             safe: 0,
             before: None,
         }
@@ -134,7 +134,7 @@ impl Reference {
         }
     }
 
-    /// What holds for a topic, of what was set: member by member what the most special term says.
+    /// The rule of a topic, of the options that were set: member by member what the most special term says.
     pub(crate) fn rule(&self, topic: &str) -> Options {
         let mut rule = Options::default();
         for term in TERMS.iter().filter(|term| matches(term, topic)) {
@@ -203,7 +203,7 @@ impl Reference {
     fn push(&mut self, draft: &Draft, group: u64, now: u64) {
         self.newest += 1;
         let durability = self.rule(&draft.topic).durability.unwrap_or_default();
-        self.promised |= durability == Durability::Sync;
+        self.acknowledged |= durability == Durability::Sync;
         self.entries.push(Entry {
             position: self.newest,
             epoch: self.epoch,
@@ -212,7 +212,7 @@ impl Reference {
             volatile: durability == Durability::Memory,
             keep: self.keep(&draft.topic),
             group,
-            superseded: false,
+            obsolete: false,
         });
         let name = self.names.entry(draft.topic.clone()).or_default();
         (name.tail, name.time) = (self.newest, now);
@@ -225,14 +225,14 @@ impl Reference {
         let waiting = self.deletes.iter().filter(|(name, _)| name == topic).map(|(_, upto)| *upto).max();
         let before = self.names.get(topic).and_then(|name| name.trimmed).map_or(0, |trim| trim.upto.0);
         if upto > before.max(waiting.unwrap_or(0)) {
-            self.promised = true;
+            self.acknowledged = true;
             self.deletes.push((topic.to_owned(), upto));
         }
     }
 
     pub(crate) fn set_options(&mut self, term: &'static str, options: Options) {
         self.touch();
-        self.promised = true;
+        self.acknowledged = true;
         self.pending_options.insert(term, options);
     }
 
@@ -243,7 +243,7 @@ impl Reference {
         }
         self.options.append(&mut self.pending_options);
         self.committed = self.newest;
-        if std::mem::take(&mut self.promised) {
+        if std::mem::take(&mut self.acknowledged) {
             self.flushed();
         }
     }
@@ -268,7 +268,7 @@ impl Reference {
         let name = &self.names[&entry.draft.topic];
         let is_lost = entry.volatile && entry.position <= name.lost;
         let is_trimmed = name.trimmed.is_some_and(|trim| entry.position <= trim.upto.0);
-        entry.position <= self.committed && !entry.superseded && !is_lost && !is_trimmed
+        entry.position <= self.committed && !entry.obsolete && !is_lost && !is_trimmed
     }
 
     /// The messages that are retained of topics, oldest first.
@@ -285,11 +285,11 @@ impl Reference {
         lost.into_iter().chain(name.trimmed).max_by_key(|trim| trim.upto)
     }
 
-    /// Whether a message was superseded, and nothing else has taken it: an opening may bring it back until the log has
+    /// Whether a message was obsolete, and nothing else has taken it: an opening may bring it back until the log has
     /// tidied.
     pub(crate) fn may_be_back(&self, entry: &Entry) -> bool {
-        let alone = Entry { superseded: false, ..entry.clone() };
-        entry.superseded && self.is_alive(&alone)
+        let alone = Entry { obsolete: false, ..entry.clone() };
+        entry.obsolete && self.is_alive(&alone)
     }
 
     /// Takes over which messages the log let go early: those that a newer one has taken the place of, it may at any time
@@ -306,7 +306,7 @@ impl Reference {
                 entry.position
             );
             if now != before {
-                self.entries[at].superseded = before;
+                self.entries[at].obsolete = before;
             }
         }
     }
@@ -321,7 +321,7 @@ impl Reference {
         !entry.volatile && committed.any(|newer| takes(newer.keep, newer) || takes(current, newer))
     }
 
-    /// What retained messages take.
+    /// The bytes of retained messages.
     pub(crate) fn bytes(&self, counts: impl Fn(&Entry) -> bool) -> u64 {
         self.alive(|_| true).iter().filter(|entry| counts(entry)).map(|entry| entry.draft.cost()).sum()
     }

@@ -1,4 +1,4 @@
-//! What is done to a log, and how much of each: the strategies of the three tests.
+//! The steps of a log, and how many of each: the strategies of the three tests.
 
 use proptest::prelude::*;
 use tailwire_model::{Bound, Durability, Keep, Options};
@@ -35,7 +35,7 @@ pub(crate) struct Publish {
     pub(crate) given: Condition,
 }
 
-/// What must hold of its first topic.
+/// The condition on its first topic.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Condition {
     Nothing,
@@ -44,7 +44,7 @@ pub(crate) enum Condition {
     NothingAfter(i8),
 }
 
-/// What a test leaves out.
+/// The steps that a test leaves out.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Scope {
     pub(crate) in_memory: bool,

@@ -24,7 +24,7 @@ use tailwire_storage::{LogSettings, SledStore};
 
 /// 2026-11-21, in milliseconds.
 pub(crate) const START: u64 = 1_795_000_000_000;
-/// What lies between two openings.
+/// The time between two openings.
 pub(crate) const MINUTE_MS: u64 = 60_000;
 /// Bytes of a line.
 const LINE_BYTES: usize = 48;

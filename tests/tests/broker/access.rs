@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, task::Poll};
 
-use tailwire_core::{Interest, OpenError, Page, Reader, Slice, Start, Until, Wait};
+use tailwire_core::{Interest, Page, PageWait, Reader, ReaderError, Slice, Start, Until};
 use tailwire_model::{Principal, Timestamp};
 use tailwire_storage::MemoryStore;
 use tokio::time::{Duration, Instant};
@@ -19,7 +19,7 @@ fn rig(policy: &Granting) -> Rig {
     Rig::permitting(Arc::new(policy.clone()), MemoryStore::default(), START)
 }
 
-fn open(rig: &Rig, principal: &Principal, terms: &[&str], start: Start) -> Result<Reader, OpenError> {
+fn open(rig: &Rig, principal: &Principal, terms: &[&str], start: Start) -> Result<Reader, ReaderError> {
     let interest = Interest { filter: filter(terms), start, known: None, format: 0 };
     wait(rig.broker.open(principal, interest))
 }
@@ -48,7 +48,7 @@ fn a_pattern_is_narrowed_and_a_named_topic_refused() {
     let mut all = Polled::new(open(&rig, &ann, &["**"], Start::Earliest).expect("narrowed"));
     assert_eq!(all.all_read(&rig).concat(), "-01,3@3");
     for refused in [&["b/x"][..], &["a/x", "b/x"], &["b/**"]] {
-        assert!(matches!(open(&rig, &ann, refused, Start::Earliest), Err(OpenError::Forbidden(_))));
+        assert!(matches!(open(&rig, &ann, refused, Start::Earliest), Err(ReaderError::Forbidden(_))));
     }
 }
 
@@ -150,7 +150,7 @@ fn a_page_that_waits_ends_with_its_permission() {
     let mut waiting = [&ann, &bob].map(|principal| {
         let mut reader = open(&rig, principal, &["a"], Start::Latest).expect("permitted");
         let until = Until::Deadline(Instant::now() + Duration::from_secs(50));
-        let mut task = Task::new(async move { reader.page(10, Some(Wait { until, shard: 0 })).await });
+        let mut task = Task::new(async move { reader.page(10, Some(PageWait { until, shard: 0 })).await });
         assert!(task.poll().is_pending());
         task
     });
@@ -165,7 +165,7 @@ fn a_page_that_waits_ends_with_its_permission() {
     assert_eq!(messages(waiting[0].poll()), Some(1));
     let mut reader = open(&rig, &ann, &["a"], Start::Latest).expect("permitted");
     let until = Until::Deadline(Instant::now() + Duration::from_secs(50));
-    let mut task = Task::new(async move { reader.page(10, Some(Wait { until, shard: 0 })).await });
+    let mut task = Task::new(async move { reader.page(10, Some(PageWait { until, shard: 0 })).await });
     assert!(task.poll().is_pending());
     advance(&runtime, 5_001);
     assert_eq!(messages(task.poll()), Some(0));

@@ -3,8 +3,8 @@
 use std::{sync::Arc, task::Poll};
 
 use tailwire_core::{
-    AllowAll, Broker, Clock, Event, Instruments, Interest, OpenError, Order, Parts, ReadError, Reader, Start,
-    Store,
+    AllowAll, Broker, BrokerParts, Clock, Event, Instruments, Interest, Order, ReadError, Reader,
+    ReaderError, Start, Store,
     log::{Appended, Group},
     store::{Outcome, Write},
 };
@@ -46,7 +46,7 @@ fn publish_ahead(order: &mut FakeOrder) -> Cursor {
 
 /// The broker of the node that is behind.
 fn broker(order: &FakeOrder) -> Broker {
-    let parts = Parts {
+    let parts = BrokerParts {
         order: Arc::new(order.of(BEHIND)),
         store: order.store(BEHIND).clone(),
         instruments: Instruments::default(),
@@ -56,12 +56,12 @@ fn broker(order: &FakeOrder) -> Broker {
         shards: 1,
         read_threads: 1,
         read_thread_begins: || (),
-        read_rests: 0,
+        read_throttle_factor: 0,
     };
     Broker::start(parts).unwrap()
 }
 
-fn open(broker: &Broker, cursor: Cursor) -> Task<Result<Reader, OpenError>> {
+fn open(broker: &Broker, cursor: Cursor) -> Task<Result<Reader, ReaderError>> {
     let (broker, filter) = (broker.clone(), filter(&["a"]));
     let interest = Interest { filter, start: Start::After(cursor), known: None, format: 0 };
     Task::new(async move { broker.open(&Principal::ANONYMOUS, interest).await })
@@ -96,7 +96,7 @@ fn it_is_not_waited_for_longer_than_two_seconds_and_never_rewound() {
     let mut opening = open(&broker, cursor);
     assert!(opening.poll().is_pending());
     advance(&runtime, 2_001);
-    assert_eq!(opening.poll().map(Result::err), Poll::Ready(Some(OpenError::Read(ReadError::Behind))));
+    assert_eq!(opening.poll().map(Result::err), Poll::Ready(Some(ReaderError::Read(ReadError::Behind))));
     // Nor is a message that it names.
     let own = broker.clone();
     let mut message = Task::new(async move { own.message(&Principal::ANONYMOUS, cursor).await });

@@ -21,7 +21,7 @@ impl Polled {
         Self { reader, flag: Flag::raised() }
     }
 
-    /// What it says next, in a word: `4,5` for messages, `@5` for caught up, `-5` for a heartbeat, `3..5` for a gap.
+    /// Its next event, in a word: `4,5` for messages, `@5` for caught up, `-5` for a heartbeat, `3..5` for a gap.
     fn next(&mut self) -> Option<String> {
         self.flag.take();
         let waker = Waker::from(self.flag.clone());
@@ -233,7 +233,7 @@ fn a_gap_that_was_told_before_a_join_does_not_hide_one_of_who_joined() {
     connection.reader.join(&joining.reader);
     drop(joining);
     rig.dispatch();
-    // Whoever joined has not heard of it. For the others it may come again.
+    // The one that joined has not heard of it. For the others it may come again.
     assert_eq!(
         connection.all_read(&rig),
         ["2..4"],

@@ -6,12 +6,12 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use tailwire_core::{Event, Page, ReadError, Reader, Slice, Start, Until, Wait};
+use tailwire_core::{Event, Page, PageWait, ReadError, Reader, Slice, Start, Until};
 use tailwire_model::{Cursor, Principal};
 use tokio::time::{Duration, Instant};
 
 use crate::{
-    oracle::Told,
+    oracle::Received,
     rig::{Flag, Task, filter},
     simulation::{World, poll_with},
     socket::Socket,
@@ -30,31 +30,31 @@ fn check_slices(slices: &[Slice]) -> String {
 }
 
 /// Tells the oracle of an event, and the trace. Returns whether it was the last.
-fn take(world: &mut World, told: &mut Told, event: Event) -> bool {
+fn take(world: &mut World, received: &mut Received, event: Event) -> bool {
     let (oracle, dispatched) = (&world.oracle, world.dispatched);
     match event {
         Event::Messages(slices) => {
             world.trace.push(check_slices(&slices));
-            told.messages(oracle, slices.iter().flat_map(Slice::messages));
-            world.cursors.push(oracle.cursor_at(told.position));
+            received.messages(oracle, slices.iter().flat_map(Slice::messages));
+            world.cursors.push(oracle.cursor_at(received.position));
         }
         Event::Gap(gap) => {
             world.trace.push(format!("{gap:?}"));
-            told.gap(oracle, gap);
+            received.gap(oracle, gap);
         }
         Event::CaughtUp(cursor) => {
             world.trace.push(format!("caught up {cursor}"));
-            told.caught_up(oracle, cursor, dispatched);
+            received.caught_up(oracle, cursor, dispatched);
             world.cursors.push(cursor);
         }
         Event::Heartbeat(cursor) => {
             world.trace.push(format!("heartbeat {cursor}"));
-            told.heartbeat(oracle, cursor);
+            received.heartbeat(oracle, cursor);
             world.cursors.push(cursor);
         }
         Event::Bye(bye) => {
             world.trace.push(format!("{bye:?}"));
-            assert!(world.drained && told.caught_up, "a bye out of place");
+            assert!(world.drained && received.caught_up, "a bye out of place");
             assert!((3_000..=5_000).contains(&bye.retry_after_ms), "{bye:?}");
             return true;
         }
@@ -65,7 +65,7 @@ fn take(world: &mut World, told: &mut Told, event: Event) -> bool {
 /// One reader, one client.
 pub(crate) struct Stream {
     reader: Reader,
-    told: Told,
+    received: Received,
     socket: Arc<Socket>,
     following: bool,
     pub(crate) flag: Arc<Flag>,
@@ -76,9 +76,9 @@ impl Stream {
     pub(crate) fn open(world: &mut World) -> Self {
         let (terms, start) = (world.random.terms(), world.start());
         let known = world.known(&terms, start);
-        let (reader, told) = open(world, &terms, start, known);
+        let (reader, received) = open(world, &terms, start, known);
         let (socket, flag) = (Arc::default(), Flag::raised());
-        Self { reader, told, socket, following: false, flag, over: false }
+        Self { reader, received, socket, following: false, flag, over: false }
     }
 
     /// Takes some events, or goes back to what its socket would not take.
@@ -91,8 +91,8 @@ impl Stream {
         if !(self.flag.take() || spurious) || self.over {
             return;
         }
-        self.socket.take_back(world, &mut self.reader, &mut self.told);
-        if world.random.percent(8) && rewind(world, &mut self.reader, &mut self.told) {
+        self.socket.take_back(world, &mut self.reader, &mut self.received);
+        if world.random.percent(8) && rewind(world, &mut self.reader, &mut self.received) {
             self.flag.set();
             return;
         }
@@ -100,8 +100,8 @@ impl Stream {
             match poll_with(&self.flag, |cx| self.reader.poll_next(cx)) {
                 Poll::Pending => return self.socket.lend(world, &self.reader),
                 Poll::Ready(event) => {
-                    self.over = take(world, &mut self.told, event.expect("a log that can be read"));
-                    assert!(self.over || self.reader.cursor().position.0 >= self.told.position);
+                    self.over = take(world, &mut self.received, event.expect("a log that can be read"));
+                    assert!(self.over || self.reader.cursor().position.0 >= self.received.position);
                 }
             }
             if self.over {
@@ -113,47 +113,52 @@ impl Stream {
     }
 
     pub(crate) fn check_complete(&mut self, world: &mut World) {
-        self.socket.take_back(world, &mut self.reader, &mut self.told);
+        self.socket.take_back(world, &mut self.reader, &mut self.received);
         self.socket.lend(world, &self.reader);
-        assert!(self.told.caught_up, "a stream that waits has caught up");
-        complete(world, &self.reader, &mut self.told);
+        assert!(self.received.caught_up, "a stream that waits has caught up");
+        complete(world, &self.reader, &mut self.received);
     }
 }
 
-fn open(world: &mut World, terms: &[&'static str], start: Start, known: Option<Cursor>) -> (Reader, Told) {
-    let told = Told::new(&world.oracle, terms, start, known);
+fn open(
+    world: &mut World,
+    terms: &[&'static str],
+    start: Start,
+    known: Option<Cursor>,
+) -> (Reader, Received) {
+    let received = Received::new(&world.oracle, terms, start, known);
     if matches!(start, Start::Last(_)) {
         // It needs a read, and lets through those before it.
         world.oracle.reads_done();
     }
     let reader = world.rig.open(terms, start, known);
-    assert_eq!(reader.cursor(), world.oracle.cursor_at(told.position), "{terms:?} from {start:?}");
-    (reader, told)
+    assert_eq!(reader.cursor(), world.oracle.cursor_at(received.position), "{terms:?} from {start:?}");
+    (reader, received)
 }
 
 /// Whether there was something to go back to.
-fn rewind(world: &mut World, reader: &mut Reader, told: &mut Told) -> bool {
-    if told.given.is_empty() {
+fn rewind(world: &mut World, reader: &mut Reader, received: &mut Received) -> bool {
+    if received.given.is_empty() {
         return false;
     }
-    let index = world.random.below(told.given.len());
-    let position = told.rewind(index, world.random.percent(50));
+    let index = world.random.below(received.given.len());
+    let position = received.rewind(index, world.random.percent(50));
     reader.rewind(position);
     world.trace.push(format!("back to {position}"));
     true
 }
 
 /// The reader waits, and there is nothing for it. What others get doesn't wake it, so it may stand before that.
-fn complete(world: &World, reader: &Reader, told: &mut Told) {
-    told.stands(&world.oracle, reader.cursor());
-    let left = world.oracle.alive(&told.terms(), told.position).next();
-    assert_eq!(left, None, "a reader at {} has more to give, and nothing wakes it", told.position);
+fn complete(world: &World, reader: &Reader, received: &mut Received) {
+    received.stands(&world.oracle, reader.cursor());
+    let left = world.oracle.alive(&received.terms(), received.position).next();
+    assert_eq!(left, None, "a reader at {} has more to give, and nothing wakes it", received.position);
 }
 
 /// A connection with many subscriptions, all of them woken by one waker.
 pub(crate) struct Session {
     live: Reader,
-    told: Told,
+    received: Received,
     socket: Arc<Socket>,
     catching_up: Vec<Catching>,
     pub(crate) flag: Arc<Flag>,
@@ -162,16 +167,16 @@ pub(crate) struct Session {
 
 struct Catching {
     reader: Reader,
-    told: Told,
+    received: Received,
 }
 
 impl Session {
     pub(crate) fn open(world: &mut World) -> Self {
         let mut live = world.rig.broker.open_empty(&Principal::ANONYMOUS, 0);
         live.follow(0);
-        let told = Told::empty(&world.oracle);
+        let received = Received::empty(&world.oracle);
         let (socket, flag) = (Arc::default(), Flag::raised());
-        let mut session = Self { live, told, socket, catching_up: Vec::new(), flag, over: false };
+        let mut session = Self { live, received, socket, catching_up: Vec::new(), flag, over: false };
         session.subscribe(world);
         session
     }
@@ -180,23 +185,23 @@ impl Session {
         if self.over {
             return;
         }
-        self.socket.take_back(world, &mut self.live, &mut self.told);
+        self.socket.take_back(world, &mut self.live, &mut self.received);
         let (terms, start) = (world.random.terms(), world.start());
         let known = world.known(&terms, start);
-        let (mut reader, told) = open(world, &terms, start, known);
+        let (mut reader, received) = open(world, &terms, start, known);
         reader.follow(0);
-        self.catching_up.push(Catching { reader, told });
+        self.catching_up.push(Catching { reader, received });
         self.flag.set();
     }
 
     pub(crate) fn unsubscribe(&mut self, world: &mut World) {
-        if !self.told.subs.is_empty() && !self.over {
-            self.socket.take_back(world, &mut self.live, &mut self.told);
-            let sub = self.told.subs.swap_remove(world.random.below(self.told.subs.len()));
+        if !self.received.subs.is_empty() && !self.over {
+            self.socket.take_back(world, &mut self.live, &mut self.received);
+            let sub = self.received.subs.swap_remove(world.random.below(self.received.subs.len()));
             self.live.part(&filter(&sub.terms));
             world.trace.push(format!("part {:?}", sub.terms));
             // Its answer stands behind what was given, and is kept.
-            self.told.given.clear();
+            self.received.given.clear();
             self.flag.set();
         }
     }
@@ -206,8 +211,8 @@ impl Session {
         if !(self.flag.take() || spurious) || self.over {
             return;
         }
-        self.socket.take_back(world, &mut self.live, &mut self.told);
-        if world.random.percent(8) && rewind(world, &mut self.live, &mut self.told) {
+        self.socket.take_back(world, &mut self.live, &mut self.received);
+        if world.random.percent(8) && rewind(world, &mut self.live, &mut self.received) {
             self.flag.set();
             return;
         }
@@ -219,14 +224,14 @@ impl Session {
                     break;
                 }
                 Poll::Ready(event) => {
-                    self.over = take(world, &mut self.told, event.expect("a log that can be read"));
+                    self.over = take(world, &mut self.received, event.expect("a log that can be read"));
                     if self.over {
                         return;
                     }
                 }
             }
         }
-        // What has no room waits, as do all behind it.
+        // A read without room waits, as do all behind it.
         if full || !self.catch_up(world) {
             self.flag.set();
         } else if self.catching_up.is_empty() && !self.flag.is_set() {
@@ -249,7 +254,7 @@ impl Session {
                     let event = event.expect("a log that can be read");
                     let caught_up = matches!(event, Event::CaughtUp(_));
                     room -= 1;
-                    take(world, &mut own.told, event);
+                    take(world, &mut own.received, event);
                     if caught_up {
                         self.try_join(world, index);
                     }
@@ -273,23 +278,23 @@ impl Session {
         }
         let mut own = self.catching_up.swap_remove(index);
         let cursor = self.live.cursor();
-        self.told.stands(&world.oracle, cursor);
-        own.told.stands(&world.oracle, cursor);
+        self.received.stands(&world.oracle, cursor);
+        own.received.stands(&world.oracle, cursor);
         self.live.join(&own.reader);
-        world.trace.push(format!("join {:?} at {cursor}", own.told.subs[0].terms));
-        // What only one of them has heard of may be told to both again.
-        self.told.known = self.told.known.min(own.told.known);
-        self.told.subs.append(&mut own.told.subs);
-        self.told.given.clear();
+        world.trace.push(format!("join {:?} at {cursor}", own.received.subs[0].terms));
+        // A gap that only one of them has heard of may be told to both again.
+        self.received.known = self.received.known.min(own.received.known);
+        self.received.subs.append(&mut own.received.subs);
+        self.received.given.clear();
         self.flag.set();
         true
     }
 
     pub(crate) fn check_complete(&mut self, world: &mut World) {
-        self.socket.take_back(world, &mut self.live, &mut self.told);
+        self.socket.take_back(world, &mut self.live, &mut self.received);
         self.socket.lend(world, &self.live);
         assert!(self.catching_up.is_empty(), "a subscription at the tail is not live");
-        complete(world, &self.live, &mut self.told);
+        complete(world, &self.live, &mut self.received);
     }
 }
 
@@ -297,27 +302,27 @@ impl Session {
 pub(crate) fn page(world: &mut World) {
     let (terms, start) = (world.random.terms(), world.start());
     let known = world.known(&terms, start);
-    let (mut reader, mut told) = open(world, &terms, start, known);
+    let (mut reader, mut received) = open(world, &terms, start, known);
     let limit = 1 + world.random.below(12);
     let page = world.rig.through(reader.page(limit, None)).expect("a log that can be read");
     world.oracle.reads_done();
-    check_page(world, &terms, &mut told, page, limit, world.oracle.committed());
+    check_page(world, &terms, &mut received, page, limit, world.oracle.committed());
 }
 
 /// Whether a page is right. It had to look up to `upto`. Returns whether it says anything.
 fn check_page(
     world: &mut World,
     terms: &[&str],
-    told: &mut Told,
+    received: &mut Received,
     page: Page,
     limit: usize,
     upto: u64,
 ) -> bool {
-    told.opened = true;
+    received.opened = true;
     let (slices, cursor, more) = match page {
         Page::Gap(gap) => {
             world.trace.push(format!("page {gap:?}"));
-            told.gap(&world.oracle, gap);
+            received.gap(&world.oracle, gap);
             return true;
         }
         Page::Messages { slices, cursor, more } => (slices, cursor, more),
@@ -327,12 +332,12 @@ fn check_page(
     let count: usize = slices.iter().map(Slice::len).sum();
     assert!(count <= limit, "{count} of at most {limit}");
     if count > 0 {
-        told.messages(&world.oracle, slices.iter().flat_map(Slice::messages));
+        received.messages(&world.oracle, slices.iter().flat_map(Slice::messages));
     }
     if count > 0 || !more {
-        assert_eq!(cursor, world.oracle.cursor_at(told.position), "where the next page begins");
+        assert_eq!(cursor, world.oracle.cursor_at(received.position), "where the next page begins");
     }
-    let left = world.oracle.alive(terms, told.position).find(|&position| position <= upto);
+    let left = world.oracle.alive(terms, received.position).find(|&position| position <= upto);
     assert!(more || left.is_none(), "{left:?} is left, and the page says that nothing is");
     count > 0 || more
 }
@@ -340,7 +345,7 @@ fn check_page(
 /// A page that waits.
 pub(crate) struct Poller {
     terms: Vec<&'static str>,
-    told: Told,
+    received: Received,
     limit: usize,
     deadline: Instant,
     page: Task<Result<Page, ReadError>>,
@@ -350,12 +355,12 @@ impl Poller {
     pub(crate) fn new(world: &mut World) -> Self {
         let (terms, start) = (world.random.terms(), world.start());
         let known = world.known(&terms, start);
-        let (mut reader, told) = open(world, &terms, start, known);
+        let (mut reader, received) = open(world, &terms, start, known);
         let limit = 1 + world.random.below(12);
         let deadline = Instant::now() + Duration::from_millis(world.random.below(40_000) as u64);
-        let wait = Some(Wait { until: Until::Deadline(deadline), shard: 0 });
+        let wait = Some(PageWait { until: Until::Deadline(deadline), shard: 0 });
         let page = Task::new(async move { reader.page(limit, wait).await });
-        Self { terms, told, limit, deadline, page }
+        Self { terms, received, limit, deadline, page }
     }
 
     pub(crate) fn is_woken(&self) -> bool {
@@ -367,7 +372,7 @@ impl Poller {
         let Poll::Ready(page) = self.page.poll_if_woken() else { return false };
         let page = page.expect("a log that can be read");
         let dispatched = world.dispatched;
-        let says = check_page(world, &self.terms, &mut self.told, page, self.limit, dispatched);
+        let says = check_page(world, &self.terms, &mut self.received, page, self.limit, dispatched);
         assert!(says || world.drained || Instant::now() >= self.deadline, "a poll gave up early");
         true
     }

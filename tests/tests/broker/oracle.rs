@@ -1,4 +1,4 @@
-//! What readers must give, told by a plain list of all committed messages.
+//! The oracle: the events that readers must give, from a plain list of all committed messages.
 
 use std::collections::VecDeque;
 
@@ -129,15 +129,15 @@ fn wants(terms: &[&str], topic: usize) -> bool {
     })
 }
 
-/// What a subscription asked for, and the end of the gaps that it was told of, alone or with others.
+/// A subscription's filter, and the end of the gaps that it was told of, alone or with others.
 #[derive(Clone)]
 pub(crate) struct Sub {
     pub(crate) terms: Vec<&'static str>,
     pub(crate) known: Option<Cursor>,
 }
 
-/// What one reader's client has been told, and may be told next.
-pub(crate) struct Told {
+/// The events that one reader's client has got, and may get next.
+pub(crate) struct Received {
     pub(crate) subs: Vec<Sub>,
     /// Every match up to here was given, or is known to be gone.
     pub(crate) position: u64,
@@ -145,14 +145,14 @@ pub(crate) struct Told {
     gap: Option<Gap>,
     pub(crate) opened: bool,
     pub(crate) caught_up: bool,
-    /// What was given since the last event that a slow transport would keep.
+    /// Messages since the last event that a slow transport would keep.
     pub(crate) given: VecDeque<u64>,
-    spoke: Instant,
-    /// What the oracle's was when the reader last said something.
+    last_event_at: Instant,
+    /// The oracle's count of read trims at the reader's last event.
     trims_read: usize,
 }
 
-impl Told {
+impl Received {
     pub(crate) fn new(oracle: &Oracle, terms: &[&'static str], start: Start, known: Option<Cursor>) -> Self {
         let (position, known, gap) = oracle.begin(terms, start, known);
         Self {
@@ -163,17 +163,17 @@ impl Told {
             opened: false,
             caught_up: false,
             given: VecDeque::new(),
-            spoke: Instant::now(),
+            last_event_at: Instant::now(),
             trims_read: oracle.trims_read,
         }
     }
 
     /// A reader of nothing yet.
     pub(crate) fn empty(oracle: &Oracle) -> Self {
-        let mut told = Self::new(oracle, &[], Start::Latest, None);
-        told.subs.clear();
-        told.caught_up = true;
-        told
+        let mut received = Self::new(oracle, &[], Start::Latest, None);
+        received.subs.clear();
+        received.caught_up = true;
+        received
     }
 
     pub(crate) fn terms(&self) -> Vec<&'static str> {
@@ -193,7 +193,7 @@ impl Told {
     /// Messages came, by their positions, the last of them at some time.
     pub(crate) fn takes(&mut self, oracle: &Oracle, positions: impl Iterator<Item = u64>, at: Instant) {
         self.speaks(oracle);
-        self.spoke = at;
+        self.last_event_at = at;
         let before = self.given.len();
         for position in positions {
             assert!(position > self.position, "{position} came after {}", self.position);
@@ -209,7 +209,7 @@ impl Told {
 
     pub(crate) fn heartbeat(&mut self, oracle: &Oracle, cursor: Cursor) {
         if self.opened {
-            let silence = Instant::now() - self.spoke;
+            let silence = Instant::now() - self.last_event_at;
             assert!(silence.as_millis() >= 15_000, "a heartbeat after {silence:?}");
         } else {
             assert!(self.gap.is_none(), "the gap that the start has comes first");
@@ -250,7 +250,7 @@ impl Told {
                 assert!(gap.to > gap.from && Some(gap.to) > self.known, "{gap:?}: known {:?}", self.known);
             }
         }
-        self.spoke = Instant::now();
+        self.last_event_at = Instant::now();
         self.trims_read = oracle.trims_read;
         self.stands(oracle, gap.from);
         self.known = self.known.max(Some(gap.to));
@@ -260,7 +260,7 @@ impl Told {
 
     fn speaks(&mut self, oracle: &Oracle) {
         assert!(self.opened, "the first event but a gap is a heartbeat");
-        self.spoke = Instant::now();
+        self.last_event_at = Instant::now();
         self.trims_read = oracle.trims_read;
     }
 

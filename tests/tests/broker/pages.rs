@@ -8,7 +8,7 @@ use std::{
     task::Poll,
 };
 
-use tailwire_core::{Event, Page, ReadError, Slice, Start, Until, Wait};
+use tailwire_core::{Event, Page, PageWait, ReadError, Slice, Start, Until};
 use tailwire_model::{GapReason, Position};
 use tokio::time::{Duration, Instant};
 
@@ -34,7 +34,8 @@ fn page(rig: &Rig, terms: &[&str], after: u64, limit: usize) -> String {
 
 fn waiting(rig: &Rig, terms: &[&str], limit: usize, ms: u64) -> Task<Result<Page, ReadError>> {
     let mut reader = rig.open(terms, Start::Latest, None);
-    let wait = Some(Wait { until: Until::Deadline(Instant::now() + Duration::from_millis(ms)), shard: 0 });
+    let wait =
+        Some(PageWait { until: Until::Deadline(Instant::now() + Duration::from_millis(ms)), shard: 0 });
     let mut task = Task::new(async move { reader.page(limit, wait).await });
     assert!(task.poll().is_pending());
     task
@@ -198,7 +199,7 @@ fn a_drain_ends_a_page_that_waits() {
     assert_eq!(word(page), "[] 0");
     // And one that comes now doesn't begin to wait.
     let mut reader = rig.open(&["a/x"], Start::Latest, None);
-    let wait = Some(Wait { until: Until::Deadline(Instant::now() + Duration::from_secs(25)), shard: 0 });
+    let wait = Some(PageWait { until: Until::Deadline(Instant::now() + Duration::from_secs(25)), shard: 0 });
     let mut late = Task::new(async move { reader.page(1, wait).await });
     assert!(late.poll().is_ready());
 }
@@ -226,7 +227,7 @@ fn a_page_that_waits_for_as_long_as_somebody_asks_says_whether_it_reads() {
     let stands = Arc::new(AtomicBool::new(false));
     let asked = |rig: &Rig, start| {
         let mut reader = rig.open(&["a/x"], start, None);
-        let wait = Some(Wait { until: Until::Dropped(stands.clone()), shard: 0 });
+        let wait = Some(PageWait { until: Until::Dropped(stands.clone()), shard: 0 });
         Task::new(async move { reader.page(2, wait).await })
     };
     let mut poll = asked(&rig, Start::Latest);
@@ -234,7 +235,7 @@ fn a_page_that_waits_for_as_long_as_somebody_asks_says_whether_it_reads() {
     assert!(stands.load(Ordering::SeqCst));
     advance(&runtime, 1_000_000);
     assert!(poll.poll_if_woken().is_pending());
-    // What has come has to be read, since it is gone from the tail.
+    // New messages have to be read from the log, since they are gone from the tail.
     let _published = rig.publish(vec![draft("a/x", 1)]);
     let _deleted = rig.delete("a/x");
     rig.settle();

@@ -16,9 +16,9 @@ use std::{
 
 use bytes::Bytes;
 use tailwire_core::{
-    AllowAll, Broker, Clock, Committer, Encoder, Instruments, Interest, LocalOrder, Parts, Policy,
+    AllowAll, Broker, BrokerParts, Clock, Committer, Encoder, Instruments, Interest, LocalOrder, Policy,
     PublishError, Reader, Start, Store, StoreError,
-    log::{Appended, Bounds, Budget, Feed, Group, LogStats, Page, TopicInfo},
+    log::{Appended, Bounds, Budget, Feed, Group, LogStats, StorePage, TopicInfo},
     store::{Entry, Outcome, Token, Write},
 };
 use tailwire_model::{
@@ -98,7 +98,7 @@ impl Rig {
         let instruments = Instruments::default();
         let (order, committer) = LocalOrder::begin(store.clone(), clock, &instruments).expect("an epoch");
         BEGUN.with(|time| time.set(START));
-        let parts = Parts {
+        let parts = BrokerParts {
             order: Arc::new(order),
             store: store.clone(),
             instruments,
@@ -109,8 +109,8 @@ impl Rig {
             // One thread, so that a read is done when a later one is.
             read_threads: 1,
             read_thread_begins: || (),
-            // What is read when must not depend on how long anything takes.
-            read_rests: 0,
+            // The order of reads must not depend on how long anything takes.
+            read_throttle_factor: 0,
         };
         let broker = Broker::start(parts).expect("threads");
         let dispatcher = Task::new(broker.dispatcher(0));
@@ -302,7 +302,7 @@ impl Store for Gated {
         after: Position,
         upto: Position,
         budget: Budget,
-    ) -> Result<Page, StoreError> {
+    ) -> Result<StorePage, StoreError> {
         self.gate.pass();
         let mut page = self.store.read(filter, after, upto, budget)?;
         // A log need not look beyond the last message that it may give: the one on disk doesn't.

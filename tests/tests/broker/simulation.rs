@@ -58,7 +58,7 @@ impl Random {
     }
 }
 
-/// What is queued and not answered: the topics of a publish, or the topic of a DELETE.
+/// A queued write without an answer: the topics of a publish, or the topic of a DELETE.
 enum Write {
     Publish(Vec<usize>, Task<Result<Appended, PublishError>>),
     Delete(usize, Task<Result<(), PublishError>>),
@@ -69,7 +69,7 @@ pub(crate) struct World {
     pub(crate) random: Random,
     pub(crate) rig: Rig,
     pub(crate) oracle: Oracle,
-    /// What the shard's watermark is at least.
+    /// The least that the shard's watermark is.
     pub(crate) dispatched: u64,
     pub(crate) drained: bool,
     /// Cursors that somebody was given.

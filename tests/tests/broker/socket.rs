@@ -10,7 +10,7 @@ use std::{
 use tailwire_core::{Accepted, Reader, Sink, Slice};
 use tokio::time::Instant;
 
-use crate::{oracle::Told, simulation::World};
+use crate::{oracle::Received, simulation::World};
 
 /// See the module.
 #[derive(Default)]
@@ -18,7 +18,8 @@ pub(crate) struct Socket(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    /// What each of the next writes takes at most, and whether it passes that on; all of it, when there are no more of them.
+    /// The most that each of the next writes takes, and whether it passes that on; all of it, when there are no more of
+    /// them.
     room: VecDeque<(usize, bool)>,
     taken: Vec<u8>,
     last: Option<Instant>,
@@ -56,7 +57,7 @@ impl Socket {
     }
 
     /// Takes it back, if it is lent, and tells the oracle what it was given, and the remainder of a partial write.
-    pub(crate) fn take_back(&self, world: &mut World, reader: &mut Reader, told: &mut Told) {
+    pub(crate) fn take_back(&self, world: &mut World, reader: &mut Reader, received: &mut Received) {
         let remainder = reader.take_back();
         let mut state = self.0.lock().expect("nobody panicked");
         let mut bytes = mem::take(&mut state.taken);
@@ -71,7 +72,7 @@ impl Socket {
         let Some(last) = state.last.take() else { return };
         let positions = bytes.chunks(8).map(|chunk| u64::from_be_bytes(chunk.try_into().expect("whole")));
         world.trace.push(format!("lent {:?}", positions.clone().collect::<Vec<_>>()));
-        told.takes(&world.oracle, positions, last);
-        world.cursors.push(world.oracle.cursor_at(told.position));
+        received.takes(&world.oracle, positions, last);
+        world.cursors.push(world.oracle.cursor_at(received.position));
     }
 }

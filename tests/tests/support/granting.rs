@@ -15,7 +15,7 @@ use tailwire_model::{
 pub(crate) struct Granting(Arc<Mutex<HashMap<String, Grants>>>);
 
 impl Granting {
-    /// What a principal may do from here on, as `subscribe chat/**`.
+    /// The grants of a principal from here on, as `subscribe chat/**`.
     pub(crate) fn grant(&self, principal: &Principal, granted: &[&str]) {
         let grants = Grants::new(granted.iter().map(|words| {
             let (action, term) = words.split_once(' ').expect("an action and a term");

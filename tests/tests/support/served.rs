@@ -9,8 +9,8 @@ use std::{
 };
 
 use serde_json::Value;
-use tailwire_core::{Broker, Clock, Instruments, LocalOrder, Parts};
-use tailwire_http::{Authenticated, Authenticator, RequestHead, Server, Settings};
+use tailwire_core::{Broker, BrokerParts, Clock, Instruments, LocalOrder};
+use tailwire_http::{Authenticated, Authenticator, HttpSettings, RequestHead, Server};
 use tailwire_model::{Principal, Timestamp};
 use tailwire_storage::MemoryStore;
 use tailwire_wire::{Code, Problem};
@@ -70,7 +70,7 @@ impl Served {
         let (store, instruments) = (Arc::new(MemoryStore::default()), Instruments::default());
         let clock = Clock { now: Clock::system_now, steady: Clock::system_steady, random: || 0 };
         let (order, committer) = LocalOrder::begin(store.clone(), clock, &instruments).unwrap();
-        let parts = Parts {
+        let parts = BrokerParts {
             order: Arc::new(order),
             store,
             instruments,
@@ -80,14 +80,14 @@ impl Served {
             shards: 1,
             read_threads: 1,
             read_thread_begins: || (),
-            read_rests: 0,
+            read_throttle_factor: 0,
         };
         let broker = Broker::start(parts).unwrap();
         thread::spawn(move || committer.run());
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
         let server = runtime.block_on(async {
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let settings = Settings { authenticator: Arc::new(Names), ..Settings::default() };
+            let settings = HttpSettings { authenticator: Arc::new(Names), ..HttpSettings::default() };
             Server::start(&broker, settings, vec![listener.into()]).unwrap()
         });
         Self { policy, broker, address: server.address(), _server: server, _runtime: runtime }

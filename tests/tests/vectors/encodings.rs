@@ -63,7 +63,7 @@ fn message(value: &Value) -> Message {
 }
 
 fn encode(format: Format, message: &Message) -> Vec<u8> {
-    // What stands in the buffer before must not matter, nor change.
+    // The buffer's earlier bytes must not matter, nor change.
     let mut out = b"before".to_vec();
     ENCODERS[format as usize](message, &mut out);
     assert!(out.starts_with(b"before"));

@@ -6,7 +6,7 @@ use tailwire_wire::options;
 
 use crate::{encodings::body, requests::error, text};
 
-/// What is told of a case: of a `list` the body; else what is made of the body of a PUT on a `term`, under what is
+/// The answer of a case: of a `list` the body; else the result of the body of a PUT on a `term`, under what is
 /// `configured` for others.
 pub(crate) fn options(case: &Value) -> Value {
     let configured = settings(&case["configured"]);

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 use tailwire_model::{Condition, Draft, Filter, Options, Term, Topic, limits};
 use tailwire_wire::{
-    Problem, Publish, Representation, Resource, Start,
+    Problem, Publish, QueryStart, Representation, Resource,
     negotiate::{SUBPROTOCOL, read_request},
     path,
     publish::{self as posts, Target},
@@ -26,7 +26,7 @@ pub(crate) fn path(case: &Value) -> Value {
     }
     let raw = text(case, "path");
     for (end, _) in raw.char_indices().take(PREFIXES_MAX) {
-        // Whatever a peer cuts short gets an answer.
+        // Every beginning of a peer's input gets an answer.
         let _ = path::term(&raw[..end]);
     }
     match path::term(raw) {
@@ -52,13 +52,13 @@ pub(crate) fn error(problem: &Problem) -> Value {
     Value::Object(told)
 }
 
-fn start(start: Start) -> Value {
+fn start(start: QueryStart) -> Value {
     match start {
-        Start::Default => json!("default"),
-        Start::Earliest => json!("earliest"),
-        Start::Latest => json!("latest"),
-        Start::After(cursor) => json!(cursor.to_string()),
-        Start::Last(count) => json!({ "last": count }),
+        QueryStart::Default => json!("default"),
+        QueryStart::Earliest => json!("earliest"),
+        QueryStart::Latest => json!("latest"),
+        QueryStart::After(cursor) => json!(cursor.to_string()),
+        QueryStart::Last(count) => json!({ "last": count }),
     }
 }
 
@@ -174,7 +174,7 @@ pub(crate) fn request(case: &Value) -> Value {
     // `~` stands for a text that is repeated, where a case is about length.
     let line = text(case, "line").replace('~', &case["repeat"].as_str().unwrap_or("~").repeat(depth));
     for (end, _) in line.char_indices().take(PREFIXES_MAX) {
-        // Whatever a peer cuts short gets an answer.
+        // Every beginning of a peer's input gets an answer.
         let _ = request::parse(&line[..end]);
     }
     let parsed = match request::parse(&line) {

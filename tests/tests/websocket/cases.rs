@@ -14,7 +14,7 @@ fn echo(server: &Running) -> Peer {
     Peer::open(server, "/stream", "echo")
 }
 
-/// What comes back for these bytes, up to the answer to a close that follows them.
+/// The answer to these bytes, up to the answer to a close that follows them.
 fn answers(server: &Running, sent: &[&[u8]]) -> Vec<Frame> {
     let mut peer = echo(server);
     sent.iter().for_each(|bytes| peer.raw(bytes));
@@ -26,7 +26,7 @@ fn closed(code: u16) -> Frame {
     Frame::new(CLOSE, &code.to_be_bytes())
 }
 
-/// What came before the connection was failed with this code.
+/// The frames before the connection was failed with this code.
 fn failed(server: &Running, sent: &[&[u8]], code: u16) -> Vec<Frame> {
     let mut peer = echo(server);
     sent.iter().for_each(|bytes| peer.raw(bytes));

@@ -171,7 +171,7 @@ impl Peer {
         (0..count).map(|_| self.next().unwrap()).collect()
     }
 
-    /// What comes up to the end.
+    /// All bytes up to the end.
     pub(crate) fn rest(&mut self) -> Vec<Frame> {
         std::iter::from_fn(|| self.next()).collect()
     }

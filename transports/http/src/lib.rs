@@ -29,8 +29,8 @@ pub use self::api::{
     startup::{WaitingFor, answer_until},
 };
 use self::{
-    api::{app::App, metrics::Metrics, router::Routes},
-    connection::{budget::Budget, descriptors::Descriptors, serving::Acceptor},
+    api::{app::App, metrics::HttpMetrics, router::HttpRoutes},
+    connection::{budget::ReceiveBudget, descriptors::Descriptors, serving::Acceptor},
     delivery::{polls::Polls, shards::Delivery},
     websocket::subprotocols,
 };
@@ -40,15 +40,15 @@ pub use self::{
         listener::Listener,
         protocol::{Incoming, Io, Protocol},
     },
-    websocket::opening::{Opening, Subprotocol},
+    websocket::opening::{Subprotocol, WebSocketOpening},
 };
 
 /// How long open connections may take to end after a drain began.
 const DRAIN: Duration = Duration::from_secs(5);
 
-/// What is set from outside.
+/// The server's settings.
 #[derive(Clone)]
-pub struct Settings {
+pub struct HttpSettings {
     /// Finds out whose a request is.
     pub authenticator: Arc<dyn Authenticator>,
     /// Cookies, tickets, keys and revocations, where there is access control.
@@ -67,7 +67,7 @@ pub struct Settings {
     pub subprotocols: Vec<Subprotocol>,
 }
 
-impl Default for Settings {
+impl Default for HttpSettings {
     fn default() -> Self {
         let authenticator = Arc::new(NoCredentials);
         Self {
@@ -109,22 +109,22 @@ impl Server {
     ///
     /// # Errors
     /// When there is no listener, or the system gives no threads.
-    pub fn start(broker: &Broker, mut settings: Settings, listeners: Vec<Listener>) -> io::Result<Self> {
+    pub fn start(broker: &Broker, mut settings: HttpSettings, listeners: Vec<Listener>) -> io::Result<Self> {
         settings.subprotocols.splice(0..0, subprotocols::TABLE);
         let first = listeners.first().ok_or(io::ErrorKind::InvalidInput)?;
         let address = first.local_addr()?;
         let (phase, phases) = watch::channel(Phase::Serving);
-        let budget = Budget::new(settings.receive_bytes_max);
+        let budget = ReceiveBudget::new(settings.receive_bytes_max);
         let (delivery, delivering) = Delivery::start(broker, &budget, &phases)?;
         let descriptors = Descriptors::new(settings.descriptors);
         let app = Arc::new(App {
             broker: broker.clone(),
-            metrics: Metrics::new(broker),
+            metrics: HttpMetrics::new(broker),
             settings,
             next_shard: AtomicUsize::new(0),
             polls: Polls::default(),
         });
-        let routes = Routes::new(app);
+        let routes = HttpRoutes::new(app);
         let acceptor = Acceptor { routes, delivery, budget, phase: phases };
         let accepting = tokio::spawn(connection::accept::accept(listeners, acceptor, descriptors));
         Ok(Self { broker: broker.clone(), address, phase, accepting, delivering })

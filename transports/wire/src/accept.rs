@@ -2,7 +2,7 @@
 
 use crate::{
     problem::{Code, Problem},
-    representation::{Entry, Shape, TABLE},
+    representation::{RepresentationEntry, Shape, TABLE},
 };
 
 /// How specific a range is that speaks of a type.
@@ -33,7 +33,7 @@ impl Wish {
     }
 }
 
-/// What the `Accept` headers of a request say, taken together: a wish for each entry of the table.
+/// The `Accept` headers of a request, taken together: a quality for each entry of the table.
 #[derive(Debug, Default)]
 pub(crate) struct Accept {
     any_said: bool,
@@ -74,7 +74,7 @@ impl Accept {
     }
 
     /// The entry most wanted; at equal quality the one named more specifically, then the first of the table.
-    pub(crate) fn choose(&self) -> Result<&'static Entry, Problem> {
+    pub(crate) fn choose(&self) -> Result<&'static RepresentationEntry, Problem> {
         if !self.any_said {
             return Ok(&TABLE[0]);
         }

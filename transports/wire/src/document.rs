@@ -2,22 +2,22 @@
 
 use tailwire_model::{Cursor, Filter, Timestamp};
 
-/// What a document is made of.
+/// The parts of a document.
 #[derive(Debug)]
 pub struct Document<'a> {
     /// Encodings of the format's slot, each of one or more messages, in the document's order.
     pub items: &'a [&'a [u8]],
-    /// What to send as `after` next time.
+    /// The cursor to send as `after` next time.
     pub cursor: Cursor,
     /// Whether a limit ended it, and not the tail.
     pub more: bool,
     /// When to come back, where there was nothing.
     pub retry_after_ms: Option<u64>,
-    /// What it is about.
+    /// Its subject.
     pub about: &'a About<'a>,
 }
 
-/// What a document is about.
+/// The subject of a document.
 #[derive(Debug)]
 pub struct About<'a> {
     /// The topics that were asked for.

@@ -1,4 +1,4 @@
-//! What a draft is made of, checked member by member: shared by POST, batches and WebSocket lines.
+//! The parts of a draft, checked member by member: shared by POST, batches and WebSocket lines.
 
 use std::marker::PhantomData;
 
@@ -240,8 +240,8 @@ pub(crate) fn check_json(body: &[u8]) -> Result<&str, Problem> {
     Ok(text)
 }
 
-/// Checks that valid JSON has no escape that is half of a surrogate pair: readers would refuse it, or make something else of
-/// it.
+/// Checks that valid JSON has no escape that is half of a surrogate pair: readers would refuse it, or make something else
+/// of it.
 fn check_surrogates(text: &str) -> Result<(), Problem> {
     surrogate_fault(text).map_or(Ok(()), |fault| Err(Problem::detailed(Code::JsonInvalid, fault)))
 }

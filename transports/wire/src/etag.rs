@@ -2,7 +2,7 @@
 
 use tailwire_model::Cursor;
 
-/// What `If-None-Match` (RFC 9110 §13.1.2) names.
+/// The tags that `If-None-Match` (RFC 9110 §13.1.2) names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum IfNoneMatch {
     /// `*`

@@ -41,7 +41,7 @@ pub enum Format {
 }
 
 /// Appends the encoding of one message.
-pub type Encoder = fn(&Message, &mut Vec<u8>);
+pub type MessageEncoder = fn(&Message, &mut Vec<u8>);
 
 impl Format {
     /// How many there are.
@@ -49,7 +49,7 @@ impl Format {
 }
 
 /// The encoder of each format, by the format's number. Encodings of successive messages concatenate.
-pub const ENCODERS: [Encoder; Format::COUNT] = [
+pub const ENCODERS: [MessageEncoder; Format::COUNT] = [
     item,
     line_break,
     |message, out| chunked(out, |out| line_break(message, out)),
@@ -62,7 +62,7 @@ pub const ENCODERS: [Encoder; Format::COUNT] = [
     feed::json::item,
 ];
 
-/// What an encoding has beside names and bodies, generously, so that most make the buffer grow once.
+/// The size of an encoding beside names and bodies, generously, so that most make the buffer grow once.
 const OVERHEAD_BYTES: usize = 192;
 
 fn item(message: &Message, out: &mut Vec<u8>) {

@@ -10,7 +10,7 @@ const BINARY: u8 = 0x82;
 const CLOSE: u8 = 0x88;
 const PING: u8 = 0x89;
 const PONG: u8 = 0x8a;
-/// What a control frame may carry (RFC 6455 §5.5).
+/// The most bytes of a control frame (RFC 6455 §5.5).
 const CONTROL_BYTES_MAX: usize = 125;
 /// The head of a frame of 126 to 65,535 bytes, which is what lines have.
 const FRAME_ROOM: usize = 4;
@@ -69,8 +69,8 @@ pub fn frames(mut frames: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// Appends a whole unmasked frame with a prefix put before its payload, which `prefix` writes; it answers how many of the
-/// payload's first bytes it stands in place of. A rest of the payload that is longer than `copied_max` is not copied behind it,
-/// but returned, to follow it.
+/// payload's first bytes it stands in place of. A rest of the payload that is longer than `copied_max` is not copied
+/// behind it, but returned, to follow it.
 pub fn prefix_frame<'a>(
     frame: &'a [u8],
     prefix: impl FnOnce(&mut Vec<u8>) -> usize,

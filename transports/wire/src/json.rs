@@ -96,7 +96,7 @@ fn find_escaped(text: &[u8]) -> Option<usize> {
     text[at..].iter().position(|&byte| ESCAPED[usize::from(byte)]).map(|found| at + found)
 }
 
-/// What is wrong with a text in which half of a surrogate pair is escaped: it is written like a character and is none, so
+/// The fault of a text in which half of a surrogate pair is escaped: it is written like a character and is none, so
 /// that some parsers refuse it (RFC 8259 §8.2), and say only that something is missing behind it.
 pub(crate) fn surrogate_fault(text: &str) -> Option<String> {
     let at = lone_surrogate(text)?;
@@ -104,7 +104,7 @@ pub(crate) fn surrogate_fault(text: &str) -> Option<String> {
     Some(format!("`{escape}` at byte {} is half of a surrogate pair, and no character", at + 1))
 }
 
-/// What is wrong with a text that is no JSON.
+/// The fault of a text that is no JSON.
 pub(crate) fn explain(text: &str, error: &serde_json::Error) -> String {
     surrogate_fault(text).unwrap_or_else(|| error.to_string())
 }

@@ -31,4 +31,4 @@ pub use format::{ENCODERS, Format};
 pub use negotiate::{ReadRequest, Representation, Resource};
 pub use problem::{Code, Problem};
 pub use publish::Publish;
-pub use query::Start;
+pub use query::QueryStart;

@@ -8,14 +8,14 @@ use tailwire_model::{Cursor, Epoch, Gap, Position, limits};
 
 use crate::{json, problem::Problem, request::Id};
 
-/// What a WebSocket's first line says.
+/// The first line of a WebSocket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Welcome {
     /// The log's current epoch, on the wire as in a cursor.
     pub epoch: Epoch,
     /// The longest silence of a live connection.
     pub heartbeat_ms: u64,
-    /// What the client may do.
+    /// The client's limits.
     pub limits: WelcomeLimits,
     /// Whether the client has to authenticate before the URL's filter is served; left out when it doesn't.
     pub authenticate: bool,

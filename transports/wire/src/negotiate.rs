@@ -1,4 +1,4 @@
-//! What a GET asks for: the transport, where to start and how much, from the query and the headers.
+//! A GET, negotiated: the transport, where to start and how much, from the query and the headers.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use tailwire_model::{
@@ -10,14 +10,14 @@ use crate::{
     accept::Accept,
     etag::IfNoneMatch,
     problem::{Code, Problem},
-    query::{self, ReadQuery, Start},
-    representation::{self, DocumentFormat, Entry, Shape, StreamFormat},
+    query::{self, QueryStart, ReadQuery},
+    representation::{self, DocumentFormat, RepresentationEntry, Shape, StreamFormat},
 };
 
 /// The native WebSocket subprotocol.
 pub const SUBPROTOCOL: &str = "tailwire.v1";
 
-/// What the path names.
+/// The target of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Resource {
     /// `/topics/{topic or pattern}`
@@ -66,15 +66,15 @@ impl Representation {
     }
 }
 
-/// What a GET or HEAD asks for.
+/// A GET or HEAD, parsed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReadRequest {
     /// The topics; empty only for a WebSocket on `/stream`.
     pub filter: Filter,
     /// How the reply is given.
     pub representation: Representation,
-    /// From where, with defaults resolved: never [`Start::Default`].
-    pub start: Start,
+    /// From where, with defaults resolved: never [`QueryStart::Default`].
+    pub start: QueryStart,
     /// The end of a gap that the client knows of.
     pub gap: Option<Cursor>,
     /// Messages of a page, within the bounds.
@@ -83,7 +83,7 @@ pub struct ReadRequest {
     pub limit_in_url: bool,
     /// Whether `Accept` had a say: the reply needs `Vary: Accept` (RFC 9110 §12.5.5).
     pub varies_by_accept: bool,
-    /// What the client holds already.
+    /// The tags that the client holds already.
     pub if_none_match: Option<IfNoneMatch>,
     /// Of a feed, the newest entry that the client has, if it takes only what is newer (`A-IM: feed`, RFC 3229 §10.5.3).
     pub delta_base: Option<Cursor>,
@@ -117,19 +117,19 @@ pub fn read_request<'a>(
     }
     let default = match representation {
         Representation::Document { format, .. } if format.is_feed => {
-            Start::Last(query.limit.unwrap_or(PAGE_MESSAGES_DEFAULT))
+            QueryStart::Last(query.limit.unwrap_or(PAGE_MESSAGES_DEFAULT))
         }
-        Representation::Document { .. } => Start::Earliest,
-        _ => Start::Latest,
+        Representation::Document { .. } => QueryStart::Earliest,
+        _ => QueryStart::Latest,
     };
     let mut start = query.start.or(default);
     if let Representation::Stream(format) = representation
         && format.is_event_source
         && let Some(id) = headers.last_event_id.map(str::to_owned).or(query.last_event_id)
     {
-        start = Start::After(event_id(&id));
+        start = QueryStart::After(event_id(&id));
     }
-    let takes_delta = headers.takes_delta && query.start == Start::Default;
+    let takes_delta = headers.takes_delta && query.start == QueryStart::Default;
     let delta_base = match (representation, &headers.if_none_match) {
         (Representation::Document { format, .. }, Some(tags)) if format.is_feed && takes_delta => {
             tags.newest()
@@ -161,7 +161,7 @@ fn representation(
     }
     let wait_s = if head { 0 } else { query.wait_s.or(headers.prefer_wait_s).unwrap_or(0) };
     let wait_ms = wait_s.saturating_mul(1000).min(WAIT_MS_MAX);
-    let entry: &'static Entry = match &query.format {
+    let entry: &'static RepresentationEntry = match &query.format {
         Some(name) => format_named(name)?,
         None => headers.accept.choose()?,
     };
@@ -173,7 +173,7 @@ fn representation(
     }
 }
 
-fn format_named(value: &str) -> Result<&'static Entry, Problem> {
+fn format_named(value: &str) -> Result<&'static RepresentationEntry, Problem> {
     representation::named(value).ok_or_else(|| {
         let names: Vec<_> = representation::names().map(|name| format!("`{name}`")).collect();
         query::invalid("format", format!("`format` is one of {}", names.join(", ")))

@@ -19,14 +19,14 @@ pub const MEMBERS: [&str; 6] = ["durability", "max_age", "max_messages", "max_by
 const DURABILITIES: [(&str, Durability); 3] =
     [("sync", Durability::Sync), ("relaxed", Durability::Relaxed), ("memory", Durability::Memory)];
 
-/// What a problem says of the name of a member that is none.
+/// The problem's text for a name that is no member.
 const NAME_CHARS_SHOWN: usize = 32;
-/// What the members of a line are beside its options.
+/// The members of a line beside its options.
 const LINE_MEMBERS: [&str; 2] = ["kind", "id"];
 
 /// A member's value, read from whatever notation.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Value<'a> {
+pub enum OptionValue<'a> {
     /// The word for no bound.
     Unbounded,
     /// `true` or `false`.
@@ -35,7 +35,7 @@ pub enum Value<'a> {
     Number(u64),
     /// A string.
     Text(Cow<'a, str>),
-    /// What no member can be.
+    /// A value that no member can have.
     Other,
 }
 
@@ -51,7 +51,7 @@ pub enum Fault {
 /// Options in the making.
 #[derive(Debug, Clone)]
 pub struct Builder {
-    /// How the notation writes [`Value::Unbounded`].
+    /// How the notation writes [`OptionValue::Unbounded`].
     unbounded: &'static str,
     options: Options,
     compact: Option<bool>,
@@ -68,7 +68,7 @@ impl Builder {
     ///
     /// # Errors
     /// A [`Fault`]; it is the member's.
-    pub fn set(&mut self, name: &str, value: &Value<'_>) -> Result<(), Fault> {
+    pub fn set(&mut self, name: &str, value: &OptionValue<'_>) -> Result<(), Fault> {
         match name {
             "durability" => self.options.durability = Some(durability(value)?),
             "max_age" => self.options.max_age_ms = Some(self.bound(value, 1000)?),
@@ -98,27 +98,27 @@ impl Builder {
     }
 
     /// A bound, in units of so many of those that are stored.
-    fn bound(&self, value: &Value<'_>, unit: u64) -> Result<Bound, Fault> {
+    fn bound(&self, value: &OptionValue<'_>, unit: u64) -> Result<Bound, Fault> {
         match *value {
-            Value::Unbounded => Ok(Bound::NONE),
-            Value::Number(number) if (1..=OPTION_MAX).contains(&number) => Ok(Bound(number * unit)),
+            OptionValue::Unbounded => Ok(Bound::NONE),
+            OptionValue::Number(number) if (1..=OPTION_MAX).contains(&number) => Ok(Bound(number * unit)),
             _ => Err(Fault::Value(format!("a whole number from 1 to {OPTION_MAX}, or {}", self.unbounded))),
         }
     }
 }
 
-fn durability(value: &Value<'_>) -> Result<Durability, Fault> {
+fn durability(value: &OptionValue<'_>) -> Result<Durability, Fault> {
     let known = |word: &str| DURABILITIES.iter().find(|(name, _)| *name == word);
     match value {
-        Value::Text(word) => known(word).map(|(_, durability)| *durability),
+        OptionValue::Text(word) => known(word).map(|(_, durability)| *durability),
         _ => None,
     }
     .ok_or_else(|| Fault::Value("`sync`, `relaxed` or `memory`".into()))
 }
 
-fn boolean(value: &Value<'_>) -> Result<bool, Fault> {
+fn boolean(value: &OptionValue<'_>) -> Result<bool, Fault> {
     match value {
-        Value::Boolean(boolean) => Ok(*boolean),
+        OptionValue::Boolean(boolean) => Ok(*boolean),
         _ => Err(Fault::Value("`true` or `false`".into())),
     }
 }
@@ -168,7 +168,7 @@ fn read(term: &Term, json: &str, beside: &[&str]) -> Result<Options, Problem> {
             return Err(invalid(name, format!("`{name}` stands more than once")));
         }
         match &**name {
-            "topic" if value(raw) == Value::Text(term.as_str().into()) => {}
+            "topic" if value(raw) == OptionValue::Text(term.as_str().into()) => {}
             "topic" => return Err(invalid(name, "`topic` is that of the resource, or left out")),
             "effective" => {}
             other if beside.contains(&other) => {}
@@ -198,14 +198,15 @@ fn shown(name: &str) -> String {
 }
 
 /// A member's value in JSON.
-fn value(raw: &RawValue) -> Value<'_> {
+fn value(raw: &RawValue) -> OptionValue<'_> {
     match raw.get() {
-        "null" => Value::Unbounded,
-        "true" => Value::Boolean(true),
-        "false" => Value::Boolean(false),
+        "null" => OptionValue::Unbounded,
+        "true" => OptionValue::Boolean(true),
+        "false" => OptionValue::Boolean(false),
         text => match query::whole(text) {
-            Some(number) => Value::Number(number),
-            None => serde_json::from_str(text).map_or(Value::Other, |text: String| Value::Text(text.into())),
+            Some(number) => OptionValue::Number(number),
+            None => serde_json::from_str(text)
+                .map_or(OptionValue::Other, |text: String| OptionValue::Text(text.into())),
         },
     }
 }
@@ -251,7 +252,7 @@ fn stated(rule: Rule) -> Options {
     }
 }
 
-/// What is set, each with a comma before it.
+/// The options that are set, each with a comma before it.
 fn members(options: &Options, out: &mut Vec<u8>) {
     let word = |durability| DURABILITIES.iter().find(|(_, own)| Some(*own) == durability);
     if let Some((word, _)) = word(options.durability) {

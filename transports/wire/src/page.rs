@@ -150,7 +150,7 @@ fn kept(query: Option<&str>, dropped: &[&str]) -> String {
         if name.is_some_and(|name| dropped.contains(&&*name)) {
             continue;
         }
-        // What would end the link's own brackets or quotes is no character of a URL anyway.
+        // The characters that end the link's own brackets or quotes can't stand in a URL anyway.
         for c in pair.chars() {
             match c {
                 '<' => link.push_str("%3C"),

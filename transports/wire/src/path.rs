@@ -8,8 +8,8 @@ use tailwire_model::{Cursor, Filter, Term, Topic, limits::TOPIC_BYTES_MAX};
 use crate::draft::one_topic;
 use crate::problem::{Code, Problem};
 
-/// What a path segment can't have as it is (RFC 3986 §3.3), with the slash kept as separator. `+` and `&` are encoded
-/// too, so that an encoded name is also good in a query.
+/// The characters that a path segment can't have as they are (RFC 3986 §3.3), with the slash kept as separator. `+` and
+/// `&` are encoded too, so that an encoded name is also good in a query.
 const ENCODED: &AsciiSet = &CONTROLS
     .add(b' ')
     .add(b'"')

@@ -8,7 +8,7 @@ use crate::json;
 
 macro_rules! codes {
     ($($(#[doc = $doc:literal])+ $name:ident = $code:literal, $status:literal, $title:literal;)+) => {
-        /// What went wrong: stable, for programs. The name on the wire is [`Code::as_str`].
+        /// The code of an error: stable, for programs. The name on the wire is [`Code::as_str`].
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Code {
             $($(#[doc = $doc])+ $name,)+
@@ -111,7 +111,7 @@ codes! {
     TokenInvalid = "token-invalid", 401, "The credential is not valid";
     /// A credential whose time is over.
     TokenExpired = "token-expired", 401, "The credential has expired";
-    /// What a credential is held against can't be had at the moment.
+    /// The keys or the hook that check a credential can't be reached at the moment.
     AccessUnavailable = "access-unavailable", 503, "Credentials can't be checked at the moment";
     /// More than one may ask for in so short a time.
     RateLimited = "rate-limited", 429, "Too many requests";
@@ -151,7 +151,7 @@ codes! {
     Starting = "starting", 503, "The broker is starting";
     /// The store failed; nothing was stored.
     StorageFailed = "storage-failed", 503, "The store failed";
-    /// What is stored is not what was written: no retry helps.
+    /// The store is damaged: no retry helps.
     StorageDamaged = "storage-damaged", 500, "What is stored there is damaged";
     /// The options of a topic or pattern break a rule.
     OptionsInvalid = "options-invalid", 400, "The options are not valid";
@@ -166,9 +166,9 @@ codes! {
 /// The media type of a problem's body.
 pub const MEDIA_TYPE: &str = "application/problem+json";
 
-/// What some problems say beyond their code.
+/// The members of some problems beyond their code.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Members {
+pub struct ProblemMembers {
     /// The gap: `from`, `to` and `reason`.
     pub gap: Option<Gap>,
     /// Where the topic's newest message stands.
@@ -184,12 +184,12 @@ pub struct Members {
 /// One occurrence of an error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// What went wrong.
+    /// The code.
     pub code: Code,
     /// The occurrence, in words for people.
     pub detail: Option<Cow<'static, str>>,
     /// The rest, kept apart because most problems have none.
-    pub members: Option<Box<Members>>,
+    pub members: Option<Box<ProblemMembers>>,
 }
 
 impl Problem {
@@ -253,7 +253,7 @@ impl Problem {
     }
 
     /// The members, made if there are none yet.
-    pub fn members_mut(&mut self) -> &mut Members {
+    pub fn members_mut(&mut self) -> &mut ProblemMembers {
         self.members.get_or_insert_default()
     }
 

@@ -1,4 +1,4 @@
-//! What a POST publishes: its drafts, key and condition, from headers, query and body.
+//! A POST, parsed: its drafts, key and condition, from headers, query and body.
 
 use bytes::Bytes;
 use tailwire_model::{
@@ -12,13 +12,13 @@ use crate::{
     draft::{self, Object},
     etag::tag_cursor,
     problem::{Code, Problem},
-    query::{self, Seen},
+    query::{self, SeenParameters},
     typo,
 };
 
 /// The media types of a batch.
 const BATCH_TYPES: [&str; 2] = ["application/x-ndjson", "application/ndjson"];
-/// What a header of the message's own begins with, in lower case.
+/// The prefix of a message's own headers, in lower case.
 pub const HEADER_PREFIX: &str = "tailwire-header-";
 
 /// Where a POST goes.
@@ -40,7 +40,7 @@ pub struct Publish {
     pub batch: bool,
     /// The idempotency key, not yet scoped to the caller.
     pub idempotency_key: Option<String>,
-    /// What must hold.
+    /// The condition.
     pub condition: Condition,
 }
 
@@ -49,7 +49,7 @@ impl Publish {
     /// the same request on every transport, so that a retry may take another one; and it is stable across versions,
     /// since logs keep it.
     pub fn fingerprint(&self) -> Fingerprint {
-        let mut digest = Digest(Xxh3::new());
+        let mut digest = FieldHasher(Xxh3::new());
         digest.number(self.batch.into());
         match self.condition {
             Condition::None => digest.number(0),
@@ -68,9 +68,9 @@ impl Publish {
 }
 
 /// Feeds a hash with fields, each with its length before it, so that no two requests run together alike.
-struct Digest(Xxh3);
+struct FieldHasher(Xxh3);
 
-impl Digest {
+impl FieldHasher {
     fn number(&mut self, number: u64) {
         self.0.update(&number.to_le_bytes());
     }
@@ -106,14 +106,14 @@ impl Digest {
 /// Parses a POST. `headers` are pairs of a lower-case name and a value; `query` is raw and without its `?`.
 ///
 /// # Errors
-/// What is wrong; about a batch, with the number of the line.
+/// The problem; about a batch, with the number of the line.
 pub fn parse<'a>(
     target: Target,
     query: Option<&str>,
     headers: impl IntoIterator<Item = (&'a str, &'a [u8])>,
     body: Bytes,
 ) -> Result<Publish, Problem> {
-    let mut options = Options::default();
+    let mut options = PublishOptions::default();
     options.hear_query(query)?;
     for (name, value) in headers {
         options.hear_header(name, value)?;
@@ -156,18 +156,18 @@ fn is_batch(content_type: Option<&str>) -> bool {
     BATCH_TYPES.iter().any(|own| essence.trim().eq_ignore_ascii_case(own))
 }
 
-/// What stands beside the body.
+/// The options beside the body.
 #[derive(Default)]
-struct Options<'a> {
+struct PublishOptions<'a> {
     content_type: Option<&'a str>,
     idempotency_key: Option<&'a str>,
     if_match: Option<&'a str>,
     if_none_match: Option<&'a str>,
     extras: Extras,
-    seen: Seen,
+    seen: SeenParameters,
 }
 
-impl<'a> Options<'a> {
+impl<'a> PublishOptions<'a> {
     fn hear_query(&mut self, query: Option<&str>) -> Result<(), Problem> {
         for (name, value) in query::pairs(query) {
             match &*name {
@@ -234,7 +234,7 @@ fn single(topic: Topic, content_type: Option<&str>, extras: Extras, body: Bytes)
 
 /// A batch on a topic: each line is one JSON message. The options are every message's.
 fn batch_of_topic(topic: &Topic, extras: &Extras, body: &Bytes) -> Result<Vec<Draft>, Problem> {
-    // What the request says once and every message gets counts as often as it is stored.
+    // An option of the request that every message gets counts as often as it is stored.
     let mut repeated = 0;
     let each = extras.cost();
     batch(body, |line| {

@@ -16,7 +16,7 @@ use crate::{
 
 /// From where a read starts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Start {
+pub enum QueryStart {
     /// The client doesn't say: the earliest for pages and polls, the latest for streams.
     #[default]
     Default,
@@ -30,8 +30,8 @@ pub enum Start {
     Last(usize),
 }
 
-impl Start {
-    /// What the client said, or else `default`.
+impl QueryStart {
+    /// The start that the client asked for, or else `default`.
     #[must_use]
     pub const fn or(self, default: Self) -> Self {
         match self {
@@ -59,7 +59,7 @@ pub struct ReadQuery {
     /// `topic`, as often as it stands; only `/stream` has it.
     pub topics: Vec<Term>,
     /// `after` or `last`.
-    pub start: Start,
+    pub start: QueryStart,
     /// `gap`: the end of a gap that the client knows of.
     pub gap: Option<Cursor>,
     /// `limit`.
@@ -77,7 +77,7 @@ pub struct ReadQuery {
 /// The parameters of a read; on a topic all but the first.
 const READ_STREAM: [&str; 8] = ["topic", "after", "last", "gap", "limit", "format", "wait", "envelope"];
 
-/// What a `topics`, or GET `/topics`, asks for.
+/// A `topics` line, or GET `/topics`, parsed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicsRequest {
     /// The topics whose names begin so.
@@ -95,7 +95,7 @@ impl ReadQuery {
     /// A problem that names the parameter.
     pub fn parse(query: Option<&str>, stream: bool) -> Result<Self, Problem> {
         let mut parsed = Self::default();
-        let mut seen = Seen::default();
+        let mut seen = SeenParameters::default();
         for (name, value) in pairs(query) {
             match &*name {
                 "topic" if stream => {
@@ -105,11 +105,11 @@ impl ReadQuery {
                 }
                 "after" => {
                     seen.once("after")?;
-                    parsed.start = Start::after(&text("after", value)?)?;
+                    parsed.start = QueryStart::after(&text("after", value)?)?;
                 }
                 "last" => {
                     seen.once("last")?;
-                    parsed.start = Start::Last(bounded("last", &text("last", value)?, LAST_MAX)?);
+                    parsed.start = QueryStart::Last(bounded("last", &text("last", value)?, LAST_MAX)?);
                 }
                 "gap" => {
                     seen.once("gap")?;
@@ -152,7 +152,7 @@ impl ReadQuery {
 /// A problem that names the parameter.
 pub fn topics(query: Option<&str>) -> Result<TopicsRequest, Problem> {
     let mut parsed = TopicsRequest { prefix: String::new(), from: None, limit: TOPICS_PAGE_DEFAULT };
-    let mut seen = Seen::default();
+    let mut seen = SeenParameters::default();
     for (name, value) in pairs(query) {
         match &*name {
             "prefix" => {
@@ -175,9 +175,9 @@ pub fn topics(query: Option<&str>) -> Result<TopicsRequest, Problem> {
 
 /// The parameters that have come, each of which stands once.
 #[derive(Default)]
-pub(crate) struct Seen(Vec<&'static str>);
+pub(crate) struct SeenParameters(Vec<&'static str>);
 
-impl Seen {
+impl SeenParameters {
     pub(crate) fn once(&mut self, name: &'static str) -> Result<(), Problem> {
         if self.has(name) {
             return Err(invalid(name, format!("`{name}` stands more than once")));

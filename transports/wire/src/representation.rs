@@ -9,7 +9,7 @@ use crate::{Format, document::Document, feed, line, page, sse};
 
 /// An entry of the table.
 #[derive(Debug)]
-pub struct Entry {
+pub struct RepresentationEntry {
     /// The value of `format=`.
     pub name: &'static str,
     /// The media types that ask for it in `Accept`; a reply says the first.
@@ -32,33 +32,33 @@ pub(crate) enum Shape {
 }
 
 /// All of them, those first that win a tie.
-pub static TABLE: [Entry; 6] = [
-    Entry {
+pub static TABLE: [RepresentationEntry; 6] = [
+    RepresentationEntry {
         name: "json",
         media_types: &["application/json"],
         by_wildcard: true,
         shape: Shape::Document(&PAGE),
     },
-    Entry {
+    RepresentationEntry {
         name: "sse",
         media_types: &["text/event-stream"],
         by_wildcard: false,
         shape: Shape::Stream(&SSE, Some(&SSE_ENVELOPE)),
     },
-    Entry {
+    RepresentationEntry {
         name: "ndjson",
         media_types: &["application/x-ndjson", "application/ndjson"],
         by_wildcard: false,
         shape: Shape::Stream(&NDJSON, None),
     },
-    Entry { name: "raw", media_types: &[], by_wildcard: false, shape: Shape::Newest },
-    Entry {
+    RepresentationEntry { name: "raw", media_types: &[], by_wildcard: false, shape: Shape::Newest },
+    RepresentationEntry {
         name: "atom",
         media_types: &["application/atom+xml"],
         by_wildcard: false,
         shape: Shape::Document(&ATOM),
     },
-    Entry {
+    RepresentationEntry {
         name: "jsonfeed",
         media_types: &["application/feed+json"],
         by_wildcard: false,
@@ -67,7 +67,7 @@ pub static TABLE: [Entry; 6] = [
 ];
 
 /// The entry of that `format=`.
-pub fn named(name: &str) -> Option<&'static Entry> {
+pub fn named(name: &str) -> Option<&'static RepresentationEntry> {
     TABLE.iter().find(|entry| entry.name == name)
 }
 
@@ -138,7 +138,7 @@ pub struct StreamFormat {
     control: fn(&Control<'_>, &mut Vec<u8>),
 }
 
-/// What a stream says beside messages.
+/// An event of a stream beside messages.
 #[derive(Debug, Clone, Copy)]
 pub enum Control<'a> {
     /// The first of it, unless that is a gap: the starting cursor, and what a client is to wait before it reconnects.
@@ -147,7 +147,7 @@ pub enum Control<'a> {
     Heartbeat(Cursor),
     /// Messages are gone; with what a client is to wait before it reconnects, if this is the first of the stream.
     Gap(&'a Gap, Option<u64>),
-    /// What follows is live.
+    /// Caught up: the messages that follow are live.
     CaughtUp(Cursor),
     /// The last of it.
     Bye(Bye),

@@ -15,7 +15,7 @@ use crate::{
     json, options,
     problem::{Code, Problem},
     publish::{self, Publish},
-    query::{self, Start, TopicsRequest},
+    query::{self, QueryStart, TopicsRequest},
 };
 
 /// The longest id: what a client counts, or a UUID, and then some.
@@ -51,11 +51,11 @@ impl Id {
 pub struct ClientLine {
     /// Which request; its answer carries it.
     pub id: Id,
-    /// What is asked.
+    /// The request.
     pub request: Request,
 }
 
-/// What a client's line asks for.
+/// A client's line, parsed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
     /// `subscribe`: a standing interest, named by the line's id.
@@ -95,7 +95,7 @@ pub enum Request {
     SetOptions {
         /// Which.
         term: Term,
-        /// What is to hold.
+        /// The options.
         options: Options,
     },
     /// `delete_options`: take back what was set for a term.
@@ -105,24 +105,24 @@ pub enum Request {
     },
 }
 
-/// What a `subscribe` asks for.
+/// The members of a `subscribe`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subscribe {
     /// The topics: `topic`, a string or an array of them; at least one.
     pub filter: Filter,
     /// From where: `after` or `last`, else the latest.
-    pub start: Start,
+    pub start: QueryStart,
     /// The end of a gap that the client knows of: `gap`.
     pub gap: Option<Cursor>,
 }
 
-/// What a `page` asks for.
+/// The members of a `page`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PageRequest {
     /// The topics, as in [`Subscribe`].
     pub filter: Filter,
     /// From where: `after` or `last`, else the earliest.
-    pub start: Start,
+    pub start: QueryStart,
     /// The end of a gap that the client knows of.
     pub gap: Option<Cursor>,
     /// How many messages at most, within the bounds.
@@ -136,21 +136,21 @@ pub struct PageRequest {
 pub struct LineError {
     /// The line's id, if it could be read.
     pub id: Option<Id>,
-    /// What is wrong.
+    /// The fault.
     pub problem: Problem,
 }
 
 /// Parses one text line of a client. Members that a kind does not have are ignored.
 ///
 /// # Errors
-/// What is wrong with it, with its id if that could be read.
+/// The problem of a line, with its id if that could be read.
 pub fn parse(line: &str) -> Result<ClientLine, LineError> {
     if !line.trim_start().starts_with('{') {
         // An array would be taken for the members in their order.
         let problem = Problem::detailed(Code::LineInvalid, "a line is a JSON object");
         return Err(LineError { id: None, problem });
     }
-    let members: Members<'_> = serde_json::from_str(line).map_err(|error| LineError {
+    let members: LineMembers<'_> = serde_json::from_str(line).map_err(|error| LineError {
         id: serde_json::from_str::<OnlyId<'_>>(line).ok().and_then(|line| Id::read(line.id)),
         problem: Problem::detailed(Code::LineInvalid, json::explain(line, &error)),
     })?;
@@ -164,7 +164,7 @@ pub fn parse(line: &str) -> Result<ClientLine, LineError> {
     }
 }
 
-/// What can be read of a line whose members don't fit, such as a repeated one.
+/// The legible part of a line whose members don't fit, such as a repeated one.
 #[derive(Deserialize)]
 struct OnlyId<'a> {
     #[serde(borrow)]
@@ -173,7 +173,7 @@ struct OnlyId<'a> {
 
 /// Every member that a line may have, raw until its kind is known. `null` is as good as none, but for `data`.
 #[derive(Deserialize)]
-struct Members<'a> {
+struct LineMembers<'a> {
     #[serde(borrow)]
     id: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -222,13 +222,13 @@ struct Members<'a> {
     if_none_match: Option<&'a RawValue>,
 }
 
-impl Members<'_> {
+impl LineMembers<'_> {
     fn into_request(self, line: &str) -> Result<Request, Problem> {
         let kind = text("kind", self.kind)?.ok_or_else(|| Problem::new(Code::LineInvalid))?;
         Ok(match &*kind {
             "subscribe" => Request::Subscribe(Subscribe {
                 filter: self.filter()?,
-                start: self.start()?.or(Start::Latest),
+                start: self.start()?.or(QueryStart::Latest),
                 gap: self.cursor("gap", self.gap)?,
             }),
             "unsubscribe" => {
@@ -240,7 +240,7 @@ impl Members<'_> {
             "publish" => Request::Publish(self.publish()?),
             "page" => Request::Page(PageRequest {
                 filter: self.filter()?,
-                start: self.start()?.or(Start::Earliest),
+                start: self.start()?.or(QueryStart::Earliest),
                 gap: self.cursor("gap", self.gap)?,
                 limit: bounded("limit", self.limit, PAGE_MESSAGES_MAX)?.unwrap_or(PAGE_MESSAGES_DEFAULT),
                 wait_ms: self.wait_ms()?,
@@ -293,12 +293,12 @@ impl Members<'_> {
         terms.and_then(Filter::new).map_err(|error| query::named(error.into(), "topic"))
     }
 
-    fn start(&self) -> Result<Start, Problem> {
+    fn start(&self) -> Result<QueryStart, Problem> {
         let last = bounded("last", self.last, LAST_MAX)?;
         match (text("after", self.after)?, last) {
-            (None, None) => Ok(Start::Default),
-            (Some(after), None) => Start::after(&after),
-            (None, Some(last)) => Ok(Start::Last(last)),
+            (None, None) => Ok(QueryStart::Default),
+            (Some(after), None) => QueryStart::after(&after),
+            (None, Some(last)) => Ok(QueryStart::Last(last)),
             (Some(_), Some(_)) => Err(query::invalid("last", "`after` and `last` exclude each other")),
         }
     }
@@ -331,7 +331,7 @@ impl Members<'_> {
     }
 }
 
-impl<'a> Members<'a> {
+impl<'a> LineMembers<'a> {
     fn into_object(self) -> Object<'a> {
         Object {
             topic: self.topic,

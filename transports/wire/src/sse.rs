@@ -22,7 +22,7 @@ pub fn heartbeat(cursor: Cursor, out: &mut Vec<u8>) {
     event("heartbeat", out, |out| line::heartbeat(cursor, out));
 }
 
-/// The event `tailwire.gap`, whose data is the line. It has no id, so a client that drops right here is told again.
+/// The event `tailwire.gap`, whose data is the line. It has no id, so a client that drops right here gets it again.
 pub fn gap(gap: &Gap, out: &mut Vec<u8>) {
     event("gap", out, |out| line::gap(gap, None, out));
 }

@@ -17,7 +17,7 @@ pub fn write(message: &Message, out: &mut Vec<u8>) {
     ENCODERS[Format::Line as usize](message, out);
 }
 
-/// What a line says beside its message.
+/// The members of a line beside its message.
 #[derive(Deserialize)]
 struct Envelope {
     kind: Option<String>,
@@ -28,7 +28,7 @@ struct Envelope {
 /// is given, a string is text without a type, as streams have it, and everything else JSON.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The fault.
 pub fn read(line: &[u8]) -> Result<Option<(Draft, Option<Timestamp>)>, Problem> {
     let invalid = |detail: String| Problem::detailed(Code::BatchInvalid, detail);
     let text = std::str::from_utf8(line).map_err(|error| invalid(format!("not UTF-8: {error}")))?;

@@ -30,7 +30,7 @@ pub fn parse_rfc3339(text: &str) -> Option<Timestamp> {
     let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
     let time = ((number(11..13)? * 60 + number(14..16)?) * 60 + number(17..19)?) * 1000 + number(20..23)?;
     let own = Timestamp(day_of(year, month, day)? * DAY_MS + time);
-    // Whatever a part was that no such time has, it comes out otherwise.
+    // A part that no such time has comes out otherwise.
     (rfc3339(own) == *text.as_bytes()).then_some(own)
 }
 

@@ -19,7 +19,7 @@ const KNOWN: [(&str, &str); 13] = [
     ("from", "the list of topics"),
 ];
 
-/// What others call it.
+/// A name of it elsewhere.
 const SYNONYMS: [(&str, &str); 10] = [
     ("since", "after"),
     ("start", "after"),

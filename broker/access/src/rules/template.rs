@@ -8,11 +8,11 @@ use tailwire_model::{FilterError, Term, Topic};
 /// A pattern with claims in braces.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Template {
-    parts: Vec<Part>,
+    parts: Vec<TemplatePart>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Part {
+enum TemplatePart {
     Text(Box<str>),
     Claim(Box<str>),
 }
@@ -29,7 +29,7 @@ pub enum TemplateError {
     /// A claim in a first segment that begins with `$`.
     #[error("no claim names topics of the broker's own, which begin with `$`")]
     Reserved,
-    /// What is left is no topic and no pattern.
+    /// The expanded template is no topic and no pattern.
     #[error(transparent)]
     Term(#[from] FilterError),
     /// Claims in a rule for those who have none.
@@ -64,17 +64,17 @@ impl FromStr for Template {
             if name.is_empty() || name.contains('{') {
                 return Err(TemplateError::Braces);
             }
-            if matches!(parts.last(), Some(Part::Claim(_))) && !before.contains('/') {
+            if matches!(parts.last(), Some(TemplatePart::Claim(_))) && !before.contains('/') {
                 return Err(TemplateError::TwoClaims);
             }
             if !before.is_empty() {
-                parts.push(Part::Text(before.into()));
+                parts.push(TemplatePart::Text(before.into()));
             }
-            parts.push(Part::Claim(name.into()));
+            parts.push(TemplatePart::Claim(name.into()));
             rest = behind;
         }
         if !rest.is_empty() {
-            parts.push(Part::Text(rest.into()));
+            parts.push(TemplatePart::Text(rest.into()));
         }
         let template = Self { parts };
         // The shape is that of a term, whatever one letter stands in the place of the claims.
@@ -91,8 +91,8 @@ impl Template {
     /// The claims that it takes.
     pub(crate) fn claim_names(&self) -> impl Iterator<Item = &str> {
         self.parts.iter().filter_map(|part| match part {
-            Part::Claim(name) => Some(&**name),
-            Part::Text(_) => None,
+            TemplatePart::Claim(name) => Some(&**name),
+            TemplatePart::Text(_) => None,
         })
     }
 
@@ -116,8 +116,8 @@ impl Template {
         let mut name = String::new();
         for part in &self.parts {
             name.push_str(match part {
-                Part::Text(text) => text,
-                Part::Claim(claim) => value(claim)?,
+                TemplatePart::Text(text) => text,
+                TemplatePart::Claim(claim) => value(claim)?,
             });
         }
         Some(name)
@@ -126,9 +126,9 @@ impl Template {
     fn has_claim_in_first_segment(&self) -> bool {
         for part in &self.parts {
             match part {
-                Part::Claim(_) => return true,
-                Part::Text(text) if text.contains('/') => return false,
-                Part::Text(_) => {}
+                TemplatePart::Claim(_) => return true,
+                TemplatePart::Text(text) if text.contains('/') => return false,
+                TemplatePart::Text(_) => {}
             }
         }
         false
@@ -143,8 +143,8 @@ fn is_segment(value: &str) -> bool {
 impl fmt::Display for Template {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.parts.iter().try_for_each(|part| match part {
-            Part::Text(text) => f.write_str(text),
-            Part::Claim(name) => write!(f, "{{{name}}}"),
+            TemplatePart::Text(text) => f.write_str(text),
+            TemplatePart::Claim(name) => write!(f, "{{{name}}}"),
         })
     }
 }

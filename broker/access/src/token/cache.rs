@@ -15,7 +15,7 @@ use crate::digest::Digest;
 /// Requests of different tokens seldom meet at one lock.
 const SHARDS: usize = 16;
 
-/// What an entry takes beside its principal, roughly.
+/// The size of an entry beside its principal, roughly.
 const ENTRY_BYTES: usize = 96;
 
 pub(crate) struct TokenCache([Mutex<Generations>; SHARDS]);

@@ -1,8 +1,9 @@
-//! Why a token is refused. The caller gets a code; the operator the check, with what was found and how far clocks are apart.
+//! Why a token is refused. The caller gets a code; the operator the check, with what was found and how far clocks are
+//! apart.
 
 use tailwire_model::limits::SUBJECT_BYTES_MAX;
 
-/// What is checked of a token, in this order. All before [`Check::Signature`] looks at what nobody has vouched for, and
+/// The checks of a token, in this order. All before [`Check::Signature`] looks at what nobody has vouched for, and
 /// starts nothing by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Check {
@@ -10,7 +11,7 @@ pub enum Check {
     Size,
     /// Three parts of base64url, two of them JSON objects.
     Form,
-    /// What the header asks for beside an algorithm.
+    /// The header's other demands.
     Header,
     /// The algorithm is one that exists here.
     Algorithm,
@@ -108,7 +109,7 @@ pub enum TokenError {
     ClaimType {
         /// Which.
         claim: String,
-        /// What it should be.
+        /// The expected one.
         expected: &'static str,
     },
     /// No such issuer is configured.
@@ -117,7 +118,7 @@ pub enum TokenError {
     /// The issuer has no key that signs by this algorithm, or isn't pinned to it.
     #[error("the token is signed by {algorithm}, and the issuer `{issuer}` signs by {allowed}")]
     AlgorithmNotAllowed {
-        /// Who signed, as the token says.
+        /// The issuer, as the token says.
         issuer: String,
         /// How, as the token says.
         algorithm: &'static str,
@@ -127,7 +128,7 @@ pub enum TokenError {
     /// No key of the issuer has this key id.
     #[error("the issuer `{issuer}` has no key with the id {key_id:?}")]
     UnknownKey {
-        /// Who signed, as the token says.
+        /// The issuer, as the token says.
         issuer: String,
         /// By which key, as the token says.
         key_id: String,
@@ -142,7 +143,7 @@ pub enum TokenError {
         "the signature is that of none of the {tried} keys of the issuer `{issuer}` that sign by {algorithm}"
     )]
     BadSignature {
-        /// Who signed, as the token says.
+        /// The issuer, as the token says.
         issuer: String,
         /// How, as the token says.
         algorithm: &'static str,
@@ -154,7 +155,7 @@ pub enum TokenError {
     Expired {
         /// How long ago, by our clock.
         ago_ms: u64,
-        /// What is granted for clocks that differ.
+        /// The leeway for clocks that differ.
         leeway_ms: u64,
     },
     /// The token's time has not begun.
@@ -162,7 +163,7 @@ pub enum TokenError {
     NotYetValid {
         /// In how long, by our clock.
         in_ms: u64,
-        /// What is granted for clocks that differ.
+        /// The leeway for clocks that differ.
         leeway_ms: u64,
     },
     /// The token is for somebody else.
@@ -170,7 +171,7 @@ pub enum TokenError {
     WrongAudience {
         /// For whom.
         found: String,
-        /// Who we are.
+        /// The broker's own audience.
         expected: String,
     },
     /// The name of the holder can't be one.
@@ -181,7 +182,7 @@ pub enum TokenError {
     BadGrants {
         /// Which.
         claim: String,
-        /// What is wrong.
+        /// The fault.
         problem: String,
     },
     /// The token or its holder was revoked.

@@ -8,7 +8,7 @@ use crate::{
     token::{error::TokenError, verifying::algorithm_named},
 };
 
-/// What is taken from a header.
+/// The fields of a header that are used.
 pub(crate) struct Header {
     pub(crate) algorithm: Algorithm,
     pub(crate) key_id: Option<String>,

@@ -87,7 +87,7 @@ fn key_of(jwk: &Map<String, Value>, pinned: &[Algorithm]) -> Result<VerifyingKey
         (Some("OKP"), Some("Ed25519")) => DecodingKey::from_ed_der(&bytes("x")?),
         _ => return Err(KeyFault::Unsupported),
     };
-    // What the key says of itself narrows what it is pinned to.
+    // The key's own restrictions narrow what it is pinned to.
     let own: Vec<Algorithm> = match text("alg") {
         None => pinned.to_vec(),
         Some(name) => {

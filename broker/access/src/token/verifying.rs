@@ -20,7 +20,7 @@ pub(super) static PROVIDER: LazyLock<&CryptoProvider> = LazyLock::new(|| &aws_lc
 pub(crate) struct VerifyingKey {
     /// Its id, as its issuer publishes it.
     pub(crate) id: Option<Box<str>>,
-    /// What it verifies: never empty.
+    /// The algorithms that it verifies: never empty.
     pub(crate) algorithms: Vec<Algorithm>,
     key: DecodingKey,
 }
@@ -68,7 +68,7 @@ pub enum KeyFault {
     /// The issuer is pinned to other algorithms.
     #[error("the key signs by {own}, and `algorithms` doesn't have that")]
     NotPinned {
-        /// What it could be used for.
+        /// The algorithms that it could be used for.
         own: String,
     },
 }
@@ -149,7 +149,7 @@ fn pick(all: &[Algorithm], pinned: &[Algorithm]) -> Result<Vec<Algorithm>, KeyFa
     if picked.is_empty() { Err(KeyFault::NotPinned { own: list_of(all) }) } else { Ok(picked) }
 }
 
-/// What a public key can verify, the usual first. Damaged and weak ones are found here and not at the first token.
+/// The algorithms of a public key, the usual first. Damaged and weak ones are found here and not at the first token.
 fn algorithms_of(key: &DecodingKey) -> Result<&'static [Algorithm], KeyFault> {
     let check = |kind: &'static dyn VerificationAlgorithm| {
         let bytes = key.try_get_as_bytes().map_err(|_| KeyFault::Damaged)?;

@@ -4,24 +4,24 @@ use std::sync::Arc;
 
 use tailwire_model::{
     Cursor, Filter, Position, Principal,
-    epochs::Standing,
+    epochs::CursorValidity,
     gap::{self, Extent, Resume},
     limits::READ_BYTES_MAX,
 };
 
 use super::{Broker, Interest, Start};
 use crate::{
-    error::OpenError,
-    pool::Haste,
-    reader::{Permission, ReadError, Reader},
+    error::{ReadError, ReaderError},
+    pool::Priority,
+    reader::{Permission, Reader},
 };
 
 impl Broker {
     /// Opens a reader. What its cursor has missed is the first that it says.
     ///
     /// # Errors
-    /// See [`OpenError`].
-    pub async fn open(&self, principal: &Principal, interest: Interest) -> Result<Reader, OpenError> {
+    /// See [`ReaderError`].
+    pub async fn open(&self, principal: &Principal, interest: Interest) -> Result<Reader, ReaderError> {
         let Interest { filter, start, known, format } = interest;
         let (permission, filter) = Permission::ask(&self.0, principal, filter)?;
         Ok(self.open_permitted((permission, filter), start, known, format).await?)
@@ -39,7 +39,7 @@ impl Broker {
             Start::After(cursor) => {
                 self.0.arrival_of(cursor).await?;
                 let (epochs, committed) = (store.epochs(), store.newest());
-                let extent = if epochs.standing(cursor, committed) == Standing::Good {
+                let extent = if epochs.validity(cursor, committed) == CursorValidity::Good {
                     Extent { committed, head: None, trimmed: store.trimmed(&filter, cursor.position) }
                 } else {
                     store.bounds(&filter).extent(committed)
@@ -48,7 +48,7 @@ impl Broker {
             }
             Start::Latest => (at(store.newest()), known),
             Start::Earliest => {
-                // Whoever asks for the oldest knows that there may have been older ones.
+                // A client that asks for the oldest knows that there may have been older ones.
                 let bounds = store.bounds(&filter);
                 let trimmed = bounds.trimmed.map_or(Position::ZERO, |trim| trim.upto);
                 let before = bounds.head.map_or(trimmed, Position::previous);
@@ -75,7 +75,7 @@ impl Broker {
         let result = self
             .0
             .pool
-            .run(READ_BYTES_MAX, Haste::Answer, move |store, _| store.before_last(&filter, count))
+            .run(READ_BYTES_MAX, Priority::Answer, move |store, _| store.before_last(&filter, count))
             .await;
         self.0.readable(result)
     }

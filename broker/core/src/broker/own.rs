@@ -1,4 +1,4 @@
-//! What the broker does on its own account, beside what clients ask of it: its topics, whose names begin with `$`, are
+//! The broker as a client of itself: its own topics, whose names begin with `$`, are
 //! written and followed here, and no policy is asked.
 
 use std::sync::Arc;
@@ -7,9 +7,9 @@ use tailwire_model::Principal;
 
 use super::{Broker, Interest};
 use crate::{
-    error::PublishError,
+    error::{PublishError, ReadError},
     log::{Appended, Group},
-    reader::{Permission, ReadError, Reader},
+    reader::{Permission, Reader},
 };
 
 impl Broker {

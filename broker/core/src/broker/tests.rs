@@ -7,7 +7,7 @@ fn start(script: &Arc<Script>) -> Broker {
     let clock = Clock { now: || Timestamp(0), steady: || 0, random: || 0 };
     let instruments = Instruments::default();
     let (order, _) = LocalOrder::begin(script.clone(), clock, &instruments).unwrap();
-    let parts = Parts {
+    let parts = BrokerParts {
         order: Arc::new(order),
         store: script.clone(),
         instruments,
@@ -17,7 +17,7 @@ fn start(script: &Arc<Script>) -> Broker {
         shards: 2,
         read_threads: 1,
         read_thread_begins: || (),
-        read_rests: 0,
+        read_throttle_factor: 0,
     };
     Broker::start(parts).unwrap()
 }

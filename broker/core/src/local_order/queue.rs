@@ -12,19 +12,19 @@ use crate::{
 
 /// Room that the queue keeps for what comes during a commit.
 const NEXT_WRITES_MAX: usize = 256;
-/// What a write counts for that brings no messages.
+/// The bytes that a write without messages counts for.
 const CHANGE_BYTES: usize = 64;
 
 /// See the module.
 #[derive(Default)]
 pub(super) struct Queue {
-    state: Mutex<QueueState>,
+    state: Mutex<OrderQueueState>,
     filled: Condvar,
     ended: Condvar,
 }
 
 #[derive(Default)]
-struct QueueState {
+struct OrderQueueState {
     writes: Vec<Queued>,
     bytes: usize,
     is_closed: bool,
@@ -39,7 +39,7 @@ pub(super) struct Queued {
     pub(super) done: Done,
 }
 
-/// What a wait for the queue ended with.
+/// The end of a wait for the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Waited {
     /// There is something to commit.
@@ -94,7 +94,7 @@ impl Queue {
         while !state.has_ended && !self.ended.wait_until(&mut state, until).timed_out() {}
     }
 
-    /// What one commit takes: all that waits, unless that is very much.
+    /// The writes of one commit: all that wait, unless that is very much.
     pub(super) fn take(&self) -> Vec<Queued> {
         let mut state = self.state.lock();
         let mut bytes = 0;

@@ -149,7 +149,7 @@ fn the_queue_is_bounded_by_bytes() {
     assert_eq!(submit(&order, of_size(size)).unwrap_err(), WriteError::Overloaded);
     assert!(order.load() > 0.9);
     submit(&order, of_size(1)).unwrap();
-    // What was taken makes room.
+    // Taken writes make room.
     while !order.queue.take().is_empty() {}
     assert_eq!(order.load(), 0.0);
     submit(&order, of_size(size)).unwrap();

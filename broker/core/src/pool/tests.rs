@@ -14,7 +14,7 @@ fn leased(pool: &Pool) -> usize {
 
 /// Takes the whole budget, and keeps it as long as the lease is held.
 fn spend(pool: &Pool) -> Lease {
-    pool.run(READ_BYTES_IN_FLIGHT_MAX, Haste::Answer, |_, lease| lease).blocking_recv().unwrap()
+    pool.run(READ_BYTES_IN_FLIGHT_MAX, Priority::Answer, |_, lease| lease).blocking_recv().unwrap()
 }
 
 /// Returns when a thread has looked at a job that can't run yet, and waits again.
@@ -32,8 +32,8 @@ fn a_job_waits_while_the_budget_is_spent() {
     let pool = pool(1);
     let lease = spend(&pool);
     assert_eq!(leased(&pool), READ_BYTES_IN_FLIGHT_MAX);
-    // What it sees is its own share: all else was given back before it ran.
-    let mut seen = pool.run(10, Haste::Answer, {
+    // It sees its own share: all else was given back before it ran.
+    let mut seen = pool.run(10, Priority::Answer, {
         let pool = pool.clone();
         move |_, _lease| leased(&pool)
     });
@@ -46,16 +46,17 @@ fn a_job_waits_while_the_budget_is_spent() {
 #[test]
 fn streams_run_in_their_order_also_when_a_later_one_would_fit_and_answers_pass_them() {
     let pool = pool(1);
-    let half = pool.run(READ_BYTES_IN_FLIGHT_MAX / 2, Haste::Soon, |_, lease| lease).blocking_recv().unwrap();
+    let half =
+        pool.run(READ_BYTES_IN_FLIGHT_MAX / 2, Priority::Soon, |_, lease| lease).blocking_recv().unwrap();
     let order = Arc::new(Mutex::new(Vec::new()));
     let note = |name: &'static str| {
         let order = order.clone();
         move |_: &dyn Store, _: Lease| order.lock().push(name)
     };
-    let mut large = pool.run(READ_BYTES_IN_FLIGHT_MAX, Haste::Soon, note("large"));
-    let small = pool.run(1, Haste::Soon, note("small"));
+    let mut large = pool.run(READ_BYTES_IN_FLIGHT_MAX, Priority::Soon, note("large"));
+    let small = pool.run(1, Priority::Soon, note("small"));
     looked_at(&pool, &mut large);
-    pool.run(READ_BYTES_IN_FLIGHT_MAX / 2, Haste::Answer, note("answer")).blocking_recv().unwrap();
+    pool.run(READ_BYTES_IN_FLIGHT_MAX / 2, Priority::Answer, note("answer")).blocking_recv().unwrap();
     drop(half);
     assert_eq!((large.blocking_recv(), small.blocking_recv()), (Ok(()), Ok(())));
     assert_eq!(*order.lock(), ["answer", "large", "small"]);
@@ -65,11 +66,11 @@ fn streams_run_in_their_order_also_when_a_later_one_would_fit_and_answers_pass_t
 #[test]
 fn streams_leave_something_to_answers() {
     let pool = pool(1);
-    let all = pool.run(READ_BYTES_IN_FLIGHT_MAX, Haste::Soon, |_, lease| lease).blocking_recv().unwrap();
+    let all = pool.run(READ_BYTES_IN_FLIGHT_MAX, Priority::Soon, |_, lease| lease).blocking_recv().unwrap();
     assert_eq!(leased(&pool), READ_BYTES_IN_FLIGHT_MAX - READ_BYTES_KEPT);
-    let mut stream = pool.run(1, Haste::Soon, |_, _| ());
+    let mut stream = pool.run(1, Priority::Soon, |_, _| ());
     looked_at(&pool, &mut stream);
-    pool.run(READ_BYTES_KEPT, Haste::Answer, |_, _| ()).blocking_recv().unwrap();
+    pool.run(READ_BYTES_KEPT, Priority::Answer, |_, _| ()).blocking_recv().unwrap();
     drop(all);
     stream.blocking_recv().unwrap();
     pool.close();
@@ -78,12 +79,12 @@ fn streams_leave_something_to_answers() {
 #[test]
 fn what_a_page_really_takes_is_counted() {
     let pool = pool(1);
-    let page = pool.run(10, Haste::Soon, |_, mut lease| {
+    let page = pool.run(10, Priority::Soon, |_, mut lease| {
         lease.set(2 * READ_BYTES_IN_FLIGHT_MAX);
         lease
     });
     let mut page = page.blocking_recv().unwrap();
-    let mut next = pool.run(1, Haste::Answer, |_, _| ());
+    let mut next = pool.run(1, Priority::Answer, |_, _| ());
     looked_at(&pool, &mut next);
     page.set(5);
     next.blocking_recv().unwrap();
@@ -97,7 +98,7 @@ fn what_a_page_really_takes_is_counted() {
 fn a_job_that_asks_for_more_than_there_is_gets_all_of_it() {
     let pool = pool(1);
     assert_eq!(
-        pool.run(usize::MAX, Haste::Answer, |_, lease| lease.bytes).blocking_recv(),
+        pool.run(usize::MAX, Priority::Answer, |_, lease| lease.bytes).blocking_recv(),
         Ok(READ_BYTES_IN_FLIGHT_MAX)
     );
     pool.close();
@@ -108,14 +109,14 @@ fn a_reader_that_goes_away_before_its_job_costs_nothing() {
     let pool = pool(1);
     let lease = spend(&pool);
     let ran = Arc::new(AtomicBool::new(false));
-    let abandoned = pool.run(10, Haste::Answer, {
+    let abandoned = pool.run(10, Priority::Answer, {
         let ran = ran.clone();
         move |_, _| ran.store(true, Ordering::SeqCst)
     });
     drop(abandoned);
     drop(lease);
     // Jobs run in their order: the one before this is over.
-    pool.run(1, Haste::Answer, |_, _| ()).blocking_recv().unwrap();
+    pool.run(1, Priority::Answer, |_, _| ()).blocking_recv().unwrap();
     assert!(!ran.load(Ordering::SeqCst));
     // The last job's lease is given back before the next one can have all.
     drop(spend(&pool));
@@ -128,7 +129,7 @@ fn a_page_that_nobody_takes_gives_its_share_back() {
     let pool = pool(1);
     let (started, start) = oneshot::channel();
     let (go_on, wait) = oneshot::channel::<()>();
-    let abandoned = pool.run(10, Haste::Answer, move |_, lease| {
+    let abandoned = pool.run(10, Priority::Answer, move |_, lease| {
         let _ = started.send(());
         let _ = wait.blocking_recv();
         lease
@@ -144,24 +145,24 @@ fn a_page_that_nobody_takes_gives_its_share_back() {
 fn a_closed_pool_fails_what_waits_and_what_comes() {
     let pool = pool(1);
     let lease = spend(&pool);
-    let waiting = pool.run(1, Haste::Answer, |_, _| ());
+    let waiting = pool.run(1, Priority::Answer, |_, _| ());
     pool.close();
     assert!(waiting.blocking_recv().is_err());
-    assert!(pool.run(1, Haste::Answer, |_, _| ()).blocking_recv().is_err());
+    assert!(pool.run(1, Priority::Answer, |_, _| ()).blocking_recv().is_err());
     drop(lease);
 }
 
 #[test]
-fn who_rests_is_passed_and_comes_when_the_rest_is_over_or_has_lasted_long() {
+fn a_throttled_job_is_passed_and_comes_when_the_pause_is_over_or_has_lasted_long() {
     let pool = pool(1);
     let (began, wait) = (Instant::now(), Duration::from_millis(CATCH_UP_WAIT_MS_MAX));
     let long = began + Duration::from_secs(3600);
     pool.state.lock().turns.next = long;
-    let turn = pool.run(1, Haste::Rested, |_, _| Instant::now());
-    let passing = pool.run(1, Haste::Soon, |_, _| Instant::now()).blocking_recv().unwrap();
+    let turn = pool.run(1, Priority::Throttled, |_, _| Instant::now());
+    let passing = pool.run(1, Priority::Soon, |_, _| Instant::now()).blocking_recv().unwrap();
     let ran = turn.blocking_recv().unwrap();
     assert!(passing < ran && began + wait <= ran, "{:?}", ran - began);
-    let turn = pool.run(1, Haste::Rested, |_, _| ());
+    let turn = pool.run(1, Priority::Throttled, |_, _| ());
     pool.state.lock().turns.next = Instant::now();
     pool.changed.notify_one();
     turn.blocking_recv().unwrap();
@@ -169,20 +170,20 @@ fn who_rests_is_passed_and_comes_when_the_rest_is_over_or_has_lasted_long() {
 }
 
 #[test]
-fn a_turn_beside_a_commit_is_followed_by_a_rest() {
+fn a_turn_beside_a_commit_is_followed_by_a_pause() {
     let pool = pool(1);
     // A job that comes behind another sees what that one left.
     let next = |_: ()| {
         let state = pool.clone();
-        pool.run(1, Haste::Answer, move |_, _| state.state.lock().turns.next).blocking_recv().unwrap()
+        pool.run(1, Priority::Answer, move |_, _| state.state.lock().turns.next).blocking_recv().unwrap()
     };
-    pool.run(1, Haste::Rested, |_, _| ()).blocking_recv().unwrap();
+    pool.run(1, Priority::Throttled, |_, _| ()).blocking_recv().unwrap();
     let unhurried = next(());
     assert!(unhurried <= Instant::now());
     pool.activity.begin();
     let began = Instant::now();
     let pause = Duration::from_millis(1);
-    pool.run(1, Haste::Rested, move |_, _| thread::sleep(pause)).blocking_recv().unwrap();
-    assert!(next(()) >= began + pause * (1 + pool.rests));
+    pool.run(1, Priority::Throttled, move |_, _| thread::sleep(pause)).blocking_recv().unwrap();
+    assert!(next(()) >= began + pause * (1 + pool.throttle_factor));
     pool.close();
 }

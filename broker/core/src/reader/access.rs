@@ -1,5 +1,5 @@
-//! Whose a reader is: the part of its filter that is permitted, for how long, and what becomes of it when the policy's
-//! answers change.
+//! Access of a reader: its principal, the part of its filter that is permitted, for how long, and what becomes of it when
+//! the policy's answers change.
 
 use std::sync::{Arc, atomic::Ordering};
 
@@ -7,13 +7,13 @@ use tailwire_model::{ByeReason, Filter, Forbidden, Principal};
 use tokio::time::{Duration, Instant};
 
 use super::Reader;
-use crate::shared::Shared;
+use crate::shared::BrokerShared;
 
-/// What a reader was opened with.
+/// The permission that a reader was opened with.
 pub(crate) struct Permission {
     principal: Principal,
-    /// What was asked for, of which the reader has what is permitted. `None` on the shared side of a connection: there
-    /// each subscription has asked for its own.
+    /// The filter that was asked for, of which the reader has the permitted part. `None` on the shared side of a
+    /// connection: there each subscription has asked for its own.
     asked: Option<Arc<Filter>>,
     /// When the principal's credential ends.
     ends: Option<Instant>,
@@ -24,7 +24,7 @@ pub(crate) struct Permission {
 impl Permission {
     /// Asks the policy. Answers the permission, and the part of the filter that is permitted.
     pub(crate) fn ask(
-        shared: &Shared,
+        shared: &BrokerShared,
         principal: &Principal,
         asked: Filter,
     ) -> Result<(Self, Arc<Filter>), Forbidden> {
@@ -37,26 +37,26 @@ impl Permission {
     }
 
     /// For the shared side of a connection, which asks for nothing itself.
-    pub(crate) fn shared(shared: &Shared, principal: &Principal) -> Self {
+    pub(crate) fn shared(shared: &BrokerShared, principal: &Principal) -> Self {
         let reviews = shared.reviews.load(Ordering::Acquire);
         Self { principal: principal.clone(), asked: None, ends: ends(shared, principal), reviews }
     }
 }
 
 /// The end of a principal's credential on the monotonic clock.
-fn ends(shared: &Shared, principal: &Principal) -> Option<Instant> {
+fn ends(shared: &BrokerShared, principal: &Principal) -> Option<Instant> {
     let now = (shared.clock.now)();
     let left_ms = principal.ends(now)?.since(now);
     Instant::now().checked_add(Duration::from_millis(left_ms))
 }
 
 impl Reader {
-    /// Whose it is.
+    /// Its principal.
     pub const fn principal(&self) -> &Principal {
         &self.permission.principal
     }
 
-    /// What was asked for, of which [`Reader::filter`] is the permitted part.
+    /// The filter that was asked for, of which [`Reader::filter`] is the permitted part.
     pub fn asked(&self) -> &Arc<Filter> {
         self.permission.asked.as_ref().unwrap_or(&self.filter)
     }
@@ -67,8 +67,8 @@ impl Reader {
         *ends = Some(ends.map_or(end, |own| own.min(end)));
     }
 
-    /// Gives the reader to another principal, or to the same with a new credential. False if that may read nothing of what was
-    /// asked for: the reader must not be polled any more.
+    /// Gives the reader to another principal, or to the same with a new credential. False if that may read nothing of
+    /// what was asked for: the reader must not be polled any more.
     pub fn assign(&mut self, principal: &Principal) -> bool {
         self.permission.principal = principal.clone();
         self.permission.ends = ends(&self.shared, principal);
@@ -93,7 +93,8 @@ impl Reader {
         self.refilter();
     }
 
-    /// Called when the reader has its place on a shard: from here on reviews reach it, and one that has passed meanwhile counts.
+    /// Called when the reader has its place on a shard: from here on reviews reach it, and one that has passed meanwhile
+    /// counts.
     pub(super) fn review_if_missed(&self) {
         let reviews = self.shared.reviews.load(Ordering::Acquire);
         if let Some(following) = self.following.as_ref().filter(|_| reviews != self.permission.reviews) {
@@ -112,7 +113,7 @@ impl Reader {
         Some(ByeReason::Revoked)
     }
 
-    /// Whether a page has to end its wait: its client asks again, and is told then.
+    /// Whether a page has to end its wait: its client asks again, and then gets the refusal.
     pub(crate) fn is_in_question(&self) -> bool {
         self.is_expired() || self.take_review()
     }

@@ -1,4 +1,4 @@
-//! What a reader does while it is behind the tails: it reads the log, a turn of a bounded page at a time, on the pool's
+//! A reader behind the tails: it reads the log, a turn of a bounded page at a time, on the pool's
 //! threads.
 
 use std::{
@@ -11,15 +11,15 @@ use smallvec::SmallVec;
 use tailwire_model::{Position, Trim, gap};
 use tokio::sync::oneshot;
 
-use super::{ReadError, Reader, Step};
+use super::{ReadError, ReadStep, Reader};
 use crate::{
-    pool::Haste,
+    pool::Priority,
     segment::{Segment, Slice},
     store::StoreError,
 };
 
 /// One turn of a read, done by the pool.
-pub(super) struct Turn {
+pub(super) struct ReadTurn {
     segment: Option<Arc<Segment>>,
     scanned: Position,
     trimmed: Option<Trim>,
@@ -39,15 +39,15 @@ impl Reader {
         let encoders = self.shared.encoders;
         self.shared.metrics.log_pages.inc();
         self.shared.metrics.lag.observe((upto.0 - after.0) as f64);
-        self.read = Some(self.shared.pool.run(budget.bytes, self.haste, move |store, lease| {
+        self.read = Some(self.shared.pool.run(budget.bytes, self.priority, move |store, lease| {
             let page = store.read(&filter, after, upto, budget)?;
             let segment =
                 (!page.messages.is_empty()).then(|| Segment::leased(page.messages, encoders, format, lease));
-            Ok(Turn { segment, scanned: page.scanned, trimmed: page.trimmed })
+            Ok(ReadTurn { segment, scanned: page.scanned, trimmed: page.trimmed })
         }));
     }
 
-    /// Reads the first page of a stream that has yet to begin, which gives it then: so that whoever asks for it hears at
+    /// Reads the first page of a stream that has yet to begin, which gives it then: so that its client learns at
     /// once if the log is damaged there. Whatever else becomes of the page, or isn't known within `patience`, the stream
     /// tells.
     ///
@@ -74,8 +74,8 @@ impl Reader {
         Ok(())
     }
 
-    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Step, ReadError>> {
-        let Some(read) = &mut self.read else { return Poll::Ready(Ok(Step::Scanned)) };
+    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<ReadStep, ReadError>> {
+        let Some(read) = &mut self.read else { return Poll::Ready(Ok(ReadStep::Scanned)) };
         let result = ready!(std::pin::Pin::new(read).poll(cx));
         self.read = None;
         let turn = match self.shared.readable(result) {
@@ -89,12 +89,13 @@ impl Reader {
         }
         self.position = self.position.max(turn.scanned);
         // The first page may be all that was missed; who needs another reads old data, until he has come to its end.
-        if self.haste != Haste::Answer {
-            self.haste = if self.position < self.watermark() { Haste::Rested } else { Haste::Soon };
+        if self.priority != Priority::Answer {
+            self.priority =
+                if self.position < self.watermark() { Priority::Throttled } else { Priority::Soon };
         }
         Poll::Ready(Ok(match turn.segment {
             Some(segment) => self.give(SmallVec::from_iter([Slice::whole(segment)])),
-            None => Step::Scanned,
+            None => ReadStep::Scanned,
         }))
     }
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::testing::message;
 
 thread_local! {
-    /// What the encoders were called for: format and position.
+    /// The calls of the encoders: format and position.
     static CALLS: RefCell<Vec<(usize, u64)>> = const { RefCell::new(Vec::new()) };
 }
 

@@ -29,16 +29,17 @@ const LOST: &str = "an earlier sync failed";
 const SEGMENT_BYTES: usize = 2 << 20;
 /// Bytes written between two checkpoints, as they are estimated here, in percent of a segment.
 const UNSYNCED_PERCENT_MAX: usize = 30;
-/// The engine writes a value when it comes, again when its page is split, and again when the page is moved: 3.8 to 4.1 times
-/// in large commits, as measured.
+/// The engine writes a value when it comes, again when its page is split, and again when the page is moved: 3.8 to 4.1
+/// times in large commits, as measured.
 const WRITES_PER_BYTE: usize = 4;
-/// What a value costs that is written over or removed: its page is written again with what is left, and joined with another.
+/// The cost of a value that is written over or removed: its page is written again with what is left, and joined with
+/// another.
 const WRITES_PER_BYTE_REPLACED: usize = 3;
-/// What changing an entry costs beside its value: now and then its page is written, and another page moved.
+/// The cost of changing an entry, beside its value: now and then its page is written, and another page moved.
 const BYTES_PER_CHANGE: usize = 2 << 10;
 
-/// The size of the segments of the engine's file in `dir`, as its settings have it; `None` if there is a file and no settings
-/// that can be read.
+/// The size of the segments of the engine's file in `dir`, as its settings have it; `None` if there is a file and no
+/// settings that can be read.
 pub(crate) fn segment_bytes(dir: &Path) -> Option<usize> {
     let Ok(settings) = fs::read(dir.join("conf")) else {
         let is_new = fs::metadata(dir.join("db")).map_or(true, |db| db.len() == 0);
@@ -52,7 +53,7 @@ const fn unsynced_max(segment_bytes: usize) -> usize {
     segment_bytes / 100 * UNSYNCED_PERCENT_MAX
 }
 
-/// Whatever makes written bytes durable; a failing one stands in for a failing disk in tests.
+/// The disk, which makes written bytes durable; a failing one stands in for a failing disk in tests.
 pub(crate) trait Disk: Send + Sync {
     /// Returns once everything written before is on the medium.
     fn sync(&self) -> io::Result<()>;
@@ -101,7 +102,7 @@ impl Checkpoints {
         *self.is_lost.lock()
     }
 
-    /// Writes down that something is durable, unless one has failed by now: the doubt about it must not be written over.
+    /// Writes down that something is durable, unless one has failed by now: the dirty flag must not be written over.
     pub(crate) fn unless_lost<T>(&self, write: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
         let is_lost = self.is_lost.lock();
         if *is_lost { Err(io::Error::other(LOST)) } else { write() }
@@ -133,8 +134,9 @@ impl Checkpoints {
         if unsynced < self.unsynced_max { Ok(()) } else { self.make() }
     }
 
-    /// Makes everything durable that is written. The engine's flush alone leaves it in the disk's cache. Once this has failed
-    /// it is not tried again: the kernel may have let go of what the disk did not take, and would call the rest durable.
+    /// Makes everything durable that is written. The engine's flush alone leaves it in the disk's cache. Once this has
+    /// failed it is not tried again: the kernel may have let go of what the disk did not take, and would call the rest
+    /// durable.
     pub(crate) fn make(&self) -> sled::Result<()> {
         let disk = self.disk.lock();
         if self.is_lost() {
@@ -155,7 +157,7 @@ impl Checkpoints {
     fn lose(&self) {
         let mut is_lost = self.is_lost.lock();
         *is_lost = true;
-        if let Err(error) = Watermark::doubt_in(&self.dir) {
+        if let Err(error) = Watermark::mark_dirty_in(&self.dir) {
             tracing::error!(%error, "the disk failed, and that could not be written down");
         }
     }

@@ -1,7 +1,7 @@
-//! Committing: what the batch holds goes to the store, as durably as was promised, and only then to the index, to the
-//! ring and to the followers.
+//! Committing: a batch's changes go to the store, as durably as their acknowledgement says, and only then to the index, to
+//! the ring and to the followers.
 //!
-//! A commit in which anything is promised to be on the disk is synced; so is every earlier one with it. One of only
+//! A commit in which anything is acknowledged as durable is synced; so is every earlier one with it. One of only
 //! relaxed messages, or of trims that retention would repeat, is written and left to the next sync, which comes within
 //! [`RELAXED_FLUSH_MS`]. After a write or a sync has failed nothing more is written: what the store holds beyond the
 //! last sync is unknown until the next opening.
@@ -19,42 +19,43 @@ use tailwire_core::{
 };
 use tailwire_model::{Message, Topic, limits::RELAXED_FLUSH_MS};
 
-use super::watermark::{Mark, Watermark};
-use crate::batch::{Batch, Changes, Head};
+use super::watermark::{CommitMark, Watermark};
+use crate::batch::{Batch, Changes, LogHead};
 use crate::sled_store::{
     SledStore,
-    store::{self, guarded},
+    failure::{failed, guarded},
 };
 
-/// Messages, and their bytes, after which a step of tidying is owed: few enough that it takes some milliseconds.
-const OWED_MESSAGES: usize = 512;
-const OWED_BYTES: u64 = 256 << 10;
+/// Messages, and their bytes, after which a step of tidying is due: few enough that it takes some milliseconds.
+const DEBT_MESSAGES: usize = 512;
+const DEBT_BYTES: u64 = 256 << 10;
 const RELAXED_FLUSH: Duration = Duration::from_millis(RELAXED_FLUSH_MS);
 
 /// The committing side of the log.
-pub(crate) struct Writer {
-    pub(crate) head: Head,
-    pub(crate) state: State,
+pub(crate) struct CommitWriter {
+    pub(crate) head: LogHead,
+    pub(crate) state: WriterState,
     pub(crate) followers: Vec<Arc<dyn Feed>>,
     /// Messages that were applied since the index was written as it was found, or more.
     pub(crate) applied: u64,
     pub(crate) watermark: Watermark,
     /// As of the last write.
-    pub(crate) mark: Mark,
-    /// Since when something is written and not synced. By the clock that never stands still: this is a promise.
+    pub(crate) mark: CommitMark,
+    /// Since when something is written and not synced. By the clock that never stands still: durability within a time is
+    /// guaranteed.
     pub(crate) unsynced: Option<Instant>,
     /// Bytes that were taken apart since the engine's file was last cleaned, and those of new messages.
     pub(crate) uncleaned: u64,
     pub(crate) grown: u64,
-    /// What came since the last step of tidying, while there was something to tidy.
-    pub(crate) owed: Debt,
-    /// What could not be tidied when that was last tried.
+    /// The debt since the last step of tidying, while there was something to tidy.
+    pub(crate) debt: Debt,
+    /// The reason why tidying failed last.
     pub(crate) complaint: Option<String>,
     /// Topics of which the store knows that messages of theirs are not in it.
     pub(crate) volatile: HashSet<Topic>,
 }
 
-/// What is to be paid for by tidying: a step trims, buries and cleans for all that came since the one before and as much
+/// The debt of tidying: a step trims, purges and cleans for all that came since the one before and as much
 /// again, so that what is left shrinks under any load.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Debt {
@@ -65,10 +66,10 @@ pub(crate) struct Debt {
 impl Debt {
     /// Whether it is time to pay.
     pub(crate) const fn is_due(&self) -> bool {
-        self.messages >= OWED_MESSAGES || self.bytes >= OWED_BYTES
+        self.messages >= DEBT_MESSAGES || self.bytes >= DEBT_BYTES
     }
 
-    /// Messages that a step trims or buries at least.
+    /// Messages that a step trims or purges at least.
     pub(crate) const fn step_messages(&self) -> usize {
         2 * self.messages
     }
@@ -79,19 +80,19 @@ impl Debt {
     }
 }
 
-pub(crate) enum State {
+pub(crate) enum WriterState {
     Open,
     /// A commit failed.
     Failed(String),
     Closed,
 }
 
-impl Writer {
+impl CommitWriter {
     pub(crate) fn check(&self) -> Result<(), StoreError> {
         match &self.state {
-            State::Open => Ok(()),
-            State::Failed(why) => Err(StoreError::Failed(why.clone())),
-            State::Closed => Err(StoreError::Closed),
+            WriterState::Open => Ok(()),
+            WriterState::Failed(why) => Err(StoreError::Failed(why.clone())),
+            WriterState::Closed => Err(StoreError::Closed),
         }
     }
 
@@ -102,8 +103,8 @@ impl Writer {
             StoreError::Failed(why) | StoreError::Unknown(why) => why.clone(),
             other => other.to_string(),
         };
-        self.state = State::Failed(why.clone());
-        if let Err(error) = self.watermark.doubt() {
+        self.state = WriterState::Failed(why.clone());
+        if let Err(error) = self.watermark.mark_dirty() {
             tracing::error!(%error, "nor could that be written down");
         }
         StoreError::Unknown(why)
@@ -136,8 +137,8 @@ impl SledStore {
 
     fn commit(
         &self,
-        writer: &mut Writer,
-        head: Head,
+        writer: &mut CommitWriter,
+        head: LogHead,
         changes: Changes,
         sync: bool,
     ) -> Result<(), StoreError> {
@@ -147,8 +148,8 @@ impl SledStore {
         }
         guarded(|| self.write(writer, &changes, &head, sync)).map_err(|error| writer.fail(&error))?;
         if self.show(&changes, &head) {
-            writer.owed.messages += changes.messages.len();
-            writer.owed.bytes += changes.bytes as u64;
+            writer.debt.messages += changes.messages.len();
+            writer.debt.bytes += changes.bytes as u64;
         }
         writer.applied += changes.messages.len() as u64;
         let commit = changes.into_commit(head.newest);
@@ -157,18 +158,18 @@ impl SledStore {
         Ok(())
     }
 
-    /// Writes changes, and syncs them if that was promised.
+    /// Writes changes, and syncs them if they are acknowledged as durable.
     fn write(
         &self,
-        writer: &mut Writer,
+        writer: &mut CommitWriter,
         changes: &Changes,
-        head: &Head,
+        head: &LogHead,
         sync: bool,
     ) -> Result<(), StoreError> {
-        let mark = Mark { commits: writer.mark.commits + 1, ..writer.mark };
+        let mark = CommitMark { commits: writer.mark.commits + 1, ..writer.mark };
         for topic in changes.volatile().map(Message::topic) {
             if !writer.volatile.contains(topic) {
-                self.store.write_volatile(topic).map_err(store::failed)?;
+                self.store.write_volatile(topic).map_err(failed)?;
                 writer.volatile.insert(topic.clone());
                 writer.unsynced.get_or_insert_with(Instant::now);
             }
@@ -176,33 +177,33 @@ impl SledStore {
         if changes.is_all_volatile() {
             return Ok(());
         }
-        let newest = self.store.write(changes, head, mark.commits).map_err(store::failed)?;
-        writer.mark = Mark { newest: newest.unwrap_or(mark.newest), ..mark };
+        let newest = self.store.write(changes, head, mark.commits).map_err(failed)?;
+        writer.mark = CommitMark { newest: newest.unwrap_or(mark.newest), ..mark };
         self.counts.written(&writer.mark);
         writer.grown += changes.bytes as u64;
         let since = *writer.unsynced.get_or_insert_with(Instant::now);
         if sync && !changes.openings.is_empty() {
             // So that a repair finds the epoch also where the journal is lost.
-            self.store.checkpoint().map_err(store::failed)?;
+            self.store.checkpoint().map_err(failed)?;
         }
-        if (changes.is_promised && sync) || since.elapsed() >= RELAXED_FLUSH {
+        if (changes.must_sync && sync) || since.elapsed() >= RELAXED_FLUSH {
             self.sync(writer)?;
         }
         Ok(())
     }
 
     /// Makes durable what was written, and says so beside the store. What was tidied since the last commit is one, too.
-    fn sync(&self, writer: &mut Writer) -> Result<(), StoreError> {
+    fn sync(&self, writer: &mut CommitWriter) -> Result<(), StoreError> {
         if self.store.journal.has_changes() {
             writer.mark.commits += 1;
-            self.store.end_commit(writer.mark.commits, None).map_err(store::failed)?;
+            self.store.end_commit(writer.mark.commits, None).map_err(failed)?;
         }
-        self.store.sync().map_err(store::failed)?;
+        self.store.sync().map_err(failed)?;
         self.synced(writer)
     }
 
-    /// What was written is durable.
-    fn synced(&self, writer: &mut Writer) -> Result<(), StoreError> {
+    /// Notes that all written changes are durable.
+    fn synced(&self, writer: &mut CommitWriter) -> Result<(), StoreError> {
         writer.unsynced = None;
         self.counts.synced(&writer.mark);
         let written = self.store.checkpoints.unless_lost(|| writer.watermark.write(&writer.mark));
@@ -210,7 +211,7 @@ impl SledStore {
     }
 
     /// Makes durable what has waited for that long enough. Returns in how many milliseconds it wants that, if ever.
-    pub(crate) fn flush(&self, writer: &mut Writer) -> Result<Option<u64>, StoreError> {
+    pub(crate) fn flush(&self, writer: &mut CommitWriter) -> Result<Option<u64>, StoreError> {
         if let Some(since) = writer.unsynced {
             let left = RELAXED_FLUSH.saturating_sub(since.elapsed());
             if !left.is_zero() {
@@ -223,33 +224,36 @@ impl SledStore {
     }
 
     /// Closes in good order: the next opening is a clean one.
-    pub(crate) fn finish(&self, writer: &mut Writer) -> Result<(), StoreError> {
+    pub(crate) fn finish(&self, writer: &mut CommitWriter) -> Result<(), StoreError> {
         let newest = writer.head.newest;
-        let mark = Mark { commits: writer.mark.commits + 1, ..writer.mark };
+        let mark = CommitMark { commits: writer.mark.commits + 1, ..writer.mark };
         let closed = guarded(|| {
             // The index is written without them: nobody would find them again.
-            while self.bury_superseded(Debt::default())?.is_some() {}
+            while self.purge_obsolete(Debt::default())?.is_some() {}
             self.write_behind_all(writer)?;
-            self.store.write_clean(mark.newest, newest, mark.commits).map_err(store::failed)?;
+            self.store.write_clean(mark.newest, newest, mark.commits).map_err(failed)?;
             writer.mark = mark;
-            self.store.checkpoint().map_err(store::failed)?;
+            self.store.checkpoint().map_err(failed)?;
             self.synced(writer)?;
             let ended = writer.watermark.sync().and_then(|()| self.store.journal.end());
             ended.map_err(|error| StoreError::Failed(error.to_string()))
         });
         match closed {
-            Ok(()) => writer.state = State::Closed,
+            Ok(()) => writer.state = WriterState::Closed,
             Err(error) => return Err(writer.fail(&error)),
         }
         Ok(())
     }
 
     /// Lets readers see what is committed, all at once. Answers whether there is something to tidy.
-    fn show(&self, changes: &Changes, head: &Head) -> bool {
-        let cuts =
-            changes.trims.iter().map(|(topic, (trim, _))| self.cut(topic.as_str(), trim.upto)).collect();
+    fn show(&self, changes: &Changes, head: &LogHead) -> bool {
+        let retained = changes
+            .trims
+            .iter()
+            .map(|(topic, (trim, _))| self.read_split(topic.as_str(), trim.upto))
+            .collect();
         let mut index = self.index.write();
-        changes.apply(&mut index, &head.ages, cuts);
+        changes.apply(&mut index, &head.ages, retained);
         if !changes.volatile.is_empty() || !changes.trims.is_empty() {
             self.ring.write().commit(changes);
         }
@@ -260,7 +264,7 @@ impl SledStore {
             *self.epochs.write() = head.epochs.clone();
         }
         self.committed.store(head.newest.0, Ordering::Release);
-        let (has_dead, bytes) = (index.has_graves() || index.superseded_count() > 0, index.bytes());
+        let (has_dead, bytes) = (index.has_purgeable() || index.obsolete_count() > 0, index.bytes());
         drop(index);
         self.recount.lock().committed(changes);
         let mut retention = self.retention.lock();

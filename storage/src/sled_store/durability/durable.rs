@@ -7,14 +7,17 @@ use tailwire_core::StoreError;
 use tailwire_model::Position;
 use uuid::Uuid;
 
-use super::journal::{self, Change, Synced};
+use super::journal::{self, Synced, TreeChange};
 use crate::{
     codec::Damage,
-    sled_store::store::{META_ID, Store, failed},
+    sled_store::{
+        failure::failed,
+        store::{META_ID, SledTrees},
+    },
 };
 
-impl Store {
-    /// Ends a commit with its number, and records it; durable only after [`Store::sync`].
+impl SledTrees {
+    /// Ends a commit with its number, and records it; durable only after [`SledTrees::sync`].
     pub(crate) fn end_commit(&self, commits: u64, newest: Option<Position>) -> sled::Result<()> {
         self.write_commits(commits, newest)?;
         self.checkpoints.committed(commits);
@@ -50,7 +53,7 @@ impl Store {
         for record in journal::records_after(&self.dir, id, run, commits).map_err(unread)? {
             for change in record.changes() {
                 let damaged = |Damage(what)| StoreError::Corrupt(format!("its journal: {what}"));
-                let Change { tree, key, value } = change.map_err(damaged)?;
+                let TreeChange { tree, key, value } = change.map_err(damaged)?;
                 let tree =
                     trees.get(usize::from(tree)).ok_or(Damage("a change of no tree")).map_err(damaged)?;
                 tree.change(key, value).map_err(failed)?;

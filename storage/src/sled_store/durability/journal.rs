@@ -14,8 +14,8 @@
 //! ```
 //! Records follow each other in the order of their numbers, without a hole; the first that doesn't is an old one, or torn.
 //! The hash is no CRC: values end with theirs, and a CRC of what ends with a CRC is the same whatever stands before, so that
-//! a record whose last sectors are an older one's would pass. Its seed is another one after every opening, and nobody is
-//! told it: no message can be made to look like a record. A
+//! a record whose last sectors are an older one's would pass. Its seed is another one after every opening, and it is
+//! kept secret: no message can be made to look like a record. A
 //! journal counts as long as its run, the number of an opening, is the last: once another has begun, all of it is in the
 //! engine's file.
 
@@ -30,13 +30,13 @@ use uuid::Uuid;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::checkpoint::Disk;
-use crate::codec::{Damage, Reader, put_varint, seal, unseal};
+use crate::codec::{ByteReader, Damage, put_varint, seal, unseal};
 
 const NAME: &str = "journal";
 const MAGIC: [u8; 8] = *b"tailjrnl";
 const VERSION: u32 = 2;
 const HEADER_BYTES: usize = 48;
-/// What a disk writes whole, or not at all: no record shares one with another.
+/// A sector, which a disk writes whole or not at all: no record shares one with another.
 const SECTOR_BYTES: usize = 512;
 /// The file's size: the records of two thousand small commits.
 const FILE_BYTES: usize = 1 << 20;
@@ -47,9 +47,9 @@ const RECORD_HEADER_BYTES: usize = 20;
 const HASH_AT: usize = 12;
 
 /// The open journal, and the changes that its next record will hold.
-pub(crate) struct Journal(Mutex<State>);
+pub(crate) struct Journal(Mutex<JournalState>);
 
-struct State {
+struct JournalState {
     /// Without a file every commit is made durable by a checkpoint.
     file: Option<File>,
     disk: Option<Box<dyn Disk>>,
@@ -67,7 +67,7 @@ struct State {
     is_short: bool,
 }
 
-/// What makes durable what was recorded.
+/// The way in which records become durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Synced {
     ByJournal,
@@ -77,7 +77,7 @@ pub(crate) enum Synced {
 impl Journal {
     /// One without a file.
     pub(crate) fn without_file() -> Self {
-        Self(Mutex::new(State {
+        Self(Mutex::new(JournalState {
             file: None,
             disk: None,
             seed: 0,
@@ -196,7 +196,7 @@ impl Journal {
     }
 }
 
-impl State {
+impl JournalState {
     fn note(&mut self, tree: u8, key: &[u8], value: Option<&[u8]>) {
         self.has_changes = true;
         if self.is_short {
@@ -235,7 +235,7 @@ impl State {
         Ok(())
     }
 
-    /// What was noted is recorded, or will not be.
+    /// Forgets the noted changes: they are recorded, or will not be.
     fn forget(&mut self) {
         self.next.truncate(RECORD_HEADER_BYTES);
         self.has_changes = false;
@@ -264,7 +264,7 @@ fn put_header(id: Uuid, run: u64, seed: u64) -> Vec<u8> {
 
 /// The log and the run that a journal is of, and its seed.
 fn take_header(header: &[u8]) -> Result<(Uuid, u64, u64), Damage> {
-    let mut reader = Reader(unseal(NAME.as_bytes(), header)?);
+    let mut reader = ByteReader(unseal(NAME.as_bytes(), header)?);
     if reader.array()? != MAGIC || reader.u32()? != VERSION {
         return Err(Damage("it is of an unknown version"));
     }
@@ -279,44 +279,44 @@ fn hash_of(seed: u64, record: &[u8]) -> u64 {
     hasher.digest()
 }
 
-/// What one commit changed.
+/// The changes of one commit.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Record {
+pub(crate) struct JournalRecord {
     pub(crate) number: u64,
     changes: Vec<u8>,
 }
 
 /// One change of a tree; without a value the key is removed.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Change<'a> {
+pub(crate) struct TreeChange<'a> {
     pub(crate) tree: u8,
     pub(crate) key: &'a [u8],
     pub(crate) value: Option<&'a [u8]>,
 }
 
-impl Record {
+impl JournalRecord {
     /// The changes, in the order in which they were made.
-    pub(crate) fn changes(&self) -> impl Iterator<Item = Result<Change<'_>, Damage>> {
-        let mut reader = Reader(&self.changes);
+    pub(crate) fn changes(&self) -> impl Iterator<Item = Result<TreeChange<'_>, Damage>> {
+        let mut reader = ByteReader(&self.changes);
         std::iter::from_fn(move || (!reader.0.is_empty()).then(|| take_change(&mut reader)))
     }
 }
 
-fn take_change<'a>(reader: &mut Reader<'a>) -> Result<Change<'a>, Damage> {
+fn take_change<'a>(reader: &mut ByteReader<'a>) -> Result<TreeChange<'a>, Damage> {
     let [tree, is_removed] = reader.array()?;
     let mut part = || {
         let length = reader.varint()?;
         reader.bytes(usize::try_from(length).unwrap_or(usize::MAX))
     };
-    Ok(Change { tree, key: part()?, value: if is_removed == 0 { Some(part()?) } else { None } })
+    Ok(TreeChange { tree, key: part()?, value: if is_removed == 0 { Some(part()?) } else { None } })
 }
 
-/// The records in `dir` that follow a commit of this log in its last run, oldest first. Where one between is missing, there are
-/// none: that the log is shorter than it was, the watermark tells.
+/// The records in `dir` that follow a commit of this log in its last run, oldest first. Where one between is missing,
+/// there are none: that the log is shorter than it was, the watermark tells.
 ///
 /// # Errors
 /// The file is there and can't be read.
-pub(crate) fn records_after(dir: &Path, id: Uuid, run: u64, commits: u64) -> io::Result<Vec<Record>> {
+pub(crate) fn records_after(dir: &Path, id: Uuid, run: u64, commits: u64) -> io::Result<Vec<JournalRecord>> {
     let mut bytes = Vec::new();
     match File::open(Journal::path(dir)) {
         Ok(file) => file.take(FILE_BYTES as u64).read_to_end(&mut bytes)?,
@@ -330,7 +330,7 @@ pub(crate) fn records_after(dir: &Path, id: Uuid, run: u64, commits: u64) -> io:
         // what is missing.
         _ => return Ok(Vec::new()),
     };
-    let mut records: Vec<Record> = Vec::new();
+    let mut records: Vec<JournalRecord> = Vec::new();
     let mut at = SECTOR_BYTES;
     while let Some(record) = bytes.get(at..).and_then(|rest| take_record(seed, rest)) {
         if records.last().is_some_and(|last| record.number != last.number + 1) {
@@ -344,12 +344,12 @@ pub(crate) fn records_after(dir: &Path, id: Uuid, run: u64, commits: u64) -> io:
     Ok(if follows { records } else { Vec::new() })
 }
 
-fn take_record(seed: u64, bytes: &[u8]) -> Option<Record> {
-    let mut reader = Reader(bytes);
+fn take_record(seed: u64, bytes: &[u8]) -> Option<JournalRecord> {
+    let mut reader = ByteReader(bytes);
     let (length, number, hash) = (reader.u32().ok()? as usize, reader.u64().ok()?, reader.u64().ok()?);
     let record = bytes.get(..RECORD_HEADER_BYTES.checked_add(length)?)?;
     let is_whole = length > 0 && hash_of(seed, record) == hash;
-    is_whole.then(|| Record { number, changes: record[RECORD_HEADER_BYTES..].to_vec() })
+    is_whole.then(|| JournalRecord { number, changes: record[RECORD_HEADER_BYTES..].to_vec() })
 }
 
 #[cfg(test)]
@@ -396,8 +396,8 @@ mod tests {
         assert_eq!(
             changes,
             [
-                Change { tree: 3, key: b"removed", value: None },
-                Change { tree: 7, key: &7u64.to_be_bytes(), value: Some(b"xxx") },
+                TreeChange { tree: 3, key: b"removed", value: None },
+                TreeChange { tree: 7, key: &7u64.to_be_bytes(), value: Some(b"xxx") },
             ]
         );
         assert!(records_after(dir.path(), Uuid::from_u128(8), RUN, 4).unwrap().is_empty(), "another log's");

@@ -3,9 +3,9 @@
 
 pub(crate) mod checkpoint;
 pub(crate) mod commit;
+pub(crate) mod counting;
 pub(crate) mod durable;
 pub(crate) mod journal;
-pub(crate) mod tallied;
-pub(crate) mod tally;
+pub(crate) mod manifest;
 pub(crate) mod tree;
 pub(crate) mod watermark;

@@ -30,6 +30,9 @@ pub(crate) struct StoreTree {
     checkpoints: Arc<Checkpoints>,
 }
 
+/// An entry of a small tree, and its value from here on, if it is to have one.
+pub(crate) type SmallChange<'a> = (&'a StoreTree, Vec<u8>, Option<Vec<u8>>);
+
 impl StoreTree {
     pub(crate) const fn new(
         tree: Tree,

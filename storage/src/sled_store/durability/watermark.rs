@@ -4,9 +4,9 @@
 //! ```text
 //! slot: "tailmark"  version: u32  state: u32  log's id: 16  commits: u64  newest position: u64  CRC-32: u32
 //! ```
-//! A slot is written after its commit is on the disk, so it never promises too much. It is itself synced only now and
+//! A slot is written after its commit is on the disk, so it never says too much. It is itself synced only now and
 //! then, because a second sync would double what a commit costs: the kernel keeps it over the death of the process; a
-//! power cut may set it back by a second, and then it merely promises less. Of the two slots, 512 bytes apart, one is
+//! power cut may set it back by a second, and then it merely says less. Of the two slots, 512 bytes apart, one is
 //! written over and over until it is synced, and then the other: a torn write leaves the one that was synced.
 
 use std::{
@@ -19,20 +19,20 @@ use std::{
 use tailwire_model::Position;
 use uuid::Uuid;
 
-use crate::codec::{Damage, Reader, seal, unseal};
+use crate::codec::{ByteReader, Damage, seal, unseal};
 
 const NAME: &str = "watermark";
 const MAGIC: [u8; 8] = *b"tailmark";
 const VERSION: u32 = 1;
 const SLOT_STRIDE: u64 = 512;
 const SLOT_BYTES: usize = 52;
-const IN_DOUBT: u32 = 1;
+const DIRTY: u32 = 1;
 /// How long a power cut may set it back.
 const SYNC_EVERY: Duration = Duration::from_secs(1);
 
-/// What the watermark says.
+/// The content of the watermark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Mark {
+pub(crate) struct CommitMark {
     /// The log that it is of.
     pub(crate) id: Uuid,
     /// Commits that are on the disk.
@@ -40,7 +40,7 @@ pub(crate) struct Mark {
     /// The newest position as of the last of them.
     pub(crate) newest: Position,
     /// A sync has failed since: what the kernel shows of the store's files may not be on the disk.
-    pub(crate) in_doubt: bool,
+    pub(crate) is_dirty: bool,
 }
 
 /// The open file.
@@ -50,7 +50,7 @@ pub(crate) struct Watermark {
     /// The slot that is written; what the other one holds is synced.
     slot: u64,
     synced: Instant,
-    dirty: bool,
+    is_unsynced: bool,
 }
 
 impl Watermark {
@@ -59,11 +59,11 @@ impl Watermark {
         dir.join(NAME)
     }
 
-    /// What stands in `dir`, if there is any.
+    /// The watermark in `dir`, if there is one.
     ///
     /// # Errors
     /// The file can't be read, or is there and holds nothing.
-    pub(crate) fn find(dir: &Path) -> io::Result<Result<Option<Mark>, Damage>> {
+    pub(crate) fn find(dir: &Path) -> io::Result<Result<Option<CommitMark>, Damage>> {
         match File::open(Self::path(dir)) {
             Ok(file) => Ok(newest(&file)?.map(|(mark, _)| Some(mark))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Ok(None)),
@@ -75,30 +75,30 @@ impl Watermark {
     ///
     /// # Errors
     /// It can't be written; the mark is as it was.
-    pub(crate) fn doubt_in(dir: &Path) -> io::Result<()> {
+    pub(crate) fn mark_dirty_in(dir: &Path) -> io::Result<()> {
         match OpenOptions::new().read(true).write(true).open(Self::path(dir)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            opened => doubt(&opened?),
+            opened => mark_dirty(&opened?),
         }
     }
 
     /// Says of the mark that a sync has failed since.
     ///
     /// # Errors
-    /// As of [`Watermark::doubt_in`].
-    pub(crate) fn doubt(&self) -> io::Result<()> {
-        doubt(&self.file)
+    /// As of [`Watermark::mark_dirty_in`].
+    pub(crate) fn mark_dirty(&self) -> io::Result<()> {
+        mark_dirty(&self.file)
     }
 
     /// Opens or makes the file, and writes a first mark, durably.
     ///
     /// # Errors
     /// The file can't be written.
-    pub(crate) fn begin(dir: &Path, mark: &Mark) -> io::Result<Self> {
+    pub(crate) fn begin(dir: &Path, mark: &CommitMark) -> io::Result<Self> {
         let file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(Self::path(dir))?;
         let slot = newest(&file)?.map_or(0, |(_, slot)| 1 - slot);
-        let mut own = Self { file, slot, synced: Instant::now(), dirty: false };
+        let mut own = Self { file, slot, synced: Instant::now(), is_unsynced: false };
         own.write(mark)?;
         own.sync()?;
         Ok(own)
@@ -108,9 +108,9 @@ impl Watermark {
     ///
     /// # Errors
     /// It can't be written; the slot that was synced last is as it was.
-    pub(crate) fn write(&mut self, mark: &Mark) -> io::Result<()> {
+    pub(crate) fn write(&mut self, mark: &CommitMark) -> io::Result<()> {
         write_slot(&self.file, self.slot, mark)?;
-        self.dirty = true;
+        self.is_unsynced = true;
         Ok(())
     }
 
@@ -119,7 +119,7 @@ impl Watermark {
     /// # Errors
     /// The disk failed.
     pub(crate) fn tidy(&mut self) -> io::Result<Option<u64>> {
-        if !self.dirty {
+        if !self.is_unsynced {
             return Ok(None);
         }
         let left = SYNC_EVERY.saturating_sub(self.synced.elapsed());
@@ -137,27 +137,29 @@ impl Watermark {
         self.file.sync_data()?;
         self.slot = 1 - self.slot;
         self.synced = Instant::now();
-        self.dirty = false;
+        self.is_unsynced = false;
         Ok(())
     }
 }
 
-/// Not durably: what this must outlive is the process, and what the kernel holds of the log's files. It is written where the
-/// newest mark isn't, so that this is still there if the write fails, too.
-fn doubt(file: &File) -> io::Result<()> {
+/// Not durably: what this must outlive is the process, and what the kernel holds of the log's files. It is written where
+/// the newest mark isn't, so that this is still there if the write fails, too.
+fn mark_dirty(file: &File) -> io::Result<()> {
     match newest(file)? {
-        Ok((mark, slot)) if !mark.in_doubt => write_slot(file, 1 - slot, &Mark { in_doubt: true, ..mark }),
+        Ok((mark, slot)) if !mark.is_dirty => {
+            write_slot(file, 1 - slot, &CommitMark { is_dirty: true, ..mark })
+        }
         _ => Ok(()),
     }
 }
 
-fn write_slot(mut file: &File, slot: u64, mark: &Mark) -> io::Result<()> {
+fn write_slot(mut file: &File, slot: u64, mark: &CommitMark) -> io::Result<()> {
     file.seek(SeekFrom::Start(slot * SLOT_STRIDE))?;
     file.write_all(&put(mark))
 }
 
 /// The newer mark of the two slots, and which slot has it.
-fn newest(mut file: &File) -> io::Result<Result<(Mark, u64), Damage>> {
+fn newest(mut file: &File) -> io::Result<Result<(CommitMark, u64), Damage>> {
     let mut bytes = Vec::new();
     file.seek(SeekFrom::Start(0))?;
     file.take(2 * SLOT_STRIDE).read_to_end(&mut bytes)?;
@@ -167,9 +169,9 @@ fn newest(mut file: &File) -> io::Result<Result<(Mark, u64), Damage>> {
         take(bytes).map(|mark| (mark, slot))
     });
     Ok(match found {
-        // A doubt is written beside the mark that it is about, with the same number.
+        // A dirty mark is written beside the one that it is about, with the same number.
         [Ok(a), Ok(b)] => {
-            let order = |(mark, _): &(Mark, u64)| (mark.commits, mark.in_doubt);
+            let order = |(mark, _): &(CommitMark, u64)| (mark.commits, mark.is_dirty);
             Ok(if order(&a) >= order(&b) { a } else { b })
         }
         [Ok(found), Err(_)] | [Err(_), Ok(found)] => Ok(found),
@@ -177,11 +179,11 @@ fn newest(mut file: &File) -> io::Result<Result<(Mark, u64), Damage>> {
     })
 }
 
-fn put(mark: &Mark) -> Vec<u8> {
+fn put(mark: &CommitMark) -> Vec<u8> {
     let mut slot = Vec::with_capacity(SLOT_BYTES);
     slot.extend_from_slice(&MAGIC);
     slot.extend_from_slice(&VERSION.to_le_bytes());
-    slot.extend_from_slice(&if mark.in_doubt { IN_DOUBT } else { 0 }.to_le_bytes());
+    slot.extend_from_slice(&if mark.is_dirty { DIRTY } else { 0 }.to_le_bytes());
     slot.extend_from_slice(mark.id.as_bytes());
     slot.extend_from_slice(&mark.commits.to_le_bytes());
     slot.extend_from_slice(&mark.newest.0.to_le_bytes());
@@ -189,14 +191,14 @@ fn put(mark: &Mark) -> Vec<u8> {
     slot
 }
 
-fn take(slot: &[u8]) -> Result<Mark, Damage> {
-    let mut reader = Reader(unseal(NAME.as_bytes(), slot)?);
+fn take(slot: &[u8]) -> Result<CommitMark, Damage> {
+    let mut reader = ByteReader(unseal(NAME.as_bytes(), slot)?);
     if reader.array()? != MAGIC || reader.u32()? != VERSION {
         return Err(Damage("it is of an unknown version"));
     }
-    let in_doubt = reader.u32()? & IN_DOUBT != 0;
+    let is_dirty = reader.u32()? & DIRTY != 0;
     let id = Uuid::from_bytes(reader.array()?);
-    Ok(Mark { id, commits: reader.u64()?, newest: Position(reader.u64()?), in_doubt })
+    Ok(CommitMark { id, commits: reader.u64()?, newest: Position(reader.u64()?), is_dirty })
 }
 
 #[cfg(test)]
@@ -205,11 +207,11 @@ mod tests {
 
     use super::*;
 
-    fn mark(commits: u64) -> Mark {
-        Mark { id: Uuid::from_u128(7), commits, newest: Position(3 * commits), in_doubt: commits == 4 }
+    fn mark(commits: u64) -> CommitMark {
+        CommitMark { id: Uuid::from_u128(7), commits, newest: Position(3 * commits), is_dirty: commits == 4 }
     }
 
-    fn find(dir: &Path) -> Result<Option<Mark>, Damage> {
+    fn find(dir: &Path) -> Result<Option<CommitMark>, Damage> {
         Watermark::find(dir).unwrap()
     }
 
@@ -242,23 +244,23 @@ mod tests {
             if syncs > 0 {
                 own.sync().unwrap();
             }
-            own.doubt().unwrap();
-            assert_eq!(find(dir.path()).map(|mark| mark.map(|mark| mark.in_doubt)), Ok(Some(true)));
+            own.mark_dirty().unwrap();
+            assert_eq!(find(dir.path()).map(|mark| mark.map(|mark| mark.is_dirty)), Ok(Some(true)));
         }
     }
 
     #[test]
     fn a_doubt_is_about_the_mark_that_stands_there() {
         let dir = tempfile::tempdir().unwrap();
-        Watermark::doubt_in(dir.path()).unwrap();
+        Watermark::mark_dirty_in(dir.path()).unwrap();
         assert_eq!(find(dir.path()), Ok(None));
         let mut own = Watermark::begin(dir.path(), &mark(1)).unwrap();
         for commits in 2..4 {
             own.write(&mark(commits)).unwrap();
             // Once more changes nothing.
             for _ in 0..2 {
-                Watermark::doubt_in(dir.path()).unwrap();
-                assert_eq!(find(dir.path()), Ok(Some(Mark { in_doubt: true, ..mark(commits) })));
+                Watermark::mark_dirty_in(dir.path()).unwrap();
+                assert_eq!(find(dir.path()), Ok(Some(CommitMark { is_dirty: true, ..mark(commits) })));
             }
         }
     }

@@ -1,4 +1,4 @@
-//! What the engine makes of a copy of the log's files. It asserts what it reads, so whatever is asked of it may end in a
+//! The engine on a copy of the log's files. It asserts what it reads, so whatever is asked of it may end in a
 //! panic; here that is an answer like others.
 
 use std::{
@@ -12,7 +12,8 @@ use tailwire_model::{Epoch, Position};
 
 use super::Findings;
 use crate::sled_store::{
-    durability::tally::Tally,
+    durability::manifest::Manifest,
+    failure::{failed, guarded},
     layout::{
         chunk::Chunk,
         values::{fragment_key, take_fragment},
@@ -22,11 +23,11 @@ use crate::sled_store::{
         count::{Count, Missing},
         engine::open_db,
     },
-    store::{Store, failed, guarded},
+    store::SledTrees,
 };
 
 /// The store in a copy.
-pub(super) struct Engine(Store);
+pub(super) struct Engine(SledTrees);
 
 /// The engine does not read on.
 #[derive(Debug)]
@@ -41,7 +42,7 @@ impl Engine {
         if let Some(store) = open_store(copy) {
             return Some(Self(store));
         }
-        // What it keeps to start faster may be all that is damaged; it can do without.
+        // Only its snapshot may be damaged, and the engine can do without.
         if snapshots::remove_all(copy).is_ok_and(|count| count > 0)
             && let Some(store) = open_store(copy)
         {
@@ -53,7 +54,7 @@ impl Engine {
         None
     }
 
-    pub(super) fn store(&self) -> &Store {
+    pub(super) fn store(&self) -> &SledTrees {
         &self.0
     }
 
@@ -76,9 +77,11 @@ impl Engine {
 
     /// Whether the small trees hold what they should.
     pub(super) fn has_small(&self) -> bool {
-        let known: Option<Tally> = guarded(|| self.0.known()).ok();
+        let known: Option<Manifest> = guarded(|| self.0.known()).ok();
         let digest = guarded(|| self.0.small_digest().map_err(failed)).ok();
-        known.is_none_or(|tally| tally.small.is_empty() || digest.is_some_and(|it| tally.small.contains(&it)))
+        known.is_none_or(|manifest| {
+            manifest.small.is_empty() || digest.is_some_and(|it| manifest.small.contains(&it))
+        })
     }
 
     /// The chunks, oldest first; after a [`Engine::probe`] that found no damage.
@@ -109,11 +112,11 @@ impl Drop for Engine {
     }
 }
 
-fn open_store(copy: &Path) -> Option<Store> {
+fn open_store(copy: &Path) -> Option<SledTrees> {
     let opened = catch_unwind(AssertUnwindSafe(|| {
         let db = open_db(copy).ok()?;
         let file = OpenOptions::new().read(true).write(true).open(copy.join("db")).ok()?;
-        let store = Store::new(db, Box::new(file), copy).ok()?;
+        let store = SledTrees::new(db, Box::new(file), copy).ok()?;
         // Where that fails, what is missing of the end is missed there.
         let _ = guarded(|| store.redo());
         Some(store)

@@ -1,5 +1,5 @@
-//! What a log knows besides its messages: epochs, trims, options, what was lost, its name and how far it had come. It
-//! comes from the engine's trees; what of it a repair can't do without also from the labels in the file.
+//! The ledger: a log's state besides its messages: epochs, trims, options, what was lost, its name and how far it had
+//! come. It comes from the engine's trees; what of it a repair can't do without also from the labels in the file.
 
 use std::collections::BTreeMap;
 
@@ -9,13 +9,13 @@ use uuid::Uuid;
 
 use super::{Findings, InspectError, engine::entries};
 use crate::sled_store::{
-    durability::{tally::Tally, watermark::Mark},
-    layout::values::{EVERY_TOPIC, take_epoch, take_key, take_lost, take_options, take_place, take_trim},
-    opening::{
-        open::FORMAT,
-        promised::{NO_EPOCH_LEFT, find_watermark},
+    durability::{manifest::Manifest, watermark::CommitMark},
+    layout::{
+        FORMAT,
+        values::{EVERY_TOPIC, take_epoch, take_key, take_latest, take_lost, take_options, take_trim},
     },
-    store::{META_CLEAN, META_COMMITS, META_FORMAT, META_ID, Store},
+    opening::acknowledged::{NO_EPOCH_LEFT, find_watermark},
+    store::{META_CLEAN, META_COMMITS, META_FORMAT, META_ID, SledTrees},
 };
 
 /// See the module.
@@ -36,21 +36,21 @@ pub(super) struct Ledger {
     /// Idempotency keys.
     pub(super) keys: u64,
     /// Newest messages of keys, where only those are kept.
-    pub(super) places: u64,
+    pub(super) latest: u64,
 }
 
-/// What was acknowledged, as far as that is known.
+/// The acknowledged state, as far as it is known.
 pub(super) fn find_mark(
     dir: &std::path::Path,
     findings: &mut Findings,
-) -> Result<Option<Mark>, InspectError> {
+) -> Result<Option<CommitMark>, InspectError> {
     let found = find_watermark(dir).map_err(|error| InspectError::Io {
         path: dir.join("watermark"),
         error: std::io::Error::other(error.to_string()),
     })?;
     match found {
         Ok(Some(mark)) => {
-            if mark.in_doubt {
+            if mark.is_dirty {
                 findings.note(None, "the disk failed when the log was last written");
             }
             Ok(Some(mark))
@@ -68,7 +68,7 @@ pub(super) fn find_mark(
 
 impl Ledger {
     /// Reads the engine's trees. Answers whether those could be read that say what became of messages.
-    pub(super) fn read(&mut self, store: &Store, findings: &mut Findings) -> bool {
+    pub(super) fn read(&mut self, store: &SledTrees, findings: &mut Findings) -> bool {
         let before = findings.damages();
         self.read_meta(store, findings);
         read_tree(&store.epochs, "epoch", findings, |key, value| {
@@ -96,21 +96,21 @@ impl Ledger {
             self.keys += 1;
             take_key(key, value).ok().map(drop)
         });
-        read_tree(&store.places, "newest message of a key", findings, |key, value| {
-            self.places += 1;
-            take_place(key, value).ok().map(drop)
+        read_tree(&store.latest, "newest message of a key", findings, |key, value| {
+            self.latest += 1;
+            take_latest(key, value).ok().map(drop)
         });
         is_sound
     }
 
-    fn read_meta(&mut self, store: &Store, findings: &mut Findings) {
+    fn read_meta(&mut self, store: &SledTrees, findings: &mut Findings) {
         read_tree(&store.meta, "entry about the log", findings, |key, value| {
             if key == META_FORMAT.as_bytes() {
                 self.format = Some(u32::from_le_bytes(value.try_into().ok()?));
             } else if key == META_ID.as_bytes() {
                 self.id = Some(Uuid::from_slice(value).ok()?);
             } else if key == META_COMMITS.as_bytes() {
-                self.commits = Tally::take(key, value).ok()?.commits;
+                self.commits = Manifest::take(key, value).ok()?.commits;
             } else if key == META_CLEAN.as_bytes() {
                 let (_, newest) = value.split_first_chunk::<8>()?;
                 self.closed = Some(Position(u64::from_le_bytes(newest.try_into().ok()?)));
@@ -175,7 +175,7 @@ impl Ledger {
             self.starts.values().any(|start| start.first > first && start.first <= last.next());
         last <= self.farthest_trim()
             || last <= self.lost_everywhere
-            || self.places > 0
+            || self.latest > 0
             || !self.lost.is_empty()
             || is_epochs_end
     }
@@ -186,7 +186,12 @@ impl Ledger {
     }
 
     /// Whether the store has all that was acknowledged. Without a mark nobody knows.
-    pub(super) fn check_whole(&self, mark: Option<Mark>, newest: Position, findings: &mut Findings) -> bool {
+    pub(super) fn check_whole(
+        &self,
+        mark: Option<CommitMark>,
+        newest: Position,
+        findings: &mut Findings,
+    ) -> bool {
         let Some(mark) = mark else { return false };
         let is_short = self.commits < mark.commits || newest < mark.newest;
         if is_short {
@@ -227,7 +232,7 @@ fn topic(name: &[u8]) -> Option<Topic> {
     Topic::parse(std::str::from_utf8(name).ok()?).ok()
 }
 
-/// What was found by its label and is no message.
+/// A value that was found by its label and is no message.
 #[derive(Debug)]
 pub(super) struct Small {
     pub(super) kind: SmallKind,

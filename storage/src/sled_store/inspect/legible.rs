@@ -6,12 +6,12 @@ use std::{
     path::Path,
 };
 
-/// What is read at once, and again by itself where that fails.
+/// Bytes that are read at once, and block by block where that fails.
 const WINDOW_BYTES: usize = 1 << 20;
 const BLOCK_BYTES: usize = 4096;
 
-/// What a read gave: bytes, fewer than were asked for only at the end of the file, and how many of them are zeros because the
-/// disk gave none.
+/// The result of a read: bytes, fewer than were asked for only at the end of the file, and how many of them are zeros
+/// because the disk gave none.
 pub(super) struct Legible {
     pub(super) bytes: usize,
     pub(super) unreadable: usize,

@@ -1,9 +1,10 @@
-//! Looking at a log that no broker has open: what it holds, what is wrong with it, and what of it is legible, down to what
-//! stands in a file that the engine refuses. It reads and never prints; only [`repair`](fn@repair) writes, and only beside the log.
+//! Looking at a log that no broker has open: what it holds, what is wrong with it, and what of it is legible, down to
+//! what stands in a file that the engine refuses. It reads and never prints; only [`repair`](fn@repair) writes, and only
+//! beside the log.
 //!
-//! The engine writes when it opens: it cuts off what it takes for torn, and that may be just what was to be looked at. So it
-//! never gets the log itself, only a copy of its files, which costs their size in room for the time of the look (on file
-//! systems that share blocks between copies, nothing). What the engine doesn't make out of the copy is looked for in
+//! The engine writes when it opens: it cuts off what it takes for torn, and that may be just what was to be looked at. So
+//! it never gets the log itself, only a copy of its files, which costs their size in room for the time of the look (on
+//! file systems that share blocks between copies, nothing). What the engine doesn't make out of the copy is looked for in
 //! the log's own file, by the labels of what is stored in it.
 
 mod engine;
@@ -39,8 +40,8 @@ pub use self::{
     walk::Walked,
 };
 use super::{
-    durability::{journal::Journal, watermark::Mark},
-    opening::promised::SMALL_CHANGED,
+    durability::{journal::Journal, watermark::CommitMark},
+    opening::acknowledged::SMALL_CHANGED,
 };
 
 /// Why a log can't be looked at.
@@ -60,9 +61,9 @@ pub enum InspectError {
     NoRoom {
         /// Where the copy would stand.
         folder: PathBuf,
-        /// What it takes.
+        /// Its cost.
         needed: u64,
-        /// What there is.
+        /// The available bytes.
         available: u64,
     },
     /// It was written by a version that stores things otherwise.
@@ -86,12 +87,12 @@ fn io_error(path: &Path) -> impl FnOnce(io::Error) -> InspectError {
 /// A log that is being looked at. While it is, no broker can open it.
 pub struct Survey {
     engine: Option<Engine>,
-    /// What the log's own file holds, where what the engine gives is not all or not sound.
+    /// The content of the log's own file, where the engine's view is not whole or not sound.
     raw: Option<RawFiles>,
     ledger: Ledger,
     epochs: Option<Epochs>,
-    /// What was acknowledged, if that is known.
-    mark: Option<Mark>,
+    /// The acknowledged state, if it is known.
+    mark: Option<CommitMark>,
     findings: Findings,
     file_bytes: u64,
     // Dropped last: the engine has the copy open, and the lock is for as long as anything is read.
@@ -163,17 +164,17 @@ impl Survey {
             _scratch: scratch,
             _lock: lock,
         };
-        survey.settle(newest);
+        survey.choose_epochs(newest);
         Ok(survey)
     }
 
     /// Decides which of the chunks that were found in the file count, and which epochs there were.
-    fn settle(&mut self, newest: Position) {
+    fn choose_epochs(&mut self, newest: Position) {
         self.epochs = self.ledger.epochs();
-        let promised = self.mark.map_or(Position(u64::MAX - 1), |mark| mark.newest.max(newest));
+        let acknowledged = self.mark.map_or(Position(u64::MAX - 1), |mark| mark.newest.max(newest));
         if let Some(raw) = &mut self.raw {
             self.epochs = raw.epochs(&self.ledger.starts).or(self.epochs.take());
-            raw.settle(self.epochs.as_ref(), promised);
+            raw.choose_chunks(self.epochs.as_ref(), acknowledged);
         }
     }
 

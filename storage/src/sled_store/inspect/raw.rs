@@ -1,4 +1,4 @@
-//! What stands in the engine's file and in the journal, found by its labels, whatever the engine makes of it.
+//! Values in the engine's file and in the journal, found by their labels, independent of the engine.
 //!
 //! A file may hold a value several times, and values that don't count any more. Of chunks that share positions the
 //! latest epoch's counts, and of two of one epoch the one with fewer records, as a chunk only ever loses some. What lies
@@ -30,12 +30,12 @@ use crate::{
     },
 };
 
-/// What is read at once; a label that begins near the end of it is looked at with the next.
+/// Bytes that are read at once; a label that begins near the end of it is looked at with the next.
 const WINDOW_BYTES: usize = 1 << 20;
 
 /// Where a value stands, with its label.
 #[derive(Debug, Clone, Copy)]
-struct Place {
+struct ValueSpan {
     /// In which of the files.
     file: u8,
     offset: u64,
@@ -48,7 +48,7 @@ struct FoundChunk {
     last: Position,
     epoch: Epoch,
     count: u16,
-    place: Place,
+    place: ValueSpan,
 }
 
 /// The files, and what was found in them.
@@ -57,7 +57,7 @@ pub(super) struct RawFiles {
     found: Vec<(Position, FoundChunk)>,
     /// Those that count.
     chunks: BTreeMap<Position, FoundChunk>,
-    fragments: HashMap<(Position, u32, Epoch), Place>,
+    fragments: HashMap<(Position, u32, Epoch), ValueSpan>,
     small: Vec<Small>,
     spoiled: usize,
 }
@@ -90,7 +90,7 @@ impl RawFiles {
             let read = legible::read(file, start + had as u64, &mut window[had..])?;
             window.truncate(had + read.bytes);
             let is_last = window.len() < WINDOW_BYTES;
-            // What begins after this may go beyond the window.
+            // A value that begins after this may go beyond the window.
             let upto = if is_last { window.len() } else { window.len() - LABELLED_BYTES_MAX };
             let at = self.look_through(&window, upto, start);
             if is_last {
@@ -112,7 +112,7 @@ impl RawFiles {
                 Ok(found) => {
                     let offset = start + at as u64;
                     let labelled = &window[at..at + found.bytes];
-                    let place = Place { file: self.files.len() as u8, offset, bytes: found.bytes };
+                    let place = ValueSpan { file: self.files.len() as u8, offset, bytes: found.bytes };
                     let taken = self.take_in(found.kind, found.key, labelled, place);
                     self.spoiled += usize::from(taken.is_err());
                     found.bytes
@@ -122,7 +122,7 @@ impl RawFiles {
         at
     }
 
-    fn take_in(&mut self, kind: Kind, key: &[u8], labelled: &[u8], place: Place) -> Result<(), Damage> {
+    fn take_in(&mut self, kind: Kind, key: &[u8], labelled: &[u8], place: ValueSpan) -> Result<(), Damage> {
         let small = match kind {
             Kind::Chunk => {
                 let first = key.try_into().map(u64::from_be_bytes).map_err(|_| Damage("its key is none"))?;
@@ -150,7 +150,7 @@ impl RawFiles {
         Ok(())
     }
 
-    /// What is no message.
+    /// Values that are no messages.
     pub(super) fn small(&self) -> &[Small] {
         &self.small
     }
@@ -160,9 +160,10 @@ impl RawFiles {
         self.spoiled
     }
 
-    /// Keeps the chunks that count. Where the epochs are known, none beyond the end of its own. Beyond `promised` only what
-    /// follows without a hole: nobody was told of it, so it may be missing, but a batch may not be there in part.
-    pub(super) fn settle(&mut self, epochs: Option<&Epochs>, promised: Position) {
+    /// Keeps the chunks that count. Where the epochs are known, none beyond the end of its own. Beyond `acknowledged`
+    /// only what follows without a hole: it was never acknowledged, so it may be missing, but a batch may not be there in
+    /// part.
+    pub(super) fn choose_chunks(&mut self, epochs: Option<&Epochs>, acknowledged: Position) {
         let mut found = std::mem::take(&mut self.found);
         found.retain(|(first, found)| {
             epochs.is_none_or(|epochs| epochs.cursor_at(*first).epoch == found.epoch)
@@ -175,7 +176,7 @@ impl RawFiles {
                 self.chunks.insert(first, found);
             }
         }
-        let mut upto = promised;
+        let mut upto = acknowledged;
         self.chunks.retain(|first, found| {
             let follows = *first <= upto.next();
             upto = if follows { upto.max(found.last) } else { upto };
@@ -183,8 +184,8 @@ impl RawFiles {
         });
     }
 
-    /// The epochs that are known, and those of chunks whose epochs are not: each from its first chunk that was found. Before
-    /// [`RawFiles::settle`].
+    /// The epochs that are known, and those of chunks whose epochs are not: each from its first chunk that was found.
+    /// Before [`RawFiles::choose_chunks`].
     pub(super) fn epochs(&self, known: &BTreeMap<Epoch, EpochStart>) -> Option<Epochs> {
         let mut starts = known.clone();
         for (first, FoundChunk { epoch, .. }) in &self.found {
@@ -216,7 +217,7 @@ impl RawFiles {
         Some(bytes.to_vec())
     }
 
-    fn read(&self, place: Place) -> io::Result<Vec<u8>> {
+    fn read(&self, place: ValueSpan) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; place.bytes];
         let mut file = &self.files[usize::from(place.file)];
         file.seek(SeekFrom::Start(place.offset))?;
@@ -234,7 +235,7 @@ mod tests {
     use tailwire_model::{Draft, MediaType, Message, Timestamp, Topic};
 
     use super::*;
-    use crate::sled_store::layout::chunk::{Entry, pack};
+    use crate::sled_store::layout::chunk::{PackedEntry, pack};
 
     /// A chunk of messages at these positions.
     fn chunk(epoch: u64, positions: std::ops::RangeInclusive<u64>, topic: &str) -> (Position, Vec<u8>) {
@@ -243,7 +244,7 @@ mod tests {
         let message = |position| draft().into_message(epoch, Position(position), Timestamp(1));
         let messages: Vec<Message> = positions.map(message).collect();
         let group = 0..messages.len();
-        let Some(Entry::Chunk(first, value)) = pack(&messages, slice::from_ref(&group)).pop() else {
+        let Some(PackedEntry::Chunk(first, value)) = pack(&messages, slice::from_ref(&group)).pop() else {
             unreachable!()
         };
         (first, value)
@@ -263,15 +264,15 @@ mod tests {
     fn values_are_found_wherever_they_stand() {
         let length = chunk(1, 1..=3, "a").1.len();
         let edge = WINDOW_BYTES - LABELLED_BYTES_MAX;
-        let places = [0, edge - length, edge, WINDOW_BYTES, 2 * edge - 3, 2 * WINDOW_BYTES + 7];
+        let latest = [0, edge - length, edge, WINDOW_BYTES, 2 * edge - 3, 2 * WINDOW_BYTES + 7];
         // Rubbish that begins like a label.
         let mut content = b"\xF5tw\xF5\xF5tc".repeat(3 * WINDOW_BYTES / 7);
         let end = content.len() - length;
-        for (n, at) in (0..).zip(places.into_iter().chain([end])) {
+        for (n, at) in (0..).zip(latest.into_iter().chain([end])) {
             content[at..at + length].copy_from_slice(&chunk(1, 3 * n + 1..=3 * n + 3, "a").1);
         }
         let mut raw = scanned(&content);
-        raw.settle(None, Position(100));
+        raw.choose_chunks(None, Position(100));
         assert_eq!(spans(&raw), (0..7).map(|n| (1, 3 * n + 1, 3 * n + 3)).collect::<Vec<_>>());
         assert_eq!(raw.spoiled(), 0);
     }
@@ -283,13 +284,13 @@ mod tests {
             Chunk::open(first, &whole).unwrap().retain(|record| record.position.0 > 2).unwrap();
         for content in [[whole.clone(), rewritten.clone()].concat(), [rewritten, whole].concat()] {
             let mut raw = scanned(&content);
-            raw.settle(None, Position(100));
+            raw.choose_chunks(None, Position(100));
             assert_eq!(raw.chunks().map(|chunk| chunk.count).collect::<Vec<_>>(), [2]);
         }
         for order in [[1, 2], [2, 1]] {
             let chunks = order.map(|epoch| chunk(epoch, epoch..=4, "a").1);
             let mut raw = scanned(&chunks.concat());
-            raw.settle(None, Position(100));
+            raw.choose_chunks(None, Position(100));
             assert_eq!(spans(&raw), [(2, 2, 4)]);
         }
     }
@@ -298,7 +299,7 @@ mod tests {
     fn beyond_what_was_promised_nothing_follows_a_hole() {
         let content = [1..=2, 5..=6, 7..=8, 10..=11].map(|positions| chunk(1, positions, "a").1).concat();
         let mut raw = scanned(&content);
-        raw.settle(None, Position(6));
+        raw.choose_chunks(None, Position(6));
         assert_eq!(spans(&raw), [(1, 1, 2), (1, 5, 6), (1, 7, 8)]);
     }
 }

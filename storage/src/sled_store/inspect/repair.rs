@@ -1,6 +1,6 @@
 //! Saving what is left of a damaged log: a new store with every message that can be read, at its position and with its
 //! cursor. Positions are not given again, and how far messages may be missing is written down for every topic, so that
-//! whoever has not seen them is told of a gap. Where the repaired log goes is not decided here.
+//! readers that have not seen them get a gap. Where the repaired log goes is not decided here.
 
 use std::{
     fs::{self, OpenOptions},
@@ -17,27 +17,29 @@ use crate::sled_store::{
     LogSettings, OpenError, SledStore,
     durability::{
         tree::StoreTree,
-        watermark::{Mark, Watermark},
+        watermark::{CommitMark, Watermark},
     },
+    failure::{failed, guarded},
     layout::{
-        chunk::{Entry, pack},
+        FORMAT,
+        chunk::{PackedEntry, pack},
         values::{
             EVERY_TOPIC, epoch_key, fragment_key, put_epoch, put_lost, put_options, put_trim, take_key,
-            take_place,
+            take_latest,
         },
     },
-    opening::{engine::open_db, open::FORMAT},
-    store::{META_CLEAN, META_FORMAT, META_ID, Store, failed, guarded},
+    opening::engine::open_db,
+    store::{META_CLEAN, META_FORMAT, META_ID, SledTrees},
 };
 
 /// Messages that are packed at once; memory that a repair takes.
 const BATCH_BYTES: usize = 1 << 20;
 const BATCH_MESSAGES: usize = 1000;
 
-/// What a repair did.
+/// The result of a repair.
 #[derive(Debug)]
 pub struct Repaired {
-    /// What was found, and what was saved.
+    /// The findings, and what was saved.
     pub walked: Walked,
     /// Messages that the repaired log has.
     pub messages: u64,
@@ -54,9 +56,9 @@ pub enum RepairError {
         "the new log may take {needed} bytes, and the disk has {available}; build it on another one, with --into"
     )]
     NoRoom {
-        /// What it may take.
+        /// The bytes that it may take.
         needed: u64,
-        /// What there is.
+        /// The available bytes.
         available: u64,
     },
     /// The new store can't be written.
@@ -88,7 +90,7 @@ pub fn repair(survey: &Survey, into: &Path, now: Timestamp) -> Result<Repaired, 
     }
     let db = open_db(into)?;
     let file = OpenOptions::new().read(true).write(true).open(into.join("db"))?;
-    let store = guarded(|| Store::new(db, Box::new(file), into).map_err(failed))?;
+    let store = guarded(|| SledTrees::new(db, Box::new(file), into).map_err(failed))?;
     let built = guarded(|| build(survey, &store, now));
     if built.is_err() {
         // When the engine is dropped it syncs, and panics if it can't.
@@ -106,8 +108,8 @@ pub fn repair(survey: &Survey, into: &Path, now: Timestamp) -> Result<Repaired, 
     Ok(Repaired { walked, messages: found })
 }
 
-fn build(survey: &Survey, store: &Store, now: Timestamp) -> Result<Walked, StoreError> {
-    let mut packer = Packer { store, messages: Vec::new(), bytes: 0, last: Position::ZERO };
+fn build(survey: &Survey, store: &SledTrees, now: Timestamp) -> Result<Walked, StoreError> {
+    let mut packer = RepairPacker { store, messages: Vec::new(), bytes: 0, last: Position::ZERO };
     let walked = survey.walk(|message| packer.push(message))?;
     packer.flush()?;
     let stored = packer.last.max(survey.ledger.farthest_trim());
@@ -123,7 +125,7 @@ fn build(survey: &Survey, store: &Store, now: Timestamp) -> Result<Walked, Store
     let id = survey.ledger.id.unwrap_or_else(Uuid::new_v4);
     store.meta.insert(META_ID, id.as_bytes()).map_err(failed)?;
     // As after a close in good order: the next epoch begins after every position that was ever given. Where that is not
-    // known, it is an unclean one, and cursors beyond what there is are told so.
+    // known, it is an unclean one, and cursors beyond its end get a gap.
     if survey.mark.is_some() {
         store.write_clean(last, newest, commits).map_err(failed)?;
     } else {
@@ -131,13 +133,13 @@ fn build(survey: &Survey, store: &Store, now: Timestamp) -> Result<Walked, Store
         store.write_commits(commits, Some(last)).map_err(failed)?;
     }
     store.sync().map_err(failed)?;
-    let mark = Mark { id, commits, newest: last, in_doubt: false };
+    let mark = CommitMark { id, commits, newest: last, is_dirty: false };
     Watermark::begin(&store.dir, &mark).map_err(|error| StoreError::Failed(error.to_string()))?;
     Ok(walked)
 }
 
 /// Writes what is known besides the messages.
-fn write_ledger(survey: &Survey, store: &Store, newest: Position, now: Timestamp) -> sled::Result<()> {
+fn write_ledger(survey: &Survey, store: &SledTrees, newest: Position, now: Timestamp) -> sled::Result<()> {
     let ledger = &survey.ledger;
     store.meta.insert(META_FORMAT, FORMAT.to_le_bytes())?;
     let (draw, _) = Uuid::new_v4().as_u64_pair();
@@ -163,7 +165,7 @@ fn write_ledger(survey: &Survey, store: &Store, newest: Position, now: Timestamp
     }
     let Some(engine) = &survey.engine else { return Ok(()) };
     copy(&engine.store().keys, &store.keys, |key, value| take_key(key, value).is_ok())?;
-    copy(&engine.store().places, &store.places, |key, value| take_place(key, value).is_ok())
+    copy(&engine.store().latest, &store.latest, |key, value| take_latest(key, value).is_ok())
 }
 
 /// Copies the entries that can be read.
@@ -177,14 +179,14 @@ fn copy(from: &StoreTree, to: &StoreTree, is_legible: impl Fn(&[u8], &[u8]) -> b
 }
 
 /// Packs messages of one epoch into chunks, and stores them.
-struct Packer<'a> {
-    store: &'a Store,
+struct RepairPacker<'a> {
+    store: &'a SledTrees,
     messages: Vec<Message>,
     bytes: usize,
     last: Position,
 }
 
-impl Packer<'_> {
+impl RepairPacker<'_> {
     fn push(&mut self, message: Message) -> Result<(), StoreError> {
         let is_of_another_epoch =
             self.messages.last().is_some_and(|last| last.cursor.epoch != message.cursor.epoch);
@@ -198,14 +200,14 @@ impl Packer<'_> {
     }
 
     fn flush(&mut self) -> Result<(), StoreError> {
-        // Whatever group they came in, they are there.
+        // They are there, independent of their group.
         let groups: Vec<_> = (0..self.messages.len()).map(|at| at..at + 1).collect();
         for entry in pack(&self.messages, &groups) {
             let inserted = match entry {
-                Entry::Fragment(position, number, value) => {
+                PackedEntry::Fragment(position, number, value) => {
                     self.store.fragments.insert(fragment_key(position, number), value).map(drop)
                 }
-                Entry::Chunk(first, value) => self.store.put_chunk(first, value),
+                PackedEntry::Chunk(first, value) => self.store.put_chunk(first, value),
             };
             inserted.map_err(failed)?;
         }

@@ -1,4 +1,4 @@
-//! What a look at a log says: findings, with their positions, and figures.
+//! The report of a look at a log: findings, with their positions, and figures.
 
 use tailwire_model::{Epoch, Position};
 use uuid::Uuid;
@@ -23,7 +23,7 @@ pub struct Finding {
     pub severity: Severity,
     /// The positions that it is about, if it is about any.
     pub positions: Option<(Position, Position)>,
-    /// What it is, in words.
+    /// The finding, in words.
     pub what: String,
 }
 
@@ -82,7 +82,7 @@ impl Findings {
     }
 }
 
-/// What a log holds, in numbers. What can't be read is not counted.
+/// The figures of a log. Parts that can't be read are not counted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Figures {
     /// The version of everything stored, if it is known.
@@ -93,9 +93,9 @@ pub struct Figures {
     pub topics: u64,
     /// Messages that are retained.
     pub messages: u64,
-    /// What they take, as [`Draft::cost`](tailwire_model::Draft::cost) counts it.
+    /// Their bytes, as [`Draft::cost`](tailwire_model::Draft::cost) counts them.
     pub bytes: u64,
-    /// What the files take.
+    /// The bytes of the files.
     pub file_bytes: u64,
     /// Oldest retained and newest position that was ever given.
     pub head: Option<Position>,

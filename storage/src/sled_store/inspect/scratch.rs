@@ -39,7 +39,7 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
-    /// Copies a log into a folder of its own in `parent`, or else beside the log. What the disk doesn't give back is told.
+    /// Copies a log into a folder of its own in `parent`, or else beside the log. Parts that can't be read are findings.
     pub(super) fn copy(
         log: &Path,
         parent: Option<&Path>,

@@ -19,7 +19,7 @@ use super::{InspectError, Survey, Walked, repair};
 use crate::sled_store::{
     LogSettings, SledStore,
     layout::{
-        chunk::{Entry, pack},
+        chunk::{PackedEntry, pack},
         values::put_epoch,
     },
 };
@@ -54,7 +54,7 @@ impl Bench {
         Survey::open(&self.data(), None).unwrap()
     }
 
-    /// What is legible, and what is said of the rest.
+    /// The legible messages, and the findings about the rest.
     fn walk(&self) -> (Vec<Message>, Walked) {
         let mut messages = Vec::new();
         let walked = self.survey().walk(|message| {
@@ -108,9 +108,9 @@ fn all(log: &SledStore) -> Vec<Message> {
 fn spoil(data: &Path, text: &str) {
     let path = data.join("db");
     let mut file = fs::read(&path).unwrap();
-    let places: Vec<usize> = memchr::memmem::find_iter(&file, text.as_bytes()).collect();
-    assert!(!places.is_empty(), "{text} does not stand in the file");
-    for at in places {
+    let latest: Vec<usize> = memchr::memmem::find_iter(&file, text.as_bytes()).collect();
+    assert!(!latest.is_empty(), "{text} does not stand in the file");
+    for at in latest {
         file[at] ^= 1;
     }
     fs::write(&path, file).unwrap();
@@ -211,7 +211,7 @@ fn readers_of_a_repaired_log_are_told_what_is_lost() {
         for (index, message) in before.iter().enumerate() {
             let extent = log.bounds(&filter).extent(log.newest());
             let resumed = resume(&log.epochs(), &extent, message.cursor, None);
-            // Whoever has seen the last one has missed nothing.
+            // A reader that has seen the last one has missed nothing.
             assert_eq!(resumed.gap.is_some(), index < 4, "{term} after {index}");
             assert_eq!(resumed.after, message.position(), "reading goes on where it was");
             let told = Trim { upto: Position(5), reason: TrimReason::Lost };
@@ -249,7 +249,7 @@ fn without_a_mark_what_the_engine_gives_is_not_all() {
     let before = all(&log);
     bench.end(log);
     fs::remove_file(bench.data().join("watermark")).unwrap();
-    // What nobody closed stands in the journal; without its first record the engine has nothing of it.
+    // The changes of an unclean end stand in the journal; without its first record the engine has nothing of it.
     flip(&bench.data().join("journal"), 512);
     let (messages, walked) = bench.walk();
     assert_eq!((messages, walked.findings.is_sound()), (before.clone(), false));
@@ -306,9 +306,9 @@ fn an_epoch_is_known_by_its_chunks_too() {
     // Every copy of the epoch's own record is spoiled.
     let mut file = fs::read(&db).unwrap();
     let record = put_epoch(&newest);
-    let places: Vec<usize> = memchr::memmem::find_iter(&file, &record).collect();
-    assert!(!places.is_empty());
-    for at in places {
+    let latest: Vec<usize> = memchr::memmem::find_iter(&file, &record).collect();
+    assert!(!latest.is_empty());
+    for at in latest {
         file[at + record.len() - 1] ^= 1;
     }
     fs::write(&db, file).unwrap();
@@ -389,7 +389,7 @@ fn a_chunk_in_a_body_is_no_chunk() {
     let forged = Draft::new(topic("admin"), MediaType::NONE, "forged".into());
     let forged = forged.into_message(Epoch::MAX, Position(1), Timestamp(START));
     let group = 0..1;
-    let Some(Entry::Chunk(_, chunk)) = pack(&[forged], std::slice::from_ref(&group)).pop() else {
+    let Some(PackedEntry::Chunk(_, chunk)) = pack(&[forged], std::slice::from_ref(&group)).pop() else {
         unreachable!()
     };
     let bench = Bench::new();

@@ -14,12 +14,12 @@ use crate::{
     },
 };
 
-/// What a walk found.
+/// The result of a walk.
 #[derive(Debug)]
 pub struct Walked {
     /// All that is said of the log.
     pub findings: Findings,
-    /// What it holds.
+    /// Its messages.
     pub figures: Figures,
     /// Up to here messages may be lost, if any are.
     pub lost_upto: Option<Position>,
@@ -202,7 +202,7 @@ impl<'a> Walk<'a> {
         let known = self.topics.get(record.topic).cloned();
         let topic = known.or_else(|| Topic::parse(record.topic).ok()).ok_or(Damage("its topic is none"))?;
         let draft = match record.content {
-            Content::Inline(content) => take_content(topic, content, chunk.holder())?,
+            Content::Inline(content) => take_content(topic, content, chunk.backing())?,
             Content::Fragmented(is) => {
                 let content = self.survey.content(chunk, record.position, &is)?;
                 take_content(topic, &content, &content)?

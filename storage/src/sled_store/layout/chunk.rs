@@ -20,7 +20,7 @@ use super::{
     record::{Content, Fragmented, RECORD_OVERHEAD, Record, put_content},
     values::{put_fragment, take_epoch_number},
 };
-use crate::codec::{Damage, Reader};
+use crate::codec::{ByteReader, Damage};
 
 /// Records of one chunk, in bytes. The engine splits a leaf at 16 entries, and a leaf must stay below the 128 KB
 /// from where it is put into a file of its own, which is never synced.
@@ -46,7 +46,7 @@ pub(crate) struct Chunk {
     pub(crate) epoch: Epoch,
     /// All groups in it are whole.
     pub(crate) ends: bool,
-    /// What it takes in the store.
+    /// Its bytes in the store.
     pub(crate) bytes: usize,
     /// How many records it has.
     pub(crate) count: u16,
@@ -58,7 +58,7 @@ impl Chunk {
     /// Opens the value stored under `first`.
     pub(crate) fn open(first: Position, labelled: &[u8]) -> Result<Self, Damage> {
         let value = label::open(Kind::Chunk, &first.0.to_be_bytes(), labelled)?;
-        let mut reader = Reader(value);
+        let mut reader = ByteReader(value);
         if reader.byte()? != VERSION {
             return Err(Damage("it is of an unknown version"));
         }
@@ -76,12 +76,12 @@ impl Chunk {
 
     /// Its records, oldest first.
     pub(crate) fn records(&self) -> impl Iterator<Item = Result<Record<'_>, Damage>> {
-        let mut reader = Reader(&self.records);
+        let mut reader = ByteReader(&self.records);
         (0..self.count).map(move |_| Record::take(&mut reader, (self.first, self.time)))
     }
 
-    /// What the contents of its records are slices of.
-    pub(crate) fn holder(&self) -> &Bytes {
+    /// The backing bytes of the contents of its records.
+    pub(crate) fn backing(&self) -> &Bytes {
         &self.records
     }
 
@@ -145,9 +145,9 @@ impl OpenChunk {
     }
 }
 
-/// What a commit puts into the store, in this order: a fragment comes before the chunk that makes it reachable.
+/// The values that a commit puts into the store, in this order: a fragment comes before the chunk that makes it reachable.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Entry {
+pub(crate) enum PackedEntry {
     /// A part of a message's content, by the message's position and the part's number.
     Fragment(Position, u32, Vec<u8>),
     /// A chunk.
@@ -155,8 +155,8 @@ pub(crate) enum Entry {
 }
 
 /// Packs messages, which come in these groups, into entries, oldest first.
-pub(crate) fn pack(messages: &[Message], groups: &[Range<usize>]) -> Vec<Entry> {
-    let mut packer = Packer::default();
+pub(crate) fn pack(messages: &[Message], groups: &[Range<usize>]) -> Vec<PackedEntry> {
+    let mut packer = ChunkPacker::default();
     for group in groups {
         packer.group(&messages[group.clone()]);
     }
@@ -165,15 +165,15 @@ pub(crate) fn pack(messages: &[Message], groups: &[Range<usize>]) -> Vec<Entry> 
 }
 
 #[derive(Default)]
-struct Packer {
-    entries: Vec<Entry>,
+struct ChunkPacker {
+    entries: Vec<PackedEntry>,
     open: Option<OpenChunk>,
     /// The contents of a group's messages, one after the other, and where each ends.
     contents: Vec<u8>,
     ends: Vec<usize>,
 }
 
-impl Packer {
+impl ChunkPacker {
     fn group(&mut self, messages: &[Message]) {
         self.contents.clear();
         self.ends.clear();
@@ -206,7 +206,7 @@ impl Packer {
         } else {
             for (number, fragment) in (0..).zip(content.chunks(FRAGMENT_BYTES)) {
                 let value = put_fragment(position, number, epoch, fragment);
-                self.entries.push(Entry::Fragment(position, number, value));
+                self.entries.push(PackedEntry::Fragment(position, number, value));
             }
             Content::Fragmented(Fragmented::of(message, content))
         };
@@ -223,7 +223,7 @@ impl Packer {
     fn finish(&mut self, ends: bool) {
         if let Some(open) = self.open.take() {
             let (first, value) = open.seal(ends);
-            self.entries.push(Entry::Chunk(first, value));
+            self.entries.push(PackedEntry::Chunk(first, value));
         }
     }
 }
@@ -232,7 +232,7 @@ fn is_inline(content_bytes: usize) -> bool {
     content_bytes <= INLINE_BYTES_MAX
 }
 
-/// What a record takes, roughly: a chunk may come out somewhat larger than [`CHUNK_BYTES`], never near 7 KB.
+/// The size of a record, roughly: a chunk may come out somewhat larger than [`CHUNK_BYTES`], never near 7 KB.
 fn record_bytes(message: &Message, content_bytes: usize) -> usize {
     RECORD_OVERHEAD
         + message.topic().as_str().len()
@@ -249,7 +249,7 @@ mod tests {
     use super::*;
 
     /// Messages of these body sizes, one after the other, in groups of these lengths.
-    fn packed(groups: &[Vec<usize>]) -> (Vec<Message>, Vec<Entry>) {
+    fn packed(groups: &[Vec<usize>]) -> (Vec<Message>, Vec<PackedEntry>) {
         let epoch = Epoch::new(7).unwrap();
         let mut messages = Vec::new();
         let mut ranges = Vec::new();
@@ -267,10 +267,10 @@ mod tests {
         (messages, entries)
     }
 
-    fn chunks(entries: &[Entry]) -> Vec<Chunk> {
-        let chunk = |entry: &Entry| match entry {
-            Entry::Chunk(first, value) => Some(Chunk::open(*first, value).unwrap()),
-            Entry::Fragment(..) => None,
+    fn chunks(entries: &[PackedEntry]) -> Vec<Chunk> {
+        let chunk = |entry: &PackedEntry| match entry {
+            PackedEntry::Chunk(first, value) => Some(Chunk::open(*first, value).unwrap()),
+            PackedEntry::Fragment(..) => None,
         };
         entries.iter().filter_map(chunk).collect()
     }
@@ -288,7 +288,7 @@ mod tests {
                 messages.iter().map(|m| (m.position(), m.time, m.topic().as_str().to_owned())).collect();
             prop_assert_eq!(places, wanted);
             for entry in &entries {
-                let (Entry::Chunk(_, value) | Entry::Fragment(_, _, value)) = entry;
+                let (PackedEntry::Chunk(_, value) | PackedEntry::Fragment(_, _, value)) = entry;
                 prop_assert!(value.len() < 7000);
             }
         }
@@ -313,7 +313,12 @@ mod tests {
         let (messages, entries) = packed(&[vec![FRAGMENT_BYTES * 2 + 1]]);
         assert!(matches!(
             entries.as_slice(),
-            [Entry::Fragment(_, 0, _), Entry::Fragment(_, 1, _), Entry::Fragment(_, 2, _), Entry::Chunk(..)]
+            [
+                PackedEntry::Fragment(_, 0, _),
+                PackedEntry::Fragment(_, 1, _),
+                PackedEntry::Fragment(_, 2, _),
+                PackedEntry::Chunk(..)
+            ]
         ));
         let chunk = chunks(&entries).remove(0);
         let record = chunk.records().next().unwrap().unwrap();
@@ -335,7 +340,7 @@ mod tests {
     #[test]
     fn a_flipped_bit_is_damage() {
         let (_, entries) = packed(&[vec![100, 100]]);
-        let Entry::Chunk(first, value) = &entries[0] else { unreachable!() };
+        let PackedEntry::Chunk(first, value) = &entries[0] else { unreachable!() };
         for at in 0..value.len() {
             let mut damaged = value.clone();
             damaged[at] ^= 1;

@@ -8,9 +8,9 @@
 //! epochs, and what was lost. Of a value that was stored more than once the file may hold all, so only what says by itself
 //! which one counts (the farthest, the latest epoch's) may be found this way.
 
-use crate::codec::{Damage, Reader, checksum};
+use crate::codec::{ByteReader, Damage, checksum};
 
-/// What a labelled value is.
+/// The kind of a labelled value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// A chunk, by its first position.
@@ -73,7 +73,7 @@ pub(crate) fn end(value: &mut Vec<u8>) {
     value.extend_from_slice(&sum.to_le_bytes());
 }
 
-/// What was labelled, if it is what is wanted and as it was written.
+/// The labelled bytes, if they are of this kind and key, and as they were written.
 pub(crate) fn open<'a>(kind: Kind, key: &[u8], labelled: &'a [u8]) -> Result<&'a [u8], Damage> {
     let found = find(labelled)?;
     if found.bytes != labelled.len() || found.kind != kind || found.key != key {
@@ -82,9 +82,9 @@ pub(crate) fn open<'a>(kind: Kind, key: &[u8], labelled: &'a [u8]) -> Result<&'a
     found.check()
 }
 
-/// What seems to be a labelled value.
+/// A labelled value, as it seems.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Found<'a> {
+pub(crate) struct LabelledValue<'a> {
     pub(crate) kind: Kind,
     pub(crate) key: &'a [u8],
     /// The bytes of all of it.
@@ -93,9 +93,9 @@ pub(crate) struct Found<'a> {
 }
 
 /// The label that these bytes begin with.
-pub(crate) fn find(bytes: &[u8]) -> Result<Found<'_>, Damage> {
+pub(crate) fn find(bytes: &[u8]) -> Result<LabelledValue<'_>, Damage> {
     const NONE: Damage = Damage("it has no label");
-    let mut reader = Reader(bytes);
+    let mut reader = ByteReader(bytes);
     if reader.array()? != MAGIC {
         return Err(NONE);
     }
@@ -107,11 +107,11 @@ pub(crate) fn find(bytes: &[u8]) -> Result<Found<'_>, Damage> {
         return Err(Damage("its length is wrong"));
     }
     let key = reader.bytes(key_length)?;
-    Ok(Found { kind, key, bytes: length, labelled: &bytes[..length] })
+    Ok(LabelledValue { kind, key, bytes: length, labelled: &bytes[..length] })
 }
 
-impl<'a> Found<'a> {
-    /// What was labelled, if it is as it was written.
+impl<'a> LabelledValue<'a> {
+    /// The labelled bytes, if they are as they were written.
     pub(crate) fn check(&self) -> Result<&'a [u8], Damage> {
         let short = Damage("it is too short");
         let (value, sum) = self.labelled.split_last_chunk::<SUM_BYTES>().ok_or(short)?;

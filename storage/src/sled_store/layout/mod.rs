@@ -6,3 +6,6 @@ pub(crate) mod postings;
 pub(crate) mod record;
 pub(crate) mod table;
 pub(crate) mod values;
+
+/// The version of everything stored. Another one is not guessed at.
+pub(crate) const FORMAT: u32 = 4;

@@ -4,7 +4,7 @@
 //! ```text
 //! end of the block before  base of the postings  last - first  count of postings  postings…  CRC-32: u32
 //! ```
-//! A block is written before the shelf that knows of it. So after a crash blocks may stand here that the index doesn't
+//! A block is written before the index page that knows of it. So after a crash blocks may stand here that the index doesn't
 //! know, beyond the end of what it knows; they are overwritten when their messages are sealed again.
 
 use parking_lot::RwLock;
@@ -13,8 +13,8 @@ use tailwire_model::Position;
 
 use crate::index::{Block, Blocks, Postings, TopicId};
 use crate::{
-    codec::{Damage, Reader, put_varint, seal, unseal},
-    sled_store::{durability::tree::StoreTree, store::failed},
+    codec::{ByteReader, Damage, put_varint, seal, unseal},
+    sled_store::{durability::tree::StoreTree, failure::failed},
 };
 
 /// The tree of blocks.
@@ -120,8 +120,8 @@ fn encode(key: &[u8], block: &Block) -> Vec<u8> {
 }
 
 fn decode(key: &[u8], sealed: &[u8]) -> Result<Block, Damage> {
-    let mut reader = Reader(unseal(key, sealed)?);
-    let mut places = Reader(key);
+    let mut reader = ByteReader(unseal(key, sealed)?);
+    let mut places = ByteReader(key);
     let (_topic, first) = (places.array::<4>()?, Position(u64::from_be_bytes(places.array()?)));
     let previous = Position(reader.varint()?);
     let base = Position(reader.varint()?);

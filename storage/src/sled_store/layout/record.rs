@@ -12,9 +12,9 @@
 use bytes::Bytes;
 use tailwire_model::{Draft, MediaType, Message, Position, Timestamp, Topic, message::Extras};
 
-use crate::codec::{Damage, Reader, checksum, put_str, put_varint};
+use crate::codec::{ByteReader, Damage, checksum, put_str, put_varint};
 
-/// What a record takes beside its topic and content, usually.
+/// The size of a record beside its topic and content, usually.
 pub(crate) const RECORD_OVERHEAD: usize = 16;
 
 const INLINE: u8 = 0;
@@ -44,7 +44,7 @@ pub(crate) enum Content<'a> {
     Fragmented(Fragmented),
 }
 
-/// What is known of content in fragments.
+/// Content in fragments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Fragmented {
     /// Its bytes, all fragments together.
@@ -94,9 +94,9 @@ impl<'a> Record<'a> {
     }
 
     /// Takes the next record of a chunk that begins at `base`.
-    pub(crate) fn take(reader: &mut Reader<'a>, base: (Position, Timestamp)) -> Result<Self, Damage> {
+    pub(crate) fn take(reader: &mut ByteReader<'a>, base: (Position, Timestamp)) -> Result<Self, Damage> {
         let length = reader.length()?;
-        let mut reader = Reader(reader.bytes(length)?);
+        let mut reader = ByteReader(reader.bytes(length)?);
         let offset = reader.varint()?;
         let position = base.0.0.checked_add(offset).ok_or(Damage("a position is too large"))?;
         // A clock may have been set back in between.
@@ -115,7 +115,7 @@ impl<'a> Record<'a> {
 }
 
 impl Record<'_> {
-    /// What the message costs, as [`Draft::cost`] counts it, without decoding it.
+    /// The cost of the message, as [`Draft::cost`] counts it, without decoding it.
     pub(crate) fn cost(&self) -> Result<usize, Damage> {
         match self.content {
             Content::Inline(content) => content_cost(self.topic, content),
@@ -123,7 +123,7 @@ impl Record<'_> {
         }
     }
 
-    /// What the record takes in its chunk, roughly.
+    /// The size of the record in its chunk, roughly.
     pub(crate) fn stored_bytes(&self) -> usize {
         let content = if let Content::Inline(content) = self.content { content.len() } else { 0 };
         RECORD_OVERHEAD + self.topic.len() + content
@@ -160,9 +160,9 @@ pub(crate) fn put_content(out: &mut Vec<u8>, draft: &Draft) {
     out.extend_from_slice(&draft.body);
 }
 
-/// Decodes a message's content. `holder` holds the bytes of `content`, and the body becomes a slice of it.
-pub(crate) fn take_content(topic: Topic, content: &[u8], holder: &Bytes) -> Result<Draft, Damage> {
-    let mut reader = Reader(content);
+/// Decodes a message's content. `backing` holds the bytes of `content`, and the body becomes a slice of it.
+pub(crate) fn take_content(topic: Topic, content: &[u8], backing: &Bytes) -> Result<Draft, Damage> {
+    let mut reader = ByteReader(content);
     let flags = reader.byte()?;
     let media_type = match flags & (MEDIA_JSON | MEDIA_OTHER) {
         0 => MediaType::NONE,
@@ -171,13 +171,13 @@ pub(crate) fn take_content(topic: Topic, content: &[u8], holder: &Bytes) -> Resu
         _ => return Err(Damage("a media type is of an unknown form")),
     };
     let extras = (flags & HAS_EXTRAS != 0).then(|| take_extras(flags, &mut reader)).transpose()?;
-    let body = holder.slice_ref(reader.0);
+    let body = backing.slice_ref(reader.0);
     Ok(Draft { topic, media_type, extras: extras.map(Box::new), body })
 }
 
-/// What the message of this content costs.
+/// The cost of a message with this content.
 fn content_cost(topic: &str, content: &[u8]) -> Result<usize, Damage> {
-    let mut reader = Reader(content);
+    let mut reader = ByteReader(content);
     let flags = reader.byte()?;
     if flags & (MEDIA_JSON | MEDIA_OTHER) == MEDIA_OTHER {
         reader.str()?;
@@ -186,7 +186,7 @@ fn content_cost(topic: &str, content: &[u8]) -> Result<usize, Damage> {
     Ok(Draft::cost_of(topic.len(), extras, reader.0.len()))
 }
 
-fn take_extras(flags: u8, reader: &mut Reader<'_>) -> Result<Extras, Damage> {
+fn take_extras(flags: u8, reader: &mut ByteReader<'_>) -> Result<Extras, Damage> {
     let mut text = |flag: u8| (flags & flag != 0).then(|| reader.str().map(str::to_owned)).transpose();
     let (key, event) = (text(HAS_KEY)?, text(HAS_EVENT)?);
     let mut headers = Vec::new();
@@ -222,15 +222,15 @@ mod tests {
             draft.extras = extras.map(Box::new);
             let mut content = Vec::new();
             put_content(&mut content, &draft);
-            let holder = Bytes::from(content);
-            prop_assert_eq!(content_cost("a/b", &holder), Ok(draft.cost()));
-            prop_assert_eq!(take_content(topic, &holder, &holder), Ok(draft));
+            let backing = Bytes::from(content);
+            prop_assert_eq!(content_cost("a/b", &backing), Ok(draft.cost()));
+            prop_assert_eq!(take_content(topic, &backing, &backing), Ok(draft));
         }
 
         #[test]
         fn arbitrary_content_is_an_error_or_a_draft(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
-            let holder = Bytes::from(bytes);
-            let _ = take_content(Topic::parse("a").unwrap(), &holder, &holder);
+            let backing = Bytes::from(bytes);
+            let _ = take_content(Topic::parse("a").unwrap(), &backing, &backing);
         }
     }
 }

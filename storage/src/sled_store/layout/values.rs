@@ -8,12 +8,12 @@ use tailwire_model::{
 
 use super::label::{self, Kind};
 use crate::batch::CompactionKey;
-use crate::codec::{Damage, Reader, seal, unseal};
+use crate::codec::{ByteReader, Damage, seal, unseal};
 
 const TOO_LARGE: Damage = Damage("an epoch is too large");
 
 /// The number of an epoch, as it stands in values.
-pub(crate) fn take_epoch_number(reader: &mut Reader<'_>) -> Result<Epoch, Damage> {
+pub(crate) fn take_epoch_number(reader: &mut ByteReader<'_>) -> Result<Epoch, Damage> {
     Epoch::new(reader.u64()?).ok_or(TOO_LARGE)
 }
 
@@ -37,7 +37,7 @@ pub(crate) fn put_epoch(start: &EpochStart) -> Vec<u8> {
 
 /// An epoch from its key and value.
 pub(crate) fn take_epoch(key: &[u8], labelled: &[u8]) -> Result<EpochStart, Damage> {
-    let mut reader = Reader(label::open(Kind::Epoch, key, labelled)?);
+    let mut reader = ByteReader(label::open(Kind::Epoch, key, labelled)?);
     let number = u64::from_be_bytes(key.try_into().map_err(|_| Damage("the key of an epoch is none"))?);
     let epoch = Epoch::new(number).ok_or(TOO_LARGE)?;
     let first = Position(reader.u64()?);
@@ -66,7 +66,7 @@ pub(crate) fn put_trim(topic: &[u8], trim: Trim, tail_time: Timestamp) -> Vec<u8
 
 /// A trim from its topic and value.
 pub(crate) fn take_trim(topic: &[u8], labelled: &[u8]) -> Result<(Trim, Timestamp), Damage> {
-    let mut reader = Reader(label::open(Kind::Trim, topic, labelled)?);
+    let mut reader = ByteReader(label::open(Kind::Trim, topic, labelled)?);
     let (upto, time) = (Position(reader.u64()?), Timestamp(reader.u64()?));
     let reason = match reader.byte()? {
         0 => TrimReason::Retention,
@@ -103,7 +103,7 @@ pub(crate) fn put_options(term: &[u8], options: &Options) -> Vec<u8> {
 
 /// The options of a term from its key and value.
 pub(crate) fn take_options(term: &[u8], sealed: &[u8]) -> Result<Options, Damage> {
-    let mut reader = Reader(unseal(term, sealed)?);
+    let mut reader = ByteReader(unseal(term, sealed)?);
     let durability = match reader.byte()? {
         0 => None,
         1 => Some(Durability::Sync),
@@ -182,15 +182,15 @@ pub(crate) fn put_key(key: &[u8], record: &KeyRecord) -> Vec<u8> {
 
 /// An idempotency key's record from its key and value.
 pub(crate) fn take_key(key: &[u8], sealed: &[u8]) -> Result<KeyRecord, Damage> {
-    let mut reader = Reader(unseal(key, sealed)?);
+    let mut reader = ByteReader(unseal(key, sealed)?);
     let request = Fingerprint(reader.array()?);
     let epoch = take_epoch_number(&mut reader)?;
     let first = Cursor { epoch, position: Position(reader.u64()?) };
     Ok(KeyRecord { request, first, count: reader.u32()?, time: Timestamp(reader.u64()?) })
 }
 
-/// Key of a place: the topic, a zero byte that no topic has, and the key, if the place is a key's.
-pub(crate) fn place_key(place: &CompactionKey) -> Vec<u8> {
+/// Key of a compaction key: the topic, a zero byte that no topic has, and the key, if the topic keeps one message a key.
+pub(crate) fn latest_key(place: &CompactionKey) -> Vec<u8> {
     let topic = place.topic.as_str().as_bytes();
     match &place.key {
         None => [topic, &[0, 0]].concat(),
@@ -198,11 +198,11 @@ pub(crate) fn place_key(place: &CompactionKey) -> Vec<u8> {
     }
 }
 
-/// Value of a place: who holds it, and who held it as of the commit before, which counts if the holder did not survive
-/// a crash.
-pub(crate) fn put_place(key: &[u8], holders: [Option<(Cursor, usize)>; 2]) -> Vec<u8> {
+/// Value of a compaction key: its latest message, and the latest as of the commit before, which counts if the other did not
+/// survive a crash.
+pub(crate) fn put_latest(key: &[u8], entries: [Option<(Cursor, usize)>; 2]) -> Vec<u8> {
     let mut value = Vec::with_capacity(52);
-    for (cursor, cost) in holders.into_iter().flatten() {
+    for (cursor, cost) in entries.into_iter().flatten() {
         value.extend_from_slice(&cursor.epoch.number().to_le_bytes());
         value.extend_from_slice(&cursor.position.0.to_le_bytes());
         value.extend_from_slice(&(cost as u64).to_le_bytes());
@@ -211,17 +211,17 @@ pub(crate) fn put_place(key: &[u8], holders: [Option<(Cursor, usize)>; 2]) -> Ve
     value
 }
 
-/// The holders of a place, the latest first.
-pub(crate) fn take_place(key: &[u8], sealed: &[u8]) -> Result<Vec<(Cursor, usize)>, Damage> {
-    let mut reader = Reader(unseal(key, sealed)?);
-    let mut holders = Vec::with_capacity(2);
+/// The latest messages of a compaction key, newest first.
+pub(crate) fn take_latest(key: &[u8], sealed: &[u8]) -> Result<Vec<(Cursor, usize)>, Damage> {
+    let mut reader = ByteReader(unseal(key, sealed)?);
+    let mut entries = Vec::with_capacity(2);
     while !reader.0.is_empty() {
         let epoch = take_epoch_number(&mut reader)?;
         let cursor = Cursor { epoch, position: Position(reader.u64()?) };
         let cost = usize::try_from(reader.u64()?).map_err(|_| Damage("a cost is too large"))?;
-        holders.push((cursor, cost));
+        entries.push((cursor, cost));
     }
-    Ok(holders)
+    Ok(entries)
 }
 
 /// The key under which stands how far any topic may have lost messages, as a repair found. No topic is named so.
@@ -237,7 +237,7 @@ pub(crate) fn put_lost(topic: &[u8], upto: Position) -> Vec<u8> {
 
 /// How far a topic has lost messages that were never stored.
 pub(crate) fn take_lost(topic: &[u8], labelled: &[u8]) -> Result<Position, Damage> {
-    Reader(label::open(Kind::Lost, topic, labelled)?).u64().map(Position)
+    ByteReader(label::open(Kind::Lost, topic, labelled)?).u64().map(Position)
 }
 
 /// Value of a fragment, with the epoch of its message, as in a chunk.
@@ -251,7 +251,7 @@ pub(crate) fn put_fragment(position: Position, number: u32, epoch: Epoch, bytes:
 
 /// The epoch and the bytes of a fragment from its key and value.
 pub(crate) fn take_fragment<'a>(key: &[u8], labelled: &'a [u8]) -> Result<(Epoch, &'a [u8]), Damage> {
-    let mut reader = Reader(label::open(Kind::Fragment, key, labelled)?);
+    let mut reader = ByteReader(label::open(Kind::Fragment, key, labelled)?);
     let epoch = take_epoch_number(&mut reader)?;
     Ok((epoch, reader.0))
 }
@@ -295,11 +295,11 @@ mod tests {
         let cursor = |position| Cursor { epoch, position: Position(position) };
         let topic = tailwire_model::Topic::parse("a/b").unwrap();
         for key in [None, Some("k".into())] {
-            let key = place_key(&CompactionKey { topic: topic.clone(), key });
-            let one = put_place(&key, [Some((cursor(7), 90)), None]);
-            assert_eq!(take_place(&key, &one), Ok(vec![(cursor(7), 90)]));
-            let two = put_place(&key, [Some((cursor(7), 90)), Some((cursor(2), 80))]);
-            assert_eq!(take_place(&key, &two), Ok(vec![(cursor(7), 90), (cursor(2), 80)]));
+            let key = latest_key(&CompactionKey { topic: topic.clone(), key });
+            let one = put_latest(&key, [Some((cursor(7), 90)), None]);
+            assert_eq!(take_latest(&key, &one), Ok(vec![(cursor(7), 90)]));
+            let two = put_latest(&key, [Some((cursor(7), 90)), Some((cursor(2), 80))]);
+            assert_eq!(take_latest(&key, &two), Ok(vec![(cursor(7), 90), (cursor(2), 80)]));
         }
         assert_eq!(take_lost(b"a", &put_lost(b"a", Position(4))), Ok(Position(4)));
         let key = key_key(7, "caller key");

@@ -14,7 +14,7 @@ use super::snapshots;
 
 /// The file's name.
 pub(crate) const NAME: &str = "ballast";
-/// What it takes: some of the engine's segments of 2 MB, of which an opening fills one or two, the journal, and a snapshot
+/// Its size: some of the engine's segments of 2 MB, of which an opening fills one or two, the journal, and a snapshot
 /// of some gigabytes.
 const BYTES: u64 = 8 << 20;
 /// An opening that finds less room than this, and a snapshot's beside it, gives the ballast up first: once the engine has
@@ -23,7 +23,7 @@ const OPENING_BYTES: u64 = 6 << 20;
 /// Room that must be left beside it when it is made, so that it is never what fills the disk.
 const LEFT_BYTES: u64 = 40 << 20;
 
-/// What an opening takes of the disk, where there is not so much.
+/// The room that an opening needs, where the disk has less.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NoRoom {
     /// Bytes that must be free.

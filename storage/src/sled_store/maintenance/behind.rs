@@ -1,25 +1,25 @@
 //! Writing the index behind, in steps that are short enough to stand between two commits: older postings are sealed,
-//! then, once enough messages came since the last time, every shelf that changed is written, and at the end the mark.
+//! then, once enough messages came since the last time, every index page that changed is written, and at the end the mark.
 //! A crash costs at most reading these messages again, and counting those since the opening (`count`).
 
 use tailwire_core::StoreError;
 use tailwire_model::Position;
 
-use crate::index::Cut;
+use crate::index::RetainedPart;
 use crate::sled_store::{
     SledStore,
-    durability::commit::Writer,
-    layout::table::{self, Mark},
-    store::failed,
+    durability::commit::CommitWriter,
+    failure::failed,
+    layout::table::{self, IndexMark},
 };
 
 /// Blocks that one step seals.
 const STEP_BLOCKS: usize = 256;
-/// Shelves that one step writes, at least and at most.
-const STEP_SHELVES: (u64, u64) = (16, 512);
-/// Messages that pay for one shelf: with the most scattered writes, where each message dirties one, a round of all of
+/// Index pages that one step writes, at least and at most.
+const STEP_PAGES: (u64, u64) = (16, 512);
+/// Messages that pay for one index page: with the most scattered writes, where each message dirties one, a round of all of
 /// them ends after as many messages as there are topics.
-const MESSAGES_PER_SHELF: u64 = 8;
+const MESSAGES_PER_PAGE: u64 = 8;
 /// Messages after which a round begins: as many are read again after a crash.
 const ROUND_MESSAGES: u64 = 128 << 10;
 /// One more message for so many topics, so that many scattered ones are not written again for a message each.
@@ -28,12 +28,12 @@ const ROUND_TOPICS_PER_MESSAGE: u64 = 2;
 /// Where writing behind stands.
 #[derive(Debug)]
 pub(crate) struct Behind {
-    pub(crate) mark: Mark,
+    pub(crate) mark: IndexMark,
     /// How many messages had been applied when the round began that wrote it.
     marked: u64,
-    /// What the round that runs will have written, how many messages had been applied when it began, and the shelves that
-    /// are left of it.
-    round: Option<(Mark, u64, usize)>,
+    /// The mark that the running round will have written, how many messages had been applied when it began, and the index
+    /// pages that are left of it.
+    round: Option<(IndexMark, u64, usize)>,
     /// How many had been applied as of the last step.
     seen: u64,
     /// Something of the index didn't fit: it is not written any further, so that the next opening builds it again.
@@ -41,14 +41,14 @@ pub(crate) struct Behind {
 }
 
 impl Behind {
-    pub(crate) fn new(mark: Mark) -> Self {
+    pub(crate) fn new(mark: IndexMark) -> Self {
         Self { mark, marked: 0, round: None, seen: 0, wrong: false }
     }
 }
 
 impl SledStore {
     /// One step; answers whether more is left. There is no commit meanwhile: it counts what is sealed, and what isn't.
-    pub(crate) fn write_behind_step(&self, writer: &Writer) -> Result<bool, StoreError> {
+    pub(crate) fn write_behind_step(&self, writer: &CommitWriter) -> Result<bool, StoreError> {
         let mut behind = self.behind.lock();
         if behind.wrong {
             return Ok(false);
@@ -59,32 +59,32 @@ impl SledStore {
         if behind.round.is_none() && !self.is_due(writer, &behind) {
             return Ok(false);
         }
-        let paid = (writer.applied - behind.seen) / MESSAGES_PER_SHELF;
+        let paid = (writer.applied - behind.seen) / MESSAGES_PER_PAGE;
         behind.seen = writer.applied;
-        self.shelve_step(writer, &mut behind, paid.clamp(STEP_SHELVES.0, STEP_SHELVES.1) as usize)?;
+        self.write_pages_step(writer, &mut behind, paid.clamp(STEP_PAGES.0, STEP_PAGES.1) as usize)?;
         Ok(behind.round.is_some())
     }
 
     /// Writes all that is not written.
-    pub(crate) fn write_behind_all(&self, writer: &Writer) -> Result<(), StoreError> {
+    pub(crate) fn write_behind_all(&self, writer: &CommitWriter) -> Result<(), StoreError> {
         let mut behind = self.behind.lock();
         if behind.wrong {
             return Ok(());
         }
         while self.seal_step(STEP_BLOCKS)? {}
         behind.round = None;
-        if self.index.read().shelves_changed() == 0 && behind.mark.position == self.newest_committed() {
+        if self.index.read().pages_changed() == 0 && behind.mark.position == self.newest_committed() {
             return Ok(());
         }
-        self.shelve_step(writer, &mut behind, usize::MAX)
+        self.write_pages_step(writer, &mut behind, usize::MAX)
     }
 
-    /// What remains of a topic's sealed postings when it is trimmed up to here, if that parts them.
-    pub(crate) fn cut(&self, topic: &str, upto: Position) -> Option<Cut> {
-        let parting = self.index.read().parting(topic, upto)?;
-        Some(parting.read(&self.store.postings).unwrap_or_else(|error| {
+    /// The retained part of a topic's sealed postings when it is trimmed up to here, if that splits them.
+    pub(crate) fn read_split(&self, topic: &str, upto: Position) -> Option<RetainedPart> {
+        let split = self.index.read().split(topic, upto)?;
+        Some(split.read(&self.store.postings).unwrap_or_else(|error| {
             self.suspect(&error.into());
-            parting.guess()
+            split.guess()
         }))
     }
 
@@ -100,7 +100,7 @@ impl SledStore {
         }
     }
 
-    fn is_due(&self, writer: &Writer, behind: &Behind) -> bool {
+    fn is_due(&self, writer: &CommitWriter, behind: &Behind) -> bool {
         let topics = self.index.read().totals().0;
         let due = ROUND_MESSAGES + topics / ROUND_TOPICS_PER_MESSAGE;
         writer.applied - behind.marked >= due
@@ -109,33 +109,33 @@ impl SledStore {
     /// Seals up to so many blocks; answers whether more are left.
     fn seal_step(&self, blocks: usize) -> Result<bool, StoreError> {
         for _ in 0..blocks {
-            let Some((topic, block)) = self.index.read().ripe() else { return Ok(false) };
+            let Some((topic, block)) = self.index.read().sealable() else { return Ok(false) };
             self.store.postings.put(topic, &block).map_err(failed)?;
             self.index.write().sealed(topic, &block);
         }
         Ok(true)
     }
 
-    /// Writes up to so many shelves of a round, which it begins if none runs, and at its end the mark.
-    pub(crate) fn shelve_step(
+    /// Writes up to so many index pages of a round, which it begins if none runs, and at its end the mark.
+    pub(crate) fn write_pages_step(
         &self,
-        writer: &Writer,
+        writer: &CommitWriter,
         behind: &mut Behind,
-        shelves: usize,
+        pages: usize,
     ) -> Result<(), StoreError> {
         let (mark, marked, left) = behind.round.take().unwrap_or_else(|| {
             let index = self.index.read();
             let position = self.newest_committed();
             let unaccounted = position.0.saturating_sub(index.ever());
             let (stored, topics) = (writer.mark.newest, index.next_id().0);
-            let mark = Mark { position, stored, topics, unaccounted };
-            (mark, writer.applied, index.shelves_changed())
+            let mark = IndexMark { position, stored, topics, unaccounted };
+            (mark, writer.applied, index.pages_changed())
         });
-        let step = left.min(shelves);
+        let step = left.min(pages);
         for _ in 0..step {
-            let Some((number, value)) = self.index.write().take_shelf() else { break };
-            if let Err(error) = table::put_shelf(&self.store, number, value) {
-                // The shelf is not where it was among those that changed: no mark may follow.
+            let Some((number, value)) = self.index.write().take_index_page() else { break };
+            if let Err(error) = table::put_index_page(&self.store, number, value) {
+                // The index page is not where it was among those that changed: no mark may follow.
                 behind.wrong = true;
                 return Err(failed(error));
             }

@@ -1,49 +1,46 @@
-//! Figures of the log that is open, at no cost to whoever asks: what nobody else keeps in memory is counted here as the
+//! Figures of the log that is open, at no cost for a request: what nobody else keeps in memory is counted here as the
 //! log is written, and never by going through it. `tailwire log stats` counts the same of a log that is closed.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use sled::Tree;
 use tailwire_core::{StoreError, log::LogStats};
 use tailwire_model::Position;
 
 use crate::sled_store::{
     SledStore,
-    durability::watermark::Mark,
+    durability::watermark::CommitMark,
+    failure::{corrupt, guarded},
     inspect::bytes_below,
+    layout::FORMAT,
     layout::record::Record,
-    opening::open::FORMAT,
-    store::{corrupt, failed, guarded},
 };
 
 /// Chunks that one look for the oldest message goes through at most.
 const HEAD_CHUNKS: usize = 64;
-/// Keys of an earlier process that one step counts.
-const STEP_KEYS: usize = 512;
 
-/// What is counted for the figures alone.
+/// Counters that only the figures need.
 #[derive(Debug)]
 pub(crate) struct Counts {
     /// The number of the last commit that was written.
     commits: AtomicU64,
     /// The last one that was synced, and so may have been acknowledged.
-    synced: Mutex<Mark>,
+    synced: Mutex<CommitMark>,
     /// Before this no stored message is retained.
     head_from: Mutex<Position>,
 }
 
 impl Counts {
     /// Of a log that was just opened.
-    pub(crate) fn new(mark: Mark) -> Self {
+    pub(crate) fn new(mark: CommitMark) -> Self {
         Self { commits: mark.commits.into(), synced: mark.into(), head_from: Mutex::default() }
     }
 
-    pub(crate) fn written(&self, mark: &Mark) {
+    pub(crate) fn written(&self, mark: &CommitMark) {
         self.commits.store(mark.commits, Ordering::Relaxed);
     }
 
-    pub(crate) fn synced(&self, mark: &Mark) {
+    pub(crate) fn synced(&self, mark: &CommitMark) {
         self.written(mark);
         *self.synced.lock() = *mark;
     }
@@ -95,90 +92,5 @@ impl SledStore {
             *from = chunk.last.max(*from);
         }
         Ok((*from < committed && self.index.read().totals().1 > 0).then(|| from.next()))
-    }
-}
-
-/// How many idempotency keys are stored. Those that an earlier process left are counted in steps, as there may be many,
-/// in the order of the tree; what comes and goes meanwhile counts if it stands before the place that was reached.
-#[derive(Debug, Default)]
-pub(crate) struct KeyCount(Mutex<Counted>);
-
-#[derive(Debug, Default)]
-struct Counted {
-    keys: u64,
-    /// Keys before this are counted.
-    reached: Vec<u8>,
-    /// All are.
-    all: bool,
-}
-
-impl Counted {
-    fn has(&self, key: &[u8]) -> bool {
-        self.all || *key < *self.reached
-    }
-}
-
-impl KeyCount {
-    pub(crate) fn get(&self) -> u64 {
-        self.0.lock().keys
-    }
-
-    /// A key was stored that was not there.
-    pub(crate) fn added(&self, key: &[u8]) {
-        let mut counted = self.0.lock();
-        counted.keys += u64::from(counted.has(key));
-    }
-
-    /// A key was removed.
-    pub(crate) fn removed(&self, key: &[u8]) {
-        let mut counted = self.0.lock();
-        counted.keys -= u64::from(counted.has(key));
-    }
-
-    /// Counts some of those that an earlier process left; answers whether more are left. Nothing is stored or removed
-    /// meanwhile.
-    pub(crate) fn step(&self, tree: &Tree) -> Result<bool, StoreError> {
-        let mut counted = self.0.lock();
-        if counted.all {
-            return Ok(false);
-        }
-        let mut rest = tree.range(counted.reached.clone()..).keys();
-        let some = rest.by_ref().take(STEP_KEYS).try_fold(0, |sum, key| key.map(|_| sum + 1));
-        counted.keys += some.map_err(failed)?;
-        match rest.next() {
-            Some(next) => counted.reached = next.map_err(failed)?.to_vec(),
-            None => counted.all = true,
-        }
-        Ok(!counted.all)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use super::*;
-
-    #[test]
-    fn keys_that_come_and_go_while_others_are_counted_count_once() {
-        let db = sled::Config::new().temporary(true).open().unwrap();
-        let key = |n: usize| (n as u32).to_be_bytes();
-        for n in 0..2 * STEP_KEYS {
-            db.insert(key(n), b"").unwrap();
-        }
-        let count = KeyCount::default();
-        assert!(count.step(&db).unwrap());
-        assert_eq!(count.get(), STEP_KEYS as u64);
-        for n in [0, 2 * STEP_KEYS - 1] {
-            db.remove(key(n)).unwrap();
-            count.removed(&key(n));
-        }
-        db.insert(key(3 * STEP_KEYS), b"").unwrap();
-        count.added(&key(3 * STEP_KEYS));
-        while count.step(&db).unwrap() {}
-        assert_eq!(count.get(), db.len() as u64);
-        db.insert(key(4 * STEP_KEYS), b"").unwrap();
-        count.added(&key(4 * STEP_KEYS));
-        assert_eq!(count.get(), db.len() as u64);
     }
 }

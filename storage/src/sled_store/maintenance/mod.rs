@@ -1,9 +1,10 @@
-//! What is done between commits: tidying, the index written behind, files beside the engine's, and figures for operators.
+//! Maintenance between commits: tidying, the index written behind, files beside the engine's, and figures for operators.
 
 pub(crate) mod ballast;
 pub(crate) mod behind;
 pub(crate) mod figures;
-pub(crate) mod places;
+pub(crate) mod folder_watch;
+pub(crate) mod key_count;
 pub(crate) mod recount;
 pub(crate) mod snapshots;
 pub(crate) mod tidy;

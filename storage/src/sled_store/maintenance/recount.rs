@@ -1,5 +1,5 @@
-//! Counting again what compacted topics hold. After a crash the index may count messages that compaction had taken, and does
-//! not know any more which are obsolete and still stored; what is stored of the keys knows both.
+//! Counting again what compacted topics hold. After a crash the index may count messages that compaction had taken, and
+//! does not know any more which are obsolete and still stored; what is stored of the keys knows both.
 
 use std::collections::BTreeMap;
 
@@ -16,11 +16,11 @@ const STEP_COUNTED: Budget = Budget { messages: 200, bytes: 1 << 20, scan_bytes:
 
 /// Topics that are to be counted, each with what was counted so far.
 #[derive(Debug, Default)]
-pub(crate) struct Recount(BTreeMap<Topic, Counted>);
+pub(crate) struct Recount(BTreeMap<Topic, CountedTopic>);
 
-/// What was counted of a topic.
+/// The count of a topic so far.
 #[derive(Debug, Clone, Copy, Default)]
-struct Counted {
+struct CountedTopic {
     upto: Position,
     count: u64,
     bytes: u64,
@@ -28,7 +28,7 @@ struct Counted {
 
 impl Recount {
     pub(crate) fn of(topics: Vec<Topic>) -> Self {
-        Self(topics.into_iter().map(|topic| (topic, Counted::default())).collect())
+        Self(topics.into_iter().map(|topic| (topic, CountedTopic::default())).collect())
     }
 
     pub(crate) fn is_done(&self) -> bool {
@@ -48,8 +48,8 @@ impl Recount {
         }
         for topic in changes.trims.keys() {
             if let Some(counted) = self.0.get_mut(topic) {
-                // What it has counted is not what there is: from the head again.
-                *counted = Counted::default();
+                // Its count is out of date: from the head again.
+                *counted = CountedTopic::default();
             }
         }
     }
@@ -64,12 +64,12 @@ impl SledStore {
         let filter = Filter::from(topic.clone());
         let (page, missing) = self.read_and_miss(&filter, counted.upto, Position::MAX, STEP_COUNTED)?;
         for position in missing {
-            self.index.write().supersede(topic.as_str(), position, 0);
+            self.index.write().mark_obsolete(topic.as_str(), position, 0);
         }
         for message in &page.messages {
             let cost = message.draft.cost() as u64;
             if self.is_obsolete(message)? {
-                self.index.write().supersede(topic.as_str(), message.position(), cost);
+                self.index.write().mark_obsolete(topic.as_str(), message.position(), cost);
             } else {
                 counted.count += 1;
                 counted.bytes += cost;

@@ -9,9 +9,9 @@ use std::{
 };
 
 const PREFIX: &str = "snap.";
-/// What the name of one that was set aside begins with.
+/// The prefix of a snapshot that was set aside.
 const ASIDE: &str = "damaged.snap.";
-/// What stands behind a snapshot's content: its length, and its CRC-32 (IEEE).
+/// The trailer of a snapshot: its length, and its CRC-32 (IEEE).
 const TRAILER_BYTES: usize = 12;
 
 /// All snapshots, if the newest of them, which the engine would take, is not as it was written. Mind those that are
@@ -47,7 +47,7 @@ pub(crate) fn set_aside_damaged(dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// What all of them take.
+/// The bytes of all of them.
 pub(crate) fn bytes(dir: &Path) -> io::Result<u64> {
     named(dir, PREFIX)?.iter().map(|path| Ok(fs::metadata(path)?.len())).sum()
 }

@@ -1,4 +1,4 @@
-//! What is done between commits, in steps that are short enough to stand there: syncing what was left unsynced,
+//! Tidying between commits, in steps that are short enough to stand there: syncing what was left unsynced,
 //! carrying out retention and compaction, and removing from the store what is dead and the idempotency keys whose time is
 //! over. Nothing here decides what is dead: the rules of retention, the index and the keys' spans do.
 
@@ -13,29 +13,29 @@ use tailwire_model::{Filter, Message, Position, Timestamp, Topic, TrimReason, li
 
 use crate::sled_store::{
     SledStore,
-    durability::commit::{Debt, State, Writer},
+    durability::commit::{CommitWriter, Debt, WriterState},
+    failure::{corrupt, failed, guarded},
     layout::{chunk::Chunk, record::Content},
-    maintenance::places::LOOK_EVERY_MS,
-    store::{corrupt, failed, guarded},
+    maintenance::folder_watch::LOOK_EVERY_MS,
 };
 use crate::{
-    index::{Blocks, Grave, TopicId, Unread},
-    retention::{Seen, Trims, View},
+    index::{Blocks, BrokenPostings, PurgeStep, TopicId},
+    retention::{SeenMessage, Trims, View},
 };
 
-/// Dead messages that one step looks for, where no more are owed: at worst as many chunks, 1 MB, are rewritten.
+/// Dead messages that one step looks for, where the debt is no larger: at worst as many chunks, 1 MB, are rewritten.
 const STEP_MESSAGES: usize = 256;
-/// In so many steps all superseded messages are gone through, if there are many.
+/// In so many steps all obsolete messages are gone through, if there are many.
 const STEPS_PER_ROUND: usize = 16;
-/// Bytes that one step takes apart, where no more are owed.
+/// Bytes that one step rewrites, where the debt is no larger.
 const STEP_BYTES: u64 = 256 << 10;
 /// Bytes of messages for which a page is moved out of a half-empty segment, at the least.
 const BYTES_PER_CLEANING: u64 = 2 << 10;
-/// Pages that one step moves, where no more are owed, and at most: what is left over is the next one's.
+/// Pages that one step moves, where the debt is no larger, and at most: what is left over is the next one's.
 const STEP_CLEANINGS: RangeInclusive<u64> = 64..=256;
-/// What the engine's file may take beside the messages and an eighth as much again, before it is cleaned.
+/// The bytes that the engine's file may take beside the messages and an eighth as much again, before it is cleaned.
 const DISK_BYTES_FREE: u64 = 4 << 20;
-/// What it may take where messages only come, in percent of them: twice as much and some more is what the engine leaves by
+/// Its bound where messages only come, in percent of them: twice as much and some more is what the engine leaves by
 /// itself, and cleaning that takes a third of the time of a large commit, for a tenth of the file.
 const GROWN_PERCENT_MAX: u64 = 220;
 /// Expired keys that one step removes.
@@ -43,16 +43,16 @@ const STEP_KEYS: usize = 512;
 /// Messages of a topic that one step of compaction looks at.
 const STEP_COMPACTED: Budget = Budget { messages: 200, bytes: 1 << 20, scan_bytes: 1 << 20 };
 
-/// What a step has buried: how many messages of those it was given, and how many bytes of the store it took apart for that.
+/// The work of a purge: how many messages of those it was given, and how many bytes of the store it rewrote for that.
 #[derive(Debug, Clone, Copy, Default)]
-struct Buried {
+struct Purged {
     messages: usize,
     bytes: u64,
 }
 
-/// How many messages a step buries at most, and how many bytes it takes apart.
-fn burial(owed: Debt) -> (usize, u64) {
-    (STEP_MESSAGES.max(owed.step_messages()), STEP_BYTES.max(owed.step_bytes()))
+/// How many messages a step purges at most, and how many bytes it rewrites.
+fn purge_bounds(debt: Debt) -> (usize, u64) {
+    (STEP_MESSAGES.max(debt.step_messages()), STEP_BYTES.max(debt.step_bytes()))
 }
 
 impl SledStore {
@@ -60,31 +60,31 @@ impl SledStore {
     pub(crate) fn tidy_step(&self) -> Result<Option<u64>, StoreError> {
         let mut writer = self.writer.lock();
         match &writer.state {
-            State::Open => {}
+            WriterState::Open => {}
             // A closed log stays as it was closed, and one that failed as it failed.
-            State::Closed | State::Failed(_) => return Ok(None),
+            WriterState::Closed | WriterState::Failed(_) => return Ok(None),
         }
-        if let Some(what) = self.places.look() {
+        if let Some(what) = self.folder_watch.look() {
             return Err(writer.fail(&StoreError::Failed(what)));
         }
-        // First what was promised within a time, before anything that can't be done stands in its way.
+        // First the syncs that are due within a time, before anything that can't be done stands in its way.
         let flushed = self.flush(&mut writer)?;
         if !self.store.has_room_to_tidy() {
             return Ok(Some(flushed.map_or(LOOK_EVERY_MS, |ms| ms.min(LOOK_EVERY_MS))));
         }
         self.ballast.keep();
-        let mut owed = std::mem::take(&mut writer.owed);
+        let mut debt = std::mem::take(&mut writer.debt);
         // Each by itself: where one page is damaged, what needs it waits, and nothing else.
         let steps = [
             guarded(|| self.recount_step()),
-            guarded(|| self.bury_step(&mut writer, &mut owed)),
+            guarded(|| self.purge_step(&mut writer, &mut debt)),
             guarded(|| self.expire_keys(writer.head.steady)),
             guarded(|| self.store.key_count.step(&self.store.keys)).map(|more| more.then_some(0)),
             guarded(|| self.write_behind_step(&writer)).map(|more| more.then_some(0)),
-            guarded(|| self.clean(&mut writer, owed)),
+            guarded(|| self.clean(&mut writer, debt)),
             self.flush(&mut writer),
         ];
-        if let State::Failed(why) = &writer.state {
+        if let WriterState::Failed(why) = &writer.state {
             return Err(StoreError::Failed(why.clone()));
         }
         if self.store.checkpoints.is_lost() {
@@ -106,15 +106,15 @@ impl SledStore {
         Ok(Some(next.map_or(LOOK_EVERY_MS, |next| next.min(LOOK_EVERY_MS))))
     }
 
-    /// Decides what retention and compaction ask for, a step of each. What can't be read the operator is told, and it is tried
-    /// again.
+    /// Decides what retention and compaction ask for, a step of each. A failed read is
+    /// logged, and tried again.
     pub(crate) fn due_step(&self, now: Timestamp) -> Result<(Vec<Write>, Option<u64>), StoreError> {
         let mut writer = self.writer.lock();
-        if !matches!(writer.state, State::Open) {
+        if !matches!(writer.state, WriterState::Open) {
             return Ok((Vec::new(), None));
         }
-        let (time, owed) = (writer.head.steady.max(now), writer.owed);
-        match guarded(|| self.decide(&writer, time, owed)) {
+        let (time, debt) = (writer.head.steady.max(now), writer.debt);
+        match guarded(|| self.decide(&writer, time, debt)) {
             Ok(due) => Ok(due),
             Err(error) => {
                 writer.complain(&error);
@@ -125,13 +125,13 @@ impl SledStore {
 
     fn decide(
         &self,
-        writer: &Writer,
+        writer: &CommitWriter,
         time: Timestamp,
-        owed: Debt,
+        debt: Debt,
     ) -> Result<(Vec<Write>, Option<u64>), StoreError> {
         let (rules, mut trims) = (&writer.head.rules, Trims::default());
         let mut retention = self.retention.lock();
-        let again = retention.step(time, rules, self, &mut trims, owed.step_messages())?;
+        let again = retention.step(time, rules, self, &mut trims, debt.step_messages())?;
         let compact = retention.compact(rules, writer.head.newest, self)?;
         let looked = self.look_at_ring(time, &mut trims);
         let is_behind = retention.is_compacting();
@@ -156,21 +156,22 @@ impl SledStore {
         Some(wait)
     }
 
-    /// Removes some of what is dead from the store. What that takes apart is to be cleaned up, and is added to what is owed.
-    fn bury_step(&self, writer: &mut Writer, owed: &mut Debt) -> Result<Option<u64>, StoreError> {
-        let (count, bytes) = burial(*owed);
+    /// Removes some of what is dead from the store. The bytes that are rewritten for it are to be cleaned up, and
+    /// add to the debt.
+    fn purge_step(&self, writer: &mut CommitWriter, debt: &mut Debt) -> Result<Option<u64>, StoreError> {
+        let (count, bytes) = purge_bounds(*debt);
         let (mut left, mut parted) = (count, 0);
         while left > 0 && parted < bytes {
-            let Some(grave) = self.index.read().grave(left) else { break };
-            let buried = self.bury_some(&grave, bytes - parted)?;
-            left = left.saturating_sub(buried.messages.max(1));
-            parted += buried.bytes;
+            let Some(purge) = self.index.read().next_purge(left) else { break };
+            let purged = self.purge_some(&purge, bytes - parted)?;
+            left = left.saturating_sub(purged.messages.max(1));
+            parted += purged.bytes;
         }
-        let superseded = self.bury_superseded(*owed)?;
-        parted += superseded.unwrap_or_default();
+        let obsolete = self.purge_obsolete(*debt)?;
+        parted += obsolete.unwrap_or_default();
         writer.uncleaned += parted;
-        owed.bytes += parted;
-        if left == count && superseded.is_none() {
+        debt.bytes += parted;
+        if left == count && obsolete.is_none() {
             return Ok(None);
         }
         // So that a DELETE is carried out on the disk even when no commit follows it.
@@ -178,19 +179,19 @@ impl SledStore {
         Ok(Some(0))
     }
 
-    /// Removes some of the messages that lost their place to newer ones: in the order of their positions, over and over,
-    /// so that the more there are the more of them stand in one chunk. Takes `owed` of them, if that is more than a step
-    /// takes anyway. Answers how many bytes it took apart, if there were any.
-    pub(crate) fn bury_superseded(&self, owed: Debt) -> Result<Option<u64>, StoreError> {
-        let mut from = self.buried_upto.lock();
-        let (count, bytes) = burial(owed);
+    /// Removes some of the messages that newer ones of their keys made obsolete: in the order of their positions, over
+    /// and over, so that the more there are the more of them stand in one chunk. Takes as many as `debt` says, if that is
+    /// more than a step takes anyway. Answers how many bytes it rewrote, if there were any.
+    pub(crate) fn purge_obsolete(&self, debt: Debt) -> Result<Option<u64>, StoreError> {
+        let mut from = self.purged_upto.lock();
+        let (count, bytes) = purge_bounds(debt);
         let (mut step, upto) = {
             let index = self.index.read();
-            let count = count.max(index.superseded_count() / STEPS_PER_ROUND);
-            let mut step = index.superseded(*from, count);
+            let count = count.max(index.obsolete_count() / STEPS_PER_ROUND);
+            let mut step = index.obsolete(*from, count);
             if step.len() < count {
                 // At the end there are always some that just came: the next round begins with this step.
-                let first = index.superseded(Position::ZERO, count - step.len());
+                let first = index.obsolete(Position::ZERO, count - step.len());
                 step.extend(first.into_iter().take_while(|(position, _)| position <= &*from));
             }
             let upto = step.last().map(|&(last, _)| last);
@@ -199,7 +200,7 @@ impl SledStore {
         let Some(mut upto) = upto else { return Ok(None) };
         step.sort_unstable_by_key(|&(position, _)| position);
         let dead: Vec<_> = step.iter().map(|(position, _)| *position).collect();
-        let Buried { bytes: parted, messages } = self.bury(&dead, bytes)?;
+        let Purged { bytes: parted, messages } = self.purge(&dead, bytes)?;
         if messages < dead.len() {
             step.truncate(messages);
             upto = dead[messages - 1];
@@ -235,9 +236,9 @@ impl SledStore {
         }
         if positions.binary_search(&head).is_ok() {
             let next = postings.next_sealed(topic, head, last).or_else(|error| match error {
-                Unread::Store(error) => Err(error),
-                Unread::Broken => {
-                    self.suspect(&Unread::Broken.into());
+                BrokenPostings::Store(error) => Err(error),
+                BrokenPostings::Broken => {
+                    self.suspect(&BrokenPostings::Broken.into());
                     Ok(None)
                 }
             })?;
@@ -246,65 +247,65 @@ impl SledStore {
         Ok(())
     }
 
-    /// Buries the oldest of a topic's dead: those of one sealed block, or else those that are known without. Answers how
-    /// many, and how many bytes that took apart; not many more than `bytes_max`.
-    fn bury_some(&self, grave: &Grave, bytes_max: u64) -> Result<Buried, StoreError> {
-        let mut buried = Buried::default();
-        let upto = match grave.sealed {
+    /// Purges the oldest of a topic's dead: those of one sealed block, or else those that are known without. Answers how
+    /// many, and how many bytes that rewrote; not many more than `bytes_max`.
+    fn purge_some(&self, purge: &PurgeStep, bytes_max: u64) -> Result<Purged, StoreError> {
+        let mut purged = Purged::default();
+        let upto = match purge.sealed {
             Some((before, last)) => {
-                let block = self.store.postings.beyond(grave.topic, before)?;
-                match block.filter(|block| block.first <= grave.upto && block.last <= last) {
+                let block = self.store.postings.beyond(purge.topic, before)?;
+                match block.filter(|block| block.first <= purge.upto && block.last <= last) {
                     Some(block) => {
                         let positions = block.postings.iter().map(|posting| posting.position);
-                        let dead = positions.take_while(|&position| position <= grave.upto);
+                        let dead = positions.take_while(|&position| position <= purge.upto);
                         let dead: Vec<_> = dead.skip_while(|&position| position <= before).collect();
-                        buried = self.bury(&dead, bytes_max)?;
-                        if buried.messages < dead.len() {
-                            dead[buried.messages - 1]
+                        purged = self.purge(&dead, bytes_max)?;
+                        if purged.messages < dead.len() {
+                            dead[purged.messages - 1]
                         } else {
-                            if block.last <= grave.upto {
-                                self.store.postings.remove(grave.topic, &block).map_err(failed)?;
+                            if block.last <= purge.upto {
+                                self.store.postings.remove(purge.topic, &block).map_err(failed)?;
                             }
-                            block.last.min(grave.upto)
+                            block.last.min(purge.upto)
                         }
                     }
                     // An earlier process got further than the index as it was written.
-                    None => last.min(grave.upto),
+                    None => last.min(purge.upto),
                 }
             }
             None => {
-                buried = self.bury(&grave.recent, bytes_max)?;
-                grave.recent[..buried.messages].last().copied().unwrap_or(grave.upto)
+                purged = self.purge(&purge.recent, bytes_max)?;
+                purge.recent[..purged.messages].last().copied().unwrap_or(purge.upto)
             }
         };
-        self.index.write().buried(grave.topic, upto);
-        Ok(buried)
+        self.index.write().purged(purge.topic, upto);
+        Ok(purged)
     }
 
-    /// Buries messages, oldest first, until it has taken so many bytes apart; one at least.
-    fn bury(&self, dead: &[Position], bytes_max: u64) -> Result<Buried, StoreError> {
-        let mut buried = Buried::default();
+    /// Purges messages, oldest first, until it has rewritten so many bytes; one at least.
+    fn purge(&self, dead: &[Position], bytes_max: u64) -> Result<Purged, StoreError> {
+        let mut purged = Purged::default();
         let mut done = Position::ZERO;
         for &position in dead {
             if position <= done {
-                buried.messages += 1;
+                purged.messages += 1;
                 continue;
             }
-            if buried.bytes >= bytes_max {
+            if purged.bytes >= bytes_max {
                 break;
             }
-            buried.messages += 1;
+            purged.messages += 1;
             // Another topic's trim may have taken the chunk already.
             let Some(chunk) = self.store.chunk_at(position)? else {
                 continue;
             };
-            buried.bytes += self.rewrite(&chunk)?;
+            purged.bytes += self.rewrite(&chunk)?;
             done = chunk.last;
         }
-        Ok(buried)
+        Ok(purged)
     }
 
-    /// Takes the dead out of a chunk, once it pays. Answers how many bytes it took apart.
+    /// Takes the dead out of a chunk, once it pays. Answers how many bytes it rewrote.
     fn rewrite(&self, chunk: &Chunk) -> Result<u64, StoreError> {
         let damaged = |damage| corrupt("chunk", chunk.first, damage);
         let (mut dead_bytes, mut must, mut contents) = (0, false, Vec::new());
@@ -314,7 +315,7 @@ impl SledStore {
                 let keep = !index.is_dead(record.topic, record.position);
                 if !keep {
                     dead_bytes += record.stored_bytes();
-                    // A DELETE is carried out at once, and what was superseded is known only until it is buried.
+                    // A DELETE is carried out at once, and what was obsolete is known only until it is purged.
                     must |= match index.trimmed(record.topic) {
                         Some(trim) if record.position <= trim.upto => trim.reason == TrimReason::Deleted,
                         _ => true,
@@ -344,7 +345,7 @@ impl SledStore {
     /// Keeps the engine's file in bounds: where it takes more than what it holds, it is cleaned in proportion to what is
     /// taken apart, and the harder the more it takes. What only grows leaves as much behind as it holds, whether it is
     /// cleaned or not, and is left alone as long as it takes no more than that.
-    fn clean(&self, writer: &mut Writer, owed: Debt) -> Result<Option<u64>, StoreError> {
+    fn clean(&self, writer: &mut CommitWriter, debt: Debt) -> Result<Option<u64>, StoreError> {
         if writer.uncleaned + writer.grown < BYTES_PER_CLEANING {
             return Ok(None);
         }
@@ -358,8 +359,8 @@ impl SledStore {
             writer.uncleaned = 0;
             return Ok(None);
         };
-        let owed = owed.step_bytes() / BYTES_PER_CLEANING;
-        let pages_max = owed.clamp(*STEP_CLEANINGS.start(), *STEP_CLEANINGS.end());
+        let debt = debt.step_bytes() / BYTES_PER_CLEANING;
+        let pages_max = debt.clamp(*STEP_CLEANINGS.start(), *STEP_CLEANINGS.end());
         let pages = (writer.uncleaned / bytes_per_page).min(pages_max);
         if pages == 0 {
             return Ok(None);
@@ -426,7 +427,11 @@ impl View for SledStore {
         self.index.read().list("", Some(after), limit)
     }
 
-    fn walk(&self, after: Position, visit: &mut dyn FnMut(&Seen<'_>) -> bool) -> Result<(), StoreError> {
+    fn walk(
+        &self,
+        after: Position,
+        visit: &mut dyn FnMut(&SeenMessage<'_>) -> bool,
+    ) -> Result<(), StoreError> {
         self.walk_live(after, visit)
     }
 

@@ -1,24 +1,24 @@
-//! Counting the chunks that are read at an opening, to hold them against the tally. It decides what is missing, and not
-//! what becomes of a log where something is.
+//! Counting the chunks that are read at an opening, and the check against the manifest. It finds what is missing, and
+//! does not decide what becomes of such a log.
 
 use std::fmt;
 
 use tailwire_model::Position;
 
 use crate::sled_store::{
-    durability::tally::{Sum, Tally},
+    durability::manifest::{Manifest, Sum},
     layout::chunk::Chunk,
 };
 
-/// What is counted while chunks are read, oldest first, up to the log's end.
+/// The count of records in chunks that are read, oldest first, up to the log's end.
 #[derive(Debug)]
 pub(crate) struct Count {
-    /// What it is held against. No chunk of it is shrinking.
-    tally: Tally,
+    /// The manifest to compare with. No chunk of it is shrinking.
+    manifest: Manifest,
     /// How far the index is written, and from where on chunks are read.
     mark: Position,
     reads_from: Position,
-    /// Of what is read: beyond the tally's `from`, of these what the tally doesn't know yet, and beyond the mark.
+    /// Of what is read: beyond the manifest's `from`, of these what the manifest doesn't know yet, and beyond the mark.
     beyond: Sum,
     fresh: Sum,
     since: Sum,
@@ -34,15 +34,15 @@ pub(crate) struct Count {
 pub(crate) struct Missing {
     /// How many there are less.
     pub(crate) records: u64,
-    /// They were among these positions, if it can be told.
+    /// They were among these positions, if that is known.
     pub(crate) among: Option<(Position, Position)>,
 }
 
 impl Count {
-    /// To be held against a tally.
-    pub(crate) fn new(tally: Tally) -> Self {
+    /// A count to compare with a manifest.
+    pub(crate) fn new(manifest: Manifest) -> Self {
         let mut own = Self {
-            tally,
+            manifest,
             mark: Position::ZERO,
             reads_from: Position::ZERO,
             beyond: Sum::default(),
@@ -56,9 +56,10 @@ impl Count {
         own
     }
 
-    /// Begins, also once more, for an index that is written up to `mark`. Answers after which position chunks are to be read.
+    /// Begins, also once more, for an index that is written up to `mark`. Answers after which position chunks are to be
+    /// read.
     pub(crate) fn begin(&mut self, mark: Position) -> Position {
-        let from = self.tally.from.min(mark);
+        let from = self.manifest.from.min(mark);
         let zero = Sum::default();
         (self.mark, self.reads_from, self.end, self.holes) = (mark, from, from, None);
         (self.beyond, self.fresh, self.since, self.read) = (zero, zero, zero, zero);
@@ -72,10 +73,10 @@ impl Count {
         if chunk.first > self.mark {
             self.since = self.since.plus(sum);
         }
-        if chunk.first > self.tally.from {
+        if chunk.first > self.manifest.from {
             self.beyond = self.beyond.plus(sum);
         }
-        if chunk.last > self.tally.newest {
+        if chunk.last > self.manifest.newest {
             self.fresh = self.fresh.plus(sum);
             return;
         }
@@ -95,29 +96,32 @@ impl Count {
         self.reads_from == Position::ZERO
     }
 
-    /// What is missing of what was stored, as far as it was read; after the last chunk.
+    /// The missing records, as far as chunks were read; after the last chunk.
     pub(crate) fn missing(&mut self) -> Option<Missing> {
-        let (is, should) =
-            if self.reads_all() { (self.read, self.tally.all) } else { (self.beyond, self.tally.beyond) };
+        let (is, should) = if self.reads_all() {
+            (self.read, self.manifest.all)
+        } else {
+            (self.beyond, self.manifest.beyond)
+        };
         let is = is.minus(self.fresh);
         if is == should {
             return None;
         }
-        let (records, newest) = (should.records.saturating_sub(is.records), self.tally.newest);
+        let (records, newest) = (should.records.saturating_sub(is.records), self.manifest.newest);
         self.skip(newest.next());
         Some(Missing { records, among: self.holes.filter(|_| records > 0) })
     }
 
-    /// The tally of what there is, as of a commit with this number.
-    pub(crate) fn into_tally(self, commits: u64, newest: Position) -> Tally {
-        let before = self.tally.all.minus(self.tally.beyond);
+    /// The manifest of what there is, as of a commit with this number.
+    pub(crate) fn into_manifest(self, commits: u64, newest: Position) -> Manifest {
+        let before = self.manifest.all.minus(self.manifest.beyond);
         let all = if self.reads_all() { self.read } else { before.plus(self.beyond) };
-        Tally { commits, newest, all, from: self.mark, beyond: self.since, ..Tally::default() }
+        Manifest { commits, newest, all, from: self.mark, beyond: self.since, ..Manifest::default() }
     }
 }
 
 impl Missing {
-    /// What it is, in words, without the positions.
+    /// The loss in words, without the positions.
     pub(crate) fn what(&self) -> String {
         match self.records {
             0 => "it has not just the messages that were stored".into(),
@@ -142,8 +146,8 @@ mod tests {
 
     use super::*;
     use crate::sled_store::{
-        durability::tally::Shrinking,
-        layout::chunk::{Entry, pack},
+        durability::manifest::Shrinking,
+        layout::chunk::{PackedEntry, pack},
     };
 
     /// A chunk of so many messages.
@@ -154,7 +158,8 @@ mod tests {
         };
         let messages: Vec<_> = (first..first + count).map(message).collect();
         let group = 0..messages.len();
-        let Some(Entry::Chunk(first, value)) = pack(&messages, std::slice::from_ref(&group)).pop() else {
+        let Some(PackedEntry::Chunk(first, value)) = pack(&messages, std::slice::from_ref(&group)).pop()
+        else {
             unreachable!()
         };
         Chunk::open(first, &value).unwrap()
@@ -164,17 +169,17 @@ mod tests {
         [chunk(1, 2), chunk(3, 4), chunk(7, 3)]
     }
 
-    /// The tally of a log with these chunks, whose index is written up to here.
-    fn tally(chunks: &[Chunk], from: u64) -> Tally {
-        let mut tally = Tally::default();
-        (tally.commits, tally.newest) = (5, Position(9));
-        tally.from = Position(from);
-        chunks.iter().for_each(|chunk| tally.add(chunk.first, chunk.count));
-        tally
+    /// The manifest of a log with these chunks, whose index is written up to here.
+    fn manifest(chunks: &[Chunk], from: u64) -> Manifest {
+        let mut manifest = Manifest::default();
+        (manifest.commits, manifest.newest) = (5, Position(9));
+        manifest.from = Position(from);
+        chunks.iter().for_each(|chunk| manifest.add(chunk.first, chunk.count));
+        manifest
     }
 
-    fn missing(tally: Tally, mark: u64, chunks: &[Chunk]) -> Option<Missing> {
-        let mut count = Count::new(tally);
+    fn missing(manifest: Manifest, mark: u64, chunks: &[Chunk]) -> Option<Missing> {
+        let mut count = Count::new(manifest);
         let from = count.begin(Position(mark));
         chunks.iter().filter(|chunk| chunk.first > from).for_each(|chunk| count.see(chunk));
         count.missing()
@@ -184,13 +189,13 @@ mod tests {
     fn what_is_there_is_not_missed() {
         let chunks = chunks();
         for from in [0, 2, 6, 9] {
-            // The index may be written further than the tally knows, or not at all.
+            // The index may be written further than the manifest knows, or not at all.
             for mark in [0, from, 9] {
-                assert_eq!(missing(tally(&chunks, from), mark, &chunks), None);
+                assert_eq!(missing(manifest(&chunks, from), mark, &chunks), None);
             }
         }
         let more = [&chunks[..], &[chunk(10, 3)]].concat();
-        assert_eq!(missing(tally(&chunks, 2), 2, &more), None, "of a commit whose number was not written");
+        assert_eq!(missing(manifest(&chunks, 2), 2, &more), None, "of a commit whose number was not written");
     }
 
     #[test]
@@ -198,15 +203,15 @@ mod tests {
         let [a, b, c] = chunks();
         let whole = [a.clone(), b.clone(), c.clone()];
         let lost = |records, from, to| Some(Missing { records, among: Some((Position(from), Position(to))) });
-        assert_eq!(missing(tally(&whole, 2), 2, &[a.clone(), c.clone()]), lost(4, 3, 6));
-        assert_eq!(missing(tally(&whole, 2), 2, &[a.clone(), b.clone()]), lost(3, 7, 9));
-        assert_eq!(missing(tally(&whole, 2), 2, std::slice::from_ref(&a)), lost(7, 3, 9));
+        assert_eq!(missing(manifest(&whole, 2), 2, &[a.clone(), c.clone()]), lost(4, 3, 6));
+        assert_eq!(missing(manifest(&whole, 2), 2, &[a.clone(), b.clone()]), lost(3, 7, 9));
+        assert_eq!(missing(manifest(&whole, 2), 2, std::slice::from_ref(&a)), lost(7, 3, 9));
         // Only where all is read it is known that the index and the chunks were lost together.
-        assert_eq!(missing(tally(&whole, 2), 0, &[b.clone(), c.clone()]), lost(2, 1, 2));
-        assert_eq!(missing(tally(&whole, 2), 2, &[b.clone(), c.clone()]), None);
+        assert_eq!(missing(manifest(&whole, 2), 0, &[b.clone(), c.clone()]), lost(2, 1, 2));
+        assert_eq!(missing(manifest(&whole, 2), 2, &[b.clone(), c.clone()]), None);
         // As many messages, but not the same.
         let other = [a, chunk(3, 3), chunk(6, 1), c];
-        assert_eq!(missing(tally(&whole, 2), 2, &other).unwrap().records, 0);
+        assert_eq!(missing(manifest(&whole, 2), 2, &other).unwrap().records, 0);
     }
 
     #[test]
@@ -216,12 +221,12 @@ mod tests {
         let smaller = Chunk::open(b.first, &smaller).unwrap();
         for from in [0, 2, 6] {
             for is_done in [true, false] {
-                let mut tally = tally(&[a.clone(), b.clone(), c.clone()], from);
-                tally.begin_shrinking(Shrinking { first: b.first, before: b.count, after: 1 });
-                tally.end_shrinking(is_done);
+                let mut manifest = manifest(&[a.clone(), b.clone(), c.clone()], from);
+                manifest.begin_shrinking(Shrinking { first: b.first, before: b.count, after: 1 });
+                manifest.end_shrinking(is_done);
                 let now = [a.clone(), if is_done { smaller.clone() } else { b.clone() }, c.clone()];
-                assert_eq!(missing(tally.clone(), 0, &now), None);
-                assert_eq!(missing(tally.clone(), from, &now), None);
+                assert_eq!(missing(manifest.clone(), 0, &now), None);
+                assert_eq!(missing(manifest.clone(), from, &now), None);
             }
         }
     }
@@ -230,13 +235,13 @@ mod tests {
     fn it_goes_on_from_what_was_counted() {
         let chunks = chunks();
         for (from, mark) in [(0, 0), (2, 2), (2, 6), (6, 6), (2, 0)] {
-            let mut count = Count::new(tally(&chunks, from));
+            let mut count = Count::new(manifest(&chunks, from));
             let after = count.begin(Position(mark));
             let more = [&chunks[..], &[chunk(10, 3)]].concat();
             more.iter().filter(|chunk| chunk.first > after).for_each(|chunk| count.see(chunk));
-            let mut wanted = tally(&more, mark);
+            let mut wanted = manifest(&more, mark);
             (wanted.commits, wanted.newest) = (6, Position(12));
-            assert_eq!(count.into_tally(6, Position(12)), wanted);
+            assert_eq!(count.into_manifest(6, Position(12)), wanted);
         }
     }
 }

@@ -12,11 +12,13 @@ use std::{
 use fs2::FileExt;
 use sled::{Config, Db};
 
-use super::open::{OpenError, failed, not_writable};
-use crate::sled_store::{durability::checkpoint::segment_bytes, maintenance::snapshots, store::NOT_AS_WRITTEN};
+use super::error::{OpenError, failed, not_writable};
+use crate::sled_store::{
+    durability::checkpoint::segment_bytes, failure::NOT_AS_WRITTEN, maintenance::snapshots,
+};
 
 /// The engine's cache of pages. The newest messages are in the broker's tails; this is for the catch-up behind them. What
-/// it holds beyond that stands at [`Store::touch`](crate::sled_store::store::Store::touch).
+/// it holds beyond that stands at [`SledTrees::touch`](crate::sled_store::store::SledTrees::touch).
 const CACHE_BYTES: u64 = 32 << 20;
 /// A process that is just ending, or this one's last log, may hold the lock for a moment longer; the engine can't
 /// wait for it, so it is tried again.

@@ -1,30 +1,30 @@
-//! Opening: takes the lock, finds what the last process left, drops what a crash left unfinished, and brings the index up to
-//! date (`recover`). After it returns everything found is as durable as if it had been committed.
+//! Opening: takes the lock, finds what the last process left, drops what a crash left unfinished, and brings the index up
+//! to date (`recover`). After it returns everything found is as durable as if it had been committed.
 
 use std::{
     fs::{self, File, OpenOptions},
     io,
     panic::{AssertUnwindSafe, catch_unwind},
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
-use tailwire_core::StoreError;
 use tailwire_model::{Epoch, EpochStart, Epochs, Opening, Options, Position, Rules, Term, Timestamp, Topic};
 use uuid::Uuid;
 
 use super::{
+    acknowledged::{Acknowledged, accept_loss, check_count, check_small, check_whole, find_watermark},
     count::Count,
     engine::{self, engine_lock, open_db, retry_locked},
+    error::{OpenError, corrupt, failed, not_writable, unreadable},
     folder,
-    promised::{Promised, accept_loss, check_count, check_small, check_whole, find_watermark},
     recover::{self, StoredTrim},
 };
 use crate::{
     ages::Ages,
-    batch::{Head, no_epochs},
+    batch::{LogHead, no_epochs},
     index::Index,
     ring::Lost,
 };
@@ -33,50 +33,20 @@ use crate::{
     sled_store::{
         durability::{
             journal::Journal,
-            tally::Tally,
-            watermark::{Mark, Watermark},
+            manifest::Manifest,
+            watermark::{CommitMark, Watermark},
         },
+        failure::NOT_AS_WRITTEN,
         layout::{
-            table,
+            FORMAT, table,
             values::{EVERY_TOPIC, KeySpans, put_lost, take_epoch, take_lost, take_options, take_trim},
         },
-        maintenance::{ballast::Ballast, places::Places},
-        store::{META_FORMAT, META_ID, NOT_AS_WRITTEN, Store},
+        maintenance::{ballast::Ballast, folder_watch::FolderWatch},
+        store::{META_FORMAT, META_ID, SledTrees},
     },
 };
 
-/// The version of everything stored. Another one is not guessed at.
-pub(crate) const FORMAT: u32 = 4;
-
-/// Why a log can't be opened.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum OpenError {
-    /// Another process has it open.
-    #[error("another process has this log open: stop it first, or choose another directory")]
-    Locked,
-    /// The directory can't be created or written to.
-    #[error("{0} can't be written to: {1}")]
-    NotWritable(PathBuf, String),
-    /// The folder holds no log, and files of others, such as this one.
-    #[error(
-        "it holds no log, but other files, such as {0}: choose an empty folder, or one that is only for the log"
-    )]
-    Foreign(String),
-    /// What is stored is not what was written.
-    #[error("the log is damaged, and opening it would hide what is lost: {0}")]
-    Corrupt(String),
-    /// It has less than what was acknowledged.
-    #[error("the log is not what it was: {0}")]
-    Short(String),
-    /// It was written by a version that stores things otherwise.
-    #[error("the log is of format {0}, which this version does not read (it reads format {FORMAT})")]
-    Version(u32),
-    /// The disk or the store failed.
-    #[error("the log can't be opened: {0}")]
-    Io(String),
-}
-
-/// What the operator says of a log.
+/// The operator's settings of a log.
 #[derive(Debug, Clone, Default)]
 pub struct LogSettings {
     /// Options that hold where clients set no others.
@@ -87,18 +57,18 @@ pub struct LogSettings {
     pub accepts_loss: bool,
 }
 
-/// What opening found.
+/// The result of an opening.
 pub(crate) struct Opened {
-    pub(crate) store: Store,
+    pub(crate) store: SledTrees,
     pub(crate) ballast: Ballast,
-    pub(crate) places: Places,
+    pub(crate) folder_watch: FolderWatch,
     pub(crate) watermark: Watermark,
-    pub(crate) mark: Mark,
+    pub(crate) mark: CommitMark,
     pub(crate) found: Opening,
-    pub(crate) head: Head,
+    pub(crate) head: LogHead,
     pub(crate) index: Index,
     /// How far the index is written.
-    pub(crate) indexed: table::Mark,
+    pub(crate) indexed: table::IndexMark,
     /// How far messages were lost that were never stored, or by damage.
     pub(crate) lost: Lost,
     /// Topics of which messages may be gone from the middle.
@@ -106,7 +76,7 @@ pub(crate) struct Opened {
 }
 
 pub(crate) fn open(dir: &Path, settings: &LogSettings) -> Result<Opened, OpenError> {
-    // Whatever is asked of the engine may trip it, not only its own opening.
+    // Every call of the engine may trip it, not only its own opening.
     catch_unwind(AssertUnwindSafe(|| open_whole(dir, settings)))
         .unwrap_or_else(|_| Err(OpenError::Corrupt(NOT_AS_WRITTEN.into())))
 }
@@ -122,22 +92,22 @@ fn open_whole(dir: &Path, settings: &LogSettings) -> Result<Opened, OpenError> {
     let folder_lock = retry_locked(|| engine::folder_lock(dir))?;
     retry_locked(|| engine_lock(dir).map(drop))?;
     let ballast = Ballast::before_opening(dir);
-    let promised = find_watermark(dir)?;
+    let acknowledged = find_watermark(dir)?;
     let db = open_db(dir)?;
     let file = OpenOptions::new().read(true).write(true).open(dir.join("db"));
     let file = file.map_err(|error| not_writable(&dir.join("db"), &error))?;
     // As early as can be: a cut before that leaves a file without the settings by which it is read.
     sync_names(dir, existed).map_err(|error| OpenError::Io(error.to_string()))?;
-    let mut store = Store::new(db, Box::new(file), dir).map_err(failed)?;
+    let mut store = SledTrees::new(db, Box::new(file), dir).map_err(failed)?;
 
     check_format(&store)?;
     store.redo().map_err(unreadable)?;
-    let found = Found::in_store(&store)?;
-    let accepted = found.check(&store, promised, settings.accepts_loss)?;
-    // What the journal gave is in the engine's file before the epoch begins that makes the journal worthless.
+    let found = FoundStore::in_store(&store)?;
+    let accepted = found.check(&store, acknowledged, settings.accepts_loss)?;
+    // The journal's changes are in the engine's file before the epoch begins that makes the journal worthless.
     store.checkpoint().map_err(failed)?;
     found.drop_unfinished(&store)?;
-    let Found { id, trims, last, stored, known, .. } = found;
+    let FoundStore { id, trims, last, stored, known, .. } = found;
     let rules = Arc::new(Rules::new(settings.options.clone(), stored_options(&store)?));
 
     let closed = store.clean_close(last).map_err(failed)?;
@@ -164,22 +134,23 @@ fn open_whole(dir: &Path, settings: &LogSettings) -> Result<Opened, OpenError> {
     let epochs = if starts.is_empty() { Some(no_epochs()) } else { Epochs::new(starts).map(Arc::new) };
     let epochs = epochs.ok_or_else(|| OpenError::Corrupt("its epochs are not in order".into()))?;
     let run = store.begin_run().map_err(failed)?;
-    let promised_commits = promised.ok().flatten().map_or(0, |mark| mark.commits);
-    let mark = Mark { id, commits: commits.max(promised_commits) + 1, newest: last, in_doubt: false };
-    store.begin_tally(count.into_tally(mark.commits, last)).map_err(failed)?;
+    let acknowledged_commits = acknowledged.ok().flatten().map_or(0, |mark| mark.commits);
+    let mark =
+        CommitMark { id, commits: commits.max(acknowledged_commits) + 1, newest: last, is_dirty: false };
+    store.begin_manifest(count.into_manifest(mark.commits, last)).map_err(failed)?;
     store.checkpoint().map_err(failed)?;
     begin_journal(&store, id, run)?;
     let watermark = Watermark::begin(dir, &mark).map_err(|error| OpenError::Io(error.to_string()))?;
     sync_names(dir, existed).map_err(|error| OpenError::Io(error.to_string()))?;
-    let places = Places::of(dir, folder_lock).map_err(|error| OpenError::Io(error.to_string()))?;
+    let folder_watch = FolderWatch::of(dir, folder_lock).map_err(|error| OpenError::Io(error.to_string()))?;
     ballast.keep();
     outlast_epoch(started);
-    let head = Head { newest, steady: time, ages: Ages::default(), token: store.token(), rules, epochs };
-    Ok(Opened { store, ballast, places, watermark, mark, found, head, index, indexed, lost, compacted })
+    let head = LogHead { newest, steady: time, ages: Ages::default(), token: store.token(), rules, epochs };
+    Ok(Opened { store, ballast, folder_watch, watermark, mark, found, head, index, indexed, lost, compacted })
 }
 
-/// What stands in the store. It is looked at, and held against what was acknowledged, before anything of it goes.
-struct Found {
+/// The state of the store as it was found: compared with what was acknowledged, before anything of it is dropped.
+struct FoundStore {
     id: Uuid,
     trims: Vec<StoredTrim>,
     /// The chunks of a group at the log's end whose last one is missing.
@@ -188,11 +159,11 @@ struct Found {
     last: Position,
     /// The newest position that was stored.
     stored: Position,
-    known: Tally,
+    known: Manifest,
 }
 
-impl Found {
-    fn in_store(store: &Store) -> Result<Self, OpenError> {
+impl FoundStore {
+    fn in_store(store: &SledTrees) -> Result<Self, OpenError> {
         let id = identify(store)?;
         let trims = read_trims(store)?;
         // A trim is written after the messages that it trims, so it proves that they all got there, also where their last
@@ -215,20 +186,25 @@ impl Found {
     }
 
     /// Holds it against what was acknowledged. If a loss is accepted, answers how far it goes.
-    fn check(&self, store: &Store, promised: Promised, accepts_loss: bool) -> Result<Position, OpenError> {
-        let whole = check_whole(promised, self.id, self.known.commits, self.last);
+    fn check(
+        &self,
+        store: &SledTrees,
+        acknowledged: Acknowledged,
+        accepts_loss: bool,
+    ) -> Result<Position, OpenError> {
+        let whole = check_whole(acknowledged, self.id, self.known.commits, self.last);
         if !accepts_loss {
             whole.clone()?;
         }
         check_small(store, &self.known, self.stored, accepts_loss)?;
         match whole {
             Ok(()) => Ok(Position::ZERO),
-            Err(_) => accept_loss(store, promised, self.id, self.stored),
+            Err(_) => accept_loss(store, acknowledged, self.id, self.stored),
         }
     }
 
     /// Drops what a crash left of a group, and of the contents of one.
-    fn drop_unfinished(&self, store: &Store) -> Result<(), OpenError> {
+    fn drop_unfinished(&self, store: &SledTrees) -> Result<(), OpenError> {
         for first in &self.unfinished {
             tracing::warn!(from = first.0, "dropped the beginning of a publish that a crash cut off");
             store.chunks.remove(first.0.to_be_bytes()).map_err(failed)?;
@@ -241,7 +217,7 @@ impl Found {
 }
 
 /// A disk that is full has no room for a journal. Then every commit is a checkpoint, and the next opening tries again.
-fn begin_journal(store: &Store, id: Uuid, run: u64) -> Result<(), OpenError> {
+fn begin_journal(store: &SledTrees, id: Uuid, run: u64) -> Result<(), OpenError> {
     match store.journal.begin(&store.dir, id, run) {
         Err(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
             tracing::warn!("the disk has no room for the journal; until the next start commits are slower");
@@ -253,7 +229,7 @@ fn begin_journal(store: &Store, id: Uuid, run: u64) -> Result<(), OpenError> {
 
 /// All messages that were never stored are lost by now: notes how far. What a repair noted stays as it is.
 fn lose_volatile(
-    store: &Store,
+    store: &SledTrees,
     index: &mut Index,
     newest: Position,
     time: Timestamp,
@@ -280,7 +256,7 @@ fn lose_volatile(
 }
 
 /// Checks the format; a new log gets one.
-fn check_format(store: &Store) -> Result<(), OpenError> {
+fn check_format(store: &SledTrees) -> Result<(), OpenError> {
     match store.meta.get(META_FORMAT).map_err(failed)? {
         Some(value) => match value.as_ref().try_into().map_or(0, u32::from_le_bytes) {
             FORMAT => Ok(()),
@@ -294,7 +270,7 @@ fn check_format(store: &Store) -> Result<(), OpenError> {
 }
 
 /// Finds the id; a new log gets one.
-fn identify(store: &Store) -> Result<Uuid, OpenError> {
+fn identify(store: &SledTrees) -> Result<Uuid, OpenError> {
     let id = store.meta.get(META_ID).map_err(failed)?;
     if let Some(id) = id.and_then(|value| Uuid::from_slice(&value).ok()) {
         return Ok(id);
@@ -304,7 +280,7 @@ fn identify(store: &Store) -> Result<Uuid, OpenError> {
     Ok(id)
 }
 
-fn read_trims(store: &Store) -> Result<Vec<StoredTrim>, OpenError> {
+fn read_trims(store: &SledTrees) -> Result<Vec<StoredTrim>, OpenError> {
     let mut trims = Vec::new();
     for entry in store.trims.iter() {
         let (key, value) = entry.map_err(failed)?;
@@ -314,7 +290,7 @@ fn read_trims(store: &Store) -> Result<Vec<StoredTrim>, OpenError> {
     Ok(trims)
 }
 
-fn stored_options(store: &Store) -> Result<Vec<(Term, Options)>, OpenError> {
+fn stored_options(store: &SledTrees) -> Result<Vec<(Term, Options)>, OpenError> {
     let mut stored = Vec::new();
     for entry in store.options.iter() {
         let (key, value) = entry.map_err(failed)?;
@@ -326,7 +302,7 @@ fn stored_options(store: &Store) -> Result<Vec<(Term, Options)>, OpenError> {
     Ok(stored)
 }
 
-fn stored_epochs(store: &Store) -> Result<Vec<EpochStart>, OpenError> {
+fn stored_epochs(store: &SledTrees) -> Result<Vec<EpochStart>, OpenError> {
     let mut starts = Vec::new();
     for entry in store.epochs.iter() {
         let (key, value) = entry.map_err(failed)?;
@@ -369,34 +345,4 @@ fn sync_names(dir: &Path, existed: bool) -> io::Result<()> {
 fn topic(name: &[u8]) -> Result<Topic, OpenError> {
     let name = std::str::from_utf8(name).ok().and_then(|name| Topic::parse(name).ok());
     name.ok_or_else(|| corrupt("a topic", Damage("its name is none")))
-}
-
-pub(crate) fn corrupt(what: &str, Damage(damage): Damage) -> OpenError {
-    OpenError::Corrupt(format!("{what}: {damage}"))
-}
-
-// By value, as `map_err` wants it; so the next one.
-#[allow(clippy::needless_pass_by_value)]
-pub(crate) fn failed(error: sled::Error) -> OpenError {
-    match error {
-        sled::Error::Io(error) => OpenError::Io(error.to_string()),
-        _ => OpenError::Corrupt(NOT_AS_WRITTEN.into()),
-    }
-}
-
-fn unreadable(error: StoreError) -> OpenError {
-    match error {
-        StoreError::Corrupt(what) => OpenError::Corrupt(what),
-        other => OpenError::Io(other.to_string()),
-    }
-}
-
-pub(crate) fn not_writable(path: &Path, error: &io::Error) -> OpenError {
-    use io::ErrorKind::{AlreadyExists, NotADirectory, PermissionDenied, ReadOnlyFilesystem};
-    match error.kind() {
-        PermissionDenied | ReadOnlyFilesystem | NotADirectory | AlreadyExists => {
-            OpenError::NotWritable(path.into(), error.to_string())
-        }
-        _ => OpenError::Io(error.to_string()),
-    }
 }

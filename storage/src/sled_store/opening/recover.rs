@@ -7,8 +7,9 @@ use tailwire_model::{Position, Timestamp, Topic, Trim};
 use super::count::Count;
 use crate::index::Index;
 use crate::sled_store::{
-    layout::table::{self, Mark},
-    store::{Store, corrupt, failed, guarded},
+    failure::{corrupt, failed, guarded},
+    layout::table::{self, IndexMark},
+    store::SledTrees,
 };
 
 /// A trim as it is stored, with the time of its topic's newest message.
@@ -17,12 +18,12 @@ pub(crate) type StoredTrim = (Topic, Trim, Timestamp);
 /// The index of a log whose newest position is `newest`, and `stored` the newest that is stored; and how far the index
 /// is written. The chunks that are read for it are counted.
 pub(crate) fn recover(
-    store: &Store,
+    store: &SledTrees,
     trims: &[StoredTrim],
     stored: Position,
     newest: Position,
     count: &mut Count,
-) -> Result<(Index, Mark), StoreError> {
+) -> Result<(Index, IndexMark), StoreError> {
     let written = guarded(|| {
         let (mut index, mark) = table::load(store, stored, newest)?;
         let counted = catch_up(store, &mut index, mark, newest, count)?;
@@ -34,33 +35,33 @@ pub(crate) fn recover(
         }
     });
     match written {
-        Ok((index, mark)) if mark != Mark::default() => {
+        Ok((index, mark)) if mark != IndexMark::default() => {
             let unaccounted = newest.0 - index.ever();
-            Ok((index, Mark { unaccounted, ..mark }))
+            Ok((index, IndexMark { unaccounted, ..mark }))
         }
         Ok((index, _)) => rebuilt(index, newest),
         Err(why) => {
             tracing::warn!(%why, "the index is not what the log holds; it is built again from the messages");
             table::clear(store).map_err(failed)?;
             let mut index = Index::default();
-            catch_up(store, &mut index, Mark::default(), newest, count)?;
+            catch_up(store, &mut index, IndexMark::default(), newest, count)?;
             apply(store, &mut index, trims)?;
             rebuilt(index, newest)
         }
     }
 }
 
-fn rebuilt(index: Index, newest: Position) -> Result<(Index, Mark), StoreError> {
+fn rebuilt(index: Index, newest: Position) -> Result<(Index, IndexMark), StoreError> {
     let unaccounted = newest.0.saturating_sub(index.ever());
-    Ok((index, Mark { unaccounted, ..Mark::default() }))
+    Ok((index, IndexMark { unaccounted, ..IndexMark::default() }))
 }
 
 /// Adds the messages after the mark. Answers whether every position of the log is accounted for: each belongs to a
 /// message of one topic.
 fn catch_up(
-    store: &Store,
+    store: &SledTrees,
     index: &mut Index,
-    mark: Mark,
+    mark: IndexMark,
     newest: Position,
     count: &mut Count,
 ) -> Result<bool, StoreError> {
@@ -84,23 +85,24 @@ fn catch_up(
                 return Err(StoreError::Corrupt("a message: its topic is not a topic".into()));
             }
         }
-        while let Some((topic, block)) = index.ripe() {
+        while let Some((topic, block)) = index.sealable() {
             store.postings.put(topic, &block).map_err(failed)?;
             index.sealed(topic, &block);
         }
     }
-    // What was trimmed and buried since the mark is counted on a shelf that was written meanwhile, or nowhere.
+    // Messages that were trimmed and purged since the mark are counted on an index page that was written meanwhile, or
+    // nowhere.
     let gone = (newest.0 - mark.position.0).saturating_sub(seen);
     let known = index.ever() + mark.unaccounted;
     Ok(known <= newest.0 && newest.0 <= known + gone)
 }
 
-fn apply(store: &Store, index: &mut Index, trims: &[StoredTrim]) -> Result<(), StoreError> {
+fn apply(store: &SledTrees, index: &mut Index, trims: &[StoredTrim]) -> Result<(), StoreError> {
     for (topic, trim, time) in trims {
-        let parting = index.parting(topic.as_str(), trim.upto);
+        let split = index.split(topic.as_str(), trim.upto);
         // The blocks that the trim takes may have been removed since the index was written.
-        let cut = parting.map(|parting| parting.read_rest(&store.postings)).transpose()?;
-        index.trim(topic.as_str(), *trim, *time, cut);
+        let retained = split.map(|split| split.read_rest(&store.postings)).transpose()?;
+        index.trim(topic.as_str(), *trim, *time, retained);
     }
     Ok(())
 }

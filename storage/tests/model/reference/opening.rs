@@ -1,11 +1,11 @@
-//! What the reference does at an opening: what has to be there, and what may be gone.
+//! The reference at an opening: what has to be there, and what may be gone.
 
 use tailwire_model::{Epoch, Trim};
 
 use super::Reference;
 
 impl Reference {
-    /// What waited for a commit is gone.
+    /// Drops messages that waited for a commit.
     pub(crate) fn forget_pending(&mut self) {
         if let Some(before) = self.before.take() {
             *self = *before;

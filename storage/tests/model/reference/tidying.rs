@@ -1,4 +1,4 @@
-//! What the reference does when a log is told to tidy: all that bounds and compaction ask for.
+//! The reference when a log tidies: all that bounds and compaction ask for.
 
 use tailwire_model::{Bound, Trim, TrimReason};
 
@@ -75,7 +75,7 @@ impl Reference {
         for (at, old) in stored.iter().enumerate() {
             if stored[at + 1..].iter().any(|newer| takes_place(keep, &newer.draft, &old.draft)) {
                 let own = self.entries.iter_mut().find(|entry| entry.position == old.position);
-                own.expect("it is there").superseded = true;
+                own.expect("it is there").obsolete = true;
             }
         }
     }

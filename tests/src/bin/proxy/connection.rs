@@ -46,7 +46,7 @@ pub(crate) async fn run(socket: TcpStream, network: &FaultyNetwork) -> io::Resul
     match breaks {
         Break::Close => Ok(()),
         Break::Reset => handle.set_linger(Some(Duration::ZERO)),
-        // What isn't polled neither reads, nor writes, nor closes.
+        // A connection that isn't polled neither reads, nor writes, nor closes.
         Break::Stall => pending().await,
     }
 }

@@ -97,7 +97,7 @@ fn boxed(bytes: impl shape::Bytewise) -> UnsyncBoxBody<Bytes, io::Error> {
     StreamBody::new(bytes.map_ok(Frame::data)).boxed_unsync()
 }
 
-/// What the proxy says itself, in the broker's place.
+/// The proxy's own answer, in the broker's place.
 fn own(status: StatusCode) -> Reply {
     let mut response = Response::new(own_body(Bytes::from_static(b"said by a proxy\n")));
     *response.status_mut() = status;
@@ -122,7 +122,7 @@ mod tests {
 
     const EMPTY: &str = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
 
-    /// What a broker hears of this head, and what the client hears of this answer.
+    /// The head as the broker gets it, and the answer as the client gets it.
     async fn through(faults: &str, head: &str, answer: &str) -> (String, String) {
         let broker = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mode = Mode::parse(faults.split_whitespace()).unwrap();

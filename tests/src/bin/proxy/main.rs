@@ -8,7 +8,7 @@
 //! turn <port> <faults>   answered by "ok"
 //! ```
 //!
-//! What can't be done is answered by "error: …". No faults at all is a network that lets everything pass. It listens
+//! Impossible requests are answered by "error: …". No faults at all is a network that lets everything pass. It listens
 //! on loopback only, speaks HTTP/1.1 in clear text, and knows nothing of what topics or messages are.
 //!
 //! `proxy --to 127.0.0.1:8245`

@@ -1,4 +1,4 @@
-//! What a network does: faults, each named by a word, which may be put together. It knows what they are called, and
+//! The modes of a network: faults, each named by a word, which may be put together. It knows what they are called, and
 //! not how they are done.
 //!
 //! | word | what happens |
@@ -38,7 +38,7 @@ pub(crate) struct Mode {
     pub(crate) strip_last_event_id: bool,
 }
 
-/// What happens to connections that are open.
+/// The fate of open connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Break {
     Close,
@@ -55,7 +55,7 @@ pub(crate) enum Upgrade {
     Swallow,
 }
 
-/// What happens to what comes after a response's head.
+/// The fate of the bytes after a response's head.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) enum Body {
     #[default]

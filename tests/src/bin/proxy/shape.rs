@@ -1,4 +1,4 @@
-//! What happens to bytes on their way down: a stream of pieces becomes another. Each function is one thing that
+//! The shaping of bytes on their way down: a stream of pieces becomes another. Each function is one thing that
 //! proxies do; none knows what the bytes mean, or whether they are a response's or a WebSocket's.
 
 use std::future::Future;

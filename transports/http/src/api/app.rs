@@ -11,8 +11,8 @@ use std::{
 
 use bytes::Bytes;
 use tailwire_core::{
-    Broker, Interest, MessageError, OpenError, Page, PublishError, ReadError, Reader, Slice, Start, Until,
-    Wait, WriteError,
+    Broker, Interest, MessageError, Page, PageWait, PublishError, ReadError, Reader, ReaderError, Slice,
+    Start, Until, WriteError,
     log::{Appended, Group, Stored},
 };
 use tailwire_model::{
@@ -32,18 +32,18 @@ use tailwire_wire::{
 };
 use tokio::time::Instant;
 
-use super::metrics::Metrics;
+use super::metrics::HttpMetrics;
 use crate::{
-    Settings,
-    connection::pinned::{NoRoom, Pinned},
+    HttpSettings,
+    connection::pinned::{NoPinnedRoom, Pinned},
     delivery::polls::Polls,
 };
 
-/// What all requests share.
+/// State that all requests share.
 pub(crate) struct App {
     pub(crate) broker: Broker,
-    pub(crate) metrics: Metrics,
-    pub(crate) settings: Settings,
+    pub(crate) metrics: HttpMetrics,
+    pub(crate) settings: HttpSettings,
     pub(crate) next_shard: AtomicUsize,
     pub(crate) polls: Polls,
 }
@@ -70,7 +70,7 @@ pub(crate) struct PageReply {
     pub(crate) retry_after_ms: Option<u64>,
     /// The end of a gap that the client knows of and has not passed.
     pub(crate) gap: Option<Cursor>,
-    /// What was taken for a body that was waited for.
+    /// The room that was taken for a body that was waited for.
     pub(crate) room: Option<Pinned>,
 }
 
@@ -120,19 +120,19 @@ impl App {
         &self,
         principal: &Principal,
         filter: Filter,
-        start: query::Start,
+        start: query::QueryStart,
         known: Option<Cursor>,
         format: usize,
     ) -> Result<Reader, Problem> {
         let interest = Interest { filter, start: start_of(start), known, format };
         self.broker.open(principal, interest).await.map_err(|error| match error {
-            OpenError::Forbidden(forbidden) => self.forbidden(principal, &forbidden),
-            OpenError::Read(error) => read_problem(error),
+            ReaderError::Forbidden(forbidden) => self.forbidden(principal, &forbidden),
+            ReaderError::Read(error) => read_problem(error),
         })
     }
 
-    /// Reads a page, waiting for a first message as long as asked; or until it is dropped, where several have asked, and then
-    /// it tells whether it `stands` at the tail.
+    /// Reads a page, waiting for a first message as long as asked; or until it is dropped, where several have asked, and
+    /// then it tells whether it `stands` at the tail.
     pub(crate) async fn page(
         &self,
         principal: &Principal,
@@ -145,7 +145,7 @@ impl App {
         let mut reader = self.open(principal, filter.clone(), start, gap, format.slot as usize).await?;
         let wait = (wait_ms > 0).then(|| {
             let deadline = || Until::Deadline(Instant::now() + Duration::from_millis(wait_ms));
-            Wait { until: stands.map_or_else(deadline, Until::Dropped), shard: self.pick_shard() }
+            PageWait { until: stands.map_or_else(deadline, Until::Dropped), shard: self.pick_shard() }
         });
         let (slices, cursor, more) = match reader.page(limit, wait).await.map_err(read_problem)? {
             Page::Messages { slices, cursor, more } => (slices, cursor, more),
@@ -163,10 +163,11 @@ impl App {
             slices.iter().map(|slice| slice.encoded(slot)).collect()
         };
         let bytes = 128 + items.iter().map(Bytes::len).sum::<usize>();
-        // Whoever doesn't wait has taken room before; many who waited for one message are answered at the same time.
+        // A request that doesn't wait has taken room before; many that waited for one message are answered at the same
+        // time.
         let room = match wait_ms {
             0 => None,
-            _ => Some(Pinned::admit(bytes).await.map_err(|NoRoom| no_room())?),
+            _ => Some(Pinned::admit(bytes).await.map_err(|NoPinnedRoom| no_room())?),
         };
         let mut body = Vec::with_capacity(bytes);
         let items: Vec<&[u8]> = items.iter().map(|item| &item[..]).collect();
@@ -195,7 +196,7 @@ impl App {
         PageReply { body, messages: 0, cursor, more: false, retry_after_ms, gap, room: None }
     }
 
-    /// What a document says of itself; pages say nothing, and need not know.
+    /// The description of a document; pages have none, and need no lookup.
     fn about<'a>(
         &self,
         format: &DocumentFormat,
@@ -237,17 +238,17 @@ impl App {
         wait_ms: u64,
     ) -> Result<Option<Message>, Problem> {
         let deadline = Instant::now() + Duration::from_millis(wait_ms);
-        let mut start = query::Start::Last(1);
+        let mut start = query::QueryStart::Last(1);
         let mut newest = None;
         loop {
             let mut reader = self.open(principal, filter.clone(), start, None, Format::Item as usize).await?;
-            let wait =
-                (wait_ms > 0).then(|| Wait { until: Until::Deadline(deadline), shard: self.pick_shard() });
+            let wait = (wait_ms > 0)
+                .then(|| PageWait { until: Until::Deadline(deadline), shard: self.pick_shard() });
             let page = reader.page(1, wait).await.map_err(read_problem)?;
             let Page::Messages { slices, .. } = page else { return Ok(newest) };
             match slices.last().and_then(|slice| slice.messages().last()) {
                 Some(message) if wait_ms > 0 && seen(message.cursor) => {
-                    start = query::Start::After(message.cursor);
+                    start = query::QueryStart::After(message.cursor);
                     newest = Some(message.clone());
                 }
                 Some(message) => return Ok(Some(message.clone())),
@@ -290,7 +291,7 @@ impl App {
         (body, next)
     }
 
-    /// What is set for a term, and for a topic what holds, as JSON.
+    /// The options of a term, and for a topic its rule, as JSON.
     pub(crate) fn options(&self, principal: &Principal, term: &Term) -> Result<Vec<u8>, Problem> {
         let own = self
             .broker
@@ -326,7 +327,7 @@ impl App {
         self.options(principal, &term)
     }
 
-    /// What a principal is told that may not do something: to show a credential, where it has shown none and there are any.
+    /// The refusal for a principal: to show a credential, where it has shown none and there are any.
     fn forbidden(&self, principal: &Principal, forbidden: &Forbidden) -> Problem {
         let asked = principal.is_anonymous() && self.settings.authenticator.challenge().is_some();
         let code = if asked { Code::Unauthorized } else { Code::Forbidden };
@@ -380,13 +381,13 @@ pub(crate) fn no_room() -> Problem {
     Problem::new(Code::Overloaded).with_retry_after_ms(PINNED_WAIT_MS_MAX)
 }
 
-fn start_of(start: query::Start) -> Start {
+fn start_of(start: query::QueryStart) -> Start {
     match start {
-        query::Start::After(cursor) => Start::After(cursor),
-        query::Start::Earliest => Start::Earliest,
-        query::Start::Last(count) => Start::Last(count),
+        query::QueryStart::After(cursor) => Start::After(cursor),
+        query::QueryStart::Earliest => Start::Earliest,
+        query::QueryStart::Last(count) => Start::Last(count),
         // Requests come with their default resolved.
-        query::Start::Latest | query::Start::Default => Start::Latest,
+        query::QueryStart::Latest | query::QueryStart::Default => Start::Latest,
     }
 }
 

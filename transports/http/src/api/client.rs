@@ -28,7 +28,7 @@ macro_rules! file {
 pub(crate) static SCRIPT: File = file!("client.js");
 /// For `import`.
 pub(crate) static MODULE: File = file!("client.mjs");
-/// What shares a connection among tabs.
+/// The script that shares a connection among tabs.
 pub(crate) static TABS: File = file!("client-tabs.mjs");
 
 /// Another broker has other files under the same URL, so a browser asks each time whether its own is still good.
@@ -36,7 +36,7 @@ const CACHING: HeaderValue = HeaderValue::from_static("no-cache");
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
 impl File {
-    /// The answer to a `GET`. Whoever may reach the broker may load it, also into pages of other origins: it is public.
+    /// The answer to a `GET`. It is public: every client of the broker may load it, also into pages of other origins.
     pub(crate) fn answer(&self, request: &HeaderMap) -> Response<Body> {
         // Weak, as it stands for both encodings (RFC 9110 §8.8.3.3).
         let tag = format!("W/\"{:016x}\"", fingerprint(self.plain));

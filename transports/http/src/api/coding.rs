@@ -8,7 +8,7 @@ use bytes::Bytes;
 use flate2::read::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 use tailwire_wire::{Code, Problem};
 
-/// What can be taken off, as `Accept-Encoding` says it with a refusal (RFC 9110 §15.5.16).
+/// The codings that can be decoded, as `Accept-Encoding` says it with a refusal (RFC 9110 §15.5.16).
 pub(crate) const ACCEPTED: &str = "gzip, deflate, br, zstd";
 /// Codings of one body: each has a window of memory.
 const CODINGS_MAX: usize = 3;

@@ -1,4 +1,5 @@
-//! What access control gives out and keeps: cookies, tickets, keys, revocations. How they are made is not known here.
+//! Credentials that access control gives out and keeps: cookies, tickets, keys, revocations. How they are made is not
+//! known here.
 
 use futures_util::future::BoxFuture;
 use tailwire_model::Principal;
@@ -32,5 +33,5 @@ pub trait Credentials: Send + Sync + 'static {
     fn revoke(&self, body: &[u8]) -> Written;
 }
 
-/// What comes of a change, as JSON, once it is durable and in force.
+/// The result of a change, as JSON, once it is durable and in force.
 pub type Written = BoxFuture<'static, Result<Vec<u8>, Problem>>;

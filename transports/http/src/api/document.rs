@@ -1,5 +1,5 @@
-//! Documents: some messages of what is there, as a page or a feed, with the headers that say where to go on and what a cache
-//! may keep.
+//! Documents: some messages of what is there, as a page or a feed, with the headers that say where to go on and what a
+//! cache may keep.
 
 use std::sync::{Arc, atomic::AtomicBool};
 
@@ -9,7 +9,7 @@ use axum::{
 };
 use tailwire_model::Principal;
 use tailwire_wire::{
-    Code, Problem, ReadRequest, Representation, Start, page, representation::DocumentFormat,
+    Code, Problem, QueryStart, ReadRequest, Representation, page, representation::DocumentFormat,
     request::PageRequest,
 };
 
@@ -21,7 +21,7 @@ use super::{
 };
 
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
-/// What was done to the document (RFC 3229 §10.5.2).
+/// The instance manipulation of the document (RFC 3229 §10.5.2).
 const IM: HeaderName = HeaderName::from_static("im");
 
 /// A page, and how many messages it has.
@@ -48,7 +48,7 @@ pub(super) async fn document(
     };
     let topic = filter.only_topic().cloned();
     if let Some(base) = delta_base {
-        let ask = PageRequest { filter: filter.clone(), start: Start::After(base), gap, limit, wait_ms };
+        let ask = PageRequest { filter: filter.clone(), start: QueryStart::After(base), gap, limit, wait_ms };
         // Where entries are gone that the client has not seen, it gets the whole document.
         if let Ok(reply) = app.page(principal, ask, format, query, stands.clone()).await {
             return Ok(delta(reply, format, query, wait_ms));
@@ -58,7 +58,7 @@ pub(super) async fn document(
     let reply = app.page(principal, ask, format, query, stands).await?;
     let messages = reply.messages;
     // A full page between two places stays what it is; any other is outdated by the next message.
-    let settled = reply.more && limit_in_url && matches!(start, Start::After(_));
+    let settled = reply.more && limit_in_url && matches!(start, QueryStart::After(_));
     let caching = match (reply.retry_after_ms, topic) {
         (Some(_), _) => NO_STORE,
         (None, Some(topic)) if settled => immutable(&app.broker.rule(&topic), principal),
@@ -73,7 +73,8 @@ pub(super) async fn document(
     Ok((response, messages))
 }
 
-/// Only the entries that the client has not got (RFC 3229 §10, with the instance manipulation `feed`), or that there are none.
+/// Only the entries that the client has not got (RFC 3229 §10, with the instance manipulation `feed`), or that there are
+/// none.
 fn delta(
     found: PageReply,
     format: &DocumentFormat,
@@ -97,7 +98,7 @@ fn not_modified(response: &mut Response<Body>) {
     *response.body_mut() = Body::empty();
 }
 
-/// What both kinds of polls are told: who has found something, and who has waited in vain.
+/// The answer of both kinds of polls, with messages or after a wait in vain.
 pub(super) fn response_of(
     found: PageReply,
     format: &DocumentFormat,

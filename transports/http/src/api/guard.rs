@@ -1,5 +1,5 @@
-//! Who may ask at all, before anything is looked at: hosts (against DNS rebinding) and origins (against pages from
-//! elsewhere), and what a browser is told of it (CORS, as in the Fetch standard).
+//! The guard, before anything else looks at a request: hosts (against DNS rebinding) and origins (against pages from
+//! elsewhere), and the headers by which a browser learns of it (CORS, as in the Fetch standard).
 
 use axum::{
     body::Body,
@@ -11,11 +11,11 @@ use tailwire_wire::{Code, Problem};
 
 use super::{
     identity::OriginClass,
-    metrics::Metrics,
+    metrics::HttpMetrics,
     reply::{ascii, empty, refuse},
 };
 use crate::{
-    Settings,
+    HttpSettings,
     connection::{host, listener::OverTls},
 };
 
@@ -24,14 +24,14 @@ use crate::{
 const EXPOSED: &str = "tailwire-cursor, tailwire-type, tailwire-topic, tailwire-time, tailwire-event, tailwire-key, \
      link, location, retry-after, preference-applied, idempotency-replayed, etag, *";
 
-/// The headers that a reply owes to the request's origin; handlers that write their own head add them too.
+/// The CORS headers of a reply, by the request's origin; handlers that write their own head add them too.
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Cors {
     /// The origin whose pages may see the reply, if it isn't the broker's own.
     origin: Option<HeaderValue>,
     /// Another origin might get another reply.
     varies: bool,
-    /// Whoever comes with another credential, or none, might get another reply.
+    /// A request with another credential, or none, might get another reply.
     identified: bool,
     /// The origin was allowed by its name, so that its pages may send cookies (Fetch §3.2.5).
     credentials: bool,
@@ -66,7 +66,7 @@ impl Cors {
     }
 }
 
-/// What a request that isn't let through is told. A page of a foreign origin may read why: there is nothing private in it.
+/// The answer to a request that isn't let through. A page of a foreign origin may read why: there is nothing private in it.
 pub(crate) fn refused(problem: &Problem) -> Response<Body> {
     let mut response = refuse(problem);
     if problem.code == Code::ForeignOrigin {
@@ -76,8 +76,13 @@ pub(crate) fn refused(problem: &Problem) -> Response<Body> {
     response
 }
 
-/// What every response gets on its way out, also one that comes by another way.
-pub(crate) fn finish<B>(settings: &Settings, metrics: &Metrics, response: &mut Response<B>, cors: &Cors) {
+/// The headers that every response gets on its way out, also one that comes by another way.
+pub(crate) fn finish<B>(
+    settings: &HttpSettings,
+    metrics: &HttpMetrics,
+    response: &mut Response<B>,
+    cors: &Cors,
+) {
     cors.apply(response.headers_mut());
     if response.status() == StatusCode::UNAUTHORIZED
         && let Some(challenge) = settings.authenticator.challenge()
@@ -98,10 +103,10 @@ pub(crate) fn unidentified(problem: &Problem) -> Response<Body> {
     response
 }
 
-/// Whether a request is let through at all: what its reply owes to its origin, and whose page that is.
+/// Whether a request is let through at all: the CORS headers of its reply, and the class of its origin.
 /// `any_host`: whatever host it is for.
 pub(crate) fn check(
-    settings: &Settings,
+    settings: &HttpSettings,
     request: &Request,
     any_host: bool,
 ) -> Result<(Cors, OriginClass), Problem> {
@@ -169,14 +174,14 @@ fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
 
 /// Whether requests for a host are answered: where public URLs are set, for theirs, and for loopback, where tools of this
 /// machine ask; without them, a listener that others reach answers for any.
-fn is_answered(settings: &Settings, host: &str, is_loopback: bool) -> bool {
+fn is_answered(settings: &HttpSettings, host: &str, is_loopback: bool) -> bool {
     let public = &settings.public_origins;
     (public.is_empty() && !settings.loopback)
         || is_loopback
         || public.iter().any(|origin| is_same_origin(origin.as_bytes(), host, false))
 }
 
-fn foreign_host(settings: &Settings) -> Problem {
+fn foreign_host(settings: &HttpSettings) -> Problem {
     let detail = if settings.public_origins.is_empty() {
         "This broker listens on loopback only, and answers only requests for a loopback host. \
          If it stands behind a proxy, name the site's address in public_urls (--public-url)."
@@ -186,8 +191,8 @@ fn foreign_host(settings: &Settings) -> Problem {
     Problem::detailed(Code::ForeignHost, detail)
 }
 
-/// Whether an origin names the host that the request was made to. Without TLS the scheme may differ: a proxy may have taken it
-/// off. With it, a page of `http` is another's: anybody between may have written it.
+/// Whether an origin names the host that the request was made to. Without TLS the scheme may differ: a proxy may have
+/// taken it off. With it, a page of `http` is another's: anybody between may have written it.
 fn is_same_origin(origin: &[u8], host: &str, is_over_tls: bool) -> bool {
     let Ok(origin) = std::str::from_utf8(origin) else { return false };
     let Some((scheme, authority)) = origin.split_once("://") else { return false };

@@ -1,4 +1,4 @@
-//! What was probably meant, for requests of resources and methods that there are not.
+//! Hints for requests of resources and methods that don't exist.
 
 use tailwire_wire::typo::nearest;
 
@@ -35,7 +35,7 @@ const OWN: [(&str, &str); 9] = [
     ("client.js", "`/client.js`, `/client.mjs` and `/client-tabs.mjs` have GET and HEAD"),
 ];
 
-/// What was probably meant by a path that is none.
+/// The hint for a path that is none.
 pub(crate) fn for_path(path: &str) -> Option<&'static str> {
     let first = path.trim_start_matches('/').split('/').next()?.to_ascii_lowercase();
     let own = |name: &str| OWN.iter().find(|(own, _)| *own == name).map(|(_, hint)| *hint);
@@ -50,7 +50,7 @@ pub(crate) fn for_path(path: &str) -> Option<&'static str> {
         })
 }
 
-/// What was probably meant by a method that a resource hasn't.
+/// The hint for a method that a resource hasn't.
 pub(crate) fn for_method(method: &str, path: &str) -> Option<&'static str> {
     match method {
         "POST" | "PUT" if path.starts_with("/topics") => Some("`POST /topics/{topic}` publishes"),

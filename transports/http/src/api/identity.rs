@@ -1,5 +1,5 @@
-//! Whose a request is. One place decides it, before any handler and on every path: [`Authenticator::request`] for what
-//! comes with a head, [`Authenticator::token`] for the `authenticate` line of a WebSocket.
+//! The identity of a request. One place decides it, before any handler and on every path: [`Authenticator::request`] for
+//! what comes with a head, [`Authenticator::token`] for the `authenticate` line of a WebSocket.
 
 use std::net::IpAddr;
 
@@ -22,7 +22,7 @@ pub trait Authenticator: Send + Sync + 'static {
     fn challenge(&self) -> Option<HeaderValue>;
 }
 
-/// What an authenticator looks at.
+/// The parts of a request that an authenticator looks at.
 #[derive(Debug, Clone, Copy)]
 pub struct RequestHead<'a> {
     /// The method.
@@ -31,13 +31,13 @@ pub struct RequestHead<'a> {
     pub uri: &'a Uri,
     /// The headers.
     pub headers: &'a HeaderMap,
-    /// Whose page sends the request.
+    /// The class of the page that sends the request.
     pub origin: OriginClass,
     /// The other end of the connection, which may be a proxy.
     pub peer: Option<IpAddr>,
 }
 
-/// Whose page sends a request, by its `Origin`. A foreign one can only read, and doesn't see the reply.
+/// The class of a page that sends a request, by its `Origin`. A foreign one can only read, and doesn't see the reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OriginClass {
     /// Not said: no browser, or a request that browsers make without.

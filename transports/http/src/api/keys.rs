@@ -17,7 +17,7 @@ use super::{
     reply::{JSON, NO_STORE, done, refuse, reply},
 };
 
-/// What the administration of access is permitted by.
+/// The grant that the administration of access needs.
 const RECORDS: &str = "$access/**";
 
 /// `/keys`

@@ -1,4 +1,4 @@
-//! What the transports count, and the text of `/metrics` (OpenMetrics).
+//! The transports' counters, and the text of `/metrics` (OpenMetrics).
 
 use std::{fmt, sync::Arc};
 
@@ -64,7 +64,7 @@ struct ResponseLabel {
 
 /// The transports' counters; cloning is cheap.
 #[derive(Clone)]
-pub(crate) struct Metrics(Arc<Inner>);
+pub(crate) struct HttpMetrics(Arc<Inner>);
 
 struct Inner {
     registry: Registry,
@@ -76,7 +76,7 @@ struct Inner {
     log: LogGauges,
 }
 
-/// What is counted of one transport.
+/// The counters of one transport.
 struct PerTransport {
     open: Gauge,
     opened: Counter,
@@ -152,7 +152,7 @@ impl LogGauges {
     }
 }
 
-impl Metrics {
+impl HttpMetrics {
     /// Names every counter, the broker's too.
     pub(crate) fn new(broker: &Broker) -> Self {
         let mut registry = Registry::with_prefix("tailwire");
@@ -205,7 +205,7 @@ impl Metrics {
 
 /// One open connection.
 pub(crate) struct Connected {
-    metrics: Metrics,
+    metrics: HttpMetrics,
     transport: Transport,
 }
 

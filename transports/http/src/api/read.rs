@@ -16,7 +16,7 @@ use tailwire_model::{
     retry,
 };
 use tailwire_wire::{
-    Code, Problem, ReadRequest, Representation, Resource, Start, negotiate, page, path,
+    Code, Problem, QueryStart, ReadRequest, Representation, Resource, negotiate, page, path,
     representation::{DocumentFormat, StreamFormat},
     request::Subscribe,
     time,
@@ -45,19 +45,19 @@ use crate::{
     },
     delivery::{
         body,
-        polls::{Key, Looked, Reply, Waiter},
+        polls::{Looked, PollKey, Reply, Waiter},
         shards::Job,
         stream::{self, Codec, EventStream},
     },
     websocket::{
         self,
-        opening::{First, Opening},
+        opening::{First, WebSocketOpening},
         subprotocols,
     },
 };
 
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
-/// What `EventSource` waits before it reconnects, before jitter.
+/// The wait of `EventSource` before it reconnects, before jitter.
 const RETRY_MS: u64 = 2000;
 
 /// Answers a `GET` or `HEAD`.
@@ -138,7 +138,7 @@ fn vary(headers: &mut HeaderMap, varies: bool) {
     }
 }
 
-/// Whatever is answered once, if that takes a while: it owns all that it needs.
+/// A request that is answered once, after a while: it owns all that it needs.
 fn reply_to(
     app: &Arc<App>,
     ask: ReadRequest,
@@ -149,8 +149,8 @@ fn reply_to(
     let app = app.clone();
     match (ask.representation, ask.start, &ask.if_none_match) {
         // A cursor is the same place for all who name it.
-        (Representation::Document { format, wait_ms: 1.. }, Start::After(cursor), None) => {
-            let key = Arc::new(Key {
+        (Representation::Document { format, wait_ms: 1.. }, QueryStart::After(cursor), None) => {
+            let key = Arc::new(PollKey {
                 principal,
                 filter: ask.filter.clone(),
                 query,
@@ -165,7 +165,8 @@ fn reply_to(
     }
 }
 
-/// Whoever doesn't wait is answered once there is room for the answer; for whoever waits, it is counted when it is there.
+/// A request that doesn't wait is answered once there is room for the answer; for one that waits, the answer is counted
+/// when it is there.
 async fn poll_alone(
     app: Arc<App>,
     ask: ReadRequest,
@@ -198,7 +199,7 @@ async fn look_alone(
     answered(result, query.as_deref(), varies)
 }
 
-fn join(app: &Arc<App>, key: Arc<Key>, ask: ReadRequest) -> Waiter {
+fn join(app: &Arc<App>, key: Arc<PollKey>, ask: ReadRequest) -> Waiter {
     app.polls.join(key, |key, is_at_tail| {
         let (app, key) = (app.clone(), key.clone());
         async move {
@@ -206,7 +207,7 @@ fn join(app: &Arc<App>, key: Arc<Key>, ask: ReadRequest) -> Waiter {
             let page = document(&app, &key.principal, ask, query, Some(is_at_tail)).await;
             let messages = page.as_ref().map_or(0, |(_, messages)| *messages);
             let mut response = answered(page.map(|(response, _)| response), query, key.varies_by_accept);
-            // What is shared is counted once, when it is written down.
+            // A shared answer is counted once, when it is encoded.
             drop(Reserved::take(response.extensions_mut()));
             Looked { response, messages }
         }
@@ -228,7 +229,7 @@ async fn poll_with_others(
         app.broker.metrics().messages_out.inc_by(shared.uncounted() as u64);
         return Reply::Shared(shared);
     }
-    let Key { filter, query, representation, varies_by_accept, .. } = waiter.key();
+    let PollKey { filter, query, representation, varies_by_accept, .. } = waiter.key();
     let wait_ms = representation.wait_ms();
     let nothing = app.empty_page(format, filter, query.as_deref(), cursor, gap, wait_ms);
     connected.wrote(nothing.body.len());
@@ -291,7 +292,7 @@ fn tag(headers: &mut HeaderMap, cursor: Cursor) {
     headers.insert(header::ETAG, ascii(format!("\"{cursor}\"").as_bytes()));
 }
 
-/// A message as its own body. It comes from whoever published it: a browser must not run it in the broker's origin.
+/// A message as its own body. Any publisher may have made it: a browser must not run it in the broker's origin.
 pub(crate) fn as_itself(message: &Message) -> Response<Body> {
     let draft = &message.draft;
     let declared = draft.media_type.as_str().unwrap_or("application/octet-stream");
@@ -354,7 +355,7 @@ async fn stream(
     let codec = Codec { stream: format, chunked: exchange.is_some() && request.version == Version::HTTP_11 };
     let mut reader = app.open(&principal, ask.filter, ask.start, ask.gap, codec.format() as usize).await?;
     let is_head = request.method == Method::HEAD;
-    // A stream that meets damage has no word for it, and ends: whoever comes back to the place is told before there is one.
+    // A stream that meets damage has no word for it, and ends: a client that comes back to the place gets an error before there is a stream.
     if app.broker.has_met_damage() && !is_head {
         reader.read_ahead(Duration::from_millis(READ_AHEAD_MS_MAX)).await.map_err(read_problem)?;
     }
@@ -382,7 +383,7 @@ async fn stream(
     // A head that is written by hand doesn't pass the guard on its way out.
     guard::finish(&app.settings, &app.metrics, &mut response, &cors);
     let stream = EventStream::new(codec, retry_ms);
-    let start = stream::Start { head: head(&response), reader, stream, metrics: app.metrics.clone() };
+    let start = stream::StreamStart { head: head(&response), reader, stream, metrics: app.metrics.clone() };
     match exchange.hijack(Hijack { job: Job::Stream(Box::new(start)), shard }).await {}
 }
 
@@ -419,7 +420,7 @@ async fn websocket(
     }
     guard::finish(&app.settings, &app.metrics, &mut response, &cors);
     let shard = app.pick_shard();
-    let opening = Opening { app: app.clone(), principal, subscription };
-    let start = websocket::Start { head: head(&response), subprotocol, opening };
+    let opening = WebSocketOpening { app: app.clone(), principal, subscription };
+    let start = websocket::WebSocketStart { head: head(&response), subprotocol, opening };
     match exchange.hijack(Hijack { job: Job::WebSocket(Box::new(start)), shard }).await {}
 }

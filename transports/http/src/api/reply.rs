@@ -16,7 +16,7 @@ use super::coding;
 pub(crate) const TAILWIRE_CURSOR: HeaderName = HeaderName::from_static("tailwire-cursor");
 /// The type of a message whose body is served as something else.
 pub(crate) const TAILWIRE_TYPE: HeaderName = HeaderName::from_static("tailwire-type");
-/// What a message was, beside its body.
+/// A message's metadata as headers.
 pub(crate) const TAILWIRE_TOPIC: HeaderName = HeaderName::from_static("tailwire-topic");
 /// See [`TAILWIRE_TOPIC`].
 pub(crate) const TAILWIRE_TIME: HeaderName = HeaderName::from_static("tailwire-time");
@@ -37,7 +37,7 @@ pub(crate) fn reply(status: StatusCode, content_type: HeaderValue, body: impl In
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, content_type);
-    // What somebody published stands in most bodies.
+    // Most bodies have content that somebody published.
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }
@@ -49,18 +49,18 @@ pub(crate) fn empty(status: StatusCode) -> Response<Body> {
     response
 }
 
-/// What was asked is done, and there is nothing to tell of it.
+/// The answer to a request that was done and has no content.
 pub(crate) fn done() -> Response<Body> {
     let mut response = empty(StatusCode::NO_CONTENT);
     response.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
     response
 }
 
-/// What caches may do with stored messages of a topic (RFC 9111 §5.2, RFC 8246). They never change, but they go: a shared
+/// Cache rules for stored messages of a topic (RFC 9111 §5.2, RFC 8246). They never change, but they go: a shared
 /// cache may give them for as long as the topic's bound on age lets them stay, and not at all where newer messages take
 /// their place, or where they are never stored.
 pub(crate) fn immutable(rule: &Rule, principal: &Principal) -> HeaderValue {
-    // What somebody in particular may read is not for all who share a cache.
+    // A principal's messages are not for all who share a cache.
     if !principal.is_anonymous() || rule.keep != Keep::All || rule.durability == Durability::Memory {
         return NO_CACHE;
     }
@@ -87,7 +87,7 @@ pub(crate) fn refuse(problem: &Problem) -> Response<Body> {
     response
 }
 
-/// The answer of a handler. One that panics has a fault, and nobody else hears of it.
+/// The answer of a handler. A panic becomes a 500 of this request alone.
 pub(crate) fn caught<T: From<Response<Body>>>(answer: impl Future<Output = T>) -> impl Future<Output = T> {
     // Not an async fn, which would hold the answer twice.
     let caught = AssertUnwindSafe(answer).catch_unwind();
@@ -112,7 +112,7 @@ pub(crate) fn allowed(methods: &'static str) -> Response<Body> {
 
 /// A response's head has no more bytes: proxies give a head 4 KB of room, and answer 502 beyond.
 pub(crate) const HEAD_BYTES_MAX: usize = 4000;
-/// What a head has beside the headers of its handler: the status line, the date, the length, what CORS says.
+/// The parts of a head beside the headers of its handler: the status line, the date, the length, what CORS says.
 pub(crate) const HEAD_BYTES_OTHERS: usize = 800;
 
 /// The bytes of headers in a head.

@@ -11,7 +11,7 @@ use tailwire_model::limits::PAGE_BYTES_MAX;
 use super::{app::no_room, reply::refuse};
 use crate::connection::pinned::{Pinned, Reserved};
 
-/// What making an answer takes for a moment: the stored bytes, the messages, their encoding, and the body. Afterwards it counts
+/// The memory for making an answer: the stored bytes, the messages, their encoding, and the body. Afterwards it counts
 /// as what it is.
 const ANSWER_BYTES: usize = 4 * PAGE_BYTES_MAX;
 /// Smaller answers are bounded by their number: a connection has few under way.

@@ -1,4 +1,4 @@
-//! Which resource a request is for. Methods are told apart here, so that a wrong one is answered with those that there
+//! Which resource a request is for. Methods are matched here, so that a wrong one is answered with those that there
 //! are; names in paths are decoded by the pure rules.
 
 use std::{future::ready, net::IpAddr, sync::Arc};
@@ -29,13 +29,13 @@ use crate::connection::exchange::Exchange;
 
 /// The whole API, for the requests of a connection.
 #[derive(Clone)]
-pub(crate) struct Routes {
+pub(crate) struct HttpRoutes {
     app: Arc<App>,
     /// The other end of the connection, which may be a proxy.
     peer: Option<IpAddr>,
 }
 
-impl Routes {
+impl HttpRoutes {
     pub(crate) const fn new(app: Arc<App>) -> Self {
         Self { app, peer: None }
     }

@@ -111,7 +111,7 @@ pub fn ticket_of(uri: &Uri) -> Option<&str> {
     uri.query()?.split('&').find_map(|pair| pair.strip_prefix(TICKET))
 }
 
-/// What a native `EventSource` is told whose credential has just run out: it stops for good at any status but 200, and the
+/// The answer to a native `EventSource` whose credential has just run out: it stops for good at any status but 200, and the
 /// page may be about to replace the cookie.
 pub(crate) fn come_back(problem: &Problem, request: &Request) -> Option<Response<Body>> {
     let retry_ms = problem.retry_after_ms().filter(|_| problem.code == Code::TokenExpired)?;

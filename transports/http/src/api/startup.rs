@@ -1,5 +1,5 @@
-//! The startup responder: answers while there is no broker yet, because its log takes long to open, or can't be before the disk has room: that the
-//! process is up, and that all else has to wait. Nothing here knows a topic, or asks who may.
+//! The startup responder: answers while there is no broker yet, because its log takes long to open, or can't be before
+//! the disk has room: that the process is up, and that all else has to wait. Nothing here knows a topic, or asks who may.
 
 use std::{future::poll_fn, pin::pin, time::Duration};
 
@@ -20,14 +20,14 @@ use super::{
 };
 use crate::connection::{
     accept::ACCEPT_BACKOFF,
-    budget::Budget,
-    http1::peer::{Begun, HeadWait, Peer},
+    budget::ReceiveBudget,
+    http1::peer::{HeadWait, NextInput, Peer},
     listener::{Inbound, Listener},
 };
 
 const EVENT_STREAM: &str = "text/event-stream";
 
-/// What is waited for.
+/// The thing that is waited for.
 #[derive(Debug, Clone, Copy)]
 pub enum WaitingFor {
     /// Room on the disk.
@@ -52,7 +52,7 @@ pub async fn answer_until<T>(
     random: fn() -> f64,
     ready: impl Future<Output = T>,
 ) -> T {
-    let (mut connections, budget) = (JoinSet::new(), Budget::new(None));
+    let (mut connections, budget) = (JoinSet::new(), ReceiveBudget::new(None));
     let tls = listener.tls_without_http2();
     let mut ready = pin!(ready);
     loop {
@@ -72,17 +72,17 @@ pub async fn answer_until<T>(
 }
 
 /// One request a connection: the next one shall find the broker.
-async fn serve(inbound: Inbound, what: WaitingFor, random: fn() -> f64, budget: Budget) {
+async fn serve(inbound: Inbound, what: WaitingFor, random: fn() -> f64, budget: ReceiveBudget) {
     let Some(socket) = inbound.open(&budget).await else { return };
     let mut peer = Peer::new(socket, &budget);
     let mut wait = HeadWait::new(false);
     let (response, is_head) = match poll_fn(|cx| peer.poll_head(cx, &mut wait, |_| false)).await {
-        Begun::Request(head, _) => {
+        NextInput::Request(head, _) => {
             let retry_ms = retry::spread(STORAGE_RETRY_MS, random());
             (answer(&head.request, what, retry_ms), head.request.method() == Method::HEAD)
         }
-        Begun::Refused(refusal) => (refuse(&refusal.problem()), false),
-        Begun::Http2 | Begun::Over => return,
+        NextInput::Refused(refusal) => (refuse(&refusal.problem()), false),
+        NextInput::Http2 | NextInput::Over => return,
     };
     let _ =
         tokio::time::timeout(Duration::from_millis(STALL_CLOSE_MS), peer.end_with(response, is_head)).await;

@@ -1,4 +1,4 @@
-//! What goes with a request to its handler.
+//! Context that goes with a request to its handler.
 
 use tailwire_model::Principal;
 
@@ -8,8 +8,8 @@ use crate::connection::exchange::Exchange;
 /// How a request came, and whose it is.
 pub(crate) struct Via {
     pub(crate) principal: Principal,
-    /// What it may ask of the connection, if that is HTTP/1.1.
+    /// Its access to the connection, if that is HTTP/1.1.
     pub(crate) exchange: Option<Exchange>,
-    /// What the guard would have added to the head.
+    /// The headers that the guard would have added to the head.
     pub(crate) cors: Cors,
 }

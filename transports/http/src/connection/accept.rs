@@ -1,5 +1,5 @@
-//! The accept loop. Ours rather than `axum::serve`, for its limits and its drain, and because a connection that becomes a stream
-//! leaves HTTP.
+//! The accept loop. Ours rather than `axum::serve`, for its limits and its drain, and because a connection that becomes a
+//! stream leaves HTTP.
 
 use std::{pin::pin, time::Duration};
 
@@ -26,7 +26,7 @@ pub(crate) async fn accept(listeners: Vec<Listener>, acceptor: Acceptor, mut des
             biased;
             () = &mut draining => break,
             Some(_) = connections.join_next(), if !connections.is_empty() => descriptors.retry(),
-            // What leaves room may be anything, and says nothing.
+            // Any event may free descriptors, without a notice.
             () = tokio::time::sleep(ACCEPT_BACKOFF), if descriptors.is_full() => descriptors.retry(),
             accepted = listener::accept(&listeners, &mut next), if !descriptors.is_full() => match accepted {
                 Ok(inbound) => descriptors.admit(inbound),

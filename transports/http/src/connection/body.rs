@@ -1,5 +1,6 @@
-//! The body of a request on its way from a connection to the handler. The connection decodes a piece when the handler asks for
-//! one, so that between them there is never more than that piece, and a handler that doesn't ask is a client that isn't read from.
+//! The body of a request on its way from a connection to the handler. The connection decodes a piece when the handler
+//! asks for one, so that between them there is never more than that piece, and a handler that doesn't ask is a client
+//! that isn't read from.
 
 use std::{
     pin::Pin,
@@ -36,7 +37,7 @@ impl BodyError {
         chain.into_iter().find_map(|error| error.downcast_ref().copied())
     }
 
-    /// The refusal as clients are told it.
+    /// The refusal as clients get it.
     pub(crate) fn problem(self) -> Problem {
         match self {
             Self::Ended => Problem::detailed(Code::RequestInvalid, "The body ended early."),
@@ -51,7 +52,7 @@ impl BodyError {
 pub(crate) struct Pipe(Arc<Mutex<Passing>>);
 
 /// The handler's end.
-pub(crate) struct Incoming(Arc<Mutex<Passing>>);
+pub(crate) struct IncomingBody(Arc<Mutex<Passing>>);
 
 #[derive(Default)]
 struct Passing {
@@ -62,14 +63,14 @@ struct Passing {
     /// It has no use for the body, or has had all of it.
     is_unwanted: bool,
     waker: Option<Waker>,
-    /// What is still to be given, where that is known.
+    /// The bytes that are still to come, where that is known.
     left: Option<u64>,
 }
 
 /// A body that is yet to come, with its length where that is known.
-pub(crate) fn pipe(length: Option<u64>) -> (Pipe, Incoming) {
+pub(crate) fn pipe(length: Option<u64>) -> (Pipe, IncomingBody) {
     let passing = Arc::new(Mutex::new(Passing { left: length, ..Passing::default() }));
-    (Pipe(passing.clone()), Incoming(passing))
+    (Pipe(passing.clone()), IncomingBody(passing))
 }
 
 impl Pipe {
@@ -105,7 +106,7 @@ impl Passing {
     }
 }
 
-impl Body for Incoming {
+impl Body for IncomingBody {
     type Data = Bytes;
     type Error = BodyError;
 
@@ -142,7 +143,7 @@ impl Body for Incoming {
     }
 }
 
-impl Drop for Incoming {
+impl Drop for IncomingBody {
     fn drop(&mut self) {
         let mut passing = self.0.lock();
         passing.is_unwanted = true;

@@ -1,8 +1,9 @@
-//! What all connections together are receiving and have not received whole: heads, bodies, parts of WebSocket messages. It counts
-//! from its first byte, so that no number of clients that begin and never end can take the broker's memory.
+//! Room for what all connections together are receiving and have not received whole: heads, bodies, parts of WebSocket
+//! messages. It counts from its first byte, so that no number of clients that begin and never end can take the broker's
+//! memory.
 //!
-//! A connection counts what it holds in a [`Charge`], and waits for [room](Charge::poll_room) before it reads more. A request that
-//! comes whole is never counted: whatever many others hold, small requests get through.
+//! A connection counts what it holds in a [`Charge`], and waits for [room](Charge::poll_room) before it reads more. A
+//! request that comes whole is never counted: whatever many others hold, small requests get through.
 
 use std::{
     collections::BTreeMap,
@@ -18,42 +19,42 @@ use parking_lot::Mutex;
 use tailwire_model::limits::{RECEIVE_BYTES_MAX, RECEIVE_RATE_MIN, REQUEST_BODY_MS_MAX};
 use tokio::time::Instant;
 
-/// What is read at once, where there is room.
+/// Bytes that are read at once, where there is room.
 pub(crate) const READ_BYTES: usize = 64 << 10;
-/// What is read of a connection that holds nothing yet, where there is none: enough for a small request as a whole.
+/// Bytes that are read of a connection without a share, where there is none: enough for a small request as a whole.
 pub(crate) const READ_BYTES_SCARCE: usize = 2 << 10;
 
 /// The bound of one server.
 #[derive(Clone)]
-pub(crate) struct Budget(Arc<Receiving>);
+pub(crate) struct ReceiveBudget(Arc<ReceiveRoom>);
 
-struct Receiving {
+struct ReceiveRoom {
     bytes_max: usize,
     used: AtomicUsize,
     /// Whether there may be somebody in `waiting`.
     is_awaited: AtomicBool,
-    waiting: Mutex<Waiting>,
+    waiting: Mutex<BudgetWaiters>,
 }
 
 /// Those who wait for room, by the numbers that they drew.
 #[derive(Default)]
-struct Waiting {
+struct BudgetWaiters {
     drawn: u64,
     wakers: BTreeMap<u64, Waker>,
 }
 
-/// What one connection holds of it, until this is dropped.
+/// One connection's share of it, until this is dropped.
 pub(crate) struct Charge {
-    budget: Budget,
+    budget: ReceiveBudget,
     bytes: usize,
     /// Its number among those who wait for room, or have just been woken for it.
     number: Option<u64>,
 }
 
-impl Budget {
+impl ReceiveBudget {
     /// For so many bytes; by default [`RECEIVE_BYTES_MAX`].
     pub(crate) fn new(bytes_max: Option<usize>) -> Self {
-        Self(Arc::new(Receiving {
+        Self(Arc::new(ReceiveRoom {
             bytes_max: bytes_max.unwrap_or(RECEIVE_BYTES_MAX),
             used: AtomicUsize::new(0),
             is_awaited: AtomicBool::new(false),
@@ -111,7 +112,7 @@ impl Charge {
     }
 
     /// The budget that it is a part of.
-    pub(crate) const fn budget(&self) -> &Budget {
+    pub(crate) const fn budget(&self) -> &ReceiveBudget {
         &self.budget
     }
 
@@ -129,7 +130,7 @@ impl Charge {
         waiting.wakers.insert(number, cx.waker().clone());
         self.budget.0.is_awaited.store(true, Ordering::SeqCst);
         drop(waiting);
-        // What was released before anybody was seen to wait woke nobody.
+        // Room that was released before anybody was seen to wait woke nobody.
         if self.budget.has_room() { Poll::Ready(()) } else { Poll::Pending }
     }
 
@@ -154,12 +155,12 @@ impl Drop for Charge {
 
 /// How long one message may take to arrive: some time in any case, and more for as long as it comes at a floor rate.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Pace {
+pub(crate) struct ReceivePace {
     began: Instant,
     bytes: usize,
 }
 
-impl Pace {
+impl ReceivePace {
     /// A message begins.
     pub(crate) fn new(now: Instant) -> Self {
         Self { began: now, bytes: 0 }
@@ -187,7 +188,7 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_waits_gets_what_others_let_go_of() {
-        let budget = Budget::new(Some(3 * READ_BYTES));
+        let budget = ReceiveBudget::new(Some(3 * READ_BYTES));
         let (mut one, mut other) = (budget.charge(), budget.charge());
         assert!(poll_fn(|cx| one.poll_room(cx)).now_or_never().is_some());
         one.set(READ_BYTES);
@@ -197,7 +198,7 @@ mod tests {
         let waits = tokio::spawn(async move { poll_fn(|cx| other.poll_room(cx)).await });
         tokio::task::yield_now().await;
         assert!(!waits.is_finished());
-        // Whoever gives up waiting stands in nobody's way.
+        // A waiter that gives up stands in nobody's way.
         let mut third = budget.charge();
         third.set(1);
         assert!(poll_fn(|cx| third.poll_room(cx)).now_or_never().is_none());
@@ -210,7 +211,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_message_has_its_time_and_more_while_it_comes() {
         let now = Instant::now();
-        let mut pace = Pace::new(now);
+        let mut pace = ReceivePace::new(now);
         assert_eq!((pace.deadline() - now).as_secs(), 30);
         pace.add(30 * RECEIVE_RATE_MIN);
         assert_eq!((pace.deadline() - now).as_secs(), 30);

@@ -1,5 +1,5 @@
-//! Write coalescing for HTTP/2: small parts go to the kernel in one piece. h2 hands out the head of a frame and what is in it apart;
-//! to put a kilobyte together costs less than `writev` beside `send`.
+//! Write coalescing for HTTP/2: small parts go to the kernel in one piece. h2 hands out the head of a frame and what is
+//! in it apart; to put a kilobyte together costs less than `writev` beside `send`.
 
 use std::{
     io::{self, IoSlice},
@@ -19,7 +19,7 @@ const SMALL_BYTES: usize = 1024;
 /// See the module.
 pub(crate) struct Coalesced {
     socket: TokioIo<Socket>,
-    /// What came before hyper had it.
+    /// Bytes that came before hyper had the connection.
     received: Bytes,
 }
 

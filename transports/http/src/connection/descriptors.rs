@@ -1,5 +1,5 @@
 //! Which sockets there is room for: every connection is an open file, and so is what the process needs beside them. A
-//! store that can't open a file can't tidy, whoever holds them all.
+//! store that can't open a file can't tidy, no matter which connections hold them.
 
 use std::{io, net::TcpStream, os::fd::AsRawFd, time::Duration};
 

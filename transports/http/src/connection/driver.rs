@@ -1,9 +1,9 @@
 //! The driver of every long-lived connection: one loop over a socket, a live reader and a [`Protocol`].
 //!
-//! It takes the socket back from the dispatcher, gathers what makes up one write, writes all of it, takes turns with others,
-//! hears what the client says once there is nothing to write, and lends the socket again. A stalled client has the patience of
-//! [`Outgoing`]; the end is [`Ending`](super::ending::Ending)'s. What is gathered next is gathered when that is written: a stuck
-//! connection holds no more than one write.
+//! It takes the socket back from the dispatcher, gathers what makes up one write, writes all of it, takes turns with
+//! others, reads the client's input once there is nothing to write, and lends the socket again. A stalled client has
+//! the patience of [`Outgoing`]; the end is [`Ending`](super::ending::Ending)'s. What is gathered next is gathered when
+//! that is written: a stuck connection holds no more than one write.
 
 use std::{
     io::{self, IoSlice},
@@ -18,16 +18,16 @@ use tailwire_model::ByeReason;
 
 use super::{
     input::Input,
-    outgoing::WriteError,
+    outgoing::SendError,
     protocol::{Io, Protocol},
     socket::Socket,
 };
 use crate::api::metrics::Connected;
 
-/// A socket that its task and the dispatcher of its shard write to, in turn: both write whole frames, or tell the other what
-/// is left.
+/// A socket that its task and the dispatcher of its shard write to, in turn: both write whole frames, or tell the other
+/// what is left.
 ///
-/// What the dispatcher writes passes by tokio, which knows the socket for writable: when it is full, or broken, the task that
+/// The dispatcher's writes bypass tokio, which takes the socket for writable: when it is full, or broken, the task that
 /// is woken for that finds out by its own next write, and only then waits for it to be writable again.
 pub(crate) struct Outlet {
     socket: Socket,
@@ -42,25 +42,25 @@ impl Sink for Outlet {
     }
 }
 
-/// What is reached only while the socket is not lent: whoever wants the reader, or has something to write, takes it back first.
+/// The state behind a socket that is not lent: to use the reader, or to write something, the task takes it back first.
 struct Lendable {
     io: Io,
     outlet: Arc<Outlet>,
 }
 
 /// The socket is the task's. It stays so unless it is lent in the end.
-struct Turn<'a>(&'a mut Lendable);
+struct WriteTurn<'a>(&'a mut Lendable);
 
 impl Lendable {
-    fn take_back(&mut self) -> Turn<'_> {
+    fn take_back(&mut self) -> WriteTurn<'_> {
         let Io { live, out, .. } = &mut self.io;
         let remainder = live.take_back();
         out.begin_turn(remainder, live.format());
-        Turn(self)
+        WriteTurn(self)
     }
 }
 
-impl Turn<'_> {
+impl WriteTurn<'_> {
     fn socket(&self) -> &Socket {
         &self.0.outlet.socket
     }
@@ -74,7 +74,7 @@ impl Turn<'_> {
         self.out.is_empty() && self.socket().tail() == 0
     }
 
-    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WriteError>> {
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
         let Lendable { io, outlet } = &mut *self.0;
         io.out.poll_write(&outlet.socket, cx, |bytes| outlet.connected.wrote(bytes))
     }
@@ -92,7 +92,7 @@ impl Turn<'_> {
     }
 }
 
-impl Deref for Turn<'_> {
+impl Deref for WriteTurn<'_> {
     type Target = Io;
 
     fn deref(&self) -> &Io {
@@ -100,7 +100,7 @@ impl Deref for Turn<'_> {
     }
 }
 
-impl DerefMut for Turn<'_> {
+impl DerefMut for WriteTurn<'_> {
     fn deref_mut(&mut self) -> &mut Io {
         &mut self.0.io
     }
@@ -148,9 +148,9 @@ impl<P: Protocol + Unpin> Future for Connection<P> {
     }
 }
 
-/// Takes what readers and the protocol have, writes it, and then hears what the client says.
+/// Takes what readers and the protocol have, writes it, and then reads the client's input.
 fn poll_turn(
-    turn: &mut Turn<'_>,
+    turn: &mut WriteTurn<'_>,
     input: &mut Input,
     protocol: &mut impl Protocol,
     cx: &mut Context<'_>,
@@ -169,7 +169,7 @@ fn poll_turn(
 }
 
 /// Takes what makes up one write. Pending when nobody has anything more, and all will wake the task.
-fn gather(turn: &mut Turn<'_>, protocol: &mut impl Protocol, cx: &mut Context<'_>) -> Poll<()> {
+fn gather(turn: &mut WriteTurn<'_>, protocol: &mut impl Protocol, cx: &mut Context<'_>) -> Poll<()> {
     protocol.review(turn);
     let live = gather_live(turn, protocol, cx);
     let count = turn.out.len();
@@ -177,11 +177,11 @@ fn gather(turn: &mut Turn<'_>, protocol: &mut impl Protocol, cx: &mut Context<'_
     if let Some(reason) = turn.bye.take() {
         turn.connected().ended(reason);
     }
-    // Whoever said something may have more to say, and what it said may concern the live reader.
+    // A reader that gave something may have more, and that may concern the live reader.
     if turn.out.len() == count { live } else { Poll::Ready(()) }
 }
 
-fn gather_live(turn: &mut Turn<'_>, protocol: &mut impl Protocol, cx: &mut Context<'_>) -> Poll<()> {
+fn gather_live(turn: &mut WriteTurn<'_>, protocol: &mut impl Protocol, cx: &mut Context<'_>) -> Poll<()> {
     while !turn.is_ending() && !turn.is_full() {
         match ready!(turn.live.poll_next(cx)) {
             Ok(event) => protocol.event(event, turn),
@@ -191,7 +191,7 @@ fn gather_live(turn: &mut Turn<'_>, protocol: &mut impl Protocol, cx: &mut Conte
     Poll::Ready(())
 }
 
-fn poll_stalled(turn: &mut Turn<'_>, cx: &mut Context<'_>) -> Poll<Result<(), Over>> {
+fn poll_stalled(turn: &mut WriteTurn<'_>, cx: &mut Context<'_>) -> Poll<Result<(), Over>> {
     let Io { live, out, .. } = &mut **turn;
     let Some(timer) = live.timer() else { return Poll::Pending };
     match ready!(out.poll_stall(timer, cx)) {
@@ -200,7 +200,7 @@ fn poll_stalled(turn: &mut Turn<'_>, cx: &mut Context<'_>) -> Poll<Result<(), Ov
             Poll::Ready(Ok(()))
         }
         Err(error) => {
-            if matches!(error, WriteError::Stalled) {
+            if matches!(error, SendError::Stalled) {
                 turn.connected().ended(ByeReason::Slow);
             }
             Poll::Ready(Err(Over))
@@ -210,7 +210,7 @@ fn poll_stalled(turn: &mut Turn<'_>, cx: &mut Context<'_>) -> Poll<Result<(), Ov
 
 /// Takes what the client sends. Ready when there is something to write, or the connection is over.
 fn poll_receive(
-    turn: &mut Turn<'_>,
+    turn: &mut WriteTurn<'_>,
     input: &mut Input,
     protocol: &mut impl Protocol,
     cx: &mut Context<'_>,

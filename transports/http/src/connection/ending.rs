@@ -1,4 +1,4 @@
-//! The end of a connection in good order: the client is told that nothing comes any more, and has a moment to close. A socket
+//! The end of a connection in good order: the connection is shut down for writing, and the client has a moment to close. A socket
 //! that is closed with unread input would take back what was written last.
 
 use std::{
@@ -17,7 +17,7 @@ use super::{
 #[derive(Default)]
 pub(crate) struct Ending {
     patience: Option<Patience>,
-    /// Whether the client has been told.
+    /// Whether the connection is shut down for writing.
     is_said: bool,
 }
 

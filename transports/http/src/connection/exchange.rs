@@ -1,6 +1,6 @@
-//! What a handler may ask of the connection that its request came on, where that is HTTP/1.1 and therefore its own: to keep it for
-//! good ([hijack](Exchange::hijack)), to give an answer that takes long ([defer](Exchange::defer)), or to go on with what the
-//! client has sent behind a publish ([queued](Exchange::queued)). The connection's driver sees to it.
+//! A handler's requests to the connection that its request came on, where that is HTTP/1.1 and therefore its own: to keep
+//! it for good ([hijack](Exchange::hijack)), to give an answer that takes long ([defer](Exchange::defer)), or to go on
+//! with what the client has sent behind a publish ([queued](Exchange::queued)). The connection's driver sees to it.
 
 use std::{convert::Infallible, mem, sync::Arc};
 
@@ -14,7 +14,7 @@ use crate::{
 
 /// A socket that leaves HTTP for a delivery runtime.
 pub(crate) struct Hijack {
-    /// What the delivery runtime is to do with it.
+    /// The job of the delivery runtime.
     pub(crate) job: Job,
     /// On which shard.
     pub(crate) shard: usize,
@@ -23,7 +23,7 @@ pub(crate) struct Hijack {
 /// An answer that may take long. Nothing else of its request is kept meanwhile.
 pub(crate) struct Deferred {
     pub(crate) answer: BoxFuture<'static, Reply>,
-    /// The fields that its head owes to the origin of the request.
+    /// The CORS fields of its head.
     pub(crate) cors: Cors,
 }
 
@@ -31,7 +31,7 @@ pub(crate) struct Deferred {
 #[derive(Clone, Default)]
 pub(crate) struct Exchange(Arc<Mutex<Claim>>);
 
-/// What the handler has asked for.
+/// The handler's requests.
 #[derive(Default)]
 pub(crate) enum Claim {
     #[default]
@@ -59,7 +59,7 @@ impl Exchange {
         std::future::pending().await
     }
 
-    /// What the handler has asked for by now.
+    /// The handler's requests by now.
     pub(crate) fn take(&self) -> Claim {
         mem::take(&mut self.0.lock())
     }

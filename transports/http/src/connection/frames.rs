@@ -20,12 +20,12 @@ use tokio_tungstenite::tungstenite::{
 };
 
 use super::{
-    budget::{Budget, Charge, Pace, READ_BYTES, READ_BYTES_SCARCE},
+    budget::{Charge, READ_BYTES, READ_BYTES_SCARCE, ReceiveBudget, ReceivePace},
     socket::{Socket, is_for_later},
 };
 
 const CLOSE: u8 = 8;
-/// What a close frame's payload begins with, if it has one (RFC 6455 §5.5.1).
+/// The status code at the beginning of a close frame's payload (RFC 6455 §5.5.1).
 const CODE_BYTES: usize = 2;
 const CLOSE_BAD_GATEWAY: u16 = 1014;
 
@@ -35,28 +35,28 @@ thread_local! {
 
 /// See the module.
 pub(crate) struct Frames {
-    state: Option<Box<Decoder>>,
-    budget: Budget,
+    state: Option<Box<FrameDecoder>>,
+    budget: ReceiveBudget,
 }
 
-struct Decoder {
+struct FrameDecoder {
     context: WebSocketContext,
     boundary: Boundary,
     /// Received and not yet looked at: the protocol has enough to do.
     unread: Bytes,
     /// Received since the last whole message.
     held: usize,
-    /// What of that is held beyond the task's turn.
+    /// The part of that which is kept beyond the task's turn.
     charge: Charge,
     /// Of a message that is not whole.
-    pace: Option<Pace>,
+    pace: Option<ReceivePace>,
     /// Since when there is no room for more of it.
     waits: Option<Instant>,
 }
 
 /// Why nothing was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Unread {
+pub(crate) enum UnreadFrames {
     Ended,
     /// A message takes too long.
     Late,
@@ -64,7 +64,7 @@ pub(crate) enum Unread {
     NoRoom,
 }
 
-/// What came.
+/// An event of the client's.
 pub(crate) enum Received {
     Text(Utf8Bytes),
     Binary(Bytes),
@@ -79,8 +79,8 @@ pub(crate) enum Received {
 pub(crate) struct Broken(pub(crate) u16);
 
 impl Frames {
-    /// What the client sent right behind its handshake.
-    pub(crate) fn new(received: Bytes, budget: Budget) -> Self {
+    /// Bytes that the client sent right behind its handshake.
+    pub(crate) fn new(received: Bytes, budget: ReceiveBudget) -> Self {
         let mut frames = Self { state: None, budget };
         if !received.is_empty() {
             frames.take(received);
@@ -95,7 +95,7 @@ impl Frames {
         state.unread = received;
     }
 
-    fn state(&mut self) -> &mut Decoder {
+    fn state(&mut self) -> &mut FrameDecoder {
         let budget = &self.budget;
         self.state.get_or_insert_with(|| {
             let config = WebSocketConfig::default()
@@ -105,7 +105,7 @@ impl Frames {
                 .max_frame_size(Some(SOCKET_LINE_BYTES_MAX));
             let context = WebSocketContext::new(Role::Server, Some(config));
             let (boundary, unread, charge) = (Boundary::default(), Bytes::new(), budget.charge());
-            Box::new(Decoder { context, boundary, unread, held: 0, charge, pace: None, waits: None })
+            Box::new(FrameDecoder { context, boundary, unread, held: 0, charge, pace: None, waits: None })
         })
     }
 
@@ -120,18 +120,18 @@ impl Frames {
         socket: &Socket,
         mut timer: Option<&mut Timer>,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<(), Unread>> {
+    ) -> Poll<Result<(), UnreadFrames>> {
         if self.is_late(timer.as_deref_mut(), cx) {
-            return Poll::Ready(Err(Unread::Late));
+            return Poll::Ready(Err(UnreadFrames::Late));
         }
         if ready!(socket.poll_readable(cx)).is_err() {
-            return Poll::Ready(Err(Unread::Ended));
+            return Poll::Ready(Err(UnreadFrames::Ended));
         }
         let bytes = match &mut self.state {
             Some(state) => {
                 if ready!(state.poll_room(timer, cx)).is_err() {
                     self.state = None;
-                    return Poll::Ready(Err(Unread::NoRoom));
+                    return Poll::Ready(Err(UnreadFrames::NoRoom));
                 }
                 READ_BYTES
             }
@@ -139,13 +139,13 @@ impl Frames {
             None => READ_BYTES_SCARCE,
         };
         Poll::Ready(BUFFER.with_borrow_mut(|buffer| match socket.try_read(&mut buffer[..bytes]) {
-            Ok(0) => Err(Unread::Ended),
+            Ok(0) => Err(UnreadFrames::Ended),
             Ok(count) => {
                 self.take(Bytes::copy_from_slice(&buffer[..count]));
                 Ok(())
             }
             Err(error) if is_for_later(&error) => Ok(()),
-            Err(_) => Err(Unread::Ended),
+            Err(_) => Err(UnreadFrames::Ended),
         }))
     }
 
@@ -172,7 +172,7 @@ impl Frames {
         let Some(state) = &mut self.state else { return Ok(Received::Nothing) };
         loop {
             let before = answer.len();
-            let mut wire = Wire { unread: &mut state.unread, boundary: &mut state.boundary, answer };
+            let mut wire = FrameStream { unread: &mut state.unread, boundary: &mut state.boundary, answer };
             let result = state.context.read(&mut wire);
             // A pong is written with the next read or flush; this is the flush.
             let _ = state.context.flush(&mut wire);
@@ -212,9 +212,9 @@ impl Frames {
 }
 
 /// There was no room in time.
-struct NoRoom;
+struct NoFrameRoom;
 
-impl Decoder {
+impl FrameDecoder {
     /// A message has come whole. What lies behind it is held only if the protocol has no time for it.
     fn is_whole(&mut self) {
         (self.held, self.pace) = (self.unread.len(), None);
@@ -226,14 +226,18 @@ impl Decoder {
         self.charge.set(self.held);
         let held = self.held;
         self.pace.get_or_insert_with(|| {
-            let mut pace = Pace::new(Instant::now());
+            let mut pace = ReceivePace::new(Instant::now());
             pace.add(held);
             pace
         });
     }
 
     /// Ready when there is room for more of a message that has begun.
-    fn poll_room(&mut self, timer: Option<&mut Timer>, cx: &mut Context<'_>) -> Poll<Result<(), NoRoom>> {
+    fn poll_room(
+        &mut self,
+        timer: Option<&mut Timer>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), NoFrameRoom>> {
         let Some(timer) = timer else { return Poll::Ready(Ok(())) };
         if self.charge.poll_room(cx).is_ready() {
             self.waits = None;
@@ -241,18 +245,18 @@ impl Decoder {
         }
         let since = *self.waits.get_or_insert_with(Instant::now);
         let patience = since + Duration::from_millis(RECEIVE_WAIT_MS_MAX);
-        timer.poll_until(cx, patience).map(|()| Err(NoRoom))
+        timer.poll_until(cx, patience).map(|()| Err(NoFrameRoom))
     }
 }
 
 /// The received bytes as a stream, and the answer as its other side.
-struct Wire<'a> {
+struct FrameStream<'a> {
     unread: &'a mut Bytes,
     boundary: &'a mut Boundary,
     answer: &'a mut Vec<u8>,
 }
 
-impl Read for Wire<'_> {
+impl Read for FrameStream<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         if self.unread.is_empty() {
             return Err(io::ErrorKind::WouldBlock.into());
@@ -264,7 +268,7 @@ impl Read for Wire<'_> {
     }
 }
 
-impl Write for Wire<'_> {
+impl Write for FrameStream<'_> {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         self.answer.extend_from_slice(buf);
         Ok(buf.len())
@@ -275,13 +279,13 @@ impl Write for Wire<'_> {
     }
 }
 
-/// Follows the frames that pass, to know when the protocol state holds nothing worth keeping: between messages; and with which
-/// code the client closes.
+/// Follows the frames that pass, to know when the protocol state holds nothing worth keeping: between messages; and with
+/// which code the client closes.
 #[derive(Default)]
 struct Boundary {
     /// The part of a frame's header that has come.
     header: Vec<u8>,
-    /// What is missing of the frame's payload.
+    /// The missing bytes of the frame's payload.
     payload_left: u64,
     /// Between the fragments of a message.
     in_message: bool,
@@ -347,7 +351,7 @@ mod tests {
     }
 
     fn lines(parts: impl Iterator<Item = Vec<u8>>) -> (Vec<String>, bool) {
-        let mut frames = Frames::new(Bytes::new(), Budget::new(None));
+        let mut frames = Frames::new(Bytes::new(), ReceiveBudget::new(None));
         let mut lines = Vec::new();
         for part in parts {
             frames.take(part.into());
@@ -385,14 +389,15 @@ mod tests {
 
     #[test]
     fn says_what_is_wrong() {
-        let mut frames = Frames::new(masked(&[0xff, 0xfe], Data::Text, true).into(), Budget::new(None));
+        let mut frames =
+            Frames::new(masked(&[0xff, 0xfe], Data::Text, true).into(), ReceiveBudget::new(None));
         assert_eq!(frames.next(&mut Vec::new()).err(), Some(Broken(1007)));
-        let mut frames = Frames::new(Bytes::from_static(b"\x81\x03abc"), Budget::new(None));
+        let mut frames = Frames::new(Bytes::from_static(b"\x81\x03abc"), ReceiveBudget::new(None));
         assert_eq!(frames.next(&mut Vec::new()).err(), Some(Broken(1002)));
         let mut head = vec![0x81, 0xff];
         head.extend((SOCKET_LINE_BYTES_MAX as u64 + 1).to_be_bytes());
         head.extend([0; 4]);
-        let mut frames = Frames::new(head.into(), Budget::new(None));
+        let mut frames = Frames::new(head.into(), ReceiveBudget::new(None));
         assert_eq!(frames.next(&mut Vec::new()).err(), Some(Broken(1009)));
     }
 }

@@ -28,7 +28,7 @@ use tokio::{
 };
 
 use super::{
-    budget::Budget,
+    budget::ReceiveBudget,
     coalesce::Coalesced,
     host,
     listener::OverTls,
@@ -38,9 +38,10 @@ use super::{
     serving::{Acceptor, draining},
     socket::Socket,
 };
-use crate::api::{reply::refuse, router::Routes};
+use crate::api::{reply::refuse, router::HttpRoutes};
 
-/// What a body gives at once: the usual size of a frame (RFC 9113 §4.2). Whoever takes that much gets on.
+/// The bytes that a body gives at once: the usual size of a frame (RFC 9113 §4.2). A client that takes that much makes
+/// progress.
 const PIECE_BYTES: usize = 16 << 10;
 /// How long something may not be taken before it counts as held.
 const RELEASE: Duration = Duration::from_millis(STALL_RELEASE_MS);
@@ -72,8 +73,8 @@ pub(crate) async fn serve(socket: Socket, received: Bytes, acceptor: Acceptor) {
         result = &mut connection => return log_end(result),
         () = draining(phase) => false,
         end = &mut patience => match end {
-            End::Idle => true,
-            End::Stuck => return stuck(),
+            PatienceEnd::Idle => true,
+            PatienceEnd::Stuck => return stuck(),
         },
     };
     connection.as_mut().graceful_shutdown();
@@ -81,15 +82,15 @@ pub(crate) async fn serve(socket: Socket, received: Bytes, acceptor: Acceptor) {
         // A drain has an end of its own.
         return log_end(connection.await);
     }
-    // What crosses with the goodbye is answered, and what hyper has yet to write is written, if the client takes it.
+    // Requests that cross with the goodbye are answered, and hyper's pending bytes are written, if the client takes them.
     let farewell = tokio::time::timeout(Duration::from_millis(STALL_CLOSE_MS), connection);
     farewell.await.map_or_else(|_| stuck(), log_end);
 }
 
 /// Answers one request. What is received of its body counts until then.
 async fn answer(
-    routes: &Routes,
-    budget: &Budget,
+    routes: &HttpRoutes,
+    budget: &ReceiveBudget,
     request: hyper::Request<hyper::body::Incoming>,
 ) -> Response<Body> {
     if let Some(problem) = malformed(&request) {
@@ -109,7 +110,7 @@ async fn answer(
     response
 }
 
-/// What is wrong with a request by the rules of HTTP/2 that hyper leaves to us.
+/// The fault of a request by the rules of HTTP/2 that hyper leaves to us.
 fn malformed<B>(request: &hyper::Request<B>) -> Option<Problem> {
     if request.headers().len() > REQUEST_HEADERS_MAX {
         return Some(Problem::new(Code::RequestHeadTooLarge));
@@ -137,27 +138,27 @@ fn log_end(result: Result<(), hyper::Error>) {
 
 /// Why the driver's patience with a connection ends.
 #[derive(Debug, PartialEq, Eq)]
-enum End {
+enum PatienceEnd {
     /// It asks for nothing.
     Idle,
     /// It doesn't take what it asked for.
     Stuck,
 }
 
-/// What a connection's driver knows of its answers.
+/// The answers of a connection, as its driver knows them.
 #[derive(Clone)]
 struct Watch(Arc<Watched>);
 
 struct Watched {
-    state: Mutex<State>,
+    state: Mutex<Http2State>,
     /// There is something large that may not be taken.
     large: Notify,
 }
 
-struct State {
+struct Http2State {
     /// One for each answer that is being made or given.
     answers: Slab<Given>,
-    /// What is stuck of them, where no room was taken for it before.
+    /// The stuck bytes of them, where no room was taken for them before.
     stuck: Option<Pinned>,
     /// Whether there ever was one.
     used: bool,
@@ -165,7 +166,7 @@ struct State {
     idle: Instant,
 }
 
-/// What an answer gave last.
+/// The last thing that an answer gave.
 #[derive(Default)]
 struct Given {
     /// Since when it isn't taken, if so.
@@ -176,7 +177,7 @@ struct Given {
     has_room: bool,
 }
 
-impl State {
+impl Http2State {
     /// Counts what has been stuck for a while, for all connections to know. Answers whether there is any.
     fn weigh(&mut self, now: Instant) -> bool {
         let is_stuck =
@@ -199,7 +200,7 @@ struct Answering {
 
 impl Watch {
     fn new() -> Self {
-        let state = State { answers: Slab::new(), stuck: None, used: false, idle: Instant::now() };
+        let state = Http2State { answers: Slab::new(), stuck: None, used: false, idle: Instant::now() };
         Self(Arc::new(Watched { state: Mutex::new(state), large: Notify::new() }))
     }
 
@@ -210,13 +211,13 @@ impl Watch {
     }
 
     /// Ends when the connection is to end.
-    async fn patience(&self) -> End {
+    async fn patience(&self) -> PatienceEnd {
         loop {
             let (end, at) = self.deadline();
             let now = Instant::now();
             match end {
                 Some(end) if at <= now => return end,
-                // Whatever happens meanwhile, nothing ends sooner than that, but for what takes much memory.
+                // Nothing ends sooner than that, but for answers that take much memory.
                 _ => tokio::select! {
                     () = sleep_until(at.min(now + Duration::from_millis(STALL_CLOSE_MS))) => {}
                     () = self.0.large.notified() => {}
@@ -226,22 +227,22 @@ impl Watch {
     }
 
     /// When patience ends as things are, and why.
-    fn deadline(&self) -> (Option<End>, Instant) {
+    fn deadline(&self) -> (Option<PatienceEnd>, Instant) {
         let (mut state, now) = (self.0.state.lock(), Instant::now());
         let after = |since: Instant, ms| since + Duration::from_millis(ms);
         if state.answers.is_empty() {
             let patience = if state.used { KEEP_ALIVE_MS } else { REQUEST_HEAD_MS_MAX };
-            return (Some(End::Idle), after(state.idle, patience));
+            return (Some(PatienceEnd::Idle), after(state.idle, patience));
         }
         if state.weigh(now) && Pinned::is_contended() {
-            return (Some(End::Stuck), now);
+            return (Some(PatienceEnd::Stuck), now);
         }
-        // What is large is weighed from time to time.
+        // Large answers are weighed from time to time.
         let is_large = state.answers.iter().any(|(_, given)| given.bytes > 0);
         let look = if is_large { now + RELEASE } else { after(now, STALL_CLOSE_MS) };
         let stuck = state.answers.iter().filter_map(|(_, given)| given.since).min();
         match stuck.map(|since| after(since, STALL_CLOSE_MS)) {
-            Some(close) if close <= look => (Some(End::Stuck), close),
+            Some(close) if close <= look => (Some(PatienceEnd::Stuck), close),
             _ => (None, look),
         }
     }
@@ -289,7 +290,7 @@ impl Drop for Answering {
 /// A body in pieces, which tells the driver whether they are asked for.
 struct Pieces {
     body: Body,
-    /// What the body gave and has yet to be passed on.
+    /// A piece of the body that has yet to be passed on.
     piece: Bytes,
     /// How much that was at first, where it is the rest of something larger.
     whole: usize,
@@ -379,7 +380,7 @@ mod tests {
         tokio::time::sleep(Duration::from_secs(seconds)).await;
     }
 
-    async fn patience(watch: &Watch) -> (End, u64) {
+    async fn patience(watch: &Watch) -> (PatienceEnd, u64) {
         let began = Instant::now();
         (watch.patience().await, began.elapsed().as_secs())
     }
@@ -387,11 +388,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn silence_has_an_end() {
         let watch = Watch::new();
-        assert_eq!(patience(&watch).await, (End::Idle, 10), "nothing was ever asked");
+        assert_eq!(patience(&watch).await, (PatienceEnd::Idle, 10), "nothing was ever asked");
         let answering = watch.begin();
         assert!(tokio::time::timeout(Duration::from_secs(300), watch.patience()).await.is_err());
         drop(answering);
-        assert_eq!(patience(&watch).await, (End::Idle, 75));
+        assert_eq!(patience(&watch).await, (PatienceEnd::Idle, 75));
     }
 
     #[tokio::test(start_paused = true)]
@@ -412,7 +413,7 @@ mod tests {
             give(&mut other).await;
             pass(14).await;
         }
-        assert_eq!(patience(&watch).await, (End::Stuck, 2));
+        assert_eq!(patience(&watch).await, (PatienceEnd::Stuck, 2));
     }
 
     #[tokio::test(start_paused = true)]
@@ -435,12 +436,12 @@ mod tests {
         for body in &mut bodies {
             give(body).await;
         }
-        assert_eq!(patience(&watch).await, (End::Stuck, 30));
+        assert_eq!(patience(&watch).await, (PatienceEnd::Stuck, 30));
         bodies.push(pieces(&watch, Body::from(vec![0; PIECE_BYTES + 1])));
         for body in &mut bodies {
             give(body).await;
         }
-        assert_eq!(patience(&watch).await, (End::Stuck, 1), "that was one too many");
+        assert_eq!(patience(&watch).await, (PatienceEnd::Stuck, 1), "that was one too many");
         assert!(Pinned::is_contended());
         // The last piece of an answer is small.
         give(&mut bodies[4]).await;
@@ -449,7 +450,7 @@ mod tests {
         for body in &mut bodies {
             give(body).await;
         }
-        assert_eq!(patience(&watch).await, (End::Stuck, 30));
+        assert_eq!(patience(&watch).await, (PatienceEnd::Stuck, 30));
     }
 
     #[tokio::test(start_paused = true)]

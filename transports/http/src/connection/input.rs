@@ -1,10 +1,10 @@
-//! What a client sends on a long-lived connection: nothing that counts, or frames of a WebSocket.
+//! A client's input on a long-lived connection: nothing that counts, or frames of a WebSocket.
 
 use std::task::{Context, Poll, ready};
 
 use super::{
     ending::poll_discard,
-    frames::{Broken, Frames, Received, Unread},
+    frames::{Broken, Frames, Received, UnreadFrames},
     protocol::{Incoming, Io, Protocol},
     socket::Socket,
 };
@@ -65,17 +65,17 @@ impl Input {
         true
     }
 
-    /// Waits for something, and reads it; or closes the connection, where its client has had its time or there is no room. False
-    /// at the client's end.
+    /// Waits for something, and reads it; or closes the connection, where its client has had its time or there is no
+    /// room. False at the client's end.
     pub(crate) fn poll_read(&mut self, socket: &Socket, io: &mut Io, cx: &mut Context<'_>) -> Poll<bool> {
         match self {
             Self::Ignored => poll_discard(socket, cx).map(|read| read.unwrap_or(false)),
             Self::WebSocket(frames, _) => {
                 match ready!(frames.poll_read(socket, io.live.timer(), cx)) {
                     Ok(()) => {}
-                    Err(Unread::Ended) => return Poll::Ready(false),
-                    Err(Unread::Late) => close_late(io),
-                    Err(Unread::NoRoom) => io.close(CLOSE_TRY_AGAIN, "too much is being received"),
+                    Err(UnreadFrames::Ended) => return Poll::Ready(false),
+                    Err(UnreadFrames::Late) => close_late(io),
+                    Err(UnreadFrames::NoRoom) => io.close(CLOSE_TRY_AGAIN, "too much is being received"),
                 }
                 Poll::Ready(true)
             }

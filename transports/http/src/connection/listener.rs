@@ -1,5 +1,5 @@
-//! Where connections come from: a listening socket, and whether its clients speak TLS. What a client has to do before its first
-//! request, and in what time, stands here too.
+//! Where connections come from: a listening socket, and whether its clients speak TLS. What a client has to do before its
+//! first request, and in what time, stands here too.
 
 use std::{
     fmt,
@@ -16,7 +16,7 @@ use tailwire_model::limits::{PEER_GONE_MS, REQUEST_HEAD_MS_MAX};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::{
-    budget::Budget,
+    budget::ReceiveBudget,
     socket::{Socket, tls::Tls},
 };
 
@@ -36,13 +36,14 @@ pub(crate) struct Inbound {
     pub(crate) source: InboundSource,
 }
 
-/// What is known of a connection from its listener.
+/// A connection's source, as its listener knows it.
 pub(crate) struct InboundSource {
     pub(crate) peer: SocketAddr,
     pub(crate) tls: Option<Arc<ServerConfig>>,
 }
 
-/// Marks requests, as an extension, that came over TLS of this process: their scheme is `https`, whatever they say themselves.
+/// Marks requests, as an extension, that came over TLS of this process: their scheme is `https`, whatever they say
+/// themselves.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct OverTls;
 
@@ -104,7 +105,7 @@ pub(crate) async fn accept(listeners: &[Listener], next: &mut usize) -> io::Resu
 
 impl Inbound {
     /// Gets a connection ready for HTTP. `None` when that fails, which concerns its client alone.
-    pub(crate) async fn open(self, budget: &Budget) -> Option<Socket> {
+    pub(crate) async fn open(self, budget: &ReceiveBudget) -> Option<Socket> {
         let Self { stream, source: InboundSource { peer, tls } } = self;
         let opened = match (prepare(&stream), tls) {
             (Err(error), _) => Err(error),
@@ -117,7 +118,7 @@ impl Inbound {
 }
 
 /// Shakes hands within the time of a request's head.
-async fn secure(stream: TcpStream, config: Arc<ServerConfig>, budget: &Budget) -> io::Result<Socket> {
+async fn secure(stream: TcpStream, config: Arc<ServerConfig>, budget: &ReceiveBudget) -> io::Result<Socket> {
     let limit = Duration::from_millis(REQUEST_HEAD_MS_MAX);
     match tokio::time::timeout(limit, Tls::accept(stream, config, budget.charge())).await {
         Ok(tls) => tls.map(Socket::from),

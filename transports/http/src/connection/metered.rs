@@ -1,4 +1,5 @@
-//! The body of an HTTP/2 request, held to the bounds of what is being received: of memory, for all connections together, and of time.
+//! The body of an HTTP/2 request, held to the bounds of what is being received: of memory, for all connections together,
+//! and of time.
 
 use std::{
     pin::Pin,
@@ -16,12 +17,12 @@ use tokio::time::Instant;
 
 use super::{
     body::BodyError,
-    budget::{Budget, Charge, Pace},
+    budget::{Charge, ReceiveBudget, ReceivePace},
 };
 
-/// What outlasts a body that its handler has dropped, for as long as its request is being answered.
+/// State that outlasts a body that its handler has dropped, for as long as its request is being answered.
 pub(crate) struct Remains<B> {
-    /// What was received counts until then.
+    /// The room of received bytes, until then.
     charge: Charge,
     /// The rest that nobody wants.
     pub(crate) rest: Option<B>,
@@ -31,14 +32,14 @@ pub(crate) struct Remains<B> {
 pub(crate) struct Metered<B: Body> {
     body: Option<B>,
     remains: Arc<Mutex<Remains<B>>>,
-    pace: Pace,
+    pace: ReceivePace,
     timer: Timer,
     /// Since when there is no room for more.
     without_room: Option<Instant>,
 }
 
 impl<B> Remains<B> {
-    pub(crate) fn new(budget: &Budget) -> Arc<Mutex<Self>> {
+    pub(crate) fn new(budget: &ReceiveBudget) -> Arc<Mutex<Self>> {
         Arc::new(Mutex::new(Self { charge: budget.charge(), rest: None }))
     }
 }
@@ -48,7 +49,7 @@ impl<B: Body> Metered<B> {
         Self {
             body: Some(body),
             remains,
-            pace: Pace::new(Instant::now()),
+            pace: ReceivePace::new(Instant::now()),
             timer: Timer::default(),
             without_room: None,
         }
@@ -110,8 +111,8 @@ impl<B: Body> Drop for Metered<B> {
     }
 }
 
-/// Keeps a stream open whose client is still sending what nobody wants: many take one that is reset for one without an answer,
-/// though that came before (RFC 9113 §8.1). The client can't send more than its window.
+/// Keeps a stream open whose client is still sending what nobody wants: many take one that is reset for one without an
+/// answer, though that came before (RFC 9113 §8.1). The client can't send more than its window.
 pub(crate) async fn linger<B>(rest: B) {
     tokio::time::sleep(Duration::from_millis(DISCARD_QUIET_MS_MAX)).await;
     drop(rest);

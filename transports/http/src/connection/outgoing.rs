@@ -1,4 +1,4 @@
-//! What a connection has yet to write: prebuilt bytes, shared with every other connection that gets them. Everything
+//! The pending bytes of a connection: prebuilt bytes, shared with every other connection that gets them. Everything
 //! that is pending goes out in one vectored write; nothing is copied, and nothing is allocated by a message.
 
 mod stall;
@@ -17,7 +17,7 @@ use tailwire_model::limits::BATCH_READ_BYTES_MAX;
 use self::stall::Stall;
 use super::{
     pinned::{Common, Pinned},
-    socket::{Socket, Written, is_for_later},
+    socket::{Socket, WrittenBytes, is_for_later},
 };
 
 /// How many pieces one call writes, at most; the kernel takes 1,024.
@@ -32,24 +32,24 @@ pub(crate) struct Outgoing {
     /// How much of the next one is.
     offset: usize,
     bytes: usize,
-    /// What was written since the task was polled.
+    /// Bytes that were written since the task was polled.
     turn: usize,
     stall: Option<Box<Stall>>,
 }
 
 struct Piece {
     bytes: Bytes,
-    content: Content,
+    content: PieceContent,
 }
 
-/// What a piece is, for when the connection has to let go of what it holds.
-enum Content {
+/// The content of a piece, for when the connection has to release memory.
+enum PieceContent {
     /// Messages of the connection's reader, in this format: they can be had again.
     Messages(Slice, usize),
     /// A sign of life, which may be left out.
     Heartbeat,
-    /// Bytes that only this connection has; of messages, with the slices that they were made of, which count against what may
-    /// be read for as long as the client takes something.
+    /// Bytes that only this connection has; of messages, with the slices that they were made of, which count against what
+    /// may be read for as long as the client takes something.
     Own(#[expect(dead_code, reason = "it counts as long as it is there")] Pinned, Box<[Slice]>),
     /// Bytes that others have, too.
     Common(#[expect(dead_code, reason = "it counts as long as it is there")] Arc<Common>),
@@ -57,7 +57,7 @@ enum Content {
     Kept,
 }
 
-impl Content {
+impl PieceContent {
     const fn may_go(&self) -> bool {
         matches!(self, Self::Messages(..) | Self::Heartbeat)
     }
@@ -69,23 +69,23 @@ impl Content {
 
 /// Why nothing more can be written.
 #[derive(Debug)]
-pub(crate) enum WriteError {
+pub(crate) enum SendError {
     /// The client has not taken anything for too long, or too little while others wait for the memory.
     Stalled,
     /// The connection is broken.
     Closed,
 }
 
-/// Whatever pieces are written to.
-pub(crate) trait Carrier {
-    fn try_write(&self, parts: &[IoSlice<'_>]) -> io::Result<Written>;
+/// A socket that pieces are written to.
+pub(crate) trait PartSocket {
+    fn try_write(&self, parts: &[IoSlice<'_>]) -> io::Result<WrittenBytes>;
     fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
     /// Bytes that are committed and not yet sent: see [`Socket`].
     fn tail(&self) -> usize;
 }
 
-impl Carrier for Socket {
-    fn try_write(&self, parts: &[IoSlice<'_>]) -> io::Result<Written> {
+impl PartSocket for Socket {
+    fn try_write(&self, parts: &[IoSlice<'_>]) -> io::Result<WrittenBytes> {
         Self::try_write(self, parts)
     }
 
@@ -115,13 +115,13 @@ impl Outgoing {
     }
 
     pub(crate) fn push(&mut self, bytes: impl Into<Bytes>) {
-        self.push_piece(Piece { bytes: bytes.into(), content: Content::Kept });
+        self.push_piece(Piece { bytes: bytes.into(), content: PieceContent::Kept });
     }
 
     /// Something large that only this connection has; and the slices that it was made of, if it was read.
     pub(crate) fn push_own(&mut self, bytes: impl Into<Bytes>, slices: impl IntoIterator<Item = Slice>) {
         let bytes = bytes.into();
-        let content = Content::Own(Pinned::of(bytes.len()), slices.into_iter().collect());
+        let content = PieceContent::Own(Pinned::of(bytes.len()), slices.into_iter().collect());
         self.push_piece(Piece { bytes, content });
     }
 
@@ -129,29 +129,29 @@ impl Outgoing {
     pub(crate) fn push_pinned(&mut self, bytes: impl Into<Bytes>, mut pinned: Pinned) {
         let bytes = bytes.into();
         pinned.set(bytes.len());
-        self.push_piece(Piece { bytes, content: Content::Own(pinned, Box::default()) });
+        self.push_piece(Piece { bytes, content: PieceContent::Own(pinned, Box::default()) });
     }
 
     /// A part of a message's shared encoding, which can't be had again by itself.
     pub(crate) fn push_part(&mut self, bytes: Bytes, slice: Slice) {
-        // What others may hold, too, is the tail's.
+        // Slices that others share belong to the tail.
         let pinned = Pinned::of(if slice.is_shared() { 0 } else { bytes.len() });
-        self.push_piece(Piece { bytes, content: Content::Own(pinned, Box::new([slice])) });
+        self.push_piece(Piece { bytes, content: PieceContent::Own(pinned, Box::new([slice])) });
     }
 
     /// Something large that others are given, too, and so much of it is written.
     pub(crate) fn push_common(&mut self, common: Arc<Common>, written: usize) {
         let bytes = common.bytes.slice(written..);
-        self.push_piece(Piece { bytes, content: Content::Common(common) });
+        self.push_piece(Piece { bytes, content: PieceContent::Common(common) });
     }
 
     pub(crate) fn push_heartbeat(&mut self, bytes: impl Into<Bytes>) {
-        self.push_piece(Piece { bytes: bytes.into(), content: Content::Heartbeat });
+        self.push_piece(Piece { bytes: bytes.into(), content: PieceContent::Heartbeat });
     }
 
     pub(crate) fn push_messages(&mut self, slice: Slice, format: usize) {
         let bytes = slice.encoded(format);
-        self.push_piece(Piece { bytes, content: Content::Messages(slice, format) });
+        self.push_piece(Piece { bytes, content: PieceContent::Messages(slice, format) });
     }
 
     /// When the task is polled: the remainder of a partial write that others made for it meanwhile goes out first.
@@ -168,7 +168,7 @@ impl Outgoing {
         self.turn >= BATCH_READ_BYTES_MAX
     }
 
-    /// The bytes of all that is pending, for whoever frames and writes them by itself. What they were made of is let go of.
+    /// The bytes of all that is pending, for a caller that frames and writes them by itself. The slices that they were made of are released.
     pub(crate) fn take_bytes(&mut self) -> SmallVec<[Bytes; 2]> {
         let bytes = self.pieces.drain(..).map(|piece| piece.bytes).collect();
         self.clear();
@@ -186,14 +186,14 @@ impl Outgoing {
     /// committed.
     pub(crate) fn poll_write(
         &mut self,
-        socket: &impl Carrier,
+        socket: &impl PartSocket,
         cx: &mut Context<'_>,
         mut written: impl FnMut(usize),
-    ) -> Poll<Result<(), WriteError>> {
+    ) -> Poll<Result<(), SendError>> {
         while !self.pieces.is_empty() || socket.tail() > 0 {
             match self.try_write(socket) {
-                Ok(Written { committed: 0, taken: 0 }) => return Poll::Ready(Err(WriteError::Closed)),
-                Ok(Written { committed, taken }) => {
+                Ok(WrittenBytes { committed: 0, taken: 0 }) => return Poll::Ready(Err(SendError::Closed)),
+                Ok(WrittenBytes { committed, taken }) => {
                     written(committed);
                     self.advance(committed);
                     self.stall.iter_mut().for_each(|stall| stall.took(taken));
@@ -202,17 +202,17 @@ impl Outgoing {
                 // The readiness is cleared, so that this registers, unless it came back meanwhile.
                 Err(error) if is_for_later(&error) => match socket.poll_writable(cx) {
                     Poll::Ready(Ok(())) => {}
-                    Poll::Ready(Err(_)) => return Poll::Ready(Err(WriteError::Closed)),
+                    Poll::Ready(Err(_)) => return Poll::Ready(Err(SendError::Closed)),
                     Poll::Pending => return Poll::Pending,
                 },
-                Err(_) => return Poll::Ready(Err(WriteError::Closed)),
+                Err(_) => return Poll::Ready(Err(SendError::Closed)),
             }
         }
         self.stall = None;
         Poll::Ready(Ok(()))
     }
 
-    fn try_write(&self, socket: &impl Carrier) -> io::Result<Written> {
+    fn try_write(&self, socket: &impl PartSocket) -> io::Result<WrittenBytes> {
         let Some(first) = self.pieces.get(self.done) else { return socket.try_write(&[]) };
         let first = IoSlice::new(&first.bytes[self.offset..]);
         let rest = &self.pieces[self.done + 1..];

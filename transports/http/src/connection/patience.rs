@@ -1,5 +1,5 @@
-//! How long a client may keep its connection waiting, whatever for. Each wait has one bound, which begins anew with what counts
-//! as progress there, and one place that says when it is over.
+//! How long a client may keep its connection waiting, whatever for. Each wait has one bound, which begins anew with what
+//! counts as progress there, and one place that says when it is over.
 
 use std::{
     task::{Context, Poll},
@@ -10,10 +10,10 @@ use tailwire_core::Timer;
 use tailwire_model::limits::{KEEP_ALIVE_MS, REQUEST_HEAD_MS_MAX, STALL_CLOSE_MS};
 use tokio::time::Instant;
 
-/// How long a client may take to close its side, once it has been told that nothing comes any more.
+/// How long a client may take to close its side, once the connection is shut down for writing.
 const HANG_UP_MS: u64 = 2_000;
 
-/// What a client is waited for.
+/// The reason of a wait for a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wait {
     /// To send a whole request's head.
@@ -55,7 +55,7 @@ impl Patience {
         Self { wait, since }
     }
 
-    /// What is waited for from here on; a wait that goes on doesn't begin anew.
+    /// Turns to another wait; a wait that goes on doesn't begin anew.
     pub(crate) fn turn_to(&mut self, wait: Wait) {
         if self.wait != wait {
             *self = Self::new(wait);

@@ -35,14 +35,14 @@ impl Reserved {
 
 /// There was no room in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct NoRoom;
+pub(crate) struct NoPinnedRoom;
 
-struct Room {
+struct PinnedRoom {
     used: usize,
     waiting: VecDeque<(usize, oneshot::Sender<Pinned>)>,
 }
 
-static ROOM: Mutex<Room> = Mutex::new(Room { used: 0, waiting: VecDeque::new() });
+static ROOM: Mutex<PinnedRoom> = Mutex::new(PinnedRoom { used: 0, waiting: VecDeque::new() });
 
 /// For tests that count what is pinned: it is all of the process's.
 #[cfg(test)]
@@ -53,7 +53,7 @@ impl Pinned {
     ///
     /// # Errors
     /// When there is none in time: the request is refused, and nothing was read for it.
-    pub(crate) async fn admit(bytes: usize) -> Result<Self, NoRoom> {
+    pub(crate) async fn admit(bytes: usize) -> Result<Self, NoPinnedRoom> {
         let bytes = bytes.min(PINNED_BYTES_MAX);
         let granted = match ROOM.lock().take(bytes) {
             Ok(pinned) => return Ok(pinned),
@@ -61,7 +61,7 @@ impl Pinned {
         };
         match tokio::time::timeout(Duration::from_millis(PINNED_WAIT_MS_MAX), granted).await {
             Ok(Ok(pinned)) => Ok(pinned),
-            Ok(Err(_)) | Err(_) => Err(NoRoom),
+            Ok(Err(_)) | Err(_) => Err(NoPinnedRoom),
         }
     }
 
@@ -100,7 +100,7 @@ impl Pinned {
     }
 }
 
-impl Room {
+impl PinnedRoom {
     fn grant(&mut self, bytes: usize) -> Pinned {
         self.used += bytes;
         Pinned(bytes)
@@ -184,7 +184,7 @@ mod tests {
         third.await.unwrap();
         large.set(PINNED_BYTES_MAX);
         let began = tokio::time::Instant::now();
-        assert_eq!(Pinned::admit(1).await.unwrap_err(), NoRoom);
+        assert_eq!(Pinned::admit(1).await.unwrap_err(), NoPinnedRoom);
         assert_eq!(began.elapsed(), Duration::from_millis(PINNED_WAIT_MS_MAX));
         drop(large);
         assert_eq!(Pinned::all(), 0);

@@ -1,17 +1,17 @@
-//! What every connection is served with, and how far the server is.
+//! The context that connections are served with, and the state of the server.
 
 use tokio::sync::watch;
 
-use super::budget::Budget;
-use crate::{Phase, api::router::Routes, delivery::shards::Delivery};
+use super::budget::ReceiveBudget;
+use crate::{Phase, api::router::HttpRoutes, delivery::shards::Delivery};
 
-/// What every connection needs.
+/// The context of every connection.
 #[derive(Clone)]
 pub(crate) struct Acceptor {
-    pub(crate) routes: Routes,
+    pub(crate) routes: HttpRoutes,
     pub(crate) delivery: Delivery,
-    /// What all connections are receiving.
-    pub(crate) budget: Budget,
+    /// The room of all that is being received.
+    pub(crate) budget: ReceiveBudget,
     /// How far the server is.
     pub(crate) phase: watch::Receiver<Phase>,
 }

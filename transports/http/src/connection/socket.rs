@@ -1,17 +1,20 @@
-//! The socket of a connection, whatever carries it: bytes in and out, with readiness. Nothing above it knows TCP from a Unix
-//! socket, or clear text from TLS.
+//! The socket of a connection, whatever carries it: bytes in and out, with readiness. Nothing above it knows TCP from a
+//! Unix socket, or clear text from TLS.
 //!
 //! The contract is that of TLS, since the others keep it by themselves:
 //!
-//! - A write answers how much plaintext is *committed*: it may not be given again, whether or not the kernel has taken it. A
+//! - A write answers how much plaintext is *committed*: it may not be given again, whether or not the kernel has taken
+//!   it. A
 //!   record is sealed once, so that what the kernel didn't take of it stays in the socket as a ciphertext *tail*, is sent
 //!   before anything else, counts as pinned memory and can never be taken back.
-//! - "Empty" is therefore no pending pieces and no [`tail`](Socket::tail): for lending the socket, for what is written next, and
+//! - "Empty" is therefore no pending pieces and no [`tail`](Socket::tail): for lending the socket, for what is written
+//!   next, and
 //!   for the end.
 //! - A stall is measured by what the kernel *took*. A write that commits nothing may yet have moved the tail.
-//! - Reading can force writing (a key update, an alert): whoever has read looks at the tail.
+//! - Reading can force writing (a key update, an alert): after a read, the caller looks at the tail.
 //!
-//! All methods take `&self`, because a task and the dispatcher of its shard share the socket; they run on one thread, in turn.
+//! All methods take `&self`, because a task and the dispatcher of its shard share the socket; they run on one thread, in
+//! turn.
 
 #[cfg(test)]
 pub(crate) mod sealed;
@@ -39,12 +42,12 @@ pub(crate) enum Socket {
     Tls(Box<Tls>),
     /// Behaves as TLS does, over memory.
     #[cfg(test)]
-    Sealed(sealed::Sealed),
+    Sealed(sealed::SealedSocket),
 }
 
-/// What a write came to.
+/// The result of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Written {
+pub(crate) struct WrittenBytes {
     /// Bytes of the parts that are the socket's from here on.
     pub(crate) committed: usize,
     /// Bytes that the kernel took, by its own count: of TLS they are ciphertext, and some of them may be the tail's.
@@ -81,7 +84,7 @@ impl Socket {
     ///
     /// # Errors
     /// `WouldBlock` when it took nothing; then [`poll_writable`](Self::poll_writable) waits. Anything else is the end.
-    pub(crate) fn try_write(&self, parts: &[IoSlice<'_>]) -> io::Result<Written> {
+    pub(crate) fn try_write(&self, parts: &[IoSlice<'_>]) -> io::Result<WrittenBytes> {
         match self {
             Self::Tcp(stream) => stream.try_io(Interest::WRITABLE, || send(&SockRef::from(stream), parts)),
             Self::Unix(stream) => stream.try_io(Interest::WRITABLE, || send(&SockRef::from(stream), parts)),
@@ -91,9 +94,9 @@ impl Socket {
         }
     }
 
-    /// The same past the runtime, which goes on to take the socket for writable: for the dispatcher, which writes to a thousand
-    /// of them. The owner finds out by its own next write whether it is full or broken.
-    pub(crate) fn write_lent(&self, parts: &[IoSlice<'_>]) -> io::Result<Written> {
+    /// The same past the runtime, which goes on to take the socket for writable: for the dispatcher, which writes to a
+    /// thousand of them. The owner finds out by its own next write whether it is full or broken.
+    pub(crate) fn write_lent(&self, parts: &[IoSlice<'_>]) -> io::Result<WrittenBytes> {
         match self {
             Self::Tcp(stream) => send(&SockRef::from(stream), parts),
             Self::Unix(stream) => send(&SockRef::from(stream), parts),
@@ -208,7 +211,7 @@ impl Socket {
         &self,
         cx: &mut Context<'_>,
         parts: &[IoSlice<'_>],
-    ) -> Poll<io::Result<Written>> {
+    ) -> Poll<io::Result<WrittenBytes>> {
         loop {
             match self.try_write(parts) {
                 Err(error) if is_for_later(&error) => ready!(self.poll_writable(cx))?,
@@ -270,13 +273,13 @@ impl Detached {
     }
 }
 
-fn send(socket: &SockRef<'_>, parts: &[IoSlice<'_>]) -> io::Result<Written> {
+fn send(socket: &SockRef<'_>, parts: &[IoSlice<'_>]) -> io::Result<WrittenBytes> {
     let count = match parts {
         [] => 0,
         [part] => socket.send(part)?,
         parts => socket.send_vectored(parts)?,
     };
-    Ok(Written { committed: count, taken: count })
+    Ok(WrittenBytes { committed: count, taken: count })
 }
 
 /// Whether to try again, once the socket is ready.
@@ -315,7 +318,7 @@ impl AsyncWrite for Socket {
     ) -> Poll<io::Result<usize>> {
         loop {
             let written = ready!(self.poll_write_parts(cx, parts))?;
-            // What only moved the tail is no answer here: 0 would be the end.
+            // A write that only moved the tail is no answer here: 0 would be the end.
             if written.committed > 0 || written.taken == 0 {
                 return Poll::Ready(Ok(written.committed));
             }
@@ -382,7 +385,7 @@ mod tests {
         let (near, mut far) = sealed::pair(100);
         let part = vec![7; 40_000];
         let written = near.try_write(&[IoSlice::new(&part), IoSlice::new(&part)]).unwrap();
-        assert_eq!(written, Written { committed: sealed::RECORD_BYTES_MAX, taken: 100 });
+        assert_eq!(written, WrittenBytes { committed: sealed::RECORD_BYTES_MAX, taken: 100 });
         let tail = near.tail();
         assert!(tail > sealed::RECORD_BYTES_MAX - 100);
         let again = near.try_write(&[IoSlice::new(&part)]);
@@ -390,7 +393,7 @@ mod tests {
         // Room for a part of the tail commits nothing, and is progress.
         far.receive(60);
         let written = near.try_write(&[IoSlice::new(&part)]).unwrap();
-        assert_eq!(written, Written { committed: 0, taken: 60 });
+        assert_eq!(written, WrittenBytes { committed: 0, taken: 60 });
         assert_eq!(near.tail(), tail - 60);
     }
 

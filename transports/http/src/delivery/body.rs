@@ -10,7 +10,7 @@ use tailwire_core::Reader;
 
 use super::stream::EventStream;
 use crate::{
-    api::metrics::Metrics,
+    api::metrics::HttpMetrics,
     connection::protocol::{Io, Protocol},
 };
 
@@ -21,7 +21,7 @@ pub(crate) fn endless(
     reader: Reader,
     shard: usize,
     mut protocol: EventStream,
-    metrics: Metrics,
+    metrics: HttpMetrics,
 ) -> impl Stream<Item = Result<Bytes, Infallible>> + Send {
     stream! {
         let mut io = Io::new(reader, shard);

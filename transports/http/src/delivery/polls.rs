@@ -1,5 +1,6 @@
-//! Long-polls that wait for the same. Requests in the same words after the same cursor have the same answer, so one reader waits for
-//! all of them, and what it finds is encoded once, head and all. Each waiter is woken and writes those bytes to its own socket.
+//! Long-polls that wait for the same. Requests in the same words after the same cursor have the same answer, so one
+//! reader waits for all of them, and what it finds is encoded once, head and all. Each waiter is woken and writes those
+//! bytes to its own socket.
 
 mod shared;
 
@@ -28,11 +29,11 @@ use crate::api::{guard::Cors, reply::caught};
 
 /// See the module.
 #[derive(Clone, Default)]
-pub(crate) struct Polls(Arc<Mutex<HashMap<Arc<Key>, Arc<Group>>>>);
+pub(crate) struct Polls(Arc<Mutex<HashMap<Arc<PollKey>, Arc<WaiterGroup>>>>);
 
 /// All that has a say in an answer, beside what is in the log.
 #[derive(PartialEq, Eq, Hash)]
-pub(crate) struct Key {
+pub(crate) struct PollKey {
     pub(crate) principal: Principal,
     pub(crate) filter: Filter,
     /// As it was written, since the link to the next page has it. It names the cursor, the limit and a gap.
@@ -45,15 +46,15 @@ pub(crate) struct Key {
 
 /// The waiters of one answer. They look for it themselves: when there may be something, one of them is woken to see.
 ///
-/// Whoever looks holds `search`, and with it takes whatever a reader takes; a reader's shard, which may hold its own locks,
-/// wakes one of the group under `wakers`. `search` is never taken under that.
-struct Group {
-    key: Arc<Key>,
+/// A waiter that looks holds the lock of `search`, and takes a reader's locks under it; a reader's shard, which may hold
+/// its own locks, wakes one of the group under `wakers`. `search` is never taken under that.
+struct WaiterGroup {
+    key: Arc<PollKey>,
     polls: Polls,
     /// Of all that wait; of nobody any more, once there is an answer.
     wakers: Mutex<Slab<Waker>>,
     search: Mutex<Option<Search>>,
-    /// What was found; nothing, where every waiter is told so by itself.
+    /// The answer; `None` where nothing was found, which every waiter says by itself.
     answer: OnceLock<Option<Arc<SharedResponse>>>,
     /// Whether one of them has to look.
     is_called: AtomicBool,
@@ -65,15 +66,19 @@ type Search = BoxFuture<'static, Option<SharedResponse>>;
 
 /// One of a group. Ready with what was found; with nothing, if that is so.
 pub(crate) struct Waiter {
-    group: Arc<Group>,
+    group: Arc<WaiterGroup>,
     /// Its place among the wakers, until it has left.
     number: Option<usize>,
 }
 
 impl Polls {
-    /// Waits with those who wait for the same. The first says how it is looked for: by a future that tells meanwhile whether it
-    /// stands at the tail, and is dropped when nobody waits any more.
-    pub(crate) fn join<F>(&self, key: Arc<Key>, look: impl FnOnce(&Arc<Key>, Arc<AtomicBool>) -> F) -> Waiter
+    /// Waits with those who wait for the same. The first says how it is looked for: by a future that tells meanwhile
+    /// whether it stands at the tail, and is dropped when nobody waits any more.
+    pub(crate) fn join<F>(
+        &self,
+        key: Arc<PollKey>,
+        look: impl FnOnce(&Arc<PollKey>, Arc<AtomicBool>) -> F,
+    ) -> Waiter
     where
         F: Future<Output = Looked> + Send + 'static,
     {
@@ -86,7 +91,7 @@ impl Polls {
         let search = caught(look(&key, is_at_tail.clone())).map(SharedResponse::new);
         let mut wakers = Slab::with_capacity(1);
         let number = wakers.insert(Waker::noop().clone());
-        let group = Arc::new(Group {
+        let group = Arc::new(WaiterGroup {
             key: key.clone(),
             polls: self.clone(),
             wakers: Mutex::new(wakers),
@@ -102,8 +107,8 @@ impl Polls {
         Waiter { group, number: Some(number) }
     }
 
-    /// Whoever comes from here on looks anew.
-    fn forget(&self, group: &Arc<Group>) {
+    /// Later polls look anew.
+    fn forget(&self, group: &Arc<WaiterGroup>) {
         let mut groups = self.0.lock();
         if groups.get(&group.key).is_some_and(|other| Arc::ptr_eq(group, other)) {
             groups.remove(&group.key);
@@ -111,7 +116,7 @@ impl Polls {
     }
 }
 
-impl Group {
+impl WaiterGroup {
     /// Looks, if there may be something.
     fn look(self: &Arc<Self>) {
         while self.is_called.swap(false, Ordering::AcqRel) {
@@ -147,7 +152,7 @@ impl Group {
     }
 }
 
-impl Wake for Group {
+impl Wake for WaiterGroup {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
@@ -160,7 +165,7 @@ impl Wake for Group {
 
 impl Waiter {
     /// Another one of a group, unless everybody else has gone, or it is over.
-    fn of(group: &Arc<Group>) -> Option<Self> {
+    fn of(group: &Arc<WaiterGroup>) -> Option<Self> {
         let mut wakers = group.wakers.lock();
         if wakers.is_empty() {
             return None;
@@ -169,12 +174,12 @@ impl Waiter {
         Some(Self { group: group.clone(), number: Some(number) })
     }
 
-    pub(crate) fn key(&self) -> &Key {
+    pub(crate) fn key(&self) -> &PollKey {
         &self.group.key
     }
 
-    /// What was found; nothing, if it has waited until then. A waiter that is behind is given what is stored, however long it takes
-    /// to read that.
+    /// The answer; none, if it has waited until then. A waiter that is behind is given what is stored, however long it
+    /// takes to read that.
     pub(crate) async fn until(&mut self, deadline: Instant) -> Option<Arc<SharedResponse>> {
         let mut timer = Timer::default();
         poll_fn(|cx| {
@@ -202,7 +207,7 @@ impl Waiter {
         drop(wakers);
         if is_last {
             self.group.polls.forget(&self.group);
-            // What it holds of the group goes as well.
+            // Its share of the group goes as well.
             let search = self.group.search.lock().take();
             drop(search);
         } else if self.group.is_called.load(Ordering::Acquire) {

@@ -13,16 +13,16 @@ use tokio::{
 use super::stream;
 use crate::{
     Phase,
-    connection::{budget::Budget, socket::Detached},
+    connection::{budget::ReceiveBudget, socket::Detached},
     websocket,
 };
 
-/// What a delivery runtime does with a socket.
+/// A socket's job on a delivery runtime.
 pub(crate) enum Job {
     /// An endless HTTP response.
-    Stream(Box<stream::Start>),
+    Stream(Box<stream::StreamStart>),
     /// A WebSocket.
-    WebSocket(Box<websocket::Start>),
+    WebSocket(Box<websocket::WebSocketStart>),
 }
 
 /// A socket that leaves HTTP for a delivery runtime, with what the client has sent beyond its request.
@@ -37,13 +37,13 @@ pub(crate) struct Hijacked {
 pub(crate) struct Delivery(Vec<mpsc::UnboundedSender<Hijacked>>);
 
 impl Delivery {
-    /// Starts one thread per shard of the broker. The receivers hear when each has ended.
+    /// Starts one thread per shard of the broker. The receivers resolve when each has ended.
     ///
     /// # Errors
     /// When the system gives no thread or no poll.
     pub(crate) fn start(
         broker: &Broker,
-        budget: &Budget,
+        budget: &ReceiveBudget,
         phase: &watch::Receiver<Phase>,
     ) -> io::Result<(Self, Vec<oneshot::Receiver<()>>)> {
         let mut senders = Vec::new();
@@ -78,7 +78,12 @@ impl Delivery {
     }
 }
 
-async fn run(broker: &Broker, shard: usize, budget: &Budget, mut sockets: mpsc::UnboundedReceiver<Hijacked>) {
+async fn run(
+    broker: &Broker,
+    shard: usize,
+    budget: &ReceiveBudget,
+    mut sockets: mpsc::UnboundedReceiver<Hijacked>,
+) {
     tokio::spawn(broker.dispatcher(shard));
     let mut connections = tokio::task::JoinSet::new();
     loop {
@@ -94,7 +99,12 @@ async fn run(broker: &Broker, shard: usize, budget: &Budget, mut sockets: mpsc::
     while connections.join_next().await.is_some() {}
 }
 
-fn start(hijacked: Hijacked, shard: usize, budget: &Budget, connections: &mut tokio::task::JoinSet<()>) {
+fn start(
+    hijacked: Hijacked,
+    shard: usize,
+    budget: &ReceiveBudget,
+    connections: &mut tokio::task::JoinSet<()>,
+) {
     let Hijacked { socket, received, job } = hijacked;
     let socket = match socket.attach() {
         Ok(socket) => socket,

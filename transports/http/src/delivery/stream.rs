@@ -1,7 +1,7 @@
 //! SSE and NDJSON: one protocol, with the format as its only variant.
 //!
-//! On our own socket each message is an HTTP chunk of its own, prebuilt with its encoding, so that what is pending is a list
-//! of shared bytes whatever its framing.
+//! On our own socket each message is an HTTP chunk of its own, prebuilt with its encoding, so that what is pending is a
+//! list of shared bytes whatever its framing.
 
 use bytes::Bytes;
 use tailwire_core::{Event, ReadError, Reader};
@@ -11,7 +11,7 @@ use tailwire_wire::{
 };
 
 use crate::{
-    api::metrics::{Metrics, Transport},
+    api::metrics::{HttpMetrics, Transport},
     connection::{
         driver::Connection,
         input::Input,
@@ -63,16 +63,16 @@ impl Codec {
     }
 }
 
-/// What a stream begins with.
-pub(crate) struct Start {
+/// The start of a stream.
+pub(crate) struct StreamStart {
     /// The response's head, as on the wire.
     pub(crate) head: Vec<u8>,
     pub(crate) reader: Reader,
     pub(crate) stream: EventStream,
-    pub(crate) metrics: Metrics,
+    pub(crate) metrics: HttpMetrics,
 }
 
-impl Start {
+impl StreamStart {
     /// The connection that writes it to a socket of its own.
     pub(crate) fn on(self, socket: Socket, shard: usize) -> Connection<EventStream> {
         let Self { head, reader, stream, metrics } = self;
@@ -86,7 +86,7 @@ impl Start {
 /// The protocol of a stream over HTTP.
 pub(crate) struct EventStream {
     pub(crate) codec: Codec,
-    /// What `EventSource` is told to wait before it reconnects, until it has been told with the first event.
+    /// The `retry:` of `EventSource`, until it was sent with the first event.
     retry_ms: Option<u64>,
 }
 

@@ -1,5 +1,5 @@
-//! WebSocket: one endpoint, many protocols. Which there are stands in the table of [`subprotocols`]; what they have in common,
-//! frames, control frames and the end, is the driver's (`connection`).
+//! WebSocket: one endpoint, many protocols. Which there are stands in the table of [`subprotocols`]; what they have in
+//! common, frames, control frames and the end, is the driver's (`connection`).
 //!
 //! [`native`] is `tailwire.v1`: many [`subscriptions`], and every request of HTTP ([`requests`]), over one socket.
 
@@ -11,11 +11,11 @@ mod subscriptions;
 
 use bytes::Bytes;
 
-use self::opening::{Opening, Subprotocol};
+use self::opening::{Subprotocol, WebSocketOpening};
 use crate::{
     api::metrics::Transport,
     connection::{
-        budget::Budget,
+        budget::ReceiveBudget,
         driver::Connection,
         frames::Frames,
         input::Input,
@@ -24,22 +24,22 @@ use crate::{
     },
 };
 
-/// What a WebSocket begins with.
-pub(crate) struct Start {
+/// The start of a WebSocket.
+pub(crate) struct WebSocketStart {
     /// The 101 response, as on the wire.
     pub(crate) head: Vec<u8>,
     pub(crate) subprotocol: Subprotocol,
-    pub(crate) opening: Opening,
+    pub(crate) opening: WebSocketOpening,
 }
 
-impl Start {
+impl WebSocketStart {
     /// The connection on its socket, on which so much has been received behind the handshake.
     pub(crate) fn on(
         self,
         socket: Socket,
         received: Bytes,
         shard: usize,
-        budget: Budget,
+        budget: ReceiveBudget,
     ) -> Connection<Box<dyn Protocol>> {
         let Self { head, subprotocol, opening } = self;
         let connected = opening.app.metrics.connected(Transport::WebSocket);

@@ -19,9 +19,9 @@ use tailwire_wire::{
 };
 
 use super::{
-    opening::{First, Opening},
-    requests::{self, Outcome, Requests},
-    subscriptions::{Begun, Failed, Subscriptions},
+    opening::{First, WebSocketOpening},
+    requests::{self, LineOutcome, Requests},
+    subscriptions::{Failed, SubscribeHandle, Subscriptions},
 };
 use tokio::time::Instant;
 
@@ -37,8 +37,8 @@ const CLOSE_RESTART: u16 = 1012;
 const CLOSE_UNAUTHORIZED: u16 = 3000;
 
 /// Begins a connection: the welcome, and the URL's subscription.
-pub(super) fn open(opening: Opening, io: &mut Io) -> Box<dyn Protocol> {
-    let Opening { app, principal, subscription } = opening;
+pub(super) fn open(opening: WebSocketOpening, io: &mut Io) -> Box<dyn Protocol> {
+    let WebSocketOpening { app, principal, subscription } = opening;
     let subscriptions = Subscriptions::default();
     let mut native = Native { app, principal, unpermitted: None, subscriptions, requests: None };
     native.welcome(matches!(subscription, First::Waits(_)), io);
@@ -153,16 +153,16 @@ impl Native {
         }
     }
 
-    fn take_outcome(&mut self, outcome: Outcome, io: &mut Io) {
+    fn take_outcome(&mut self, outcome: LineOutcome, io: &mut Io) {
         match outcome {
-            Outcome::Answer(answer, pinned) => io.send_answer(&answer, pinned),
-            Outcome::Identified(id, principal) => self.identified(&id, principal, io),
-            Outcome::Opened(begun, reader) => self.opened(&begun, reader, io),
-            Outcome::Refused(begun, problem) => {
+            LineOutcome::Answer(answer, pinned) => io.send_answer(&answer, pinned),
+            LineOutcome::Identified(id, principal) => self.identified(&id, principal, io),
+            LineOutcome::Opened(begun, reader) => self.opened(&begun, reader, io),
+            LineOutcome::Refused(begun, problem) => {
                 self.subscriptions.refused(&begun);
                 refuse(Some(&begun.id), &problem, io);
             }
-            Outcome::Waits(id, ask) => {
+            LineOutcome::Waits(id, ask) => {
                 let requests = self.requests.get_or_insert_default();
                 requests::wait(&self.app, &self.principal, id, ask, requests);
             }
@@ -181,7 +181,7 @@ impl Native {
         }
     }
 
-    fn opened(&mut self, begun: &Begun, reader: Box<Reader>, io: &mut Io) {
+    fn opened(&mut self, begun: &SubscribeHandle, reader: Box<Reader>, io: &mut Io) {
         if !self.subscriptions.opened(begun, reader, &self.principal, io) {
             self.revoked(io);
         }

@@ -1,4 +1,4 @@
-//! What a WebSocket begins with: an entry of the table of subprotocols, and what its client has asked for.
+//! The opening of a WebSocket: an entry of the table of subprotocols, and what its client has asked for.
 
 use std::sync::Arc;
 
@@ -26,17 +26,17 @@ pub struct Subprotocol {
     /// Whether it has a way to show a credential. If not, a URL that needs one is refused at the handshake.
     pub authenticates: bool,
     /// Begins a connection, with whatever it has to say first.
-    pub open: fn(Opening, &mut Io) -> Box<dyn Protocol>,
+    pub open: fn(WebSocketOpening, &mut Io) -> Box<dyn Protocol>,
 }
 
-/// What a WebSocket has been asked for.
-pub struct Opening {
+/// The opening request of a WebSocket.
+pub struct WebSocketOpening {
     pub(crate) app: Arc<App>,
     pub(crate) principal: Principal,
     pub(crate) subscription: First,
 }
 
-impl Opening {
+impl WebSocketOpening {
     /// The broker.
     pub fn broker(&self) -> &Broker {
         &self.app.broker
@@ -50,7 +50,7 @@ impl Opening {
         }
     }
 
-    /// Who asks.
+    /// The client's principal.
     pub const fn principal(&self) -> &Principal {
         &self.principal
     }

@@ -1,4 +1,4 @@
-//! What a WebSocket client asks for, done: each request becomes a future whose outcome is a line for the client, or a
+//! The requests of a WebSocket client: each becomes a future whose outcome is a line for the client, or a
 //! subscription for the session.
 
 use std::{
@@ -12,35 +12,35 @@ use futures_util::{StreamExt, stream::FuturesUnordered};
 use tailwire_core::Reader;
 use tailwire_model::{Options, Principal, limits::PAGE_BYTES_MAX};
 use tailwire_wire::{
-    Format, Problem, Start, line, page,
+    Format, Problem, QueryStart, line, page,
     representation::PAGE,
     request::{ClientLine, Id, PageRequest, Request, Subscribe},
 };
 
-use super::subscriptions::Begun;
+use super::subscriptions::SubscribeHandle;
 use crate::{
     api::app::{App, no_room},
-    connection::pinned::{NoRoom, Pinned},
+    connection::pinned::{NoPinnedRoom, Pinned},
 };
 
 /// Room that is taken before an answer is read: a page's bodies, and their encoding.
 const READ_ANSWER_BYTES: usize = 2 * PAGE_BYTES_MAX;
 
-/// What came of a request.
-pub(super) enum Outcome {
+/// The outcome of a request.
+pub(super) enum LineOutcome {
     /// A line for the client, without its frame, and its share of what clients have yet to take.
     Answer(Vec<u8>, Pinned),
     /// A subscription that the session takes over; its `ok` is the session's to say.
-    Opened(Begun, Box<Reader>),
+    Opened(SubscribeHandle, Box<Reader>),
     /// A subscription that could not be opened.
-    Refused(Begun, Problem),
+    Refused(SubscribeHandle, Problem),
     /// From here on the session is this principal's.
     Identified(Id, Principal),
     /// There is nothing to read, and the request wants to wait until there is.
     Waits(Id, PageRequest),
 }
 
-type Answering = Pin<Box<dyn Future<Output = Outcome> + Send>>;
+type Answering = Pin<Box<dyn Future<Output = LineOutcome> + Send>>;
 
 /// Requests that are not answered yet. Those that look at what is stored take turns, and none begins while its client
 /// doesn't take what it is given: answers may be long, and what is read of the log stands against all readers' budget.
@@ -49,8 +49,8 @@ pub(super) struct Requests {
     reads: VecDeque<Answering>,
     /// Whether the first of them has begun, or may.
     reading: bool,
-    /// What came of one that has ended.
-    read: Option<Outcome>,
+    /// The outcome of one that has ended.
+    read: Option<LineOutcome>,
     others: FuturesUnordered<Answering>,
 }
 
@@ -60,8 +60,8 @@ impl Requests {
         self.reads.len() + usize::from(self.read.is_some()) + self.others.len()
     }
 
-    /// What came of one of them; `None` when there is none left.
-    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Outcome>> {
+    /// The outcome of one of them; `None` when there is none left.
+    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<LineOutcome>> {
         if self.read.is_none() {
             self.reading = true;
             self.see_through(cx);
@@ -101,7 +101,7 @@ impl Requests {
 pub(super) fn subscribe(
     app: &Arc<App>,
     principal: &Principal,
-    begun: Begun,
+    begun: SubscribeHandle,
     ask: Subscribe,
     requests: &Requests,
 ) {
@@ -109,8 +109,8 @@ pub(super) fn subscribe(
     requests.others.push(Box::pin(async move {
         let Subscribe { filter, start, gap } = ask;
         match app.open(&principal, filter, start, gap, Format::Frame as usize).await {
-            Ok(reader) => Outcome::Opened(begun, Box::new(reader)),
-            Err(problem) => Outcome::Refused(begun, problem),
+            Ok(reader) => LineOutcome::Opened(begun, Box::new(reader)),
+            Err(problem) => LineOutcome::Refused(begun, problem),
         }
     }));
 }
@@ -165,7 +165,7 @@ pub(super) fn start(app: &Arc<App>, principal: &Principal, client_line: ClientLi
         }),
         Request::Authenticate { token } => requests.others.push(Box::pin(async move {
             match app.settings.authenticator.token(&token).wait().await {
-                Ok(principal) => Outcome::Identified(id, principal),
+                Ok(principal) => LineOutcome::Identified(id, principal),
                 Err(problem) => answered(id, async { Err(problem) }).await,
             }
         })),
@@ -175,12 +175,13 @@ pub(super) fn start(app: &Arc<App>, principal: &Principal, client_line: ClientLi
 }
 
 /// Reads a page of what there is.
-async fn look(app: Arc<App>, principal: Principal, id: Id, ask: PageRequest) -> Outcome {
+async fn look(app: Arc<App>, principal: Principal, id: Id, ask: PageRequest) -> LineOutcome {
     let reply = app.page(&principal, PageRequest { wait_ms: 0, ..ask.clone() }, &PAGE, None, None).await;
     match reply {
-        Ok(reply) if ask.wait_ms > 0 && reply.retry_after_ms.is_some() => {
-            Outcome::Waits(id, PageRequest { start: Start::After(reply.cursor), gap: reply.gap, ..ask })
-        }
+        Ok(reply) if ask.wait_ms > 0 && reply.retry_after_ms.is_some() => LineOutcome::Waits(
+            id,
+            PageRequest { start: QueryStart::After(reply.cursor), gap: reply.gap, ..ask },
+        ),
         reply => answered(id, async { reply.map(|reply| reply.body) }).await,
     }
 }
@@ -192,8 +193,9 @@ pub(super) fn wait(app: &Arc<App>, principal: &Principal, id: Id, ask: PageReque
         .push(id, async move { app.page(&principal, ask, &PAGE, None, None).await.map(|reply| reply.body) });
 }
 
-/// Reads for an answer once there is room for it among what clients have yet to take: what is read counts from its first byte.
-async fn admitted<F: Future<Output = Outcome>>(id: Id, read: impl FnOnce(Id) -> F) -> Outcome {
+/// Reads for an answer once there is room for it among what clients have yet to take: what is read counts from its first
+/// byte.
+async fn admitted<F: Future<Output = LineOutcome>>(id: Id, read: impl FnOnce(Id) -> F) -> LineOutcome {
     match Pinned::admit(READ_ANSWER_BYTES).await {
         Ok(room) => {
             let outcome = read(id).await;
@@ -201,11 +203,11 @@ async fn admitted<F: Future<Output = Outcome>>(id: Id, read: impl FnOnce(Id) -> 
             drop(room);
             outcome
         }
-        Err(NoRoom) => answered(id, async { Err(no_room()) }).await,
+        Err(NoPinnedRoom) => answered(id, async { Err(no_room()) }).await,
     }
 }
 
-async fn answered(id: Id, answer: impl Future<Output = Result<Vec<u8>, Problem>>) -> Outcome {
+async fn answered(id: Id, answer: impl Future<Output = Result<Vec<u8>, Problem>>) -> LineOutcome {
     let mut out = Vec::with_capacity(128);
     match answer.await {
         Ok(body) => line::ok(&id, &body, &mut out),
@@ -215,10 +217,10 @@ async fn answered(id: Id, answer: impl Future<Output = Result<Vec<u8>, Problem>>
         }
     }
     let pinned = Pinned::of(out.len());
-    Outcome::Answer(out, pinned)
+    LineOutcome::Answer(out, pinned)
 }
 
-/// What the header `Idempotency-Replayed` says over HTTP.
+/// The line's twin of the header `Idempotency-Replayed`.
 fn add_replayed(body: &mut Vec<u8>) {
     if body.pop().is_some() {
         body.extend_from_slice(br#","idempotency_replayed":true}"#);

@@ -38,10 +38,10 @@ struct Subscription {
     generation: u64,
     /// How many terms it asks for.
     terms: usize,
-    stage: Stage,
+    stage: SubscriptionStage,
 }
 
-enum Stage {
+enum SubscriptionStage {
     /// Its reader is being opened.
     Opening,
     /// Its own reader gives it what is stored.
@@ -54,19 +54,19 @@ enum Stage {
 pub(super) enum Failed {
     /// The log can't be read on for a subscription.
     Read(Id, ReadError),
-    /// What one of them has asked for is no longer permitted.
+    /// The filter of one of them is no longer permitted.
     Revoked,
 }
 
 /// Which subscribe something came of: its id may be free again, and taken by another, before it has opened.
-pub(super) struct Begun {
+pub(super) struct SubscribeHandle {
     pub(super) id: Id,
     generation: u64,
 }
 
 impl Subscriptions {
     /// A subscription that has yet to open takes its id, if there is room for it.
-    pub(super) fn admit(&mut self, id: Id, ask: &Subscribe) -> Result<Begun, (Id, Code)> {
+    pub(super) fn admit(&mut self, id: Id, ask: &Subscribe) -> Result<SubscribeHandle, (Id, Code)> {
         let terms = ask.filter.terms().len();
         let refused = if self.all.iter().any(|own| own.id == id) {
             Some(Code::SubscriptionExists)
@@ -84,18 +84,18 @@ impl Subscriptions {
     }
 
     /// The same for the URL's, which is the first.
-    pub(super) fn begin(&mut self, id: Id, terms: usize) -> Begun {
+    pub(super) fn begin(&mut self, id: Id, terms: usize) -> SubscribeHandle {
         self.generations += 1;
         let generation = self.generations;
-        self.all.push(Subscription { id: id.clone(), generation, terms, stage: Stage::Opening });
-        Begun { id, generation }
+        self.all.push(Subscription { id: id.clone(), generation, terms, stage: SubscriptionStage::Opening });
+        SubscribeHandle { id, generation }
     }
 
-    /// A subscription's reader is open: its `ok` comes before its lines. False if what it asked for is not permitted to this
-    /// principal: the connection may have become somebody else's meanwhile.
+    /// A subscription's reader is open: its `ok` comes before its lines. False if what it asked for is not permitted to
+    /// this principal: the connection may have become somebody else's meanwhile.
     pub(super) fn opened(
         &mut self,
-        begun: &Begun,
+        begun: &SubscribeHandle,
         mut reader: Box<Reader>,
         principal: &Principal,
         io: &mut Io,
@@ -107,7 +107,7 @@ impl Subscriptions {
         if let Some(own) = self.all.iter_mut().find(|own| own.generation == begun.generation) {
             reader.follow(io.shard());
             let is_permitted = reader.principal() == principal || reader.assign(principal);
-            own.stage = Stage::CatchingUp(reader);
+            own.stage = SubscriptionStage::CatchingUp(reader);
             return is_permitted;
         }
         true
@@ -118,9 +118,9 @@ impl Subscriptions {
     pub(super) fn review(&mut self, principal: &Principal, broker: &Broker, io: &mut Io) -> bool {
         self.all.iter_mut().all(|own| match &mut own.stage {
             // It is given its principal when it has opened.
-            Stage::Opening => true,
-            Stage::CatchingUp(reader) => reader.assign(principal),
-            Stage::Live { asked, permitted } => {
+            SubscriptionStage::Opening => true,
+            SubscriptionStage::CatchingUp(reader) => reader.assign(principal),
+            SubscriptionStage::Live { asked, permitted } => {
                 let Ok(now) = broker.permit_read(principal, (**asked).clone()) else { return false };
                 if now != **permitted {
                     io.live().exchange(permitted, &now);
@@ -132,7 +132,7 @@ impl Subscriptions {
     }
 
     /// A subscription could not be opened.
-    pub(super) fn refused(&mut self, begun: &Begun) {
+    pub(super) fn refused(&mut self, begun: &SubscribeHandle) {
         self.all.retain(|own| own.generation != begun.generation);
     }
 
@@ -140,7 +140,7 @@ impl Subscriptions {
     pub(super) fn end(&mut self, sub: &Id, io: &mut Io) -> bool {
         let Some(index) = self.all.iter().position(|own| own.id == *sub) else { return false };
         let subscription = self.all.swap_remove(index);
-        if let Stage::Live { permitted, .. } = subscription.stage {
+        if let SubscriptionStage::Live { permitted, .. } = subscription.stage {
             io.live().part(&permitted);
         }
         true
@@ -148,13 +148,13 @@ impl Subscriptions {
 
     /// Whether nobody but the live reader has anything to say.
     pub(super) fn are_live(&self) -> bool {
-        self.all.iter().all(|own| matches!(own.stage, Stage::Live { .. }))
+        self.all.iter().all(|own| matches!(own.stage, SubscriptionStage::Live { .. }))
     }
 
     /// Pages that can't be written must not keep others from reading.
     pub(super) fn release(&mut self) {
         for own in &mut self.all {
-            if let Stage::CatchingUp(reader) = &mut own.stage {
+            if let SubscriptionStage::CatchingUp(reader) = &mut own.stage {
                 reader.release();
             }
         }
@@ -168,7 +168,7 @@ impl Subscriptions {
         for index in 0..self.all.len() {
             while !io.is_ending() && !io.is_full() {
                 let subscription = &mut self.all[index];
-                let Stage::CatchingUp(reader) = &mut subscription.stage else { break };
+                let SubscriptionStage::CatchingUp(reader) = &mut subscription.stage else { break };
                 let is_opening = !reader.is_open();
                 match reader.poll_next(cx) {
                     // Its `ok` was that.
@@ -215,7 +215,7 @@ impl Subscriptions {
     /// Hands a subscription that is at the tail to the live reader, where that stands at the same place.
     fn try_join(&mut self, index: usize, io: &mut Io, cx: &Context<'_>) {
         let subscription = &mut self.all[index];
-        let Stage::CatchingUp(reader) = &mut subscription.stage else { return };
+        let SubscriptionStage::CatchingUp(reader) = &mut subscription.stage else { return };
         if !reader.is_caught_up() {
             return;
         }
@@ -228,16 +228,16 @@ impl Subscriptions {
         let mut out = Vec::new();
         line::caught_up(reader.cursor(), Some(&subscription.id), &mut out);
         subscription.stage =
-            Stage::Live { asked: reader.asked().clone(), permitted: reader.permitted().clone() };
+            SubscriptionStage::Live { asked: reader.asked().clone(), permitted: reader.permitted().clone() };
         io.send_text(&out);
     }
 
     /// The place up to which every subscription has been given everything; `None` while one has yet to begin.
     fn lowest_cursor(&self, live: Cursor) -> Option<Cursor> {
         self.all.iter().try_fold(live, |lowest, own| match &own.stage {
-            Stage::Live { .. } => Some(lowest),
-            Stage::CatchingUp(reader) if reader.is_open() => Some(lowest.min(reader.cursor())),
-            Stage::CatchingUp(_) | Stage::Opening => None,
+            SubscriptionStage::Live { .. } => Some(lowest),
+            SubscriptionStage::CatchingUp(reader) if reader.is_open() => Some(lowest.min(reader.cursor())),
+            SubscriptionStage::CatchingUp(_) | SubscriptionStage::Opening => None,
         })
     }
 

@@ -6,18 +6,18 @@ use tailwire_model::{DataKind, Message, Timestamp};
 
 use super::{
     clean::xml,
-    head::{Head, entry_id},
+    head::{FeedHead, entry_id},
     summary::Summary,
 };
 use crate::time::rfc3339;
 
-/// What an entry has beside the message itself, roughly.
+/// The size of an entry beside the message itself, roughly.
 const OVERHEAD_BYTES: usize = 700;
 /// Larger binary data is referred to, not given in base64.
 const INLINE_BYTES_MAX: usize = 64 << 10;
 
 /// Appends the beginning of a document, up to its first entry.
-pub(super) fn head(head: &Head<'_>, out: &mut Vec<u8>) {
+pub(super) fn head(head: &FeedHead<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(
         b"<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<feed xmlns=\"http://www.w3.org/2005/Atom\" \
           xmlns:fh=\"http://purl.org/syndication/history/1.0\" \
@@ -99,7 +99,7 @@ fn content(message: &Message, reference: &str, own: &Summary, out: &mut Vec<u8>)
         }
         return element("content", text, out);
     }
-    // What is not text needs a summary (§4.1.1.1).
+    // Content that is not text needs a summary (§4.1.1.1).
     element("summary", own.summary.as_deref().unwrap_or(&own.title), out);
     out.extend_from_slice(b"<content type=\"");
     xml(media_type(message), out);

@@ -1,6 +1,6 @@
 //! Text that strangers wrote, made fit for XML 1.0 and for one-line titles.
 
-/// What stands in place of a character that XML 1.0 doesn't have (§2.2): the Unicode replacement character.
+/// The replacement of a character that XML 1.0 doesn't have (§2.2): the Unicode replacement character.
 const REPLACEMENT: &str = "\u{fffd}";
 
 /// Appends text as XML character data or as an attribute's value in double quotes. White space that parsers would normalise
@@ -29,7 +29,8 @@ pub(super) fn xml(text: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(rest.as_bytes());
 }
 
-/// What [`xml`] does not copy. Controls from U+007F to U+009F are legal but discouraged (§2.2), and nobody's text.
+/// The characters that [`xml`] does not copy. Controls from U+007F to U+009F are legal but discouraged (§2.2), and
+/// nobody's text.
 const fn is_special(c: char) -> bool {
     matches!(c, '\0'..='\u{1f}' | '&' | '<' | '>' | '"' | '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}')
         || is_noncharacter(c)

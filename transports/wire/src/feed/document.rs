@@ -5,7 +5,7 @@ use tailwire_model::Term;
 use super::{
     atom,
     clean::one_line,
-    head::{Head, feed_id},
+    head::{FeedHead, feed_id},
     json,
 };
 use crate::{document::Document, page, path, query};
@@ -28,7 +28,7 @@ pub(crate) fn json_document(document: &Document<'_>, out: &mut Vec<u8>) {
 }
 
 /// Gives the head of a document whose `next` comes after `cursor`, if there is more.
-pub(super) fn with_head(document: &Document<'_>, write: impl FnOnce(&Head<'_>)) {
+pub(super) fn with_head(document: &Document<'_>, write: impl FnOnce(&FeedHead<'_>)) {
     let about = document.about;
     let next = document.more.then(|| page::link_next(about.query, document.cursor, None));
     let is_set = query_has(about.query, "topic");
@@ -49,7 +49,7 @@ pub(super) fn with_head(document: &Document<'_>, write: impl FnOnce(&Head<'_>)) 
     let title = about.filter.terms().iter().map(Term::as_str).collect::<Vec<_>>().join(", ");
     let own = link(about.query.unwrap_or_default());
     let next = next.map(|next| link(next.trim_start_matches('?')));
-    write(&Head {
+    write(&FeedHead {
         id: &feed_id(&place, about.filter),
         title: &one_line(&title, TITLE_CHARS),
         description: None,

@@ -4,7 +4,7 @@
 use tailwire_model::{DataKind, Message};
 
 use super::{
-    head::{Head, entry_id},
+    head::{FeedHead, entry_id},
     summary::Summary,
 };
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Appends the beginning of a document, up to its first item.
-pub(super) fn head(head: &Head<'_>, out: &mut Vec<u8>) {
+pub(super) fn head(head: &FeedHead<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"version\":\"https://jsonfeed.org/version/1.1\"");
     string_member("title", head.title, out);
     if let Some(description) = head.description {

@@ -6,7 +6,7 @@ use tailwire_model::{Cursor, Draft, Epoch, Filter, MediaType, Message, Position,
 
 use super::{
     atom, document,
-    head::{Head, entry_id},
+    head::{FeedHead, entry_id},
     json,
 };
 use crate::document::{About, Document};
@@ -19,8 +19,8 @@ fn message(topic: &str, media_type: &str, body: &[u8]) -> Message {
     draft.into_message(Epoch::MAX, Position(9), Timestamp(1_796_032_800_000))
 }
 
-fn head() -> Head<'static> {
-    Head {
+fn head() -> FeedHead<'static> {
+    FeedHead {
         id: "urn:uuid:00000000-0000-0000-0000-000000000007",
         title: "a & <b> \"c\"",
         description: Some("about \u{0}"),

@@ -14,9 +14,9 @@ use tokio::{task::JoinHandle, time::Instant};
 
 use super::*;
 use crate::{
-    api::metrics::{Metrics, Transport},
+    api::metrics::{HttpMetrics, Transport},
     connection::{
-        budget::{Budget, READ_BYTES},
+        budget::{READ_BYTES, ReceiveBudget},
         frames::Frames,
         input::Takes,
         protocol::Incoming,
@@ -46,7 +46,7 @@ impl Rig {
         let (socket, far) = sealed::pair(room);
         let mut io = Io::new(reader, 0);
         io.send("head\n");
-        let connected = Metrics::new(&broker).connected(Transport::Ndjson);
+        let connected = HttpMetrics::new(&broker).connected(Transport::Ndjson);
         let stream = EventStream::new(codec, 0);
         let connection = tokio::spawn(Connection::new(socket, connected, io, Input::Ignored, stream));
         Self { broker, far, connection, delivered: 0 }
@@ -248,10 +248,10 @@ impl Protocol for Echo {
 }
 
 /// A WebSocket that echoes, within a budget for what is received.
-fn echo(broker: &Broker, budget: &Budget) -> (Far, JoinHandle<()>) {
+fn echo(broker: &Broker, budget: &ReceiveBudget) -> (Far, JoinHandle<()>) {
     let (socket, far) = sealed::pair(1 << 20);
     let io = Io::new(broker.open_empty(&Principal::ANONYMOUS, 0), 0);
-    let connected = Metrics::new(broker).connected(Transport::WebSocket);
+    let connected = HttpMetrics::new(broker).connected(Transport::WebSocket);
     let input = Input::WebSocket(Frames::new(bytes::Bytes::new(), budget.clone()), Takes::Text);
     (far, tokio::spawn(Connection::new(socket, connected, io, input, Echo)))
 }
@@ -279,7 +279,7 @@ async fn close_code(far: &mut Far) -> u16 {
 
 #[tokio::test(start_paused = true)]
 async fn a_message_has_its_time_and_more_as_long_as_it_comes() {
-    let (broker, budget) = (broker(&ENCODERS), Budget::new(None));
+    let (broker, budget) = (broker(&ENCODERS), ReceiveBudget::new(None));
     let (mut idle, connection) = echo(&broker, &budget);
     idle.send(&zeros(WHOLE, 10));
     Rig::settle().await;
@@ -311,7 +311,7 @@ async fn a_message_has_its_time_and_more_as_long_as_it_comes() {
 
 #[tokio::test(start_paused = true)]
 async fn messages_that_are_not_whole_have_a_bound_for_all_together() {
-    let (broker, budget) = (broker(&ENCODERS), Budget::new(Some(2 * READ_BYTES)));
+    let (broker, budget) = (broker(&ENCODERS), ReceiveBudget::new(Some(2 * READ_BYTES)));
     let (hog, _hog) = echo(&broker, &budget);
     hog.send(&zeros(BEGIN, 14_000));
     (0..4).for_each(|_| hog.send(&zeros(CONTINUE, 14_000)));

@@ -1,5 +1,5 @@
-//! The chunked transfer coding (RFC 9112 §7.1), decoded as it comes. Pure. It is read strictly: a bare line feed, blanks around a
-//! size, or anything else that an intermediary might read otherwise is an error and never mended.
+//! The chunked transfer coding (RFC 9112 §7.1), decoded as it comes. Pure. It is read strictly: a bare line feed, blanks
+//! around a size, or anything else that an intermediary might read otherwise is an error and never mended.
 
 use bytes::{Buf, Bytes};
 
@@ -12,15 +12,15 @@ const DIGITS_MAX: u8 = 15;
 /// The decoder of one body.
 #[derive(Debug)]
 pub(crate) struct Chunked {
-    state: State,
-    /// What is left of the chunk; while its size is being read, that.
+    state: ChunkedState,
+    /// The bytes that are left of the chunk; while its size is being read, that.
     left: u64,
     /// Extensions and trailer fields so far.
     aside: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum ChunkedState {
     /// In a size, of so many digits so far.
     Size(u8),
     Extension,
@@ -45,14 +45,14 @@ pub(crate) struct BadChunk;
 
 impl Default for Chunked {
     fn default() -> Self {
-        Self { state: State::Size(0), left: 0, aside: 0 }
+        Self { state: ChunkedState::Size(0), left: 0, aside: 0 }
     }
 }
 
 impl Chunked {
     /// Whether the body's end has been read.
     pub(crate) fn is_at_end(&self) -> bool {
-        self.state == State::End
+        self.state == ChunkedState::End
     }
 
     /// Takes from `received` up to some data, which is given; to the end of the body; or all that is there.
@@ -60,15 +60,15 @@ impl Chunked {
     /// # Errors
     /// When that is no chunked body.
     pub(crate) fn next(&mut self, received: &mut Bytes) -> Result<Option<Bytes>, BadChunk> {
-        while self.state != State::End {
-            if self.state == State::Data {
+        while self.state != ChunkedState::End {
+            if self.state == ChunkedState::Data {
                 let count = usize::try_from(self.left).unwrap_or(usize::MAX).min(received.len());
                 if count == 0 {
                     return Ok(None);
                 }
                 self.left -= count as u64;
                 if self.left == 0 {
-                    self.state = State::DataEnd;
+                    self.state = ChunkedState::DataEnd;
                 }
                 return Ok(Some(received.split_to(count)));
             }
@@ -79,30 +79,32 @@ impl Chunked {
         Ok(None)
     }
 
-    fn step(&mut self, byte: u8) -> Result<State, BadChunk> {
+    fn step(&mut self, byte: u8) -> Result<ChunkedState, BadChunk> {
         Ok(match (self.state, byte) {
-            (State::Size(digits), _) if byte.is_ascii_hexdigit() && digits < DIGITS_MAX => {
+            (ChunkedState::Size(digits), _) if byte.is_ascii_hexdigit() && digits < DIGITS_MAX => {
                 let digit = (byte as char).to_digit(16).ok_or(BadChunk)?;
                 self.left = self.left << 4 | u64::from(digit);
-                State::Size(digits + 1)
+                ChunkedState::Size(digits + 1)
             }
-            (State::Size(1..), b'\r') | (State::Extension, b'\r') => State::SizeEnd,
-            (State::Size(1..), b';') => self.aside(State::Extension)?,
-            (State::Extension, _) if is_text(byte) => self.aside(State::Extension)?,
-            (State::SizeEnd, b'\n') if self.left == 0 => State::Trailer,
-            (State::SizeEnd, b'\n') => State::Data,
-            (State::DataEnd, b'\r') => State::DataEndLine,
-            (State::DataEndLine, b'\n') => State::Size(0),
-            (State::Trailer, b'\r') => State::LastLine,
-            (State::Trailer | State::TrailerField, _) if is_text(byte) => self.aside(State::TrailerField)?,
-            (State::TrailerField, b'\r') => State::TrailerFieldEnd,
-            (State::TrailerFieldEnd, b'\n') => State::Trailer,
-            (State::LastLine, b'\n') => State::End,
+            (ChunkedState::Size(1..), b'\r') | (ChunkedState::Extension, b'\r') => ChunkedState::SizeEnd,
+            (ChunkedState::Size(1..), b';') => self.aside(ChunkedState::Extension)?,
+            (ChunkedState::Extension, _) if is_text(byte) => self.aside(ChunkedState::Extension)?,
+            (ChunkedState::SizeEnd, b'\n') if self.left == 0 => ChunkedState::Trailer,
+            (ChunkedState::SizeEnd, b'\n') => ChunkedState::Data,
+            (ChunkedState::DataEnd, b'\r') => ChunkedState::DataEndLine,
+            (ChunkedState::DataEndLine, b'\n') => ChunkedState::Size(0),
+            (ChunkedState::Trailer, b'\r') => ChunkedState::LastLine,
+            (ChunkedState::Trailer | ChunkedState::TrailerField, _) if is_text(byte) => {
+                self.aside(ChunkedState::TrailerField)?
+            }
+            (ChunkedState::TrailerField, b'\r') => ChunkedState::TrailerFieldEnd,
+            (ChunkedState::TrailerFieldEnd, b'\n') => ChunkedState::Trailer,
+            (ChunkedState::LastLine, b'\n') => ChunkedState::End,
             _ => return Err(BadChunk),
         })
     }
 
-    fn aside(&mut self, state: State) -> Result<State, BadChunk> {
+    fn aside(&mut self, state: ChunkedState) -> Result<ChunkedState, BadChunk> {
         self.aside += 1;
         if self.aside > ASIDE_BYTES_MAX { Err(BadChunk) } else { Ok(state) }
     }

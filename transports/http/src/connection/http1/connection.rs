@@ -1,5 +1,5 @@
-//! The driver of an HTTP/1.1 connection: requests in, answers out in their order, from the first byte until it ends, becomes
-//! HTTP/2, or is handed to a delivery runtime.
+//! The driver of an HTTP/1.1 connection: requests in, answers out in their order, from the first byte until it ends,
+//! becomes HTTP/2, or is handed to a delivery runtime.
 
 use std::{
     future::{Future, poll_fn},
@@ -16,16 +16,16 @@ use tailwire_model::limits::{DISCARD_BYTES_MAX, PIPELINED_BYTES_MAX, REQUEST_HEA
 use super::{
     answers::Gone,
     chunked::BadChunk,
-    head::{self, Framing, Head},
-    peer::{Begun, HeadWait, Peer},
-    pipeline::{Asked, Form, Outcome, Pipeline, Receiving},
+    head::{self, Framing, ParsedHead},
+    peer::{HeadWait, NextInput, Peer},
+    pipeline::{Form, PendingRequest, Pipeline, ReceivingBody, RequestOutcome},
     refusal::Refusal,
 };
 use crate::{
     Phase,
     api::{
         reply::{head as wire_head, refuse, with_length},
-        router::Routes,
+        router::HttpRoutes,
     },
     connection::{
         body::BodyError,
@@ -43,7 +43,7 @@ const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// Serves a connection until it ends.
 pub(crate) async fn serve(socket: Socket, acceptor: Acceptor) {
-    let mut connection = Connection {
+    let mut connection = Http1Connection {
         peer: Peer::new(socket, &acceptor.budget),
         acceptor: &acceptor,
         is_closing: false,
@@ -54,14 +54,14 @@ pub(crate) async fn serve(socket: Socket, acceptor: Acceptor) {
     let end = connection.run().await;
     let peer = connection.peer;
     match end {
-        End::Closed => {}
-        End::Lingers => peer.linger().await,
-        End::Refused(refusal) => {
+        ConnectionEnd::Closed => {}
+        ConnectionEnd::Lingers => peer.linger().await,
+        ConnectionEnd::Refused(refusal) => {
             let response = refuse(&refusal.problem());
             acceptor.routes.count(response.status().as_u16());
             peer.end_with(response, false).await;
         }
-        End::Hijacked(Hijack { job, shard }) => {
+        ConnectionEnd::Hijacked(Hijack { job, shard }) => {
             let (socket, received) = peer.into_parts();
             // From this runtime's poll to the other's.
             match socket.detach() {
@@ -69,7 +69,7 @@ pub(crate) async fn serve(socket: Socket, acceptor: Acceptor) {
                 Err(error) => tracing::warn!(%error, "a socket could not be handed over"),
             }
         }
-        End::Http2 => {
+        ConnectionEnd::Http2 => {
             let (socket, received) = peer.into_parts();
             // Boxed, because it is large and rare.
             Box::pin(http2::serve(socket, received, acceptor)).await;
@@ -78,13 +78,13 @@ pub(crate) async fn serve(socket: Socket, acceptor: Acceptor) {
 }
 
 /// See the module.
-struct Connection<'a> {
+struct Http1Connection<'a> {
     peer: Peer,
     acceptor: &'a Acceptor,
     /// Nothing comes behind what is to be written.
     is_closing: bool,
-    /// What is left of a body that nobody wants.
-    rest: Option<Box<Receiving>>,
+    /// The rest of a body that nobody wants.
+    rest: Option<Box<ReceivingBody>>,
     /// A handler has taken the connection.
     hijack: Option<Hijack>,
     /// Nothing of what was received ahead is a publish that may take its place.
@@ -101,7 +101,7 @@ enum Gathered {
 }
 
 /// Why a connection leaves this driver.
-enum End {
+enum ConnectionEnd {
     Closed,
     /// The client may still be sending what nobody wants.
     Lingers,
@@ -110,49 +110,49 @@ enum End {
     Http2,
 }
 
-/// What is to be done next.
-enum Step {
+/// The next step.
+enum ConnectionStep {
     /// Wait for the next request.
     NextRequest,
     /// Wait for an answer, of a client that sends nothing more.
     WaitWithoutReading,
-    End(End),
+    End(ConnectionEnd),
 }
 
-impl<'a> Connection<'a> {
-    async fn run(&mut self) -> End {
+impl<'a> Http1Connection<'a> {
+    async fn run(&mut self) -> ConnectionEnd {
         let mut draining = pin!(draining(self.acceptor.phase.clone()));
         let mut is_used = false;
         loop {
             let mut wait = HeadWait::new(is_used);
             let mut is_over = |cx: &mut Context<'_>| draining.as_mut().poll(cx).is_ready();
             let asked = match poll_fn(|cx| self.peer.poll_head(cx, &mut wait, &mut is_over)).await {
-                Begun::Request(head, length) => self.begin(*head, length),
-                Begun::Http2 => return End::Http2,
-                Begun::Refused(refusal) => return End::Refused(refusal),
-                Begun::Over => return End::Closed,
+                NextInput::Request(head, length) => self.begin(*head, length),
+                NextInput::Http2 => return ConnectionEnd::Http2,
+                NextInput::Refused(refusal) => return ConnectionEnd::Refused(refusal),
+                NextInput::Over => return ConnectionEnd::Closed,
             };
             is_used = true;
             let mut pipeline = Pipeline::new(asked);
             loop {
                 match poll_fn(|cx| self.poll_pipeline(cx, &mut pipeline)).await {
-                    Step::NextRequest => break,
-                    Step::WaitWithoutReading => {
+                    ConnectionStep::NextRequest => break,
+                    ConnectionStep::WaitWithoutReading => {
                         // Boxed, because it is rare.
                         let broken = Box::pin(self.peer.broken());
                         tokio::select! {
                             () = pipeline.front_is_ready() => {}
-                            () = broken => return End::Closed,
+                            () = broken => return ConnectionEnd::Closed,
                         }
                     }
-                    Step::End(end) => return end,
+                    ConnectionStep::End(end) => return end,
                 }
             }
         }
     }
 
     /// Has a request answered whose head stands first of what was received.
-    fn begin(&mut self, mut head: Head, length: usize) -> Asked<'a> {
+    fn begin(&mut self, mut head: ParsedHead, length: usize) -> PendingRequest<'a> {
         if self.peer.is_over_tls() {
             head.request.extensions_mut().insert(OverTls);
         }
@@ -165,21 +165,23 @@ impl<'a> Connection<'a> {
             }
             framing => {
                 let awaits_continue = head.expects_continue && received.is_empty();
-                let (receiving, incoming) = Receiving::new(framing, awaits_continue);
+                let (receiving, incoming) = ReceivingBody::new(framing, awaits_continue);
                 (Body::new(incoming), Some(Box::new(receiving)))
             }
         };
-        Asked::new(&self.acceptor.routes, head, body, receiving, length)
+        PendingRequest::new(&self.acceptor.routes, head, body, receiving, length)
     }
 
     /// Answers what has been asked, and takes what may be asked meanwhile.
-    fn poll_pipeline(&mut self, cx: &mut Context<'_>, pipeline: &mut Pipeline<'a>) -> Poll<Step> {
+    fn poll_pipeline(&mut self, cx: &mut Context<'_>, pipeline: &mut Pipeline<'a>) -> Poll<ConnectionStep> {
         loop {
-            let Ok(gathered) = self.gather(cx, pipeline) else { return Poll::Ready(Step::End(End::Closed)) };
+            let Ok(gathered) = self.gather(cx, pipeline) else {
+                return Poll::Ready(ConnectionStep::End(ConnectionEnd::Closed));
+            };
             let is_moving = self.poll_body(cx, pipeline).is_ready();
             let is_written = match self.peer.poll_write(cx) {
                 Poll::Ready(Ok(())) => true,
-                Poll::Ready(Err(Gone)) => return Poll::Ready(Step::End(End::Closed)),
+                Poll::Ready(Err(Gone)) => return Poll::Ready(ConnectionStep::End(ConnectionEnd::Closed)),
                 Poll::Pending => false,
             };
             if is_moving || (is_written && gathered == Gathered::Enough) {
@@ -194,7 +196,7 @@ impl<'a> Connection<'a> {
             self.peer.charge.set(pipeline.given + self.peer.received.len());
             let has_all = pipeline.front.as_ref().is_some_and(|front| front.body.is_none());
             let is_silent = self.peer.is_ended && has_all && is_written;
-            return if is_silent { Poll::Ready(Step::WaitWithoutReading) } else { Poll::Pending };
+            return if is_silent { Poll::Ready(ConnectionStep::WaitWithoutReading) } else { Poll::Pending };
         }
     }
 
@@ -210,18 +212,18 @@ impl<'a> Connection<'a> {
                 && (!form.persists || is_last || rest.as_ref().is_some_and(|rest| !rest.can_be_skipped()));
             self.rest = rest;
             match outcome {
-                Outcome::Answer(response) => self.answer(response, form),
-                Outcome::Shared(shared) if !self.is_closing && form.version == Version::HTTP_11 => {
+                RequestOutcome::Answer(response) => self.answer(response, form),
+                RequestOutcome::Shared(shared) if !self.is_closing && form.version == Version::HTTP_11 => {
                     self.peer.out.push_common(shared.wire());
                 }
-                Outcome::Shared(shared) => self.answer(shared.response(), form),
-                // The client is never told: a stream's request with a large body is nobody's.
-                Outcome::Hijack(_) if self.rest.is_some() && self.is_closing => {}
-                Outcome::Hijack(hijack) => {
+                RequestOutcome::Shared(shared) => self.answer(shared.response(), form),
+                // Nothing answers that: no client has a stream's request with a large body.
+                RequestOutcome::Hijack(_) if self.rest.is_some() && self.is_closing => {}
+                RequestOutcome::Hijack(hijack) => {
                     self.is_closing = false;
                     self.hijack = Some(hijack);
                 }
-                Outcome::Failed => return Err(Gone),
+                RequestOutcome::Failed => return Err(Gone),
             }
         }
         Ok(Gathered::Enough)
@@ -288,8 +290,8 @@ impl<'a> Connection<'a> {
         Poll::Ready(())
     }
 
-    /// Takes what the client sends ahead of its answers: that it is gone; a publish that may take its place; anything else for later.
-    /// Ready when there was something.
+    /// Takes what the client sends ahead of its answers: that it is gone; a publish that may take its place; anything
+    /// else for later. Ready when there was something.
     fn poll_ahead(&mut self, cx: &mut Context<'_>, pipeline: &mut Pipeline<'a>) -> Poll<()> {
         if self.is_closing || pipeline.front.as_ref().is_none_or(|front| front.body.is_some()) {
             return Poll::Pending;
@@ -317,7 +319,7 @@ impl<'a> Connection<'a> {
     }
 
     /// The next request, if that is a publish which has come whole.
-    fn next_publish(&mut self) -> Option<Asked<'a>> {
+    fn next_publish(&mut self) -> Option<PendingRequest<'a>> {
         if *self.acceptor.phase.borrow() >= Phase::Draining {
             return None;
         }
@@ -325,12 +327,12 @@ impl<'a> Connection<'a> {
         let Framing::Length(bytes) = head.framing else { return None };
         let is_whole = length as u64 + bytes <= self.peer.received.len() as u64;
         let path = head.request.uri().path();
-        let is_publish = *head.request.method() == Method::POST && Routes::takes_publishes(path);
+        let is_publish = *head.request.method() == Method::POST && HttpRoutes::takes_publishes(path);
         (is_whole && is_publish).then(|| self.begin(head, length))
     }
 
     /// Everything is answered: what becomes of the connection.
-    fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
+    fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionStep> {
         if !self.is_closing && self.rest.is_some() {
             self.is_closing = ready!(self.poll_skip(cx)).is_err();
         }
@@ -339,13 +341,15 @@ impl<'a> Connection<'a> {
         }
         Poll::Ready(if self.is_closing {
             let is_done = self.rest.is_none() && self.peer.received.is_empty();
-            Step::End(if is_done { End::Closed } else { End::Lingers })
+            ConnectionStep::End(if is_done { ConnectionEnd::Closed } else { ConnectionEnd::Lingers })
         } else {
-            self.hijack.take().map_or(Step::NextRequest, |hijack| Step::End(End::Hijacked(hijack)))
+            self.hijack.take().map_or(ConnectionStep::NextRequest, |hijack| {
+                ConnectionStep::End(ConnectionEnd::Hijacked(hijack))
+            })
         })
     }
 
-    /// Throws away the rest of a body, so that the next request can be told from it.
+    /// Throws away the rest of a body, so that the next request can be found behind it.
     fn poll_skip(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
         let Some(rest) = &mut self.rest else { return Poll::Ready(Ok(())) };
         loop {

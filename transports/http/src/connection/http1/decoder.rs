@@ -9,13 +9,13 @@ use super::{
 
 /// The decoder of one body.
 #[derive(Debug)]
-pub(crate) enum Decoder {
+pub(crate) enum BodyDecoder {
     /// So many bytes are left.
     Length(u64),
     Chunked(Chunked),
 }
 
-impl From<Framing> for Decoder {
+impl From<Framing> for BodyDecoder {
     fn from(framing: Framing) -> Self {
         match framing {
             Framing::Length(length) => Self::Length(length),
@@ -24,7 +24,7 @@ impl From<Framing> for Decoder {
     }
 }
 
-impl Decoder {
+impl BodyDecoder {
     /// Whether the body's end has been read.
     pub(crate) fn is_at_end(&self) -> bool {
         match self {

@@ -1,5 +1,5 @@
-//! The head of a request (RFC 9112 §2 to §6, §9.3), over `httparse`: its target, its fields, how its body is framed, and whether
-//! the connection outlasts it. Pure: bytes in, a value or a refusal out.
+//! The head of a request (RFC 9112 §2 to §6, §9.3), over `httparse`: its target, its fields, how its body is framed, and
+//! whether the connection outlasts it. Pure: bytes in, a value or a refusal out.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header};
@@ -17,14 +17,14 @@ const FIELDS_USUAL: usize = 32;
 
 /// The head of a request.
 #[derive(Debug)]
-pub(crate) struct Head {
+pub(crate) struct ParsedHead {
     /// Method, target, version and fields.
     pub(crate) request: Request<()>,
     /// How the body is framed.
     pub(crate) framing: Framing,
     /// Whether the client wants the connection to outlast the answer.
     pub(crate) persists: bool,
-    /// Whether the client waits to be told to send the body (RFC 9110 §10.1.1).
+    /// Whether the client waits for `100 Continue` before it sends the body (RFC 9110 §10.1.1).
     pub(crate) expects_continue: bool,
 }
 
@@ -46,14 +46,14 @@ pub(crate) fn blank(received: &[u8]) -> usize {
 ///
 /// # Errors
 /// See [`Refusal`].
-pub(crate) fn parse(received: &Bytes) -> Result<Option<(Head, usize)>, Refusal> {
+pub(crate) fn parse(received: &Bytes) -> Result<Option<(ParsedHead, usize)>, Refusal> {
     match parse_with::<FIELDS_USUAL>(received) {
         Err(Refusal::HeadTooLarge) => parse_with::<REQUEST_HEADERS_MAX>(received),
         parsed => parsed,
     }
 }
 
-fn parse_with<const FIELDS: usize>(received: &Bytes) -> Result<Option<(Head, usize)>, Refusal> {
+fn parse_with<const FIELDS: usize>(received: &Bytes) -> Result<Option<(ParsedHead, usize)>, Refusal> {
     let mut fields = [httparse::EMPTY_HEADER; FIELDS];
     let mut head = httparse::Request::new(&mut fields);
     let length = match head.parse(received) {
@@ -84,7 +84,7 @@ fn parse_with<const FIELDS: usize>(received: &Bytes) -> Result<Option<(Head, usi
     }
     let version = request.version();
     let framing = framed.framing(request.headers(), version)?;
-    let head = Head {
+    let head = ParsedHead {
         persists: framed.persists(version),
         // Only a body is worth the wait; HTTP/1.0 doesn't know it.
         expects_continue: framed.expects_continue
@@ -96,8 +96,8 @@ fn parse_with<const FIELDS: usize>(received: &Bytes) -> Result<Option<(Head, usi
     Ok(Some((head, length)))
 }
 
-/// What is wrong with a request line whose version is none of ours; nothing yet, as long as it may become one.
-fn version(received: &[u8]) -> Result<Option<(Head, usize)>, Refusal> {
+/// The refusal of a request line whose version is none of ours; none yet, as long as it may become one.
+fn version(received: &[u8]) -> Result<Option<(ParsedHead, usize)>, Refusal> {
     let line = received.split(|byte| *byte == b'\n').next().unwrap_or(received);
     let is_whole = line.len() < received.len();
     let line = line.strip_suffix(b"\r").unwrap_or(line);
@@ -140,7 +140,7 @@ fn target(method: &Method, raw: Bytes) -> Result<Uri, Refusal> {
     if fits { Ok(uri) } else { Err(WRONG) }
 }
 
-/// What the fields say of the message's framing and of its connection.
+/// The framing of the message and the persistence of its connection, from the fields.
 #[derive(Default)]
 struct Framed {
     length: Option<u64>,
@@ -153,7 +153,7 @@ struct Framed {
 impl Framed {
     fn see(&mut self, name: &HeaderName, value: &HeaderValue) -> Result<(), Refusal> {
         if *name == header::CONTENT_LENGTH {
-            // Twice the same is refused too: whoever else reads the message might take another one (RFC 9110 §8.6).
+            // Twice the same is refused too: another reader of the message might take the other one (RFC 9110 §8.6).
             let length = length(value.as_bytes()).filter(|_| self.length.is_none());
             let wrong = Refusal::Malformed("Content-Length is one whole number.");
             self.length = Some(length.ok_or(wrong)?);
@@ -189,7 +189,8 @@ impl Framed {
     }
 }
 
-/// The framing that `Transfer-Encoding` stands for. Anything but exactly `chunked` might be read otherwise by an intermediary.
+/// The framing that `Transfer-Encoding` stands for. Anything but exactly `chunked` might be read otherwise by an
+/// intermediary.
 fn codings(headers: &HeaderMap) -> Result<Framing, Refusal> {
     let values: Vec<_> =
         headers.get_all(header::TRANSFER_ENCODING).iter().map(HeaderValue::as_bytes).collect();

@@ -1,15 +1,15 @@
-//! The messages that stand in some bytes, by the same rules as the driver reads them: for tests and for fuzzing, which hold what is read
-//! as a whole against what is read in parts.
+//! The messages that stand in some bytes, by the same rules as the driver reads them: for tests and for fuzzing, which
+//! hold what is read as a whole against what is read in parts.
 
 use bytes::{Buf, Bytes};
 
 use super::{
-    decoder::Decoder,
+    decoder::BodyDecoder,
     head::{self, Framing},
     refusal::Refusal,
 };
 
-/// What was read.
+/// One thing that was read.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Read {
     /// A request: its line, its fields, and the body.
@@ -20,7 +20,7 @@ pub(crate) enum Read {
         body: Vec<u8>,
     },
     Refused(Refusal),
-    /// The body of a request is no chunked body. Nothing can be told from there on.
+    /// The body of a request is no chunked body. Nothing is known from there on.
     BadBody,
     /// There is more to come: of a head, or of a body of which so much has come.
     Begun(Option<Vec<u8>>),
@@ -29,7 +29,7 @@ pub(crate) enum Read {
 /// Reads messages from parts as they would come, up to what can't be read.
 pub(crate) fn read<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Vec<Read> {
     let (mut messages, mut received) = (Vec::new(), Bytes::new());
-    let mut open: Option<(head::Head, Decoder, Vec<u8>)> = None;
+    let mut open: Option<(head::ParsedHead, BodyDecoder, Vec<u8>)> = None;
     for part in parts {
         received = [&received[..], part].concat().into();
         loop {
@@ -39,7 +39,7 @@ pub(crate) fn read<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Vec<Read> {
                     Ok(None) => break,
                     Ok(Some((head, length))) => {
                         received.advance(length);
-                        let decoder = Decoder::from(head.framing);
+                        let decoder = BodyDecoder::from(head.framing);
                         open = Some((head, decoder, Vec::new()));
                         continue;
                     }
@@ -73,7 +73,7 @@ pub(crate) fn read<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Vec<Read> {
     messages
 }
 
-fn request(head: &head::Head, body: Vec<u8>) -> Read {
+fn request(head: &head::ParsedHead, body: Vec<u8>) -> Read {
     let request = &head.request;
     assert!(matches!(head.framing, Framing::Chunked) || head.framing == Framing::Length(body.len() as u64));
     let fields = request.headers().iter();

@@ -1,5 +1,5 @@
-//! The client of an HTTP/1.1 connection: its socket, what it has sent ahead, what it has yet to be given, and the patience with it.
-//! Nothing here knows what a request is for.
+//! The client of an HTTP/1.1 connection: its socket, what it has sent ahead, what it has yet to be given, and the
+//! patience with it. Nothing here knows what a request is for.
 
 use std::{
     cell::RefCell,
@@ -23,21 +23,21 @@ use tokio::{
 
 use super::{
     answers::{Answers, Gone},
-    head::{self, HTTP2_PREFACE, Head},
+    head::{self, HTTP2_PREFACE, ParsedHead},
     refusal::Refusal,
 };
 use crate::{
     api::reply::{head as wire_head, with_length},
     connection::{
         body::BodyError,
-        budget::{Budget, Charge, READ_BYTES, READ_BYTES_SCARCE},
+        budget::{Charge, READ_BYTES, READ_BYTES_SCARCE, ReceiveBudget},
         patience::{Patience, Wait},
         socket::Socket,
     },
 };
 
 thread_local! {
-    /// What is read lies here until it is known how much it is: an idle connection has no buffer.
+    /// The shared read buffer, from which bytes are copied by their number: an idle connection has no buffer.
     static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES].into());
 }
 
@@ -56,9 +56,9 @@ pub(crate) struct Peer {
 }
 
 /// The next that a client begins.
-pub(crate) enum Begun {
+pub(crate) enum NextInput {
     /// A request, whose head has so many bytes.
-    Request(Box<Head>, usize),
+    Request(Box<ParsedHead>, usize),
     /// A connection of HTTP/2.
     Http2,
     Refused(Refusal),
@@ -83,7 +83,7 @@ impl HeadWait {
 }
 
 impl Peer {
-    pub(crate) fn new(socket: Socket, budget: &Budget) -> Self {
+    pub(crate) fn new(socket: Socket, budget: &ReceiveBudget) -> Self {
         Self {
             socket,
             received: Bytes::new(),
@@ -111,7 +111,7 @@ impl Peer {
         cx: &mut Context<'_>,
         wait: &mut HeadWait,
         mut is_over: impl FnMut(&mut Context<'_>) -> bool,
-    ) -> Poll<Begun> {
+    ) -> Poll<NextInput> {
         loop {
             if !wait.is_seen {
                 wait.is_seen = true;
@@ -120,7 +120,7 @@ impl Peer {
                 }
             }
             if self.is_ended {
-                return Poll::Ready(Begun::Over);
+                return Poll::Ready(NextInput::Over);
             }
             let before = self.received.len();
             match self.poll_receive(cx) {
@@ -128,25 +128,29 @@ impl Peer {
                     // Half a line is nothing new to the parser, but for the first bytes, which may be no HTTP at all.
                     wait.is_seen = before > 0 && !self.received[before..].contains(&b'\n');
                 }
-                Poll::Ready(Err(_)) => return Poll::Ready(Begun::Over),
+                Poll::Ready(Err(_)) => return Poll::Ready(NextInput::Over),
                 Poll::Pending => {
                     self.charge.set(self.received.len() + self.socket.received());
                     if !self.received.is_empty() {
                         wait.patience.turn_to(Wait::Head);
                     }
                     if is_over(cx) {
-                        return Poll::Ready(Begun::Over);
+                        return Poll::Ready(NextInput::Over);
                     }
                     ready!(wait.patience.poll(&mut self.timer, cx));
                     let is_short = self.without_room.is_some();
-                    return Poll::Ready(if is_short { Begun::Refused(Refusal::NoRoom) } else { Begun::Over });
+                    return Poll::Ready(if is_short {
+                        NextInput::Refused(Refusal::NoRoom)
+                    } else {
+                        NextInput::Over
+                    });
                 }
             }
         }
     }
 
-    /// What the client has begun with what it has sent by now, if that can be told.
-    fn begun(&mut self, is_used: bool) -> Option<Begun> {
+    /// The next input that the client has begun by now, if that is decided.
+    fn begun(&mut self, is_used: bool) -> Option<NextInput> {
         self.received.advance(head::blank(&self.received));
         if self.received.is_empty() {
             return None;
@@ -154,12 +158,12 @@ impl Peer {
         if !is_used {
             let common = self.received.len().min(HTTP2_PREFACE.len());
             if self.received[..common] == HTTP2_PREFACE[..common] {
-                return (common == HTTP2_PREFACE.len()).then_some(Begun::Http2);
+                return (common == HTTP2_PREFACE.len()).then_some(NextInput::Http2);
             }
         }
         match head::parse(&self.received) {
-            Ok(parsed) => parsed.map(|(head, length)| Begun::Request(Box::new(head), length)),
-            Err(refusal) => Some(Begun::Refused(refusal)),
+            Ok(parsed) => parsed.map(|(head, length)| NextInput::Request(Box::new(head), length)),
+            Err(refusal) => Some(NextInput::Refused(refusal)),
         }
     }
 
@@ -231,9 +235,9 @@ impl Peer {
         }
     }
 
-    /// The end of a connection whose client may still be sending: it is told that nothing comes any more, and what it sends is thrown
-    /// away for a while. A socket that is closed over unread input takes back what was written last (RFC 9112 §9.6), and many
-    /// clients read no answer before they have sent all.
+    /// The end of a connection whose client may still be sending: the connection is shut down for writing, and what it
+    /// sends is thrown away for a while. A socket that is closed over unread input takes back what was written last (RFC
+    /// 9112 §9.6), and many clients read no answer before they have sent all.
     pub(crate) async fn linger(mut self) {
         self.received = Bytes::new();
         self.charge.set(0);

@@ -1,5 +1,5 @@
-//! The requests of one connection that are being answered, in their order. As a rule that is one. Publishes that have their places in
-//! the queue are the exception: others may take theirs behind them, so that all share a commit.
+//! The requests of one connection that are being answered, in their order. As a rule that is one. Publishes that have
+//! their places in the queue are the exception: others may take theirs behind them, so that all share a commit.
 
 use std::{
     collections::VecDeque,
@@ -18,14 +18,14 @@ use tailwire_model::limits::{PIPELINED_BYTES_MAX, PIPELINED_PUBLISHES_MAX, SKIP_
 use tokio::time::Instant;
 
 use super::{
-    decoder::Decoder,
-    head::{Framing, Head},
+    decoder::BodyDecoder,
+    head::{Framing, ParsedHead},
 };
 use crate::{
-    api::{guard::Cors, reply::caught, router::Routes},
+    api::{guard::Cors, reply::caught, router::HttpRoutes},
     connection::{
-        body::{Incoming, Pipe, pipe},
-        budget::Pace,
+        body::{IncomingBody, Pipe, pipe},
+        budget::ReceivePace,
         exchange::{Claim, Deferred, Exchange, Hijack},
         pinned::Common,
     },
@@ -35,27 +35,27 @@ use crate::{
 /// The requests that are being answered.
 #[derive(Default)]
 pub(super) struct Pipeline<'a> {
-    pub(super) front: Option<Asked<'a>>,
-    behind: VecDeque<Asked<'a>>,
-    /// What they have in bytes.
+    pub(super) front: Option<PendingRequest<'a>>,
+    behind: VecDeque<PendingRequest<'a>>,
+    /// Their bytes.
     bytes: usize,
-    /// What the front was given of its body, piece by piece.
+    /// The pieces of the front's body.
     pub(super) given: usize,
 }
 
 /// A request that is being answered.
-pub(super) struct Asked<'a> {
-    routes: &'a Routes,
-    stage: Stage<'a>,
+pub(super) struct PendingRequest<'a> {
+    routes: &'a HttpRoutes,
+    stage: RequestStage<'a>,
     exchange: Exchange,
     is_queued: bool,
     bytes: usize,
     pub(super) form: Form,
-    /// What is still to come of it.
-    pub(super) body: Option<Box<Receiving>>,
+    /// The bytes of it that are still to come.
+    pub(super) body: Option<Box<ReceivingBody>>,
 }
 
-/// What a request says of the form of its answer.
+/// The form of an answer, as its request asks for it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Form {
     pub(super) is_head: bool,
@@ -63,37 +63,37 @@ pub(super) struct Form {
     pub(super) persists: bool,
 }
 
-enum Stage<'a> {
+enum RequestStage<'a> {
     /// Its handler is at work; `None` where the answer's body failed.
     Handler(BoxFuture<'a, Option<Response<Bytes>>>),
     /// It takes long, and nothing is kept of it but that.
     Deferred(BoxFuture<'static, Reply>, Cors),
     /// Answered before its turn.
-    Over(Option<Outcome>),
+    Over(Option<RequestOutcome>),
 }
 
-/// What became of a request.
-pub(super) enum Outcome {
+/// The outcome of a request.
+pub(super) enum RequestOutcome {
     Answer(Response<Bytes>),
     /// One that others are given too.
-    Shared(Shared),
+    Shared(SharedAnswer),
     Hijack(Hijack),
     /// There is an answer, and it can't be given.
     Failed,
 }
 
-/// An answer of several long-polls, and what is owed to the origin of this one.
-pub(super) struct Shared {
+/// An answer of several long-polls, and the CORS fields of this one.
+pub(super) struct SharedAnswer {
     response: Arc<SharedResponse>,
     cors: Cors,
 }
 
 /// A body that is being received.
-pub(super) struct Receiving {
-    pub(super) decoder: Decoder,
+pub(super) struct ReceivingBody {
+    pub(super) decoder: BodyDecoder,
     pub(super) pipe: Pipe,
-    pub(super) pace: Pace,
-    /// The client waits to be told to go on.
+    pub(super) pace: ReceivePace,
+    /// The client waits for `100 Continue`.
     pub(super) awaits_continue: bool,
     /// It can't be received to its end.
     pub(super) is_broken: bool,
@@ -102,7 +102,7 @@ pub(super) struct Receiving {
     is_short: bool,
 }
 
-impl Shared {
+impl SharedAnswer {
     /// As it stands on the wire.
     pub(super) fn wire(&self) -> Arc<Common> {
         self.response.wire(&self.cors).clone()
@@ -116,24 +116,24 @@ impl Shared {
     }
 }
 
-impl Receiving {
-    pub(super) fn new(framing: Framing, awaits_continue: bool) -> (Self, Incoming) {
-        let decoder = Decoder::from(framing);
+impl ReceivingBody {
+    pub(super) fn new(framing: Framing, awaits_continue: bool) -> (Self, IncomingBody) {
+        let decoder = BodyDecoder::from(framing);
         let (pipe, incoming) = pipe(decoder.left());
         let is_short = decoder.left().is_none_or(|bytes| bytes <= SKIP_BYTES_MAX as u64);
-        let pace = Pace::new(Instant::now());
+        let pace = ReceivePace::new(Instant::now());
         (Self { decoder, pipe, pace, awaits_continue, is_broken: false, skipped: 0, is_short }, incoming)
     }
 
-    /// Whether its rest is thrown away where nobody wants it, so that the connection can go on. That depends on its length only, and
-    /// not on how much of it happens to have come.
+    /// Whether its rest is thrown away where nobody wants it, so that the connection can go on. That depends on its
+    /// length only, and not on how much of it happens to have come.
     pub(super) const fn can_be_skipped(&self) -> bool {
         self.is_short && !self.is_broken && !self.awaits_continue
     }
 }
 
 impl<'a> Pipeline<'a> {
-    pub(super) fn new(front: Asked<'a>) -> Self {
+    pub(super) fn new(front: PendingRequest<'a>) -> Self {
         Self { bytes: front.bytes, front: Some(front), behind: VecDeque::new(), given: 0 }
     }
 
@@ -145,13 +145,13 @@ impl<'a> Pipeline<'a> {
         is_placed && self.behind.len() + 1 < PIPELINED_PUBLISHES_MAX && self.bytes < PIPELINED_BYTES_MAX
     }
 
-    pub(super) fn push(&mut self, asked: Asked<'a>) {
+    pub(super) fn push(&mut self, asked: PendingRequest<'a>) {
         self.bytes += asked.bytes;
         self.behind.push_back(asked);
     }
 
     /// Takes the front, so that the one behind it is.
-    pub(super) fn advance(&mut self) -> Option<Asked<'a>> {
+    pub(super) fn advance(&mut self) -> Option<PendingRequest<'a>> {
         let asked = mem::replace(&mut self.front, self.behind.pop_front())?;
         self.bytes -= asked.bytes;
         self.given = 0;
@@ -162,12 +162,12 @@ impl<'a> Pipeline<'a> {
     pub(super) fn fail(&mut self) {
         self.behind.clear();
         if let Some(front) = &mut self.front {
-            front.stage = Stage::Over(Some(Outcome::Failed));
+            front.stage = RequestStage::Over(Some(RequestOutcome::Failed));
         }
     }
 
-    /// What became of the front.
-    pub(super) fn poll_front(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
+    /// The outcome of the front.
+    pub(super) fn poll_front(&mut self, cx: &mut Context<'_>) -> Poll<RequestOutcome> {
         // All but the last have their places, and are answered by the committer.
         if let Some(last) = self.behind.back_mut().filter(|last| !last.is_queued) {
             last.look(cx);
@@ -183,7 +183,7 @@ impl<'a> Pipeline<'a> {
         std::future::poll_fn(|cx| match self.poll_front(cx) {
             Poll::Ready(outcome) => {
                 if let Some(front) = &mut self.front {
-                    front.stage = Stage::Over(Some(outcome));
+                    front.stage = RequestStage::Over(Some(outcome));
                 }
                 Poll::Ready(())
             }
@@ -193,38 +193,38 @@ impl<'a> Pipeline<'a> {
     }
 }
 
-impl<'a> Asked<'a> {
+impl<'a> PendingRequest<'a> {
     /// Has a request answered. `bytes` is what it takes, head and all.
     pub(super) fn new(
-        routes: &'a Routes,
-        head: Head,
+        routes: &'a HttpRoutes,
+        head: ParsedHead,
         body: Body,
-        receiving: Option<Box<Receiving>>,
+        receiving: Option<Box<ReceivingBody>>,
         bytes: usize,
     ) -> Self {
-        let Head { request, persists, .. } = head;
+        let ParsedHead { request, persists, .. } = head;
         let form = Form { is_head: request.method() == Method::HEAD, version: request.version(), persists };
         let exchange = Exchange::default();
         let answer = answer(routes, request.map(|()| body), exchange.clone());
         // Boxed, because it is large, and gone while the client waits.
-        let stage = Stage::Handler(Box::pin(answer));
+        let stage = RequestStage::Handler(Box::pin(answer));
         Self { routes, stage, exchange, is_queued: false, bytes, form, body: receiving }
     }
 
     /// Lets it get as far as it does; its answer has to wait for its turn.
     pub(super) fn look(&mut self, cx: &mut Context<'_>) {
         if let Poll::Ready(outcome) = self.poll(cx) {
-            self.stage = Stage::Over(Some(outcome));
+            self.stage = RequestStage::Over(Some(outcome));
             self.is_queued = true;
         }
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<RequestOutcome> {
         loop {
             match &mut self.stage {
-                Stage::Handler(answer) => {
+                RequestStage::Handler(answer) => {
                     if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
-                        return Poll::Ready(answer.map_or(Outcome::Failed, Outcome::Answer));
+                        return Poll::Ready(answer.map_or(RequestOutcome::Failed, RequestOutcome::Answer));
                     }
                     match self.exchange.take() {
                         Claim::Nothing => return Poll::Pending,
@@ -232,35 +232,35 @@ impl<'a> Asked<'a> {
                             self.is_queued = true;
                             return Poll::Pending;
                         }
-                        Claim::Hijack(hijack) => return Poll::Ready(Outcome::Hijack(hijack)),
+                        Claim::Hijack(hijack) => return Poll::Ready(RequestOutcome::Hijack(hijack)),
                         Claim::Deferred(Deferred { answer, cors }) => {
-                            self.stage = Stage::Deferred(answer, cors);
+                            self.stage = RequestStage::Deferred(answer, cors);
                         }
                     }
                 }
-                Stage::Deferred(answer, cors) => {
+                RequestStage::Deferred(answer, cors) => {
                     let reply = pin!(caught(answer.as_mut())).poll(cx);
                     match ready!(reply) {
                         Reply::Own(mut response) => {
                             self.routes.finish(&mut response, &mem::take(cors));
-                            self.stage = Stage::Handler(Box::pin(collected(response)));
+                            self.stage = RequestStage::Handler(Box::pin(collected(response)));
                         }
                         Reply::Shared(shared) => {
                             self.routes.count(shared.status());
-                            return Poll::Ready(Outcome::Shared(Shared {
+                            return Poll::Ready(RequestOutcome::Shared(SharedAnswer {
                                 response: shared,
                                 cors: mem::take(cors),
                             }));
                         }
                     }
                 }
-                Stage::Over(outcome) => return outcome.take().map_or(Poll::Pending, Poll::Ready),
+                RequestStage::Over(outcome) => return outcome.take().map_or(Poll::Pending, Poll::Ready),
             }
         }
     }
 }
 
-async fn answer(routes: &Routes, request: Request<Body>, exchange: Exchange) -> Option<Response<Bytes>> {
+async fn answer(routes: &HttpRoutes, request: Request<Body>, exchange: Exchange) -> Option<Response<Bytes>> {
     collected(routes.answer(request, Some(exchange)).await).await
 }
 

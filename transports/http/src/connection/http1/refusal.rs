@@ -19,7 +19,7 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
-    /// The refusal as clients are told it.
+    /// The refusal as clients get it.
     pub(crate) fn problem(self) -> Problem {
         match self {
             Self::Malformed(why) => Problem::detailed(Code::RequestInvalid, why),

@@ -6,16 +6,16 @@ use bytes::Bytes;
 use http::Version;
 
 use super::{
-    head::{self, Framing, Head},
+    head::{self, Framing, ParsedHead},
     messages::{self, Read},
     refusal::Refusal,
 };
 
-fn parse(text: &str) -> Result<Option<(Head, usize)>, Refusal> {
+fn parse(text: &str) -> Result<Option<(ParsedHead, usize)>, Refusal> {
     head::parse(&Bytes::copy_from_slice(text.as_bytes()))
 }
 
-fn head_of(lines: &str) -> Result<Head, Refusal> {
+fn head_of(lines: &str) -> Result<ParsedHead, Refusal> {
     let text = format!("{}\r\n\r\n", lines.replace('\n', "\r\n"));
     let length = text.len();
     parse(&text).map(|parsed| {
@@ -174,7 +174,7 @@ fn messages_are_the_same_however_they_are_cut() {
         "GET / HTTP/1.1\r\nHost",
         "\u{16}\u{3}\u{1}\r\n",
     ];
-    // In pairs, so that what stands behind is told from what stands before.
+    // In pairs, so that bytes behind are known from bytes before.
     for first in requests {
         for second in requests {
             let text = format!("{first}{second}");

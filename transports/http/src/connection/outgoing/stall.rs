@@ -14,13 +14,13 @@ use tailwire_model::{
 };
 use tokio::time::Instant;
 
-use super::{Content, Outgoing, Piece, WriteError};
+use super::{Outgoing, Piece, PieceContent, SendError};
 use crate::connection::{
     patience::{Patience, Wait},
     pinned::Pinned,
 };
 
-/// What is copied rather than shared.
+/// Bytes that are copied rather than shared.
 const COPY_BYTES_MAX: usize = 16 << 10;
 /// How often it is looked whether others wait for what a connection holds.
 const LOOK: Duration = Duration::from_millis(STALL_RELEASE_MS);
@@ -67,11 +67,11 @@ impl Outgoing {
         &mut self,
         timer: &mut Timer,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<Position, WriteError>> {
+    ) -> Poll<Result<Position, SendError>> {
         let now = Instant::now();
         let stall = self.stall.get_or_insert_with(|| Box::new(Stall::new(now)));
         if stall.stuck.is_over(now) {
-            return Poll::Ready(Err(WriteError::Stalled));
+            return Poll::Ready(Err(SendError::Stalled));
         }
         let release = stall.held + LOOK;
         let mut next = if now < release { release } else { stall.stuck.deadline() };
@@ -83,7 +83,7 @@ impl Outgoing {
             }
             if self.pins() {
                 if is_too_slow && Pinned::is_contended() {
-                    return Poll::Ready(Err(WriteError::Stalled));
+                    return Poll::Ready(Err(SendError::Stalled));
                 }
                 next = next.min(look);
             }
@@ -99,7 +99,7 @@ impl Outgoing {
     /// it keeps a copy. Returns where the reader goes back to; `None` when there is nothing to let go of.
     fn release(&mut self) -> Option<Position> {
         for piece in &mut self.pieces[self.done..] {
-            if let Content::Own(_, slices) = &mut piece.content {
+            if let PieceContent::Own(_, slices) = &mut piece.content {
                 *slices = Box::default();
             }
         }
@@ -107,13 +107,13 @@ impl Outgoing {
         let from = kept.map_or(self.done, |index| (index + 1).max(self.done));
         let dropped = self.pieces.get(from..)?;
         let (slice, format) = dropped.iter().find_map(|piece| match &piece.content {
-            Content::Messages(slice, format) => Some((slice, *format)),
+            PieceContent::Messages(slice, format) => Some((slice, *format)),
             _ => None,
         })?;
         let first = &dropped[0];
         let partly_written = from == self.done && self.offset > 0;
         let (rest, position) = match &first.content {
-            Content::Messages(..) if partly_written => {
+            PieceContent::Messages(..) if partly_written => {
                 let (end, last) = slice.message_end(format, self.offset);
                 (Some(&first.bytes[self.offset..end]), last)
             }
@@ -122,14 +122,14 @@ impl Outgoing {
         };
         let rest = rest.map(|rest| {
             let bytes = keep(&first.bytes, rest);
-            let is_shared = matches!(&first.content, Content::Messages(slice, _) if slice.is_shared());
+            let is_shared = matches!(&first.content, PieceContent::Messages(slice, _) if slice.is_shared());
             let pinned = match (rest.len() > COPY_BYTES_MAX, is_shared) {
                 (false, _) => bytes.len(),
                 // The whole is kept for the rest's sake; unless it is everybody's.
                 (true, false) => first.bytes.len(),
                 (true, true) => 0,
             };
-            Piece { bytes, content: Content::Own(Pinned::of(pinned), Box::default()) }
+            Piece { bytes, content: PieceContent::Own(Pinned::of(pinned), Box::default()) }
         });
         self.pieces.truncate(from);
         if partly_written {
@@ -178,7 +178,7 @@ mod tests {
         out.stall = None;
         let (began, mut timer) = (Instant::now(), Timer::default());
         let end = poll_fn(|cx| out.poll_stall(&mut timer, cx)).await;
-        assert!(matches!(end, Err(WriteError::Stalled)));
+        assert!(matches!(end, Err(SendError::Stalled)));
         began.elapsed().as_secs()
     }
 

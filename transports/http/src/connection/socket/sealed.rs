@@ -1,6 +1,6 @@
-//! A socket in memory that behaves as TLS does: it takes plaintext in records, keeps what the "kernel" has no room for as a
-//! tail, and answers a request for new keys when it reads. The far side sees records, and how much of them it takes is up to
-//! the test.
+//! A socket in memory that behaves as TLS does: it takes plaintext in records, keeps what the "kernel" has no room for as
+//! a tail, and answers a request for new keys when it reads. The far side sees records, and how much of them it takes is
+//! up to the test.
 
 use std::{
     collections::VecDeque,
@@ -13,13 +13,13 @@ use std::{
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, ReadBuf};
 
-use super::{Socket, Written};
+use super::{Socket, WrittenBytes};
 
-/// What one record holds (RFC 8446 §5.1).
+/// The most bytes of one record (RFC 8446 §5.1).
 pub(crate) const RECORD_BYTES_MAX: usize = 16 << 10;
 /// A record's head: its kind and its length.
 const HEAD_BYTES: usize = 5;
-/// What sealing adds behind the content.
+/// The overhead of a sealed record.
 const SEAL_BYTES: usize = 17;
 const KEY: u8 = 0x5a;
 
@@ -28,14 +28,14 @@ const NEW_KEYS: u8 = 22;
 const END: u8 = 21;
 
 /// The near side.
-pub(crate) struct Sealed(Arc<Mutex<Wire>>);
+pub(crate) struct SealedSocket(Arc<Mutex<SealedWire>>);
 
 /// The client, and the network to it.
 pub(crate) struct Far {
-    wire: Arc<Mutex<Wire>>,
+    wire: Arc<Mutex<SealedWire>>,
     /// Ciphertext that was taken and makes no whole record yet.
     begun: VecDeque<u8>,
-    /// What the records that came held.
+    /// The content of the records that came.
     pub(crate) plain: Vec<u8>,
     is_over: bool,
     /// How often new keys were agreed to.
@@ -43,7 +43,7 @@ pub(crate) struct Far {
 }
 
 #[derive(Default)]
-struct Wire {
+struct SealedWire {
     /// Sealed, and not yet taken by the kernel.
     tail: VecDeque<u8>,
     /// In the kernel's buffer.
@@ -63,13 +63,13 @@ struct Wire {
 
 /// Both ends, with so many bytes of room in the kernel.
 pub(crate) fn pair(room: usize) -> (Socket, Far) {
-    let wire = Arc::new(Mutex::new(Wire { room, ..Wire::default() }));
+    let wire = Arc::new(Mutex::new(SealedWire { room, ..SealedWire::default() }));
     let far =
         Far { wire: wire.clone(), begun: VecDeque::new(), plain: Vec::new(), is_over: false, new_keys: 0 };
-    (Socket::Sealed(Sealed(wire)), far)
+    (Socket::Sealed(SealedSocket(wire)), far)
 }
 
-impl Wire {
+impl SealedWire {
     fn seal(&mut self, kind: u8, parts: &[IoSlice<'_>], length: usize) {
         self.tail.push_back(kind);
         self.tail.extend((length as u32).to_be_bytes());
@@ -100,8 +100,8 @@ fn open(bytes: &mut VecDeque<u8>) -> Option<(u8, Vec<u8>)> {
     Some((record[0], record[HEAD_BYTES..HEAD_BYTES + length].iter().map(|byte| byte ^ KEY).collect()))
 }
 
-impl Sealed {
-    pub(super) fn try_write(&self, parts: &[IoSlice<'_>]) -> io::Result<Written> {
+impl SealedSocket {
+    pub(super) fn try_write(&self, parts: &[IoSlice<'_>]) -> io::Result<WrittenBytes> {
         let mut wire = self.0.lock();
         if wire.is_broken {
             return Err(io::ErrorKind::BrokenPipe.into());
@@ -119,7 +119,7 @@ impl Sealed {
         }
         match committed + taken {
             0 => Err(io::ErrorKind::WouldBlock.into()),
-            _ => Ok(Written { committed, taken }),
+            _ => Ok(WrittenBytes { committed, taken }),
         }
     }
 
@@ -227,7 +227,7 @@ impl Far {
 
     fn put(&self, kind: u8, content: &[u8]) {
         let mut wire = self.wire.lock();
-        let mut record = Wire::default();
+        let mut record = SealedWire::default();
         record.seal(kind, &[IoSlice::new(content)], content.len());
         wire.coming.append(&mut record.tail);
         wire.reader.take().into_iter().for_each(Waker::wake);

@@ -17,7 +17,7 @@ use socket2::SockRef;
 use tokio::{io::Interest, net::TcpStream};
 
 use self::session::{RECORD_BYTES_MAX, SEALED_BYTES_MAX, Session};
-use super::{Written, is_for_later};
+use super::{WrittenBytes, is_for_later};
 use crate::connection::budget::Charge;
 
 /// Ciphertext that is read at once: one record of TLS 1.2 with its head.
@@ -100,20 +100,20 @@ impl Tls {
         self.session.lock().protocol() == Some(b"h2")
     }
 
-    pub(super) fn try_write(&self, parts: &[IoSlice<'_>]) -> io::Result<Written> {
+    pub(super) fn try_write(&self, parts: &[IoSlice<'_>]) -> io::Result<WrittenBytes> {
         self.write(parts, Way::Runtime)
     }
 
-    pub(super) fn write_lent(&self, parts: &[IoSlice<'_>]) -> io::Result<Written> {
+    pub(super) fn write_lent(&self, parts: &[IoSlice<'_>]) -> io::Result<WrittenBytes> {
         self.write(parts, Way::Past)
     }
 
-    fn write(&self, parts: &[IoSlice<'_>], way: Way) -> io::Result<Written> {
+    fn write(&self, parts: &[IoSlice<'_>], way: Way) -> io::Result<WrittenBytes> {
         let mut session = self.session.lock();
         session.prepare()?;
         let taken = self.flush(&mut session, way)?;
         if !session.tail().is_empty() || parts.iter().all(|part| part.is_empty()) {
-            return Ok(Written { committed: 0, taken });
+            return Ok(WrittenBytes { committed: 0, taken });
         }
         let sealed = with_record(parts, |plaintext| {
             SEALED.with_borrow_mut(|sealed| {
@@ -129,7 +129,7 @@ impl Tls {
                 Ok((plaintext.len(), sent))
             })
         });
-        sealed.map(|(committed, sent)| Written { committed, taken: taken + sent })
+        sealed.map(|(committed, sent)| WrittenBytes { committed, taken: taken + sent })
     }
 
     fn send(&self, bytes: &[u8], way: Way) -> io::Result<usize> {
@@ -185,7 +185,7 @@ impl Tls {
             let count = self.stream.try_read(received)?;
             let heard = session.hear(&received[..count]);
             if !session.tail().is_empty() {
-                // What the kernel doesn't take waits; an alert is sent if it can be.
+                // Bytes that the kernel doesn't take wait; an alert is sent if it can be.
                 match self.flush(session, Way::Runtime) {
                     Err(error) if !is_for_later(&error) => return Err(error),
                     _ => {}

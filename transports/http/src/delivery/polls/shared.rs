@@ -26,7 +26,7 @@ pub(crate) enum Reply {
     Shared(Arc<SharedResponse>),
 }
 
-/// What was found for a group: a response whose body is there, and how many messages it has.
+/// A group's answer: a response whose body is there, and how many messages it has.
 pub(crate) struct Looked {
     pub(crate) response: Response<Body>,
     pub(crate) messages: usize,
@@ -65,7 +65,7 @@ impl Reply {
 }
 
 impl SharedResponse {
-    /// `None` where there is nothing: that everybody is told by itself, with a time of its own to come back after.
+    /// `None` where there is nothing: each waiter answers that by itself, with a time of its own to come back after.
     pub(super) fn new(Looked { response, messages }: Looked) -> Option<Self> {
         let (head, body) = response.into_parts();
         if head.status == StatusCode::ACCEPTED {
@@ -88,12 +88,12 @@ impl SharedResponse {
         self.body.len()
     }
 
-    /// The response, without what the origin of each request is owed.
+    /// The response, without the CORS fields of each request.
     pub(crate) fn response(&self) -> Response<Bytes> {
         Response::from_parts(self.head.clone(), self.body.clone())
     }
 
-    /// As on the wire, of HTTP/1.1 on a connection that goes on. All of a group are owed the same to their origin.
+    /// As on the wire, of HTTP/1.1 on a connection that goes on. All of a group have the same CORS fields.
     pub(crate) fn wire(&self, cors: &Cors) -> &Arc<Common> {
         self.wire.get_or_init(|| {
             let mut head = Response::from_parts(self.head.clone(), ());

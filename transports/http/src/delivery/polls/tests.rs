@@ -1,4 +1,4 @@
-//! Groups of long-polls: who looks, who is told, and when a wait is over.
+//! Groups of long-polls: which waiter looks, which get the answer, and when a wait is over.
 
 #![allow(clippy::unwrap_used)]
 
@@ -59,8 +59,8 @@ impl Source {
     }
 }
 
-fn key(query: &str) -> Key {
-    Key {
+fn key(query: &str) -> PollKey {
+    PollKey {
         principal: tailwire_model::Principal::ANONYMOUS,
         filter: Filter::from(Topic::parse("a").unwrap()),
         query: Some(query.into()),
@@ -101,7 +101,7 @@ async fn those_who_ask_for_the_same_look_once_and_all_are_told() {
     }
     assert_eq!(body(other.await).unwrap(), "news");
     assert!(!source.goes_on() && source.polls.0.lock().is_empty());
-    // Who comes later looks anew.
+    // A later poll looks anew.
     assert_eq!(body(source.join("after=1").await).unwrap(), "news");
     assert_eq!(source.looks(), 3);
 }
@@ -182,7 +182,7 @@ async fn messages_count_for_each_and_a_fault_is_told() {
         counted += member.await.unwrap().uncounted();
     }
     assert_eq!(counted, 3);
-    let key = Arc::new(Key { query: None, ..key("") });
+    let key = Arc::new(PollKey { query: None, ..key("") });
     let fault = source.polls.join(key, |_, _| async { panic!("a fault") });
     assert_eq!(fault.await.unwrap().status(), 500);
 }

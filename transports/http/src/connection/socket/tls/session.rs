@@ -11,12 +11,12 @@ use rustls::{
 
 /// Plaintext of one record (RFC 8446 §5.1).
 pub(super) const RECORD_BYTES_MAX: usize = 16 << 10;
-/// What sealing adds to a record, generously: header, nonce, tag, content type.
+/// The overhead of a sealed record, generously: header, nonce, tag, content type.
 const SEAL_BYTES_MAX: usize = 64;
 /// Ciphertext of one sealed record.
 pub(super) const SEALED_BYTES_MAX: usize = RECORD_BYTES_MAX + SEAL_BYTES_MAX;
-/// What may wait to be sent: a record, and a handshake flight beside it. A peer that asks for answers (key updates) and takes
-/// none is a hostile one.
+/// The bytes that may wait to be sent: a record, and a handshake flight beside it. A peer that asks for answers (key
+/// updates) and takes none is a hostile one.
 const TAIL_BYTES_MAX: usize = 64 << 10;
 /// Ciphertext that is kept while its record is incomplete. A record is at most 18 KB in TLS 1.2, a handshake message 64 KB.
 const INCOMING_BYTES_MAX: usize = 96 << 10;
@@ -135,8 +135,8 @@ impl Session {
         heard
     }
 
-    /// Seals up to one record of plaintext into `sealed`; returns how long that became. The tail has to be empty before, and
-    /// still is.
+    /// Seals up to one record of plaintext into `sealed`; returns how long that became. The tail has to be empty before,
+    /// and still is.
     pub(super) fn seal(&mut self, plaintext: &[u8], sealed: &mut [u8]) -> io::Result<usize> {
         debug_assert!(plaintext.len() <= RECORD_BYTES_MAX && self.tail().is_empty());
         let UnbufferedStatus { state, .. } = self.connection.process_tls_records(&mut []);
@@ -148,8 +148,8 @@ impl Session {
         }
     }
 
-    /// Makes what is due of the handshake, key updates and alerts: afterwards it is in the tail, and [`seal`](Self::seal) may
-    /// be called once that is empty.
+    /// Makes what is due of the handshake, key updates and alerts: afterwards it is in the tail, and [`seal`](Self::seal)
+    /// may be called once that is empty.
     pub(super) fn prepare(&mut self) -> io::Result<()> {
         self.process()
     }
@@ -170,7 +170,7 @@ impl Session {
         Ok(())
     }
 
-    /// What the buffers take, for tests: an idle session has none.
+    /// The memory of the buffers, for tests: an idle session has none.
     #[cfg(test)]
     pub(super) fn capacity(&self) -> usize {
         self.incoming.capacity() + self.plain.capacity() + self.tail.capacity()

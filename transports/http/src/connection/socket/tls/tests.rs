@@ -18,7 +18,7 @@ use rustls::{
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::connection::{budget::Budget, socket::Socket};
+use crate::connection::{budget::ReceiveBudget, socket::Socket};
 
 type Client = StreamOwned<ClientConnection, net::TcpStream>;
 
@@ -58,7 +58,7 @@ async fn pair<T: Send + 'static>(
         client(StreamOwned::new(ClientConnection::new(config, name).unwrap(), stream))
     });
     let (stream, _) = listener.accept().await.unwrap();
-    let tls = Tls::accept(stream, server, Budget::new(None).charge()).await.unwrap();
+    let tls = Tls::accept(stream, server, ReceiveBudget::new(None).charge()).await.unwrap();
     assert!(!tls.is_http2());
     (tls.into(), client)
 }
@@ -84,7 +84,7 @@ async fn both_sides_are_heard_and_end() {
         let mut buffer = [0; 3];
         assert_eq!(read(&socket, &mut buffer).await, 3);
         assert_eq!(&buffer, b"hel");
-        // What was decrypted and not taken is there at once, without a word from the kernel.
+        // Decrypted bytes that were not taken are there at once, without an event from the kernel.
         assert_eq!(read(&socket, &mut buffer).await, 2);
         let socket = socket.detach().unwrap().attach().unwrap();
         let parts = [IoSlice::new(b"one "), IoSlice::new(b"two "), IoSlice::new(b"three")];
@@ -196,7 +196,7 @@ async fn what_is_not_tls_is_refused_with_an_alert() {
             answer
         });
         let (stream, _) = listener.accept().await.unwrap();
-        assert!(Tls::accept(stream, server.clone(), Budget::new(None).charge()).await.is_err());
+        assert!(Tls::accept(stream, server.clone(), ReceiveBudget::new(None).charge()).await.is_err());
         let answer = client.await.unwrap();
         // Alerts are records of type 21.
         assert!(answer.is_empty() || answer[0] == 21, "{answer:?}");

@@ -1,7 +1,7 @@
-//! The tally: how many messages there are in the chunks, kept with the number of the last commit. Of a damaged file the
+//! The manifest: the number of the last commit, and with it the count of records in the chunks. Of a damaged file the
 //! engine can lose a part in the middle of what came since it was opened, and positions that are missing there look like
-//! trimmed ones; the tally is how that is noticed. It knows chunks by their first positions and counts, and no store; what
-//! is held against it, and when, stands in `count`.
+//! trimmed ones; the count is how that is noticed. It knows chunks by their first positions and counts, and no store; the
+//! check against it stands in `count`.
 //!
 //! ```text
 //! commits  newest  length of the token  token  all  digest  from  beyond  digest  how many digests, and these
@@ -13,18 +13,18 @@
 //! same count.
 //!
 //! The engine recovers its writes in order, up to where a crash cut them off. So chunks of a commit may be there that the
-//! tally doesn't know yet: they lie beyond `newest`. And before messages are taken out of a chunk, the tally names the chunk
-//! and its counts before and after, and counts it as it will be: of that one chunk either state is right.
+//! manifest doesn't know yet: they lie beyond `newest`. And before messages are taken out of a chunk, the manifest names
+//! the chunk and its counts before and after, and counts it as it will be: of that one chunk either state is right.
 //!
-//! The last digests are of the entries of all trees that every opening reads as a whole, trims among them: a tree that falls
-//! back to what it was undoes a DELETE. Before they change, the tally has the digest after each of the changes to come,
-//! and any of these is right.
+//! The last digests are of the entries of all trees that every opening reads as a whole, trims among them: a tree that
+//! falls back to what it was undoes a DELETE. Before they change, the manifest has the digest after each of the changes
+//! to come, and any of these is right.
 
 use bytes::Bytes;
 use tailwire_core::store::Token;
 use tailwire_model::Position;
 
-use crate::codec::{Damage, Reader, put_varint, seal, unseal};
+use crate::codec::{ByteReader, Damage, put_varint, seal, unseal};
 
 /// Records of some chunks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -88,7 +88,7 @@ pub(crate) struct Shrinking {
 
 /// See the module.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Tally {
+pub(crate) struct Manifest {
     /// The number of the last commit.
     pub(crate) commits: u64,
     /// The newest position that is stored with it.
@@ -98,12 +98,12 @@ pub(crate) struct Tally {
     pub(crate) all: Sum,
     pub(crate) from: Position,
     pub(crate) beyond: Sum,
-    /// What the digest of the small trees may be; none if that isn't known, as right after a repair.
+    /// The possible digests of the small trees; none if that isn't known, as right after a repair.
     pub(crate) small: Vec<u64>,
     pub(crate) shrinking: Option<Shrinking>,
 }
 
-impl Tally {
+impl Manifest {
     /// A chunk has so many records that were not there.
     pub(crate) fn add(&mut self, first: Position, count: u16) {
         self.change(first, |sum| sum.plus(Sum::of(first, count)));
@@ -155,7 +155,7 @@ impl Tally {
 
     /// From what is stored under `key`.
     pub(crate) fn take(key: &[u8], sealed: &[u8]) -> Result<Self, Damage> {
-        let mut reader = Reader(unseal(key, sealed)?);
+        let mut reader = ByteReader(unseal(key, sealed)?);
         let (commits, newest) = (reader.varint()?, Position(reader.varint()?));
         let length = usize::try_from(reader.varint()?).unwrap_or(usize::MAX);
         let token = Token(Bytes::copy_from_slice(reader.bytes(length)?));
@@ -168,7 +168,7 @@ impl Tally {
     }
 }
 
-fn take_shrinking(reader: &mut Reader<'_>) -> Result<Shrinking, Damage> {
+fn take_shrinking(reader: &mut ByteReader<'_>) -> Result<Shrinking, Damage> {
     let first = Position(reader.varint()?);
     let mut count = || u16::try_from(reader.varint()?).map_err(|_| Damage("a count is too large"));
     Ok(Shrinking { first, before: count()?, after: count()? })
@@ -182,7 +182,8 @@ mod tests {
 
     #[test]
     fn it_round_trips_and_is_checked() {
-        let mut known = Tally { commits: 5, newest: Position(9), from: Position(2), ..Tally::default() };
+        let mut known =
+            Manifest { commits: 5, newest: Position(9), from: Position(2), ..Manifest::default() };
         known.add(Position(1), 2);
         known.add(Position(3), 4);
         known.small = vec![3, u64::MAX];
@@ -191,9 +192,9 @@ mod tests {
                 known.begin_shrinking(Shrinking { first: Position(3), before: 4, after: 1 });
             }
             let mut value = known.put(KEY);
-            assert_eq!(Tally::take(KEY, &value), Ok(known.clone()));
+            assert_eq!(Manifest::take(KEY, &value), Ok(known.clone()));
             value[1] ^= 1;
-            assert!(Tally::take(KEY, &value).is_err());
+            assert!(Manifest::take(KEY, &value).is_err());
         }
     }
 }

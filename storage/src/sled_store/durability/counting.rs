@@ -1,35 +1,33 @@
-//! What changes chunks, and so the tally of them: each change of the one is written down in the other, in an order of which
-//! every beginning is understood at the next opening.
+//! Changes of chunks and of the small trees, each counted in the manifest, in an order of which every beginning is
+//! understood at the next opening.
 
 use tailwire_core::{StoreError, store::Token};
 use tailwire_model::Position;
 
 use super::{
-    tally::{Shrinking, Tally, digest_of},
-    tree::StoreTree,
+    manifest::{Manifest, Shrinking, digest_of},
+    tree::{SmallChange, StoreTree},
 };
 use crate::{
     codec::Damage,
     sled_store::{
+        failure::{corrupt, failed},
         layout::chunk::{Chunk, count_of},
-        store::{META_COMMITS, Store, corrupt, failed},
+        store::{META_COMMITS, SledTrees},
     },
 };
 
 /// Changes of small trees that are written down at once.
 const CHANGES_AT_ONCE: usize = 64;
 
-/// An entry of a small tree, and its value from here on, if it is to have one.
-pub(crate) type SmallChange<'a> = (&'a StoreTree, Vec<u8>, Option<Vec<u8>>);
-
-impl Store {
+impl SledTrees {
     /// Changes the trees that every opening reads as a whole.
     pub(crate) fn change_small(&self, changes: &[SmallChange<'_>]) -> sled::Result<()> {
-        let mut tally = self.tally.lock();
+        let mut manifest = self.manifest.lock();
         for changes in changes.chunks(CHANGES_AT_ONCE) {
-            if let Some(&digest) = tally.small.last() {
-                tally.small = digests_after(digest, changes)?;
-                self.write_tally(&tally)?;
+            if let Some(&digest) = manifest.small.last() {
+                manifest.small = digests_after(digest, changes)?;
+                self.write_manifest(&manifest)?;
             }
             for (tree, key, value) in changes {
                 match value {
@@ -37,7 +35,7 @@ impl Store {
                     None => tree.remove(key)?,
                 };
             }
-            tally.small = tally.small.last().copied().into_iter().collect();
+            manifest.small = manifest.small.last().copied().into_iter().collect();
         }
         Ok(())
     }
@@ -60,80 +58,80 @@ impl Store {
         Ok(digest)
     }
 
-    /// Goes on from a tally of what an opening has counted. The small trees are as they are known, or as they stand.
-    pub(crate) fn begin_tally(&self, mut counted: Tally) -> sled::Result<()> {
-        let mut tally = self.tally.lock();
-        counted.small = std::mem::take(&mut tally.small);
-        counted.token = tally.token.clone();
+    /// Goes on from a manifest of what an opening has counted. The small trees are as they are known, or as they stand.
+    pub(crate) fn begin_manifest(&self, mut counted: Manifest) -> sled::Result<()> {
+        let mut manifest = self.manifest.lock();
+        counted.small = std::mem::take(&mut manifest.small);
+        counted.token = manifest.token.clone();
         if counted.small.is_empty() {
             counted.small.push(self.small_digest()?);
         }
-        *tally = counted;
-        self.write_tally(&tally)?;
-        self.checkpoints.committed(tally.commits);
+        *manifest = counted;
+        self.write_manifest(&manifest)?;
+        self.checkpoints.committed(manifest.commits);
         Ok(())
     }
 
-    /// All chunks up to here are written; the next change of the tally says so.
+    /// All chunks up to here are written; the next change of the manifest says so.
     pub(crate) fn stored_upto(&self, newest: Option<Position>) {
-        let mut tally = self.tally.lock();
-        tally.newest = newest.unwrap_or(tally.newest);
+        let mut manifest = self.manifest.lock();
+        manifest.newest = newest.unwrap_or(manifest.newest);
     }
 
     /// Writes a new chunk.
     pub(crate) fn put_chunk(&self, first: Position, value: Vec<u8>) -> sled::Result<()> {
         let count = count_of(&value);
         self.chunks.insert(first.0.to_be_bytes(), value)?;
-        self.tally.lock().add(first, count);
+        self.manifest.lock().add(first, count);
         Ok(())
     }
 
     /// The token of the last commit.
     pub(crate) fn token(&self) -> Token {
-        self.tally.lock().token.clone()
+        self.manifest.lock().token.clone()
     }
 
     /// The next commit has this token.
     pub(crate) fn put_token(&self, token: &Token) {
-        let mut tally = self.tally.lock();
-        if tally.token != *token {
-            tally.token = token.clone();
+        let mut manifest = self.manifest.lock();
+        if manifest.token != *token {
+            manifest.token = token.clone();
         }
     }
 
     /// Writes the number of a commit, and how many messages there are with it; `newest` is the newest position that it
     /// stored, if it stored any.
     pub(crate) fn write_commits(&self, commits: u64, newest: Option<Position>) -> sled::Result<()> {
-        let mut tally = self.tally.lock();
-        tally.commits = commits;
-        tally.newest = newest.unwrap_or(tally.newest);
-        self.write_tally(&tally)
+        let mut manifest = self.manifest.lock();
+        manifest.commits = commits;
+        manifest.newest = newest.unwrap_or(manifest.newest);
+        self.write_manifest(&manifest)
     }
 
-    fn write_tally(&self, tally: &Tally) -> sled::Result<()> {
-        self.meta.insert(META_COMMITS, tally.put(META_COMMITS.as_bytes())).map(drop)
+    fn write_manifest(&self, manifest: &Manifest) -> sled::Result<()> {
+        self.meta.insert(META_COMMITS, manifest.put(META_COMMITS.as_bytes())).map(drop)
     }
 
-    /// What is known of the last commit. A log without one has no messages.
-    pub(crate) fn known(&self) -> Result<Tally, StoreError> {
+    /// The manifest of the last commit. A log without one has no messages.
+    pub(crate) fn known(&self) -> Result<Manifest, StoreError> {
         let Some(value) = self.meta.get(META_COMMITS).map_err(failed)? else {
-            return Ok(Tally::default());
+            return Ok(Manifest::default());
         };
-        let known = Tally::take(META_COMMITS.as_bytes(), &value);
+        let known = Manifest::take(META_COMMITS.as_bytes(), &value);
         let known = known
             .map_err(|Damage(what)| StoreError::Corrupt(format!("the number of the last commit: {what}")));
-        let mut tally = known?;
-        self.settle(&mut tally)?;
-        Ok(tally)
+        let mut manifest = known?;
+        self.resolve_shrinking(&mut manifest)?;
+        Ok(manifest)
     }
 
     /// Finds out what became of a chunk that was shrinking.
-    fn settle(&self, tally: &mut Tally) -> Result<(), StoreError> {
-        if let Some(Shrinking { first, before, .. }) = tally.shrinking {
+    fn resolve_shrinking(&self, manifest: &mut Manifest) -> Result<(), StoreError> {
+        if let Some(Shrinking { first, before, .. }) = manifest.shrinking {
             let found = self.chunks.get(first.0.to_be_bytes()).map_err(failed)?;
             let chunk = found.map(|value| Chunk::open(first, &value)).transpose();
             let chunk = chunk.map_err(|damage| corrupt("chunk", first, damage))?;
-            tally.end_shrinking(chunk.is_none_or(|chunk| chunk.count != before));
+            manifest.end_shrinking(chunk.is_none_or(|chunk| chunk.count != before));
         }
         Ok(())
     }
@@ -143,22 +141,22 @@ impl Store {
     /// log was not lost.
     pub(crate) fn shrink(&self, chunk: &Chunk, rest: Option<Vec<u8>>, count: u16) -> Result<(), StoreError> {
         let (first, before) = (chunk.first, chunk.count);
-        let mut tally = self.tally.lock();
+        let mut manifest = self.manifest.lock();
         // One that failed before.
-        self.settle(&mut tally)?;
+        self.resolve_shrinking(&mut manifest)?;
         if count != before {
-            tally.begin_shrinking(Shrinking { first, before, after: count });
-            self.write_tally(&tally).map_err(failed)?;
+            manifest.begin_shrinking(Shrinking { first, before, after: count });
+            self.write_manifest(&manifest).map_err(failed)?;
         }
         let key = first.0.to_be_bytes();
-        let is_hollow = rest.is_some() && count == 0;
+        let is_empty = rest.is_some() && count == 0;
         match rest {
             Some(rest) => self.chunks.insert(key, rest).map_err(failed)?,
             None => self.chunks.remove(key).map_err(failed)?,
         };
-        tally.end_shrinking(true);
-        if is_hollow {
-            *self.hollow.lock() = Some(first);
+        manifest.end_shrinking(true);
+        if is_empty {
+            *self.empty_chunk.lock() = Some(first);
         }
         Ok(())
     }

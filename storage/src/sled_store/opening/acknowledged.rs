@@ -1,5 +1,5 @@
-//! What was promised of a log, and whether it is kept: the watermark against what the store holds. Decides nothing about
-//! what the store holds; that is `open`'s.
+//! The acknowledged state of a log, and whether the store still has it: the watermark against the store. It changes nothing
+//! of what the store holds; that is `open`'s.
 
 use std::{fs::File, path::Path};
 
@@ -8,18 +8,18 @@ use uuid::Uuid;
 
 use super::{
     count::Count,
-    open::{OpenError, corrupt, failed, not_writable},
+    error::{OpenError, corrupt, failed, not_writable},
 };
 use crate::{
     codec::Damage,
     sled_store::{
         durability::{
             journal::Journal,
-            tally::Tally,
-            watermark::{Mark, Watermark},
+            manifest::Manifest,
+            watermark::{CommitMark, Watermark},
         },
         layout::values::{EVERY_TOPIC, put_lost, take_lost},
-        store::Store,
+        store::SledTrees,
     },
 };
 
@@ -29,19 +29,19 @@ pub(crate) const SMALL_CHANGED: &str = "its trims, options or epochs are not tho
 /// The last epoch is the greatest that there is. No clock leads there.
 pub(crate) const NO_EPOCH_LEFT: &str = "its epochs are used up";
 
-/// What the watermark says.
-pub(crate) type Promised = Result<Option<Mark>, Damage>;
+/// The content of the watermark.
+pub(crate) type Acknowledged = Result<Option<CommitMark>, Damage>;
 
-/// What was acknowledged of this log, if it is known. Where a sync has failed since, what the kernel holds of the store
+/// The acknowledged state of this log, if it is known. Where a sync has failed since, what the kernel holds of the store
 /// may not be on the disk, and it would not be written again: it is made to forget that, so that what is read is what
 /// there is.
-pub(crate) fn find_watermark(dir: &Path) -> Result<Promised, OpenError> {
+pub(crate) fn find_watermark(dir: &Path) -> Result<Acknowledged, OpenError> {
     let found = Watermark::find(dir).map_err(|error| not_writable(&Watermark::path(dir), &error))?;
-    if found.is_ok_and(|mark| mark.is_some_and(|mark| mark.in_doubt)) {
+    if found.is_ok_and(|mark| mark.is_some_and(|mark| mark.is_dirty)) {
         tracing::warn!("the disk failed when the log was last written; what it did not take is not believed");
         for path in [dir.join("db"), Journal::path(dir)] {
             let Ok(file) = File::open(path) else { continue };
-            // What can still be written may be: it was never acknowledged, and does no harm.
+            // Dirty pages may still be written: they were never acknowledged, and do no harm.
             let _ = file.sync_all();
             forget_cached(&file);
         }
@@ -62,12 +62,12 @@ fn forget_cached(_: &File) {}
 /// Whether the store holds all that was acknowledged. Its last chunk, with messages or without, ends with the newest that
 /// was stored; a trim beyond it proves nothing.
 pub(crate) fn check_whole(
-    promised: Promised,
+    acknowledged: Acknowledged,
     id: Uuid,
     commits: u64,
     stored: Position,
 ) -> Result<(), OpenError> {
-    let mark = match promised {
+    let mark = match acknowledged {
         Ok(mark) => mark,
         // A crash at the very first opening, when the watermark was made.
         Err(_) if commits <= 1 => None,
@@ -92,15 +92,16 @@ pub(crate) fn check_whole(
     }
 }
 
-/// Notes for every topic how far messages may have been acknowledged that are not there any more, and returns it: whoever
-/// has not seen them is told, wherever their cursor stands. Where nobody knows what was acknowledged, that is all of it.
+/// Notes for every topic how far messages may have been acknowledged that are not there any more, and returns it: readers
+/// that have not seen them get a gap, wherever their cursor stands. Where the acknowledged state is unknown, that is all
+/// of it.
 pub(crate) fn accept_loss(
-    store: &Store,
-    promised: Promised,
+    store: &SledTrees,
+    acknowledged: Acknowledged,
     id: Uuid,
     stored: Position,
 ) -> Result<Position, OpenError> {
-    let upto = match promised {
+    let upto = match acknowledged {
         Ok(Some(mark)) if mark.id == id && mark.newest <= stored => {
             tracing::warn!(
                 "trims or options that were acknowledged are lost, as was accepted; what was deleted may be back"
@@ -124,22 +125,22 @@ pub(crate) fn accept_loss(
     Ok(upto)
 }
 
-/// Takes what is known of the last commit for the tally to go on with, if the small trees hold what they should: else a trim
-/// may be undone. If that is accepted, every reader is told of what may be lost.
+/// Takes what is known of the last commit for the manifest to go on with, if the small trees hold what they should: else
+/// a trim may be undone. If that is accepted, every reader gets a gap.
 pub(crate) fn check_small(
-    store: &Store,
-    known: &Tally,
+    store: &SledTrees,
+    known: &Manifest,
     stored: Position,
     accepts_loss: bool,
 ) -> Result<(), OpenError> {
     let digest = store.small_digest().map_err(failed)?;
-    let mut tally = known.clone();
-    let is_whole = tally.small.is_empty() || tally.small.contains(&digest);
+    let mut manifest = known.clone();
+    let is_whole = manifest.small.is_empty() || manifest.small.contains(&digest);
     if !is_whole && !accepts_loss {
         return Err(OpenError::Short(SMALL_CHANGED.into()));
     }
-    tally.small = vec![digest];
-    *store.tally.lock() = tally;
+    manifest.small = vec![digest];
+    *store.manifest.lock() = manifest;
     if is_whole {
         return Ok(());
     }
@@ -151,7 +152,7 @@ pub(crate) fn check_small(
 /// that is refused, or, if it is accepted, noted for every topic, up to the newest that is stored: nobody knows whose they
 /// were.
 pub(crate) fn check_count(
-    store: &Store,
+    store: &SledTrees,
     count: &mut Count,
     stored: Position,
     accepts_loss: bool,
@@ -164,7 +165,7 @@ pub(crate) fn check_count(
     lose_everywhere(store, stored)
 }
 
-fn lose_everywhere(store: &Store, upto: Position) -> Result<(), OpenError> {
+fn lose_everywhere(store: &SledTrees, upto: Position) -> Result<(), OpenError> {
     let before = store.volatile.get(EVERY_TOPIC).map_err(failed)?;
     let before = before.and_then(|value| take_lost(EVERY_TOPIC, &value).ok()).unwrap_or_default();
     let value = put_lost(EVERY_TOPIC, upto.max(before));

@@ -1,17 +1,17 @@
-//! How much of the machine reading old data may take while messages are published. Who reads a long log has no need that
-//! is as urgent as a commit's, and would take every core that a commit, or a live delivery, is about to want.
+//! Throttling: how much of the machine reading old data may take while messages are published. A reader of a long log is
+//! less urgent than a commit, and would take every core that a commit, or a live delivery, is about to want.
 
 use std::{
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::{Duration, Instant},
 };
 
-use tailwire_model::limits::{CATCH_UP_QUIET_MS, CATCH_UP_REST_MS_MAX, CATCH_UP_WAIT_MS_MAX};
+use tailwire_model::limits::{CATCH_UP_QUIET_MS, CATCH_UP_THROTTLE_MS_MAX, CATCH_UP_WAIT_MS_MAX};
 
 /// Tells whether anybody publishes.
 #[derive(Debug)]
 pub(crate) struct Activity {
-    /// What times are counted from.
+    /// The origin of all times.
     began: Instant,
     is_under_way: AtomicBool,
     /// When the last commit was over, in microseconds; zero if there was none.
@@ -36,15 +36,15 @@ impl Activity {
         self.is_under_way.store(false, Ordering::Relaxed);
     }
 
-    /// How long catching up rests after work that took so long, at `times` as long a rest: not at all, unless something is
-    /// being committed or was just before.
-    pub(crate) fn rest(&self, now: Instant, took: Duration, times: u32) -> Duration {
+    /// The pause of catching up after work that took so long, at `times` its length: none, unless something is being
+    /// committed or was just before.
+    pub(crate) fn throttle(&self, now: Instant, took: Duration, times: u32) -> Duration {
         let last_us = self.last_us.load(Ordering::Relaxed);
         let is_recent = last_us > 0 && self.us(now) < last_us + CATCH_UP_QUIET_MS * 1000;
         if !is_recent && !self.is_under_way.load(Ordering::Relaxed) {
             return Duration::ZERO;
         }
-        (took * times).min(Duration::from_millis(CATCH_UP_REST_MS_MAX))
+        (took * times).min(Duration::from_millis(CATCH_UP_THROTTLE_MS_MAX))
     }
 
     fn us(&self, at: Instant) -> u64 {
@@ -64,10 +64,10 @@ impl Turns {
         Self { next: Instant::now() }
     }
 
-    /// Rests of turns that were taken at once add up, to no more than anybody waits.
-    pub(crate) fn rest(&mut self, now: Instant, rest: Duration) {
+    /// Pauses after turns that were taken at once add up, to no more than a job waits.
+    pub(crate) fn throttle(&mut self, now: Instant, throttle: Duration) {
         let latest = now + Duration::from_millis(CATCH_UP_WAIT_MS_MAX);
-        self.next = (self.next.max(now) + rest).min(latest);
+        self.next = (self.next.max(now) + throttle).min(latest);
     }
 }
 
@@ -79,30 +79,30 @@ mod tests {
     const TIMES: u32 = 4;
 
     #[test]
-    fn who_reads_rests_while_something_is_committed_and_shortly_after() {
+    fn reads_are_throttled_while_something_is_committed_and_shortly_after() {
         let (activity, now) = (Activity::default(), Instant::now());
-        assert_eq!(activity.rest(now, TOOK, TIMES), Duration::ZERO, "nobody publishes");
+        assert_eq!(activity.throttle(now, TOOK, TIMES), Duration::ZERO, "nobody publishes");
         activity.begin();
-        assert_eq!(activity.rest(now, TOOK, TIMES), TOOK * TIMES);
+        assert_eq!(activity.throttle(now, TOOK, TIMES), TOOK * TIMES);
         activity.end(now);
-        assert_eq!(activity.rest(now + TOOK, TOOK, TIMES), TOOK * TIMES);
+        assert_eq!(activity.throttle(now + TOOK, TOOK, TIMES), TOOK * TIMES);
         let quiet = now + Duration::from_millis(CATCH_UP_QUIET_MS + 1);
-        assert_eq!(activity.rest(quiet, TOOK, TIMES), Duration::ZERO);
+        assert_eq!(activity.throttle(quiet, TOOK, TIMES), Duration::ZERO);
     }
 
     #[test]
-    fn a_rest_is_bounded_and_rests_add_up() {
+    fn a_pause_is_bounded_and_pauses_add_up() {
         let activity = Activity::default();
         activity.begin();
-        let longest = Duration::from_millis(CATCH_UP_REST_MS_MAX);
-        assert_eq!(activity.rest(Instant::now(), Duration::from_secs(60), TIMES), longest);
+        let longest = Duration::from_millis(CATCH_UP_THROTTLE_MS_MAX);
+        assert_eq!(activity.throttle(Instant::now(), Duration::from_secs(60), TIMES), longest);
         let (mut turns, now) = (Turns::new(), Instant::now() + Duration::from_secs(1));
-        turns.rest(now, longest / 2);
-        turns.rest(now, longest);
+        turns.throttle(now, longest / 2);
+        turns.throttle(now, longest);
         assert_eq!(turns.next, now + longest * 3 / 2);
-        turns.rest(now, longest);
-        assert_eq!(turns.next, now + Duration::from_millis(CATCH_UP_WAIT_MS_MAX), "nobody rests for longer");
-        turns.rest(now + 3 * longest, Duration::ZERO);
+        turns.throttle(now, longest);
+        assert_eq!(turns.next, now + Duration::from_millis(CATCH_UP_WAIT_MS_MAX), "no pause is longer");
+        turns.throttle(now + 3 * longest, Duration::ZERO);
         assert_eq!(turns.next, now + 3 * longest);
     }
 }

@@ -1,5 +1,5 @@
-//! Shelves: the index as it is stored, eight topics to a value, so that a million of them are read in seconds and one
-//! that changes costs one write. Which shelves changed since they were written is known here; writing them is not.
+//! Index pages: the index as it is stored, eight topics to a value, so that a million of them are read in seconds and one
+//! that changes costs one write. Which index pages changed since they were written is known here; writing them is not.
 //!
 //! ```text
 //! messages ever added to its topics
@@ -15,24 +15,24 @@ use tailwire_model::{Position, Timestamp, Trim, TrimReason};
 
 use super::{
     Index,
-    entry::{Entry, Sealed, flag},
-    names::TopicId,
+    entry::{IndexedTopic, SealedPostings, flag},
+    order::TopicId,
     postings::Postings,
 };
-use crate::codec::{Damage, Reader, put_str, put_varint};
+use crate::codec::{ByteReader, Damage, put_str, put_varint};
 
-/// Topics of one shelf: with the longest names and the most recent postings it stays below 7 KB.
+/// Topics of one index page: with the longest names and the most recent postings it stays below 7 KB.
 const TOPICS: usize = 8;
 
-/// What is known of the shelves in memory.
+/// The index pages in memory.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Shelves {
+pub(super) struct IndexPages {
     /// Of each: messages ever added to its topics, and whether it changed since it was last taken.
     states: Vec<(u64, bool)>,
     changed: VecDeque<u32>,
 }
 
-impl Shelves {
+impl IndexPages {
     /// A topic got a message.
     pub(super) fn count(&mut self, id: TopicId) {
         self.state(id.0 / TOPICS as u32).0 += 1;
@@ -56,22 +56,22 @@ impl Shelves {
     }
 }
 
-/// One topic as it stands on its shelf.
-pub(crate) struct Shelved<'a> {
+/// One topic as it stands on its index page.
+pub(crate) struct StoredTopic<'a> {
     name: &'a str,
-    entry: Entry,
+    entry: IndexedTopic,
 }
 
-impl<'a> Shelved<'a> {
+impl<'a> StoredTopic<'a> {
     /// The newest message that it knows.
     pub(crate) fn tail(&self) -> Position {
         self.entry.tail
     }
 }
 
-/// Reads a shelf: messages ever added, and its topics.
-pub(crate) fn read(value: &[u8]) -> Result<(u64, Vec<Shelved<'_>>), Damage> {
-    let mut reader = Reader(value);
+/// Reads an index page: messages ever added, and its topics.
+pub(crate) fn read(value: &[u8]) -> Result<(u64, Vec<StoredTopic<'_>>), Damage> {
+    let mut reader = ByteReader(value);
     let ever = reader.varint()?;
     let mut topics = Vec::with_capacity(TOPICS);
     while !reader.0.is_empty() {
@@ -84,15 +84,15 @@ pub(crate) fn read(value: &[u8]) -> Result<(u64, Vec<Shelved<'_>>), Damage> {
 }
 
 impl Index {
-    /// How many shelves changed since they were taken.
-    pub(crate) fn shelves_changed(&self) -> usize {
-        self.shelves.changed.len()
+    /// How many index pages changed since they were taken.
+    pub(crate) fn pages_changed(&self) -> usize {
+        self.pages.changed.len()
     }
 
-    /// Takes the shelf that changed longest ago: its number and value.
-    pub(crate) fn take_shelf(&mut self) -> Option<(u32, Vec<u8>)> {
-        let number = self.shelves.changed.pop_front()?;
-        let state = self.shelves.state(number);
+    /// Takes the index page that changed longest ago: its number and value.
+    pub(crate) fn take_index_page(&mut self) -> Option<(u32, Vec<u8>)> {
+        let number = self.pages.changed.pop_front()?;
+        let state = self.pages.state(number);
         state.1 = false;
         let mut value = Vec::with_capacity(1024);
         put_varint(&mut value, state.0);
@@ -105,22 +105,22 @@ impl Index {
 
     /// Messages ever added to any topic, as far as is known. Each position of the log belongs to one of them.
     pub(crate) fn ever(&self) -> u64 {
-        self.shelves.states.iter().map(|(ever, _)| ever).sum()
+        self.pages.states.iter().map(|(ever, _)| ever).sum()
     }
 
-    /// Adds a shelf's topics, which follow those of the shelf before, out of order until [`Index::settle`]. Answers
-    /// false if one of them is there already.
-    pub(crate) fn add_shelf(&mut self, ever: u64, topics: Vec<Shelved<'_>>) -> bool {
-        self.shelves.states.push((ever, false));
-        for Shelved { name, entry } in topics {
+    /// Adds an index page's topics, which follow those of the index page before, out of order until
+    /// [`Index::sort_names`]. Answers false if one of them is there already.
+    pub(crate) fn add_index_page(&mut self, ever: u64, topics: Vec<StoredTopic<'_>>) -> bool {
+        self.pages.states.push((ever, false));
+        for StoredTopic { name, entry } in topics {
             let id = TopicId(self.entries.len() as u32);
             if !self.names.append(name) {
                 return false;
             }
             self.messages += entry.count;
             self.bytes += entry.bytes;
-            if entry.is(flag::RIPE) {
-                self.ripe.push_back(id);
+            if entry.is(flag::SEALABLE) {
+                self.sealable.push_back(id);
             }
             self.entries.push(entry);
         }
@@ -132,9 +132,9 @@ impl Index {
         self.names.reserve(topics);
     }
 
-    /// Ends the adding of shelves.
-    pub(crate) fn settle(&mut self) {
-        self.names.settle();
+    /// Ends the adding of index pages.
+    pub(crate) fn sort_names(&mut self) {
+        self.names.sort_names();
     }
 
     /// Whether the trims that the index knows are those that its topics know.
@@ -143,7 +143,7 @@ impl Index {
     }
 }
 
-fn put(out: &mut Vec<u8>, name: &str, entry: &Entry) {
+fn put(out: &mut Vec<u8>, name: &str, entry: &IndexedTopic) {
     put_str(out, name);
     let sealed = entry.sealed.as_deref();
     let numbers = [
@@ -163,12 +163,12 @@ fn put(out: &mut Vec<u8>, name: &str, entry: &Entry) {
     out.extend_from_slice(entry.recent.encoded());
 }
 
-fn take<'a>(reader: &mut Reader<'a>) -> Result<Shelved<'a>, Damage> {
+fn take<'a>(reader: &mut ByteReader<'a>) -> Result<StoredTopic<'a>, Damage> {
     let name = reader.str()?;
     if name.len() > usize::from(u8::MAX) {
         return Err(Damage("a name is too long"));
     }
-    let mut entry = Entry::default();
+    let mut entry = IndexedTopic::default();
     (entry.tail, entry.tail_time) = (Position(reader.varint()?), Timestamp(reader.varint()?));
     entry.set_interval_ms(reader.varint()?.checked_sub(1));
     let trimmed = Position(reader.varint()?);
@@ -176,7 +176,7 @@ fn take<'a>(reader: &mut Reader<'a>) -> Result<Shelved<'a>, Damage> {
     let (last, head) = (Position(reader.varint()?), Position(reader.varint()?));
     if last > Position::ZERO {
         let head = (head > Position::ZERO).then_some(head);
-        entry.sealed = Some(Box::new(Sealed { last, head, buried: Position::ZERO }));
+        entry.sealed = Some(Box::new(SealedPostings { last, head, purged: Position::ZERO }));
     }
     let base = Position(reader.varint()?);
     let count = u32::try_from(reader.varint()?).map_err(|_| Damage("a count is too large"))?;
@@ -188,6 +188,6 @@ fn take<'a>(reader: &mut Reader<'a>) -> Result<Shelved<'a>, Damage> {
     if trimmed > Position::ZERO {
         entry.remember_trim(Trim { upto: trimmed, reason: TrimReason::Retention });
     }
-    entry.set(flag::RIPE, length >= super::blocks::BLOCK_BYTES);
-    Ok(Shelved { name, entry })
+    entry.set(flag::SEALABLE, length >= super::blocks::BLOCK_BYTES);
+    Ok(StoredTopic { name, entry })
 }

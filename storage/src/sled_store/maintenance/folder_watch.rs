@@ -1,5 +1,6 @@
-//! Whether the files of an open log still stand at their places. A folder that is deleted, emptied, moved or replaced leaves
-//! an open log writing to files that no next opening will find, and nothing of that fails by itself.
+//! The folder watch: whether the files of an open log still stand where they were opened. A folder that is deleted,
+//! emptied, moved or replaced leaves an open log writing to files that no next opening will find, and nothing of that
+//! fails by itself.
 
 use std::{
     fs::{self, File, Metadata},
@@ -13,14 +14,14 @@ use crate::sled_store::durability::{journal::Journal, watermark::Watermark};
 pub(crate) const LOOK_EVERY_MS: u64 = 500;
 
 /// The open folder and files of a log, and where they should stand.
-pub(crate) struct Places {
-    /// Held open: what is deleted keeps its number as long, and no other file is given that.
+pub(crate) struct FolderWatch {
+    /// Open: a deleted file keeps its number as long, and no other file is given that.
     files: Vec<(PathBuf, File)>,
     /// Keeps others from beginning a log in the same folder, also if it was emptied.
     _lock: Option<File>,
 }
 
-impl Places {
+impl FolderWatch {
     /// Of the log in `dir`, which was just opened.
     ///
     /// # Errors
@@ -38,7 +39,7 @@ impl Places {
         Ok(Self { files, _lock: lock })
     }
 
-    /// What became of the first file that stands no longer at its place, if any.
+    /// The first file that was replaced or removed, if any, in words.
     pub(crate) fn look(&self) -> Option<String> {
         self.files.iter().find_map(|(path, file)| {
             use io::ErrorKind::{NotADirectory, NotFound};
