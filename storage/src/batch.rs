@@ -196,7 +196,7 @@ impl Changes {
     /// The commit as followers get it.
     pub(crate) fn into_commit(self, watermark: Position) -> Arc<Commit> {
         let trims = self.trims.into_iter().map(|(topic, (trim, _))| (topic, trim)).collect();
-        Arc::new(Commit { watermark, messages: self.messages, trims })
+        Arc::new(Commit { watermark, messages: self.messages, cost: self.bytes, trims })
     }
 
     /// The messages that are not to be stored.

@@ -22,6 +22,8 @@ pub struct Commit {
     pub watermark: Position,
     /// The new messages, oldest first; also those that a trim of the same commit took again.
     pub messages: Vec<Message>,
+    /// What the messages take, as [`Draft::cost`] counts it.
+    pub cost: usize,
     /// The topics that lost messages.
     pub trims: Vec<(Topic, Trim)>,
 }

@@ -25,6 +25,11 @@ impl TermRoutes {
         self.tails.capacity()
     }
 
+    /// All of them.
+    pub(crate) fn tails(&self) -> impl Iterator<Item = &Arc<Tail>> {
+        self.tails.iter().map(|(_, tail)| tail)
+    }
+
     pub(crate) fn tail(&self, id: usize) -> Option<&Arc<Tail>> {
         self.tails.get(id)
     }

@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use slab::Slab;
 use smallvec::SmallVec;
 use tailwire_model::{
-    Message, Position, Principal, Term,
+    Message, Position, Principal, Term, Topic, Trim,
     limits::{BATCH_READ_BYTES_MAX, SEGMENT_BYTES_MAX, TAILS_BYTES_MAX},
 };
 use tokio::{sync::Notify, time::Instant};
@@ -41,7 +41,7 @@ pub(crate) struct Shard {
     /// Every tail is complete up to here.
     dispatched: AtomicU64,
     routes: Mutex<TermRoutes>,
-    inbox: Mutex<Vec<Arc<Commit>>>,
+    inbox: Mutex<ShardInbox>,
     filled: Notify,
     /// Each reader's slot, and whose it is.
     readers: Mutex<Slab<(Arc<SubscriberSlot>, Principal)>>,
@@ -50,6 +50,18 @@ pub(crate) struct Shard {
     draining: AtomicBool,
     encoders: Encoders,
     metrics: Arc<Metrics>,
+}
+
+/// What was committed and not dispatched. Where that is more than the tails would keep, the oldest messages are left to the log.
+#[derive(Default)]
+struct ShardInbox {
+    commits: VecDeque<Arc<Commit>>,
+    /// What their messages take.
+    cost: usize,
+    /// Everything up to here was left to the log.
+    left: Position,
+    /// What it trimmed.
+    trims: Vec<(Topic, Trim)>,
 }
 
 /// The dispatcher's own memory between rounds.
@@ -160,7 +172,7 @@ impl Shard {
     pub(crate) fn push(&self, commit: &Arc<Commit>) {
         let mut inbox = self.inbox.lock();
         // Nobody listens on this shard: don't wake its thread for nothing.
-        if inbox.is_empty()
+        if inbox.commits.is_empty()
             && let Some(routes) = self.routes.try_lock()
             && routes.is_empty()
         {
@@ -188,17 +200,25 @@ impl Shard {
     /// One round over everything in the inbox. False if there was nothing.
     fn dispatch_pending(&self, round: &mut Round) -> bool {
         let routes = self.routes.lock();
-        let commits = mem::take(&mut *self.inbox.lock());
-        let Some(newest) = commits.last() else { return false };
+        let ShardInbox { commits, left, trims, .. } = mem::take(&mut *self.inbox.lock());
+        let Some(newest) = commits.back() else { return false };
+        if left > Position::ZERO {
+            routes.tails().for_each(|tail| tail.trim(left));
+        }
         let messages: Vec<&Message> = commits.iter().flat_map(|commit| &commit.messages).collect();
         round.pick(&routes, &messages);
         self.append(&routes, round, &messages);
-        for (topic, trim) in commits.iter().flat_map(|commit| &commit.trims) {
+        for (topic, trim) in trims.iter().chain(commits.iter().flat_map(|commit| &commit.trims)) {
             routes.matching(topic, |id| routes.tail(id).into_iter().for_each(|tail| tail.trim(trim.upto)));
         }
         self.dispatched.store(newest.watermark.0, Ordering::Release);
         round.touched.clear();
         round.upto = newest.watermark;
+        if left > Position::ZERO {
+            // There may be something in the log for readers of any tail. Who has lent a sink is behind, and gets it back.
+            routes.tails().for_each(|tail| tail.call(&mut round.lent));
+            round.lent.clear();
+        }
         for (id, slices) in round.fresh.drain(..) {
             let before = round.lent.len();
             routes.tail(id).into_iter().for_each(|tail| tail.call(&mut round.lent));
@@ -257,6 +277,21 @@ impl Shard {
         {
             round.kept_cost -= cost;
             ids.iter().filter_map(|&id| routes.tail(id)).for_each(|tail| tail.evict(last));
+        }
+    }
+}
+
+impl ShardInbox {
+    fn push(&mut self, commit: Arc<Commit>) {
+        self.cost += commit.cost;
+        self.commits.push_back(commit);
+        while self.cost > TAILS_BYTES_MAX
+            && self.commits.len() > 1
+            && let Some(oldest) = self.commits.pop_front()
+        {
+            self.cost -= oldest.cost;
+            self.left = oldest.watermark;
+            self.trims.extend(oldest.trims.iter().cloned());
         }
     }
 }

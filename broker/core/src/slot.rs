@@ -47,6 +47,9 @@ pub(crate) struct SubscriberSlot(Mutex<SlotState>);
 #[derive(Default)]
 struct SlotState {
     waker: Option<Waker>,
+    /// Whether the task has looked for messages since it was last called for some. One that hasn't, as its socket is full, need
+    /// not be called again.
+    has_looked: bool,
     lent: Option<Lent>,
     /// The policy's answers have changed since the task last asked for them.
     review: bool,
@@ -96,6 +99,7 @@ impl SubscriberSlot {
         if !state.waker.as_ref().is_some_and(|own| own.will_wake(cx.waker())) {
             state.waker = Some(cx.waker().clone());
         }
+        state.has_looked = true;
         if state.review {
             state.wake();
         }
@@ -130,11 +134,11 @@ impl SubscriberSlot {
         Some(Returned { position, last_write, remainder })
     }
 
-    /// Wakes the task, unless its sink is lent and has been given everything up to `floor`. Answers whether it is so.
-    pub(crate) fn wake_unless_lent(&self, floor: Position) -> bool {
-        let state = self.0.lock();
+    /// Calls the task for messages, unless its sink is lent and has been given everything up to `floor`. Answers whether it is so.
+    pub(crate) fn call_unless_lent(&self, floor: Position) -> bool {
+        let mut state = self.0.lock();
         let is_lent = state.lent.as_ref().is_some_and(|lent| !lent.stopped && lent.position >= floor);
-        if !is_lent {
+        if !is_lent && mem::take(&mut state.has_looked) {
             state.wake();
         }
         is_lent

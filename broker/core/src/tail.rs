@@ -66,7 +66,7 @@ impl Tail {
     /// Calls all readers: wakes them, but for those whose sinks are lent, which it adds to `lent`.
     pub(crate) fn call(&self, lent: &mut Vec<Arc<SubscriberSlot>>) {
         let state = self.0.lock();
-        let served = state.readers.iter().filter(|(_, slot)| slot.wake_unless_lent(state.floor));
+        let served = state.readers.iter().filter(|(_, slot)| slot.call_unless_lent(state.floor));
         lent.extend(served.map(|(_, slot)| slot.clone()));
     }
 

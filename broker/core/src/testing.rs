@@ -221,5 +221,6 @@ pub fn deliver(broker: &crate::Broker, position: u64, name: &str, size: usize) {
 /// A commit of these messages and trims, up to the last message.
 pub(crate) fn commit(messages: Vec<Message>, trims: Vec<(Topic, Trim)>) -> Arc<Commit> {
     let watermark = messages.last().map_or(Position::ZERO, Message::position);
-    Arc::new(Commit { watermark, messages, trims })
+    let cost = messages.iter().map(|message| message.draft.cost()).sum();
+    Arc::new(Commit { watermark, messages, cost, trims })
 }

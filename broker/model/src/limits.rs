@@ -64,6 +64,10 @@ pub const TOPICS_PAGE_MAX: usize = 1000;
 /// The same, when the client doesn't say.
 pub const TOPICS_PAGE_DEFAULT: usize = 100;
 
+/// Names that are gone through at a time, by whoever lists topics or looks what a pattern has: some 0.1 ms, for which a commit may
+/// have to wait.
+pub const LISTED_PER_TURN: usize = 256;
+
 /// How long a long-poll may be held: under the 60 s after which common proxies give up.
 pub const WAIT_MS_MAX: u64 = 55_000;
 /// Retry-After, at least: a poll a second is what an impatient client would do anyway.
@@ -85,6 +89,10 @@ pub const STALL_CLOSE_MS: u64 = 30_000;
 /// Memory for answers that clients have yet to take, of all connections together, from their first byte: room for a hundred
 /// large ones, in a process that is to live in 256 MiB.
 pub const PINNED_BYTES_MAX: usize = 128 << 20;
+/// What one connection may hold of that: four answers in the making, or sixteen pages; the rest is for others.
+pub const PINNED_CONNECTION_BYTES_MAX: usize = 16 << 20;
+/// What all connections of one address may hold of it, of a network of 64 bits with IPv6: a quarter is always left to others.
+pub const PINNED_ADDRESS_BYTES_MAX: usize = 96 << 20;
 /// How long a request waits for its share of that before it is refused: who holds it has to go on taking it meanwhile.
 pub const PINNED_WAIT_MS_MAX: u64 = 5_000;
 /// Bytes a second that a client has to take of its share, while others wait for theirs.
@@ -100,6 +108,10 @@ pub const STORAGE_RETRY_MS: u64 = 5_000;
 
 /// How long a peer may leave what was sent to it unacknowledged: longer than a slow one keeps its window shut.
 pub const PEER_GONE_MS: u64 = 90_000;
+
+/// Bytes that the kernel takes for a connection beyond what the network has under way: what a client doesn't read fills no more
+/// of its memory, and one that reads is never short of it.
+pub const SOCKET_UNSENT_BYTES_MAX: u32 = 128 << 10;
 
 /// Messages of one segment, in bytes of bodies: a few socket buffers' worth, cheap to keep alive for one slow reader.
 pub const SEGMENT_BYTES_MAX: usize = 32 << 10;

@@ -127,7 +127,7 @@ fn without_readers_a_commit_costs_nothing() {
     let shard = shard();
     push(&shard, &[(1, "a")]);
     assert_eq!(shard.dispatched(), Position(1));
-    assert!(shard.inbox.lock().is_empty());
+    assert!(shard.inbox.lock().commits.is_empty());
     let place = attach(&shard, "a");
     assert!(place.tail.between(Position::ZERO, Position(1)).is_none(), "its tail begins where it came");
     push(&shard, &[(2, "a")]);
@@ -256,4 +256,30 @@ async fn every_lent_socket_is_given_a_round_once() {
     assert!(written[..before].iter().all(|&bytes| bytes == 2));
     assert_eq!(written[before..], [0, 0]);
     assert!(places.iter().all(|place| place.wakes.count() == 0));
+}
+
+#[test]
+fn what_a_busy_dispatcher_has_no_room_for_is_left_to_the_log() {
+    let shard = shard();
+    let (a, b) = (attach(&shard, "a"), attach(&shard, "b"));
+    let size = 1 << 20;
+    let count = (TAILS_BYTES_MAX / size) as u64 + 3;
+    shard.push(&commit(vec![message(1, "b", 1)], vec![]));
+    let trim = Trim { upto: Position(2), reason: TrimReason::Deleted };
+    shard.push(&commit(vec![message(2, "a", size)], vec![(topic("b"), trim)]));
+    for position in 3..=count {
+        shard.push(&commit(vec![message(position, "a", size)], vec![]));
+    }
+    assert!(shard.inbox.lock().cost <= TAILS_BYTES_MAX);
+    let left = shard.inbox.lock().left;
+    assert!(left >= Position(3) && left < Position(count));
+    assert!(shard.dispatch_pending(&mut Round::default()));
+    // Whoever stands before that reads the log; those who were given nothing, too.
+    assert!(a.tail.between(left.previous(), shard.dispatched()).is_none());
+    assert!(b.tail.between(Position(2), shard.dispatched()).is_none());
+    assert_eq!(shard.dispatched(), Position(count));
+    assert_eq!((a.wakes.count(), b.wakes.count()), (1, 1));
+    shard.push(&commit(vec![message(count + 1, "a", 1)], vec![]));
+    shard.dispatch_pending(&mut Round::default());
+    assert_eq!(a.tail.between(Position(count), shard.dispatched()).map(|slices| slices.len()), Some(1));
 }

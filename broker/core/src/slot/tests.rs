@@ -74,7 +74,7 @@ impl Rig {
 #[test]
 fn what_is_taken_whole_wakes_nobody() {
     let rig = Rig::new(100);
-    assert!(rig.slot.wake_unless_lent(Position(4)));
+    assert!(rig.slot.call_unless_lent(Position(4)));
     assert_eq!((rig.deliver(&[5, 6, 7]), rig.deliver(&[9])), (3, 1));
     assert_eq!(rig.end(), (9, None, 0, 4));
 }
@@ -83,7 +83,7 @@ fn what_is_taken_whole_wakes_nobody() {
 fn a_partial_write_leaves_a_remainder_and_nothing_comes_behind_it() {
     let rig = Rig::new(2);
     assert_eq!(rig.deliver(&[5, 6, 7]), 3);
-    assert!(!rig.slot.wake_unless_lent(Position(4)), "it is its task's turn");
+    assert!(!rig.slot.call_unless_lent(Position(4)), "it is its task's turn");
     assert_eq!(rig.deliver(&[8]), 0);
     assert_eq!(rig.end(), (7, Some(2), 2, 2));
 }
@@ -105,7 +105,7 @@ fn a_socket_that_is_full_or_broken_is_its_tasks() {
         assert_eq!(rig.deliver(&[5]), 0);
         // It has room again before its task runs.
         rig.socket.room.lock().0 = 100;
-        assert!(!rig.slot.wake_unless_lent(Position(4)));
+        assert!(!rig.slot.call_unless_lent(Position(4)));
         assert_eq!(rig.deliver(&[6]), 0);
         assert_eq!(rig.end(), (4, None, 2, 0), "it stands where it stood");
     }
@@ -117,14 +117,14 @@ fn what_its_task_has_seen_is_not_written_again() {
     assert_eq!((rig.deliver(&[3, 4]), rig.deliver(&[2])), (0, 0));
     assert_eq!(rig.end(), (4, None, 0, 0));
     assert_eq!(rig.deliver(&[5]), 0, "nothing is lent");
-    assert!(!rig.slot.wake_unless_lent(Position(0)));
+    assert!(!rig.slot.call_unless_lent(Position(0)));
     assert_eq!(rig.wakes.count(), 1);
 }
 
 #[test]
 fn who_misses_something_that_is_trimmed_reads_it_himself() {
     let rig = Rig::new(100);
-    assert!(!rig.slot.wake_unless_lent(Position(5)));
+    assert!(!rig.slot.call_unless_lent(Position(5)));
     assert_eq!(rig.end(), (4, None, 1, 0));
 }
 
@@ -139,4 +139,19 @@ fn nothing_is_written_before_the_policy_was_asked_again() {
     assert!(rig.slot.take_review() && !rig.slot.take_review());
     rig.slot.lend(rig.socket.clone(), 0, Position(4), Instant::now());
     assert_eq!(rig.deliver(&[5]), 1);
+}
+
+#[test]
+fn a_task_that_has_not_looked_is_not_called_again() {
+    let rig = Rig::new(100);
+    rig.slot.take_back();
+    let before = rig.wakes.count();
+    assert!(!rig.slot.call_unless_lent(Position(4)));
+    assert!(!rig.slot.call_unless_lent(Position(4)));
+    assert_eq!(rig.wakes.count(), before + 1, "its socket may be full");
+    rig.slot.wake();
+    assert_eq!(rig.wakes.count(), before + 2, "a drain concerns it all the same");
+    rig.slot.register(&Context::from_waker(&Waker::from(rig.wakes.clone())));
+    assert!(!rig.slot.call_unless_lent(Position(4)));
+    assert_eq!(rig.wakes.count(), before + 3);
 }

@@ -1,7 +1,7 @@
 //! The delivery runtimes: one thread and one single-threaded runtime per shard, which own the sockets of streams and
 //! WebSockets and nothing else. Requests never run here, so that a publish doesn't stand behind a thousand deliveries.
 
-use std::{io, thread};
+use std::{io, pin::pin, thread};
 
 use bytes::Bytes;
 use tailwire_core::Broker;
@@ -16,6 +16,10 @@ use crate::{
     connection::{budget::ReceiveBudget, socket::Detached},
     websocket,
 };
+
+/// Tasks that have a turn before the dispatcher has another: each writes up to 64 KB, so that a live message waits for a
+/// millisecond or two behind thousands of connections that catch up.
+const TASKS_PER_ROUND: u32 = 31;
 
 /// A socket's job on a delivery runtime.
 pub(crate) enum Job {
@@ -50,13 +54,17 @@ impl Delivery {
         let mut ends = Vec::new();
         for shard in 0..broker.shards() {
             let (sender, receiver) = mpsc::unbounded_channel();
-            let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+            let mut builder = runtime::Builder::new_current_thread();
+            let runtime = builder.enable_all().event_interval(TASKS_PER_ROUND).build()?;
             let (broker, budget, mut phase) = (broker.clone(), budget.clone(), phase.clone());
             let (ended, end) = oneshot::channel();
             let work = move || {
                 runtime.block_on(async {
+                    // Here and not as a task: it has its turn after a few of those that write, however many do.
+                    let dispatcher = pin!(broker.dispatcher(shard));
                     tokio::select! {
-                        () = run(&broker, shard, &budget, receiver) => {}
+                        () = run(shard, &budget, receiver) => {}
+                        () = dispatcher => {}
                         _ = phase.wait_for(|phase| *phase == Phase::Cut) => {}
                     }
                 });
@@ -78,13 +86,7 @@ impl Delivery {
     }
 }
 
-async fn run(
-    broker: &Broker,
-    shard: usize,
-    budget: &ReceiveBudget,
-    mut sockets: mpsc::UnboundedReceiver<Hijacked>,
-) {
-    tokio::spawn(broker.dispatcher(shard));
+async fn run(shard: usize, budget: &ReceiveBudget, mut sockets: mpsc::UnboundedReceiver<Hijacked>) {
     let mut connections = tokio::task::JoinSet::new();
     loop {
         tokio::select! {
