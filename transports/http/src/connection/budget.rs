@@ -72,6 +72,12 @@ impl ReceiveBudget {
         self.0.used.load(Ordering::Relaxed).saturating_add(READ_BYTES) <= self.0.bytes_max
     }
 
+    /// What is counted.
+    #[cfg(test)]
+    pub(crate) fn used(&self) -> usize {
+        self.0.used.load(Ordering::SeqCst)
+    }
+
     fn release(&self, bytes: usize) {
         self.0.used.fetch_sub(bytes, Ordering::SeqCst);
         if self.0.is_awaited.load(Ordering::SeqCst) {

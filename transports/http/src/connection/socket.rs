@@ -126,16 +126,6 @@ impl Socket {
         matches!(self, Self::Tls(tls) if tls.is_http2())
     }
 
-    /// Bytes that were received and that no read has given, as TLS has of a record: they count as received.
-    pub(crate) fn received(&self) -> usize {
-        match self {
-            Self::Tcp(_) | Self::Unix(_) => 0,
-            Self::Tls(tls) => tls.received(),
-            #[cfg(test)]
-            Self::Sealed(_) => 0,
-        }
-    }
-
     /// Sends of the tail what the kernel takes at once, and answers how much that was.
     ///
     /// # Errors

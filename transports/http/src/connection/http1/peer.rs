@@ -130,7 +130,7 @@ impl Peer {
                 }
                 Poll::Ready(Err(_)) => return Poll::Ready(NextInput::Over),
                 Poll::Pending => {
-                    self.charge.set(self.received.len() + self.socket.received());
+                    self.charge.set(self.received.len());
                     if !self.received.is_empty() {
                         wait.patience.turn_to(Wait::Head);
                     }

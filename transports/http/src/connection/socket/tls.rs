@@ -1,6 +1,8 @@
 //! TLS over TCP, with the contract of [`Socket`](super::Socket): what is written is sealed once, into one buffer that all
-//! connections of a thread share, and sent in one call; what the kernel doesn't take of it is the tail.
+//! connections of a thread share, and sent in one call; what the kernel doesn't take of it is the tail. Part of a record counts as
+//! what is being received, and has its time.
 
+mod partial;
 mod session;
 
 use std::{
@@ -16,9 +18,12 @@ use rustls::ServerConfig;
 use socket2::SockRef;
 use tokio::{io::Interest, net::TcpStream};
 
-use self::session::{RECORD_BYTES_MAX, SEALED_BYTES_MAX, Session};
+use self::{
+    partial::PartialRecord,
+    session::{RECORD_BYTES_MAX, SEALED_BYTES_MAX, Session},
+};
 use super::{WrittenBytes, is_for_later};
-use crate::connection::budget::Charge;
+use crate::connection::budget::{Charge, READ_BYTES_SCARCE};
 
 /// Ciphertext that is read at once: one record of TLS 1.2 with its head.
 const READ_BYTES: usize = 18 << 10;
@@ -34,12 +39,15 @@ thread_local! {
 pub(crate) struct Tls {
     stream: TcpStream,
     session: Mutex<Session>,
+    /// Locked after the session, where both are.
+    partial: Mutex<PartialRecord>,
 }
 
 /// A TLS socket between two runtimes.
 pub(crate) struct DetachedTls {
     stream: std::net::TcpStream,
     session: Mutex<Session>,
+    partial: Mutex<PartialRecord>,
 }
 
 /// How bytes go to the kernel.
@@ -59,16 +67,12 @@ impl Tls {
     pub(crate) async fn accept(
         stream: TcpStream,
         config: Arc<ServerConfig>,
-        mut charge: Charge,
+        charge: Charge,
     ) -> io::Result<Self> {
-        let own = Self { stream, session: Mutex::new(Session::new(config)?) };
-        std::future::poll_fn(|cx| own.poll_handshake(&mut charge, cx)).await?;
+        let session = Mutex::new(Session::new(config)?);
+        let own = Self { stream, session, partial: Mutex::new(PartialRecord::new(charge)) };
+        std::future::poll_fn(|cx| own.poll_handshake(cx)).await?;
         Ok(own)
-    }
-
-    /// Bytes that were received and not read, of incomplete records too.
-    pub(super) fn received(&self) -> usize {
-        self.session.lock().received()
     }
 
     /// See [`Socket::broken`](super::Socket::broken).
@@ -76,20 +80,16 @@ impl Tls {
         self.stream.ready(Interest::ERROR).await
     }
 
-    fn poll_handshake(&self, charge: &mut Charge, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_handshake(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             ready!(self.poll_sent(cx))?;
             if self.session.lock().is_open() {
                 return Poll::Ready(Ok(()));
             }
-            charge.set(self.received());
-            if !charge.is_empty() {
-                ready!(charge.poll_room(cx));
-            }
             match self.receive(&mut self.session.lock()) {
                 Ok(0) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
                 Ok(_) => {}
-                Err(error) if is_for_later(&error) => ready!(self.stream.poll_read_ready(cx))?,
+                Err(error) if is_for_later(&error) => ready!(self.poll_more(cx))?,
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }
@@ -169,6 +169,9 @@ impl Tls {
         let mut session = self.session.lock();
         loop {
             let count = session.take_plain(buffer);
+            if count > 0 && !session.is_partial() {
+                self.partial.lock().is(session.received(), false);
+            }
             if count > 0 || session.has_ended() || buffer.is_empty() {
                 return Ok(count);
             }
@@ -179,11 +182,20 @@ impl Tls {
         }
     }
 
-    /// Hears what the kernel has, and answers what has to be answered at once. 0 is the end of TCP.
+    /// Hears what the kernel has, and answers what has to be answered at once. 0 is the end of TCP. `WouldBlock` also where there
+    /// is no room for more of a record that has begun.
     fn receive(&self, session: &mut Session) -> io::Result<usize> {
         RECEIVED.with_borrow_mut(|received| {
-            let count = self.stream.try_read(received)?;
+            let mut partial = self.partial.lock();
+            let bytes = match partial.has_room() {
+                true => READ_BYTES,
+                false if session.received() == 0 => READ_BYTES_SCARCE,
+                false => return Err(io::ErrorKind::WouldBlock.into()),
+            };
+            let count = self.stream.try_read(&mut received[..bytes])?;
             let heard = session.hear(&received[..count]);
+            partial.is(session.received(), session.is_partial());
+            drop(partial);
             if !session.tail().is_empty() {
                 // Bytes that the kernel doesn't take wait; an alert is sent if it can be.
                 match self.flush(session, Way::Runtime) {
@@ -201,6 +213,12 @@ impl Tls {
             return Poll::Ready(Ok(()));
         }
         drop(session);
+        self.poll_more(cx)
+    }
+
+    /// Waits for more ciphertext, and for room where a record has begun, for as long as that may take.
+    fn poll_more(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.partial.lock().poll(cx))?;
         self.stream.poll_read_ready(cx)
     }
 
@@ -229,13 +247,14 @@ impl Tls {
     }
 
     pub(super) fn detach(self) -> io::Result<DetachedTls> {
-        Ok(DetachedTls { stream: self.stream.into_std()?, session: self.session })
+        self.partial.lock().leave();
+        Ok(DetachedTls { stream: self.stream.into_std()?, session: self.session, partial: self.partial })
     }
 }
 
 impl DetachedTls {
     pub(super) fn attach(self) -> io::Result<Tls> {
-        Ok(Tls { stream: TcpStream::from_std(self.stream)?, session: self.session })
+        Ok(Tls { stream: TcpStream::from_std(self.stream)?, session: self.session, partial: self.partial })
     }
 }
 

@@ -79,6 +79,11 @@ impl Session {
         self.incoming.len() + self.plain.len() - self.plain_given
     }
 
+    /// Whether a record has begun that is not whole.
+    pub(super) const fn is_partial(&self) -> bool {
+        !self.incoming.is_empty()
+    }
+
     /// Ciphertext that is to be sent.
     pub(super) fn tail(&self) -> &[u8] {
         &self.tail[self.tail_sent..]

@@ -18,7 +18,10 @@ use rustls::{
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::connection::{budget::ReceiveBudget, socket::Socket};
+use crate::connection::{
+    budget::{self, ReceiveBudget},
+    socket::Socket,
+};
 
 type Client = StreamOwned<ClientConnection, net::TcpStream>;
 
@@ -201,4 +204,42 @@ async fn what_is_not_tls_is_refused_with_an_alert() {
         // Alerts are records of type 21.
         assert!(answer.is_empty() || answer[0] == 21, "{answer:?}");
     }
+}
+
+#[tokio::test]
+async fn part_of_a_record_counts_and_has_an_end() {
+    // Room for some of it.
+    let budget = ReceiveBudget::new(Some(budget::READ_BYTES + 200));
+    let (server, config) = configs(&TLS13);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let client = tokio::task::spawn_blocking(move || {
+        let mut stream = net::TcpStream::connect(address).unwrap();
+        let mut connection =
+            ClientConnection::new(config, ServerName::try_from("localhost").unwrap()).unwrap();
+        connection.complete_io(&mut stream).unwrap();
+        // The head of a record of 16 KB (RFC 8446 section 5.2), and some of it.
+        stream.write_all(&[23, 3, 3, 0x40, 0]).unwrap();
+        stream.write_all(&[0; 300]).unwrap();
+        (connection, stream)
+    });
+    let (stream, _) = listener.accept().await.unwrap();
+    let socket = Socket::from(Tls::accept(stream, server, budget.charge()).await.unwrap());
+    let (_connection, mut stream) = client.await.unwrap();
+    let mut buffer = [0; 64];
+    let mut begun = poll_fn(|cx| socket.poll_read_into(cx, &mut buffer));
+    while budget.used() < 305 {
+        let read = tokio::time::timeout(Duration::from_millis(1), &mut begun).await;
+        assert!(read.is_err(), "{read:?}");
+    }
+    // There is no room for more of it, so nothing more is read.
+    let count = budget.used();
+    stream.write_all(&[0; 3000]).unwrap();
+    assert!(tokio::time::timeout(Duration::from_millis(50), &mut begun).await.is_err());
+    assert_eq!(budget.used(), count);
+    tokio::time::pause();
+    let error = begun.await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    drop(socket);
+    assert_eq!(budget.used(), 0);
 }
