@@ -4,20 +4,21 @@ import base64
 import contextlib
 import http.client
 import json
+import multiprocessing
 import os
 import resource
+import selectors
 import socket
-import statistics
 import struct
 import sys
-import threading
 import time
+import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../blackbox"))
 
 from broker import PATIENCE_S, Broker  # noqa: E402
 
-__all__ = ["PATIENCE_S", "Attacked", "Healthy", "Http2", "half_open", "web_socket"]
+__all__ = ["PATIENCE_S", "Attacked", "Cgroup", "Flood", "Healthy", "Http2", "half_open", "web_socket"]
 
 HOST = "127.0.0.1"
 MIB = 1 << 20
@@ -29,12 +30,67 @@ def allow_many_sockets():
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
+class Cgroup:
+    """A group of processes that may have so much memory; the kernel kills what takes more (cgroups, version 1 or 2)."""
+
+    def __init__(self, bytes_max):
+        self._path, limits = self._made()
+        if self._path is None:
+            raise unittest.SkipTest("there are no cgroups for memory here, or this user may not make one")
+        for name, value in limits.items():
+            with contextlib.suppress(OSError):
+                self._write(name, value.format(bytes_max))
+
+    @staticmethod
+    def _made():
+        name = f"tailwire-attack-{os.getpid()}-{time.monotonic_ns()}"
+        versions = [
+            ("/sys/fs/cgroup/memory", {"memory.limit_in_bytes": "{}", "memory.memsw.limit_in_bytes": "{}"}),
+            ("/sys/fs/cgroup", {"memory.max": "{}", "memory.swap.max": "0"}),
+        ]
+        for folder, limits in versions:
+            path = os.path.join(folder, name)
+            try:
+                os.mkdir(path)
+            except OSError:
+                continue
+            if os.path.exists(os.path.join(path, next(iter(limits)))):
+                return path, limits
+            os.rmdir(path)
+        return None, {}
+
+    def _write(self, name, value):
+        with open(os.path.join(self._path, name), "w", encoding="ascii") as file:
+            file.write(value)
+
+    def enter(self):
+        """Puts the calling process into it."""
+        self._write("cgroup.procs", str(os.getpid()))
+
+    def peak_bytes(self):
+        """The most that it ever had, with what the kernel has for it."""
+        for name in ("memory.max_usage_in_bytes", "memory.peak"):
+            with contextlib.suppress(OSError), open(os.path.join(self._path, name), encoding="ascii") as file:
+                return int(file.read())
+        return 0
+
+    def remove(self):
+        # It takes a moment until the kernel has noticed that it is empty.
+        for _ in range(100):
+            with contextlib.suppress(OSError):
+                return os.rmdir(self._path)
+            time.sleep(0.05)
+
+
 class Attacked(Broker):
     """A broker whose memory and time are watched."""
 
-    def __init__(self):
+    def __init__(self, *flags, begin=None):
         allow_many_sockets()
-        super().__init__()
+        super().__init__(*flags, begin=begin)
+
+    def is_alive(self):
+        return self._process.poll() is None
 
     @property
     def pid(self):
@@ -76,41 +132,57 @@ class Attacked(Broker):
             count -= each
 
 
-class Healthy(threading.Thread):
-    """A client that publishes and is answered, all the while. `times_ms` has how long that took."""
+class Healthy:
+    """A client that asks and is answered, all the while, in a process of its own. By default it publishes."""
 
-    def __init__(self, broker, pause_s=0.02):
-        super().__init__(daemon=True)
-        self._broker, self._pause_s, self._over = broker, pause_s, threading.Event()
-        self.times_ms, self.failures = [], []
+    def __init__(self, broker, request=("POST", "/topics/healthy", b"1"), pause_s=0.02, source=HOST):
+        context = multiprocessing.get_context("fork")
+        self._over, (self._result, result) = context.Event(), context.Pipe(duplex=False)
+        self.failures = []
+        arguments = (broker.port, request, pause_s, source, self._over, result)
+        self._process = context.Process(target=self._run, args=arguments, daemon=True)
 
-    def run(self):
-        connection = http.client.HTTPConnection(HOST, self._broker.port, timeout=PATIENCE_S)
-        with contextlib.closing(connection):
-            while not self._over.wait(self._pause_s):
-                began = time.monotonic()
-                try:
-                    connection.request("POST", "/topics/healthy", b"1", {"Content-Type": "application/json"})
-                    response = connection.getresponse()
-                    response.read()
-                    if response.status != 201:
-                        self.failures.append(response.status)
-                except OSError as error:
-                    self.failures.append(error)
-                    connection.close()
-                self.times_ms.append((time.monotonic() - began) * 1000)
+    def start(self):
+        self._process.start()
+
+    @staticmethod
+    def _run(port, request, pause_s, source, over, result):
+        times_ms, failures = [], []
+        connection = http.client.HTTPConnection(HOST, port, timeout=PATIENCE_S, source_address=(source, 0))
+        while not over.wait(pause_s):
+            began = time.monotonic()
+            try:
+                connection.request(*request, headers={"Content-Type": "application/json"})
+                response = connection.getresponse()
+                response.read()
+                if response.status not in (200, 201, 202):
+                    failures.append(response.status)
+            except (OSError, http.client.HTTPException) as error:
+                failures.append(repr(error))
+                connection.close()
+            times_ms.append((time.monotonic() - began) * 1000)
+        connection.close()
+        result.send((times_ms, failures))
 
     def over(self):
         """Ends it; returns the median and the 99th percentile in milliseconds."""
         self._over.set()
-        self.join(PATIENCE_S)
-        times = sorted(self.times_ms) or [0]
-        return statistics.median(times), times[min(len(times) - 1, int(len(times) * 0.99))]
+        assert self._result.poll(PATIENCE_S * 2), "the healthy client hangs"
+        times, self.failures = self._result.recv()
+        self._process.join(PATIENCE_S)
+        return percentile(times, 0.5), percentile(times, 0.99)
 
 
-def half_open(port, data=b"", receive_bytes=None):
+def percentile(times, share):
+    ordered = sorted(times) or [0]
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
+
+
+def half_open(port, data=b"", receive_bytes=None, source=None):
     """A socket that has sent so much, and reads nothing by itself."""
     own = socket.socket()
+    if source:
+        own.bind((source, 0))
     if receive_bytes:
         own.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
     own.settimeout(PATIENCE_S)
@@ -198,3 +270,45 @@ class Http2:
 
     def close(self):
         self.socket.close()
+
+
+class Flood:
+    """Connections that ask for the same over and over, as fast as they are answered, in a process of their own."""
+
+    def __init__(self, port, request, connections=50, ahead=4):
+        context = multiprocessing.get_context("fork")
+        self._over, self._answered = context.Event(), context.Value("q", 0)
+        arguments = (port, request, connections, ahead, self._over, self._answered)
+        self._process = context.Process(target=self._run, args=arguments, daemon=True)
+        self._process.start()
+
+    @staticmethod
+    def _run(port, request, connections, ahead, over, answered):
+        with selectors.DefaultSelector() as selector:
+            for _ in range(connections):
+                own = half_open(port, request * ahead)
+                own.setblocking(False)
+                selector.register(own, selectors.EVENT_READ)
+            while not over.is_set():
+                for key, _ in selector.select(0.1):
+                    try:
+                        received = key.fileobj.recv(1 << 20)
+                        answers = received.count(b"HTTP/1.1 ")
+                        if answers:
+                            key.fileobj.send(request * answers)
+                            answered.value += answers
+                    except BlockingIOError:
+                        continue
+                    except OSError:
+                        received = b""
+                    if not received:
+                        selector.unregister(key.fileobj)
+                        key.fileobj.close()
+            for key in list(selector.get_map().values()):
+                key.fileobj.close()
+
+    def over(self):
+        """Ends it; returns how many answers there were."""
+        self._over.set()
+        self._process.join(PATIENCE_S)
+        return self._answered.value

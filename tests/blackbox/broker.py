@@ -13,19 +13,22 @@ PATIENCE_S = 30
 
 
 class Broker:
-    def __init__(self):
-        """Returns once it says where it listens."""
+    def __init__(self, *flags, begin=None):
+        """Returns once it says where it listens. `flags` are more of the command line; the process calls `begin` first."""
+        self._flags, self._begin = flags, begin
         self._data = tempfile.mkdtemp(prefix="tailwire-test-")
         self.port = 0
         self._start()
 
     def _start(self):
         env = {name: value for name, value in os.environ.items() if not name.startswith("TAILWIRE_")}
-        command = [BINARY, "serve", "--listen", f"127.0.0.1:{self.port}", "--data", self._data, "--log-level", "warn"]
+        command = [BINARY, "serve", "--listen", f"127.0.0.1:{self.port}", "--data", self._data, "--log-level", "warn", *self._flags]
         self._stderr = tempfile.TemporaryFile()
-        self._process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=self._stderr, text=True)
+        self._process = subprocess.Popen(
+            command, env=env, stdout=subprocess.PIPE, stderr=self._stderr, text=True, preexec_fn=self._begin
+        )
         for line in self._process.stdout:
-            found = re.search(r"address\s+http://127\.0\.0\.1:(\d+)", line)
+            found = re.search(r"address\s+https?://127\.0\.0\.1:(\d+)", line)
             if found:
                 self.port = int(found[1])
                 break

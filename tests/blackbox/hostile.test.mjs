@@ -206,10 +206,13 @@ describe('what is not HTTP', () => {
 });
 
 describe('clients that ask for much and take nothing', () => {
-  /** What a promise gives, if it does within some seconds. */
-  const soon = (promise, why) => {
-    const late = deadline(why, 5000);
-    return Promise.race([promise, late]).finally(late.cancel);
+  /** What a promise gives, if it does before any of these is closed: patience with them is not what it waited for. */
+  const before = (closing, promise, why) => {
+    const late = deadline(why);
+    const over = new AbortController();
+    const ends = closing.map((own) => once(own, 'close', { signal: over.signal }).then(() => Promise.reject(new Error(why))));
+    ends.forEach((end) => end.catch(() => {}));
+    return Promise.race([promise, late, ...ends]).finally(() => (late.cancel(), over.abort()));
   };
 
   test('the first bytes of HTTP/2 may come one by one', async (t) => {
@@ -234,9 +237,11 @@ describe('clients that ask for much and take nothing', () => {
     const topic = freshTopic();
     for (const _ of numbers(4)) await postLines(`${broker.base}/topics/${topic}`, numbers(500).map(() => 'x'.repeat(1000)));
     const bounds = [];
+    const sessions = [];
     for (const _ of numbers(8)) {
       const session = connect(broker.base, { settings: { initialWindowSize: 1 } });
       t.after(() => session.destroy());
+      sessions.push(session);
       session.on('error', () => {});
       const [settings] = await once(session, 'remoteSettings');
       bounds.push(settings.maxConcurrentStreams);
@@ -245,10 +250,10 @@ describe('clients that ask for much and take nothing', () => {
         stream.on('error', () => {});
         return once(stream.pause(), 'response');
       });
-      await soon(Promise.all(heads), 'no heads');
+      await before(sessions, Promise.all(heads), 'no heads');
     }
     for (const _ of numbers(5)) {
-      const page = await soon(request(`${broker.base}/topics/${topic}?after=earliest`), 'nobody reads any more');
+      const page = await before(sessions, request(`${broker.base}/topics/${topic}?after=earliest`), 'nobody reads any more');
       assert.equal(page.json.messages.length, 100);
     }
     assert.deepEqual(bounds, Array(8).fill(100));
@@ -260,7 +265,7 @@ describe('clients that ask for much and take nothing', () => {
     const topic = freshTopic();
     await publish(broker.base, topic, 'x'.repeat(1_000_000));
     const resident = await broker.resident();
-    const sessions = numbers(4).map(() => connect(broker.base, { settings: { initialWindowSize: 1 } }));
+    const sessions = numbers(8).map(() => connect(broker.base, { settings: { initialWindowSize: 1 } }));
     const ends = sessions.map(async (session) => {
       session.on('error', () => {});
       await once(session, 'remoteSettings');
@@ -275,7 +280,7 @@ describe('clients that ask for much and take nothing', () => {
     const late = deadline('nobody is closed');
     await Promise.race([Promise.any(ends), late]).finally(late.cancel);
     await eventually(async () => (await broker.resident()) - resident < 300 * 2 ** 20, 'it is kept');
-    const page = await soon(request(`${broker.base}/topics/${topic}?after=earliest`), 'nobody reads any more');
+    const page = await request(`${broker.base}/topics/${topic}?after=earliest`);
     assert.equal(page.json.messages.length, 1);
     sessions.forEach((session) => session.destroy());
   });
@@ -296,7 +301,8 @@ describe('clients that ask for much and take nothing', () => {
     // They have had time for all of it.
     for (const _ of numbers(10)) {
       const began = performance.now();
-      const page = await soon(request(`${broker.base}/topics/${topic}?after=earliest&limit=1`), 'nobody reads any more');
+      const read = request(`${broker.base}/topics/${topic}?after=earliest&limit=1`);
+      const page = await before(sockets.map((raw) => raw.socket), read, 'nobody reads any more');
       assert.equal(page.json.messages.length, 1);
       await new Promise((resolve) => setTimeout(resolve, Math.max(0, 200 - (performance.now() - began))));
     }

@@ -25,7 +25,7 @@ use tokio::sync::oneshot;
 use crate::{
     arrival::Arrivals,
     clock::{Clock, SteadyTime},
-    error::{MessageError, PublishError},
+    error::{MessageError, PublishError, ReadError},
     listing,
     log::{Appended, Commit, Feed, Group, LogStats, TopicInfo},
     metrics::Metrics,
@@ -358,17 +358,29 @@ impl Broker {
     }
 
     /// A page of the topics that the principal may know of.
+    ///
+    /// # Errors
+    /// When the broker is ending.
     pub async fn topics(
         &self,
         principal: &Principal,
         prefix: &str,
         from: Option<&str>,
         limit: usize,
-    ) -> Vec<TopicInfo> {
-        match self.0.policy.permit_list(principal) {
-            None => self.0.store.topics(prefix, from, limit),
-            Some(visible) => listing::topics(&*self.0.store, &visible, prefix, from, limit).await,
-        }
+    ) -> Result<Vec<TopicInfo>, ReadError> {
+        let visible = self.0.policy.permit_list(principal);
+        listing::topics(&self.0, visible.as_ref(), prefix, from, limit).await
+    }
+
+    /// Writes down an answer that takes up to some milliseconds, on a thread that nobody waits for who publishes.
+    ///
+    /// # Errors
+    /// When the broker is ending.
+    pub async fn aside<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, ReadError> {
+        self.0.aside(move |_| work()).await
     }
 
     /// The cursor of a position of the log.
@@ -407,8 +419,11 @@ impl Broker {
     }
 
     /// The time of the newest message of a filter, if there was one.
-    pub fn newest_time(&self, filter: &Filter) -> Option<Timestamp> {
-        self.0.store.bounds(filter).tail_time
+    ///
+    /// # Errors
+    /// When the broker is ending.
+    pub async fn newest_time(&self, filter: &Filter) -> Result<Option<Timestamp>, ReadError> {
+        Ok(self.bounds(&Arc::new(filter.clone())).await?.tail_time)
     }
 
     /// How much the order has to do, in 0..=1.

@@ -1,12 +1,10 @@
 //! The list of topics, as far as a principal may see it: hidden topics are passed over before a page is cut, so that a page
-//! neither ends at one nor says that there is one.
+//! neither ends at one nor says that there is one. Names are gone through on the threads that read the log, some at a time: others
+//! have their turns between them, and nobody who commits waits for more than one.
 
-use tailwire_model::{Filter, Term};
+use tailwire_model::{Filter, Term, limits::LISTED_PER_TURN};
 
-use crate::{log::TopicInfo, store::Store};
-
-/// Names that are looked at before others have a turn.
-const NAMES_PER_TURN: usize = 1000;
+use crate::{error::ReadError, log::TopicInfo, shared::BrokerShared};
 
 /// Names that stand together in byte order.
 enum ListedNames<'a> {
@@ -15,16 +13,18 @@ enum ListedNames<'a> {
     Under(&'a str),
 }
 
-/// The topics that match `visible`, whose names begin with `prefix` and come after `from`: in byte order, at most `limit`.
+/// The topics that match `visible`, or all, whose names begin with `prefix` and come after `from`: in byte order, at most
+/// `limit`.
 pub(crate) async fn topics(
-    store: &dyn Store,
-    visible: &Filter,
+    shared: &BrokerShared,
+    visible: Option<&Filter>,
     prefix: &str,
     from: Option<&str>,
     limit: usize,
-) -> Vec<TopicInfo> {
+) -> Result<Vec<TopicInfo>, ReadError> {
     let mut found = Vec::new();
-    for names in disjoint(visible) {
+    let parts = visible.map_or_else(|| vec![ListedNames::Under("")], disjoint);
+    for names in parts {
         let (own, is_one) = match names {
             ListedNames::One(name) => (name, true),
             ListedNames::Under(own) => (own, false),
@@ -35,25 +35,29 @@ pub(crate) async fn topics(
         let under = if own.len() > prefix.len() { own } else { prefix };
         let mut after = from.map(str::to_owned);
         loop {
-            let asked = if is_one { 1 } else { NAMES_PER_TURN };
-            let page = store.topics(under, after.as_deref(), asked);
+            let asked = match visible {
+                Some(_) if is_one => 1,
+                Some(_) => LISTED_PER_TURN,
+                None => LISTED_PER_TURN.min(limit - found.len()),
+            };
+            let (begin, last) = (under.to_owned(), after.take());
+            let page = shared.aside(move |store| store.topics(&begin, last.as_deref(), asked)).await?;
             let is_last = is_one || page.len() < asked;
             after = page.last().map(|last| last.topic.as_str().to_owned());
             let seen = page.into_iter().filter(|info| match names {
                 ListedNames::One(name) => info.topic.as_str() == name,
-                ListedNames::Under(_) => visible.matches(&info.topic),
+                ListedNames::Under(_) => visible.is_none_or(|visible| visible.matches(&info.topic)),
             });
             found.extend(seen.take(limit - found.len()));
             if found.len() >= limit {
-                return found;
+                return Ok(found);
             }
             if is_last {
                 break;
             }
-            tokio::task::yield_now().await;
         }
     }
-    found
+    Ok(found)
 }
 
 /// Where the topics of a filter can be, in byte order and without overlap.

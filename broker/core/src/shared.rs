@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
-use tailwire_model::{Cursor, Position};
+use tailwire_model::{Cursor, Filter, Position};
 use tokio::sync::oneshot::error::RecvError;
 
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
     metrics::Metrics,
     order::Order,
     policy::Policy,
-    pool::Pool,
+    pool::{Pool, Priority},
     segment::Encoders,
     shard::Shard,
     store::{Store, StoreError},
@@ -57,6 +57,34 @@ impl BrokerShared {
             return Ok(());
         }
         Err(ReadError::Behind)
+    }
+
+    /// Looks into the store's memory: at once for topics; for patterns, which may stand for as many topics as there are, on a
+    /// thread that nobody waits for who publishes.
+    ///
+    /// # Errors
+    /// When the broker is ending.
+    pub(crate) async fn look<T: Send + 'static>(
+        &self,
+        filter: &Arc<Filter>,
+        look: impl FnOnce(&dyn Store, &Filter) -> T + Send + 'static,
+    ) -> Result<T, ReadError> {
+        if !filter.has_patterns() {
+            return Ok(look(&*self.store, filter));
+        }
+        let filter = filter.clone();
+        self.aside(move |store| look(store, &filter)).await
+    }
+
+    /// Does something for one answer that takes up to some milliseconds, on a thread that reads the log.
+    ///
+    /// # Errors
+    /// When the broker is ending.
+    pub(crate) async fn aside<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&dyn Store) -> T + Send + 'static,
+    ) -> Result<T, ReadError> {
+        self.pool.run(0, Priority::Answer, move |store, _| work(store)).await.map_err(|_| ReadError::Failed)
     }
 
     /// The result of a read of the log. Without an answer the pool is closed: the broker is ending.

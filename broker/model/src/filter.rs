@@ -193,6 +193,11 @@ impl Filter {
         }
     }
 
+    /// Whether any of its terms is a pattern, which may stand for as many topics as there are.
+    pub fn has_patterns(&self) -> bool {
+        self.0.iter().any(|term| matches!(term, Term::Pattern(_)))
+    }
+
     /// Whether a topic is asked for.
     pub fn matches(&self, topic: &Topic) -> bool {
         self.matches_name(topic.as_str())

@@ -33,7 +33,7 @@ fn live(rig: &Rig, principal: &Principal, terms: &[&str]) -> Polled {
 }
 
 fn listed(rig: &Rig, principal: &Principal, prefix: &str, from: Option<&str>, limit: usize) -> Vec<String> {
-    let topics = wait(rig.broker.topics(principal, prefix, from, limit));
+    let topics = wait(rig.broker.topics(principal, prefix, from, limit)).expect("the broker runs");
     topics.into_iter().map(|info| info.topic.as_str().to_owned()).collect()
 }
 

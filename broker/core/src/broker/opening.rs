@@ -12,8 +12,10 @@ use tailwire_model::{
 use super::{Broker, Interest, Start};
 use crate::{
     error::{ReadError, ReaderError},
+    log::Bounds,
     pool::Priority,
     reader::{Permission, Reader},
+    store::Store,
 };
 
 impl Broker {
@@ -39,24 +41,33 @@ impl Broker {
             Start::After(cursor) => {
                 self.0.arrival_of(cursor).await?;
                 let (epochs, committed) = (store.epochs(), store.newest());
-                let extent = if epochs.validity(cursor, committed) == CursorValidity::Good {
-                    Extent { committed, head: None, trimmed: store.trimmed(&filter, cursor.position) }
-                } else {
-                    store.bounds(&filter).extent(committed)
+                let after = cursor.position;
+                let extent = match epochs.validity(cursor, committed) {
+                    // Nothing is trimmed beyond what there is.
+                    CursorValidity::Good if after >= committed => {
+                        Extent { committed, head: None, trimmed: None }
+                    }
+                    CursorValidity::Good => {
+                        let trimmed = move |store: &dyn Store, filter: &Filter| store.trimmed(filter, after);
+                        let trimmed = self.0.look(&filter, trimmed).await?;
+                        Extent { committed, head: None, trimmed }
+                    }
+                    _ => self.bounds(&filter).await?.extent(committed),
                 };
                 (gap::resume(&epochs, &extent, cursor, known), known)
             }
             Start::Latest => (at(store.newest()), known),
             Start::Earliest => {
                 // A client that asks for the oldest knows that there may have been older ones.
-                let bounds = store.bounds(&filter);
+                let bounds = self.bounds(&filter).await?;
                 let trimmed = bounds.trimmed.map_or(Position::ZERO, |trim| trim.upto);
                 let before = bounds.head.map_or(trimmed, Position::previous);
                 (at(before), Some(self.cursor_at(trimmed)))
             }
             Start::Last(count) => {
                 let position = self.before_last(&filter, count).await?;
-                let trimmed = store.trimmed(&filter, Position::ZERO);
+                let trimmed = self.0.look(&filter, |store, filter| store.trimmed(filter, Position::ZERO));
+                let trimmed = trimmed.await?;
                 (at(position), trimmed.map(|trim| self.cursor_at(trim.upto)))
             }
         };
@@ -68,6 +79,10 @@ impl Broker {
         let (start, permission) = (at(self.0.store.newest()), Permission::shared(&self.0, principal));
         let nothing = Arc::new(Filter::union([]));
         Reader::new(self.0.clone(), permission, nothing, start, None, format).already_caught_up()
+    }
+
+    pub(super) async fn bounds(&self, filter: &Arc<Filter>) -> Result<Bounds, ReadError> {
+        self.0.look(filter, |store, filter| store.bounds(filter)).await
     }
 
     async fn before_last(&self, filter: &Filter, count: usize) -> Result<Position, ReadError> {

@@ -35,7 +35,7 @@ use tokio::time::Instant;
 use super::metrics::HttpMetrics;
 use crate::{
     HttpSettings,
-    connection::pinned::{NoPinnedRoom, Pinned},
+    connection::pinned::{Account, NoPinnedRoom, Pinned},
     delivery::polls::Polls,
 };
 
@@ -47,6 +47,9 @@ pub(crate) struct App {
     pub(crate) next_shard: AtomicUsize,
     pub(crate) polls: Polls,
 }
+
+/// What an entry of the list of topics takes, about.
+const TOPIC_ENTRY_BYTES: usize = 192;
 
 /// A publish that is durable.
 pub(crate) struct Published {
@@ -139,7 +142,7 @@ impl App {
         request: PageRequest,
         format: &DocumentFormat,
         query: Option<&str>,
-        stands: Option<Arc<AtomicBool>>,
+        (account, stands): (&Account, Option<Arc<AtomicBool>>),
     ) -> Result<PageReply, Problem> {
         let PageRequest { filter, start, gap, limit, wait_ms } = request;
         let mut reader = self.open(principal, filter.clone(), start, gap, format.slot as usize).await?;
@@ -153,7 +156,7 @@ impl App {
         };
         let gap = reader.known_gap(cursor);
         if slices.is_empty() && !more {
-            return Ok(self.empty_page(format, &filter, query, cursor, gap, wait_ms));
+            return self.empty_page(format, &filter, query, cursor, gap, wait_ms).await;
         }
         let messages = slices.iter().map(Slice::len).sum();
         let slot = format.slot as usize;
@@ -167,19 +170,19 @@ impl App {
         // time.
         let room = match wait_ms {
             0 => None,
-            _ => Some(Pinned::admit(bytes).await.map_err(|NoPinnedRoom| no_room())?),
+            _ => Some(account.admit(bytes).await.map_err(|NoPinnedRoom| no_room())?),
         };
         let mut body = Vec::with_capacity(bytes);
         let items: Vec<&[u8]> = items.iter().map(|item| &item[..]).collect();
         let newest = slices.last().and_then(|slice| slice.messages().last()).map(|message| message.time);
-        let about = self.about(format, &filter, query, newest);
+        let about = self.about(format, &filter, query, newest).await?;
         format
             .write(&Document { items: &items, cursor, more, retry_after_ms: None, about: &about }, &mut body);
         Ok(PageReply { body, messages, cursor, more, retry_after_ms: None, gap, room })
     }
 
     /// The page of who has seen everything, and has waited so long for more.
-    pub(crate) fn empty_page(
+    pub(crate) async fn empty_page(
         &self,
         format: &DocumentFormat,
         filter: &Filter,
@@ -187,30 +190,33 @@ impl App {
         cursor: Cursor,
         gap: Option<Cursor>,
         waited_ms: u64,
-    ) -> PageReply {
+    ) -> Result<PageReply, Problem> {
         // A feed reader knows documents without entries, and no 202.
         let retry_after_ms = (!format.is_feed).then(|| self.retry_after_ms(filter, waited_ms));
         let mut body = Vec::with_capacity(128);
-        let about = self.about(format, filter, query, None);
+        let about = self.about(format, filter, query, None).await?;
         format.write(&Document { items: &[], cursor, more: false, retry_after_ms, about: &about }, &mut body);
-        PageReply { body, messages: 0, cursor, more: false, retry_after_ms, gap, room: None }
+        Ok(PageReply { body, messages: 0, cursor, more: false, retry_after_ms, gap, room: None })
     }
 
     /// The description of a document; pages have none, and need no lookup.
-    fn about<'a>(
+    async fn about<'a>(
         &self,
         format: &DocumentFormat,
         filter: &'a Filter,
         query: Option<&'a str>,
         newest: Option<Timestamp>,
-    ) -> About<'a> {
+    ) -> Result<About<'a>, Problem> {
         let (updated, pace_ms) = if format.is_feed {
-            let updated = newest.or_else(|| self.broker.newest_time(filter)).unwrap_or_default();
-            (updated, self.broker.retry_after_ms(filter))
+            let updated = match newest {
+                Some(newest) => Some(newest),
+                None => self.broker.newest_time(filter).await.map_err(read_problem)?,
+            };
+            (updated.unwrap_or_default(), self.broker.retry_after_ms(filter))
         } else {
             (Timestamp::default(), 0)
         };
-        About { filter, query, public_url: None, updated, pace_ms }
+        Ok(About { filter, query, public_url: None, updated, pace_ms })
     }
 
     /// When a poll that found nothing should come again.
@@ -267,28 +273,34 @@ impl App {
         })
     }
 
-    /// The list of topics as JSON, and the name after which the next page begins.
+    /// The list of topics as JSON, and the name after which the next page begins. It is read and written on threads that nobody
+    /// waits for who publishes.
     pub(crate) async fn topics(
         &self,
         principal: &Principal,
         request: &TopicsRequest,
-    ) -> (Vec<u8>, Option<String>) {
+    ) -> Result<(Vec<u8>, Option<String>), Problem> {
         let TopicsRequest { prefix, from, limit } = request;
         // One more than asked tells whether there is a next page.
-        let mut topics = self.broker.topics(principal, prefix, from.as_deref(), limit + 1).await;
+        let topics = self.broker.topics(principal, prefix, from.as_deref(), limit + 1).await;
+        let mut topics = topics.map_err(read_problem)?;
         let is_last = topics.len() <= *limit;
         topics.truncate(*limit);
         let next = topics.last().filter(|_| !is_last).map(|last| last.topic.as_str().to_owned());
-        let entries = topics.iter().map(|info| TopicEntry {
-            topic: &info.topic,
-            head: info.head.map(|head| self.broker.cursor_at(head)),
-            tail: self.broker.cursor_at(info.tail),
-            messages: info.messages,
-            time: info.tail_time,
+        let broker = self.broker.clone();
+        let written = self.broker.aside(move || {
+            let entries = topics.iter().map(|info| TopicEntry {
+                topic: &info.topic,
+                head: info.head.map(|head| broker.cursor_at(head)),
+                tail: broker.cursor_at(info.tail),
+                messages: info.messages,
+                time: info.tail_time,
+            });
+            let mut body = Vec::with_capacity(TOPIC_ENTRY_BYTES * topics.len());
+            page::topics(entries, next.as_deref(), &mut body);
+            (body, next)
         });
-        let mut body = Vec::new();
-        page::topics(entries, next.as_deref(), &mut body);
-        (body, next)
+        written.await.map_err(read_problem)
     }
 
     /// The options of a term, and for a topic its rule, as JSON.
@@ -307,11 +319,15 @@ impl App {
     }
 
     /// The list of all options as JSON.
-    pub(crate) fn all_options(&self, principal: &Principal) -> Vec<u8> {
-        let all = self.broker.all_options(principal);
-        let mut body = Vec::new();
-        options::list(all.iter().map(|(term, options)| (term, options)), &mut body);
-        body
+    pub(crate) async fn all_options(&self, principal: &Principal) -> Result<Vec<u8>, Problem> {
+        let (broker, principal) = (self.broker.clone(), principal.clone());
+        let written = self.broker.aside(move || {
+            let all = broker.all_options(&principal);
+            let mut body = Vec::new();
+            options::list(all.iter().map(|(term, options)| (term, options)), &mut body);
+            body
+        });
+        written.await.map_err(read_problem)
     }
 
     /// Sets what holds for a term; empty options take back what was set. Gives what is set then, as JSON.

@@ -13,7 +13,7 @@ use tailwire_wire::{
     request::PageRequest,
 };
 
-use crate::connection::pinned::Reserved;
+use crate::connection::pinned::{Account, Reserved};
 
 use super::{
     app::{App, PageReply},
@@ -30,7 +30,7 @@ pub(super) async fn document(
     principal: &Principal,
     ask: ReadRequest,
     query: Option<&str>,
-    stands: Option<Arc<AtomicBool>>,
+    (account, stands): (&Account, Option<Arc<AtomicBool>>),
 ) -> Result<(Response<Body>, usize), Problem> {
     let ReadRequest {
         filter,
@@ -50,12 +50,12 @@ pub(super) async fn document(
     if let Some(base) = delta_base {
         let ask = PageRequest { filter: filter.clone(), start: QueryStart::After(base), gap, limit, wait_ms };
         // Where entries are gone that the client has not seen, it gets the whole document.
-        if let Ok(reply) = app.page(principal, ask, format, query, stands.clone()).await {
+        if let Ok(reply) = app.page(principal, ask, format, query, (account, stands.clone())).await {
             return Ok(delta(reply, format, query, wait_ms));
         }
     }
     let ask = PageRequest { filter, start, gap, limit, wait_ms };
-    let reply = app.page(principal, ask, format, query, stands).await?;
+    let reply = app.page(principal, ask, format, query, (account, stands)).await?;
     let messages = reply.messages;
     // A full page between two places stays what it is; any other is outdated by the next message.
     let settled = reply.more && limit_in_url && matches!(start, QueryStart::After(_));

@@ -16,8 +16,9 @@ use super::{
 };
 
 /// `GET /options`
-pub(crate) fn list(app: &App, principal: &Principal) -> Response<Body> {
-    told(app.all_options(principal), NO_CACHE)
+pub(crate) async fn list(app: &App, principal: &Principal) -> Response<Body> {
+    let all = app.all_options(principal).await;
+    all.map_or_else(|problem| refuse(&problem), |body| told(body, NO_CACHE))
 }
 
 /// `/options/{term}`

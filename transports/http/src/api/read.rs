@@ -41,7 +41,7 @@ use super::{
 use crate::{
     connection::{
         exchange::{Deferred, Hijack},
-        pinned::{Pinned, Reserved},
+        pinned::{Account, Pinned, Reserved},
     },
     delivery::{
         body,
@@ -114,7 +114,7 @@ async fn read_by(
             let waits = ask.representation.wait_ms() > 0;
             drop(request);
             let cors = via.cors.clone();
-            let answer = reply_to(app, ask, query, via.principal, via.cors);
+            let answer = reply_to(app, ask, query, (via.principal, via.cors, via.account));
             let reply = match via.exchange.filter(|_| waits) {
                 Some(exchange) => match exchange.defer(Deferred { answer, cors }).await {},
                 None => answer.await,
@@ -143,8 +143,7 @@ fn reply_to(
     app: &Arc<App>,
     ask: ReadRequest,
     query: Option<Box<str>>,
-    principal: Principal,
-    cors: Cors,
+    (principal, cors, account): (Principal, Cors, Account),
 ) -> BoxFuture<'static, Reply> {
     let app = app.clone();
     match (ask.representation, ask.start, &ask.if_none_match) {
@@ -161,7 +160,7 @@ fn reply_to(
             let (gap, waiter) = (ask.gap, join(&app, key, ask));
             Box::pin(poll_with_others(app, waiter, format, cursor, gap))
         }
-        _ => Box::pin(poll_alone(app, ask, query, principal).map(Reply::Own)),
+        _ => Box::pin(poll_alone(app, ask, query, principal, account).map(Reply::Own)),
     }
 }
 
@@ -172,10 +171,11 @@ async fn poll_alone(
     ask: ReadRequest,
     query: Option<Box<str>>,
     principal: Principal,
+    account: Account,
 ) -> Response<Body> {
     let waits = ask.representation.wait_ms() > 0;
-    let answer = look_alone(app, ask, query, principal);
-    if waits { counted(answer.await, Pinned::default()) } else { admitted(answer).await }
+    let answer = look_alone(app, ask, query, principal, &account);
+    if waits { counted(answer.await, Pinned::default()) } else { admitted(&account, answer).await }
 }
 
 async fn look_alone(
@@ -183,6 +183,7 @@ async fn look_alone(
     ask: ReadRequest,
     query: Option<Box<str>>,
     principal: Principal,
+    account: &Account,
 ) -> Response<Body> {
     let (varies, wait_ms) = (ask.varies_by_accept, ask.representation.wait_ms());
     let result = match ask.representation {
@@ -190,7 +191,7 @@ async fn look_alone(
         _ => {
             let transport = if wait_ms > 0 { Transport::LongPoll } else { Transport::Page };
             let connected = app.metrics.connected(transport);
-            let result = document(&app, &principal, ask, query.as_deref(), None).await;
+            let result = document(&app, &principal, ask, query.as_deref(), (account, None)).await;
             let written = result.as_ref().ok().and_then(|(response, _)| response.body().size_hint().exact());
             connected.wrote(written.unwrap_or(0) as usize);
             result.map(|(response, _)| response)
@@ -204,7 +205,8 @@ fn join(app: &Arc<App>, key: Arc<PollKey>, ask: ReadRequest) -> Waiter {
         let (app, key) = (app.clone(), key.clone());
         async move {
             let query = key.query.as_deref();
-            let page = document(&app, &key.principal, ask, query, Some(is_at_tail)).await;
+            let room = (&Account::common(), Some(is_at_tail));
+            let page = document(&app, &key.principal, ask, query, room).await;
             let messages = page.as_ref().map_or(0, |(_, messages)| *messages);
             let mut response = answered(page.map(|(response, _)| response), query, key.varies_by_accept);
             // A shared answer is counted once, when it is encoded.
@@ -231,10 +233,12 @@ async fn poll_with_others(
     }
     let PollKey { filter, query, representation, varies_by_accept, .. } = waiter.key();
     let wait_ms = representation.wait_ms();
-    let nothing = app.empty_page(format, filter, query.as_deref(), cursor, gap, wait_ms);
-    connected.wrote(nothing.body.len());
-    let response = response_of(nothing, format, query.as_deref(), NO_STORE, wait_ms);
-    Reply::Own(answered(Ok(response), query.as_deref(), *varies_by_accept))
+    let nothing = app.empty_page(format, filter, query.as_deref(), cursor, gap, wait_ms).await;
+    let response = nothing.map(|nothing| {
+        connected.wrote(nothing.body.len());
+        response_of(nothing, format, query.as_deref(), NO_STORE, wait_ms)
+    });
+    Reply::Own(answered(response, query.as_deref(), *varies_by_accept))
 }
 
 /// A problem; a gap says where to go on.
@@ -350,7 +354,7 @@ async fn stream(
     ask: ReadRequest,
     format: &'static StreamFormat,
     request: Parts,
-    Via { principal, exchange, cors }: Via,
+    Via { principal, exchange, cors, .. }: Via,
 ) -> Result<Response<Body>, Problem> {
     let codec = Codec { stream: format, chunked: exchange.is_some() && request.version == Version::HTTP_11 };
     let mut reader = app.open(&principal, ask.filter, ask.start, ask.gap, codec.format() as usize).await?;
@@ -392,7 +396,7 @@ async fn websocket(
     ask: ReadRequest,
     subprotocol: Option<&'static str>,
     request: Parts,
-    Via { principal, exchange, cors }: Via,
+    Via { principal, exchange, cors, account }: Via,
 ) -> Result<Response<Body>, Problem> {
     let Some(exchange) = exchange else {
         return Err(Problem::detailed(Code::HandshakeInvalid, "A WebSocket needs HTTP/1.1."));
@@ -420,7 +424,7 @@ async fn websocket(
     }
     guard::finish(&app.settings, &app.metrics, &mut response, &cors);
     let shard = app.pick_shard();
-    let opening = WebSocketOpening { app: app.clone(), principal, subscription };
+    let opening = WebSocketOpening { app: app.clone(), principal, account, subscription };
     let start = websocket::WebSocketStart { head: head(&response), subprotocol, opening };
     match exchange.hijack(Hijack { job: Job::WebSocket(Box::new(start)), shard }).await {}
 }

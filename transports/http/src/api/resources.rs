@@ -48,7 +48,10 @@ pub(crate) async fn topics(app: &App, request: Request, principal: Principal) ->
         Ok(ask) => ask,
         Err(problem) => return refuse(&problem),
     };
-    let (body, next) = app.topics(&principal, &ask).await;
+    let (body, next) = match app.topics(&principal, &ask).await {
+        Ok(listed) => listed,
+        Err(problem) => return refuse(&problem),
+    };
     let mut response = reply(StatusCode::OK, JSON, body);
     response.headers_mut().insert(header::CACHE_CONTROL, NO_CACHE);
     if let Some(next) = next {

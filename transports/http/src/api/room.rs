@@ -9,7 +9,7 @@ use axum::{
 use tailwire_model::limits::PAGE_BYTES_MAX;
 
 use super::{app::no_room, reply::refuse};
-use crate::connection::pinned::{Pinned, Reserved};
+use crate::connection::pinned::{Account, Pinned, Reserved};
 
 /// The memory for making an answer: the stored bytes, the messages, their encoding, and the body. Afterwards it counts
 /// as what it is.
@@ -18,8 +18,11 @@ const ANSWER_BYTES: usize = 4 * PAGE_BYTES_MAX;
 const SMALL_BYTES: usize = 16 << 10;
 
 /// Makes an answer once there is room for it; 503 when there is none in time.
-pub(crate) async fn admitted(make: impl Future<Output = Response<Body>>) -> Response<Body> {
-    let Ok(room) = Pinned::admit(ANSWER_BYTES).await else {
+pub(crate) async fn admitted(
+    account: &Account,
+    make: impl Future<Output = Response<Body>>,
+) -> Response<Body> {
+    let Ok(room) = account.admit(ANSWER_BYTES).await else {
         return refuse(&no_room());
     };
     counted(make.await, room)

@@ -25,7 +25,7 @@ use super::{
     session,
     via::Via,
 };
-use crate::connection::exchange::Exchange;
+use crate::connection::{exchange::Exchange, pinned::Account};
 
 /// The whole API, for the requests of a connection.
 #[derive(Clone)]
@@ -33,16 +33,24 @@ pub(crate) struct HttpRoutes {
     app: Arc<App>,
     /// The other end of the connection, which may be a proxy.
     peer: Option<IpAddr>,
+    /// What the connection holds of answers that clients have yet to take.
+    account: Account,
 }
 
 impl HttpRoutes {
-    pub(crate) const fn new(app: Arc<App>) -> Self {
-        Self { app, peer: None }
+    pub(crate) fn new(app: Arc<App>) -> Self {
+        Self { app, peer: None, account: Account::common() }
     }
 
     /// The requests are those of a peer's connection.
-    pub(crate) const fn asked_by(&mut self, peer: IpAddr) {
+    pub(crate) fn asked_by(&mut self, peer: IpAddr) {
         self.peer = Some(peer);
+        self.account = Account::new(peer);
+    }
+
+    /// The connection's account.
+    pub(crate) const fn account(&self) -> &Account {
+        &self.account
     }
 
     /// Answers a request.
@@ -72,7 +80,8 @@ impl HttpRoutes {
                 Ok(principal) => {
                     session::strip_ticket(request.uri_mut());
                     cors.show_to(&principal);
-                    let via = Via { principal, exchange, cors: cors.clone() };
+                    let (account, cors) = (self.account.clone(), cors.clone());
+                    let via = Via { principal, exchange, cors, account };
                     self.dispatch(route, request, via).await
                 }
                 Err(problem) => {
@@ -143,15 +152,21 @@ impl HttpRoutes {
             }
             Route::Stream if request.method().as_str() == QUERY => Box::pin(read::query(app, request, via)),
             Route::Stream => Box::pin(read::read(app, Resource::Stream, request, via)),
-            Route::Topics => Box::pin(admitted(resources::topics(app, request, via.principal))),
+            Route::Topics => {
+                Box::pin(admitted(&self.account, resources::topics(app, request, via.principal)))
+            }
             Route::OptionsOf => Box::pin(options::term(app, request, via.principal)),
-            Route::Options => Box::pin(admitted(async move { options::list(app, &via.principal) })),
+            Route::Options => {
+                Box::pin(admitted(&self.account, async move { options::list(app, &via.principal).await }))
+            }
             Route::Session => Box::pin(session::session(app, request)),
             Route::Tickets => at_once(session::ticket(app, &via.principal)),
             Route::Keys => Box::pin(keys::keys(app, request, via.principal)),
             Route::KeyOf => Box::pin(keys::key(app, request, via.principal)),
             Route::Revocations => Box::pin(keys::revocations(app, request, via.principal)),
-            Route::Message => Box::pin(admitted(resources::message(app, request, via.principal))),
+            Route::Message => {
+                Box::pin(admitted(&self.account, resources::message(app, request, via.principal)))
+            }
             Route::Health => at_once(resources::healthz()),
             Route::Readiness => at_once(resources::readyz(app)),
             Route::Metrics => at_once(resources::metrics(app, request.headers())),

@@ -3,7 +3,7 @@
 use tailwire_model::Principal;
 
 use super::guard::Cors;
-use crate::connection::exchange::Exchange;
+use crate::connection::{exchange::Exchange, pinned::Account};
 
 /// How a request came, and whose it is.
 pub(crate) struct Via {
@@ -12,4 +12,6 @@ pub(crate) struct Via {
     pub(crate) exchange: Option<Exchange>,
     /// The headers that the guard would have added to the head.
     pub(crate) cors: Cors,
+    /// What its connection holds of answers.
+    pub(crate) account: Account,
 }

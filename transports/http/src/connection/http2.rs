@@ -34,7 +34,7 @@ use super::{
     listener::OverTls,
     metered::{Metered, Remains, linger},
     outgoing::keep,
-    pinned::{Pinned, Reserved},
+    pinned::{Account, Pinned, Reserved},
     serving::{Acceptor, draining},
     socket::Socket,
 };
@@ -50,7 +50,7 @@ const RELEASE: Duration = Duration::from_millis(STALL_RELEASE_MS);
 pub(crate) async fn serve(socket: Socket, received: Bytes, acceptor: Acceptor) {
     let Acceptor { routes, phase, budget, .. } = acceptor;
     let is_over_tls = socket.is_tls();
-    let watch = Watch::new();
+    let watch = Watch::new(routes.account().clone());
     let own = watch.clone();
     let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         if is_over_tls {
@@ -150,6 +150,7 @@ enum PatienceEnd {
 struct Watch(Arc<Watched>);
 
 struct Watched {
+    account: Account,
     state: Mutex<Http2State>,
     /// There is something large that may not be taken.
     large: Notify,
@@ -199,9 +200,9 @@ struct Answering {
 }
 
 impl Watch {
-    fn new() -> Self {
+    fn new(account: Account) -> Self {
         let state = Http2State { answers: Slab::new(), stuck: None, used: false, idle: Instant::now() };
-        Self(Arc::new(Watched { state: Mutex::new(state), large: Notify::new() }))
+        Self(Arc::new(Watched { account, state: Mutex::new(state), large: Notify::new() }))
     }
 
     fn begin(&self) -> Answering {
@@ -234,7 +235,7 @@ impl Watch {
             let patience = if state.used { KEEP_ALIVE_MS } else { REQUEST_HEAD_MS_MAX };
             return (Some(PatienceEnd::Idle), after(state.idle, patience));
         }
-        if state.weigh(now) && Pinned::is_contended() {
+        if state.weigh(now) && self.0.account.is_contended() {
             return (Some(PatienceEnd::Stuck), now);
         }
         // Large answers are weighed from time to time.
@@ -387,7 +388,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn silence_has_an_end() {
-        let watch = Watch::new();
+        let watch = Watch::new(Account::common());
         assert_eq!(patience(&watch).await, (PatienceEnd::Idle, 10), "nothing was ever asked");
         let answering = watch.begin();
         assert!(tokio::time::timeout(Duration::from_secs(300), watch.patience()).await.is_err());
@@ -398,7 +399,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn whoever_does_not_take_a_piece_is_stuck_and_whoever_takes_one_now_and_then_is_not() {
         let _alone = ALONE.lock().await;
-        let watch = Watch::new();
+        let watch = Watch::new(Account::common());
         let mut body = pieces(&watch, Body::from(vec![0; 10 * PIECE_BYTES + 1]));
         for _ in 0..10 {
             assert_eq!(give(&mut body).await, PIECE_BYTES);
@@ -418,7 +419,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_stream_that_waits_for_messages_is_not_stuck() {
-        let watch = Watch::new();
+        let watch = Watch::new(Account::common());
         let first = stream::iter([Ok::<_, Infallible>("first")]);
         let mut body =
             pieces(&watch, Body::from_stream(futures_util::StreamExt::chain(first, stream::pending())));
@@ -430,7 +431,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_stuck_behind_many_answers_has_a_bound() {
         let _alone = ALONE.lock().await;
-        let watch = Watch::new();
+        let watch = Watch::new(Account::common());
         let mut bodies: Vec<_> =
             (0..4).map(|_| pieces(&watch, Body::from(vec![0; PINNED_BYTES_MAX / 4]))).collect();
         for body in &mut bodies {
@@ -442,11 +443,11 @@ mod tests {
             give(body).await;
         }
         assert_eq!(patience(&watch).await, (PatienceEnd::Stuck, 1), "that was one too many");
-        assert!(Pinned::is_contended());
+        assert!(watch.0.account.is_contended());
         // The last piece of an answer is small.
         give(&mut bodies[4]).await;
         drop(bodies.remove(0));
-        assert!(!Pinned::is_contended());
+        assert!(!watch.0.account.is_contended());
         for body in &mut bodies {
             give(body).await;
         }
@@ -456,14 +457,15 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_answer_whose_window_is_closed_from_the_first_gives_way_to_others() {
         let _alone = ALONE.lock().await;
-        let watch = Watch::new();
-        let room = Pinned::admit(PINNED_BYTES_MAX).await.unwrap();
+        let watch = Watch::new(Account::common());
+        let room = watch.0.account.admit(PINNED_BYTES_MAX).await.unwrap();
         let body = Pieces::new(Body::from(vec![0; PIECE_BYTES + 1]), Some(room), watch.begin());
         assert!(
             tokio::time::timeout(Duration::from_secs(5), watch.patience()).await.is_err(),
             "nobody waits"
         );
-        let mut other = Box::pin(Pinned::admit(1));
+        let account = Account::new([192, 0, 2, 1].into());
+        let mut other = Box::pin(account.admit(1));
         assert!(other.as_mut().now_or_never().is_none());
         assert!(patience(&watch).await.1 <= 1);
         drop(body);
@@ -472,7 +474,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_last_piece_does_not_hold_the_whole() {
-        let watch = Watch::new();
+        let watch = Watch::new(Account::common());
         let whole = Bytes::from(vec![0; PIECE_BYTES + 1]);
         let mut body = pieces(&watch, Body::from(whole.clone()));
         assert_eq!(body.size_hint().exact(), Some(PIECE_BYTES as u64 + 1));

@@ -50,9 +50,9 @@ enum PieceContent {
     Heartbeat,
     /// Bytes that only this connection has; of messages, with the slices that they were made of, which count against what
     /// may be read for as long as the client takes something.
-    Own(#[expect(dead_code, reason = "it counts as long as it is there")] Pinned, Box<[Slice]>),
+    Own(Pinned, Box<[Slice]>),
     /// Bytes that others have, too.
-    Common(#[expect(dead_code, reason = "it counts as long as it is there")] Arc<Common>),
+    Common(Arc<Common>),
     /// Anything else, which is small: it is kept, and what stands before it too.
     Kept,
 }
@@ -62,8 +62,12 @@ impl PieceContent {
         matches!(self, Self::Messages(..) | Self::Heartbeat)
     }
 
-    const fn is_pinned(&self) -> bool {
-        matches!(self, Self::Own(..) | Self::Common(_))
+    fn pinned(&self) -> Option<&Pinned> {
+        match self {
+            Self::Own(pinned, _) => Some(pinned),
+            Self::Common(common) => Some(&common.pinned),
+            Self::Messages(..) | Self::Heartbeat | Self::Kept => None,
+        }
     }
 }
 

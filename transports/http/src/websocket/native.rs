@@ -27,7 +27,10 @@ use tokio::time::Instant;
 
 use crate::{
     api::app::{App, read_problem},
-    connection::protocol::{Incoming, Io, Protocol},
+    connection::{
+        pinned::Account,
+        protocol::{Incoming, Io, Protocol},
+    },
 };
 
 /// Close codes (RFC 6455 §7.4.1, and the registry of §11.7).
@@ -38,9 +41,9 @@ const CLOSE_UNAUTHORIZED: u16 = 3000;
 
 /// Begins a connection: the welcome, and the URL's subscription.
 pub(super) fn open(opening: WebSocketOpening, io: &mut Io) -> Box<dyn Protocol> {
-    let WebSocketOpening { app, principal, subscription } = opening;
+    let WebSocketOpening { app, principal, account, subscription } = opening;
     let subscriptions = Subscriptions::default();
-    let mut native = Native { app, principal, unpermitted: None, subscriptions, requests: None };
+    let mut native = Native { app, principal, account, unpermitted: None, subscriptions, requests: None };
     native.welcome(matches!(subscription, First::Waits(_)), io);
     match subscription {
         First::None => {}
@@ -60,6 +63,7 @@ pub(super) fn open(opening: WebSocketOpening, io: &mut Io) -> Box<dyn Protocol> 
 struct Native {
     app: Arc<App>,
     principal: Principal,
+    account: Account,
     /// The URL's subscription, while it waits for a credential.
     unpermitted: Option<Box<Subscribe>>,
     subscriptions: Subscriptions,
@@ -164,7 +168,7 @@ impl Native {
             }
             LineOutcome::Waits(id, ask) => {
                 let requests = self.requests.get_or_insert_default();
-                requests::wait(&self.app, &self.principal, id, ask, requests);
+                requests::wait(&self.app, (&self.principal, &self.account), id, ask, requests);
             }
         }
     }
@@ -175,7 +179,7 @@ impl Native {
             Ok(ClientLine { id, request: Request::Unsubscribe { sub } }) => self.unsubscribe(&id, &sub, io),
             Ok(other) => {
                 let requests = self.requests.get_or_insert_default();
-                requests::start(&self.app, &self.principal, other, requests);
+                requests::start(&self.app, (&self.principal, &self.account), other, requests);
             }
             Err(LineError { id, problem }) => refuse(id.as_ref(), &problem, io),
         }

@@ -10,6 +10,7 @@ use crate::{
     api::app::App,
     connection::{
         input::Takes,
+        pinned::Account,
         protocol::{Io, Protocol},
     },
 };
@@ -33,6 +34,8 @@ pub struct Subprotocol {
 pub struct WebSocketOpening {
     pub(crate) app: Arc<App>,
     pub(crate) principal: Principal,
+    /// What its connection holds of answers.
+    pub(crate) account: Account,
     pub(crate) subscription: First,
 }
 

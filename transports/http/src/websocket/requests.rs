@@ -20,7 +20,7 @@ use tailwire_wire::{
 use super::subscriptions::SubscribeHandle;
 use crate::{
     api::app::{App, no_room},
-    connection::pinned::{NoPinnedRoom, Pinned},
+    connection::pinned::{Account, NoPinnedRoom, Pinned},
 };
 
 /// Room that is taken before an answer is read: a page's bodies, and their encoding.
@@ -88,8 +88,13 @@ impl Requests {
         }
     }
 
-    fn push_read(&mut self, id: Id, answer: impl Future<Output = Result<Vec<u8>, Problem>> + Send + 'static) {
-        self.reads.push_back(Box::pin(admitted(id, |id| answered(id, answer))));
+    fn push_read(
+        &mut self,
+        account: Account,
+        id: Id,
+        answer: impl Future<Output = Result<Vec<u8>, Problem>> + Send + 'static,
+    ) {
+        self.reads.push_back(Box::pin(admitted(account, id, |id, _| answered(id, answer))));
     }
 
     fn push(&self, id: Id, answer: impl Future<Output = Result<Vec<u8>, Problem>> + Send + 'static) {
@@ -116,9 +121,14 @@ pub(super) fn subscribe(
 }
 
 /// Starts a request that is answered once. Publishes have their place in the queue when this returns.
-pub(super) fn start(app: &Arc<App>, principal: &Principal, client_line: ClientLine, requests: &mut Requests) {
+pub(super) fn start(
+    app: &Arc<App>,
+    (principal, account): (&Principal, &Account),
+    client_line: ClientLine,
+    requests: &mut Requests,
+) {
     let ClientLine { id, request } = client_line;
-    let (app, principal) = (app.clone(), principal.clone());
+    let (app, principal, account) = (app.clone(), principal.clone(), account.clone());
     match request {
         Request::Publish(publish) => {
             let answer = app.publish(&principal, publish);
@@ -133,16 +143,17 @@ pub(super) fn start(app: &Arc<App>, principal: &Principal, client_line: ClientLi
             });
         }
         Request::Page(ask) => {
-            requests.reads.push_back(Box::pin(admitted(id, |id| look(app, principal, id, ask))));
+            let look = |id, account| async move { look(app, principal, account, id, ask).await };
+            requests.reads.push_back(Box::pin(admitted(account, id, look)));
         }
         Request::Delete { topic } => {
             requests.push(id, async move { app.delete(&principal, topic).await.map(|()| Vec::new()) });
         }
         Request::Topics(ask) => {
-            requests.push_read(id, async move { Ok(app.topics(&principal, &ask).await.0) });
+            requests.push_read(account, id, async move { Ok(app.topics(&principal, &ask).await?.0) });
         }
         Request::Message { cursor } => {
-            requests.push_read(id, async move {
+            requests.push_read(account, id, async move {
                 let message = app.message(&principal, cursor).await?;
                 let mut item = Vec::new();
                 tailwire_wire::ENCODERS[Format::Item as usize](&message, &mut item);
@@ -151,10 +162,10 @@ pub(super) fn start(app: &Arc<App>, principal: &Principal, client_line: ClientLi
                 Ok(body)
             });
         }
-        Request::Options { term } => requests.push_read(id, async move {
+        Request::Options { term } => requests.push_read(account, id, async move {
             match term {
                 Some(term) => app.options(&principal, &term),
-                None => Ok(app.all_options(&principal)),
+                None => app.all_options(&principal).await,
             }
         }),
         Request::SetOptions { term, options } => {
@@ -175,8 +186,15 @@ pub(super) fn start(app: &Arc<App>, principal: &Principal, client_line: ClientLi
 }
 
 /// Reads a page of what there is.
-async fn look(app: Arc<App>, principal: Principal, id: Id, ask: PageRequest) -> LineOutcome {
-    let reply = app.page(&principal, PageRequest { wait_ms: 0, ..ask.clone() }, &PAGE, None, None).await;
+async fn look(
+    app: Arc<App>,
+    principal: Principal,
+    account: Account,
+    id: Id,
+    ask: PageRequest,
+) -> LineOutcome {
+    let now = PageRequest { wait_ms: 0, ..ask.clone() };
+    let reply = app.page(&principal, now, &PAGE, None, (&account, None)).await;
     match reply {
         Ok(reply) if ask.wait_ms > 0 && reply.retry_after_ms.is_some() => LineOutcome::Waits(
             id,
@@ -187,18 +205,28 @@ async fn look(app: Arc<App>, principal: Principal, id: Id, ask: PageRequest) -> 
 }
 
 /// Has a page wait for a message. Meanwhile others have their turns.
-pub(super) fn wait(app: &Arc<App>, principal: &Principal, id: Id, ask: PageRequest, requests: &Requests) {
-    let (app, principal) = (app.clone(), principal.clone());
-    requests
-        .push(id, async move { app.page(&principal, ask, &PAGE, None, None).await.map(|reply| reply.body) });
+pub(super) fn wait(
+    app: &Arc<App>,
+    (principal, account): (&Principal, &Account),
+    id: Id,
+    ask: PageRequest,
+    requests: &Requests,
+) {
+    let (app, principal, account) = (app.clone(), principal.clone(), account.clone());
+    requests.push(id, async move {
+        app.page(&principal, ask, &PAGE, None, (&account, None)).await.map(|reply| reply.body)
+    });
 }
 
-/// Reads for an answer once there is room for it among what clients have yet to take: what is read counts from its first
-/// byte.
-async fn admitted<F: Future<Output = LineOutcome>>(id: Id, read: impl FnOnce(Id) -> F) -> LineOutcome {
-    match Pinned::admit(READ_ANSWER_BYTES).await {
+/// Reads for an answer once there is room for it among what clients have yet to take: what is read counts from its first byte.
+async fn admitted<F: Future<Output = LineOutcome>>(
+    account: Account,
+    id: Id,
+    read: impl FnOnce(Id, Account) -> F,
+) -> LineOutcome {
+    match account.admit(READ_ANSWER_BYTES).await {
         Ok(room) => {
-            let outcome = read(id).await;
+            let outcome = read(id, account).await;
             // Its own share is taken; an answer that is larger than that room is counted whole all the same.
             drop(room);
             outcome

@@ -82,7 +82,7 @@ impl Outgoing {
                 return Poll::Ready(Ok(position));
             }
             if self.pins() {
-                if is_too_slow && Pinned::is_contended() {
+                if is_too_slow && self.is_contended() {
                     return Poll::Ready(Err(SendError::Stalled));
                 }
                 next = next.min(look);
@@ -145,7 +145,11 @@ impl Outgoing {
     }
 
     fn pins(&self) -> bool {
-        self.pieces.iter().any(|piece| piece.content.is_pinned())
+        self.pieces.iter().any(|piece| piece.content.pinned().is_some())
+    }
+
+    fn is_contended(&self) -> bool {
+        self.pieces.iter().filter_map(|piece| piece.content.pinned()).any(Pinned::is_contended)
     }
 }
 
