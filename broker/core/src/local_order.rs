@@ -27,6 +27,8 @@ use crate::{
 
 /// Under steady load the store is tidied a step every so many commits, and more often when it has to.
 const COMMITS_PER_TIDY: usize = 64;
+/// The longest that tidying waits after a commit: publishes that come one after the other don't pay for a step each.
+const TIDY_DELAY: Duration = Duration::from_millis(20);
 
 /// See the module.
 pub struct LocalOrder {
@@ -46,6 +48,8 @@ pub struct Committer {
     /// When the store wants to be tidied next.
     tidy_at: Option<Instant>,
     commits_untidied: usize,
+    /// Writes of the last commit.
+    last_count: usize,
 }
 
 impl LocalOrder {
@@ -71,6 +75,7 @@ impl LocalOrder {
             // The leftovers of an earlier run.
             tidy_at: Some(Instant::now()),
             commits_untidied: 0,
+            last_count: 0,
         };
         Ok((Self { queue, store, condition }, committer))
     }
@@ -166,8 +171,9 @@ impl Committer {
             }
         }
         self.instruments.activity.end(Instant::now());
-        self.commits_untidied += 1;
-        self.tidy_at = Some(Instant::now());
+        (self.commits_untidied, self.last_count) = (self.commits_untidied + 1, count);
+        let latest = Instant::now() + TIDY_DELAY;
+        self.tidy_at = Some(self.tidy_at.map_or(latest, |at| at.min(latest)));
         true
     }
 
@@ -182,8 +188,11 @@ impl Committer {
             } else if self.queue.wait(self.tidy_at) == Waited::Closed {
                 return self.store.close();
             }
-            // Where one core has to do for all, those who are about to publish go first, and share this commit.
-            thread::yield_now();
+            // Where one core has to do for all, those who are about to publish go first, and share this commit. A client that
+            // publishes alone has nobody to wait for.
+            if self.last_count > 1 {
+                thread::yield_now();
+            }
             self.step();
         }
     }

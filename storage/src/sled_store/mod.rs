@@ -259,11 +259,11 @@ impl tailwire_core::Store for SledStore {
     }
 
     fn has_room(&self, bytes: usize) -> bool {
-        self.store.has_room(bytes)
+        self.store.room.suffices(bytes)
     }
 
     fn has_room_to_tidy(&self) -> bool {
-        self.store.has_room_to_tidy()
+        self.store.room.suffices_to_tidy()
     }
 
     fn close(&self) -> Result<(), StoreError> {

@@ -40,7 +40,7 @@ use super::{
             put_options, put_trim, take_fragment,
         },
     },
-    maintenance::key_count::KeyCount,
+    maintenance::{key_count::KeyCount, room::Room},
 };
 use crate::batch::{Changes, Latest, LogHead};
 
@@ -56,14 +56,6 @@ const CHANGES_PER_PAGE: u64 = 11;
 /// The size of a page that is moved, about: a leaf of chunks; or of fragments, where there are any.
 const PAGE_BYTES: usize = 40 << 10;
 const FRAGMENTS_PAGE_BYTES: usize = 96 << 10;
-
-/// Room that the disk must have beyond what a commit brings. The engine does not recover from a full disk without
-/// being opened again, so the log stops first, with enough left to trim, tidy and close.
-const RESERVE_BYTES: u64 = 32 << 20;
-/// Of that, what others must have left for the log to trim and to tidy: both write before they give anything back.
-const TIDY_BYTES: u64 = 8 << 20;
-/// The engine writes a message more than once: as it comes, and again with its page.
-const WRITE_FACTOR: u64 = 4;
 
 /// Accesses by which a chunk that is read by itself counts for a whole page; see [`SledTrees::touch`].
 const TOUCHES: usize = 3;
@@ -91,6 +83,7 @@ pub(crate) struct SledTrees {
     pub(super) manifest: Mutex<Manifest>,
     pub(super) journal: Arc<Journal>,
     pub(super) checkpoints: Arc<Checkpoints>,
+    pub(crate) room: Room,
     pub(crate) dir: Box<Path>,
 }
 
@@ -122,6 +115,7 @@ impl SledTrees {
             journal: journal.clone(),
             checkpoints: checkpoints.clone(),
             db,
+            room: Room::of(dir),
             dir: dir.into(),
         })
     }
@@ -141,16 +135,6 @@ impl SledTrees {
             &self.topics,
             &self.postings.tree,
         ]
-    }
-
-    /// Whether the disk has room for `bytes` more of messages. An unknown answer is yes: then the commit will tell.
-    pub(crate) fn has_room(&self, bytes: usize) -> bool {
-        fs2::available_space(&self.dir).map_or(true, |available| suffices(available, bytes as u64))
-    }
-
-    /// Whether the disk has room for what frees room in the end: trims, options, and what tidying writes.
-    pub(crate) fn has_room_to_tidy(&self) -> bool {
-        fs2::available_space(&self.dir).map_or(true, |available| available >= TIDY_BYTES)
     }
 
     /// Writes a commit; durable only after [`SledTrees::sync`]. Returns the newest position that is stored with it. The
@@ -359,25 +343,9 @@ impl SledTrees {
     }
 }
 
-fn suffices(available: u64, bytes: u64) -> bool {
-    available >= RESERVE_BYTES.saturating_add(bytes.saturating_mul(WRITE_FACTOR))
-}
-
 fn open_chunk(entry: sled::Result<(sled::IVec, sled::IVec)>) -> Result<Chunk, StoreError> {
     let (key, value) = entry.map_err(failed)?;
     let first = key.as_ref().try_into().map(u64::from_be_bytes);
     let first = Position(first.map_err(|_| StoreError::Corrupt("a chunk's key is not a position".into()))?);
     Chunk::open(first, &value).map_err(|damage| corrupt("chunk", first, damage))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_disk_is_full_before_the_engine_finds_out() {
-        assert!(suffices(RESERVE_BYTES + 400, 100));
-        assert!(!suffices(RESERVE_BYTES + 399, 100));
-        assert!(!suffices(u64::MAX - 1, u64::MAX));
-    }
 }

@@ -29,7 +29,7 @@ use parking_lot::Mutex;
 use uuid::Uuid;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::checkpoint::Disk;
+use super::{checkpoint::Disk, write_at};
 use crate::codec::{ByteReader, Damage, put_varint, seal, unseal};
 
 const NAME: &str = "journal";
@@ -226,8 +226,7 @@ impl JournalState {
             self.next[4..HASH_AT].copy_from_slice(&number.to_le_bytes());
             let hash = hash_of(self.seed, &self.next);
             self.next[HASH_AT..RECORD_HEADER_BYTES].copy_from_slice(&hash.to_le_bytes());
-            file.seek(SeekFrom::Start(self.at as u64))?;
-            file.write_all(&self.next)?;
+            write_at(file, &self.next, self.at as u64)?;
             self.at += bytes.next_multiple_of(SECTOR_BYTES);
             (self.last, self.is_unsynced) = (number, true);
         }

@@ -11,7 +11,7 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io::{self, Read, Seek, SeekFrom, Write},
+    io::{self, Read, Seek, SeekFrom},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -19,6 +19,7 @@ use std::{
 use tailwire_model::Position;
 use uuid::Uuid;
 
+use super::write_at;
 use crate::codec::{ByteReader, Damage, seal, unseal};
 
 const NAME: &str = "watermark";
@@ -153,9 +154,8 @@ fn mark_dirty(file: &File) -> io::Result<()> {
     }
 }
 
-fn write_slot(mut file: &File, slot: u64, mark: &CommitMark) -> io::Result<()> {
-    file.seek(SeekFrom::Start(slot * SLOT_STRIDE))?;
-    file.write_all(&put(mark))
+fn write_slot(file: &File, slot: u64, mark: &CommitMark) -> io::Result<()> {
+    write_at(file, &put(mark), slot * SLOT_STRIDE)
 }
 
 /// The newer mark of the two slots, and which slot has it.

@@ -69,7 +69,7 @@ impl SledStore {
         }
         // First the syncs that are due within a time, before anything that can't be done stands in its way.
         let flushed = self.flush(&mut writer)?;
-        if !self.store.has_room_to_tidy() {
+        if !self.store.room.suffices_to_tidy() {
             return Ok(Some(flushed.map_or(LOOK_EVERY_MS, |ms| ms.min(LOOK_EVERY_MS))));
         }
         self.ballast.keep();
