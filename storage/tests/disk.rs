@@ -454,6 +454,7 @@ fn a_delete_that_is_undone_is_refused_until_that_is_accepted() {
         let mut h = OnDisk::new();
         publish_apart(h.log(), &[("a", "1"), ("b", "2")]);
         h.log().trim(&topic("a"), TrimReason::Deleted).unwrap();
+        publish(h.log(), &[("b", "3")]);
         if closes {
             h.log().close().unwrap();
         }
@@ -462,10 +463,20 @@ fn a_delete_that_is_undone_is_refused_until_that_is_accepted() {
             assert!(matches!(h.open(START + 1).err(), Some(OpenError::Short(_))));
         }
         h.open_accepting_loss(START + 1).unwrap();
-        let told = Trim { upto: Position(2), reason: TrimReason::Lost };
+        let told = Trim { upto: Position(3), reason: TrimReason::Lost };
         assert_eq!(h.log().trimmed(&filter(&["a"]), Position(1)), Some(told));
         h.reopen(closes, START + 2);
     }
+}
+
+#[test]
+fn a_delete_of_the_last_commit_is_made_again_if_a_crash_undid_it() {
+    let mut h = OnDisk::new();
+    publish_apart(h.log(), &[("a", "1"), ("b", "2")]);
+    h.log().trim(&topic("a"), TrimReason::Deleted).unwrap();
+    h.crash(|dir| drop(with_tree(dir, "trims", |trims| trims.remove("a").unwrap().unwrap())));
+    h.open(START + 1).unwrap();
+    assert_eq!(bodies(h.log(), &["**"]), ["2"]);
 }
 
 #[test]

@@ -17,7 +17,7 @@ use tailwire_storage::testing::Writes as _;
 use tailwire_storage::{LogSettings, inspect::Survey};
 use tempfile::TempDir;
 
-const FORMATS: [&str; 1] = [include_str!("samples/format-4.txt")];
+const FORMATS: [&str; 1] = [include_str!("samples/format-5.txt")];
 const UNBOUNDED: Budget = Budget { messages: usize::MAX, bytes: usize::MAX, scan_bytes: usize::MAX };
 
 fn unpacked(sample: &str) -> (TempDir, PathBuf) {

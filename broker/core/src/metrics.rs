@@ -43,8 +43,8 @@ pub struct Metrics {
     pub readers: Gauge,
     /// Pages read from the log by readers that were behind.
     pub log_pages: Counter,
-    /// How many positions a reader was behind when it read such a page.
-    pub lag: Histogram,
+    /// How long before that the first message of such a page was published.
+    pub lag_seconds: Histogram,
     /// Lines of the process's own log that stderr did not take in time.
     pub diagnostics_dropped: Counter,
     /// Such lines that were left out, as there were too many of one kind.
@@ -65,7 +65,7 @@ impl Default for Metrics {
             gaps: Family::default(),
             readers: Gauge::default(),
             log_pages: Counter::default(),
-            lag: Histogram::new(exponential_buckets(1.0, 8.0, 8)),
+            lag_seconds: Histogram::new(exponential_buckets(0.01, 8.0, 9)),
             diagnostics_dropped: Counter::default(),
             diagnostics_suppressed: Counter::default(),
         }
@@ -88,10 +88,15 @@ impl Metrics {
         r.register("commits", "Commits", self.commits.clone());
         r.register_with_unit("commit", "Time to commit", Unit::Seconds, self.commit_seconds.clone());
         r.register("commit_messages", "Messages of a commit", self.commit_messages.clone());
-        r.register("gaps", "Gaps told to clients", self.gaps.clone());
+        r.register("gaps", "Gaps reported to clients", self.gaps.clone());
         r.register("readers", "Open readers", self.readers.clone());
         r.register("log_pages", "Pages read from the log", self.log_pages.clone());
-        r.register("lag_positions", "Positions a reader was behind at such a read", self.lag.clone());
+        r.register_with_unit(
+            "lag",
+            "Age of the first message of a page read from the log",
+            Unit::Seconds,
+            self.lag_seconds.clone(),
+        );
         r.register(
             "diagnostics_dropped",
             "Lines of the process's own log that stderr did not take",

@@ -9,11 +9,11 @@
 //! | `keys` | span of time, idempotency key | what it was used for |
 //! | `topics` | number of an index page | eight topics of the index |
 //! | `postings` | topic, first position | a block of a topic's postings |
-//! | `places` | topic, key | the newest message of a key, where only that is kept |
+//! | `latest` | topic, key | the newest message of a key, where only that is kept |
 //! | `volatile` | topic, or nothing for every topic | how far messages were lost that were never stored, or by damage |
 //! | `options` | topic or pattern | what is set for it |
 //! | `epochs` | epoch | first position, how it was opened |
-//! | `meta` | `format`, `id`, `commits`, `clean`, `indexed`, `turn` | the format's version, the log's id, the number of the last commit, the mark of a clean close, how far the index is written, nothing (it is changed to have the engine clean up) |
+//! | `meta` | `format`, `id`, `commits`, `changes` and a number, `clean`, `indexed`, `run`, `turn` | the format's version, the log's id, the manifest, what its commit changes of small trees, the mark of a clean close, how far the index is written, nothing (it is changed to have the engine clean up) |
 
 use std::{path::Path, sync::Arc};
 
@@ -45,6 +45,7 @@ use super::{
 use crate::batch::{Changes, Latest, LogHead};
 
 pub(super) const META_COMMITS: &str = "commits";
+pub(super) const META_CHANGES: &str = "changes";
 pub(super) const META_CLEAN: &str = "clean";
 pub(super) const META_FORMAT: &str = "format";
 pub(super) const META_ID: &str = "id";
@@ -137,10 +138,10 @@ impl SledTrees {
         ]
     }
 
-    /// Writes a commit; durable only after [`SledTrees::sync`]. Returns the newest position that is stored with it. The
-    /// engine recovers its writes in order, up to where a crash cut them off. So idempotency and compaction keys go
-    /// first, since one without its messages is ignored; then messages, of which an unfinished group is dropped; then
-    /// trims, so that a trim proves that what it trims was whole; and last the commit's number, which proves all of it.
+    /// Writes a commit; durable only after [`SledTrees::sync`]. Returns the newest position that is stored with it. The engine
+    /// recovers its writes in order, up to where a crash cut them off. So idempotency and compaction keys go first, since one
+    /// without its messages is ignored; then messages, of which an unfinished group is dropped; then the manifest, which
+    /// proves all of it, with the changes of trims, options and epochs, which are made with it or not at all.
     pub(crate) fn write(
         &self,
         changes: &Changes,
@@ -169,15 +170,13 @@ impl SledTrees {
             }
         }
         let newest = messages.last().map(Message::position);
-        self.stored_upto(newest);
-        self.change_small(&self.small_changes(changes))?;
+        self.put_token(&head.token);
+        self.end_commit(commits, newest, &self.small_changes(changes))?;
         if !messages.is_empty()
             && let Some(empty_chunk) = self.empty_chunk.lock().take()
         {
             self.chunks.remove(empty_chunk.0.to_be_bytes())?;
         }
-        self.put_token(&head.token);
-        self.end_commit(commits, newest)?;
         Ok(newest)
     }
 
@@ -222,7 +221,7 @@ impl SledTrees {
     pub(crate) fn write_clean(&self, stored: Position, newest: Position, commits: u64) -> sled::Result<()> {
         let value = [stored.0.to_le_bytes(), newest.0.to_le_bytes()].concat();
         self.meta.insert(META_CLEAN, value)?;
-        self.end_commit(commits, Some(stored))
+        self.end_commit(commits, Some(stored), &[])
     }
 
     /// How often it was opened.

@@ -4,28 +4,29 @@
 
 use std::{
     collections::HashSet,
-    io,
+    fs, io,
+    path::Path,
     sync::atomic::{AtomicBool, Ordering},
     thread,
 };
 
-use crate::{batch::Batch, testing::Writes as _};
 use bytes::Bytes;
 use tailwire_core::{
     Store, StoreError,
     log::{Budget, Group},
-    order::local_entry,
-    store::Write,
+    store::{Entry, Place, Token, Write},
 };
 use tailwire_model::{
-    Condition, Draft, Filter, Keep, MediaType, Options, Position, Term, Timestamp, Topic, TrimReason,
-    message::Extras,
+    Condition, Draft, Epoch, Filter, Fingerprint, IdempotencyKey, Keep, MediaType, Opening, Options,
+    Position, Term, Timestamp, Topic, TrimReason, message::Extras,
 };
 
 use super::{
     LogSettings, SledStore,
-    durability::{checkpoint::Disk, watermark::Watermark},
+    durability::{checkpoint::Disk, journal, watermark::Watermark},
+    inspect::{RepairError, Survey, repair},
 };
+use crate::{digest::digest, testing::Writes as _};
 
 struct BrokenDisk;
 
@@ -112,44 +113,99 @@ fn a_crash_while_a_message_is_taken_out_of_a_chunk_loses_nothing() {
     }
 }
 
+/// A token of an order, by which a store knows what it has applied.
+fn token(number: u8) -> Token {
+    Token(Bytes::copy_from_slice(&[number]))
+}
+
+/// An entry of another order than the local one: what a crash has cut off is applied again.
+fn entry(number: u8, writes: Vec<Write>) -> Entry {
+    let time = Timestamp(u64::from(number));
+    let place = Place { first: Position(u64::from(number) << 10), time, steady: time, token: token(number) };
+    Entry { place, writes }
+}
+
+/// What may stand in one entry, and how what comes first depends on what comes last if that is there already.
+fn intricate() -> Vec<Write> {
+    let topic = |name| Topic::parse(name).unwrap();
+    let last = Options { keep: Some(Keep::Last), ..Options::default() };
+    let large = Group { drafts: vec![draft("b", &"x".repeat(9000))], key: None, condition: Condition::None };
+    let key = IdempotencyKey { scoped: "k".into(), request: Fingerprint([1; 16]) };
+    vec![
+        Write::Publish(many("a", 2)),
+        Write::Publish(Group { condition: Condition::NeverWritten, ..many("c", 1) }),
+        Write::Publish(Group { key: Some(key), ..many("a", 1) }),
+        Write::Publish(large),
+        Write::Options(Term::Topic(topic("a")), last),
+        Write::Options(Term::Topic(topic("kept")), Options::default()),
+        Write::Publish(many("a", 1)),
+        Write::Delete(topic("c")),
+        Write::Delete(topic("b")),
+        Write::Opening(Epoch::opening(1_800_000_000_000, None, 0).unwrap(), Opening::Unclean),
+    ]
+}
+
 #[test]
-fn a_crash_between_two_trims_of_a_commit_undoes_nothing() {
-    for done in 0..=3 {
-        let dir = tempfile::tempdir().unwrap();
-        let log = crate::testing::open(dir.path(), Timestamp(0), &LogSettings::default()).unwrap();
-        for name in ["a", "b", "c"] {
-            log.append(vec![many(name, 2)], Timestamp(1)).unwrap();
+fn a_crash_anywhere_in_a_commit_leaves_all_of_it_or_what_is_applied_again() {
+    let base = tempfile::tempdir().unwrap();
+    let log = SledStore::open(base.path(), &LogSettings::default()).unwrap();
+    let first = Epoch::opening(1_700_000_000_000, None, 0).unwrap();
+    let compact = Options { keep: Some(Keep::Compact), ..Options::default() };
+    let kept = Term::parse("kept").unwrap();
+    let begin = vec![
+        Write::Opening(first, Opening::Created),
+        Write::Options(kept, compact),
+        Write::Publish(keyed(&Topic::parse("kept").unwrap(), 0..3)),
+        Write::Publish(many("b", 2)),
+    ];
+    log.apply(vec![entry(1, begin)], true).unwrap();
+    log.close().unwrap();
+    drop(log);
+
+    // The whole of it, and each of the engine's writes on the way.
+    let whole = copy_of(base.path());
+    let log = SledStore::open(whole.path(), &LogSettings::default()).unwrap();
+    let (run, commits) = (log.store.run().unwrap(), log.writer.lock().mark.commits);
+    log.apply(vec![entry(2, intricate())], true).unwrap();
+    let wanted = digest(&log).unwrap();
+    let records = journal::records_after(whole.path(), log.id(), run, commits).unwrap();
+    let changes: Vec<_> = records[0].changes().map(Result::unwrap).collect();
+    assert!(changes.len() > 10, "{}", changes.len());
+
+    for count in 0..=changes.len() {
+        let dir = copy_of(base.path());
+        let log = SledStore::open(dir.path(), &LogSettings::default()).unwrap();
+        for change in &changes[..count] {
+            let tree = log.store.trees()[usize::from(change.tree)];
+            tree.change_unnoted(change.key, change.value).unwrap();
         }
-        log.trim(&Topic::parse("b").unwrap(), TrimReason::Retention).unwrap();
-        let deletes = ["a", "b", "c"].map(|name| Write::Delete(Topic::parse(name).unwrap()));
-        let writes = std::iter::once(Write::Publish(many("b", 2))).chain(deletes).collect();
-        let mut batch = Batch::new(log.writer.lock().head.clone());
-        let entry = local_entry(&log, Timestamp(1), Timestamp(1), writes);
-        batch.apply(entry, &log.index.read(), &log, &mut Vec::new()).unwrap();
-        let (head, changes) = batch.into_parts();
-        let before: Vec<_> = log.store.trims.iter().map(Result::unwrap).collect();
-        log.store.write(&changes, &head, 99).unwrap();
-        // Changes after the written trims do not get to the disk: the manifest is the one before them.
-        let after: Vec<_> = log.store.trims.iter().map(Result::unwrap).collect();
-        log.store.trims.clear().unwrap();
-        before.iter().for_each(|(key, value)| drop(log.store.trims.insert(key, value).unwrap()));
-        let digest = log.store.small_digest().unwrap();
-        log.store.manifest.lock().small = vec![digest];
-        log.store.change_small(&log.store.small_changes(&changes)).unwrap();
-        log.store.trims.clear().unwrap();
-        before.iter().for_each(|(key, value)| drop(log.store.trims.insert(key, value).unwrap()));
-        after.iter().take(done).for_each(|(key, value)| drop(log.store.trims.insert(key, value).unwrap()));
         log.store.db.flush().unwrap();
         drop(log);
-        let log = crate::testing::open(dir.path(), Timestamp(2), &LogSettings::default()).unwrap();
-        assert_eq!(positions(&log, "a").is_empty(), done > 0);
-        assert_eq!(positions(&log, "c").is_empty(), done > 2);
+        let log = SledStore::open(dir.path(), &LogSettings::default()).unwrap();
+        if log.token() == token(1) {
+            log.apply(vec![entry(2, intricate())], true).unwrap();
+        }
+        assert_eq!(digest(&log).unwrap(), wanted, "after {count} of {}", changes.len());
     }
 }
 
+/// A copy of a log that is not open.
+fn copy_of(dir: &Path) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    for entry in fs::read_dir(dir).unwrap().map(Result::unwrap) {
+        if entry.file_type().unwrap().is_file() {
+            fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
+        }
+    }
+    copy
+}
+
+fn draft(topic: &str, body: &str) -> Draft {
+    Draft::new(Topic::parse(topic).unwrap(), MediaType::NONE, Bytes::copy_from_slice(body.as_bytes()))
+}
+
 fn many(topic: &str, count: usize) -> Group {
-    let draft = Draft::new(Topic::parse(topic).unwrap(), MediaType::NONE, Bytes::from_static(b"x"));
-    Group { drafts: vec![draft; count], key: None, condition: Condition::None }
+    Group { drafts: vec![draft(topic, "x"); count], key: None, condition: Condition::None }
 }
 
 fn positions(log: &SledStore, topic: &str) -> Vec<u64> {
@@ -238,4 +294,20 @@ fn readers_find_the_index_whole_while_compaction_changes_it() {
     assert!(!log.behind.lock().wrong);
     let known: HashSet<usize> = (0..50).flat_map(keys).collect();
     assert_eq!(positions(&log, "a").len(), known.len());
+}
+
+#[test]
+fn a_replica_is_sound_with_holes_among_its_positions_and_is_not_repaired() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = SledStore::open(dir.path(), &LogSettings::default()).unwrap();
+    let first = Epoch::opening(1_700_000_000_000, None, 0).unwrap();
+    let begin = vec![Write::Opening(first, Opening::Created), Write::Publish(many("a", 2))];
+    log.apply(vec![entry(1, begin), entry(7, vec![Write::Publish(many("b", 1))])], true).unwrap();
+    log.close().unwrap();
+    drop(log);
+    let survey = Survey::open(dir.path(), None).unwrap();
+    let walked = survey.walk(|_| Ok::<_, StoreError>(())).unwrap();
+    assert_eq!((walked.findings.damages(), walked.figures.messages, walked.lost_upto), (0, 3, None));
+    let refused = repair(&survey, &dir.path().join("repaired"), Timestamp(0));
+    assert!(matches!(refused, Err(RepairError::Replica)));
 }

@@ -36,11 +36,14 @@ impl Reader {
 
     pub(super) fn start_read(&mut self, upto: Position) {
         let (filter, after, budget, format) = (self.filter.clone(), self.position, self.budget, self.format);
-        let encoders = self.shared.encoders;
+        let (encoders, now) = (self.shared.encoders, (self.shared.clock.now)());
+        let metrics = self.shared.metrics.clone();
         self.shared.metrics.log_pages.inc();
-        self.shared.metrics.lag.observe((upto.0 - after.0) as f64);
         self.read = Some(self.shared.pool.run(budget.bytes, self.priority, move |store, lease| {
             let page = store.read(&filter, after, upto, budget)?;
+            if let Some(first) = page.messages.first() {
+                metrics.lag_seconds.observe(now.since(first.time) as f64 / 1000.0);
+            }
             let segment =
                 (!page.messages.is_empty()).then(|| Segment::leased(page.messages, encoders, format, lease));
             Ok(ReadTurn { segment, scanned: page.scanned, trimmed: page.trimmed })

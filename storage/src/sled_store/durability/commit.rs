@@ -196,7 +196,7 @@ impl SledStore {
     fn sync(&self, writer: &mut CommitWriter) -> Result<(), StoreError> {
         if self.store.journal.has_changes() {
             writer.mark.commits += 1;
-            self.store.end_commit(writer.mark.commits, None).map_err(failed)?;
+            self.store.end_commit(writer.mark.commits, None, &[]).map_err(failed)?;
         }
         self.store.sync().map_err(failed)?;
         self.synced(writer)

@@ -9,35 +9,24 @@ use super::{
     tree::{SmallChange, StoreTree},
 };
 use crate::{
-    codec::Damage,
+    codec::{ByteReader, Damage, seal, unseal},
     sled_store::{
         failure::{corrupt, failed},
-        layout::chunk::{Chunk, count_of},
-        store::{META_COMMITS, SledTrees},
+        layout::{
+            change::{TreeChange, put_change, take_changes},
+            chunk::{Chunk, count_of},
+        },
+        store::{META_CHANGES, META_COMMITS, SledTrees},
     },
 };
 
-/// Changes of small trees that are written down at once.
-const CHANGES_AT_ONCE: usize = 64;
+/// Bytes of changes that stand under one key, beside the last one's.
+const PART_BYTES: usize = 4 << 10;
 
 impl SledTrees {
-    /// Changes the trees that every opening reads as a whole.
+    /// Changes the trees that every opening reads as a whole: all of the changes are made, or none, also in a crash.
     pub(crate) fn change_small(&self, changes: &[SmallChange<'_>]) -> sled::Result<()> {
-        let mut manifest = self.manifest.lock();
-        for changes in changes.chunks(CHANGES_AT_ONCE) {
-            if let Some(&digest) = manifest.small.last() {
-                manifest.small = digests_after(digest, changes)?;
-                self.write_manifest(&manifest)?;
-            }
-            for (tree, key, value) in changes {
-                match value {
-                    Some(value) => tree.insert(key, value.as_slice())?,
-                    None => tree.remove(key)?,
-                };
-            }
-            manifest.small = manifest.small.last().copied().into_iter().collect();
-        }
-        Ok(())
+        self.write_manifest(&mut self.manifest.lock(), changes)
     }
 
     /// Changes one entry of them.
@@ -61,21 +50,13 @@ impl SledTrees {
     /// Goes on from a manifest of what an opening has counted. The small trees are as they are known, or as they stand.
     pub(crate) fn begin_manifest(&self, mut counted: Manifest) -> sled::Result<()> {
         let mut manifest = self.manifest.lock();
-        counted.small = std::mem::take(&mut manifest.small);
+        counted.small = Some(manifest.small.map_or_else(|| self.small_digest(), Ok)?);
+        counted.small_writes = manifest.small_writes;
         counted.token = manifest.token.clone();
-        if counted.small.is_empty() {
-            counted.small.push(self.small_digest()?);
-        }
         *manifest = counted;
-        self.write_manifest(&manifest)?;
+        self.write_manifest(&mut manifest, &[])?;
         self.checkpoints.committed(manifest.commits);
         Ok(())
-    }
-
-    /// All chunks up to here are written; the next change of the manifest says so.
-    pub(crate) fn stored_upto(&self, newest: Option<Position>) {
-        let mut manifest = self.manifest.lock();
-        manifest.newest = newest.unwrap_or(manifest.newest);
     }
 
     /// Writes a new chunk.
@@ -99,17 +80,77 @@ impl SledTrees {
         }
     }
 
-    /// Writes the number of a commit, and how many messages there are with it; `newest` is the newest position that it
-    /// stored, if it stored any.
-    pub(crate) fn write_commits(&self, commits: u64, newest: Option<Position>) -> sled::Result<()> {
+    /// Writes the number of a commit, how many messages there are with it, and what it changes of the small trees; `newest` is
+    /// the newest position that it stored, if it stored any.
+    pub(crate) fn write_commits(
+        &self,
+        commits: u64,
+        newest: Option<Position>,
+        changes: &[SmallChange<'_>],
+    ) -> sled::Result<()> {
         let mut manifest = self.manifest.lock();
         manifest.commits = commits;
         manifest.newest = newest.unwrap_or(manifest.newest);
-        self.write_manifest(&manifest)
+        self.write_manifest(&mut manifest, changes)
     }
 
-    fn write_manifest(&self, manifest: &Manifest) -> sled::Result<()> {
-        self.meta.insert(META_COMMITS, manifest.put(META_COMMITS.as_bytes())).map(drop)
+    /// Writes a manifest. Changes that come with it are written down before it, and made after it: an opening makes those
+    /// of the last manifest again, and those of none before it are left to make.
+    fn write_manifest(&self, manifest: &mut Manifest, changes: &[SmallChange<'_>]) -> sled::Result<()> {
+        manifest.small_parts = 0;
+        if !changes.is_empty() {
+            if let Some(digest) = &mut manifest.small {
+                *digest = digest_after(*digest, changes)?;
+            }
+            manifest.small_writes += 1;
+            manifest.small_parts = self.write_parts(manifest.small_writes, changes)?;
+        }
+        self.meta.insert(META_COMMITS, manifest.put(META_COMMITS.as_bytes()))?;
+        for (tree, key, value) in changes {
+            tree.change(key, value.as_deref())?;
+        }
+        Ok(())
+    }
+
+    /// Writes down changes of small trees; answers in how many parts.
+    fn write_parts(&self, number: u64, changes: &[SmallChange<'_>]) -> sled::Result<u32> {
+        let mut changes = changes.iter().peekable();
+        let mut parts = 0u32;
+        while changes.peek().is_some() {
+            let key = part_key(parts);
+            let mut part = number.to_le_bytes().to_vec();
+            while part.len() < PART_BYTES
+                && let Some((tree, key, value)) = changes.next()
+            {
+                put_change(&mut part, TreeChange { tree: tree.number(), key, value: value.as_deref() });
+            }
+            seal(&key, &mut part);
+            self.meta.insert(key, part)?;
+            parts += 1;
+        }
+        Ok(parts)
+    }
+
+    /// Makes the changes of small trees that belong to the last manifest, if a crash has left some of them to make.
+    pub(crate) fn redo_small(&self) -> Result<(), StoreError> {
+        let damaged = |Damage(what)| StoreError::Corrupt(format!("a commit's changes: {what}"));
+        let (manifest, trees) = (self.known()?, self.trees());
+        for number in 0..manifest.small_parts {
+            let key = part_key(number);
+            let Some(sealed) = self.meta.get(&key).map_err(failed)? else { return Ok(()) };
+            let mut reader = ByteReader(unseal(&key, &sealed).map_err(damaged)?);
+            if reader.u64().map_err(damaged)? != manifest.small_writes {
+                // Of a commit that a crash has cut off; the last one's had been made before.
+                return Ok(());
+            }
+            for change in take_changes(reader.0) {
+                let TreeChange { tree, key, value } = change.map_err(damaged)?;
+                let tree =
+                    trees.get(usize::from(tree)).ok_or(Damage("a change of no tree")).map_err(damaged)?;
+                tree.change(key, value).map_err(failed)?;
+            }
+        }
+        Ok(())
     }
 
     /// The manifest of the last commit. A log without one has no messages.
@@ -146,7 +187,7 @@ impl SledTrees {
         self.resolve_shrinking(&mut manifest)?;
         if count != before {
             manifest.begin_shrinking(Shrinking { first, before, after: count });
-            self.write_manifest(&manifest).map_err(failed)?;
+            self.write_manifest(&mut manifest, &[]).map_err(failed)?;
         }
         let key = first.0.to_be_bytes();
         let is_empty = rest.is_some() && count == 0;
@@ -162,14 +203,17 @@ impl SledTrees {
     }
 }
 
-/// The digest as it is, and after each of these changes.
-fn digests_after(mut digest: u64, changes: &[SmallChange<'_>]) -> sled::Result<Vec<u64>> {
-    let mut digests = vec![digest];
+/// The digest after these changes.
+fn digest_after(mut digest: u64, changes: &[SmallChange<'_>]) -> sled::Result<u64> {
     for (tree, key, value) in changes {
         let of = |value: &[u8]| digest_of(&tree.name(), key, value);
         let (before, after) = (tree.get(key)?.map(|value| of(&value)), value.as_deref().map(of));
         digest = digest.wrapping_sub(before.unwrap_or(0)).wrapping_add(after.unwrap_or(0));
-        digests.push(digest);
     }
-    Ok(digests)
+    Ok(digest)
+}
+
+/// Where a part of a commit's changes stands.
+fn part_key(number: u32) -> Vec<u8> {
+    [META_CHANGES.as_bytes(), &number.to_be_bytes()].concat()
 }

@@ -7,19 +7,28 @@ use tailwire_core::StoreError;
 use tailwire_model::Position;
 use uuid::Uuid;
 
-use super::journal::{self, Synced, TreeChange};
+use super::{
+    journal::{self, Synced},
+    tree::SmallChange,
+};
 use crate::{
     codec::Damage,
     sled_store::{
         failure::failed,
+        layout::change::TreeChange,
         store::{META_ID, SledTrees},
     },
 };
 
 impl SledTrees {
-    /// Ends a commit with its number, and records it; durable only after [`SledTrees::sync`].
-    pub(crate) fn end_commit(&self, commits: u64, newest: Option<Position>) -> sled::Result<()> {
-        self.write_commits(commits, newest)?;
+    /// Ends a commit with its number and its changes of small trees, and records it; durable only after [`SledTrees::sync`].
+    pub(crate) fn end_commit(
+        &self,
+        commits: u64,
+        newest: Option<Position>,
+        changes: &[SmallChange<'_>],
+    ) -> sled::Result<()> {
+        self.write_commits(commits, newest, changes)?;
         self.checkpoints.committed(commits);
         Ok(self.journal.record(commits, self.checkpoints.durable())?)
     }
@@ -43,7 +52,8 @@ impl SledTrees {
         Ok(())
     }
 
-    /// Does again what the journal has recorded and the engine has not kept; before the journal is begun anew.
+    /// Does again what the journal has recorded and the engine has not kept, and what a crash has left undone of the last
+    /// commit; before the journal is begun anew.
     pub(crate) fn redo(&self) -> Result<(), StoreError> {
         let id = self.meta.get(META_ID).map_err(failed)?;
         let Some(id) = id.and_then(|id| Uuid::from_slice(&id).ok()) else { return Ok(()) };
@@ -59,6 +69,6 @@ impl SledTrees {
                 tree.change(key, value).map_err(failed)?;
             }
         }
-        Ok(())
+        self.redo_small()
     }
 }

@@ -30,7 +30,10 @@ use uuid::Uuid;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{checkpoint::Disk, write_at};
-use crate::codec::{ByteReader, Damage, put_varint, seal, unseal};
+use crate::{
+    codec::{ByteReader, Damage, seal, unseal},
+    sled_store::layout::change::{TreeChange, put_change, take_changes},
+};
 
 const NAME: &str = "journal";
 const MAGIC: [u8; 8] = *b"tailjrnl";
@@ -202,11 +205,7 @@ impl JournalState {
         if self.is_short {
             return;
         }
-        self.next.extend_from_slice(&[tree, u8::from(value.is_none())]);
-        for part in [Some(key), value].into_iter().flatten() {
-            put_varint(&mut self.next, part.len() as u64);
-            self.next.extend_from_slice(part);
-        }
+        put_change(&mut self.next, TreeChange { tree, key, value });
         if self.next.len() > RECORD_BYTES_MAX {
             self.forget();
             self.has_changes = true;
@@ -285,29 +284,11 @@ pub(crate) struct JournalRecord {
     changes: Vec<u8>,
 }
 
-/// One change of a tree; without a value the key is removed.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct TreeChange<'a> {
-    pub(crate) tree: u8,
-    pub(crate) key: &'a [u8],
-    pub(crate) value: Option<&'a [u8]>,
-}
-
 impl JournalRecord {
     /// The changes, in the order in which they were made.
     pub(crate) fn changes(&self) -> impl Iterator<Item = Result<TreeChange<'_>, Damage>> {
-        let mut reader = ByteReader(&self.changes);
-        std::iter::from_fn(move || (!reader.0.is_empty()).then(|| take_change(&mut reader)))
+        take_changes(&self.changes)
     }
-}
-
-fn take_change<'a>(reader: &mut ByteReader<'a>) -> Result<TreeChange<'a>, Damage> {
-    let [tree, is_removed] = reader.array()?;
-    let mut part = || {
-        let length = reader.varint()?;
-        reader.bytes(usize::try_from(length).unwrap_or(usize::MAX))
-    };
-    Ok(TreeChange { tree, key: part()?, value: if is_removed == 0 { Some(part()?) } else { None } })
 }
 
 /// The records in `dir` that follow a commit of this log in its last run, oldest first. Where one between is missing,

@@ -4,7 +4,8 @@
 //! check against it stands in `count`.
 //!
 //! ```text
-//! commits  newest  length of the token  token  all  digest  from  beyond  digest  how many digests, and these
+//! commits  newest  length of the token  token  all  digest  from  beyond  digest
+//! is there a digest  [digest]  number of the last change of small trees  its parts
 //! [first  before  after]   CRC-32
 //! ```
 //! Numbers are varints. `all` is the records of all chunks; `beyond` is those of the chunks after `from`, which is how far the index was written at the opening:
@@ -16,9 +17,9 @@
 //! manifest doesn't know yet: they lie beyond `newest`. And before messages are taken out of a chunk, the manifest names
 //! the chunk and its counts before and after, and counts it as it will be: of that one chunk either state is right.
 //!
-//! The last digests are of the entries of all trees that every opening reads as a whole, trims among them: a tree that
-//! falls back to what it was undoes a DELETE. Before they change, the manifest has the digest after each of the changes
-//! to come, and any of these is right.
+//! The last digest is of the entries of all trees that every opening reads as a whole, trims among them: a tree that falls
+//! back to what it was undoes a DELETE. Before they change, the changes are written down in parts, beside the manifest that
+//! has the digest after them; an opening makes them again.
 
 use bytes::Bytes;
 use tailwire_core::store::Token;
@@ -98,8 +99,11 @@ pub(crate) struct Manifest {
     pub(crate) all: Sum,
     pub(crate) from: Position,
     pub(crate) beyond: Sum,
-    /// The possible digests of the small trees; none if that isn't known, as right after a repair.
-    pub(crate) small: Vec<u64>,
+    /// The digest of the small trees; none if that isn't known, as right after a repair.
+    pub(crate) small: Option<u64>,
+    /// The number of their last change, and in how many parts it is written down.
+    pub(crate) small_writes: u64,
+    pub(crate) small_parts: u32,
     pub(crate) shrinking: Option<Shrinking>,
 }
 
@@ -144,8 +148,10 @@ impl Manifest {
         put_varint(&mut value, self.from.0);
         put_varint(&mut value, self.beyond.records);
         value.extend_from_slice(&self.beyond.digest.to_le_bytes());
-        put_varint(&mut value, self.small.len() as u64);
+        value.push(u8::from(self.small.is_some()));
         self.small.iter().for_each(|digest| value.extend_from_slice(&digest.to_le_bytes()));
+        put_varint(&mut value, self.small_writes);
+        put_varint(&mut value, self.small_parts.into());
         if let Some(Shrinking { first, before, after }) = self.shrinking {
             [first.0, before.into(), after.into()].into_iter().for_each(|n| put_varint(&mut value, n));
         }
@@ -162,9 +168,11 @@ impl Manifest {
         let all = Sum { records: reader.varint()?, digest: reader.u64()? };
         let from = Position(reader.varint()?);
         let beyond = Sum { records: reader.varint()?, digest: reader.u64()? };
-        let small = (0..reader.varint()?).map(|_| reader.u64()).collect::<Result<_, _>>()?;
+        let small = if reader.byte()? == 0 { None } else { Some(reader.u64()?) };
+        let (small_writes, parts) = (reader.varint()?, reader.varint()?);
+        let small_parts = u32::try_from(parts).map_err(|_| Damage("it has too many parts"))?;
         let shrinking = if reader.0.is_empty() { None } else { Some(take_shrinking(&mut reader)?) };
-        Ok(Self { commits, newest, token, all, from, beyond, small, shrinking })
+        Ok(Self { commits, newest, token, all, from, beyond, small, small_writes, small_parts, shrinking })
     }
 }
 
@@ -186,7 +194,7 @@ mod tests {
             Manifest { commits: 5, newest: Position(9), from: Position(2), ..Manifest::default() };
         known.add(Position(1), 2);
         known.add(Position(3), 4);
-        known.small = vec![3, u64::MAX];
+        (known.small, known.small_writes, known.small_parts) = (Some(u64::MAX), 300, 2);
         for shrinks in [false, true] {
             if shrinks {
                 known.begin_shrinking(Shrinking { first: Position(3), before: 4, after: 1 });

@@ -13,7 +13,7 @@ pub(crate) const TREES: [&str; 11] = [
     "epochs",
     "trims",
     "keys",
-    "places",
+    "latest",
     "volatile",
     "options",
     "chunks",
@@ -41,6 +41,11 @@ impl StoreTree {
         checkpoints: Arc<Checkpoints>,
     ) -> Self {
         Self { tree, number, journal, checkpoints }
+    }
+
+    /// Its number in [`TREES`].
+    pub(crate) const fn number(&self) -> u8 {
+        self.number
     }
 
     /// Writes a value, and returns the one that stood there.

@@ -12,7 +12,6 @@ use tailwire_model::{Epoch, Position};
 
 use super::Findings;
 use crate::sled_store::{
-    durability::manifest::Manifest,
     failure::{failed, guarded},
     layout::{
         chunk::Chunk,
@@ -77,11 +76,9 @@ impl Engine {
 
     /// Whether the small trees hold what they should.
     pub(super) fn has_small(&self) -> bool {
-        let known: Option<Manifest> = guarded(|| self.0.known()).ok();
-        let digest = guarded(|| self.0.small_digest().map_err(failed)).ok();
-        known.is_none_or(|manifest| {
-            manifest.small.is_empty() || digest.is_some_and(|it| manifest.small.contains(&it))
-        })
+        let Ok(manifest) = guarded(|| self.0.known()) else { return true };
+        let digest = guarded(|| self.0.small_digest().map_err(failed));
+        manifest.small.is_none_or(|known| digest == Ok(known))
     }
 
     /// The chunks, oldest first; after a [`Engine::probe`] that found no damage.

@@ -25,6 +25,8 @@ pub(super) struct Ledger {
     pub(super) id: Option<Uuid>,
     /// The number of the last commit.
     pub(super) commits: u64,
+    /// Another order than the local one gave the positions: they have holes, and what is lost can be had again from it.
+    pub(super) is_shared: bool,
     /// The newest position that was ever given, if the log was closed in good order.
     pub(super) closed: Option<Position>,
     pub(super) starts: BTreeMap<Epoch, EpochStart>,
@@ -110,7 +112,8 @@ impl Ledger {
             } else if key == META_ID.as_bytes() {
                 self.id = Some(Uuid::from_slice(value).ok()?);
             } else if key == META_COMMITS.as_bytes() {
-                self.commits = Manifest::take(key, value).ok()?.commits;
+                let manifest = Manifest::take(key, value).ok()?;
+                (self.commits, self.is_shared) = (manifest.commits, !manifest.token.0.is_empty());
             } else if key == META_CLEAN.as_bytes() {
                 let (_, newest) = value.split_first_chunk::<8>()?;
                 self.closed = Some(Position(u64::from_le_bytes(newest.try_into().ok()?)));
@@ -173,7 +176,8 @@ impl Ledger {
     pub(super) fn explains(&self, first: Position, last: Position) -> bool {
         let is_epochs_end =
             self.starts.values().any(|start| start.first > first && start.first <= last.next());
-        last <= self.farthest_trim()
+        self.is_shared
+            || last <= self.farthest_trim()
             || last <= self.lost_everywhere
             || self.latest > 0
             || !self.lost.is_empty()

@@ -61,6 +61,11 @@ pub enum RepairError {
         /// The available bytes.
         available: u64,
     },
+    /// The log is a replica, whose order has all of it.
+    #[error(
+        "it is a replica of a shared log, which fills an empty folder again: move this one away, and start"
+    )]
+    Replica,
     /// The new store can't be written.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -82,6 +87,9 @@ pub enum RepairError {
 /// # Errors
 /// A [`RepairError`]; the log that was surveyed is as it was.
 pub fn repair(survey: &Survey, into: &Path, now: Timestamp) -> Result<Repaired, RepairError> {
+    if survey.ledger.is_shared {
+        return Err(RepairError::Replica);
+    }
     fs::create_dir(into)?;
     let (needed, available) = (survey.file_bytes, fs2::available_space(into)?);
     if available < needed {
@@ -130,7 +138,7 @@ fn build(survey: &Survey, store: &SledTrees, now: Timestamp) -> Result<Walked, S
         store.write_clean(last, newest, commits).map_err(failed)?;
     } else {
         store.meta.remove(META_CLEAN).map_err(failed)?;
-        store.write_commits(commits, Some(last)).map_err(failed)?;
+        store.write_commits(commits, Some(last), &[]).map_err(failed)?;
     }
     store.sync().map_err(failed)?;
     let mark = CommitMark { id, commits, newest: last, is_dirty: false };

@@ -135,11 +135,11 @@ pub(crate) fn check_small(
 ) -> Result<(), OpenError> {
     let digest = store.small_digest().map_err(failed)?;
     let mut manifest = known.clone();
-    let is_whole = manifest.small.is_empty() || manifest.small.contains(&digest);
+    let is_whole = manifest.small.is_none_or(|known| known == digest);
     if !is_whole && !accepts_loss {
         return Err(OpenError::Short(SMALL_CHANGED.into()));
     }
-    manifest.small = vec![digest];
+    manifest.small = Some(digest);
     *store.manifest.lock() = manifest;
     if is_whole {
         return Ok(());

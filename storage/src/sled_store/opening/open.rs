@@ -178,6 +178,7 @@ impl FoundStore {
             let is_known = token.0.is_empty() || chunk.first <= known_newest;
             if is_known && (chunk.ends || chunk.first <= proven) {
                 last = chunk.last;
+                *store.empty_chunk.lock() = (chunk.count == 0).then_some(chunk.first);
                 break;
             }
             unfinished.push(chunk.first);
