@@ -255,7 +255,9 @@ impl FakeOrder {
         let count = self.network.len();
         let at = if self.chance.percent(self.trouble) { self.chance.below(count) } else { 0 };
         let proposal = self.network.remove(at);
-        self.now += self.chance.below(40) as u64;
+        if self.trouble > 0 {
+            self.now += self.chance.below(40) as u64;
+        }
         // The stream's own clock may be put back; what it gives never is.
         let last = self.stream.last().map_or(0, |last| last.time.0);
         self.stream.push(Streamed { time: Timestamp(self.now.max(last)), proposal });
