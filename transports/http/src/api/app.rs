@@ -18,7 +18,7 @@ use tailwire_core::{
 use tailwire_model::{
     Cursor, Filter, Forbidden, IdempotencyKey, MediaType, Message, Options, Principal, Term, Timestamp,
     Topic,
-    limits::{DRAIN_RETRY_MS, PINNED_WAIT_MS_MAX, STORAGE_RETRY_MS},
+    limits::{DRAIN_RETRY_MS, STORAGE_RETRY_MS},
     retry,
 };
 use tailwire_wire::{
@@ -32,10 +32,10 @@ use tailwire_wire::{
 };
 use tokio::time::Instant;
 
-use super::metrics::HttpMetrics;
+use super::{metrics::HttpMetrics, room::take_room};
 use crate::{
     HttpSettings,
-    connection::pinned::{Account, NoPinnedRoom, Pinned},
+    connection::pinned::{Account, Pinned},
     delivery::polls::Polls,
 };
 
@@ -170,7 +170,7 @@ impl App {
         // time.
         let room = match wait_ms {
             0 => None,
-            _ => Some(account.admit(bytes).await.map_err(|NoPinnedRoom| no_room())?),
+            _ => Some(take_room(account, bytes).await?),
         };
         let mut body = Vec::with_capacity(bytes);
         let items: Vec<&[u8]> = items.iter().map(|item| &item[..]).collect();
@@ -390,11 +390,6 @@ fn published(stored: Stored, kept: &[(Topic, MediaType)], batch: bool, replayed:
     }
     let last = cursor_of(kept.len().saturating_sub(1));
     Published { first: stored.first, last, body, batch, replayed }
-}
-
-/// Clients have not taken so many answers that there is no room for another.
-pub(crate) fn no_room() -> Problem {
-    Problem::new(Code::Overloaded).with_retry_after_ms(PINNED_WAIT_MS_MAX)
 }
 
 fn start_of(start: query::QueryStart) -> Start {

@@ -10,7 +10,7 @@ use std::{
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tailwire_core::Reader;
-use tailwire_model::{Options, Principal, limits::PAGE_BYTES_MAX};
+use tailwire_model::{Options, Principal};
 use tailwire_wire::{
     Format, Problem, QueryStart, line, page,
     representation::PAGE,
@@ -19,12 +19,9 @@ use tailwire_wire::{
 
 use super::subscriptions::SubscribeHandle;
 use crate::{
-    api::app::{App, no_room},
-    connection::pinned::{Account, NoPinnedRoom, Pinned},
+    api::{app::App, room::answer_room},
+    connection::pinned::{Account, Pinned},
 };
-
-/// Room that is taken before an answer is read: a page's bodies, and their encoding.
-const READ_ANSWER_BYTES: usize = 2 * PAGE_BYTES_MAX;
 
 /// The outcome of a request.
 pub(super) enum LineOutcome {
@@ -218,20 +215,16 @@ pub(super) fn wait(
     });
 }
 
-/// Reads for an answer once there is room for it among what clients have yet to take: what is read counts from its first byte.
+/// Reads for an answer once there is room for it.
 async fn admitted<F: Future<Output = LineOutcome>>(
     account: Account,
     id: Id,
     read: impl FnOnce(Id, Account) -> F,
 ) -> LineOutcome {
-    match account.admit(READ_ANSWER_BYTES).await {
-        Ok(room) => {
-            let outcome = read(id, account).await;
-            // Its own share is taken; an answer that is larger than that room is counted whole all the same.
-            drop(room);
-            outcome
-        }
-        Err(NoPinnedRoom) => answered(id, async { Err(no_room()) }).await,
+    // Kept until the answer's own share is taken; one that is larger than this room is counted whole all the same.
+    match answer_room(&account).await {
+        Ok(_room) => read(id, account).await,
+        Err(problem) => answered(id, async { Err(problem) }).await,
     }
 }
 
