@@ -14,7 +14,7 @@ use super::{
     tls::{self, FileTls},
 };
 
-/// ServeSettings of a file, as far as it has them.
+/// Settings of a file, as far as it has them.
 #[derive(Debug, Default)]
 pub(super) struct FileSettings {
     pub(super) listen: Option<Sourced<String>>,
