@@ -69,8 +69,11 @@ export function httpOf(base: URL, { fetch, clock }: Platform, source: TokenSourc
   let reached = false;
 
   const ask = async (path: string, init: RequestInit, token?: string): Promise<Response> => {
-    const response = await fetch(url(path), {
+    // What is too long for a URL is asked by its body.
+    const [resource, query] = path.length > limits.path_length ? path.split("?") : [path];
+    const response = await fetch(url(resource!), {
       ...init,
+      ...(query && { method: "QUERY", body: new URLSearchParams(query) }),
       // Without a token there is none, so that a request can be a simple one (Fetch standard).
       headers: { ...init.headers, ...(token && { authorization: `Bearer ${token}` }) },
       // A redirect could lead the token to another origin.

@@ -1,6 +1,7 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 /** The hub: holds subscriptions, runs the fallback state machine, opens and closes links as it orders. Of other tabs it knows nothing. */
 import { emitterOf, type Emitter } from "./emitter.js";
+import { TailwireError } from "./errors.js";
 import { lifetimeOf, onAbort, sleep, throwIfAborted } from "./backoff.js";
 import { httpOf } from "./http.js";
 import { Kind, fallbackOf, type FallbackEvent, type Transport, type State } from "./fallback.js";
@@ -138,9 +139,7 @@ export function directHub(base: URL, { token, transports = TRANSPORTS, signal, .
   function subscribe<T>(topic: string | readonly string[], options: SubscribeOptions = {}): Subscription<T> {
     throwIfAborted(lifetime);
     const topics = [...new Set([topic].flat())];
-    const terms = allTerms(topics);
-    const full = feeds.size >= limits.subscriptions || terms.length > limits.terms;
-    streamPath(terms, {}, full ? Infinity : limits.path_room);
+    if (feeds.size >= limits.subscriptions || allTerms(topics).length > limits.terms) throw new TailwireError("filter-too-large", "Too many topics");
     const feed = feedOf(topics, options, changed);
     feeds.add(feed);
     changed();

@@ -1,7 +1,4 @@
 /** Names: how a term matches topics, and how terms stand in a URL. The broker judges whether a name is valid. */
-import { TailwireError } from "./errors.js";
-import * as limits from "./limits.js";
-
 /** Whether a topic matches one term: `*` is one segment, `**` at the end is one or more. */
 export function matches(term: string, topic: string): boolean {
   const pattern = term.replace(/[^\w/*]/g, "\\$&").replace("**", ".+").replace(/\*/g, "[^/]+");
@@ -9,13 +6,8 @@ export function matches(term: string, topic: string): boolean {
   return (topic[0] !== "$" || term[0] === "$") && RegExp(`^${pattern}$`).test(topic);
 }
 
-/**
- * The address of a set of terms as one resource: the only place that knows how a filter is named. Throws where it would be
- * too long, with so much `room` for what comes later.
- */
-export function streamPath(terms: Iterable<string>, query: object, room = 0): string {
+/** The address of a set of terms as one resource: the only place that knows how a filter is named. It may be too long for a URL. */
+export function streamPath(terms: Iterable<string>, query: object): string {
   const pairs = [...[...terms].map((term) => ["topic", term]), ...Object.entries(query).filter(([, value]) => value !== undefined)];
-  const path = `stream?${new URLSearchParams(pairs as string[][])}`;
-  if (path.length + room > limits.path_length) throw new TailwireError("filter-too-large", "Too many topics");
-  return path;
+  return `stream?${new URLSearchParams(pairs as string[][])}`;
 }

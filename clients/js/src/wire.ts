@@ -55,13 +55,13 @@ export function toMessage(line: object): Message {
 }
 
 /**
- * Reads an SSE response that was asked for with `envelope=true`: each block's data is one line, and a block of only
- * an id is a heartbeat. Feed it decoded text, cut anywhere. SSE rather than NDJSON, as it is the endless response
+ * Reads an SSE response that was asked for with `envelope=true`: each block's data is one line. Feed it decoded text, cut
+ * anywhere. SSE rather than NDJSON, as it is the endless response
  * that proxies know, and mostly let through. `retry` is told what stands in fields of that name.
  */
 export function blockReader(retry: (text: string) => void): (text: string) => Line[] {
   let rest = "";
-  let block: { id?: string; data?: string; retry?: string } = {};
+  let block: { data?: string; retry?: string } = {};
   /** Gives the lines that this piece of text completes. */
   return (text) => {
     const lines: Line[] = [];
@@ -69,10 +69,9 @@ export function blockReader(retry: (text: string) => void): (text: string) => Li
     rest = fields.pop()!;
     for (const field of fields) {
       const [name, value] = field.split(/: (.*)/s);
-      if (field) block[name as "id"] = value!;
+      if (field) block[name as "data"] = value!;
       else {
-        const { id, data } = block;
-        const line = data ? parseLine(data) : id && { kind: "heartbeat", cursor: id };
+        const line = parseLine(block.data!);
         if (line) lines.push(line);
         if (block.retry) retry(block.retry);
         block = {};

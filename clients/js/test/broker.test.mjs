@@ -161,6 +161,25 @@ describe("with a broker", { skip: missing, concurrency: 8 }, () => {
     hub.close();
   });
 
+  test("a hundred topics of 255 bytes, on every transport", async () => {
+    const topics = Array.from({ length: 100 }, (_, n) => `long/${n}/${"\u017e".repeat(120)}`);
+    for (const transport of TRANSPORTS) {
+      const hub = connect(broker.url, { transports: [transport], WebSocket });
+      const subscription = hub.subscribe(topics);
+      const got = [];
+      subscription.on("message", ({ topic }) => got.push(topic));
+      subscription.on("error", assert.fail);
+      await until(`${transport} to be live`, () => hub.state === "live");
+      await hub.publish(topics[0], transport);
+      await hub.publish(topics[99], transport);
+      await until("both messages", () => got.length === 2);
+      assert.deepEqual(got, [topics[0], topics[99]]);
+      const { messages } = await hub.page(topics, { after: "earliest" });
+      assert.deepEqual([messages.at(-2).topic, messages.at(-1).topic], got);
+      hub.close();
+    }
+  });
+
   test("a hundred subscriptions over one WebSocket, which is what the broker allows", async () => {
     const hub = connect(broker.url, { WebSocket });
     const all = Array.from({ length: 100 }, () => follow(hub, "hundred", { after: "earliest" }));

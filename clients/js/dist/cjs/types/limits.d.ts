@@ -60,10 +60,8 @@ export declare const page_messages = 1000;
 export declare const subscriptions = 100;
 /** Terms that all subscriptions of a hub ask for together: the broker's own bound for one filter. */
 export declare const terms = 100;
-/** Characters of a path with its query. Many proxies refuse a request line beyond 8 KiB. */
+/** Characters of a path with its query; beyond, the query goes in a body. Many proxies refuse a request line beyond 8 KiB. */
 export declare const path_length = 7500;
-/** Of these, characters for cursors and the like: a filter that leaves no room for them is refused when it is subscribed to. */
-export declare const path_room = 500;
 /** A token that ends within this time is replaced before it is used. */
 export declare const token_early = 30000;
 /** A source of tokens may have to refresh a session over a bad network. What takes longer than this has hung. */

@@ -36,8 +36,8 @@ export declare function parseLine(text: string): Line | undefined;
 /** A message line, or a page's member, as the application gets it. */
 export declare function toMessage(line: object): Message;
 /**
- * Reads an SSE response that was asked for with `envelope=true`: each block's data is one line, and a block of only
- * an id is a heartbeat. Feed it decoded text, cut anywhere. SSE rather than NDJSON, as it is the endless response
+ * Reads an SSE response that was asked for with `envelope=true`: each block's data is one line. Feed it decoded text, cut
+ * anywhere. SSE rather than NDJSON, as it is the endless response
  * that proxies know, and mostly let through. `retry` is told what stands in fields of that name.
  */
 export declare function blockReader(retry: (text: string) => void): (text: string) => Line[];
