@@ -8,11 +8,11 @@ use std::{
 };
 
 use tailwire_core::{
-    AllowAll, Broker, BrokerParts, Clock, Event, Instruments, LocalOrder, ReadError, Reader,
+    AllowAll, Broker, BrokerParts, Clock, Encoders, Event, Instruments, LocalOrder, ReadError, Reader,
 };
 use tailwire_http::{HttpSettings, Incoming, Io, Protocol, Server, Subprotocol, Takes, WebSocketOpening};
 use tailwire_storage::MemoryStore;
-use tailwire_wire::{ENCODERS, Format};
+use tailwire_wire::{ENCODERS, Format, REFERENCES};
 use tokio::net::TcpListener;
 
 /// Gives back whatever it is sent.
@@ -46,7 +46,7 @@ pub fn serve(listener: TcpListener) -> io::Result<(Broker, Server)> {
         order: Arc::new(order),
         store,
         instruments,
-        encoders: &ENCODERS,
+        encoders: Encoders::new(&ENCODERS, &REFERENCES),
         policy: Arc::new(AllowAll),
         clock,
         shards: 1,

@@ -1,15 +1,19 @@
-"""Clients of Server-Sent Events for Python that others wrote, and Prometheus' own parsers of metrics."""
+"""Clients of Server-Sent Events and WebSockets for Python that others wrote, and Prometheus' own parsers of metrics."""
 
 import asyncio
 import json
 import os
+import subprocess
 import sys
 import unittest
+import urllib.parse
 import urllib.request
 
 import httpx
 import httpx_sse
 import sseclient
+import websockets.exceptions
+import websockets.sync.client
 from aiohttp_sse_client.client import EventSource
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_open_metrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
@@ -84,6 +88,31 @@ class Clients(unittest.TestCase):
                     break
         self.assertEqual(texts, [*BODIES, body])
 
+    def test_websockets_reads_past_a_message_that_is_larger_than_it_takes(self):
+        # By default it closes the connection at a message of more than 1 MiB.
+        large = "\u0085" * (1 << 19)
+        publish(self.url.split("?")[0], large)
+        publish(self.url.split("?")[0], "last")
+        url = self.url.split("?")[0].replace("http", "ws") + "?after=earliest"
+        with websockets.sync.client.connect(url, subprotocols=["tailwire.v1"]) as socket:
+            with self.assertRaises(websockets.exceptions.ConnectionClosed):
+                list(until(lambda line: line["kind"] == "caught_up", map(json.loads, socket)))
+        with websockets.sync.client.connect(url + f"&max_bytes={1 << 20}", subprotocols=["tailwire.v1"]) as socket:
+            lines = list(until(lambda line: line["kind"] == "caught_up", map(json.loads, socket)))
+        messages = [line for line in lines if line["kind"] == "message"]
+        self.assertEqual([line.get("data") for line in messages], [*BODIES, None, "last"])
+        self.assertEqual((messages[-2]["omitted"], messages[-2]["size"]), (True, len(large.encode())))
+        href = urllib.parse.urljoin(self.url, messages[-2]["href"])
+        with urllib.request.urlopen(href, timeout=PATIENCE_S) as response:
+            self.assertEqual(response.read().decode(), large)
+
+    def test_promtool_finds_nothing_in_the_text_format(self):
+        # It knows no OpenMetrics: that is parsed below.
+        with urllib.request.urlopen(f"{self.base}/metrics", timeout=PATIENCE_S) as response:
+            text = response.read()
+        checked = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, check=False)
+        self.assertEqual((checked.returncode, checked.stdout.decode(), checked.stderr.decode()), (0, "", ""))
+
     def test_metrics_are_sound_in_both_formats(self):
         text = urllib.request.urlopen(f"{self.base}/metrics", timeout=PATIENCE_S).read().decode()
         families = {family.name: family for family in parse_text(text)}
@@ -99,6 +128,19 @@ class Clients(unittest.TestCase):
         types = {family.name: family.type for family in parse_open_metrics(open_metrics)}
         self.assertEqual(types["tailwire_log_name"], "info")
         self.assertEqual(types["tailwire_messages_in"], "counter")
+
+
+def publish(url, body):
+    request = urllib.request.Request(url, body.encode(), method="POST")
+    request.add_header("Content-Type", "text/plain; charset=utf-8")
+    urllib.request.urlopen(request, timeout=PATIENCE_S).close()
+
+
+def until(is_last, items):
+    for item in items:
+        yield item
+        if is_last(item):
+            return
 
 
 def until_caught_up(events):

@@ -32,7 +32,7 @@ use crate::{
     order::{Health, Instruments, Order, WriteError},
     policy::Policy,
     pool::{Pool, Priority},
-    segment::Encoders,
+    segment::{Encoders, View},
     shard::Shard,
     shared::BrokerShared,
     store::{Outcome, Store, Write},
@@ -84,8 +84,8 @@ pub struct Interest {
     pub start: Start,
     /// The end of a gap that the client knows of.
     pub known: Option<Cursor>,
-    /// The format that the transport will ask for, so that pages come ready-made.
-    pub format: usize,
+    /// How the transport will have messages, so that pages come ready-made.
+    pub view: View,
 }
 
 /// A handle; cloning is cheap.
@@ -147,6 +147,7 @@ impl Broker {
             steady: SteadyTime::begin(clock),
             policy,
             reviews: AtomicU64::new(0),
+            drained: AtomicU64::new(0),
             newest_at,
             arrivals,
             met_damage,
@@ -452,10 +453,16 @@ impl Broker {
     }
 
     /// Refuses new publishes, lets what was accepted finish, and sends every reader its bye at the tail. The order goes
-    /// on by itself until it is done with what it took.
-    pub fn drain(&self) {
+    /// on by itself until it is done with what it took. So many `clients` will come back.
+    pub fn drain(&self, clients: u64) {
+        self.0.drained.store(clients, Ordering::Relaxed);
         self.0.order.close(Duration::ZERO);
         self.0.shards.iter().for_each(|shard| shard.drain());
+    }
+
+    /// When a client that a drain sends away should come back.
+    pub fn drain_retry_ms(&self) -> u64 {
+        self.0.drain_retry_ms()
     }
 
     /// Ends the threads that read the log.

@@ -7,7 +7,7 @@ use tailwire_model::{Filter, Position, Principal, Term};
 use tokio::time::Instant;
 
 use crate::{
-    segment::Slices,
+    segment::{Slices, View},
     shard::Shard,
     slot::{Sink, SubscriberSlot},
     tail::{Tail, merge},
@@ -70,9 +70,9 @@ impl Following {
 
     /// Lends a sink that has been given everything up to `position`, if that is all there is, and of one term: the order
     /// of several is the reader's to find.
-    pub(crate) fn lend(&self, sink: Arc<dyn Sink>, format: usize, position: Position) {
+    pub(crate) fn lend(&self, sink: Arc<dyn Sink>, view: View, position: Position) {
         if self.terms.len() == 1 && position == self.shard.dispatched() && !self.shard.is_draining() {
-            self.slot.lend(sink, format, position, self.last_write);
+            self.slot.lend(sink, view, position, self.last_write);
         }
     }
 

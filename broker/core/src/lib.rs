@@ -39,7 +39,7 @@ pub use order::{Instruments, Order, WriteError};
 pub use page::{Page, PageWait};
 pub use policy::{AllowAll, Policy};
 pub use reader::{Event, Reader, Until};
-pub use segment::{Encoder, Encoders, Slice, Slices};
+pub use segment::{Encoder, Encoders, ReferenceEncoder, Slice, Slices, View};
 pub use slot::{Accepted, Remainder, Sink};
 pub use store::{Store, StoreError};
 pub use timer::Timer;

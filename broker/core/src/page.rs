@@ -11,7 +11,7 @@ use crate::{
     error::ReadError,
     log::Budget,
     reader::{ReadStep, Reader, Until},
-    segment::{Slice, Slices},
+    segment::{Slice, Slices, View},
 };
 
 /// The result of one look.
@@ -94,7 +94,10 @@ impl Reader {
     }
 
     fn full(&self, slices: Slices, limit: usize) -> Page {
-        let (slices, cut) = cut_to_limit(slices, limit);
+        let (mut slices, mut cut) = cut_to_limit(slices, limit);
+        if let Some(bytes_max) = self.view().bytes_max() {
+            cut |= cut_to_bytes(&mut slices, self.view(), bytes_max);
+        }
         let last = slices.last().map_or(self.position(), Slice::last);
         let more = cut || self.position() < self.watermark();
         // One topic's tail is known for sure, so that its last page says so.
@@ -105,6 +108,29 @@ impl Reader {
     fn bounds(&self) -> crate::log::Bounds {
         self.shared().store.bounds(self.filter())
     }
+}
+
+/// Leaves out what makes a page longer than one message may be, for clients with a bound: a page is one line to some. Answers
+/// whether there was any.
+fn cut_to_bytes(slices: &mut Slices, view: View, bytes_max: usize) -> bool {
+    let mut left = bytes_max;
+    for index in 0..slices.len() {
+        let fits = slices[index].each().take_while(|one| {
+            let bytes = one.bytes(view).len();
+            let fits = bytes <= left;
+            left = left.saturating_sub(bytes);
+            fits
+        });
+        // One is always given.
+        let fits = fits.count().max(usize::from(index == 0));
+        if fits < slices[index].len() {
+            let last = (fits > 0).then(|| slices[index].first(fits));
+            slices.truncate(index);
+            slices.extend(last);
+            return true;
+        }
+    }
+    false
 }
 
 /// The first `limit` messages, and whether there were others.

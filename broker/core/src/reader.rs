@@ -17,8 +17,8 @@ use std::{
 use tailwire_model::{
     Bye, ByeReason, Cursor, Filter, Gap, Position, gap,
     limits::{
-        BATCH_READ_BYTES_MAX, DRAIN_RETRY_MS, HEARTBEAT_MS, PERMISSION_RETRY_MS, READ_BYTES_MAX,
-        READ_MESSAGES_MAX, SCAN_BYTES_MAX,
+        BATCH_READ_BYTES_MAX, HEARTBEAT_MS, PERMISSION_RETRY_MS, READ_BYTES_MAX, READ_MESSAGES_MAX,
+        SCAN_BYTES_MAX,
     },
     retry,
 };
@@ -32,7 +32,7 @@ use crate::{
     log::Budget,
     metrics::ReasonLabel,
     pool::Priority,
-    segment::{Slice, Slices},
+    segment::{Slice, Slices, View},
     shared::BrokerShared,
     slot::{Remainder, Sink},
     store::StoreError,
@@ -74,7 +74,7 @@ pub struct Reader {
     /// The gap to report next.
     gap: Option<Gap>,
     budget: Budget,
-    format: usize,
+    view: View,
     following: Option<Box<Following>>,
     read: Option<oneshot::Receiver<Result<ReadTurn, StoreError>>>,
     priority: Priority,
@@ -105,7 +105,7 @@ impl Reader {
         filter: Arc<Filter>,
         start: gap::Resume,
         known: Option<Cursor>,
-        format: usize,
+        view: View,
     ) -> Self {
         shared.metrics.readers.inc();
         Self {
@@ -116,7 +116,7 @@ impl Reader {
             known,
             gap: start.gap,
             budget: Budget { messages: READ_MESSAGES_MAX, bytes: READ_BYTES_MAX, scan_bytes: SCAN_BYTES_MAX },
-            format,
+            view,
             following: None,
             read: None,
             priority: Priority::Soon,
@@ -148,9 +148,17 @@ impl Reader {
         &self.shared
     }
 
-    /// The slot of the encoding that it is read in.
-    pub const fn format(&self) -> usize {
-        self.format
+    /// How its messages are encoded.
+    pub const fn view(&self) -> View {
+        self.view
+    }
+
+    /// Takes over a view that takes less of a message than its own.
+    pub fn tighten(&mut self, view: View) {
+        if view.is_tighter_than(self.view) {
+            self.view = view;
+            self.release();
+        }
     }
 
     /// The filter that it reads.
@@ -245,7 +253,7 @@ impl Reader {
     pub fn lend(&self, sink: Arc<dyn Sink>) {
         let waits = self.gap.is_none() && self.read.is_none() && self.sent.caught_up && !self.sent.bye;
         if let Some(following) = self.following.as_ref().filter(|_| waits) {
-            following.lend(sink, self.format, self.position);
+            following.lend(sink, self.view, self.position);
         }
     }
 
@@ -277,7 +285,7 @@ impl Reader {
             return Poll::Pending;
         }
         if let Some(reason) = self.permission_ended() {
-            return self.say_bye(reason, PERMISSION_RETRY_MS);
+            return self.say_bye(reason);
         }
         // A gap comes before the first cursor: a client that loses the connection between the two gets it again.
         if self.gap.is_none() && !self.sent.opened {
@@ -304,14 +312,17 @@ impl Reader {
     /// Waits at the tail.
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event, ReadError>> {
         if self.following.as_ref().is_some_and(|following| following.shard.is_draining()) {
-            return self.say_bye(ByeReason::Drain, DRAIN_RETRY_MS);
+            return self.say_bye(ByeReason::Drain);
         }
         self.poll_heartbeat(cx)
     }
 
-    fn say_bye(&mut self, reason: ByeReason, retry_ms: u64) -> Poll<Result<Event, ReadError>> {
+    fn say_bye(&mut self, reason: ByeReason) -> Poll<Result<Event, ReadError>> {
         self.sent.bye = true;
-        let retry_after_ms = retry::spread(retry_ms, self.shared.clock.draw());
+        let retry_after_ms = match reason {
+            ByeReason::Drain => self.shared.drain_retry_ms(),
+            _ => retry::spread(PERMISSION_RETRY_MS, self.shared.clock.draw()),
+        };
         self.say(Event::Bye(Bye { reason, retry_after_ms }))
     }
 
@@ -321,7 +332,7 @@ impl Reader {
         let heartbeat = following.last_write + Duration::from_millis(HEARTBEAT_MS);
         ready!(following.timer.poll_until(cx, ends.map_or(heartbeat, |ends| ends.min(heartbeat))));
         match self.permission_ended() {
-            Some(reason) => self.say_bye(reason, PERMISSION_RETRY_MS),
+            Some(reason) => self.say_bye(reason),
             None => self.say(Event::Heartbeat(self.cursor())),
         }
     }

@@ -1,7 +1,11 @@
 //! Segments: a few messages, immutable and shared by every reader, with one contiguous encoding per format, made on
 //! first use. This is where "encode once" lives. A format is a slot and a function; what it writes is not known here.
+//! Readers with a bound on a message's size share an encoding of their own only where a message is beyond it.
+
+mod view;
 
 use std::{
+    iter,
     ops::Range,
     sync::{Arc, OnceLock},
 };
@@ -10,13 +14,8 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 use tailwire_model::{Message, Position};
 
+pub use self::view::{Encoder, Encoders, ReferenceEncoder, View};
 use crate::pool::Lease;
-
-/// Appends one message's encoding. Encodings of several messages concatenate.
-pub type Encoder = fn(&Message, &mut Vec<u8>);
-
-/// The formats of a broker. A format's name is its index.
-pub type Encoders = &'static [Encoder];
 
 /// Slices of one or more segments, oldest first.
 pub type Slices = SmallVec<[Slice; 4]>;
@@ -25,6 +24,8 @@ pub type Slices = SmallVec<[Slice; 4]>;
 pub(crate) struct Segment {
     messages: Box<[Message]>,
     encodings: Box<[OnceLock<Encoding>]>,
+    /// Those with references in place of what is beyond some readers' bounds.
+    bounded: OnceLock<Box<Bounded>>,
     encoders: Encoders,
     cost: usize,
     /// Of one that was read for one reader: given back to the pool when that lets the segment go.
@@ -35,6 +36,25 @@ struct Encoding {
     bytes: Bytes,
     /// Where each message's encoding ends.
     ends: Box<[u32]>,
+    /// The bytes of the longest of them.
+    longest: u32,
+}
+
+/// A list that only grows, so that what it holds can be borrowed.
+struct Bounded {
+    view: View,
+    encoding: Encoding,
+    next: OnceLock<Box<Self>>,
+}
+
+impl Drop for Bounded {
+    /// One after the other, as the list may be long.
+    fn drop(&mut self) {
+        let mut next = self.next.take();
+        while let Some(mut bounded) = next {
+            next = bounded.next.take();
+        }
+    }
 }
 
 impl Segment {
@@ -47,11 +67,13 @@ impl Segment {
     pub(crate) fn leased(
         messages: Vec<Message>,
         encoders: Encoders,
-        format: usize,
+        view: View,
         mut lease: Lease,
     ) -> Arc<Self> {
         let mut segment = Self::of(messages, encoders);
-        lease.set(segment.cost + segment.encoding(format).bytes.len());
+        segment.encoding(view);
+        let encodings = segment.encodings.iter().filter_map(OnceLock::get).chain(segment.bounded());
+        lease.set(segment.cost + encodings.map(|encoding| encoding.bytes.len()).sum::<usize>());
         segment.lease = Some(lease);
         Arc::new(segment)
     }
@@ -59,8 +81,9 @@ impl Segment {
     fn of(messages: Vec<Message>, encoders: Encoders) -> Self {
         debug_assert!(!messages.is_empty(), "a segment has at least one message");
         let cost = messages.iter().map(|message| message.draft.cost()).sum();
-        let encodings = encoders.iter().map(|_| OnceLock::new()).collect();
-        Self { messages: messages.into(), encodings, encoders, cost, lease: None }
+        let encodings = encoders.whole.iter().map(|_| OnceLock::new()).collect();
+        let bounded = OnceLock::new();
+        Self { messages: messages.into(), encodings, bounded, encoders, cost, lease: None }
     }
 
     pub(crate) fn messages(&self) -> &[Message] {
@@ -84,21 +107,76 @@ impl Segment {
         self.messages.partition_point(|message| message.position() <= position)
     }
 
-    fn encoding(&self, format: usize) -> &Encoding {
+    fn encoding(&self, view: View) -> &Encoding {
+        let whole = self.whole(view.format());
+        match view.bytes_max() {
+            Some(bytes_max) if whole.longest as usize > bytes_max => self.with_references(view, whole),
+            _ => whole,
+        }
+    }
+
+    fn whole(&self, format: usize) -> &Encoding {
         self.encodings[format].get_or_init(|| {
-            let encode = self.encoders[format];
-            let mut bytes = Vec::with_capacity(self.cost + 96 * self.messages.len());
-            let ends = self
-                .messages
-                .iter()
-                .map(|message| {
-                    encode(message, &mut bytes);
-                    // A segment holds one page or one commit's share: far below 4 GiB.
-                    u32::try_from(bytes.len()).unwrap_or(u32::MAX)
-                })
-                .collect();
-            Encoding { bytes: bytes.into(), ends }
+            let encode = self.encoders.whole[format];
+            Encoding::new(&self.messages, self.cost + 96 * self.messages.len(), |_, message, out| {
+                encode(message, out);
+            })
         })
+    }
+
+    /// The encoding in which what is beyond the bound is a reference, made for the first who asks for it.
+    fn with_references<'a>(&'a self, view: View, whole: &'a Encoding) -> &'a Encoding {
+        let Some(encode) = self.encoders.references.get(view.format()) else { return whole };
+        let bytes_max = view.bytes_max().unwrap_or(usize::MAX);
+        let make = || {
+            let encoding = Encoding::new(&self.messages, 0, |index, message, out| {
+                let bytes = &whole.bytes[whole.range(index, index + 1)];
+                if bytes.len() > bytes_max {
+                    encode(message, view.depth(), out);
+                } else {
+                    out.extend_from_slice(bytes);
+                }
+            });
+            Box::new(Bounded { view, encoding, next: OnceLock::new() })
+        };
+        let mut bounded = self.bounded.get_or_init(make);
+        while bounded.view != view {
+            bounded = bounded.next.get_or_init(make);
+        }
+        &bounded.encoding
+    }
+
+    fn bounded(&self) -> impl Iterator<Item = &Encoding> {
+        let all = iter::successors(self.bounded.get(), |bounded| bounded.next.get());
+        all.map(|bounded| &bounded.encoding)
+    }
+}
+
+impl Encoding {
+    fn new(
+        messages: &[Message],
+        capacity: usize,
+        mut encode: impl FnMut(usize, &Message, &mut Vec<u8>),
+    ) -> Self {
+        let (mut bytes, mut longest) = (Vec::with_capacity(capacity), 0);
+        let ends = messages
+            .iter()
+            .enumerate()
+            .map(|(index, message)| {
+                let start = bytes.len();
+                encode(index, message, &mut bytes);
+                longest = longest.max(bytes.len() - start);
+                // A segment holds one page or one commit's share: far below 4 GiB.
+                u32::try_from(bytes.len()).unwrap_or(u32::MAX)
+            })
+            .collect();
+        Self { bytes: bytes.into(), ends, longest: longest as u32 }
+    }
+
+    /// Where the messages from index `start` to before `end` stand.
+    fn range(&self, start: usize, end: usize) -> Range<usize> {
+        let offset = |index: usize| if index == 0 { 0 } else { self.ends[index - 1] as usize };
+        offset(start)..offset(end)
     }
 }
 
@@ -177,33 +255,29 @@ impl Slice {
         (0..self.len()).map(|index| self.run(index, index + 1))
     }
 
-    /// All messages in one format, contiguous.
-    pub fn encoded(&self, format: usize) -> Bytes {
-        let encoding = self.segment.encoding(format);
+    /// All messages as somebody sees them, contiguous.
+    pub fn encoded(&self, view: impl Into<View>) -> Bytes {
+        let encoding = self.segment.encoding(view.into());
         encoding.bytes.slice(self.range(encoding))
     }
 
     /// The same, to look at.
-    pub(crate) fn bytes(&self, format: usize) -> &[u8] {
-        let encoding = self.segment.encoding(format);
+    pub(crate) fn bytes(&self, view: View) -> &[u8] {
+        let encoding = self.segment.encoding(view);
         &encoding.bytes[self.range(encoding)]
     }
 
     fn range(&self, encoding: &Encoding) -> Range<usize> {
-        self.offset(encoding, self.start as usize)..self.offset(encoding, self.end as usize)
+        encoding.range(self.start as usize, self.end as usize)
     }
 
     /// The end of the message in which byte `offset` of [`Slice::encoded`] lies, and that message's position.
-    pub fn message_end(&self, format: usize, offset: usize) -> (usize, Position) {
-        let encoding = self.segment.encoding(format);
-        let base = self.offset(encoding, self.start as usize);
+    pub fn message_end(&self, view: impl Into<View>, offset: usize) -> (usize, Position) {
+        let encoding = self.segment.encoding(view.into());
+        let base = self.range(encoding).start;
         let ends = &encoding.ends[self.start as usize..self.end as usize];
         let index = ends.partition_point(|&end| (end as usize) <= base + offset).min(ends.len() - 1);
         (ends[index] as usize - base, self.messages()[index].position())
-    }
-
-    fn offset(&self, encoding: &Encoding, index: usize) -> usize {
-        if index == 0 { 0 } else { encoding.ends[index - 1] as usize }
     }
 }
 

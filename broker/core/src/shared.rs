@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
-use tailwire_model::{Cursor, Filter, Position};
+use tailwire_model::{Cursor, Filter, Position, retry};
 use tokio::sync::oneshot::error::RecvError;
 
 use crate::{
@@ -38,6 +38,8 @@ pub(crate) struct BrokerShared {
     pub(crate) policy: Arc<dyn Policy>,
     /// Counts the reviews of what is permitted: a reader that was opened before one and follows after it was not called.
     pub(crate) reviews: AtomicU64,
+    /// How many clients a drain sends away.
+    pub(crate) drained: AtomicU64,
     /// A read of the log came to damage.
     pub(crate) met_damage: AtomicBool,
 }
@@ -46,6 +48,11 @@ impl BrokerShared {
     /// The cursor of a position.
     pub(crate) fn cursor_at(&self, position: Position) -> Cursor {
         self.store.epochs().cursor_at(position)
+    }
+
+    /// When a client that a drain sends away should come back: each has a time of its own.
+    pub(crate) fn drain_retry_ms(&self) -> u64 {
+        retry::retry_drained_ms(self.drained.load(Ordering::Relaxed), self.clock.draw())
     }
 
     /// Waits for what a cursor of another node has seen and this one has not, for a bounded time.

@@ -20,7 +20,7 @@ use smallvec::SmallVec;
 use tailwire_model::Position;
 use tokio::time::Instant;
 
-use crate::segment::{Slice, Slices};
+use crate::segment::{Slice, Slices, View};
 
 /// A destination that bytes can be written to without waiting; of a connection, its socket.
 pub trait Sink: Send + Sync {
@@ -57,7 +57,7 @@ struct SlotState {
 
 struct Lent {
     sink: Arc<dyn Sink>,
-    format: usize,
+    view: View,
     /// Everything up to here has been written.
     position: Position,
     /// The time of the last write.
@@ -121,8 +121,8 @@ impl SubscriberSlot {
     }
 
     /// Lends a sink, which has been given everything up to a position. The task is registered.
-    pub(crate) fn lend(&self, sink: Arc<dyn Sink>, format: usize, position: Position, last_write: Instant) {
-        let lent = Lent { sink, format, position, last_write, stopped: false, remainder: None };
+    pub(crate) fn lend(&self, sink: Arc<dyn Sink>, view: View, position: Position, last_write: Instant) {
+        let lent = Lent { sink, view, position, last_write, stopped: false, remainder: None };
         let mut state = self.0.lock();
         // One that has to ask the policy first keeps it.
         state.lent = Some(lent).filter(|_| !state.review);
@@ -171,7 +171,7 @@ impl Lent {
     fn take(&mut self, fresh: &Fresh<'_>) -> usize {
         // A turn's bytes are a few segments: far fewer parts than a call may have.
         let parts: SmallVec<[IoSlice<'_>; 4]> =
-            fresh.slices.iter().map(|slice| IoSlice::new(slice.bytes(self.format))).collect();
+            fresh.slices.iter().map(|slice| IoSlice::new(slice.bytes(self.view))).collect();
         let length: usize = parts.iter().map(|part| part.len()).sum();
         let nothing = Accepted { bytes: 0, is_clear: false };
         let Accepted { bytes: written, is_clear } = self.sink.write(&parts).unwrap_or(nothing);

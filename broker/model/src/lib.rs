@@ -16,6 +16,7 @@ pub mod message;
 pub mod options;
 pub mod principal;
 pub mod retry;
+pub mod size;
 pub mod topic;
 pub mod tree;
 
@@ -29,5 +30,6 @@ pub use grants::{Action, Forbidden, ForbiddenCause, Grants};
 pub use message::{DataKind, Draft, MediaType, Message, Timestamp};
 pub use options::{Bound, Durability, Keep, Options, Rule, Rules};
 pub use principal::{Credential, Expiry, Identity, Principal, TokenIdentity};
+pub use size::SizeBound;
 pub use topic::{Topic, TopicError};
 pub use tree::PatternTree;

@@ -68,6 +68,11 @@ pub const TOPICS_PAGE_DEFAULT: usize = 100;
 /// have to wait.
 pub const LISTED_PER_TURN: usize = 256;
 
+/// `max_bytes`, at least: the longest metadata of a message, which is given where the message is too large.
+pub const SIZE_BOUND_MIN: u32 = 4096;
+/// Of `max_bytes`, what is left to what stands around a message: a frame's head, the name of a subscription, a page.
+pub const SIZE_BOUND_ROOM: u32 = 256;
+
 /// How long a long-poll may be held: under the 60 s after which common proxies give up.
 pub const WAIT_MS_MAX: u64 = 55_000;
 /// Retry-After, at least: a poll a second is what an impatient client would do anyway.
@@ -97,8 +102,14 @@ pub const PINNED_ADDRESS_BYTES_MAX: usize = 96 << 20;
 pub const PINNED_WAIT_MS_MAX: u64 = 5_000;
 /// Bytes a second that a client has to take of its share, while others wait for theirs.
 pub const PINNED_RATE_MIN: usize = 16 << 10;
-/// The time over which clients come back after a drain, so that they don't come all at once.
-pub const DRAIN_RETRY_MS: u64 = 4_000;
+/// After a drain no client is told to come back sooner: a broker that starts again needs some of it.
+pub const DRAIN_RETRY_MS_MIN: u64 = 250;
+/// The time over which clients come back after a drain, so that they don't come all at once: at least so long.
+pub const DRAIN_SPAN_MS_MIN: u64 = 500;
+/// See [`DRAIN_SPAN_MS_MIN`]: at most. Beyond, clients would rather be refused than wait.
+pub const DRAIN_SPAN_MS_MAX: u64 = 120_000;
+/// How many of them a second: half of the TLS handshakes that one core does, which are the greater part of coming back.
+pub const DRAIN_CLIENTS_PER_SECOND: u64 = 2_500;
 /// How long a WebSocket may stand without the credential that its URL's topics need.
 pub const AUTHENTICATE_MS_MAX: u64 = 10_000;
 /// When a client whose permission has ended may come back, with a new one.

@@ -1,6 +1,9 @@
 //! When a client should come back: pure arithmetic, with the random draw passed in.
 
-use crate::limits::{RETRY_LOAD_MIN, RETRY_MS_MAX, RETRY_MS_MIN, RETRY_WAITED_MS_MAX};
+use crate::limits::{
+    DRAIN_CLIENTS_PER_SECOND, DRAIN_RETRY_MS_MIN, DRAIN_SPAN_MS_MAX, DRAIN_SPAN_MS_MIN, RETRY_LOAD_MIN,
+    RETRY_MS_MAX, RETRY_MS_MIN, RETRY_WAITED_MS_MAX,
+};
 
 /// The pace of a topic, as far as it is known.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -31,6 +34,14 @@ pub fn retry_after_ms(pace: Pace, load: f64, draw: f64) -> u64 {
 pub fn retry_waited_ms(load: f64, draw: f64) -> u64 {
     let busy = load.clamp(0.0, 1.0);
     if busy < RETRY_LOAD_MIN { 0 } else { spread((busy * RETRY_WAITED_MS_MAX as f64) as u64, draw) }
+}
+
+/// The time after which one of so many clients should come back that a drain sends away: few of them soon, many over a
+/// time in which the broker can take them all. `draw` in 0..=1 is the client's place in it.
+pub fn retry_drained_ms(clients: u64, draw: f64) -> u64 {
+    let span = clients.saturating_mul(1000) / DRAIN_CLIENTS_PER_SECOND;
+    let span = span.clamp(DRAIN_SPAN_MS_MIN, DRAIN_SPAN_MS_MAX);
+    DRAIN_RETRY_MS_MIN + (span as f64 * draw.clamp(0.0, 1.0)) as u64
 }
 
 /// A time spread over ± 25 % by `draw` in 0..=1.

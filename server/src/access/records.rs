@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tailwire_access::{AccessKeyRecord, AccessRecord, RecordError, Revocation};
-use tailwire_core::{Broker, Clock, Interest, Page, PageWait, ReadError, Slice, Slices, Start, Until};
+use tailwire_core::{Broker, Clock, Interest, Page, PageWait, ReadError, Slice, Slices, Start, Until, View};
 use tailwire_model::{
     Bound, Cursor, Durability, Filter, Keep, Message, Options, Term, limits::PAGE_MESSAGES_MAX,
 };
@@ -85,7 +85,7 @@ pub(crate) async fn follow(gate: Arc<Gate>, broker: Broker, mut cursor: Cursor) 
 }
 
 fn interest(start: Start, known: Option<Cursor>) -> Interest {
-    Interest { filter: Filter::union(&terms()), start, known, format: Format::Item as usize }
+    Interest { filter: Filter::union(&terms()), start, known, view: View::whole(Format::Item as usize) }
 }
 
 fn apply(gate: &Gate, broker: Option<&Broker>, slices: &Slices) {

@@ -2,7 +2,9 @@
 
 use std::{io, net::SocketAddr, sync::Arc, thread, time::Duration};
 
-use tailwire_core::{AllowAll, Broker, BrokerParts, Clock, Committer, Instruments, LocalOrder, StoreError};
+use tailwire_core::{
+    AllowAll, Broker, BrokerParts, Clock, Committer, Encoders, Instruments, LocalOrder, StoreError,
+};
 use tailwire_http::{Listener, Server, WaitingFor, answer_until};
 use tailwire_model::{Options, Term, limits::CATCH_UP_RESTS};
 use tailwire_storage::{LogSettings, NoRoom, SledStore};
@@ -104,7 +106,7 @@ pub(super) async fn start(
         order: Arc::new(order),
         store,
         instruments,
-        encoders: &tailwire_wire::ENCODERS,
+        encoders: Encoders::new(&tailwire_wire::ENCODERS, &tailwire_wire::REFERENCES),
         policy: match gate {
             Some(gate) => gate.clone(),
             None => Arc::new(AllowAll),

@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, task::Poll};
 
-use tailwire_core::{Interest, Page, PageWait, Reader, ReaderError, Slice, Start, Until};
+use tailwire_core::{Interest, Page, PageWait, Reader, ReaderError, Slice, Start, Until, View};
 use tailwire_model::{Principal, Timestamp};
 use tailwire_storage::MemoryStore;
 use tokio::time::{Duration, Instant};
@@ -20,7 +20,7 @@ fn rig(policy: &Granting) -> Rig {
 }
 
 fn open(rig: &Rig, principal: &Principal, terms: &[&str], start: Start) -> Result<Reader, ReaderError> {
-    let interest = Interest { filter: filter(terms), start, known: None, format: 0 };
+    let interest = Interest { filter: filter(terms), start, known: None, view: View::whole(0) };
     wait(rig.broker.open(principal, interest))
 }
 

@@ -3,8 +3,8 @@
 use std::{sync::Arc, task::Poll};
 
 use tailwire_core::{
-    AllowAll, Broker, BrokerParts, Clock, Event, Instruments, Interest, Order, ReadError, Reader,
-    ReaderError, Start, Store,
+    AllowAll, Broker, BrokerParts, Clock, Encoders, Event, Instruments, Interest, Order, ReadError, Reader,
+    ReaderError, Start, Store, View,
     log::{Appended, Group},
     store::{Outcome, Write},
 };
@@ -50,7 +50,7 @@ fn broker(order: &FakeOrder) -> Broker {
         order: Arc::new(order.of(BEHIND)),
         store: order.store(BEHIND).clone(),
         instruments: Instruments::default(),
-        encoders: &[],
+        encoders: Encoders::whole(&[]),
         policy: Arc::new(AllowAll),
         clock: Clock { now, steady: || 0, random: || 0 },
         shards: 1,
@@ -63,7 +63,7 @@ fn broker(order: &FakeOrder) -> Broker {
 
 fn open(broker: &Broker, cursor: Cursor) -> Task<Result<Reader, ReaderError>> {
     let (broker, filter) = (broker.clone(), filter(&["a"]));
-    let interest = Interest { filter, start: Start::After(cursor), known: None, format: 0 };
+    let interest = Interest { filter, start: Start::After(cursor), known: None, view: View::whole(0) };
     Task::new(async move { broker.open(&Principal::ANONYMOUS, interest).await })
 }
 

@@ -292,7 +292,7 @@ fn a_drain_gives_everybody_a_bye_of_their_own() {
     rig.publish_now(&["a/x"]);
     let mut waiting: Vec<Polled> = (0..8).map(|_| live(&rig, &["a/x"])).collect();
     let mut behind = Polled::new(rig.open_following(&["a/x"], Start::Earliest));
-    rig.broker.drain();
+    rig.broker.drain(1);
     assert!(waiting.iter().all(|stream| stream.flag.is_set()), "a drain wakes who waits");
     let mut byes: Vec<String> = waiting.iter_mut().filter_map(Polled::next).collect();
     assert!(byes.iter().all(|bye| bye.starts_with(&format!("bye {:?} ", ByeReason::Drain))), "{byes:?}");
@@ -312,7 +312,7 @@ fn nothing_comes_after_a_bye() {
     let _entered = runtime.enter();
     let rig = Rig::new();
     let mut stream = live(&rig, &["a/x"]);
-    rig.broker.drain();
+    rig.broker.drain(1);
     assert!(stream.next().is_some_and(|bye| bye.starts_with("bye")));
     assert_eq!(stream.next(), None, "the last event comes once: a loop over events would never end");
 }

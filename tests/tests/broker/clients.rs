@@ -172,7 +172,7 @@ struct Catching {
 
 impl Session {
     pub(crate) fn open(world: &mut World) -> Self {
-        let mut live = world.rig.broker.open_empty(&Principal::ANONYMOUS, 0);
+        let mut live = world.rig.broker.open_empty(&Principal::ANONYMOUS, 0.into());
         live.follow(0);
         let received = Received::empty(&world.oracle);
         let (socket, flag) = (Arc::default(), Flag::raised());

@@ -193,7 +193,7 @@ fn a_drain_ends_a_page_that_waits() {
     let _entered = runtime.enter();
     let rig = Rig::new();
     let mut poll = waiting(&rig, &["a/x"], 2, 25_000);
-    rig.broker.drain();
+    rig.broker.drain(1);
     assert!(poll.flag.is_set());
     let Poll::Ready(page) = poll.poll() else { panic!("still waiting") };
     assert_eq!(word(page), "[] 0");
@@ -254,6 +254,6 @@ fn a_page_that_waits_for_as_long_as_somebody_asks_says_whether_it_reads() {
     // A drain ends it.
     let mut poll = asked(&rig, Start::Latest);
     assert!(poll.poll().is_pending());
-    rig.broker.drain();
+    rig.broker.drain(1);
     assert!(matches!(poll.poll_if_woken(), Poll::Ready(Ok(_))));
 }

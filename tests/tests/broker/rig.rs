@@ -16,8 +16,8 @@ use std::{
 
 use bytes::Bytes;
 use tailwire_core::{
-    AllowAll, Broker, BrokerParts, Clock, Committer, Encoder, Instruments, Interest, LocalOrder, Policy,
-    PublishError, Reader, Start, Store, StoreError,
+    AllowAll, Broker, BrokerParts, Clock, Committer, Encoder, Encoders, Instruments, Interest, LocalOrder,
+    Policy, PublishError, Reader, Start, Store, StoreError, View,
     log::{Appended, Bounds, Budget, Feed, Group, LogStats, StorePage, TopicInfo},
     store::{Entry, Outcome, Token, Write},
 };
@@ -102,7 +102,7 @@ impl Rig {
             order: Arc::new(order),
             store: store.clone(),
             instruments,
-            encoders: &ENCODERS,
+            encoders: Encoders::whole(&ENCODERS),
             policy,
             clock,
             shards: 1,
@@ -170,7 +170,7 @@ impl Rig {
 
     /// Opens a reader; what it takes to read for that is let through.
     pub(crate) fn open(&self, terms: &[&str], start: Start, known: Option<Cursor>) -> Reader {
-        let interest = Interest { filter: filter(terms), start, known, format: 0 };
+        let interest = Interest { filter: filter(terms), start, known, view: View::whole(0) };
         let opening = self.broker.open(&Principal::ANONYMOUS, interest);
         let reader = if matches!(start, Start::Last(_)) { self.through(opening) } else { wait(opening) };
         reader.expect("a reader")
@@ -197,7 +197,8 @@ impl Rig {
         self.gate.set(true);
         let value = wait(future);
         // Reads are done in turn: when this one is, so are all before it.
-        let interest = Interest { filter: filter(&["a"]), start: Start::Last(1), known: None, format: 0 };
+        let interest =
+            Interest { filter: filter(&["a"]), start: Start::Last(1), known: None, view: View::whole(0) };
         drop(wait(self.broker.open(&Principal::ANONYMOUS, interest)));
         self.gate.set(false);
         value

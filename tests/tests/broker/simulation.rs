@@ -348,7 +348,7 @@ fn run(seed: u64) -> Vec<String> {
         clients.check_complete(&mut world);
     }
     (0..3).for_each(|_| world.publish());
-    world.rig.broker.drain();
+    world.rig.broker.drain(1);
     world.drained = true;
     let mut refused = world.rig.publish(vec![draft("a/x", 1)]);
     assert!(matches!(refused.poll(), Poll::Ready(Err(_))), "a draining broker takes no publish");

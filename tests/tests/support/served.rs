@@ -74,7 +74,7 @@ impl Served {
             order: Arc::new(order),
             store,
             instruments,
-            encoders: &tailwire_wire::ENCODERS,
+            encoders: tailwire_core::Encoders::new(&tailwire_wire::ENCODERS, &tailwire_wire::REFERENCES),
             policy: Arc::new(policy.clone()),
             clock,
             shards: 1,

@@ -3,7 +3,7 @@
 use serde_json::{Value, json, value::RawValue};
 use tailwire_model::{Cursor, Draft, Epoch, Gap, MediaType, Message, Timestamp, Topic, message::Extras};
 use tailwire_wire::{
-    ENCODERS, Format,
+    ENCODERS, Format, REFERENCES,
     format::{chunk, frame_close, frame_text},
     framing,
     line::{self, ByeReason, Welcome, WelcomeLimits},
@@ -62,10 +62,14 @@ fn message(value: &Value) -> Message {
     draft.into_message(cursor.epoch, cursor.position, Timestamp(number(value, "time_ms")))
 }
 
-fn encode(format: Format, message: &Message) -> Vec<u8> {
+/// One message as its encoding in a format, or as the reference in its place at a depth.
+fn encode_at(depth: Option<u8>, format: Format, message: &Message) -> Vec<u8> {
     // The buffer's earlier bytes must not matter, nor change.
     let mut out = b"before".to_vec();
-    ENCODERS[format as usize](message, &mut out);
+    match depth {
+        None => ENCODERS[format as usize](message, &mut out),
+        Some(depth) => REFERENCES[format as usize](message, depth, &mut out),
+    }
     assert!(out.starts_with(b"before"));
     out.split_off(6)
 }
@@ -89,7 +93,8 @@ fn bye_reason(word: &str) -> ByeReason {
 /// A message's line, with all encodings that hang together with it; or a control line.
 pub(crate) fn line(case: &Value) -> Value {
     if let Some(value) = case.get("message") {
-        let message = message(value);
+        let (message, depth) = (message(value), case["omitted_depth"].as_u64().map(|depth| depth as u8));
+        let encode = |format, message| encode_at(depth, format, message);
         let line = encode(Format::Line, &message);
         let bare = line.strip_suffix(b"\n").expect("a line ends");
         assert!(!bare.contains(&b'\n') && !bare.contains(&b'\r'), "one line");
@@ -126,7 +131,8 @@ pub(crate) fn line(case: &Value) -> Value {
 
 pub(crate) fn sse(case: &Value) -> Value {
     if let Some(value) = case.get("message") {
-        let message = message(value);
+        let (message, depth) = (message(value), case["omitted_depth"].as_u64().map(|depth| depth as u8));
+        let encode = |format, message| encode_at(depth, format, message);
         let (plain, chunked) = match case["envelope"] == true {
             false => (Format::Sse, Format::SseChunk),
             true => (Format::SseEnvelope, Format::SseEnvelopeChunk),
@@ -182,7 +188,8 @@ pub(crate) fn page(case: &Value) -> Value {
     let mut out = Vec::new();
     let time = Timestamp(case["time_ms"].as_u64().unwrap_or_default());
     if let Some(messages) = case.get("messages") {
-        let items = messages.as_array().unwrap().iter().map(|value| encode(Format::Item, &message(value)));
+        let items =
+            messages.as_array().unwrap().iter().map(|value| encode_at(None, Format::Item, &message(value)));
         let items: Vec<Vec<u8>> = items.collect();
         let retry_after_ms = case["retry_after_ms"].as_u64();
         let cursor = cursor_of(&case["cursor"]);

@@ -6,7 +6,7 @@ use tailwire_model::{
     IdempotencyKey, Opening, Position, Term, Timestamp, Topic, TopicError, Trim, TrimReason,
     admission::{KeyRecord, admit},
     gap::{Extent, resume},
-    retry::{Pace, retry_after_ms, retry_waited_ms},
+    retry::{Pace, retry_after_ms, retry_drained_ms, retry_waited_ms},
 };
 
 use crate::{number, text};
@@ -151,7 +151,11 @@ pub(crate) fn admission(case: &Value) -> Value {
 }
 
 pub(crate) fn retry(case: &Value) -> Value {
-    let (load, draw) = (case["load"].as_f64().unwrap(), case["draw"].as_f64().unwrap());
+    let draw = case["draw"].as_f64().unwrap();
+    if let Some(clients) = case["drained"].as_u64() {
+        return json!(retry_drained_ms(clients, draw));
+    }
+    let load = case["load"].as_f64().unwrap();
     if case["waited"] == true {
         return json!(retry_waited_ms(load, draw));
     }

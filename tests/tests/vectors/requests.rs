@@ -1,7 +1,7 @@
 //! Checks of what comes in over the wire: paths, queries, headers, bodies, a client's lines.
 
 use serde_json::{Map, Value, json};
-use tailwire_model::{Condition, Draft, Filter, Options, Term, Topic, limits};
+use tailwire_model::{Condition, Draft, Filter, Options, SizeBound, Term, Topic, limits};
 use tailwire_wire::{
     Problem, Publish, QueryStart, Representation, Resource,
     negotiate::{SUBPROTOCOL, read_request},
@@ -106,6 +106,9 @@ pub(crate) fn negotiation(case: &Value) -> Value {
     if let Some(gap) = request.gap {
         told["gap"] = json!(gap.to_string());
     }
+    if let Some(bound) = request.bound {
+        told["bound"] = json!([bound.bytes(), bound.depth()]);
+    }
     if let Some(held) = case.get("held") {
         let held = cursor_of(held);
         told["not_modified"] = json!(request.if_none_match.is_some_and(|tags| tags.matches(held)));
@@ -188,13 +191,16 @@ pub(crate) fn request(case: &Value) -> Value {
     let terms = |filter: &Filter| filter.terms().iter().map(Term::as_str).collect::<Value>();
     let mut told = match &parsed.request {
         Request::Subscribe(ask) => {
-            json!({"subscribe": terms(&ask.filter), "start": start(ask.start), "gap": ask.gap.map(|gap| gap.to_string())})
+            json!({
+                "subscribe": terms(&ask.filter), "start": start(ask.start), "gap": ask.gap.map(|gap| gap.to_string()),
+                "bound": ask.bound.map(SizeBound::bytes),
+            })
         }
         Request::Unsubscribe { sub } => json!({"unsubscribe": sub.as_str()}),
         Request::Publish(publish) => json!({"publish": published(publish, &case["expect"]["publish"])}),
         Request::Page(ask) => json!({
             "page": terms(&ask.filter), "start": start(ask.start), "gap": ask.gap.map(|gap| gap.to_string()),
-            "limit": ask.limit, "wait_ms": ask.wait_ms,
+            "limit": ask.limit, "wait_ms": ask.wait_ms, "bound": ask.bound.map(SizeBound::bytes),
         }),
         Request::Authenticate { token } => json!({"authenticate": token}),
         Request::Delete { topic } => json!({"delete": topic.as_str()}),

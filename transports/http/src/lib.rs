@@ -97,6 +97,7 @@ enum Phase {
 /// A running server.
 pub struct Server {
     broker: Broker,
+    metrics: HttpMetrics,
     address: SocketAddr,
     phase: watch::Sender<Phase>,
     accepting: JoinHandle<()>,
@@ -117,9 +118,10 @@ impl Server {
         let budget = ReceiveBudget::new(settings.receive_bytes_max);
         let (delivery, delivering) = Delivery::start(broker, &budget, &phases)?;
         let descriptors = Descriptors::new(settings.descriptors);
+        let metrics = HttpMetrics::new(broker);
         let app = Arc::new(App {
             broker: broker.clone(),
-            metrics: HttpMetrics::new(broker),
+            metrics: metrics.clone(),
             settings,
             next_shard: AtomicUsize::new(0),
             polls: Polls::default(),
@@ -127,7 +129,7 @@ impl Server {
         let routes = HttpRoutes::new(app);
         let acceptor = Acceptor { routes, delivery, budget, phase: phases };
         let accepting = tokio::spawn(connection::accept::accept(listeners, acceptor, descriptors));
-        Ok(Self { broker: broker.clone(), address, phase, accepting, delivering })
+        Ok(Self { broker: broker.clone(), metrics, address, phase, accepting, delivering })
     }
 
     /// Where the first of the listeners listens.
@@ -138,8 +140,8 @@ impl Server {
     /// Refuses new work, finishes what was accepted, tells clients when to come back, and returns when their
     /// connections are closed, or after a while.
     pub async fn drain(self) {
-        let Self { broker, phase, mut accepting, mut delivering, .. } = self;
-        broker.drain();
+        let Self { broker, metrics, phase, mut accepting, mut delivering, .. } = self;
+        broker.drain(metrics.connections());
         let _ = phase.send(Phase::Draining);
         let seen_out = async {
             let _ = (&mut accepting).await;

@@ -87,6 +87,15 @@ fn line_break(message: &Message, out: &mut Vec<u8>) {
 
 /// The members that a line and an item share, in their fixed order.
 pub(crate) fn members(message: &Message, out: &mut Vec<u8>) {
+    metadata(message, out);
+    if let Some(extras) = &message.draft.extras {
+        extra_members(extras, out);
+    }
+    data_members(message, out);
+}
+
+/// What is said of every message.
+pub(crate) fn metadata(message: &Message, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\"cursor\":");
     json::cursor(message.cursor, out);
     json::string_member("topic", message.topic().as_str(), out);
@@ -98,9 +107,9 @@ pub(crate) fn members(message: &Message, out: &mut Vec<u8>) {
         Some("application/json") => out.extend_from_slice(b",\"type\":\"application/json\""),
         Some(other) => json::string_member("type", other, out),
     }
-    if let Some(extras) = &message.draft.extras {
-        extra_members(extras, out);
-    }
+}
+
+fn data_members(message: &Message, out: &mut Vec<u8>) {
     match data(&message.draft.media_type, &message.draft.body) {
         Data::Json(body) => {
             out.extend_from_slice(b",\"data\":");
@@ -120,12 +129,7 @@ pub(crate) fn members(message: &Message, out: &mut Vec<u8>) {
 }
 
 fn extra_members(extras: &Extras, out: &mut Vec<u8>) {
-    if let Some(key) = &extras.key {
-        json::string_member("key", key, out);
-    }
-    if let Some(event) = &extras.event {
-        json::string_member("event", event, out);
-    }
+    names(extras, out);
     if let Some(((name, value), rest)) = extras.headers.split_first() {
         out.extend_from_slice(b",\"headers\":{");
         json::string(name, out);
@@ -135,6 +139,16 @@ fn extra_members(extras: &Extras, out: &mut Vec<u8>) {
             json::string_member(name, value, out);
         }
         out.push(b'}');
+    }
+}
+
+/// A message's key and event.
+pub(crate) fn names(extras: &Extras, out: &mut Vec<u8>) {
+    if let Some(key) = &extras.key {
+        json::string_member("key", key, out);
+    }
+    if let Some(event) = &extras.event {
+        json::string_member("event", event, out);
     }
 }
 
@@ -165,7 +179,7 @@ fn sse_envelope(message: &Message, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\n\n");
 }
 
-fn sse_id(message: &Message, out: &mut Vec<u8>) {
+pub(crate) fn sse_id(message: &Message, out: &mut Vec<u8>) {
     out.extend_from_slice(b"id: ");
     out.extend_from_slice(&message.cursor.to_ascii());
     out.push(b'\n');

@@ -14,6 +14,7 @@ pub mod framing;
 mod json;
 pub mod line;
 pub mod negotiate;
+mod omitted;
 pub mod options;
 pub mod page;
 pub mod path;
@@ -29,6 +30,7 @@ pub mod typo;
 
 pub use format::{ENCODERS, Format};
 pub use negotiate::{ReadRequest, Representation, Resource};
+pub use omitted::REFERENCES;
 pub use problem::{Code, Problem};
 pub use publish::Publish;
 pub use query::QueryStart;

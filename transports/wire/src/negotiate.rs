@@ -2,7 +2,7 @@
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use tailwire_model::{
-    Cursor, Epoch, Filter, Position, Term,
+    Cursor, Epoch, Filter, Position, SizeBound, Term,
     limits::{PAGE_MESSAGES_DEFAULT, WAIT_MS_MAX},
 };
 
@@ -24,6 +24,16 @@ pub enum Resource {
     Term(Term),
     /// `/stream`, whose topics stand in the query.
     Stream,
+}
+
+impl Resource {
+    /// How many levels of the path a reference from here to another resource climbs: a topic's segments.
+    fn depth(&self) -> usize {
+        match self {
+            Self::Term(term) => term.as_str().split('/').count(),
+            Self::Stream => 0,
+        }
+    }
 }
 
 /// How the reply is given.
@@ -57,6 +67,15 @@ impl Representation {
         matches!(self, Self::WebSocket { .. } | Self::Stream(_))
     }
 
+    /// Whether a message that is too large for its client can be given as a reference.
+    const fn has_references(self) -> bool {
+        match self {
+            Self::WebSocket { .. } | Self::Stream(_) => true,
+            Self::Document { format, .. } => !format.is_feed,
+            Self::Raw { .. } => false,
+        }
+    }
+
     /// The time to wait, as granted; zero where there is none.
     pub const fn wait_ms(self) -> u64 {
         match self {
@@ -77,6 +96,10 @@ pub struct ReadRequest {
     pub start: QueryStart,
     /// The end of a gap that the client knows of.
     pub gap: Option<Cursor>,
+    /// How large a message is given whole.
+    pub bound: Option<SizeBound>,
+    /// How many levels below the root the request's URL is, for references.
+    pub depth: usize,
     /// Messages of a page, within the bounds.
     pub limit: usize,
     /// Whether the URL says `limit` itself: only then may a shared cache keep the page.
@@ -105,6 +128,7 @@ pub fn read_request<'a>(
 ) -> Result<ReadRequest, Problem> {
     let query = ReadQuery::parse(query, resource == Resource::Stream)?;
     let headers = Headers::collect(headers);
+    let depth = resource.depth();
     let filter = match resource {
         Resource::Term(term) => Filter::from(term),
         Resource::Stream => Filter::new(query.topics.clone())?,
@@ -114,6 +138,10 @@ pub fn read_request<'a>(
     if filter.is_empty() && !websocket {
         let detail = "without a `topic` parameter there is only a WebSocket here";
         return Err(Problem::parameter(Code::UpgradeRequired, "topic", detail));
+    }
+    if query.bound.is_some() && !representation.has_references() {
+        let detail = "`max_bytes` is for streams, pages and WebSockets";
+        return Err(query::invalid("max_bytes", detail));
     }
     let default = match representation {
         Representation::Document { format, .. } if format.is_feed => {
@@ -142,6 +170,8 @@ pub fn read_request<'a>(
         delta_base,
         start,
         gap: query.gap,
+        bound: query.bound.map(|bound| bound.at_depth(depth)),
+        depth,
         limit: query.limit.unwrap_or(PAGE_MESSAGES_DEFAULT),
         limit_in_url: query.limit.is_some(),
         varies_by_accept: query.format.is_none() && !websocket,

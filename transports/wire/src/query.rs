@@ -5,8 +5,8 @@ use std::borrow::Cow;
 
 use percent_encoding::percent_decode_str;
 use tailwire_model::{
-    Cursor, Term,
-    limits::{LAST_MAX, PAGE_MESSAGES_MAX, TOPICS_PAGE_DEFAULT, TOPICS_PAGE_MAX},
+    Cursor, SizeBound, Term,
+    limits::{LAST_MAX, PAGE_MESSAGES_MAX, SIZE_BOUND_MIN, TOPICS_PAGE_DEFAULT, TOPICS_PAGE_MAX},
 };
 
 use crate::{
@@ -70,12 +70,15 @@ pub struct ReadQuery {
     pub wait_s: Option<u64>,
     /// `envelope=true`.
     pub envelope: bool,
+    /// `max_bytes`: the largest line that the client takes.
+    pub bound: Option<SizeBound>,
     /// `lastEventId`, as polyfills of `EventSource` send it who can't set headers.
     pub last_event_id: Option<String>,
 }
 
 /// The parameters of a read; on a topic all but the first.
-const READ_STREAM: [&str; 8] = ["topic", "after", "last", "gap", "limit", "format", "wait", "envelope"];
+const READ_STREAM: [&str; 9] =
+    ["topic", "after", "last", "gap", "limit", "format", "wait", "envelope", "max_bytes"];
 
 /// A `topics` line, or GET `/topics`, parsed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -131,10 +134,14 @@ impl ReadQuery {
                     seen.once("envelope")?;
                     parsed.envelope = boolean("envelope", &text("envelope", value)?)?;
                 }
+                "max_bytes" => {
+                    seen.once("max_bytes")?;
+                    parsed.bound = Some(size_bound(&text("max_bytes", value)?)?);
+                }
                 other if is_last_event_id(other) => {
-                    // One that came before stands in the URL still.
-                    let id = text("lastEventId", value)?;
-                    parsed.last_event_id = Some(id.into_owned()).filter(|id| !id.is_empty());
+                    // One that came before stands in the URL still. What isn't UTF-8 is no id of ours.
+                    let id = decode(value).map_or_else(|| value.to_owned(), Cow::into_owned);
+                    parsed.last_event_id = Some(id).filter(|id| !id.is_empty());
                 }
                 other => typo::check(other, if stream { &READ_STREAM } else { &READ_STREAM[1..] })?,
             }
@@ -144,6 +151,14 @@ impl ReadQuery {
         }
         Ok(parsed)
     }
+}
+
+/// Checks the query of a request that has no parameters.
+///
+/// # Errors
+/// `parameter-invalid`, where it has another request's: whoever deletes `?before=` something doesn't mean all.
+pub fn none(query: Option<&str>) -> Result<(), Problem> {
+    pairs(query).try_for_each(|(name, _)| typo::check(&name, &[]))
 }
 
 /// Parses the query of GET `/topics`.
@@ -237,6 +252,13 @@ pub(crate) fn bounded(name: &'static str, value: &str, max: usize) -> Result<usi
         .ok_or_else(|| invalid(name, format!("`{name}` is a whole number from 1 to {max}")))
 }
 
+/// The largest line that a client takes.
+pub(crate) fn size_bound(value: &str) -> Result<SizeBound, Problem> {
+    whole(value).and_then(SizeBound::new).ok_or_else(|| {
+        invalid("max_bytes", format!("`max_bytes` is a whole number of at least {SIZE_BOUND_MIN}"))
+    })
+}
+
 /// A time to wait in whole seconds; what is beyond the bound is granted up to it.
 pub(crate) fn wait_s(value: &str) -> Result<u64, Problem> {
     whole(value).ok_or_else(|| invalid("wait", "`wait` is a whole number of seconds"))
@@ -256,8 +278,9 @@ fn boolean(name: &'static str, value: &str) -> Result<bool, Problem> {
     }
 }
 
-/// The spellings of polyfills: `lastEventId`, `last-event-id`, `Last-Event-ID`, `last_event_id`.
+/// The spellings of polyfills: `lastEventId`, `last-event-id`, `Last-Event-ID`, `last_event_id`, `evs_last_event_id`.
 fn is_last_event_id(name: &str) -> bool {
+    let name = name.strip_prefix("evs_").unwrap_or(name);
     let letters =
         name.bytes().filter(|byte| !matches!(byte, b'-' | b'_')).map(|byte| byte.to_ascii_lowercase());
     letters.eq(*b"lasteventid")

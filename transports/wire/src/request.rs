@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tailwire_model::{
-    Condition, Cursor, Draft, Filter, Options, Term, Topic,
+    Condition, Cursor, Draft, Filter, Options, SizeBound, Term, Topic,
     limits::{
         BATCH_MESSAGES_MAX, LAST_MAX, PAGE_MESSAGES_DEFAULT, PAGE_MESSAGES_MAX, TOPICS_PAGE_DEFAULT,
         TOPICS_PAGE_MAX, WAIT_MS_MAX,
@@ -114,6 +114,8 @@ pub struct Subscribe {
     pub start: QueryStart,
     /// The end of a gap that the client knows of: `gap`.
     pub gap: Option<Cursor>,
+    /// How large a message is given whole: `max_bytes`.
+    pub bound: Option<SizeBound>,
 }
 
 /// The members of a `page`.
@@ -127,6 +129,8 @@ pub struct PageRequest {
     pub gap: Option<Cursor>,
     /// How many messages at most, within the bounds.
     pub limit: usize,
+    /// How large a message is given whole: `max_bytes`. Nor is the page larger.
+    pub bound: Option<SizeBound>,
     /// How long to wait for a message: `wait` in seconds, as granted. Zero: not at all.
     pub wait_ms: u64,
 }
@@ -195,6 +199,8 @@ struct LineMembers<'a> {
     #[serde(borrow)]
     wait: Option<&'a RawValue>,
     #[serde(borrow)]
+    max_bytes: Option<&'a RawValue>,
+    #[serde(borrow)]
     prefix: Option<&'a RawValue>,
     #[serde(borrow)]
     from: Option<&'a RawValue>,
@@ -230,6 +236,7 @@ impl LineMembers<'_> {
                 filter: self.filter()?,
                 start: self.start()?.or(QueryStart::Latest),
                 gap: self.cursor("gap", self.gap)?,
+                bound: self.bound()?,
             }),
             "unsubscribe" => {
                 let raw = self.sub.ok_or_else(|| missing("sub"))?;
@@ -243,6 +250,7 @@ impl LineMembers<'_> {
                 start: self.start()?.or(QueryStart::Earliest),
                 gap: self.cursor("gap", self.gap)?,
                 limit: bounded("limit", self.limit, PAGE_MESSAGES_MAX)?.unwrap_or(PAGE_MESSAGES_DEFAULT),
+                bound: self.bound()?,
                 wait_ms: self.wait_ms()?,
             }),
             "authenticate" => Request::Authenticate { token: required("token", self.token)? },
@@ -305,6 +313,10 @@ impl LineMembers<'_> {
 
     fn cursor(&self, name: &'static str, raw: Option<&RawValue>) -> Result<Option<Cursor>, Problem> {
         text(name, raw)?.map(|text| query::parse_cursor(name, &text)).transpose()
+    }
+
+    fn bound(&self) -> Result<Option<SizeBound>, Problem> {
+        self.max_bytes.map(|raw| query::size_bound(raw.get())).transpose()
     }
 
     fn wait_ms(&self) -> Result<u64, Problem> {

@@ -15,6 +15,7 @@ use crate::{
     log::Bounds,
     pool::Priority,
     reader::{Permission, Reader},
+    segment::View,
     store::Store,
 };
 
@@ -24,9 +25,9 @@ impl Broker {
     /// # Errors
     /// See [`ReaderError`].
     pub async fn open(&self, principal: &Principal, interest: Interest) -> Result<Reader, ReaderError> {
-        let Interest { filter, start, known, format } = interest;
+        let Interest { filter, start, known, view } = interest;
         let (permission, filter) = Permission::ask(&self.0, principal, filter)?;
-        Ok(self.open_permitted((permission, filter), start, known, format).await?)
+        Ok(self.open_permitted((permission, filter), start, known, view).await?)
     }
 
     pub(super) async fn open_permitted(
@@ -34,7 +35,7 @@ impl Broker {
         (permission, filter): (Permission, Arc<Filter>),
         start: Start,
         known: Option<Cursor>,
-        format: usize,
+        view: View,
     ) -> Result<Reader, ReadError> {
         let store = &self.0.store;
         let (resume, known) = match start {
@@ -71,14 +72,14 @@ impl Broker {
                 (at(position), trimmed.map(|trim| self.cursor_at(trim.upto)))
             }
         };
-        Ok(Reader::new(self.0.clone(), permission, filter, resume, known, format))
+        Ok(Reader::new(self.0.clone(), permission, filter, resume, known, view))
     }
 
     /// A reader of nothing yet, at the tail: the live side of a connection with many subscriptions.
-    pub fn open_empty(&self, principal: &Principal, format: usize) -> Reader {
+    pub fn open_empty(&self, principal: &Principal, view: View) -> Reader {
         let (start, permission) = (at(self.0.store.newest()), Permission::shared(&self.0, principal));
         let nothing = Arc::new(Filter::union([]));
-        Reader::new(self.0.clone(), permission, nothing, start, None, format).already_caught_up()
+        Reader::new(self.0.clone(), permission, nothing, start, None, view).already_caught_up()
     }
 
     pub(super) async fn bounds(&self, filter: &Arc<Filter>) -> Result<Bounds, ReadError> {

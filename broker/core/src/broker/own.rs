@@ -29,9 +29,9 @@ impl Broker {
     /// # Errors
     /// When the log can't be read.
     pub async fn open_own(&self, interest: Interest) -> Result<Reader, ReadError> {
-        let Interest { filter, start, known, format } = interest;
+        let Interest { filter, start, known, view } = interest;
         let permission = Permission::shared(&self.0, &Principal::ANONYMOUS);
-        self.open_permitted((permission, Arc::new(filter)), start, known, format).await
+        self.open_permitted((permission, Arc::new(filter)), start, known, view).await
     }
 
     /// Whether a principal's credential still counts.

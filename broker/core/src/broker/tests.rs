@@ -11,7 +11,7 @@ fn start(script: &Arc<Script>) -> Broker {
         order: Arc::new(order),
         store: script.clone(),
         instruments,
-        encoders: &[],
+        encoders: crate::Encoders::whole(&[]),
         policy: Arc::new(AllowAll),
         clock,
         shards: 2,

@@ -35,7 +35,7 @@ impl Reader {
     }
 
     pub(super) fn start_read(&mut self, upto: Position) {
-        let (filter, after, budget, format) = (self.filter.clone(), self.position, self.budget, self.format);
+        let (filter, after, budget, view) = (self.filter.clone(), self.position, self.budget, self.view);
         let (encoders, now) = (self.shared.encoders, (self.shared.clock.now)());
         let metrics = self.shared.metrics.clone();
         self.shared.metrics.log_pages.inc();
@@ -45,7 +45,7 @@ impl Reader {
                 metrics.lag_seconds.observe(now.since(first.time) as f64 / 1000.0);
             }
             let segment =
-                (!page.messages.is_empty()).then(|| Segment::leased(page.messages, encoders, format, lease));
+                (!page.messages.is_empty()).then(|| Segment::leased(page.messages, encoders, view, lease));
             Ok(ReadTurn { segment, scanned: page.scanned, trimmed: page.trimmed })
         }));
     }

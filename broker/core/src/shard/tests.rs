@@ -18,7 +18,7 @@ struct Place {
 }
 
 fn shard() -> Arc<Shard> {
-    Shard::new(&[], Arc::default())
+    Shard::new(Encoders::whole(&[]), Arc::default())
 }
 
 fn attach(shard: &Shard, name: &str) -> Place {
@@ -228,12 +228,12 @@ impl crate::Sink for Sponge {
 /// More sockets than the dispatcher writes to in one turn; some are taken back, and some lent again, between its turns.
 #[tokio::test(start_paused = true)]
 async fn every_lent_socket_is_given_a_round_once() {
-    const ONE_BYTE: Encoders = &[|_, out| out.push(7)];
+    const ONE_BYTE: Encoders = Encoders::whole(&[|_, out| out.push(7)]);
     let shard = Shard::new(ONE_BYTE, Arc::default());
     let sponges: Vec<_> = (0..3 * SINKS_PER_TURN).map(|_| Arc::new(Sponge::default())).collect();
     let places: Vec<_> = sponges.iter().map(|_| attach(&shard, "a")).collect();
     let lend = |index: usize, position| {
-        places[index].slot.lend(sponges[index].clone(), 0, Position(position), Instant::now());
+        places[index].slot.lend(sponges[index].clone(), 0.into(), Position(position), Instant::now());
     };
     (0..places.len()).for_each(|index| lend(index, 0));
     push(&shard, &[(1, "a"), (2, "b"), (3, "a")]);

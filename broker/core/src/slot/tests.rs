@@ -32,7 +32,7 @@ impl Sink for Takes {
 
 fn slices(positions: &[u64]) -> Slices {
     // One byte a message.
-    let encoders: crate::Encoders = &[|_, out| out.push(7)];
+    let encoders = crate::Encoders::whole(&[|_, out| out.push(7)]);
     let segments = positions.iter().map(|&at| Segment::new(vec![message(at, "a", 1)], encoders));
     segments.map(Slice::whole).collect()
 }
@@ -53,7 +53,7 @@ impl Rig {
             socket: Arc::new(Takes { room: Mutex::new((room, 0)), is_clear: true }),
         };
         own.slot.register(&Context::from_waker(&Waker::from(own.wakes.clone())));
-        own.slot.lend(own.socket.clone(), 0, Position(4), Instant::now());
+        own.slot.lend(own.socket.clone(), 0.into(), Position(4), Instant::now());
         own
     }
 
@@ -93,7 +93,7 @@ fn a_sink_that_keeps_a_rest_of_its_own_is_its_tasks_and_has_no_remainder() {
     let mut rig = Rig::new(100);
     rig.slot.take_back().unwrap();
     rig.socket = Arc::new(Takes { room: Mutex::new((100, 0)), is_clear: false });
-    rig.slot.lend(rig.socket.clone(), 0, Position(4), Instant::now());
+    rig.slot.lend(rig.socket.clone(), 0.into(), Position(4), Instant::now());
     assert_eq!((rig.deliver(&[5, 6]), rig.deliver(&[7])), (2, 0));
     assert_eq!(rig.end(), (6, None, 1, 2));
 }
@@ -134,10 +134,10 @@ fn nothing_is_written_before_the_policy_was_asked_again() {
     rig.slot.call_for_review();
     assert_eq!((rig.deliver(&[5]), rig.wakes.count()), (0, 1));
     assert_eq!(rig.end(), (4, None, 1, 0));
-    rig.slot.lend(rig.socket.clone(), 0, Position(4), Instant::now());
+    rig.slot.lend(rig.socket.clone(), 0.into(), Position(4), Instant::now());
     assert_eq!(rig.deliver(&[5]), 0, "nor is a sink lent");
     assert!(rig.slot.take_review() && !rig.slot.take_review());
-    rig.slot.lend(rig.socket.clone(), 0, Position(4), Instant::now());
+    rig.slot.lend(rig.socket.clone(), 0.into(), Position(4), Instant::now());
     assert_eq!(rig.deliver(&[5]), 1);
 }
 

@@ -2,7 +2,10 @@ use super::*;
 use crate::testing::message;
 
 fn segment(positions: impl IntoIterator<Item = u64>, size: usize) -> Arc<Segment> {
-    Segment::new(positions.into_iter().map(|position| message(position, "a", size)).collect(), &[])
+    Segment::new(
+        positions.into_iter().map(|position| message(position, "a", size)).collect(),
+        crate::Encoders::whole(&[]),
+    )
 }
 
 fn positions(slices: &Slices) -> Vec<u64> {

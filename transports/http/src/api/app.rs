@@ -12,13 +12,13 @@ use std::{
 use bytes::Bytes;
 use tailwire_core::{
     Broker, Interest, MessageError, Page, PageWait, PublishError, ReadError, Reader, ReaderError, Slice,
-    Start, Until, WriteError,
+    Start, Until, View, WriteError,
     log::{Appended, Group, Stored},
 };
 use tailwire_model::{
     Cursor, Filter, Forbidden, IdempotencyKey, MediaType, Message, Options, Principal, Term, Timestamp,
     Topic,
-    limits::{DRAIN_RETRY_MS, STORAGE_RETRY_MS},
+    limits::STORAGE_RETRY_MS,
     retry,
 };
 use tailwire_wire::{
@@ -125,9 +125,9 @@ impl App {
         filter: Filter,
         start: query::QueryStart,
         known: Option<Cursor>,
-        format: usize,
+        view: View,
     ) -> Result<Reader, Problem> {
-        let interest = Interest { filter, start: start_of(start), known, format };
+        let interest = Interest { filter, start: start_of(start), known, view };
         self.broker.open(principal, interest).await.map_err(|error| match error {
             ReaderError::Forbidden(forbidden) => self.forbidden(principal, &forbidden),
             ReaderError::Read(error) => read_problem(error),
@@ -144,8 +144,9 @@ impl App {
         query: Option<&str>,
         (account, stands): (&Account, Option<Arc<AtomicBool>>),
     ) -> Result<PageReply, Problem> {
-        let PageRequest { filter, start, gap, limit, wait_ms } = request;
-        let mut reader = self.open(principal, filter.clone(), start, gap, format.slot as usize).await?;
+        let PageRequest { filter, start, gap, limit, bound, wait_ms } = request;
+        let view = View::whole(format.slot as usize).bounded(bound);
+        let mut reader = self.open(principal, filter.clone(), start, gap, view).await?;
         let wait = (wait_ms > 0).then(|| {
             let deadline = || Until::Deadline(Instant::now() + Duration::from_millis(wait_ms));
             PageWait { until: stands.map_or_else(deadline, Until::Dropped), shard: self.pick_shard() }
@@ -159,11 +160,10 @@ impl App {
             return self.empty_page(format, &filter, query, cursor, gap, wait_ms).await;
         }
         let messages = slices.iter().map(Slice::len).sum();
-        let slot = format.slot as usize;
         let items: Vec<_> = if format.is_feed {
-            slices.iter().rev().flat_map(|slice| slice.each().rev()).map(|one| one.encoded(slot)).collect()
+            slices.iter().rev().flat_map(|slice| slice.each().rev()).map(|one| one.encoded(view)).collect()
         } else {
-            slices.iter().map(|slice| slice.encoded(slot)).collect()
+            slices.iter().map(|slice| slice.encoded(view)).collect()
         };
         let bytes = 128 + items.iter().map(Bytes::len).sum::<usize>();
         // A request that doesn't wait has taken room before; many that waited for one message are answered at the same
@@ -222,17 +222,12 @@ impl App {
     /// When a poll that found nothing should come again.
     fn retry_after_ms(&self, filter: &Filter, waited_ms: u64) -> u64 {
         if self.broker.is_draining() {
-            return self.drain_retry_ms();
+            return self.broker.drain_retry_ms();
         }
         match waited_ms {
             0 => self.broker.retry_after_ms(filter),
             _ => retry::retry_waited_ms(self.broker.load(), self.broker.clock().draw()),
         }
-    }
-
-    /// When a client that is sent away by a drain should come back: each has a time of its own.
-    pub(crate) fn drain_retry_ms(&self) -> u64 {
-        retry::spread(DRAIN_RETRY_MS, self.broker.clock().draw())
     }
 
     /// The newest message of a filter. Where the client has `seen` that, waits for another one as long as asked.
@@ -247,7 +242,8 @@ impl App {
         let mut start = query::QueryStart::Last(1);
         let mut newest = None;
         loop {
-            let mut reader = self.open(principal, filter.clone(), start, None, Format::Item as usize).await?;
+            let view = View::whole(Format::Item as usize);
+            let mut reader = self.open(principal, filter.clone(), start, None, view).await?;
             let wait = (wait_ms > 0)
                 .then(|| PageWait { until: Until::Deadline(deadline), shard: self.pick_shard() });
             let page = reader.page(1, wait).await.map_err(read_problem)?;
@@ -360,7 +356,7 @@ impl App {
                 return Problem::new(Code::Overloaded).with_retry_after_ms(retry_ms);
             }
             PublishError::Write(WriteError::Draining) => {
-                return Problem::new(Code::Draining).with_retry_after_ms(self.drain_retry_ms());
+                return Problem::new(Code::Draining).with_retry_after_ms(self.broker.drain_retry_ms());
             }
             PublishError::Write(WriteError::TooManyOptions) => Code::OptionsTooMany,
             PublishError::Write(WriteError::Full) => Code::StorageFull,

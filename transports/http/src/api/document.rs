@@ -37,6 +37,7 @@ pub(super) async fn document(
         representation,
         start,
         gap,
+        bound,
         limit,
         limit_in_url,
         if_none_match,
@@ -48,13 +49,20 @@ pub(super) async fn document(
     };
     let topic = filter.only_topic().cloned();
     if let Some(base) = delta_base {
-        let ask = PageRequest { filter: filter.clone(), start: QueryStart::After(base), gap, limit, wait_ms };
+        let ask = PageRequest {
+            filter: filter.clone(),
+            start: QueryStart::After(base),
+            gap,
+            limit,
+            bound,
+            wait_ms,
+        };
         // Where entries are gone that the client has not seen, it gets the whole document.
         if let Ok(reply) = app.page(principal, ask, format, query, (account, stands.clone())).await {
             return Ok(delta(reply, format, query, wait_ms));
         }
     }
-    let ask = PageRequest { filter, start, gap, limit, wait_ms };
+    let ask = PageRequest { filter, start, gap, limit, bound, wait_ms };
     let reply = app.page(principal, ask, format, query, (account, stands)).await?;
     let messages = reply.messages;
     // A full page between two places stays what it is; any other is outdated by the next message.

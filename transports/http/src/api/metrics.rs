@@ -190,6 +190,12 @@ impl HttpMetrics {
         connected
     }
 
+    /// How many streams are open, and polls under way.
+    pub(crate) fn connections(&self) -> u64 {
+        let open = self.0.transports.iter().map(|transport| transport.open.get());
+        open.sum::<i64>().try_into().unwrap_or(0)
+    }
+
     pub(crate) fn responded(&self, status: u16) {
         self.0.responses.get_or_create(&ResponseLabel { status }).inc();
     }

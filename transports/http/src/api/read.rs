@@ -10,6 +10,7 @@ use axum::{
     },
 };
 use futures_util::{FutureExt, future::BoxFuture};
+use tailwire_core::View;
 use tailwire_model::{
     Cursor, Message, Principal,
     limits::{QUERY_BYTES_MAX, READ_AHEAD_MS_MAX},
@@ -357,7 +358,8 @@ async fn stream(
     Via { principal, exchange, cors, .. }: Via,
 ) -> Result<Response<Body>, Problem> {
     let codec = Codec { stream: format, chunked: exchange.is_some() && request.version == Version::HTTP_11 };
-    let mut reader = app.open(&principal, ask.filter, ask.start, ask.gap, codec.format() as usize).await?;
+    let view = View::whole(codec.format() as usize).bounded(ask.bound);
+    let mut reader = app.open(&principal, ask.filter, ask.start, ask.gap, view).await?;
     let is_head = request.method == Method::HEAD;
     // A stream that meets damage has no word for it, and ends: a client that comes back to the place gets an error before there is a stream.
     if app.broker.has_met_damage() && !is_head {
@@ -413,10 +415,11 @@ async fn websocket(
         response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(name));
     }
     let subprotocol = subprotocols::entry(&app.settings.subprotocols, subprotocol);
+    let (depth, bound) = (ask.depth, ask.bound);
     let subscription = if ask.filter.is_empty() {
         First::None
     } else {
-        let ask = Subscribe { filter: ask.filter, start: ask.start, gap: ask.gap };
+        let ask = Subscribe { filter: ask.filter, start: ask.start, gap: ask.gap, bound };
         First::open(app, &principal, ask, &subprotocol).await?
     };
     if let First::Open(reader) = &subscription {
@@ -424,7 +427,7 @@ async fn websocket(
     }
     guard::finish(&app.settings, &app.metrics, &mut response, &cors);
     let shard = app.pick_shard();
-    let opening = WebSocketOpening { app: app.clone(), principal, account, subscription };
+    let opening = WebSocketOpening { app: app.clone(), principal, account, subscription, depth, bound };
     let start = websocket::WebSocketStart { head: head(&response), subprotocol, opening };
     match exchange.hijack(Hijack { job: Job::WebSocket(Box::new(start)), shard }).await {}
 }

@@ -13,11 +13,12 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use futures_util::FutureExt;
 use tailwire_core::{Accepted, Sink};
 use tailwire_model::ByeReason;
 
 use super::{
-    input::Input,
+    input::{Heard, Input},
     outgoing::SendError,
     protocol::{Io, Protocol},
     socket::Socket,
@@ -55,7 +56,7 @@ impl Lendable {
     fn take_back(&mut self) -> WriteTurn<'_> {
         let Io { live, out, .. } = &mut self.io;
         let remainder = live.take_back();
-        out.begin_turn(remainder, live.format());
+        out.begin_turn(remainder, live.view());
         WriteTurn(self)
     }
 }
@@ -233,8 +234,15 @@ fn poll_receive(
             return Poll::Pending;
         }
         let Lendable { io, outlet } = &mut *turn.0;
-        if !ready!(input.poll_read(&outlet.socket, io, cx)) {
-            return Poll::Ready(Err(Over));
+        let broken = || {
+            let own = outlet.clone();
+            async move { own.socket.broken().await }.boxed()
+        };
+        match ready!(input.poll_read(&outlet.socket, io, broken, cx)) {
+            Heard::Something => {}
+            // Written to, a client that has closed both sides answers that it has.
+            Heard::HalfClose => protocol.half_closed(io),
+            Heard::End => return Poll::Ready(Err(Over)),
         }
     }
 }

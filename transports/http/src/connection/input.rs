@@ -2,6 +2,8 @@
 
 use std::task::{Context, Poll, ready};
 
+use futures_util::future::BoxFuture;
+
 use super::{
     ending::poll_discard,
     frames::{Broken, Frames, Received, UnreadFrames},
@@ -18,8 +20,22 @@ const CLOSE_TRY_AGAIN: u16 = 1013;
 pub(crate) enum Input {
     /// The client has asked once. Whatever it sends is thrown away.
     Ignored,
+    /// Such a client has shut its sending side, which says nothing about its interest in what comes (RFC 9112 §9.6). This ends
+    /// when the connection is broken.
+    HalfClosed(BoxFuture<'static, ()>),
     /// Messages of these kinds.
     WebSocket(Frames, Takes),
+}
+
+/// What a client was heard to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Heard {
+    /// It sent something, or was closed.
+    Something,
+    /// It has shut its sending side, and may still read.
+    HalfClose,
+    /// It is gone.
+    End,
 }
 
 /// Which kinds of messages a WebSocket subprotocol takes.
@@ -66,18 +82,32 @@ impl Input {
     }
 
     /// Waits for something, and reads it; or closes the connection, where its client has had its time or there is no
-    /// room. False at the client's end.
-    pub(crate) fn poll_read(&mut self, socket: &Socket, io: &mut Io, cx: &mut Context<'_>) -> Poll<bool> {
+    /// room. `broken` ends when the connection is.
+    pub(crate) fn poll_read(
+        &mut self,
+        socket: &Socket,
+        io: &mut Io,
+        broken: impl FnOnce() -> BoxFuture<'static, ()>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Heard> {
         match self {
-            Self::Ignored => poll_discard(socket, cx).map(|read| read.unwrap_or(false)),
+            Self::Ignored => Poll::Ready(match ready!(poll_discard(socket, cx)) {
+                Ok(true) => Heard::Something,
+                Ok(false) => {
+                    *self = Self::HalfClosed(broken());
+                    Heard::HalfClose
+                }
+                Err(_) => Heard::End,
+            }),
+            Self::HalfClosed(broken) => broken.as_mut().poll(cx).map(|()| Heard::End),
             Self::WebSocket(frames, _) => {
                 match ready!(frames.poll_read(socket, io.live.timer(), cx)) {
                     Ok(()) => {}
-                    Err(UnreadFrames::Ended) => return Poll::Ready(false),
+                    Err(UnreadFrames::Ended) => return Poll::Ready(Heard::End),
                     Err(UnreadFrames::Late) => close_late(io),
                     Err(UnreadFrames::NoRoom) => io.close(CLOSE_TRY_AGAIN, "too much is being received"),
                 }
-                Poll::Ready(true)
+                Poll::Ready(Heard::Something)
             }
         }
     }

@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use smallvec::SmallVec;
-use tailwire_core::{Remainder, Slice};
+use tailwire_core::{Remainder, Slice, View};
 use tailwire_model::limits::BATCH_READ_BYTES_MAX;
 
 use self::stall::Stall;
@@ -44,8 +44,8 @@ struct Piece {
 
 /// The content of a piece, for when the connection has to release memory.
 enum PieceContent {
-    /// Messages of the connection's reader, in this format: they can be had again.
-    Messages(Slice, usize),
+    /// Messages of the connection's reader, encoded so: they can be had again.
+    Messages(Slice, View),
     /// A sign of life, which may be left out.
     Heartbeat,
     /// Bytes that only this connection has; of messages, with the slices that they were made of, which count against what
@@ -153,15 +153,15 @@ impl Outgoing {
         self.push_piece(Piece { bytes: bytes.into(), content: PieceContent::Heartbeat });
     }
 
-    pub(crate) fn push_messages(&mut self, slice: Slice, format: usize) {
-        let bytes = slice.encoded(format);
-        self.push_piece(Piece { bytes, content: PieceContent::Messages(slice, format) });
+    pub(crate) fn push_messages(&mut self, slice: Slice, view: View) {
+        let bytes = slice.encoded(view);
+        self.push_piece(Piece { bytes, content: PieceContent::Messages(slice, view) });
     }
 
     /// When the task is polled: the remainder of a partial write that others made for it meanwhile goes out first.
-    pub(crate) fn begin_turn(&mut self, remainder: Option<Box<Remainder>>, format: usize) {
+    pub(crate) fn begin_turn(&mut self, remainder: Option<Box<Remainder>>, view: View) {
         if let Some(remainder) = remainder {
-            remainder.slices.into_iter().for_each(|slice| self.push_messages(slice, format));
+            remainder.slices.into_iter().for_each(|slice| self.push_messages(slice, view));
             self.advance(remainder.written);
         }
         self.turn = 0;

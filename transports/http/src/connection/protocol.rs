@@ -43,6 +43,10 @@ pub trait Protocol: Send {
         true
     }
 
+    /// The client sends nothing more, and may still read: a sign of life shows whether it does. Never called for a WebSocket, which
+    /// is over then.
+    fn half_closed(&mut self, _io: &mut Io) {}
+
     /// The client takes nothing: what others could use meanwhile is let go of.
     fn stalled(&mut self, _cx: &mut Context<'_>) {}
 }
@@ -74,6 +78,10 @@ impl<P: Protocol + ?Sized> Protocol for Box<P> {
 
     fn is_lendable(&self) -> bool {
         (**self).is_lendable()
+    }
+
+    fn half_closed(&mut self, io: &mut Io) {
+        (**self).half_closed(io);
     }
 
     fn stalled(&mut self, cx: &mut Context<'_>) {
@@ -159,19 +167,19 @@ impl Io {
         self.out.push_heartbeat(text_frame(text));
     }
 
-    /// Messages in the live reader's format, as they are.
+    /// Messages as the live reader has them.
     pub fn send_messages(&mut self, slices: Slices) {
-        let format = self.live.format();
-        slices.into_iter().for_each(|slice| self.out.push_messages(slice, format));
+        let view = self.live.view();
+        slices.into_iter().for_each(|slice| self.out.push_messages(slice, view));
     }
 
     /// Messages whose encodings are frames of a WebSocket, each with a prefix of this receiver's put before it within its frame.
     /// `prefix` writes that, and answers how many bytes of the shared encoding it stands in place of.
     pub fn send_prefixed(&mut self, slices: Slices, mut prefix: impl FnMut(&Message, &mut Vec<u8>) -> usize) {
-        let format = self.live.format();
+        let view = self.live.view();
         let mut frames = Vec::new();
         for slice in &slices {
-            let encoded = slice.encoded(format);
+            let encoded = slice.encoded(view);
             frames.reserve(encoded.len().min(slice.len() * COPY_BYTES_MAX));
             for (message, frame) in slice.messages().iter().zip(framing::frames(&encoded)) {
                 let rest =

@@ -10,6 +10,7 @@ pub(crate) mod subprotocols;
 mod subscriptions;
 
 use bytes::Bytes;
+use tailwire_core::View;
 
 use self::opening::{Subprotocol, WebSocketOpening};
 use crate::{
@@ -43,7 +44,8 @@ impl WebSocketStart {
     ) -> Connection<Box<dyn Protocol>> {
         let Self { head, subprotocol, opening } = self;
         let connected = opening.app.metrics.connected(Transport::WebSocket);
-        let live = opening.app.broker.open_empty(&opening.principal, subprotocol.format);
+        let view = View::whole(subprotocol.format).bounded(opening.bound);
+        let live = opening.app.broker.open_empty(&opening.principal, view);
         let mut io = Io::new(live, shard);
         io.send(head);
         let protocol = (subprotocol.open)(opening, &mut io);

@@ -41,9 +41,10 @@ const CLOSE_UNAUTHORIZED: u16 = 3000;
 
 /// Begins a connection: the welcome, and the URL's subscription.
 pub(super) fn open(opening: WebSocketOpening, io: &mut Io) -> Box<dyn Protocol> {
-    let WebSocketOpening { app, principal, account, subscription } = opening;
+    let WebSocketOpening { app, principal, account, subscription, depth, .. } = opening;
     let subscriptions = Subscriptions::default();
-    let mut native = Native { app, principal, account, unpermitted: None, subscriptions, requests: None };
+    let (unpermitted, requests) = (None, None);
+    let mut native = Native { app, principal, account, depth, unpermitted, subscriptions, requests };
     native.welcome(matches!(subscription, First::Waits(_)), io);
     match subscription {
         First::None => {}
@@ -64,6 +65,8 @@ struct Native {
     app: Arc<App>,
     principal: Principal,
     account: Account,
+    /// How many levels below the root the connection's URL is, for references.
+    depth: usize,
     /// The URL's subscription, while it waits for a credential.
     unpermitted: Option<Box<Subscribe>>,
     subscriptions: Subscriptions,
@@ -175,9 +178,15 @@ impl Native {
 
     fn take_line(&mut self, text: &str, io: &mut Io) {
         match request::parse(text) {
-            Ok(ClientLine { id, request: Request::Subscribe(ask) }) => self.subscribe(id, ask, io),
+            Ok(ClientLine { id, request: Request::Subscribe(ask) }) => {
+                let bound = ask.bound.map(|bound| bound.at_depth(self.depth));
+                self.subscribe(id, Subscribe { bound, ..ask }, io);
+            }
             Ok(ClientLine { id, request: Request::Unsubscribe { sub } }) => self.unsubscribe(&id, &sub, io),
-            Ok(other) => {
+            Ok(mut other) => {
+                if let Request::Page(ask) = &mut other.request {
+                    ask.bound = ask.bound.map(|bound| bound.at_depth(self.depth));
+                }
                 let requests = self.requests.get_or_insert_default();
                 requests::start(&self.app, (&self.principal, &self.account), other, requests);
             }

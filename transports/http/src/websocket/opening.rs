@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use tailwire_core::{Broker, Reader};
-use tailwire_model::Principal;
+use tailwire_core::{Broker, Reader, View};
+use tailwire_model::{Principal, SizeBound};
 use tailwire_wire::{Code, Problem, request::Subscribe};
 
 use crate::{
@@ -37,6 +37,10 @@ pub struct WebSocketOpening {
     /// What its connection holds of answers.
     pub(crate) account: Account,
     pub(crate) subscription: First,
+    /// How many levels below the root the URL is.
+    pub(crate) depth: usize,
+    /// How large a message the URL wants to be given whole.
+    pub(crate) bound: Option<SizeBound>,
 }
 
 impl WebSocketOpening {
@@ -76,8 +80,9 @@ impl First {
         ask: Subscribe,
         subprotocol: &Subprotocol,
     ) -> Result<Self, Problem> {
-        let Subscribe { filter, start, gap } = ask.clone();
-        match app.open(principal, filter, start, gap, subprotocol.format).await {
+        let Subscribe { filter, start, gap, bound } = ask.clone();
+        let view = View::whole(subprotocol.format).bounded(bound);
+        match app.open(principal, filter, start, gap, view).await {
             Ok(reader) => Ok(Self::Open(Box::new(reader))),
             Err(problem) if problem.code == Code::Unauthorized && subprotocol.authenticates => {
                 Ok(Self::Waits(Box::new(ask)))

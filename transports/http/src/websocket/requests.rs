@@ -9,7 +9,7 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use tailwire_core::Reader;
+use tailwire_core::{Reader, View};
 use tailwire_model::{Options, Principal};
 use tailwire_wire::{
     Format, Problem, QueryStart, line, page,
@@ -109,8 +109,9 @@ pub(super) fn subscribe(
 ) {
     let (app, principal) = (app.clone(), principal.clone());
     requests.others.push(Box::pin(async move {
-        let Subscribe { filter, start, gap } = ask;
-        match app.open(&principal, filter, start, gap, Format::Frame as usize).await {
+        let Subscribe { filter, start, gap, bound } = ask;
+        let view = View::whole(Format::Frame as usize).bounded(bound);
+        match app.open(&principal, filter, start, gap, view).await {
             Ok(reader) => LineOutcome::Opened(begun, Box::new(reader)),
             Err(problem) => LineOutcome::Refused(begun, problem),
         }

@@ -106,6 +106,8 @@ impl Subscriptions {
         // It may have been ended again meanwhile.
         if let Some(own) = self.all.iter_mut().find(|own| own.generation == begun.generation) {
             reader.follow(io.shard());
+            // Whose line it is that is too large makes no difference to who reads them.
+            io.live().tighten(reader.view());
             let is_permitted = reader.principal() == principal || reader.assign(principal);
             own.stage = SubscriptionStage::CatchingUp(reader);
             return is_permitted;

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use tailwire_core::{
-    Broker, Event, Interest, ReadError, Start,
+    Broker, Encoders, Event, Interest, ReadError, Start,
     testing::{broker, deliver},
 };
 use tailwire_model::{Filter, Principal, Topic};
@@ -36,12 +36,12 @@ struct Rig {
 impl Rig {
     /// With so much room in the kernel.
     async fn new(room: usize) -> Self {
-        let broker = broker(&ENCODERS);
+        let broker = broker(Encoders::whole(&ENCODERS));
         tokio::spawn(broker.dispatcher(0));
         let codec = Codec { stream: &tailwire_wire::representation::NDJSON, chunked: false };
         let filter = Filter::from(Topic::parse("a").unwrap());
         let interest =
-            Interest { filter, start: Start::Latest, known: None, format: codec.format() as usize };
+            Interest { filter, start: Start::Latest, known: None, view: (codec.format() as usize).into() };
         let reader = broker.open(&Principal::ANONYMOUS, interest).await.ok().unwrap();
         let (socket, far) = sealed::pair(room);
         let mut io = Io::new(reader, 0);
@@ -193,7 +193,7 @@ async fn the_end_comes_behind_the_tail_and_the_client_has_a_moment_to_close() {
         let mut rig = Rig::new(30).await;
         rig.take(usize::MAX).await;
         rig.deliver(500);
-        rig.broker.drain();
+        rig.broker.drain(1);
         Rig::settle().await;
         assert!(!rig.far.is_over());
         rig.take(30).await;
@@ -212,7 +212,7 @@ async fn the_end_comes_behind_the_tail_and_the_client_has_a_moment_to_close() {
 async fn a_goodbye_for_which_there_is_no_room_is_not_waited_for_long() {
     let mut rig = Rig::new(100).await;
     rig.take(usize::MAX).await;
-    rig.broker.drain();
+    rig.broker.drain(1);
     Rig::settle().await;
     // Of the bye and of the end something is left in the kernel, and nobody takes it.
     let began = Instant::now();
@@ -250,7 +250,7 @@ impl Protocol for Echo {
 /// A WebSocket that echoes, within a budget for what is received.
 fn echo(broker: &Broker, budget: &ReceiveBudget) -> (Far, JoinHandle<()>) {
     let (socket, far) = sealed::pair(1 << 20);
-    let io = Io::new(broker.open_empty(&Principal::ANONYMOUS, 0), 0);
+    let io = Io::new(broker.open_empty(&Principal::ANONYMOUS, 0.into()), 0);
     let connected = HttpMetrics::new(broker).connected(Transport::WebSocket);
     let input = Input::WebSocket(Frames::new(bytes::Bytes::new(), budget.clone()), Takes::Text);
     (far, tokio::spawn(Connection::new(socket, connected, io, input, Echo)))
@@ -279,7 +279,7 @@ async fn close_code(far: &mut Far) -> u16 {
 
 #[tokio::test(start_paused = true)]
 async fn a_message_has_its_time_and_more_as_long_as_it_comes() {
-    let (broker, budget) = (broker(&ENCODERS), ReceiveBudget::new(None));
+    let (broker, budget) = (broker(Encoders::whole(&ENCODERS)), ReceiveBudget::new(None));
     let (mut idle, connection) = echo(&broker, &budget);
     idle.send(&zeros(WHOLE, 10));
     Rig::settle().await;
@@ -311,7 +311,7 @@ async fn a_message_has_its_time_and_more_as_long_as_it_comes() {
 
 #[tokio::test(start_paused = true)]
 async fn messages_that_are_not_whole_have_a_bound_for_all_together() {
-    let (broker, budget) = (broker(&ENCODERS), ReceiveBudget::new(Some(2 * READ_BYTES)));
+    let (broker, budget) = (broker(Encoders::whole(&ENCODERS)), ReceiveBudget::new(Some(2 * READ_BYTES)));
     let (hog, _hog) = echo(&broker, &budget);
     hog.send(&zeros(BEGIN, 14_000));
     (0..4).for_each(|_| hog.send(&zeros(CONTINUE, 14_000)));

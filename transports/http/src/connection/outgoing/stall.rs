@@ -106,15 +106,15 @@ impl Outgoing {
         let kept = self.pieces.iter().rposition(|piece| !piece.content.may_go());
         let from = kept.map_or(self.done, |index| (index + 1).max(self.done));
         let dropped = self.pieces.get(from..)?;
-        let (slice, format) = dropped.iter().find_map(|piece| match &piece.content {
-            PieceContent::Messages(slice, format) => Some((slice, *format)),
+        let (slice, view) = dropped.iter().find_map(|piece| match &piece.content {
+            PieceContent::Messages(slice, view) => Some((slice, *view)),
             _ => None,
         })?;
         let first = &dropped[0];
         let partly_written = from == self.done && self.offset > 0;
         let (rest, position) = match &first.content {
             PieceContent::Messages(..) if partly_written => {
-                let (end, last) = slice.message_end(format, self.offset);
+                let (end, last) = slice.message_end(view, self.offset);
                 (Some(&first.bytes[self.offset..end]), last)
             }
             _ if partly_written => (Some(&first.bytes[self.offset..]), before(slice)),
