@@ -120,6 +120,11 @@ impl Protocol for EventStream {
         }
     }
 
+    fn half_closed(&mut self, io: &mut Io) {
+        let event = Event::Heartbeat(io.live().cursor());
+        io.send_heartbeat(self.codec.control(&event, None));
+    }
+
     fn failed(&mut self, _error: ReadError, io: &mut Io) {
         self.end(io);
     }
