@@ -104,6 +104,12 @@ describe('what was probably meant is named', () => {
     ['POST', '/topics/a?evnt=x', 400, 'event'],
     ['POST', '/topics/a?limit=1', 400, 'reading'],
     ['GET', '/topics?after=x', 400, 'reading'],
+    ['GET', '/topics/a?Key=s001', 400, 'publishing'],
+    ['DELETE', '/topics/a?after=x', 400, 'reading'],
+    ['DELETE', '/options/a?topic=b', 400, 'topic'],
+    ['GET', '/options?prefix=a', 400, 'the list of topics'],
+    ['POST', '/topics/a?idempotency_key=x', 400, 'the header `Idempotency-Key`'],
+    ['POST', '/topics/a?if-match=x', 400, 'the header `If-Match`'],
   ]) {
     test(`${method} ${path}`, async () => {
       const answer = await get(path, {}, method);
@@ -223,6 +229,18 @@ describe('heads', () => {
     assert.equal(message.headers.get('tailwire-header-h0').length, 250);
   });
 
+  test('stay under 4 KB after a preflight for many headers, whose page may send them', async (t) => {
+    const open = await Broker.start({ args: ['--allow-origin', 'https://app.example'] });
+    t.after(() => open.stop());
+    for (const count of [3, 400]) {
+      const names = Array.from({ length: count }, (_, index) => `x-header-${index}`).join(',');
+      const asked = { origin: 'https://app.example', 'access-control-request-method': 'POST', 'access-control-request-headers': names };
+      const answer = await request(`${open.base}/topics/a`, { method: 'OPTIONS', headers: asked });
+      assert.ok(headBytes(answer.headers) < 4096, `${headBytes(answer.headers)} bytes`);
+      assert.equal(answer.headers.get('access-control-allow-headers'), count === 3 ? names : '*, authorization');
+    }
+  });
+
   test('every body is nosniff', async () => {
     for (const path of ['/', '/topics', '/topics/a', '/metrics', '/nothing', '/topics/..', '/openapi.json', '/client.js', '/healthz']) {
       assert.equal((await get(path)).headers.get('x-content-type-options'), 'nosniff', path);
@@ -245,7 +263,7 @@ describe('server-sent events of other clients', () => {
     const topic = freshTopic();
     const { cursor } = await publish(broker.base, topic, 'one');
     await publish(broker.base, topic, 'two');
-    for (const name of ['lastEventId', 'last-event-id', 'Last-Event-ID', 'last_event_id']) {
+    for (const name of ['lastEventId', 'last-event-id', 'Last-Event-ID', 'last_event_id', 'evs_last_event_id']) {
       const text = await first(`/topics/${topic}?format=sse&after=earliest&${name}=${cursor}`);
       assert.ok(text.includes('data: two') && !text.includes('data: one'), name);
     }
@@ -259,6 +277,10 @@ describe('server-sent events of other clients', () => {
       assert.match(text, /^retry: \d+\nevent: tailwire\.gap\ndata: .*"reason":"epoch"/, id);
       assert.ok(text.includes('data: one'), id);
     }
+    for (const id of ['42', '%ff%fe', 'a%00b', '%', encodeURIComponent('{"a":1}')]) {
+      const text = await first(`/topics/${topic}?format=sse&lastEventId=${id}`);
+      assert.ok(text.includes('"reason":"epoch"') && text.includes('data: one'), id);
+    }
   });
 });
 
@@ -270,4 +292,6 @@ test('metrics are text unless OpenMetrics is asked for', async () => {
   const open = await get('/metrics', { accept: 'application/openmetrics-text;version=1.0.0;q=0.5,*/*;q=0.1' });
   assert.equal(open.headers.get('content-type'), 'application/openmetrics-text; version=1.0.0; charset=utf-8');
   assert.match(open.text, /# EOF\n$/);
+  const rather = await get('/metrics', { accept: 'application/openmetrics-text;q=0.3,text/plain;q=0.5' });
+  assert.match(rather.headers.get('content-type'), /^text\/plain/);
 });

@@ -55,7 +55,7 @@ fn take(world: &mut World, received: &mut Received, event: Event) -> bool {
         Event::Bye(bye) => {
             world.trace.push(format!("{bye:?}"));
             assert!(world.drained && received.caught_up, "a bye out of place");
-            assert!((3_000..=5_000).contains(&bye.retry_after_ms), "{bye:?}");
+            assert!((250..=750).contains(&bye.retry_after_ms), "{bye:?}");
             return true;
         }
     }

@@ -3,7 +3,7 @@
 use crate::problem::{Code, Problem};
 
 /// Parameters of some request, with the request.
-const KNOWN: [(&str, &str); 13] = [
+const KNOWN: [(&str, &str); 14] = [
     ("after", "reading"),
     ("last", "reading"),
     ("gap", "reading"),
@@ -11,12 +11,21 @@ const KNOWN: [(&str, &str); 13] = [
     ("format", "reading"),
     ("wait", "reading"),
     ("envelope", "reading"),
+    ("max_bytes", "reading"),
     ("lastEventId", "reading by SSE"),
     ("topic", "`/stream`"),
     ("event", "publishing"),
     ("key", "publishing"),
     ("prefix", "the list of topics"),
     ("from", "the list of topics"),
+];
+
+/// Names of headers: a client that writes one as a parameter would take it for done.
+const HEADERS: [(&str, &str); 4] = [
+    ("idempotencykey", "Idempotency-Key"),
+    ("ifmatch", "If-Match"),
+    ("ifnonematch", "If-None-Match"),
+    ("contenttype", "Content-Type"),
 ];
 
 /// A name of it elsewhere.
@@ -39,10 +48,14 @@ const LENGTH_MIN: usize = 4;
 /// Refuses a parameter that isn't one of `own`, but another request's, or nearly one of ours. Any other is ignored, since
 /// proxies and analytics add their own.
 pub(crate) fn check(name: &str, own: &[&str]) -> Result<(), Problem> {
-    let known = |name: &str| KNOWN.iter().find(|(known, _)| *known == name);
-    if let Some((other, of)) = known(name) {
+    let meant = |(meant, _): &&(&str, &str)| name.eq_ignore_ascii_case(meant);
+    if let Some((other, of)) = KNOWN.iter().find(meant).filter(|(other, _)| !own.contains(other)) {
         let detail = format!("`{name}` is a parameter of {of}; here there are {}", list(own));
         return Err(Problem::parameter(Code::ParameterInvalid, *other, detail));
+    }
+    if let Some((_, header)) = HEADERS.iter().find(|(words, _)| is_spelt(name, words)) {
+        let detail = format!("`{name}` is no parameter: it is the header `{header}`");
+        return Err(Problem::parameter(Code::ParameterInvalid, name.to_owned(), detail));
     }
     let synonym = SYNONYMS.iter().find(|(theirs, _)| *theirs == name).map(|(_, ours)| *ours);
     let Some(meant) = synonym.or_else(|| nearest(name, KNOWN.iter().map(|(known, _)| *known))) else {
@@ -71,7 +84,16 @@ pub fn nearest<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Opti
     (own.len() >= LENGTH_MIN && distance <= if own.len() > 6 { 2 } else { 1 }).then_some(own)
 }
 
+/// Whether a name is written of these letters, however its words are parted.
+fn is_spelt(name: &str, letters: &str) -> bool {
+    let own = name.bytes().filter(|byte| !matches!(byte, b'-' | b'_')).map(|byte| byte.to_ascii_lowercase());
+    own.eq(letters.bytes())
+}
+
 fn list(names: &[&str]) -> String {
+    if names.is_empty() {
+        return "none".to_owned();
+    }
     names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
@@ -89,6 +111,9 @@ mod tests {
     fn what_is_nearly_ours_is_told() {
         for (name, word) in [
             ("key", "publishing"),
+            ("Key", "publishing"),
+            ("idempotency_key", "header `Idempotency-Key`"),
+            ("If-Match", "header `If-Match`"),
             ("from", "list of topics"),
             ("limt", "`limit` is meant"),
             ("Limit", "`limit` is meant"),
@@ -104,6 +129,8 @@ mod tests {
 
     #[test]
     fn what_proxies_and_analytics_add_is_not_ours() {
+        assert!(check("utm_source", &[]).is_ok());
+        assert!(check("after", &[]).is_err() && check("limt", &[]).is_err());
         for name in
             ["_", "t", "v", "cb", "utm_source", "fbclid", "gclid", "ref", "nocache", "ticket", "token", "sid"]
         {

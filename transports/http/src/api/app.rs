@@ -17,9 +17,7 @@ use tailwire_core::{
 };
 use tailwire_model::{
     Cursor, Filter, Forbidden, IdempotencyKey, MediaType, Message, Options, Principal, Term, Timestamp,
-    Topic,
-    limits::STORAGE_RETRY_MS,
-    retry,
+    Topic, limits::STORAGE_RETRY_MS, retry,
 };
 use tailwire_wire::{
     Code, Format, Problem, Publish,

@@ -7,15 +7,21 @@ pub(crate) const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// The media type of OpenMetrics.
 pub(crate) const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Whether `Accept` asks for OpenMetrics.
+/// Whether `Accept` names OpenMetrics, and doesn't want text more.
 pub(crate) fn takes_open_metrics<'a>(accept: impl Iterator<Item = &'a str>) -> bool {
-    let mut ranges = accept.flat_map(|value| value.split(','));
-    ranges.any(|range| {
+    let (mut open_metrics, mut text) = (0.0_f32, 0.0_f32);
+    for range in accept.flat_map(|value| value.split(',')) {
         let mut parts = range.split(';').map(str::trim);
-        let is_meant =
-            parts.next().is_some_and(|own| own.eq_ignore_ascii_case("application/openmetrics-text"));
-        is_meant && !parts.any(|part| part.strip_prefix("q=").is_some_and(|q| q.parse() == Ok(0.0_f32)))
-    })
+        let name = parts.next().unwrap_or_default().to_ascii_lowercase();
+        let quality = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
+        let quality: f32 = quality.map_or(1.0, |quality| quality.parse().unwrap_or(1.0));
+        match name.as_str() {
+            "application/openmetrics-text" => open_metrics = quality.max(open_metrics),
+            "text/plain" => text = quality.max(text),
+            _ => {}
+        }
+    }
+    open_metrics > 0.0 && open_metrics >= text
 }
 
 /// Families are named as their samples are: counters by `_total`, infos by `_info`, which are gauges here. There are no
@@ -74,6 +80,8 @@ mod tests {
             ),
             ("Application/OpenMetrics-Text", true),
             ("application/openmetrics-text;q=0", false),
+            ("text/plain;q=0.9,application/openmetrics-text;q=0.1", false),
+            ("text/plain, application/openmetrics-text", true),
             ("*/*", false),
             ("text/plain", false),
         ] {

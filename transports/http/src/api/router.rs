@@ -10,7 +10,7 @@ use axum::{
 };
 use futures_util::future::BoxFuture;
 use tailwire_model::Principal;
-use tailwire_wire::{Code, Problem, Resource, path, publish::Target};
+use tailwire_wire::{Code, Problem, Resource, path, publish::Target, query};
 
 use super::{
     app::App,
@@ -145,6 +145,11 @@ impl HttpRoutes {
             let hint = hint::for_method(request.method().as_str(), path);
             return at_once(not_allowed(route.methods(path), hint));
         }
+        if route.has_no_parameters(request.method())
+            && let Err(problem) = query::none(request.uri().query())
+        {
+            return at_once(refuse(&problem));
+        }
         match route {
             Route::Topic => topic(app, request, via),
             Route::Stream if request.method() == Method::POST => {
@@ -252,6 +257,15 @@ impl Route {
     /// Whether it is asked by those who look after the process, under whatever name they have for it.
     const fn is_health(self) -> bool {
         matches!(self, Self::Health | Self::Readiness)
+    }
+
+    /// Whether none of its parameters can be meant by a name that others have.
+    fn has_no_parameters(self, method: &Method) -> bool {
+        match self {
+            Self::Topic => *method == Method::DELETE,
+            Self::Options | Self::OptionsOf | Self::Message => true,
+            _ => false,
+        }
     }
 
     /// Whether it has a method. A pattern that is published to says why it can't be.
