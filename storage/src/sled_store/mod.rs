@@ -8,6 +8,7 @@ pub mod inspect;
 mod layout;
 mod maintenance;
 mod opening;
+mod pager;
 mod read;
 mod remembered;
 mod store;
