@@ -109,6 +109,40 @@ fn files_are_short_enough_to_read() {
 }
 
 #[test]
+fn types_of_the_product_have_names_of_their_own() {
+    let mut files: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
+    for package in metadata().workspace_packages().iter().filter(|package| package.name != "tailwire-tests") {
+        for path in sources(&package.manifest_path.with_file_name("src").into_std_path_buf()) {
+            let is_test = path.file_name().is_some_and(|name| name == "tests.rs");
+            let text = if is_test { String::new() } else { fs::read_to_string(&path).unwrap() };
+            type_names(&text).for_each(|name| files.entry(name.to_owned()).or_default().push(path.clone()));
+        }
+    }
+    files.retain(|_, files| files.len() > 1);
+    assert!(files.is_empty(), "each of these names stands for several types: {files:#?}");
+}
+
+#[test]
+fn a_types_name_is_found_before_the_tests() {
+    let text = "pub(crate) struct A<T>;\nenum B {}\n  struct Inner;\npub trait C: D {}\n#[cfg(test)]\nmod tests {\nstruct E;";
+    assert!(type_names(text).eq(["A", "B", "C"]));
+}
+
+/// The names of the types of a file, without those within functions and tests.
+fn type_names(text: &str) -> impl Iterator<Item = &str> {
+    let product = text.split("\n#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+    product.lines().filter_map(|line| {
+        let (_, declared) = match line.split_once(' ')? {
+            (visibility, rest) if visibility.starts_with("pub") => (visibility, rest),
+            _ => ("", line),
+        };
+        let (keyword, rest) = declared.split_once(' ')?;
+        let is_type = matches!(keyword, "struct" | "enum" | "trait" | "union");
+        is_type.then(|| rest.split(|c: char| !c.is_alphanumeric() && c != '_').next()).flatten()
+    })
+}
+
+#[test]
 fn a_manifest_that_names_a_version_is_seen() {
     let manifest = "[package]\nversion = '1'\n[dependencies]\nbytes.workspace = true\n# why\n\n[dev-dependencies]\nrand = '0.9'\n";
     assert_eq!(dependency_lines(manifest), [(4, "bytes.workspace = true"), (8, "rand = '0.9'")]);
