@@ -64,7 +64,7 @@ pub const TOPICS_PAGE_MAX: usize = 1000;
 /// The same, when the client doesn't say.
 pub const TOPICS_PAGE_DEFAULT: usize = 100;
 
-/// Names that are gone through at a time, by whoever lists topics or looks what a pattern has: some 0.1 ms, for which a commit may
+/// Names that are gone through at a time, for a list of topics or the bounds of a pattern: some 0.1 ms, for which a commit may
 /// have to wait.
 pub const LISTED_PER_TURN: usize = 256;
 

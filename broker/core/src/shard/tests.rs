@@ -274,7 +274,7 @@ fn what_a_busy_dispatcher_has_no_room_for_is_left_to_the_log() {
     let left = shard.inbox.lock().left;
     assert!(left >= Position(3) && left < Position(count));
     assert!(shard.dispatch_pending(&mut Round::default()));
-    // Whoever stands before that reads the log; those who were given nothing, too.
+    // A reader before that reads the log; so does one that was given nothing.
     assert!(a.tail.between(left.previous(), shard.dispatched()).is_none());
     assert!(b.tail.between(Position(2), shard.dispatched()).is_none());
     assert_eq!(shard.dispatched(), Position(count));

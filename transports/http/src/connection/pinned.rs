@@ -137,7 +137,7 @@ impl Pinned {
         }
     }
 
-    /// Whether whoever holds this has to go on taking it: see [`Account::is_contended`].
+    /// Whether the client has to go on taking it: see [`Account::is_contended`].
     pub(crate) fn is_contended(&self) -> bool {
         ROOM.lock().is_contended(self.account)
     }

@@ -1,5 +1,5 @@
 //! The room for answers that clients have yet to take, shared fairly: a pure structure. Each connection has an account, each
-//! account an address. Whoever holds least is served first: the address, then the connection, then the one that has waited
+//! account an address. The one with the least is served first: the address, then the connection, then the one that has waited
 //! longest. A connection, and an address, has a share that it can't exceed, so that none of them can keep the others out.
 
 use std::{

@@ -1,4 +1,4 @@
-//! Part of a TLS record: nothing of it can be read before it is whole, so whoever sends one and no end would keep its memory. It
+//! Part of a TLS record: nothing of it can be read before it is whole, so a client that sends one and no end would keep its memory. It
 //! counts against what all clients together are sending, waits for room there, and has the time of a body.
 
 use std::{
