@@ -1,7 +1,7 @@
 //! Cursors that are ahead of this node: where nodes share an order, a client that comes from another one may have seen what
 //! this node has yet to apply. That is no loss, and is waited for.
 
-use std::time::Duration;
+use std::{future::pending, time::Duration};
 
 use tailwire_model::Cursor;
 use tokio::{sync::Notify, time::timeout};
@@ -20,6 +20,20 @@ impl Arrivals {
     pub(crate) fn notify(&self) {
         self.0.notify_waiters();
     }
+
+    /// Waits for a commit after which something holds.
+    async fn wait(&self, holds: impl Fn() -> bool) {
+        loop {
+            let commit = self.0.notified();
+            // A commit from here on is not missed.
+            tokio::pin!(commit);
+            commit.as_mut().enable();
+            if holds() {
+                return;
+            }
+            commit.await;
+        }
+    }
 }
 
 /// Waits until the store has come as far as a cursor, if the order has. Answers false if it takes too long; a cursor beyond
@@ -35,19 +49,16 @@ pub(crate) async fn arrival(
         return true;
     }
     let arrived = async {
-        // Where nobody can be asked, the cursor is not known to be wrong.
-        if order.newest().await.is_ok_and(|newest| newest < cursor.position) {
-            return;
-        }
-        loop {
-            let commit = arrivals.0.notified();
-            // A commit from here on is not missed.
-            tokio::pin!(commit);
-            commit.as_mut().enable();
-            if is_here() {
-                return;
+        let has_no_more = async {
+            let newest = order.newest().await;
+            // Where nobody can be asked, the cursor is not known to be wrong.
+            if !newest.is_ok_and(|newest| newest < cursor.position) {
+                pending::<()>().await;
             }
-            commit.await;
+        };
+        tokio::select! {
+            () = arrivals.wait(is_here) => {}
+            () = has_no_more => {}
         }
     };
     timeout(ARRIVAL_WAIT, arrived).await.is_ok()

@@ -442,6 +442,11 @@ impl Broker {
         self.0.order.health() == Health::Good
     }
 
+    /// How the order stands.
+    pub fn health(&self) -> Health {
+        self.0.order.health()
+    }
+
     /// Whether the disk has no room for another message.
     pub fn is_full(&self) -> bool {
         !self.0.store.has_room(0)

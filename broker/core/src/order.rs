@@ -1,12 +1,17 @@
 //! The order: it takes writes, decides their sequence, and has them applied. The local one is a queue and a thread
 //! ([`LocalOrder`](crate::LocalOrder)); another one may share the sequence with other nodes.
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tailwire_model::{Epoch, Opening, Position, Timestamp};
 use tokio::sync::oneshot;
 
 use crate::{
+    log::Appended,
     metrics::Metrics,
     store::{Entry, Outcome, Place, Store, StoreError, Token, Write},
     throttle::Activity,
@@ -48,6 +53,12 @@ pub enum Health {
     Good,
     /// Something that was to be written may not have been.
     Failing,
+    /// Others have applied what this node has yet to apply, since so many milliseconds.
+    Behind(u64),
+    /// The order is out of reach: what is stored can be read.
+    Detached,
+    /// What this node has may differ from what others have: it serves nobody.
+    Diverged,
 }
 
 /// Why a write was not done, or may not have been.
@@ -79,6 +90,35 @@ pub enum WriteError {
 pub struct Instruments {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) activity: Arc<Activity>,
+}
+
+impl Instruments {
+    /// Entries are about to be applied.
+    pub fn begin(&self) {
+        self.activity.begin();
+    }
+
+    /// They are, since `began`.
+    pub fn end(&self, began: Instant) {
+        let now = Instant::now();
+        self.metrics.commits.inc();
+        self.metrics.commit_seconds.observe(now.duration_since(began).as_secs_f64());
+        self.activity.end(now);
+    }
+
+    /// What became of a write that this node took, with so many bytes of bodies.
+    pub fn count(&self, outcome: &Outcome, bytes: usize) {
+        match outcome {
+            Outcome::Published(Appended::Stored(stored)) => {
+                self.metrics.messages_in.inc_by(u64::from(stored.count));
+                self.metrics.bytes_in.inc_by(bytes as u64);
+            }
+            Outcome::Published(Appended::Replayed(_)) => {
+                self.metrics.replayed.inc();
+            }
+            _ => {}
+        }
+    }
 }
 
 /// Begins an epoch in a store that no other node shares: the first entry after each opening. `draw` is a random number.

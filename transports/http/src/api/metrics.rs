@@ -7,7 +7,7 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge, info::Info},
     registry::{Registry, Unit},
 };
-use tailwire_core::{Broker, log::LogStats};
+use tailwire_core::{Broker, log::LogStats, order::Health};
 use tailwire_model::ByeReason;
 
 /// A way to listen.
@@ -100,6 +100,8 @@ struct LogGauges {
     trims: Gauge,
     keys: Gauge,
     options: Gauge,
+    writable: Gauge,
+    behind_ms: Gauge,
 }
 
 impl LogGauges {
@@ -123,6 +125,12 @@ impl LogGauges {
         add("keys", "Idempotency keys that are remembered", &self.keys);
         add("options", "Topics and patterns that options are set for", &self.options);
         add("bytes", "What the messages take, as bounds count it", &self.bytes);
+        add("writable", "1 if the order takes writes and this node keeps up or will", &self.writable);
+        add(
+            "behind_milliseconds",
+            "How long a node of a cluster has not had what others have",
+            &self.behind_ms,
+        );
         registry.register_with_unit("file", "What the files take", Unit::Bytes, self.file_bytes.clone());
     }
 
@@ -130,6 +138,11 @@ impl LogGauges {
         let stats = broker.stats();
         let (acknowledged_commits, acknowledged) = stats.acknowledged.unwrap_or_default();
         let head = stats.head.unwrap_or_default();
+        let (is_writable, behind_ms) = match broker.health() {
+            Health::Good => (true, 0),
+            Health::Behind(ms) => (true, ms),
+            Health::Failing | Health::Detached | Health::Diverged => (false, 0),
+        };
         let figures = [
             (&self.topics, stats.topics),
             (&self.messages, stats.messages),
@@ -145,6 +158,8 @@ impl LogGauges {
             (&self.trims, stats.trims),
             (&self.keys, stats.keys),
             (&self.options, stats.options),
+            (&self.writable, u64::from(is_writable)),
+            (&self.behind_ms, behind_ms),
         ];
         for (gauge, figure) in figures {
             gauge.set(figure.cast_signed());

@@ -5,6 +5,7 @@ use axum::{
     extract::Request,
     http::{HeaderMap, HeaderValue, Response, StatusCode, header},
 };
+use tailwire_core::order::Health;
 use tailwire_model::Principal;
 use tailwire_wire::{Code, Problem, page, path, query};
 
@@ -41,6 +42,9 @@ pub(crate) async fn message(app: &App, request: Request, principal: Principal) -
     }
 }
 
+/// A node that is behind by as much is better left for another: as long as a cursor is waited for.
+const BEHIND_MS_MAX: u64 = 2_000;
+
 /// `GET /topics`
 pub(crate) async fn topics(app: &App, request: Request, principal: Principal) -> Response<Body> {
     let uri = request.uri();
@@ -71,8 +75,19 @@ pub(crate) fn readyz(app: &App) -> Response<Body> {
     if app.broker.is_draining() {
         return status(StatusCode::SERVICE_UNAVAILABLE, "draining");
     }
-    if !app.broker.is_writable() {
-        return status(StatusCode::SERVICE_UNAVAILABLE, "storage-failed");
+    let unready = match app.broker.health() {
+        Health::Good => None,
+        Health::Behind(ms) if ms < BEHIND_MS_MAX => None,
+        Health::Behind(ms) => {
+            let body = format!("{{\"status\":\"behind\",\"behind_ms\":{ms}}}");
+            return no_store(reply(StatusCode::SERVICE_UNAVAILABLE, JSON, body));
+        }
+        Health::Failing => Some("storage-failed"),
+        Health::Detached => Some("detached"),
+        Health::Diverged => Some("diverged"),
+    };
+    if let Some(word) = unready {
+        return status(StatusCode::SERVICE_UNAVAILABLE, word);
     }
     if app.broker.is_full() {
         return status(StatusCode::SERVICE_UNAVAILABLE, "storage-full");
@@ -82,7 +97,10 @@ pub(crate) fn readyz(app: &App) -> Response<Body> {
 
 /// How the process is, in a word.
 pub(crate) fn status(status: StatusCode, word: &str) -> Response<Body> {
-    let mut response = reply(status, JSON, format!("{{\"status\":\"{word}\"}}"));
+    no_store(reply(status, JSON, format!("{{\"status\":\"{word}\"}}")))
+}
+
+fn no_store(mut response: Response<Body>) -> Response<Body> {
     response.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
     response
 }
