@@ -5,7 +5,9 @@ use clap::{Parser, Subcommand};
 use tailwire_load::BenchArgs;
 
 use crate::{
-    commands::{access::AccessArgs, config::ConfigArgs, key::KeyArgs, token::TokenArgs},
+    commands::{
+        access::AccessArgs, cluster::ClusterArgs, config::ConfigArgs, key::KeyArgs, token::TokenArgs,
+    },
     config::{self, ServeArgs},
     log::LogArgs,
 };
@@ -35,6 +37,8 @@ pub(crate) enum Command {
     Access(AccessArgs),
     /// Check a configuration, and show what holds.
     Config(ConfigArgs),
+    /// Look at a cluster.
+    Cluster(ClusterArgs),
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Commands beside the broker: for its keys, tokens, rules and settings. What they decide is decided in the access crate.
 
 pub(crate) mod access;
+pub(crate) mod cluster;
 pub(crate) mod config;
 pub(crate) mod grants;
 pub(crate) mod key;
@@ -37,7 +38,11 @@ pub(crate) struct SettingsFile {
 
 impl SettingsFile {
     fn configured(&self) -> Result<Configured, Failure> {
-        let args = ServeArgs { config: self.config.clone(), ..ServeArgs::default() };
+        self.configured_with(ServeArgs::default())
+    }
+
+    fn configured_with(&self, args: ServeArgs) -> Result<Configured, Failure> {
+        let args = ServeArgs { config: self.config.clone(), ..args };
         configured(&args).map_err(|error| error.to_string().into())
     }
 }

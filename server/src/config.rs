@@ -3,6 +3,7 @@
 
 mod access;
 mod args;
+mod cluster;
 mod entry;
 mod file;
 mod options;
@@ -21,10 +22,12 @@ use tailwire_model::{Options, Term};
 
 pub(crate) use access::line_of_key;
 pub(crate) use args::{SERVE_NOTES, ServeArgs};
+pub(crate) use cluster::ClusterSettings;
 pub(crate) use source::{ConfigError, FileText, SettingSource};
 pub(crate) use tls::{AcmeSettings, CertificateFiles, TlsSettings};
 pub(crate) use values::{LETSENCRYPT, LETSENCRYPT_STAGING, ListenAddress, LogFormat, PublicUrl};
 
+use cluster::GivenCluster;
 use source::{Sourced, hint};
 
 /// All settings of `tailwire serve`.
@@ -56,6 +59,8 @@ pub(crate) struct ServeSettings {
     pub(crate) accepts_loss: bool,
     /// TLS of all listeners; without it they speak in clear text.
     pub(crate) tls: Option<TlsSettings>,
+    /// The cluster that the broker is a node of; without it it is alone.
+    pub(crate) cluster: Option<ClusterSettings>,
 }
 
 /// Threads of the two runtimes; 0 leaves the number to the broker.
@@ -80,8 +85,11 @@ const INSECURE_PUBLIC_VARIABLE: &str = "TAILWIRE_INSECURE_PUBLIC";
 const LOG_MAX_BYTES_VARIABLE: &str = "TAILWIRE_LOG_MAX_BYTES";
 const TLS_CERT_VARIABLE: &str = "TAILWIRE_TLS_CERT";
 const TLS_KEY_VARIABLE: &str = "TAILWIRE_TLS_KEY";
+const CLUSTER_VARIABLE: &str = "TAILWIRE_CLUSTER";
+const CLUSTER_MONITORS_VARIABLE: &str = "TAILWIRE_CLUSTER_MONITORS";
+const NODE_VARIABLE: &str = "TAILWIRE_NODE";
 const CONFIG_VARIABLE: &str = "TAILWIRE_CONFIG";
-const VARIABLES: [&str; 11] = [
+const VARIABLES: [&str; 14] = [
     LISTEN_VARIABLE,
     DATA_VARIABLE,
     LOG_LEVEL_VARIABLE,
@@ -92,6 +100,9 @@ const VARIABLES: [&str; 11] = [
     LOG_MAX_BYTES_VARIABLE,
     TLS_CERT_VARIABLE,
     TLS_KEY_VARIABLE,
+    CLUSTER_VARIABLE,
+    CLUSTER_MONITORS_VARIABLE,
+    NODE_VARIABLE,
     CONFIG_VARIABLE,
 ];
 const VARIABLE_PREFIX: &str = "TAILWIRE_";
@@ -128,6 +139,12 @@ impl Environment {
             Some(text) => Ok(Some(Sourced { value: text.to_owned(), origin })),
             None => Err(ConfigError::Value { origin, problem: "is not UTF-8".to_owned() }),
         }
+    }
+
+    /// A list, separated by commas.
+    fn list(&self, name: &'static str) -> Result<Option<Sourced<Vec<String>>>, ConfigError> {
+        let given = self.text(name)?;
+        Ok(given.map(|given| Sourced { value: values::split_list(&given.value), origin: given.origin }))
     }
 
     fn check_names(&self) -> Result<(), ConfigError> {
@@ -203,6 +220,7 @@ pub(crate) fn settle(
         *audience = public_urls.first().map(|first| first.url.clone());
     }
     let tls = settle_tls(args, env, file.tls)?;
+    let cluster = settle_cluster(args, env, file.cluster)?;
 
     let threads = |given: Option<Sourced<i64>>| given.map_or(Ok(0), |given| given.read(values::threads));
     Ok(ServeSettings {
@@ -227,6 +245,7 @@ pub(crate) fn settle(
         options: file.options,
         accepts_loss: args.accept_loss,
         tls,
+        cluster,
     })
 }
 
@@ -245,6 +264,23 @@ fn settle_tls(
         (cert, key) = (file.cert.take(), file.key.take());
     }
     tls::settle(cert, key, args.tls_dev, file)
+}
+
+fn settle_cluster(
+    args: &ServeArgs,
+    env: &Environment,
+    file: Option<GivenCluster>,
+) -> Result<Option<ClusterSettings>, ConfigError> {
+    let list = |given: &Option<String>| given.as_deref().map(values::split_list);
+    let given = GivenCluster {
+        servers: flag("--cluster", list(&args.cluster)).or(env.list(CLUSTER_VARIABLE)?),
+        monitors: flag("--cluster-monitors", list(&args.cluster_monitors))
+            .or(env.list(CLUSTER_MONITORS_VARIABLE)?),
+        replicas: flag("--replicas", args.replicas.clone()),
+        node: flag("--node", args.node.clone()).or(env.text(NODE_VARIABLE)?),
+        ..GivenCluster::default()
+    };
+    given.over(file).settle()
 }
 
 fn flag<T>(name: &'static str, value: Option<T>) -> Option<Sourced<T>> {

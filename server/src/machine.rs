@@ -61,6 +61,12 @@ pub(crate) fn lower_priority() {
     }
 }
 
+/// The name of this machine, with a port.
+pub(crate) fn name(port: u16) -> String {
+    let name = rustix::system::uname();
+    format!("{}:{port}", name.nodename().to_string_lossy())
+}
+
 /// The runtime that accepts, parses, publishes and answers.
 pub(crate) fn front_runtime(threads: Threads) -> io::Result<Runtime> {
     let workers = if threads.front == 0 { half_of_the_cores() } else { threads.front };

@@ -3,6 +3,7 @@
 
 mod access;
 mod cli;
+mod cluster;
 mod commands;
 mod config;
 mod log;
@@ -29,5 +30,6 @@ fn main() -> ExitCode {
         cli::Command::Token(args) => commands::token::run(&args),
         cli::Command::Access(args) => commands::access::run(&args),
         cli::Command::Config(args) => commands::config::run(&args),
+        cli::Command::Cluster(args) => commands::cluster::run(&args),
     }
 }

@@ -2,6 +2,8 @@
 //! one sentence on stderr: 2 is the exit code for what was said wrong, 1 for what can't be done.
 
 mod banner;
+mod foundation;
+mod problem;
 mod signals;
 mod start;
 
@@ -23,8 +25,8 @@ use crate::{
     tls::ListenerTls,
 };
 use banner::Spoken;
+use problem::StartError;
 use signals::{Reload, Signals};
-use start::StartError;
 
 const EXIT_FAILED: u8 = 1;
 const EXIT_USAGE: u8 = 2;

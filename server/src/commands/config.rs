@@ -7,7 +7,7 @@ use tailwire_access::config::{AccessConfig, IssuerConfig, RuleConfig, Source};
 
 use super::{Failure, SettingsFile, end, print};
 use crate::{
-    config::{AcmeSettings, CertificateFiles, LogFormat, TlsSettings},
+    config::{AcmeSettings, CertificateFiles, ClusterSettings, LogFormat, TlsSettings},
     settings::Configured,
     tls::ListenerTls,
 };
@@ -72,6 +72,9 @@ fn show(file: &SettingsFile) -> Result<ExitCode, Failure> {
     if let Some(tls) = &settings.tls {
         show_tls(tls, &mut out);
     }
+    if let Some(cluster) = &settings.cluster {
+        show_cluster(cluster, &mut out);
+    }
     if let Some(access) = &settings.access {
         show_access(access, &mut out);
     }
@@ -100,6 +103,38 @@ fn show_tls(tls: &TlsSettings, out: &mut String) {
             line("directory_ca = ", path(root));
         }
         line("accept_terms = ", true.to_string());
+    }
+}
+
+/// A password or token is shown by where it is, or not at all.
+fn show_cluster(cluster: &ClusterSettings, out: &mut String) {
+    let mut line = |key: &str, value: String| _ = writeln!(out, "{key}{value}");
+    line("\n[cluster]", String::new());
+    line(
+        "servers = ",
+        list(cluster.servers.iter().map(|url| without_password(url)).collect::<Vec<_>>().iter()),
+    );
+    line("monitors = ", list(cluster.monitors.iter()));
+    line("stream = ", text(&cluster.stream));
+    line("replicas = ", cluster.replicas.to_string());
+    for (key, value) in [("node = ", &cluster.node), ("user = ", &cluster.user)] {
+        value.iter().for_each(|value| line(key, text(value)));
+    }
+    for (key, value) in [("password = ", &cluster.password), ("token = ", &cluster.token)] {
+        let Some(source) = value.as_ref().and_then(|value| value.parse::<Source>().ok()) else { continue };
+        line(key, text(&source.to_string()));
+    }
+    let files = [("ca = ", &cluster.ca), ("cert = ", &cluster.cert), ("key = ", &cluster.key)];
+    for (key, path) in files {
+        path.iter().for_each(|path| line(key, text(&path.display().to_string())));
+    }
+}
+
+/// A server's URL may have a name and a password in it.
+fn without_password(url: &str) -> String {
+    match (url.split_once("://"), url.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://…@{host}"),
+        _ => url.to_owned(),
     }
 }
 

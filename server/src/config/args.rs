@@ -54,6 +54,15 @@ A flag wins over its variable, a variable over the file, and the file over the d
     directory = \"letsencrypt\" # or letsencrypt-staging, or a URL with directory_ca = \"root.pem\"
     accept_terms = true     # of the authority's service
 
+    [cluster]               # a node of many, with one order on NATS JetStream
+    servers = [\"nats://nats-1:4222\", \"nats://nats-2:4222\", \"nats://nats-3:4222\"]
+    monitors = [\"http://nats-1:8222\", \"http://nats-2:8222\", \"http://nats-3:8222\"]   # asked whether they sync
+    stream = \"TAILWIRE\"
+    replicas = 3            # or 5; 1 is a trial
+    node = \"a\"              # default: the machine's name and the port
+    user = \"tailwire\"       # with password = \"file:/run/secrets/nats\"; or token
+    ca = \"ca.pem\"           # then all is TLS; cert and key are the node's own
+
 SIGTERM, SIGQUIT or Ctrl+C drains and stops; a second one stops at once. SIGHUP reloads what can be reloaded.";
 
 /// Arguments of `tailwire serve`. Text here, so that an error can name the source of its value.
@@ -120,6 +129,25 @@ pub(crate) struct ServeArgs {
     /// as a gap. For one start, and no setting: it has no variable and no key
     #[arg(long)]
     pub(crate) accept_loss: bool,
+
+    /// Be a node of a cluster: URLs of the NATS servers whose stream is the order, separated by commas
+    /// [env: TAILWIRE_CLUSTER] [default: alone]
+    #[arg(long, value_name = "URLS")]
+    pub(crate) cluster: Option<String>,
+
+    /// URLs of the monitors of those servers, separated by commas: each is asked whether it syncs what it acknowledges
+    /// [env: TAILWIRE_CLUSTER_MONITORS]
+    #[arg(long, value_name = "URLS")]
+    pub(crate) cluster_monitors: Option<String>,
+
+    /// How many NATS servers hold the stream: 3 or 5, or 1 for a trial [default: 3]
+    #[arg(long, value_name = "N")]
+    pub(crate) replicas: Option<String>,
+
+    /// The name of this node in its cluster
+    /// [env: TAILWIRE_NODE] [default: the machine's name and the port]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) node: Option<String>,
 
     /// A TOML file with these settings
     /// [env: TAILWIRE_CONFIG]

@@ -8,6 +8,7 @@ use toml::de::DeTable;
 
 use super::{
     access,
+    cluster::{self, GivenCluster},
     entry::{FileEntry, line_of},
     options,
     source::{ConfigError, FileText, Sourced, hint},
@@ -28,11 +29,12 @@ pub(super) struct FileSettings {
     pub(super) access: Option<AccessConfig>,
     pub(super) options: Vec<(Term, Options)>,
     pub(super) tls: Option<FileTls>,
+    pub(super) cluster: Option<GivenCluster>,
     pub(super) threads_front: Option<Sourced<i64>>,
     pub(super) threads_delivery: Option<Sourced<i64>>,
 }
 
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 13] = [
     "listen",
     "data",
     "log_level",
@@ -45,6 +47,7 @@ const KEYS: [&str; 12] = [
     "threads",
     "options",
     "tls",
+    "cluster",
 ];
 const THREADS_KEYS: [&str; 2] = ["threads.front", "threads.delivery"];
 
@@ -72,6 +75,7 @@ pub(super) fn parse(file: FileText<'_>) -> Result<FileSettings, ConfigError> {
             "access" => settings.access = Some(access::parse(&entry)?),
             "options" => settings.options = options::parse(&entry)?,
             "tls" => settings.tls = Some(tls::parse(&entry)?),
+            "cluster" => settings.cluster = Some(cluster::parse(&entry)?),
             "threads" => parse_threads(&entry, &mut settings)?,
             _ => return Err(entry.unknown(hint(&entry.key, &KEYS))),
         }

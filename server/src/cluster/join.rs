@@ -1,0 +1,209 @@
+//! Joining: the store is opened, or made again where it can't be gone on with, the stream is found and held against it, and
+//! then the node catches up.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread,
+};
+
+use tailwire_core::{Clock, Instruments, Order, Store, StoreError, WriteError, store::Write};
+use tailwire_jetstream::{Cluster, Divergence, JetStreamOrder, JetStreamSettings, JoinError};
+use tailwire_model::{Options, Term};
+use tailwire_storage::{LogSettings, OpenError, SledStore};
+use tokio::sync::oneshot;
+
+use super::monitor::{self, MonitorError};
+use crate::config::{ClusterSettings, ServeSettings};
+
+/// The folder in the data folder that holds the replica. It can be deleted: the node makes it again from the stream.
+const REPLICA: &str = "replica";
+
+/// A node that has caught up.
+pub(crate) struct Member {
+    pub(crate) order: Arc<JetStreamOrder>,
+    pub(crate) store: Arc<SledStore>,
+    /// The end of its applier.
+    pub(crate) ended: oneshot::Receiver<Result<(), StoreError>>,
+}
+
+/// Why a node can't join. Each is one sentence.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ClusterError {
+    #[error("cluster: {0}")]
+    Credentials(#[from] super::CredentialsError),
+    #[error(
+        "cluster: whether the NATS servers sync what they acknowledge is not known: name their monitors by \
+         --cluster-monitors, or say by --replicas 1 that this is a trial"
+    )]
+    NoMonitors,
+    #[error("cluster: {0}")]
+    Monitor(#[from] MonitorError),
+    #[error(
+        "data folder {0}: it holds the log of a broker that was alone; a node of a cluster needs another folder"
+    )]
+    Alone(String),
+    #[error("data folder {folder}: {error}")]
+    Open { folder: String, error: OpenError },
+    #[error("data folder {folder}: the node's store can't be made again: {error}")]
+    Remove { folder: String, error: io::Error },
+    #[error("cluster: {error}{}", advice(error))]
+    Join { error: JoinError },
+    #[error("cluster: {0}")]
+    Diverged(Divergence),
+    #[error("cluster: the node ended while it caught up")]
+    Ended,
+    #[error("cluster: options of the settings could not be set: {0}")]
+    Options(WriteError),
+    #[error("can't start threads: {0}")]
+    Threads(io::Error),
+}
+
+/// What an operator can do.
+fn advice(error: &JoinError) -> &'static str {
+    match error {
+        JoinError::Stream(tailwire_jetstream::StreamError::Absent(_)) => {
+            ", though this node has followed one: restore it from a backup, or move the data folder away to begin anew"
+        }
+        JoinError::Diverged(Divergence::Short { .. } | Divergence::Log(_)) => {
+            ": it was restored or made anew; delete the node's folder `replica` to follow it from its beginning, which \
+             gives up what only this node has"
+        }
+        JoinError::Diverged(Divergence::Digest(..)) => {
+            ": delete the folder `replica` of the node that is wrong, and it is made again from the stream"
+        }
+        _ => "",
+    }
+}
+
+/// See the module.
+pub(crate) async fn join(
+    settings: &ServeSettings,
+    cluster: &ClusterSettings,
+    options: Vec<(Term, Options)>,
+    clock: Clock,
+    instruments: &Instruments,
+) -> Result<Member, ClusterError> {
+    let stream = super::jetstream_settings(settings, cluster)?;
+    check_servers(cluster).await?;
+    if settings.data.join("db").exists() {
+        return Err(ClusterError::Alone(settings.data.display().to_string()));
+    }
+    let replica = ReplicaFolder { folder: settings.data.join(REPLICA), max_bytes: settings.log_max_bytes };
+    let (store, order, ended) = match enter(&replica, &stream, clock, instruments).await {
+        Err(ClusterError::Join { error: JoinError::Diverged(why @ Divergence::Token(_)) }) => {
+            tracing::warn!(%why, "the node's store is made again from the stream");
+            replica.remove()?;
+            enter(&replica, &stream, clock, instruments).await?
+        }
+        entered => entered?,
+    };
+    tracing::info!(server = order.server(), "catching up with the cluster");
+    if !order.caught_up().await {
+        return Err(order.divergence().map_or(ClusterError::Ended, ClusterError::Diverged));
+    }
+    set_options(&order, &store, options).await?;
+    Ok(Member { order, store, ended })
+}
+
+async fn check_servers(cluster: &ClusterSettings) -> Result<(), ClusterError> {
+    if cluster.replicas == 1 {
+        tracing::warn!("the stream has one replica: this is a trial, and a lost disk is a lost log");
+        return Ok(());
+    }
+    if cluster.monitors.is_empty() {
+        return Err(ClusterError::NoMonitors);
+    }
+    let (monitors, replicas) = (cluster.monitors.clone(), cluster.replicas);
+    let checked = tokio::task::spawn_blocking(move || monitor::check(&monitors, replicas)).await;
+    Ok(checked.map_err(|error| ClusterError::Threads(io::Error::other(error)))??)
+}
+
+type Entered = (Arc<SledStore>, Arc<JetStreamOrder>, oneshot::Receiver<Result<(), StoreError>>);
+
+async fn enter(
+    replica: &ReplicaFolder,
+    stream: &JetStreamSettings,
+    clock: Clock,
+    instruments: &Instruments,
+) -> Result<Entered, ClusterError> {
+    let store = replica.open().await?;
+    let has_data = !store.token().0.is_empty();
+    let cluster = Cluster::connect(stream.clone(), clock, has_data)
+        .await
+        .map_err(|error| ClusterError::Join { error })?;
+    let (order, applier) =
+        cluster.join(store.clone(), instruments).await.map_err(|error| ClusterError::Join { error })?;
+    let (end, ended) = oneshot::channel();
+    let run = move || {
+        let _ = end.send(applier.run());
+    };
+    thread::Builder::new().name("applier".to_owned()).spawn(run).map_err(ClusterError::Threads)?;
+    Ok((store, Arc::new(order), ended))
+}
+
+/// Options of the settings are written to the order once, for terms that have none: all nodes have the same.
+async fn set_options(
+    order: &JetStreamOrder,
+    store: &SledStore,
+    options: Vec<(Term, Options)>,
+) -> Result<(), ClusterError> {
+    for (term, options) in options {
+        let own = store.rules().own(&term);
+        if own == options {
+            continue;
+        }
+        if !own.is_empty() {
+            let topic = term.as_str();
+            tracing::warn!(topic, "the cluster has other options than the settings: its own hold");
+            continue;
+        }
+        let (done, outcome) = oneshot::channel();
+        order.submit(Write::Options(term, options), done).map_err(ClusterError::Options)?;
+        outcome.await.unwrap_or(Err(WriteError::Unknown)).map_err(ClusterError::Options)?;
+    }
+    Ok(())
+}
+
+/// The node's store.
+struct ReplicaFolder {
+    folder: PathBuf,
+    max_bytes: Option<u64>,
+}
+
+impl ReplicaFolder {
+    /// Opens it. One that is not what was written is made again: it is a copy.
+    async fn open(&self) -> Result<Arc<SledStore>, ClusterError> {
+        match self.try_open().await {
+            Err(ClusterError::Open {
+                error: error @ (OpenError::Corrupt(_) | OpenError::Short(_)), ..
+            }) => {
+                tracing::warn!(%error, "the node's store is made again from the stream");
+                self.remove()?;
+                self.try_open().await
+            }
+            opened => opened,
+        }
+    }
+
+    async fn try_open(&self) -> Result<Arc<SledStore>, ClusterError> {
+        let (folder, max_bytes) = (self.folder.clone(), self.max_bytes);
+        let open = move || {
+            let log = LogSettings { max_bytes, ..LogSettings::default() };
+            SledStore::open(&folder, &log)
+        };
+        let opened = tokio::task::spawn_blocking(open).await;
+        let opened = opened.map_err(|error| ClusterError::Threads(io::Error::other(error)))?;
+        opened.map(Arc::new).map_err(|error| ClusterError::Open { folder: display(&self.folder), error })
+    }
+
+    fn remove(&self) -> Result<(), ClusterError> {
+        fs::remove_dir_all(&self.folder)
+            .map_err(|error| ClusterError::Remove { folder: display(&self.folder), error })
+    }
+}
+
+fn display(path: &Path) -> String {
+    path.display().to_string()
+}

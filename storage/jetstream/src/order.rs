@@ -1,0 +1,366 @@
+//! The whole: a node joins a stream, and has an order by it.
+
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures_util::StreamExt;
+use tailwire_core::{
+    Clock, Instruments, Order, Store, WriteError,
+    order::{Answer, Done, Health},
+    store::{Outcome, Write},
+};
+use tailwire_model::{Epoch, Opening, Position};
+use tokio::{
+    runtime::{Builder, Runtime},
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
+
+use crate::{
+    applier::Applier,
+    feed::{BATCHES_MAX, StreamFeed},
+    frame::{Applied, Frame, LogId, encode_writes},
+    hub::Hub,
+    link::{Link, LinkError},
+    nodes::{self, NodeReport, Nodes},
+    propose,
+    replica::{Divergence, Replica},
+    settings::JetStreamSettings,
+    stream::{StreamError, StreamInfo},
+};
+
+/// How long a start waits for NATS to be there, and for the stream to be made or to have a leader.
+const START_WAIT: Duration = Duration::from_secs(20);
+const START_PAUSE: Duration = Duration::from_millis(250);
+/// How long a question waits before an entry is made for it.
+const ASK_AFTER: Duration = Duration::from_millis(30);
+/// How long a look at the cluster listens to its nodes, which speak every second.
+const LISTEN: Duration = Duration::from_millis(1500);
+
+/// Why a node can't join.
+#[derive(Debug, thiserror::Error)]
+pub enum JoinError {
+    /// The system gives no thread.
+    #[error("can't start threads: {0}")]
+    Threads(#[from] io::Error),
+    /// NATS is not there, or the stream is not to be gone on with.
+    #[error(transparent)]
+    Stream(#[from] StreamError),
+    /// What this node has does not go with the stream.
+    #[error(transparent)]
+    Diverged(#[from] Divergence),
+    /// The log of a node that is alone.
+    #[error("it holds the log of a broker that was alone: a node of a cluster needs a folder of its own")]
+    Alone,
+    /// There are no epochs left.
+    #[error("the log's epochs are used up")]
+    Epochs,
+}
+
+impl From<LinkError> for JoinError {
+    fn from(error: LinkError) -> Self {
+        Self::Stream(error.into())
+    }
+}
+
+/// A cluster's stream that this process is connected to.
+pub struct Cluster {
+    settings: JetStreamSettings,
+    runtime: Runtime,
+    link: Link,
+    info: StreamInfo,
+    clock: Clock,
+}
+
+/// A cluster as it stands.
+#[derive(Debug, Clone)]
+pub struct ClusterStatus {
+    /// Its stream.
+    pub stream: StreamInfo,
+    /// Its nodes.
+    pub nodes: Vec<NodeReport>,
+}
+
+impl Cluster {
+    /// Connects to NATS, and finds the stream. One that is not there is made, unless this node already has what one held.
+    ///
+    /// # Errors
+    /// A [`JoinError`].
+    pub async fn connect(
+        settings: JetStreamSettings,
+        clock: Clock,
+        has_data: bool,
+    ) -> Result<Self, JoinError> {
+        let runtime =
+            Builder::new_multi_thread().worker_threads(1).thread_name("order").enable_all().build()?;
+        let asked = settings.clone();
+        let found = runtime.spawn(async move {
+            let until = Instant::now() + START_WAIT;
+            loop {
+                match find(&asked, clock, has_data).await {
+                    // Servers that are starting elect first, and a stream that another node has made is not known to all at once.
+                    Err(JoinError::Stream(StreamError::Link(_) | StreamError::Absent(_)))
+                        if Instant::now() < until =>
+                    {
+                        tokio::time::sleep(START_PAUSE).await;
+                    }
+                    found => return found,
+                }
+            }
+        });
+        match found.await.map_err(|error| JoinError::Threads(io::Error::other(error)))? {
+            Ok((link, info)) => Ok(Self { settings, runtime, link, info, clock }),
+            Err(error) => {
+                runtime.shutdown_background();
+                Err(error)
+            }
+        }
+    }
+
+    /// The stream as it was found.
+    pub const fn info(&self) -> &StreamInfo {
+        &self.info
+    }
+
+    /// Looks at a cluster: its stream, and the nodes that speak.
+    ///
+    /// # Errors
+    /// A [`JoinError`].
+    pub async fn look(settings: &JetStreamSettings) -> Result<ClusterStatus, JoinError> {
+        let link = Link::connect(settings).await?;
+        let mut told = link.subscribe(&link.names.nodes).await?;
+        let stream = link.info().await?;
+        let nodes = Nodes::new(u64::MAX);
+        let listening = async {
+            while let Some(message) = told.next().await {
+                if let Some(report) = NodeReport::decode(&message.payload) {
+                    nodes.hear(report);
+                }
+            }
+        };
+        let _ = timeout(LISTEN, listening).await;
+        Ok(ClusterStatus { stream, nodes: nodes.reports() })
+    }
+
+    /// Joins with a store. The applier has to be run by a thread for anything to be applied.
+    ///
+    /// # Errors
+    /// When what the store has does not go with the stream.
+    pub async fn join(
+        self,
+        store: Arc<dyn Store>,
+        instruments: &Instruments,
+    ) -> Result<(JetStreamOrder, Applier), JoinError> {
+        let Self { settings, runtime, link, info, clock } = self;
+        let replica = replica(&*store, &info)?;
+        let applied = replica.applied();
+        let incarnation = (clock.random)();
+        let hub = Arc::new(Hub::new(info.log, incarnation, applied));
+        hub.has_reached(info.last);
+        let nodes = Arc::new(Nodes::new(incarnation));
+        let (out, feed) = mpsc::channel(BATCHES_MAX);
+        let next = replica.next();
+        let (own_link, own_hub, own_nodes) = (link.clone(), hub.clone(), nodes.clone());
+        let started = runtime.spawn(async move {
+            let (link, hub) = (own_link, own_hub);
+            let live = link.subscribe(&link.names.live).await?;
+            let told = link.subscribe(&link.names.nodes).await?;
+            let inbox = link.inbox();
+            let acks = link.subscribe(&inbox).await?;
+            tokio::spawn(StreamFeed { link: link.clone(), hub: hub.clone(), next, out }.run(live));
+            tokio::spawn(propose::propose(link.clone(), hub.clone(), inbox));
+            tokio::spawn(propose::read_acks(hub.clone(), acks));
+            tokio::spawn(propose::watch(link.clone(), hub.clone()));
+            tokio::spawn(nodes::hear(own_nodes, told));
+            tokio::spawn(nodes::tell(link, hub, settings.node));
+            Ok::<_, LinkError>(())
+        });
+        started.await.map_err(|error| JoinError::Threads(io::Error::other(error)))??;
+        let applier = Applier {
+            store: store.clone(),
+            replica,
+            hub: hub.clone(),
+            nodes: nodes.clone(),
+            feed,
+            runtime: runtime.handle().clone(),
+            instruments: instruments.clone(),
+            random: clock.random,
+            // What an earlier run left to tidy up.
+            tidy_at: Some(Instant::now()),
+            untidied: 0,
+            time_at: Instant::now(),
+        };
+        Ok((JetStreamOrder { hub, store, nodes, link, runtime: Some(runtime) }, applier))
+    }
+}
+
+/// Connects, and finds the stream or makes it.
+async fn find(
+    settings: &JetStreamSettings,
+    clock: Clock,
+    has_data: bool,
+) -> Result<(Link, StreamInfo), JoinError> {
+    let link = Link::connect(settings).await?;
+    let info = match link.info().await {
+        Err(StreamError::Absent(_)) if !has_data => {
+            let log = LogId(u128::from((clock.random)()) << 64 | u128::from((clock.random)()));
+            match link.create(log, settings.replicas).await {
+                // Another node was faster.
+                Err(StreamError::Link(LinkError::Refused(why))) if why.contains("10058") => {
+                    link.info().await?
+                }
+                made => made?,
+            }
+        }
+        info => info?,
+    };
+    link.check(settings.replicas).await?;
+    if info.last == 0 {
+        begin(&link, info.log, clock).await?;
+        return Ok((link.clone(), link.info().await?));
+    }
+    Ok((link, info))
+}
+
+/// Begins the first epoch, unless another node does.
+async fn begin(link: &Link, log: LogId, clock: Clock) -> Result<(), JoinError> {
+    let epoch = Epoch::opening((clock.now)().0, None, (clock.random)()).ok_or(JoinError::Epochs)?;
+    let opening = [Write::Opening(epoch, Opening::Created)];
+    let frame = Frame {
+        log,
+        incarnation: (clock.random)(),
+        number: 1,
+        has_more: false,
+        applied: Applied { sequence: 0, digest: 0 },
+        part: encode_writes(opening.iter(), 64),
+    };
+    match link.publish_after(0, frame.encode()).await {
+        // Its last sequence is another: somebody else has begun.
+        Err(LinkError::Refused(why)) if why.contains("10071") => Ok(()),
+        begun => Ok(begun.map(drop)?),
+    }
+}
+
+/// The replica that a store goes on with.
+fn replica(store: &dyn Store, info: &StreamInfo) -> Result<Replica, JoinError> {
+    let token = store.token();
+    if token.0.is_empty() {
+        if store.newest() > Position::ZERO || store.found() != Opening::Created {
+            return Err(JoinError::Alone);
+        }
+        return Ok(Replica::new(info.log, 0));
+    }
+    let replica = Replica::resume(&token)?;
+    let applied = replica.applied().sequence;
+    if replica.log() != info.log {
+        return Err(Divergence::Log(info.last).into());
+    }
+    if applied > info.last {
+        return Err(Divergence::Short { last: info.last, applied }.into());
+    }
+    if replica.next() < info.first {
+        return Err(Divergence::Missing { needed: replica.next(), found: info.first }.into());
+    }
+    if store.newest() >= crate::replica::first_position(applied + 1) {
+        return Err(Divergence::Token("it has messages beyond what its token says").into());
+    }
+    Ok(replica)
+}
+
+/// See the module.
+pub struct JetStreamOrder {
+    hub: Arc<Hub>,
+    store: Arc<dyn Store>,
+    nodes: Arc<Nodes>,
+    link: Link,
+    runtime: Option<Runtime>,
+}
+
+impl JetStreamOrder {
+    /// Waits until this node has applied what the stream had when it joined, and the log has begun. Answers false if it
+    /// can't.
+    pub async fn caught_up(&self) -> bool {
+        let upto = *self.hub.reached().borrow();
+        let mut progress = self.hub.progress();
+        let mut stop = self.hub.stop.subscribe();
+        tokio::select! {
+            arrived = progress.wait_for(|applied| *applied >= upto) => arrived.is_ok(),
+            _ = stop.wait_for(|stop| *stop) => false,
+        }
+    }
+
+    /// Why this node can't go on, if it can't.
+    pub fn divergence(&self) -> Option<Divergence> {
+        self.hub.divergence()
+    }
+
+    /// The nodes that were heard of.
+    pub fn nodes(&self) -> Vec<NodeReport> {
+        self.nodes.reports()
+    }
+
+    /// The NATS server that this node is connected to.
+    pub fn server(&self) -> String {
+        self.link.server()
+    }
+
+    /// The newest message of the stream that this node has applied, and the newest that it knows of.
+    pub fn sequences(&self) -> (u64, u64) {
+        (self.hub.applied().sequence, *self.hub.reached().borrow())
+    }
+
+    fn hand_in(&self, write: Option<Write>, done: Done) -> Result<(), WriteError> {
+        self.hub.proposals.lock().push(write, done, Instant::now())?;
+        self.hub.wake.notify_one();
+        Ok(())
+    }
+}
+
+impl Order for JetStreamOrder {
+    fn submit(&self, write: Write, done: Done) -> Result<(), WriteError> {
+        self.hand_in(Some(write), done)
+    }
+
+    /// Has an entry without writes ordered: once this node has applied it, it has all that was acknowledged before.
+    fn newest(&self) -> Answer<'_, Result<Position, WriteError>> {
+        Box::pin(async move {
+            // Mostly what is asked for is under way, and the answer is not waited for.
+            tokio::time::sleep(ASK_AFTER).await;
+            let (done, outcome) = oneshot::channel();
+            self.hand_in(None, done)?;
+            match outcome.await {
+                Ok(Ok(Outcome::Done | Outcome::Published(_) | Outcome::TooManyOptions)) => {
+                    Ok(self.store.newest())
+                }
+                Ok(Err(error)) => Err(error),
+                Err(_) => Err(WriteError::Unknown),
+            }
+        })
+    }
+
+    fn health(&self) -> Health {
+        self.hub.health()
+    }
+
+    fn load(&self) -> f64 {
+        self.hub.proposals.lock().load()
+    }
+
+    fn close(&self, within: Duration) {
+        self.hub.proposals.lock().close();
+        self.hub.wake.notify_one();
+        self.hub.wait_for_end(within);
+    }
+}
+
+impl Drop for JetStreamOrder {
+    fn drop(&mut self) {
+        self.hub.stop.send_replace(true);
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
