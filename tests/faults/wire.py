@@ -36,8 +36,8 @@ class Answer:
 class Http:
     """One connection, kept alive. Not for several threads."""
 
-    def __init__(self, port: int):
-        self._connection = http.client.HTTPConnection(HOST, port, timeout=TIME_S_MAX)
+    def __init__(self, port: int, time_s_max: float = TIME_S_MAX):
+        self._connection = http.client.HTTPConnection(HOST, port, timeout=time_s_max)
 
     def request(self, method: str, path: str, body: bytes | None = None, headers: dict | None = None) -> Answer:
         try:
