@@ -197,7 +197,7 @@ fn an_unknown_name_is_answered_with_the_nearest() {
         &[],
         "zzz = 1",
         "tailwire.toml:1: unknown key `zzz`; known are listen, data, log_level, log_format, allow_origins, \
-         log_max_bytes, public_urls, insecure_public, access, threads, options, tls",
+         log_max_bytes, public_urls, insecure_public, access, threads, options, tls, cluster",
     );
     check_error(
         &[],
