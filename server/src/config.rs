@@ -18,7 +18,10 @@ use std::{
 };
 
 use tailwire_access::config::AccessConfig;
-use tailwire_model::{Options, Term};
+use tailwire_model::{
+    Options, Term,
+    limits::{RECEIVE_BYTES_MAX, TOPICS_MAX},
+};
 
 pub(crate) use access::line_of_key;
 pub(crate) use args::{SERVE_NOTES, ServeArgs};
@@ -53,6 +56,10 @@ pub(crate) struct ServeSettings {
     pub(crate) threads: Threads,
     /// How many bytes all messages may take.
     pub(crate) log_max_bytes: Option<u64>,
+    /// How many topics there may be.
+    pub(crate) max_topics: u64,
+    /// Memory for what all clients have begun to send and not yet sent whole.
+    pub(crate) receive_max_bytes: usize,
     /// Options of topics and patterns as far as no client sets others.
     pub(crate) options: Vec<(Term, Options)>,
     /// Whether a log is opened that has less than what was acknowledged.
@@ -83,13 +90,15 @@ const ALLOW_ORIGIN_VARIABLE: &str = "TAILWIRE_ALLOW_ORIGIN";
 const PUBLIC_URL_VARIABLE: &str = "TAILWIRE_PUBLIC_URL";
 const INSECURE_PUBLIC_VARIABLE: &str = "TAILWIRE_INSECURE_PUBLIC";
 const LOG_MAX_BYTES_VARIABLE: &str = "TAILWIRE_LOG_MAX_BYTES";
+const MAX_TOPICS_VARIABLE: &str = "TAILWIRE_MAX_TOPICS";
+const RECEIVE_MAX_BYTES_VARIABLE: &str = "TAILWIRE_RECEIVE_MAX_BYTES";
 const TLS_CERT_VARIABLE: &str = "TAILWIRE_TLS_CERT";
 const TLS_KEY_VARIABLE: &str = "TAILWIRE_TLS_KEY";
 const CLUSTER_VARIABLE: &str = "TAILWIRE_CLUSTER";
 const CLUSTER_MONITORS_VARIABLE: &str = "TAILWIRE_CLUSTER_MONITORS";
 const NODE_VARIABLE: &str = "TAILWIRE_NODE";
 const CONFIG_VARIABLE: &str = "TAILWIRE_CONFIG";
-const VARIABLES: [&str; 14] = [
+const VARIABLES: [&str; 16] = [
     LISTEN_VARIABLE,
     DATA_VARIABLE,
     LOG_LEVEL_VARIABLE,
@@ -98,6 +107,8 @@ const VARIABLES: [&str; 14] = [
     PUBLIC_URL_VARIABLE,
     INSECURE_PUBLIC_VARIABLE,
     LOG_MAX_BYTES_VARIABLE,
+    MAX_TOPICS_VARIABLE,
+    RECEIVE_MAX_BYTES_VARIABLE,
     TLS_CERT_VARIABLE,
     TLS_KEY_VARIABLE,
     CLUSTER_VARIABLE,
@@ -200,6 +211,11 @@ pub(crate) fn settle(
     let log_max_bytes = flag("--log-max-bytes", args.log_max_bytes.clone())
         .or(env.text(LOG_MAX_BYTES_VARIABLE)?)
         .or(file.log_max_bytes);
+    let max_topics =
+        flag("--max-topics", args.max_topics.clone()).or(env.text(MAX_TOPICS_VARIABLE)?).or(file.max_topics);
+    let receive_max_bytes = flag("--receive-max-bytes", args.receive_max_bytes.clone())
+        .or(env.text(RECEIVE_MAX_BYTES_VARIABLE)?)
+        .or(file.receive_max_bytes);
 
     let flag_urls = (!args.public_urls.is_empty()).then(|| args.public_urls.clone());
     let env_urls = env
@@ -242,6 +258,10 @@ pub(crate) fn settle(
         access,
         threads: Threads { front: threads(file.threads_front)?, delivery: threads(file.threads_delivery)? },
         log_max_bytes: log_max_bytes.map(|given| given.read(|text| values::bytes(&text))).transpose()?,
+        max_topics: max_topics
+            .map_or(Ok(TOPICS_MAX), |given| given.read(|text| values::count_of_topics(&text)))?,
+        receive_max_bytes: receive_max_bytes
+            .map_or(Ok(RECEIVE_BYTES_MAX), |given| given.read(|text| values::receive_bytes(&text)))?,
         options: file.options,
         accepts_loss: args.accept_loss,
         tls,

@@ -2,6 +2,8 @@
 //! which message is the newest of a compaction key, and keeps the result until it is committed, all of it or nothing. It
 //! knows no store: what the store remembers is asked through [`Memory`].
 
+mod topics;
+
 use std::{
     borrow::Cow,
     collections::{BTreeMap, HashMap},
@@ -120,6 +122,8 @@ fn has_begun(epochs: &Epochs) -> bool {
 pub(crate) struct Batch {
     head: LogHead,
     tails: HashMap<Topic, (Position, Timestamp)>,
+    /// How many topics it begins, if that was counted.
+    begun: Option<u64>,
     changes: Changes,
 }
 
@@ -242,7 +246,7 @@ impl Changes {
 impl Batch {
     /// A batch that goes on after the last commit.
     pub(crate) fn new(head: LogHead) -> Self {
-        Self { head, tails: HashMap::new(), changes: Changes::default() }
+        Self { head, tails: HashMap::new(), begun: None, changes: Changes::default() }
     }
 
     /// The changes, and the log as of them.
@@ -261,12 +265,13 @@ impl Batch {
         memory: &impl Memory,
         outcomes: &mut Vec<Outcome>,
     ) -> Result<(), StoreError> {
-        let Place { first, time, steady, token } = entry.place;
+        let Place { first, time, steady, token, topics_max } = entry.place;
         if first <= self.head.newest {
             let newest = self.head.newest;
             return Err(StoreError::Failed(format!("an entry at {first} comes after position {newest}")));
         }
-        let mut at = Next { position: first, time, steady: self.head.steady.max(steady), placed: steady };
+        let mut at =
+            Next { position: first, time, steady: self.head.steady.max(steady), placed: steady, topics_max };
         self.changes.came = at.steady;
         self.head.steady = at.steady;
         for write in entry.writes {
@@ -287,7 +292,7 @@ impl Batch {
         memory: &impl Memory,
     ) -> Result<Outcome, StoreError> {
         match write {
-            Write::Publish(group) => return Ok(Outcome::Published(self.append(group, at, index, memory)?)),
+            Write::Publish(group) => return self.append(group, at, index, memory),
             Write::Delete(topic) => {
                 let upto = self.tail(&topic, index).0;
                 self.trim(topic, Trim { upto, reason: TrimReason::Deleted }, index);
@@ -325,7 +330,7 @@ impl Batch {
         at: &mut Next,
         index: &Index,
         memory: &impl Memory,
-    ) -> Result<Appended, StoreError> {
+    ) -> Result<Outcome, StoreError> {
         if !has_begun(&self.head.epochs) {
             return Err(StoreError::Failed("a message comes before the first epoch".into()));
         }
@@ -340,12 +345,16 @@ impl Batch {
         let record = record.filter(|record| self.head.keeps(record, at.steady));
         let tail = group.drafts.first().map_or(Position::ZERO, |draft| self.tail(&draft.topic, index).0);
         let epochs = &self.head.epochs;
-        Ok(match admission::admit(record.as_ref(), group.key.as_ref(), group.condition, tail, epochs) {
+        let admission = admission::admit(record.as_ref(), group.key.as_ref(), group.condition, tail, epochs);
+        if matches!(admission, Admission::Append) && !self.has_room_for_topics(&group, at.topics_max, index) {
+            return Ok(Outcome::TooManyTopics);
+        }
+        Ok(Outcome::Published(match admission {
             Admission::Append => Appended::Stored(self.push(group, at, memory)?),
             Admission::Replay(record) => Appended::Replayed(record.into()),
             Admission::KeyReused => Appended::KeyReused,
             Admission::ConditionFailed(cursor) => Appended::ConditionFailed(cursor),
-        })
+        }))
     }
 
     fn push(&mut self, group: Group, at: &mut Next, memory: &impl Memory) -> Result<Stored, StoreError> {
@@ -474,4 +483,5 @@ struct Next {
     steady: Timestamp,
     /// As the order gave it.
     placed: Timestamp,
+    topics_max: u64,
 }

@@ -56,6 +56,7 @@ pub struct FakeOrder {
     stream: Vec<Streamed>,
     /// The faults of the network: lost, repeated and overtaken, of a hundred.
     trouble: usize,
+    topics_max: u64,
 }
 
 /// A node: a proposer, and the replica that it applies to.
@@ -107,7 +108,15 @@ impl FakeOrder {
             network: Vec::new(),
             stream: Vec::new(),
             trouble,
+            topics_max: u64::MAX,
         }
+    }
+
+    /// With so many topics at most.
+    #[must_use]
+    pub fn with_topics_max(mut self, topics_max: u64) -> Self {
+        self.topics_max = topics_max;
+        self
     }
 
     /// The order for a node's broker. It knows how far the stream is as of this call.
@@ -277,7 +286,13 @@ impl FakeOrder {
             }
             own.numbers[*proposer] = *number;
             let first = Position((sequence as u64 + 1) << NUMBER_BITS);
-            let place = Place { first, time: *time, steady: *time, token: to_token(own.seen, &own.numbers) };
+            let place = Place {
+                first,
+                time: *time,
+                steady: *time,
+                token: to_token(own.seen, &own.numbers),
+                topics_max: self.topics_max,
+            };
             mine.push((*proposer == node).then_some((*number, writes.len())).ok_or(writes.len()));
             entries.push(Entry { place, writes: writes.clone() });
         }

@@ -46,9 +46,7 @@ impl Ring {
     /// Takes in what a commit has of messages that are not stored, and takes out what it trims.
     pub(crate) fn commit(&mut self, changes: &Changes) {
         changes.volatile().for_each(|message| self.push(message.clone()));
-        for (topic, (trim, _)) in &changes.trims {
-            self.trim(topic, trim.upto);
-        }
+        self.trim(changes.trims.iter().map(|(topic, (trim, _))| (topic, trim.upto)));
     }
 
     /// Takes a message in, newer than all before it, and lets the oldest go.
@@ -97,13 +95,18 @@ impl Ring {
         }
     }
 
-    /// Takes out a topic's messages up to a position: which is remembered elsewhere.
-    pub(crate) fn trim(&mut self, topic: &Topic, upto: Position) {
-        let oldest = self.positions.get(topic).and_then(|positions| positions.front().copied());
-        if oldest.is_none_or(|oldest| oldest > upto) {
+    /// Takes out what trims take, in one go: there may be many of them, and whoever publishes waits. Remembered it is elsewhere.
+    pub(crate) fn trim<'a>(&mut self, trims: impl Iterator<Item = (&'a Topic, Position)>) {
+        let oldest =
+            |topic: &Topic| self.positions.get(topic).and_then(|positions| positions.front().copied());
+        let takes = |(topic, upto): &(&Topic, Position)| oldest(topic).is_some_and(|oldest| oldest <= *upto);
+        let taken: HashMap<&Topic, Position> = trims.filter(takes).collect();
+        if taken.is_empty() {
             return;
         }
-        self.messages.retain(|message| message.topic() != topic || message.position() > upto);
+        let is_kept =
+            |message: &Message| taken.get(message.topic()).is_none_or(|upto| message.position() > *upto);
+        self.messages.retain(is_kept);
         self.recount();
     }
 
@@ -271,7 +274,7 @@ mod tests {
         assert_eq!(ring.head(&filter("odd")), Some(Position(5)));
         assert_eq!(ring.get(Position(4)).map(Message::position), Some(Position(4)));
         assert!(ring.get(Position(3)).is_none());
-        ring.trim(&Topic::parse("odd").unwrap(), Position(5));
+        ring.trim([(&Topic::parse("odd").unwrap(), Position(5))].into_iter());
         assert_eq!(ring.head(&filter("**")), Some(Position(4)));
         assert_eq!(ring.size(), (2, 2 * message(1, "even", size).draft.cost() as u64));
     }

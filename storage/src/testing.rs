@@ -29,7 +29,7 @@ pub trait Writes: Store {
     /// Applies writes as one entry.
     fn write(&self, writes: Vec<Write>, now: Timestamp) -> Result<Vec<Outcome>, StoreError> {
         let first = self.newest().next();
-        let place = Place { first, time: now, steady: now, token: self.token() };
+        let place = Place { first, time: now, steady: now, token: self.token(), topics_max: u64::MAX };
         self.apply(vec![Entry { place, writes }], true)
     }
 
@@ -38,7 +38,7 @@ pub trait Writes: Store {
         let outcomes = self.write(groups.into_iter().map(Write::Publish).collect(), now)?;
         let appended = outcomes.into_iter().filter_map(|outcome| match outcome {
             Outcome::Published(appended) => Some(appended),
-            Outcome::Done | Outcome::TooManyOptions => None,
+            Outcome::Done | Outcome::TooManyOptions | Outcome::TooManyTopics => None,
         });
         Ok(appended.collect())
     }

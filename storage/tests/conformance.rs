@@ -17,7 +17,8 @@ cases! {
         append:
             what_fails_changes_nothing,
             positions_are_as_the_order_gives_them,
-            a_token_is_stored_also_where_nothing_else_is;
+            a_token_is_stored_also_where_nothing_else_is,
+            a_group_that_begins_too_many_topics_is_refused_whole;
     }
 }
 

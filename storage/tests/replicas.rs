@@ -34,6 +34,8 @@ const START: u64 = 1_795_000_000_000;
 const NODES: usize = 3;
 const SEEDS: u64 = if cfg!(debug_assertions) { 2_000 } else { 10_000 };
 const SEEDS_ON_DISK: u64 = 200;
+/// One less than there are, so that some publishes are refused.
+const TOPICS_MAX: u64 = 4;
 const TOPICS: [&str; 5] = ["a/x", "a/y", "b", "c/d/e", "keyed"];
 const TERMS: [&str; 5] = ["a/*", "b", "**", "keyed", "c/d/e"];
 
@@ -45,7 +47,7 @@ struct Clients {
 
 impl Clients {
     fn new(seed: u64, stores: Vec<Arc<dyn Store>>) -> Self {
-        let order = FakeOrder::new(seed, START, stores, 20);
+        let order = FakeOrder::new(seed, START, stores, 20).with_topics_max(TOPICS_MAX);
         let opening = Write::Opening(Epoch::opening(START, None, 0).unwrap(), Opening::Created);
         let mut clients = Self { waiting: Vec::new(), order };
         clients.submit(0, opening);

@@ -216,7 +216,9 @@ impl Broker {
             match outcome.await? {
                 Outcome::Published(appended) => Ok(appended),
                 // An order answers a publish with what became of it.
-                Outcome::Done | Outcome::TooManyOptions => Err(WriteError::Unknown.into()),
+                Outcome::Done | Outcome::TooManyOptions | Outcome::TooManyTopics => {
+                    Err(WriteError::Unknown.into())
+                }
             }
         }
     }

@@ -15,7 +15,10 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tailwire_model::{Position, limits::RETENTION_EVERY_MS};
+use tailwire_model::{
+    Position,
+    limits::{RETENTION_EVERY_MS, TOPICS_MAX},
+};
 
 use self::queue::{Queue, Queued, Waited};
 use crate::{
@@ -45,6 +48,7 @@ pub struct Committer {
     steady: SteadyTime,
     instruments: Instruments,
     condition: Arc<StoreHealth>,
+    topics_max: u64,
     /// When the store wants to be tidied next.
     tidy_at: Option<Instant>,
     commits_untidied: usize,
@@ -72,6 +76,7 @@ impl LocalOrder {
             steady,
             instruments: instruments.clone(),
             condition: condition.clone(),
+            topics_max: TOPICS_MAX,
             // The leftovers of an earlier run.
             tidy_at: Some(Instant::now()),
             commits_untidied: 0,
@@ -143,6 +148,13 @@ impl StoreHealth {
 }
 
 impl Committer {
+    /// With another bound on the number of topics than the default.
+    #[must_use]
+    pub const fn with_topics_max(mut self, topics_max: u64) -> Self {
+        self.topics_max = topics_max;
+        self
+    }
+
     /// Commits what waits and answers it. False if nothing waited.
     pub fn step(&mut self) -> bool {
         let batch = self.queue.take();
@@ -229,7 +241,8 @@ impl Committer {
         if writes.is_empty() {
             return Ok(Vec::new());
         }
-        let entry = local_entry(&*self.store, (self.clock.now)(), self.steady.now(), writes);
+        let mut entry = local_entry(&*self.store, (self.clock.now)(), self.steady.now(), writes);
+        entry.place.topics_max = self.topics_max;
         self.store.apply(vec![entry], true)
     }
 
@@ -308,6 +321,7 @@ impl PendingWrite {
     fn answer(self, outcome: Result<Outcome, WriteError>) {
         let outcome = match outcome {
             Ok(Outcome::TooManyOptions) => Err(WriteError::TooManyOptions),
+            Ok(Outcome::TooManyTopics) => Err(WriteError::TooManyTopics),
             outcome => outcome,
         };
         let _ = self.done.send(outcome);

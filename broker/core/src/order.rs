@@ -82,6 +82,9 @@ pub enum WriteError {
     /// There are as many options as there may be; nothing was done.
     #[error("options are set for as many topics and patterns as there may be")]
     TooManyOptions,
+    /// It would begin more topics than there may be; nothing was done.
+    #[error("there are as many topics as there may be")]
+    TooManyTopics,
 }
 
 /// The reports of an order beside its answers; the broker over it shows the counters, and reads old data more slowly while
@@ -134,8 +137,9 @@ pub fn begin_epoch(store: &dyn Store, now: Timestamp, draw: u64) -> Result<(), S
     store.apply(vec![local_entry(store, now, now, vec![opening])], true).map(drop)
 }
 
-/// An entry of a log that has one node: its positions are dense.
+/// An entry of a log that has one node: its positions are dense. There may be any number of topics.
 pub fn local_entry(store: &dyn Store, time: Timestamp, steady: Timestamp, writes: Vec<Write>) -> Entry {
-    let place = Place { first: store.newest().next(), time, steady, token: Token::default() };
+    let (first, token) = (store.newest().next(), Token::default());
+    let place = Place { first, time, steady, token, topics_max: u64::MAX };
     Entry { place, writes }
 }

@@ -151,6 +151,9 @@ pub struct Place {
     pub steady: Timestamp,
     /// Stored with the entry.
     pub token: Token,
+    /// How many topics there may be: a group that would begin more is refused. With the entry, and not a setting of each node, since
+    /// all nodes have to refuse the same.
+    pub topics_max: u64,
 }
 
 /// An order's own note with each entry, by which it knows where to go on. Opaque to the store.
@@ -193,6 +196,8 @@ pub enum Outcome {
     Done,
     /// There are as many options as there may be; nothing was changed.
     TooManyOptions,
+    /// There would be more topics than there may be; nothing of the group was appended.
+    TooManyTopics,
 }
 
 /// Why the store could not do what was asked.

@@ -2,6 +2,8 @@
 
 /// A topic's name: fits a URL, a file name and a log line.
 pub const TOPIC_BYTES_MAX: usize = 255;
+/// Topics, by default: with the longest names they take some 100 MB of memory.
+pub const TOPICS_MAX: u64 = 250_000;
 /// Terms of one filter: a URL of a hundred topics still fits common proxies' 8 KB.
 pub const FILTER_TERMS_MAX: usize = 100;
 /// The body of a QUERY: all terms that a filter may have, at their greatest length and percent-encoded, and then some.

@@ -63,6 +63,8 @@ fn show(file: &SettingsFile) -> Result<ExitCode, Failure> {
     if let Some(bytes) = settings.log_max_bytes {
         line("log_max_bytes", bytes.to_string());
     }
+    line("max_topics", settings.max_topics.to_string());
+    line("receive_max_bytes", settings.receive_max_bytes.to_string());
     for (term, options) in &settings.options {
         let mut body = Vec::new();
         tailwire_wire::options::body(term, options, None, &mut body);

@@ -18,6 +18,8 @@ A flag wins over its variable, a variable over the file, and the file over the d
     threads.front = 0       # accept, parse, publish, answer; 0 is automatic
     threads.delivery = 0    # write to streams; 0 is automatic
     log_max_bytes = 10_000_000_000
+    max_topics = 250_000    # more are refused, 429 topics-too-many; see docs/LIMITS.md for all bounds
+    receive_max_bytes = 67_108_864   # memory for what clients have begun to send
 
     [[options]]             # as often as there are topics and patterns to tell apart
     topic = \"chat/**\"
@@ -109,6 +111,16 @@ pub(crate) struct ServeArgs {
     /// [env: TAILWIRE_LOG_MAX_BYTES] [default: no bound]
     #[arg(long, value_name = "BYTES")]
     pub(crate) log_max_bytes: Option<String>,
+
+    /// How many topics there may be; a publish that would begin another is refused
+    /// [env: TAILWIRE_MAX_TOPICS] [default: 250000]
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) max_topics: Option<String>,
+
+    /// Memory for what all clients together have begun to send and not yet sent whole, at least 1 MiB
+    /// [env: TAILWIRE_RECEIVE_MAX_BYTES] [default: 64 MiB]
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) receive_max_bytes: Option<String>,
 
     /// The certificate chain that clients are shown, as a PEM file, the own certificate first; then all is TLS
     /// [env: TAILWIRE_TLS_CERT] [default: no TLS]

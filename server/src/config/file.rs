@@ -24,6 +24,8 @@ pub(super) struct FileSettings {
     pub(super) log_format: Option<Sourced<String>>,
     pub(super) allow_origins: Option<Sourced<Vec<String>>>,
     pub(super) log_max_bytes: Option<Sourced<String>>,
+    pub(super) max_topics: Option<Sourced<String>>,
+    pub(super) receive_max_bytes: Option<Sourced<String>>,
     pub(super) public_urls: Option<Sourced<Vec<String>>>,
     pub(super) insecure_public: Option<Sourced<String>>,
     pub(super) access: Option<AccessConfig>,
@@ -34,13 +36,15 @@ pub(super) struct FileSettings {
     pub(super) threads_delivery: Option<Sourced<i64>>,
 }
 
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 15] = [
     "listen",
     "data",
     "log_level",
     "log_format",
     "allow_origins",
     "log_max_bytes",
+    "max_topics",
+    "receive_max_bytes",
     "public_urls",
     "insecure_public",
     "access",
@@ -69,6 +73,10 @@ pub(super) fn parse(file: FileText<'_>) -> Result<FileSettings, ConfigError> {
             "allow_origins" => settings.allow_origins = Some(entry.given(entry.list()?)),
             "log_max_bytes" => {
                 settings.log_max_bytes = Some(entry.given(entry.number()?.to_string()));
+            }
+            "max_topics" => settings.max_topics = Some(entry.given(entry.number()?.to_string())),
+            "receive_max_bytes" => {
+                settings.receive_max_bytes = Some(entry.given(entry.number()?.to_string()));
             }
             "public_urls" => settings.public_urls = Some(entry.given(entry.list()?)),
             "insecure_public" => settings.insecure_public = Some(entry.given(entry.boolean()?.to_string())),

@@ -6,6 +6,8 @@ use std::{
     path::PathBuf,
 };
 
+use tailwire_model::limits::MESSAGE_BYTES_MAX;
+
 use super::source::hint;
 
 const PORT_DEFAULT: u16 = 8245;
@@ -219,6 +221,21 @@ pub(super) fn bytes(text: &str) -> Result<u64, String> {
     number.ok_or_else(|| format!("can't be `{text}`: it is a number of bytes, from 1 on"))
 }
 
+/// Numbers of topics are 32 bits.
+pub(super) fn count_of_topics(text: &str) -> Result<u64, String> {
+    let number = text.parse().ok().filter(|&number| (1..=u64::from(u32::MAX)).contains(&number));
+    number.ok_or_else(|| format!("can't be `{text}`: it is a number of topics, from 1 to {}", u32::MAX))
+}
+
+/// Fewer bytes would not hold the largest message.
+pub(super) fn receive_bytes(text: &str) -> Result<usize, String> {
+    let bytes = usize::try_from(bytes(text)?).unwrap_or(usize::MAX);
+    if bytes >= MESSAGE_BYTES_MAX {
+        return Ok(bytes);
+    }
+    Err(format!("can't be {bytes}: it is a number of bytes, from {MESSAGE_BYTES_MAX} on"))
+}
+
 /// The parts between commas, without the empty ones.
 pub(super) fn split_list(text: &str) -> Vec<String> {
     text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
@@ -262,6 +279,18 @@ mod tests {
             "-1:2:3",
         ] {
             assert!(listen(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn bounds_are_numbers_that_make_sense() {
+        assert_eq!(count_of_topics("1000000"), Ok(1_000_000));
+        assert_eq!(receive_bytes("1048576"), Ok(1 << 20));
+        for text in ["", "0", "-1", "1e6", "4294967296", "many"] {
+            assert!(count_of_topics(text).is_err(), "{text}");
+        }
+        for text in ["", "0", "1048575", "64M"] {
+            assert!(receive_bytes(text).is_err(), "{text}");
         }
     }
 

@@ -51,7 +51,7 @@ async fn alone(
     let store = Arc::new(open_log(settings, listener).await?);
     let (order, committer) =
         LocalOrder::begin(store.clone(), clock, instruments).map_err(StartError::Begin)?;
-    let writer = start_committer(committer)?;
+    let writer = start_committer(committer.with_topics_max(settings.max_topics))?;
     Ok(Foundation { store, order: Arc::new(order), writer, cluster: None })
 }
 

@@ -155,6 +155,7 @@ fn serve(
         public_origins: settings.public_urls.iter().map(|public| public.origin.clone()).collect(),
         loopback: listener.local_addr()?.ip().is_loopback(),
         descriptors,
+        receive_bytes_max: Some(settings.receive_max_bytes),
         ..tailwire_http::HttpSettings::default()
     };
     if let Some(gate) = gate {

@@ -299,6 +299,8 @@ impl Replica {
             time: Timestamp(self.time),
             steady: Timestamp(self.time),
             token: self.token(),
+            // No node's setting may decide it, and the stream has none.
+            topics_max: u64::MAX,
         };
         Ok(StreamVerdict::Applies(place, writes))
     }

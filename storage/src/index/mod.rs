@@ -15,13 +15,11 @@ mod postings;
 mod stored_page;
 mod trim;
 mod upkeep;
+mod walk;
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    ops::Bound::{Excluded, Unbounded},
-};
+use std::collections::{BTreeMap, VecDeque};
 
-use tailwire_core::log::{Bounds, TopicInfo};
+use tailwire_core::log::TopicInfo;
 use tailwire_model::{Filter, Position, Term, Timestamp, Topic, Trim, TrimReason};
 
 pub(crate) use self::{
@@ -32,6 +30,7 @@ pub(crate) use self::{
     postings::{Posting, Postings},
     stored_page::read as read_index_page,
     upkeep::PurgeStep,
+    walk::{FilterWalk, NewestTopics},
 };
 use crate::ages::Ages;
 
@@ -171,38 +170,6 @@ impl Index {
     /// How many topics were ever written to, and how many messages are retained.
     pub(crate) fn totals(&self) -> (u64, u64) {
         (self.names.len() as u64, self.messages)
-    }
-
-    /// The bounds of a filter in the log.
-    pub(crate) fn bounds(&self, filter: &Filter) -> Bounds {
-        let mut bounds = Bounds::default();
-        self.visit(filter, usize::MAX, |_, entry| {
-            bounds.head = match (bounds.head, entry.head()) {
-                (Some(a), Some(b)) => Some(a.min(b)),
-                (a, b) => a.or(b),
-            };
-            if entry.tail > bounds.tail {
-                bounds.tail = entry.tail;
-                bounds.tail_time = Some(entry.tail_time);
-                bounds.tail_came = Some(self.ages.at(entry.tail, entry.tail_time));
-            }
-            bounds.trimmed = Trim::farther(bounds.trimmed, entry.trim());
-        });
-        if let Some(topic) = filter.only_topic() {
-            bounds.interval_ms = self.get(topic.as_str()).and_then(IndexedTopic::interval_ms);
-        }
-        bounds
-    }
-
-    /// How far any topic of a filter was trimmed, as far as a reader at `after` needs to know: `None` may also mean
-    /// that nothing beyond `after` was.
-    pub(crate) fn trimmed_after(&self, filter: &Filter, after: Position) -> Option<Trim> {
-        if let Some(topic) = filter.only_topic() {
-            return self.trimmed(topic.as_str());
-        }
-        let mut beyond = self.trims.range((Excluded((after, TopicId(u32::MAX))), Unbounded)).rev();
-        let (&(upto, _), &reason) = beyond.find(|((_, id), _)| filter.matches_name(self.names.name(*id)))?;
-        Some(Trim { upto, reason })
     }
 
     /// Topics that begin with `prefix`, from after `from`, in byte order of their names.

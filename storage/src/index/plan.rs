@@ -6,7 +6,7 @@ use std::{cmp::Reverse, collections::BinaryHeap, vec};
 use tailwire_model::{Filter, Position};
 
 use super::{
-    BrokenPostings, Index, PLAN_NAMES_MAX,
+    BrokenPostings, Index, NewestTopics, PLAN_NAMES_MAX,
     blocks::{Backwards, Blocks, Forwards},
     entry::IndexedTopic,
     order::TopicId,
@@ -55,23 +55,12 @@ impl Index {
         Some(PartialPlan(parts))
     }
 
-    /// The partial plan of the `count` newest messages of a filter.
-    pub(crate) fn partial_plan_newest(&self, filter: &Filter, count: usize) -> PartialPlan {
-        let mut newest = Vec::new();
-        self.visit(filter, usize::MAX, |id, entry| {
-            if entry.count > 0 {
-                newest.push((entry.recent.last().max(entry.sealed_last()), id));
-            }
-        });
-        newest.sort_unstable_by_key(|&newest| Reverse(newest));
-        newest.dedup();
-        // A topic's newest posting is retained if anything of it is, so that no other topic has any of the newest. Its
-        // tail may lie beyond: at a message that was never stored.
-        let parts = newest.into_iter().take(count);
-        let part = |(_, id): (Position, TopicId)| {
-            part(id, &self.entries[id.at()], Position::ZERO, Position::MAX, usize::MAX)
-        };
-        PartialPlan(parts.map(part).collect())
+    /// The partial plan of the newest messages of a filter, of the topics that have them: a topic's newest posting is retained if
+    /// anything of it is, so that no other topic has any of the newest. Its tail may lie beyond: at a message that was never
+    /// stored.
+    pub(crate) fn partial_plan_newest(&self, newest: &NewestTopics) -> PartialPlan {
+        let part = |id: TopicId| part(id, &self.entries[id.at()], Position::ZERO, Position::MAX, usize::MAX);
+        PartialPlan(newest.topics().map(part).collect())
     }
 }
 

@@ -9,6 +9,7 @@ use std::{
 
 use proptest::prelude::*;
 use tailwire_core::StoreError;
+use tailwire_model::limits::LISTED_PER_TURN;
 
 use super::*;
 
@@ -89,13 +90,46 @@ fn trim(upto: u64) -> Trim {
     Trim { upto: Position(upto), reason: TrimReason::Deleted }
 }
 
+/// A partial plan of the newest messages, after the walk that it needs.
+fn newest_plan(index: &Index, filter: &Filter, count: usize) -> PartialPlan {
+    let (mut walk, mut newest) = (FilterWalk::default(), NewestTopics::new(count));
+    while index.add_newest(filter, &mut walk, &mut newest) {}
+    index.partial_plan_newest(&newest)
+}
+
+#[test]
+fn a_walk_over_many_names_visits_each_and_finds_what_one_look_finds() {
+    let mut index = Index::default();
+    let count = 3 * LISTED_PER_TURN as u64 + 7;
+    for position in 1..=count {
+        index.add(&format!("t/{position:05}/x"), Position(position), Timestamp(position), 1);
+    }
+    let all = filter(&["t/*/x", "t/**", "none"]);
+    let bounds = index.bounds(&all);
+    assert_eq!((bounds.head, bounds.tail), (Some(Position(1)), Position(count)));
+    assert_eq!(index.trimmed_soon(&all, Position::ZERO), Some(None));
+    // So many that they are not gone through at once, and none of the pattern's.
+    let trim = |upto: u64| Trim { upto: Position(upto), reason: TrimReason::Deleted };
+    for position in 2..=count {
+        index.trim(&format!("t/{position:05}/x"), trim(position), Timestamp(position), None);
+    }
+    let narrow = filter(&["*/*/y", "t/00001/*"]);
+    assert_eq!(index.trimmed_soon(&narrow, Position::ZERO), None);
+    assert_eq!(index.trimmed_after(&narrow, Position::ZERO), None);
+    assert_eq!(index.trimmed_soon(&all, Position::ZERO), Some(Some(trim(count))));
+    assert_eq!(index.trimmed_after(&filter(&["*/00002/*"]), Position::ZERO), Some(trim(2)));
+    assert_eq!(index.trimmed_soon(&filter(&["t/00002/x", "t/00003/x"]), Position::ZERO), Some(Some(trim(3))));
+    let found = newest_plan(&index, &all, 5).newest(&Shelter::default(), 5).unwrap();
+    assert_eq!(found, [Position(1)]);
+}
+
 #[test]
 fn a_plan_merges_topics_and_ignores_overlap() {
     let index = index(&["a/x", "b", "a/y", "a/x", "b", "a/y"]);
     let none = Shelter::default();
     assert_eq!(plan(&index, &none, &["a/x", "a/*", "**"], 0, 9, 10), [1, 2, 3, 4, 5, 6]);
     assert_eq!(plan(&index, &none, &["a/**", "a/y"], 1, 5, 10), [3, 4]);
-    let mut newest = index.partial_plan_newest(&filter(&["a/x", "a/*"]), 3).newest(&none, 3).unwrap();
+    let mut newest = newest_plan(&index, &filter(&["a/x", "a/*"]), 3).newest(&none, 3).unwrap();
     newest.sort_unstable();
     assert_eq!(newest, [Position(3), Position(4), Position(6)]);
 }
@@ -158,8 +192,7 @@ fn a_broken_chain_of_blocks_is_noticed() {
     let taken = blocks.0.borrow_mut().remove(&second).unwrap();
     let all = || index.partial_plan(&filter(&["a"]), Position::ZERO, Position::MAX, 9999).unwrap();
     assert_eq!(all().oldest(&blocks, Position::MAX, 9999), Err(BrokenPostings::Broken));
-    let newest =
-        || index.partial_plan_newest(&filter(&["a"]), 9999).newest(&blocks, 9999).map(|found| found.len());
+    let newest = || newest_plan(&index, &filter(&["a"]), 9999).newest(&blocks, 9999).map(|found| found.len());
     assert_eq!(newest(), Err(BrokenPostings::Broken));
     blocks.0.borrow_mut().insert(second, taken);
     assert_eq!(all().oldest(&blocks, Position::MAX, 9999).unwrap().len(), 2000);
@@ -275,7 +308,7 @@ proptest! {
             prop_assert_eq!(&plan(&index, &blocks, &["**", "a/*"], 0, u64::MAX, usize::MAX), &merged);
             for count in [1, 7, 200, 99_999] {
                 let wanted: BTreeSet<u64> = merged.iter().rev().take(count).copied().collect();
-                let newest = index.partial_plan_newest(&filter(&["**"]), count).newest(&blocks, count).unwrap();
+                let newest = newest_plan(&index, &filter(&["**"]), count).newest(&blocks, count).unwrap();
                 prop_assert_eq!(newest.iter().map(|at| at.0).collect::<BTreeSet<_>>(), wanted);
             }
         }

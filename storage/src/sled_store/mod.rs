@@ -51,7 +51,7 @@ pub use self::{
 };
 use crate::{
     batch::{CompactionKey, Latest, Memory},
-    index::Index,
+    index::{FilterWalk, Index},
     retention::Retention,
     ring::Ring,
 };
@@ -220,8 +220,8 @@ impl tailwire_core::Store for SledStore {
     }
 
     fn bounds(&self, filter: &Filter) -> Bounds {
-        let index = self.index.read();
-        let mut bounds = index.bounds(filter);
+        let (mut walk, mut bounds) = (FilterWalk::default(), Bounds::default());
+        while self.index.read().add_bounds(filter, &mut walk, &mut bounds) {}
         let ring = self.ring.read();
         if !ring.is_unused() {
             bounds.head = bounds.head.into_iter().chain(ring.head(filter)).min();
@@ -231,8 +231,7 @@ impl tailwire_core::Store for SledStore {
     }
 
     fn trimmed(&self, filter: &Filter, after: Position) -> Option<Trim> {
-        let index = self.index.read();
-        Trim::farther(index.trimmed_after(filter, after), self.ring.read().lost(filter, after))
+        self.trimmed_beyond(filter, after)
     }
 
     fn topics(&self, prefix: &str, from: Option<&str>, limit: usize) -> Vec<TopicInfo> {

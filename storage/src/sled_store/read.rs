@@ -15,7 +15,7 @@ use super::{
 };
 use crate::codec::Damage;
 use crate::{
-    index::{BrokenPostings, Index, PartialPlan, Planned},
+    index::{BrokenPostings, FilterWalk, Index, NewestTopics, PartialPlan, Planned},
     retention::SeenMessage,
 };
 
@@ -34,14 +34,34 @@ impl SledStore {
         budget: Budget,
     ) -> Result<StorePage, StoreError> {
         let mut page = self.read_stored(filter, after, upto, budget)?;
-        let index = self.index.read();
-        let ring = self.ring.read();
-        if !ring.is_unused() {
-            ring.merge(&mut page, filter, after, budget.messages, budget.bytes);
-            // As of the ring: a trim may have come since the store was read.
-            page.trimmed = Trim::farther(index.trimmed_after(filter, after), ring.lost(filter, after));
+        let is_merged = {
+            let _index = self.index.read();
+            let ring = self.ring.read();
+            if !ring.is_unused() {
+                ring.merge(&mut page, filter, after, budget.messages, budget.bytes);
+            }
+            !ring.is_unused()
+        };
+        if is_merged {
+            // After that: a trim may have come since the store was read.
+            page.trimmed = self.trimmed_beyond(filter, after);
         }
         Ok(page)
+    }
+
+    /// How far any topic of a filter was trimmed, or lost what was never stored. The index is locked for a moment at a time: a
+    /// trim that comes meanwhile may count or not.
+    pub(super) fn trimmed_beyond(&self, filter: &Filter, after: Position) -> Option<Trim> {
+        Trim::farther(self.trimmed_stored(filter, after), self.ring.read().lost(filter, after))
+    }
+
+    fn trimmed_stored(&self, filter: &Filter, after: Position) -> Option<Trim> {
+        if let Some(trimmed) = self.index.read().trimmed_soon(filter, after) {
+            return trimmed;
+        }
+        let (mut walk, mut trimmed) = (FilterWalk::default(), None);
+        while self.index.read().add_trimmed(filter, &mut walk, &mut trimmed) {}
+        trimmed
     }
 
     pub(super) fn read_stored(
@@ -87,7 +107,6 @@ impl SledStore {
         }
         let Pager { mut page, lost, .. } = pager;
         let index = self.index.read();
-        page.trimmed = index.trimmed_after(filter, after);
         if index.removals() != seen || index.obsolete_count() > 0 {
             page.messages.retain(|message| !index.is_dead(message.topic().as_str(), message.position()));
         }
@@ -99,6 +118,9 @@ impl SledStore {
             }
             page.scanned = missing.position.previous();
         }
+        drop(index);
+        // After that, so that whatever took messages from the page is among it.
+        page.trimmed = self.trimmed_stored(filter, after);
         let lost = lost.into_iter().map(|lost| lost.position);
         let lost = lost.filter(|position| *position <= page.scanned).collect();
         Ok((page, lost))
@@ -158,9 +180,11 @@ impl SledStore {
 
     /// The positions of the `count` newest stored messages of a filter, in no order.
     fn newest_stored(&self, filter: &Filter, count: usize) -> Result<Vec<Position>, StoreError> {
+        let (mut walk, mut newest) = (FilterWalk::default(), NewestTopics::new(count));
+        while self.index.read().add_newest(filter, &mut walk, &mut newest) {}
         // Sealed postings name obsolete messages until these are purged.
         let is_exact = |index: &Index| index.obsolete_count() == 0;
-        let partial_plan = |index: &Index| is_exact(index).then(|| index.partial_plan_newest(filter, count));
+        let partial_plan = |index: &Index| is_exact(index).then(|| index.partial_plan_newest(&newest));
         self.by_index(partial_plan, |partial_plan| partial_plan.newest(&self.store.postings, count))
             .map_or_else(|| self.scan_newest(filter, count), Ok)
     }

@@ -121,7 +121,13 @@ fn token(number: u8) -> Token {
 /// An entry of another order than the local one: what a crash has cut off is applied again.
 fn entry(number: u8, writes: Vec<Write>) -> Entry {
     let time = Timestamp(u64::from(number));
-    let place = Place { first: Position(u64::from(number) << 10), time, steady: time, token: token(number) };
+    let place = Place {
+        first: Position(u64::from(number) << 10),
+        time,
+        steady: time,
+        token: token(number),
+        topics_max: u64::MAX,
+    };
     Entry { place, writes }
 }
 

@@ -7,7 +7,7 @@ use tailwire_core::{
     Store, StoreError,
     log::Appended,
     order::local_entry,
-    store::{Entry, Place, Token, Write},
+    store::{Entry, Outcome, Place, Token, Write},
 };
 use tailwire_model::{
     Condition, Cursor, Epoch, Opening, Position, Timestamp, TrimReason, limits::IDEMPOTENCY_WINDOW_MS,
@@ -86,6 +86,7 @@ pub(crate) fn positions_are_as_the_order_gives_them<H: Harness>() {
             time: Timestamp(START),
             steady: Timestamp(START),
             token: Token(Bytes::from_static(token)),
+            topics_max: u64::MAX,
         },
         writes: vec![Write::Publish(group(messages)), Write::Publish(group(&[("b", "x")]))],
     };
@@ -109,6 +110,38 @@ pub(crate) fn positions_are_as_the_order_gives_them<H: Harness>() {
     assert_eq!(all(h.log(), &["a"]).len(), 4);
 }
 
+pub(crate) fn a_group_that_begins_too_many_topics_is_refused_whole<H: Harness>() {
+    let mut h = H::new();
+    let apply = |h: &H, groups: &[&[(&str, &str)]]| -> Vec<Outcome> {
+        let writes = groups.iter().map(|messages| Write::Publish(group(messages))).collect();
+        let mut entry = local_entry(h.log(), Timestamp(START), Timestamp(START), writes);
+        entry.place.topics_max = 3;
+        h.log().apply(vec![entry], true).unwrap()
+    };
+    let is_refused = |outcomes: Vec<Outcome>| -> Vec<bool> {
+        outcomes.into_iter().map(|outcome| outcome == Outcome::TooManyTopics).collect()
+    };
+    assert_eq!(is_refused(apply(&h, &[&[("a", "1")]])), [false]);
+    // Within one entry the groups before count; those of which one topic is too many leave nothing.
+    let groups: [&[(&str, &str)]; 5] = [
+        &[("a", "2"), ("b", "3"), ("b", "4")],
+        &[("c", "no"), ("d", "no")],
+        &[("a", "5"), ("c", "6")],
+        &[("a", "no"), ("d", "no")],
+        &[("c", "8"), ("b", "9"), ("a", "10")],
+    ];
+    assert_eq!(is_refused(apply(&h, &groups)), [false, true, false, true, false]);
+    assert_eq!(bodies(h.log(), &["**"]), ["1", "2", "3", "4", "5", "6", "8", "9", "10"]);
+    for close in [true, false] {
+        h.restart(close);
+        assert_eq!(is_refused(apply(&h, &[&[("e", "no")], &[("b", "yes")]])), [true, false]);
+        assert_eq!(h.log().stats().topics, 3);
+    }
+    // The broker's own have bounds of their own, and their number counts.
+    assert_eq!(is_refused(apply(&h, &[&[("$access/keys/k", "1")]])), [false]);
+    assert_eq!(h.log().stats().topics, 4);
+}
+
 pub(crate) fn a_token_is_stored_also_where_nothing_else_is<H: Harness>() {
     let mut h = H::new();
     let place = Place {
@@ -116,6 +149,7 @@ pub(crate) fn a_token_is_stored_also_where_nothing_else_is<H: Harness>() {
         time: Timestamp(START),
         steady: Timestamp(START),
         token: Token(Bytes::from_static(b"t")),
+        topics_max: u64::MAX,
     };
     h.log().apply(vec![Entry { place, writes: Vec::new() }], true).unwrap();
     assert_eq!((h.log().token().0.as_ref(), h.log().newest()), (&b"t"[..], Position::ZERO));

@@ -97,6 +97,7 @@ impl<S: Subject> Run<S> {
             time: Timestamp(self.now),
             steady: Timestamp(self.now),
             token: Token::default(),
+            topics_max: u64::MAX,
         };
         self.pending.push(Entry { place, writes });
     }

@@ -157,6 +157,8 @@ codes! {
     OptionsInvalid = "options-invalid", 400, "The options are not valid";
     /// Options are set for as many topics and patterns as there may be.
     OptionsTooMany = "options-too-many", 429, "Options are set for too many topics and patterns";
+    /// There are as many topics as there may be, and the publish would begin another.
+    TopicsTooMany = "topics-too-many", 429, "There are as many topics as there may be";
     /// The disk is full; nothing was stored.
     StorageFull = "storage-full", 507, "The disk is full";
     /// A fault of the broker.

@@ -357,6 +357,7 @@ impl App {
                 return Problem::new(Code::Draining).with_retry_after_ms(self.broker.drain_retry_ms());
             }
             PublishError::Write(WriteError::TooManyOptions) => Code::OptionsTooMany,
+            PublishError::Write(WriteError::TooManyTopics) => Code::TopicsTooMany,
             PublishError::Write(WriteError::Full) => Code::StorageFull,
             PublishError::Write(WriteError::Failed) => Code::StorageFailed,
             PublishError::Write(WriteError::Unknown) => Code::OutcomeUnknown,
