@@ -22,7 +22,7 @@ use crate::{
     ages::Ages,
     batch::{Batch, CompactionKey, Latest, LogHead, Memory, no_epochs},
     index::Index,
-    retention::{Retention, SeenMessage, Trims, View},
+    retention::{Retention, RetentionView, SeenMessage, Trims},
 };
 
 /// Dead messages that one call of `tidy` removes.
@@ -130,7 +130,7 @@ impl Memory for MemoryState {
     }
 }
 
-impl View for MemoryState {
+impl RetentionView for MemoryState {
     fn is_exact(&self) -> bool {
         true
     }

@@ -21,7 +21,7 @@ const STEP_TOPICS: usize = 64;
 const STEP_NAMES: usize = 1_000;
 
 /// A way to look at what is stored.
-pub(crate) trait View {
+pub(crate) trait RetentionView {
     /// Whether the index counts what is stored, and nothing else: after a crash it may have counted some that compaction
     /// took.
     fn is_exact(&self) -> bool;
@@ -135,7 +135,7 @@ impl Retention {
         &mut self,
         rules: &Rules,
         newest: Position,
-        view: &(impl View + Memory),
+        view: &(impl RetentionView + Memory),
     ) -> Result<Option<Write>, StoreError> {
         let Some((topic, &after)) = self.uncompacted.first_key_value() else { return Ok(None) };
         let (topic, keep) = (topic.clone(), rules.of(topic).keep);
@@ -179,7 +179,7 @@ impl Retention {
         &mut self,
         now: Timestamp,
         rules: &Rules,
-        view: &impl View,
+        view: &impl RetentionView,
         trims: &mut Trims,
         debt: usize,
     ) -> Result<Option<u64>, StoreError> {
@@ -211,7 +211,7 @@ impl Retention {
         Ok(has_ages.then(|| self.next_look.since(now)))
     }
 
-    fn go_through_names(&mut self, rules: &Rules, view: &impl View) {
+    fn go_through_names(&mut self, rules: &Rules, view: &impl RetentionView) {
         let Some(after) = self.names_after.take() else { return };
         let infos = view.topics(&after, STEP_NAMES);
         if infos.len() == STEP_NAMES {
@@ -233,7 +233,7 @@ impl Retention {
     fn look_at_due(
         &mut self,
         rules: &Rules,
-        view: &impl View,
+        view: &impl RetentionView,
         trims: &mut Trims,
         (topics, messages): (usize, usize),
     ) -> Result<(), StoreError> {
@@ -278,7 +278,7 @@ impl Retention {
     fn raise_floor(
         &mut self,
         max: u64,
-        view: &impl View,
+        view: &impl RetentionView,
         trims: &mut Trims,
         messages: usize,
     ) -> Result<bool, StoreError> {
@@ -310,7 +310,7 @@ impl Retention {
         &mut self,
         now: Timestamp,
         rules: &Rules,
-        view: &impl View,
+        view: &impl RetentionView,
         trims: &mut Trims,
         messages: usize,
     ) -> Result<bool, StoreError> {

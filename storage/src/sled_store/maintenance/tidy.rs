@@ -20,7 +20,7 @@ use crate::sled_store::{
 };
 use crate::{
     index::{Blocks, BrokenPostings, PurgeStep, TopicId},
-    retention::{SeenMessage, Trims, View},
+    retention::{RetentionView, SeenMessage, Trims},
 };
 
 /// Dead messages that one step looks for, where the debt is no larger: at worst as many chunks, 1 MB, are rewritten.
@@ -404,7 +404,7 @@ const fn is_overgrown(live: u64, disk: u64) -> bool {
     disk > live / 100 * GROWN_PERCENT_MAX + DISK_BYTES_FREE
 }
 
-impl View for SledStore {
+impl RetentionView for SledStore {
     fn is_exact(&self) -> bool {
         self.recount.lock().is_done()
     }
