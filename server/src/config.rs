@@ -48,6 +48,8 @@ pub(crate) struct ServeSettings {
     pub(crate) allow_origins: Vec<String>,
     /// By which URLs clients reach the broker; the first is what tokens are for.
     pub(crate) public_urls: Vec<PublicUrl>,
+    /// The WebSub hub that feeds name.
+    pub(crate) websub_hub: Option<String>,
     /// Whether everybody who reaches a public address may do everything.
     pub(crate) insecure_public: bool,
     /// Access control; without it everything is permitted to everybody.
@@ -254,6 +256,7 @@ pub(crate) fn settle(
             |given| given.read(|list| list.iter().map(|one| values::origin(one)).collect()),
         )?,
         public_urls,
+        websub_hub: file.websub_hub.map(|given| given.read(|text| values::hub(&text))).transpose()?,
         insecure_public,
         access,
         threads: Threads { front: threads(file.threads_front)?, delivery: threads(file.threads_delivery)? },

@@ -303,7 +303,7 @@ impl Batch {
             }
             Write::Compact(topic, after, upto) => self.compact(topic, after, upto, memory)?,
             Write::Options(term, options) => {
-                if Arc::make_mut(&mut self.head.rules).change(&term, options).is_err() {
+                if Arc::make_mut(&mut self.head.rules).change(&term, options.clone()).is_err() {
                     return Ok(Outcome::TooManyOptions);
                 }
                 self.changes.must_sync = true;

@@ -1,49 +1,19 @@
 """Feeds as readers of the field see them: feedparser, lxml, and plain HTTP."""
 
-import http.client
 import json
 import os
-import sys
+import shutil
+import tempfile
 import unittest
 
 import feedparser
+from client import Case
 from lxml import etree
-
-sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../blackbox"))
-
-from broker import PATIENCE_S, Broker  # noqa: E402
 
 ATOM = "{http://www.w3.org/2005/Atom}"
 
 
-class Feeds(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.broker = Broker()
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.broker.stop()
-
-    def setUp(self):
-        self.topic = f"feeds/{self._testMethodName}"
-
-    def ask(self, method, path, body=None, headers=None):
-        connection = http.client.HTTPConnection("127.0.0.1", self.broker.port, timeout=PATIENCE_S)
-        connection.request(method, path, body=body, headers=headers or {})
-        response = connection.getresponse()
-        raw = response.read()
-        connection.close()
-        return response, raw
-
-    def publish(self, body, media_type="application/json"):
-        body = body if isinstance(body, bytes) else body.encode()
-        response, raw = self.ask("POST", f"/topics/{self.topic}", body, {"Content-Type": media_type})
-        self.assertEqual(response.status, 201, raw)
-
-    def feed(self, query="format=atom", headers=None):
-        return self.ask("GET", f"/topics/{self.topic}?{query}", headers=headers)
-
+class Feeds(Case):
     def test_a_reader_finds_titles_links_and_texts(self):
         self.publish('{"title":"First","text":"Hello","url":"https://example.com/1","author":"Ada"}')
         self.publish("Second\nand more", "text/plain")
@@ -164,6 +134,68 @@ class Feeds(unittest.TestCase):
             parsed = feedparser.parse(raw)
             self.assertFalse(parsed.bozo)
             self.assertIn(self.topic, [entry.tags[0].term for entry in parsed.entries])
+
+    def test_a_feed_is_called_what_its_options_say(self):
+        self.publish('"1"')
+        self.set_options(title="News & more", description="What came")
+        parsed = feedparser.parse(self.feed()[1])
+        self.assertEqual((parsed.feed.title, parsed.feed.subtitle), ("News & more", "What came"))
+        feed = json.loads(self.feed("format=jsonfeed")[1])
+        self.assertEqual((feed["title"], feed["description"]), ("News & more", "What came"))
+        # It is the topic's own: a pattern is called otherwise.
+        self.assertEqual(feedparser.parse(self.ask("GET", "/topics/feeds/*?format=atom")[1]).feed.title, "feeds/*")
+        self.broker.kill()
+        self.broker.start_again()
+        self.assertEqual(feedparser.parse(self.feed()[1]).feed.title, "News & more")
+
+    def test_a_feed_says_how_often_it_is_worth_a_look(self):
+        self.publish('"1"')
+        response, raw = self.feed()
+        feed = etree.fromstring(raw)
+        period = feed.find("{http://purl.org/rss/1.0/modules/syndication/}updatePeriod")
+        self.assertEqual(period.text, "hourly")
+        self.assertGreaterEqual(int(response.getheader("Retry-After")), 1)
+        self.assertNotIn("hub", [link.get("rel") for link in feed.findall(f"{ATOM}link")])
+
+    def test_many_readers_of_a_feed_cost_one_encoding(self):
+        self.publish_numbers(range(300))
+        tag = self.feed()[0].getheader("ETag")
+        read = self.log_pages()
+        for number in range(50):
+            headers = {"If-None-Match": tag} if number % 2 else {}
+            self.assertEqual(self.feed(headers=headers)[0].status, 304 if number % 2 else 200)
+        self.assertEqual(self.log_pages(), read)
+        self.publish('"new"')
+        self.assertEqual(self.feed(headers={"If-None-Match": tag})[0].status, 200)
+        self.assertGreater(self.log_pages(), read)
+
+    def log_pages(self):
+        _, raw = self.ask("GET", "/metrics")
+        lines = raw.decode().splitlines()
+        return next(float(line.split()[1]) for line in lines if line.startswith("tailwire_log_pages"))
+
+
+class FeedsWithHub(Case):
+    """The hub is a setting that is off unless it is set."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = tempfile.mkdtemp(prefix="tailwire-test-")
+        cls.arguments = ("--config", os.path.join(cls.folder, "tailwire.toml"))
+        with open(cls.arguments[1], "w", encoding="ascii") as file:
+            file.write('websub_hub = "https://hub.example.com/?a=b&c=d"\n')
+        super().setUpClass()
+
+    @classmethod
+    def tearDownClass(cls):
+        super().tearDownClass()
+        shutil.rmtree(cls.folder)
+
+    def test_a_feed_names_its_hub(self):
+        links = feedparser.parse(self.feed()[1]).feed.links
+        self.assertIn(("hub", "https://hub.example.com/?a=b&c=d"), [(link.rel, link.href) for link in links])
+        hubs = json.loads(self.feed("format=jsonfeed")[1])["hubs"]
+        self.assertEqual(hubs, [{"type": "WebSub", "url": "https://hub.example.com/?a=b&c=d"}])
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@
 mod access;
 #[path = "broker/arrival.rs"]
 mod arrival;
+#[path = "broker/backwards.rs"]
+mod backwards;
 #[path = "broker/cases.rs"]
 mod cases;
 #[path = "broker/clients.rs"]

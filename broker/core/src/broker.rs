@@ -1,5 +1,6 @@
 //! The broker: an order, a store, some shards of readers. Every transport and every protocol asks here.
 
+mod backwards;
 mod opening;
 mod own;
 
@@ -17,7 +18,7 @@ use tailwire_model::{
     Topic,
     epochs::CursorValidity,
     limits::READ_BYTES_MAX,
-    retry::{self, Pace},
+    retry::{self, Pace, Poll},
 };
 
 use tokio::sync::oneshot;
@@ -37,6 +38,8 @@ use crate::{
     shared::BrokerShared,
     store::{Outcome, Store, Write},
 };
+
+pub use backwards::{Backwards, TopicsState};
 
 /// The parts of a broker.
 pub struct BrokerParts {
@@ -97,6 +100,7 @@ struct Fanout {
     shards: Vec<Arc<Shard>>,
     clock: Clock,
     newest_at: Arc<AtomicU64>,
+    taken: Arc<AtomicU64>,
     arrivals: Arc<Arrivals>,
 }
 
@@ -105,6 +109,9 @@ impl Feed for Fanout {
         if !commit.messages.is_empty() {
             // Zero is none.
             self.newest_at.store((self.clock.steady)().max(1), Ordering::Relaxed);
+        }
+        if !commit.trims.is_empty() {
+            self.taken.fetch_add(1, Ordering::Release);
         }
         for shard in &self.shards {
             shard.push(&commit);
@@ -124,11 +131,13 @@ impl Broker {
         let shards: Vec<_> =
             (0..parts.shards.max(1)).map(|_| Shard::new(encoders, metrics.clone())).collect();
         let newest_at = Arc::new(AtomicU64::new(0));
+        let taken = Arc::new(AtomicU64::new(0));
         let arrivals = Arc::new(Arrivals::default());
         let fanout = Fanout {
             shards: shards.clone(),
             clock,
             newest_at: newest_at.clone(),
+            taken: taken.clone(),
             arrivals: arrivals.clone(),
         };
         let complete_from = store.follow(Arc::new(fanout));
@@ -149,6 +158,7 @@ impl Broker {
             reviews: AtomicU64::new(0),
             drained: AtomicU64::new(0),
             newest_at,
+            taken,
             arrivals,
             met_damage,
         };
@@ -406,19 +416,21 @@ impl Broker {
         self.0.store.epochs().starts().len() as u64
     }
 
-    /// When a poll that found nothing under a filter should come again: by the topic's own pace, or the whole log's where
-    /// there are several.
-    pub fn retry_after_ms(&self, filter: &Filter) -> u64 {
-        let clock = self.0.clock;
-        let pace = match filter.only_topic() {
-            Some(_) => self.0.store.bounds(filter).pace(self.0.steady.now()),
-            None => {
-                let newest = self.0.newest_at.load(Ordering::Relaxed);
-                let age = || (clock.steady)().saturating_sub(newest);
-                Pace { interval_ms: None, age_ms: (newest > 0).then(age) }
-            }
-        };
-        retry::retry_after_ms(pace, self.load(), clock.draw())
+    /// The pace at which messages come under a filter: the topic's own, or the whole log's where there are several.
+    pub fn pace(&self, filter: &Filter) -> Pace {
+        if filter.only_topic().is_some() {
+            return self.0.store.bounds(filter).pace(self.0.steady.now());
+        }
+        let newest = self.0.newest_at.load(Ordering::Relaxed);
+        let age = || (self.0.clock.steady)().saturating_sub(newest);
+        Pace { interval_ms: None, age_ms: (newest > 0).then(age) }
+    }
+
+    /// When a poll under a filter should come again that was ready to wait so long, and is given all up to the newest message
+    /// or nothing.
+    pub fn retry_after_ms(&self, filter: &Filter, wait_ms: u64, has_found: bool) -> u64 {
+        let poll = Poll { pace: self.pace(filter), wait_ms, has_found, load: self.load() };
+        retry::retry_after_ms(&poll, self.0.clock.draw())
     }
 
     /// The time of the newest message of a filter, if there was one.

@@ -30,7 +30,7 @@ pub mod testing;
 mod throttle;
 mod timer;
 
-pub use broker::{Broker, BrokerParts, Interest, Start};
+pub use broker::{Backwards, Broker, BrokerParts, Interest, Start, TopicsState};
 pub use clock::Clock;
 pub use error::{MessageError, PublishError, ReadError, ReaderError};
 pub use local_order::{Committer, LocalOrder};

@@ -33,6 +33,8 @@ pub(crate) struct BrokerShared {
     pub(crate) steady: SteadyTime,
     /// When the newest message was committed, in this run, by the steady clock; zero if none was.
     pub(crate) newest_at: Arc<AtomicU64>,
+    /// Counts the commits by which topics lost messages.
+    pub(crate) taken: Arc<AtomicU64>,
     /// Notified of each commit.
     pub(crate) arrivals: Arc<Arrivals>,
     pub(crate) policy: Arc<dyn Policy>,

@@ -38,6 +38,10 @@ pub const OPTIONS_MAX: usize = 1000;
 /// Nodes of the tree of patterns with options that one topic's look-up may visit beyond one for each of its segments: some
 /// 2 µs, so that resolving a batch of 10,000 new topics takes less than half of the 50 ms that preparing a commit may take.
 pub const OPTIONS_DETOURS_MAX: usize = 64;
+/// The title of a term's feeds: a line.
+pub const TITLE_BYTES_MAX: usize = 255;
+/// What a term's feeds are about: a paragraph.
+pub const DESCRIPTION_BYTES_MAX: usize = 1_000;
 /// The options of one term, as JSON: some times what they can take.
 pub const OPTIONS_BYTES_MAX: usize = 4096;
 /// A bound that an option sets: the greatest whole number that every parser of JSON reads as it is (RFC 8259 §6).
@@ -209,6 +213,19 @@ pub const SOCKET_SUBSCRIPTIONS_MAX: usize = 100;
 pub const SOCKET_TERMS_MAX: usize = 1000;
 /// One line from a WebSocket client: a message as a JSON string, with room for escapes.
 pub const SOCKET_LINE_BYTES_MAX: usize = 2 << 20;
+/// Documents that were made for one request and may be given to others, with their codings: a few hundred pages.
+pub const DOCUMENTS_BYTES_MAX: usize = 16 << 20;
+/// Smaller bodies are not coded: they fit a packet as they are.
+pub const CODED_BYTES_MIN: usize = 1_024;
+/// Larger bodies are coded by threads that serve nobody: on others it would keep requests waiting for more than 0.1 ms.
+pub const CODED_AT_ONCE_BYTES_MAX: usize = 8 << 10;
+/// How many bodies such threads code at a time.
+pub const CODING_THREADS_MAX: usize = 2;
+/// How long a shared cache may keep an archive: it never changes, and a reader may come for it years later.
+pub const ARCHIVE_CACHE_MS_MAX: u64 = 365 * 24 * 3_600_000;
+/// How long a shared cache may keep a feed of one topic that anonymous may read, at most: a tenth of what it takes for the
+/// next message to come.
+pub const FEED_CACHE_MS_MAX: u64 = 60_000;
 /// How long a shared cache may keep a page that never changes: what it holds may be removed by a DELETE.
 pub const CACHE_MS_MAX: u64 = 3_600_000;
 

@@ -1,7 +1,11 @@
 //! The options of topics: what is kept, for how long, and how surely, set per topic or pattern, and the rule by which
 //! several of them make one. Pure: who stores them and who carries them out is not known here.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    mem,
+    sync::Arc,
+};
 
 use crate::{
     filter::Term,
@@ -50,7 +54,7 @@ impl Bound {
 }
 
 /// The options of one term. An option that is not set is left to a less special term, and in the end to the default.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Options {
     /// The guarantee of a receipt.
     pub durability: Option<Durability>,
@@ -62,6 +66,10 @@ pub struct Options {
     pub max_bytes: Option<Bound>,
     /// Which messages stay.
     pub keep: Option<Keep>,
+    /// What feeds of the term are called. It is the term's own, and says nothing of others.
+    pub title: Option<Arc<str>>,
+    /// What feeds of the term are about; the term's own, too.
+    pub description: Option<Arc<str>>,
 }
 
 impl Options {
@@ -72,13 +80,15 @@ impl Options {
 
     /// These, and from `other` what they leave open.
     #[must_use]
-    pub fn or(self, other: Self) -> Self {
+    pub fn or(self, other: &Self) -> Self {
         Self {
             durability: self.durability.or(other.durability),
             max_age_ms: self.max_age_ms.or(other.max_age_ms),
             max_messages: self.max_messages.or(other.max_messages),
             max_bytes: self.max_bytes.or(other.max_bytes),
             keep: self.keep.or(other.keep),
+            title: self.title.or_else(|| other.title.clone()),
+            description: self.description.or_else(|| other.description.clone()),
         }
     }
 }
@@ -119,6 +129,7 @@ pub struct Rules {
     patterns: PatternTree<Options>,
     set: BTreeMap<Term, Options>,
     configured: BTreeMap<Term, Options>,
+    compacts: bool,
 }
 
 /// There are as many options as there may be, or their patterns overlap so much that a look-up would cost too much.
@@ -166,8 +177,8 @@ impl Rules {
 
     /// The options of just this term, by clients and by the configuration.
     pub fn own(&self, term: &Term) -> Options {
-        let find = |list: &BTreeMap<Term, Options>| list.get(term).copied().unwrap_or_default();
-        find(&self.set).or(find(&self.configured))
+        let find = |list: &BTreeMap<Term, Options>| list.get(term).cloned().unwrap_or_default();
+        find(&self.set).or(&find(&self.configured))
     }
 
     /// For how many terms clients have set something.
@@ -188,9 +199,14 @@ impl Rules {
         if self.is_empty() {
             return Rule::default();
         }
-        let mut options = self.topics.get(topic).copied().unwrap_or_default();
-        self.patterns.matching(topic, |more| options = options.or(*more));
+        let mut options = self.topics.get(topic).cloned().unwrap_or_default();
+        self.patterns.matching(topic, |more| options = mem::take(&mut options).or(more));
         options.into()
+    }
+
+    /// Whether messages of any topic lose their place to newer ones.
+    pub const fn compacts(&self) -> bool {
+        self.compacts
     }
 
     /// Whether every topic has the default.
@@ -211,13 +227,17 @@ impl Rules {
     fn arrange(&mut self) {
         let mut topics = HashMap::new();
         let mut patterns = PatternTree::default();
+        let mut compacts = false;
         for (term, options) in self.iter() {
+            compacts |= options.keep.is_some_and(|keep| keep != Keep::All);
+            // What a term is called holds for no other.
+            let options = Options { title: None, description: None, ..options };
             match term {
                 Term::Topic(topic) => drop(topics.insert(topic.clone(), options)),
                 Term::Pattern(pattern) => drop(patterns.insert(pattern, options)),
             }
         }
-        (self.topics, self.patterns) = (topics, patterns);
+        (self.topics, self.patterns, self.compacts) = (topics, patterns, compacts);
     }
 }
 
@@ -271,8 +291,10 @@ mod tests {
     #[test]
     fn what_is_set_is_listed_once_each_term() {
         let aged = Options { max_age_ms: Some(Bound(9)), ..Options::default() };
-        let mut rules =
-            Rules::new(vec![(term("**"), messages(1)), (term("b"), aged)], vec![(term("a/*"), aged)]);
+        let mut rules = Rules::new(
+            vec![(term("**"), messages(1)), (term("b"), aged.clone())],
+            vec![(term("a/*"), aged.clone())],
+        );
         rules.change(&term("b"), messages(2)).unwrap();
         let listed: Vec<_> = rules.iter().map(|(term, options)| (term.as_str(), options)).collect();
         let both = Options { max_age_ms: Some(Bound(9)), ..messages(2) };

@@ -30,8 +30,9 @@ pub(crate) fn record_options() -> Vec<(Term, Options)> {
         max_messages: Some(Bound::NONE),
         max_bytes: Some(Bound::NONE),
         keep: Some(Keep::Compact),
+        ..Options::default()
     };
-    terms().into_iter().map(|term| (term, options)).collect()
+    terms().into_iter().map(|term| (term, options.clone())).collect()
 }
 
 fn terms() -> Vec<Term> {

@@ -58,6 +58,9 @@ fn show(file: &SettingsFile) -> Result<ExitCode, Failure> {
     line("allow_origins", list(settings.allow_origins.iter()));
     line("public_urls", list(settings.public_urls.iter().map(|public| &public.url)));
     line("insecure_public", settings.insecure_public.to_string());
+    if let Some(hub) = &settings.websub_hub {
+        line("websub_hub", text(hub));
+    }
     line("threads.front", settings.threads.front.to_string());
     line("threads.delivery", settings.threads.delivery.to_string());
     if let Some(bytes) = settings.log_max_bytes {

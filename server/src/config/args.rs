@@ -15,6 +15,7 @@ A flag wins over its variable, a variable over the file, and the file over the d
     allow_origins = [\"https://app.example\"]
     public_urls = [\"https://rt.example.com\"]   # hosts that are answered, own origins, default audience of tokens
     insecure_public = false # listen for others without [access]
+    websub_hub = \"https://hub.example.com/\"   # what feeds name as their hub; it hears of messages from others
     threads.front = 0       # accept, parse, publish, answer; 0 is automatic
     threads.delivery = 0    # write to streams; 0 is automatic
     log_max_bytes = 10_000_000_000
@@ -26,6 +27,7 @@ A flag wins over its variable, a variable over the file, and the file over the d
     durability = \"sync\"     # or relaxed, memory
     max_age = 86400         # seconds; max_messages, max_bytes: \"none\" is no bound
     compact = true          # or last = true
+    title = \"Chat\"          # of its feeds; also description
 
     [access]                # who may do what; without it the broker listens on loopback only
     audience = \"https://rt.example.com\"   # what tokens name in `aud`; default: the first of public_urls

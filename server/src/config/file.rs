@@ -28,6 +28,7 @@ pub(super) struct FileSettings {
     pub(super) receive_max_bytes: Option<Sourced<String>>,
     pub(super) public_urls: Option<Sourced<Vec<String>>>,
     pub(super) insecure_public: Option<Sourced<String>>,
+    pub(super) websub_hub: Option<Sourced<String>>,
     pub(super) access: Option<AccessConfig>,
     pub(super) options: Vec<(Term, Options)>,
     pub(super) tls: Option<FileTls>,
@@ -47,6 +48,7 @@ const KEYS: [&str; 15] = [
     "receive_max_bytes",
     "public_urls",
     "insecure_public",
+    "websub_hub",
     "access",
     "threads",
     "options",
@@ -80,6 +82,7 @@ pub(super) fn parse(file: FileText<'_>) -> Result<FileSettings, ConfigError> {
             }
             "public_urls" => settings.public_urls = Some(entry.given(entry.list()?)),
             "insecure_public" => settings.insecure_public = Some(entry.given(entry.boolean()?.to_string())),
+            "websub_hub" => settings.websub_hub = Some(entry.given(entry.text()?)),
             "access" => settings.access = Some(access::parse(&entry)?),
             "options" => settings.options = options::parse(&entry)?,
             "tls" => settings.tls = Some(tls::parse(&entry)?),

@@ -34,6 +34,7 @@ allow_origins = [\"https://file.example\"]
 log_max_bytes = 1_000
 public_urls = [\"https://RT.file.example/\"]
 insecure_public = true
+websub_hub = \"https://hub.file.example/\"
 
 [access]
 leeway_seconds = 5
@@ -92,6 +93,7 @@ fn the_file_wins_over_defaults() {
     assert_eq!(settings.threads, Threads { front: 2, delivery: 3 });
     assert_eq!(settings.log_max_bytes, Some(1000));
     assert!(settings.insecure_public);
+    assert_eq!(settings.websub_hub.as_deref(), Some("https://hub.file.example/"));
     assert_eq!(audience(&settings), "https://rt.file.example");
     let chat = Options {
         durability: Some(Durability::Relaxed),
@@ -197,7 +199,7 @@ fn an_unknown_name_is_answered_with_the_nearest() {
         &[],
         "zzz = 1",
         "tailwire.toml:1: unknown key `zzz`; known are listen, data, log_level, log_format, allow_origins, \
-         log_max_bytes, public_urls, insecure_public, access, threads, options, tls, cluster",
+         log_max_bytes, public_urls, insecure_public, websub_hub, access, threads, options, tls, cluster",
     );
     check_error(
         &[],
@@ -208,7 +210,7 @@ fn an_unknown_name_is_answered_with_the_nearest() {
         &[],
         "[[options]]\nzzz = 1",
         "tailwire.toml:2: unknown key `options.zzz`; known are topic, durability, max_age, max_messages, \
-         max_bytes, compact, last",
+         max_bytes, compact, last, title, description",
     );
 }
 

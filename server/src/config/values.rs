@@ -200,6 +200,15 @@ pub(super) fn public_url(text: &str) -> Result<PublicUrl, String> {
     Ok(PublicUrl { url, origin })
 }
 
+/// A hub's URL, which may have a query of its own.
+pub(super) fn hub(text: &str) -> Result<String, String> {
+    let wrong = || format!("can't be `{text}`: it is an http or https URL, as in https://hub.example.com/");
+    let is_legal = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '<' | '>' | '\\' | '#');
+    let (url, query) = text.split_at(text.find('?').unwrap_or(text.len()));
+    public_url(url).map_err(|_| wrong())?;
+    if url.chars().chain(query.chars()).all(is_legal) { Ok(text.to_owned()) } else { Err(wrong()) }
+}
+
 pub(super) fn boolean(text: &str) -> Result<bool, String> {
     match text {
         "true" | "1" => Ok(true),
@@ -301,6 +310,20 @@ mod tests {
         assert_eq!(log_level("inof").unwrap_err(), "can't be `inof`; did you mean info?");
         for text in ["", ",", "=info", "a b=info", "tailwire_http=loud"] {
             assert!(log_level(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_hub_is_a_url_of_the_web() {
+        assert_eq!(hub("https://hub.example/a?b=c").as_deref(), Ok("https://hub.example/a?b=c"));
+        for text in [
+            "hub.example",
+            "ftp://hub.example/",
+            "https://",
+            "https://hub.example/#a",
+            "https://hub.example/ a",
+        ] {
+            assert!(hub(text).is_err(), "{text}");
         }
     }
 

@@ -153,6 +153,8 @@ fn serve(
     let mut http = tailwire_http::HttpSettings {
         allow_origins: settings.allow_origins.clone(),
         public_origins: settings.public_urls.iter().map(|public| public.origin.clone()).collect(),
+        public_url: settings.public_urls.first().map(|public| format!("{}/", public.url)),
+        hub: settings.websub_hub.clone(),
         loopback: listener.local_addr()?.ip().is_loopback(),
         descriptors,
         receive_bytes_max: Some(settings.receive_max_bytes),

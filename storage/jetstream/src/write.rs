@@ -44,6 +44,8 @@ const SET_AGE: u8 = 2;
 const SET_MESSAGES: u8 = 4;
 const SET_BYTES: u8 = 8;
 const SET_KEEP: u8 = 16;
+const SET_TITLE: u8 = 1 << 5;
+const SET_DESCRIPTION: u8 = 1 << 6;
 
 const NO_TYPE: u8 = 0;
 const JSON: u8 = 1;
@@ -216,14 +218,16 @@ fn take_extras(from: &mut Taker) -> Result<Extras, Malformed> {
 }
 
 fn put_options(out: &mut BytesMut, options: &Options) {
-    let Options { durability, max_age_ms, max_messages, max_bytes, keep } = options;
+    let Options { durability, max_age_ms, max_messages, max_bytes, keep, title, description } = options;
     let flag = |is_set: bool, flag: u8| if is_set { flag } else { 0 };
     out.put_u8(
         flag(durability.is_some(), SET_DURABILITY)
             | flag(max_age_ms.is_some(), SET_AGE)
             | flag(max_messages.is_some(), SET_MESSAGES)
             | flag(max_bytes.is_some(), SET_BYTES)
-            | flag(keep.is_some(), SET_KEEP),
+            | flag(keep.is_some(), SET_KEEP)
+            | flag(title.is_some(), SET_TITLE)
+            | flag(description.is_some(), SET_DESCRIPTION),
     );
     if let Some(durability) = durability {
         out.put_u8(match durability {
@@ -242,12 +246,15 @@ fn put_options(out: &mut BytesMut, options: &Options) {
             Keep::Last => 2,
         });
     }
+    for label in [title, description].into_iter().flatten() {
+        put_bytes(out, label.as_bytes());
+    }
 }
 
 fn take_options(from: &mut Taker) -> Result<Options, Malformed> {
     let flags = from.byte()?;
     let unknown = Malformed("an option of no known kind");
-    if flags >= SET_KEEP << 1 {
+    if flags >= SET_DESCRIPTION << 1 {
         return Err(unknown);
     }
     let durability = if flags & SET_DURABILITY != 0 {
@@ -272,7 +279,9 @@ fn take_options(from: &mut Taker) -> Result<Options, Malformed> {
     } else {
         None
     };
-    Ok(Options { durability, max_age_ms, max_messages, max_bytes, keep })
+    let mut label = |flag: u8| (flags & flag != 0).then(|| from.text().map(Into::into)).transpose();
+    let (title, description) = (label(SET_TITLE)?, label(SET_DESCRIPTION)?);
+    Ok(Options { durability, max_age_ms, max_messages, max_bytes, keep, title, description })
 }
 
 fn take_topic(from: &mut Taker) -> Result<Topic, Malformed> {

@@ -6,7 +6,7 @@ use tailwire_model::{
     IdempotencyKey, Opening, Position, Term, Timestamp, Topic, TopicError, Trim, TrimReason,
     admission::{KeyRecord, admit},
     gap::{Extent, resume},
-    retry::{Pace, retry_after_ms, retry_drained_ms, retry_waited_ms},
+    retry::{Pace, Poll, retry_after_ms, retry_drained_ms},
 };
 
 use crate::{number, text};
@@ -156,9 +156,7 @@ pub(crate) fn retry(case: &Value) -> Value {
         return json!(retry_drained_ms(clients, draw));
     }
     let load = case["load"].as_f64().unwrap();
-    if case["waited"] == true {
-        return json!(retry_waited_ms(load, draw));
-    }
     let pace = Pace { interval_ms: case["interval_ms"].as_u64(), age_ms: case["age_ms"].as_u64() };
-    json!(retry_after_ms(pace, load, draw))
+    let wait_ms = case["wait_ms"].as_u64().unwrap_or(0);
+    json!(retry_after_ms(&Poll { pace, wait_ms, has_found: case["found"] == true, load }, draw))
 }

@@ -32,7 +32,7 @@ pub(crate) fn options(case: &Value) -> Value {
 /// The answer to a PUT; sent back it sets the same.
 fn answer(configured: Vec<(Term, Options)>, term: &Term, set: Options) -> Value {
     let mut rules = Rules::new(configured, []);
-    rules.change(term, set).unwrap();
+    rules.change(term, set.clone()).unwrap();
     let rule = match term {
         Term::Topic(topic) => Some(rules.of(topic)),
         Term::Pattern(_) => None,

@@ -113,6 +113,12 @@ pub(crate) fn negotiation(case: &Value) -> Value {
         let held = cursor_of(held);
         told["not_modified"] = json!(request.if_none_match.is_some_and(|tags| tags.matches(held)));
     }
+    if let Some(end) = request.archive {
+        told["archive"] = json!(end.to_string());
+    }
+    if let Some(name) = request.coding.name() {
+        told["coding"] = json!(name);
+    }
     if let Some(base) = request.delta_base {
         told["delta_base"] = json!(base.to_string());
     }

@@ -29,7 +29,7 @@ pub use self::api::{
     startup::{WaitingFor, answer_until},
 };
 use self::{
-    api::{app::App, metrics::HttpMetrics, router::HttpRoutes},
+    api::{app::App, documents::Documents, metrics::HttpMetrics, router::HttpRoutes},
     connection::{budget::ReceiveBudget, descriptors::Descriptors, serving::Acceptor},
     delivery::{polls::Polls, shards::Delivery},
     websocket::subprotocols,
@@ -55,6 +55,10 @@ pub struct HttpSettings {
     pub credentials: Option<Arc<dyn Credentials>>,
     /// The origins by which clients reach the broker: the hosts that are answered, and its own origins.
     pub public_origins: Vec<String>,
+    /// The URL that links in feeds begin with, with a slash at its end; without one they are relative.
+    pub public_url: Option<String>,
+    /// The WebSub hub that feeds name, which is told of messages by others.
+    pub hub: Option<String>,
     /// Origins whose pages may publish and see replies; `*` is any.
     pub allow_origins: Vec<String>,
     /// Answer only requests for a loopback host.
@@ -74,6 +78,8 @@ impl Default for HttpSettings {
             authenticator,
             credentials: None,
             public_origins: Vec::new(),
+            public_url: None,
+            hub: None,
             allow_origins: Vec::new(),
             loopback: false,
             descriptors: None,
@@ -125,6 +131,7 @@ impl Server {
             settings,
             next_shard: AtomicUsize::new(0),
             polls: Polls::default(),
+            documents: Documents::default(),
         });
         let routes = HttpRoutes::new(app);
         let acceptor = Acceptor { routes, delivery, budget, phase: phases };

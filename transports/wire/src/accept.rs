@@ -43,17 +43,8 @@ pub(crate) struct Accept {
 impl Accept {
     /// Takes one header's value. A range that is malformed says nothing.
     pub(crate) fn hear(&mut self, value: &str) {
-        for element in value.split(',') {
-            let mut parts = element.split(';').map(str::trim);
-            let range = parts.next().unwrap_or_default().to_ascii_lowercase();
-            let quality = parts.find_map(|part| match part.split_once('=') {
-                Some((name, value)) if name.trim().eq_ignore_ascii_case("q") => Some(value.trim()),
-                _ => None,
-            });
-            let Some(quality) = quality.map_or(Some(1000), thousandths) else {
-                continue;
-            };
-            self.hear_range(&range, quality);
+        for (range, quality) in ranges(value) {
+            self.hear_range(&range.to_ascii_lowercase(), quality);
         }
     }
 
@@ -102,6 +93,19 @@ pub(crate) fn not_acceptable() -> Problem {
     let others: Vec<_> = others.map(|entry| format!("?format={}", entry.name)).collect();
     let detail = format!("there are {}, and {}", by_type.join(", "), others.join(", "));
     Problem::detailed(Code::NotAcceptable, detail)
+}
+
+/// The ranges of a header's value, each with its quality. One that is malformed says nothing.
+pub(crate) fn ranges(value: &str) -> impl Iterator<Item = (&str, u16)> {
+    value.split(',').filter_map(|element| {
+        let mut parts = element.split(';').map(str::trim);
+        let range = parts.next().unwrap_or_default();
+        let quality = parts.find_map(|part| match part.split_once('=') {
+            Some((name, value)) if name.trim().eq_ignore_ascii_case("q") => Some(value.trim()),
+            _ => None,
+        });
+        Some((range, quality.map_or(Some(1000), thousandths)?))
+    })
 }
 
 /// A quality value (RFC 9110 §12.4.2) in thousandths. More digits are cut, and the leading zero may be missing, as

@@ -28,6 +28,25 @@ pub struct About<'a> {
     pub public_url: Option<&'a str>,
     /// When the newest message of the document came, or if it has none, of the topics.
     pub updated: Timestamp,
-    /// How long a reader should wait between polls.
-    pub pace_ms: u64,
+    /// How long a reader should wait between polls; nothing of what never changes.
+    pub pace_ms: Option<u64>,
+    /// What the topic's options call it.
+    pub title: Option<&'a str>,
+    /// What its options say of it.
+    pub description: Option<&'a str>,
+    /// The WebSub hub that tells of changes, if there is one.
+    pub hub: Option<&'a str>,
+    /// The documents beside it, of a feed that has archives.
+    pub archives: Archives,
+}
+
+/// The archives beside a document (RFC 5005 §4).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Archives {
+    /// Whether the document is one itself.
+    pub is_archive: bool,
+    /// The one before, by its last message.
+    pub previous: Option<Cursor>,
+    /// The one after.
+    pub next: Option<Cursor>,
 }

@@ -5,6 +5,7 @@
 //! rules about them, stand in `tailwire-model`.
 
 mod accept;
+pub mod coding;
 pub mod document;
 mod draft;
 pub mod etag;
@@ -28,6 +29,7 @@ pub mod stored;
 pub mod time;
 pub mod typo;
 
+pub use coding::Coding;
 pub use format::{ENCODERS, Format};
 pub use negotiate::{ReadRequest, Representation, Resource};
 pub use omitted::REFERENCES;

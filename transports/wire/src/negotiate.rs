@@ -8,6 +8,7 @@ use tailwire_model::{
 
 use crate::{
     accept::Accept,
+    coding::{AcceptEncoding, Coding},
     etag::IfNoneMatch,
     problem::{Code, Problem},
     query::{self, QueryStart, ReadQuery},
@@ -104,6 +105,12 @@ pub struct ReadRequest {
     pub limit: usize,
     /// Whether the URL says `limit` itself: only then may a shared cache keep the page.
     pub limit_in_url: bool,
+    /// Of a feed, the archive that ends with this message.
+    pub archive: Option<Cursor>,
+    /// Whether it is a feed as readers subscribe to it: the URL says nothing of where it begins or ends.
+    pub is_subscription: bool,
+    /// The coding of the reply, if it is a document and large enough.
+    pub coding: Coding,
     /// Whether `Accept` had a say: the reply needs `Vary: Accept` (RFC 9110 §12.5.5).
     pub varies_by_accept: bool,
     /// The tags that the client holds already.
@@ -133,7 +140,7 @@ pub fn read_request<'a>(
         Resource::Term(term) => Filter::from(term),
         Resource::Stream => Filter::new(query.topics.clone())?,
     };
-    let representation = representation(&query, &headers, head, known)?;
+    let representation = representation(&query, &headers, head || query.archive.is_some(), known)?;
     let websocket = matches!(representation, Representation::WebSocket { .. });
     if filter.is_empty() && !websocket {
         let detail = "without a `topic` parameter there is only a WebSocket here";
@@ -157,17 +164,29 @@ pub fn read_request<'a>(
     {
         start = QueryStart::After(event_id(&id));
     }
-    let takes_delta = headers.takes_delta && query.start == QueryStart::Default;
+    let takes_delta = headers.takes_delta && query.start == QueryStart::Default && query.archive.is_none();
     let delta_base = match (representation, &headers.if_none_match) {
         (Representation::Document { format, .. }, Some(tags)) if format.is_feed && takes_delta => {
             tags.newest()
         }
         _ => None,
     };
+    let is_feed = matches!(representation, Representation::Document { format, .. } if format.is_feed);
+    if query.archive.is_some() && !is_feed {
+        return Err(query::invalid("archive", "`archive` is of a feed: `format=atom` or `format=jsonfeed`"));
+    }
+    let is_subscription = is_feed
+        && representation.wait_ms() == 0
+        && query.start == QueryStart::Default
+        && query.limit.is_none()
+        && query.archive.is_none();
     Ok(ReadRequest {
         filter,
         representation,
         delta_base,
+        archive: query.archive,
+        is_subscription,
+        coding: headers.accept_encoding.choose(),
         start,
         gap: query.gap,
         bound: query.bound.map(|bound| bound.at_depth(depth)),
@@ -220,6 +239,7 @@ fn event_id(id: &str) -> Cursor {
 #[derive(Default)]
 struct Headers<'a> {
     accept: Accept,
+    accept_encoding: AcceptEncoding<'a>,
     prefer_wait_s: Option<u64>,
     last_event_id: Option<&'a str>,
     if_none_match: Option<IfNoneMatch>,
@@ -235,6 +255,7 @@ impl<'a> Headers<'a> {
             let text = std::str::from_utf8(value).unwrap_or("\u{fffd}").trim();
             match name {
                 "accept" => collected.accept.hear(text),
+                "accept-encoding" => collected.accept_encoding.hear(text),
                 "a-im" => {
                     let manipulations = text.split(',').filter_map(|one| one.split(';').next());
                     collected.takes_delta |=

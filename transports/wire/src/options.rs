@@ -1,10 +1,13 @@
-//! Options as clients write and read them: six members, one builder that checks them in whatever notation they came,
+//! Options as clients write and read them: eight members, one builder that checks them in whatever notation they came,
 //! and the bodies of `/options`. What the options do is not known here.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use serde_json::value::RawValue;
-use tailwire_model::{Bound, Durability, Keep, MediaType, Options, Rule, Term, limits::OPTION_MAX};
+use tailwire_model::{
+    Bound, Durability, Keep, MediaType, Options, Rule, Term,
+    limits::{DESCRIPTION_BYTES_MAX, OPTION_MAX, TITLE_BYTES_MAX},
+};
 
 use crate::{
     draft::{self, Pairs},
@@ -14,7 +17,8 @@ use crate::{
 };
 
 /// The members that can be set.
-pub const MEMBERS: [&str; 6] = ["durability", "max_age", "max_messages", "max_bytes", "compact", "last"];
+pub const MEMBERS: [&str; 8] =
+    ["durability", "max_age", "max_messages", "max_bytes", "compact", "last", "title", "description"];
 
 const DURABILITIES: [(&str, Durability); 3] =
     [("sync", Durability::Sync), ("relaxed", Durability::Relaxed), ("memory", Durability::Memory)];
@@ -76,6 +80,8 @@ impl Builder {
             "max_bytes" => self.options.max_bytes = Some(self.bound(value, 1)?),
             "compact" => self.compact = Some(boolean(value)?),
             "last" => self.last = Some(boolean(value)?),
+            "title" => self.options.title = Some(label(value, TITLE_BYTES_MAX)?),
+            "description" => self.options.description = Some(label(value, DESCRIPTION_BYTES_MAX)?),
             _ => return Err(Fault::Unknown),
         }
         Ok(())
@@ -114,6 +120,14 @@ fn durability(value: &OptionValue<'_>) -> Result<Durability, Fault> {
         _ => None,
     }
     .ok_or_else(|| Fault::Value("`sync`, `relaxed` or `memory`".into()))
+}
+
+/// Text for people.
+fn label(value: &OptionValue<'_>, bytes_max: usize) -> Result<Arc<str>, Fault> {
+    match value {
+        OptionValue::Text(text) if (1..=bytes_max).contains(&text.len()) => Ok(text.as_ref().into()),
+        _ => Err(Fault::Value(format!("a string of 1 to {bytes_max} bytes"))),
+    }
 }
 
 fn boolean(value: &OptionValue<'_>) -> Result<bool, Fault> {
@@ -249,6 +263,8 @@ fn stated(rule: Rule) -> Options {
         max_messages: bound(rule.max_messages),
         max_bytes: bound(rule.max_bytes),
         keep: Some(rule.keep),
+        title: None,
+        description: None,
     }
 }
 
@@ -271,5 +287,10 @@ fn members(options: &Options, out: &mut Vec<u8>) {
     if let Some(keep) = options.keep {
         json::boolean_member("compact", keep == Keep::Compact, out);
         json::boolean_member("last", keep == Keep::Last, out);
+    }
+    for (name, label) in [("title", &options.title), ("description", &options.description)] {
+        if let Some(label) = label {
+            json::string_member(name, label, out);
+        }
     }
 }

@@ -118,7 +118,7 @@ pub fn topics<'a>(entries: impl IntoIterator<Item = TopicEntry<'a>>, next: Optio
 /// The relative URL (RFC 3986 §4.2) of the next page: the request's query with `after` set, without `last`, and with
 /// `gap` while the cursor has not passed it. Every other parameter is kept as written.
 pub fn link_next(query: Option<&str>, after: Cursor, gap: Option<Cursor>) -> String {
-    let mut link = kept(query, &["after", "last", "gap"]);
+    let mut link = kept(query, &["after", "last", "gap", "archive"]);
     link.push_str("after=");
     link.push_str(&after.to_string());
     if let Some(gap) = gap.filter(|gap| after < *gap) {
@@ -126,6 +126,19 @@ pub fn link_next(query: Option<&str>, after: Cursor, gap: Option<Cursor>) -> Str
         link.push_str(&gap.to_string());
     }
     link
+}
+
+/// The relative URL of a feed's archive: the request's query with `archive` set.
+pub fn link_archive(query: Option<&str>, end: Cursor) -> String {
+    let mut link = kept(query, &["archive"]);
+    link.push_str("archive=");
+    link.push_str(&end.to_string());
+    link
+}
+
+/// The query of the feed that an archive belongs to, without its `?`.
+pub fn link_current(query: Option<&str>) -> String {
+    kept(query, &["archive"]).trim_start_matches('?').trim_end_matches('&').to_owned()
 }
 
 /// The same for the list of topics: the request's query with `from` set.

@@ -131,6 +131,8 @@ codes! {
     MessageNotFound = "message-not-found", 404, "There is no message with this cursor";
     /// The message was trimmed.
     MessageGone = "message-gone", 410, "The message no longer exists";
+    /// Messages of the archive were trimmed.
+    ArchiveGone = "archive-gone", 410, "The archive no longer exists in full";
     /// The resource does not have this method.
     MethodNotAllowed = "method-not-allowed", 405, "The resource does not have this method";
     /// No representation is acceptable.

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// From where a read starts.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum QueryStart {
     /// The client doesn't say: the earliest for pages and polls, the latest for streams.
     #[default]
@@ -64,6 +64,8 @@ pub struct ReadQuery {
     pub gap: Option<Cursor>,
     /// `limit`.
     pub limit: Option<usize>,
+    /// `archive`: the last message of one.
+    pub archive: Option<Cursor>,
     /// `format`.
     pub format: Option<String>,
     /// `wait` in seconds, as asked.
@@ -77,8 +79,8 @@ pub struct ReadQuery {
 }
 
 /// The parameters of a read; on a topic all but the first.
-const READ_STREAM: [&str; 9] =
-    ["topic", "after", "last", "gap", "limit", "format", "wait", "envelope", "max_bytes"];
+const READ_STREAM: [&str; 10] =
+    ["topic", "after", "last", "gap", "limit", "format", "wait", "envelope", "max_bytes", "archive"];
 
 /// A `topics` line, or GET `/topics`, parsed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,6 +124,10 @@ impl ReadQuery {
                     seen.once("limit")?;
                     parsed.limit = Some(bounded("limit", &text("limit", value)?, PAGE_MESSAGES_MAX)?);
                 }
+                "archive" => {
+                    seen.once("archive")?;
+                    parsed.archive = Some(parse_cursor("archive", &text("archive", value)?)?);
+                }
                 "format" => {
                     seen.once("format")?;
                     parsed.format = Some(text("format", value)?.into_owned());
@@ -148,6 +154,10 @@ impl ReadQuery {
         }
         if seen.has("after") && seen.has("last") {
             return Err(invalid("last", "`after` and `last` exclude each other"));
+        }
+        let other = ["after", "last", "limit", "gap"].into_iter().find(|name| seen.has(name));
+        if let Some(other) = other.filter(|_| seen.has("archive")) {
+            return Err(invalid("archive", format!("`archive` and `{other}` exclude each other")));
         }
         Ok(parsed)
     }

@@ -8,7 +8,7 @@ use tailwire_model::{
 
 use super::label::{self, Kind};
 use crate::batch::CompactionKey;
-use crate::codec::{ByteReader, Damage, seal, unseal};
+use crate::codec::{ByteReader, Damage, put_str, seal, unseal};
 
 const TOO_LARGE: Damage = Damage("an epoch is too large");
 
@@ -78,7 +78,8 @@ pub(crate) fn take_trim(topic: &[u8], labelled: &[u8]) -> Result<(Trim, Timestam
 }
 
 /// Value of the options of a term: a byte each for durability and what stays, zero if not set; then the bounds on age,
-/// messages and bytes, each after a byte that says whether it is set.
+/// messages and bytes, each after a byte that says whether it is set. Title and description follow as strings,
+/// empty if not set; where neither is, both are left out.
 pub(crate) fn put_options(term: &[u8], options: &Options) -> Vec<u8> {
     let durability = match options.durability {
         None => 0,
@@ -96,6 +97,11 @@ pub(crate) fn put_options(term: &[u8], options: &Options) -> Vec<u8> {
     for bound in [options.max_age_ms, options.max_messages, options.max_bytes] {
         value.push(u8::from(bound.is_some()));
         value.extend_from_slice(&bound.map_or(0, |bound| bound.0).to_le_bytes());
+    }
+    if options.title.is_some() || options.description.is_some() {
+        for label in [&options.title, &options.description] {
+            put_str(&mut value, label.as_deref().unwrap_or_default());
+        }
     }
     seal(term, &mut value);
     value
@@ -122,7 +128,13 @@ pub(crate) fn take_options(term: &[u8], sealed: &[u8]) -> Result<Options, Damage
         let is_set = reader.byte()? != 0;
         Ok(Some(Bound(reader.u64()?)).filter(|_| is_set))
     };
-    Ok(Options { durability, keep, max_age_ms: bound()?, max_messages: bound()?, max_bytes: bound()? })
+    let (max_age_ms, max_messages, max_bytes) = (bound()?, bound()?, bound()?);
+    let mut label = || {
+        let text = if reader.0.is_empty() { "" } else { reader.str()? };
+        Ok(Some(text.into()).filter(|_| !text.is_empty()))
+    };
+    let (title, description) = (label()?, label()?);
+    Ok(Options { durability, keep, max_age_ms, max_messages, max_bytes, title, description })
 }
 
 /// The spans of time by which keys are sorted in the store. A span is as long as a key is kept, so a key that counts
@@ -288,8 +300,13 @@ mod tests {
         for durability in [None, Some(Durability::Sync), Some(Durability::Relaxed), Some(Durability::Memory)]
         {
             for keep in [None, Some(Keep::All), Some(Keep::Compact), Some(Keep::Last)] {
-                let options = Options { durability, keep, ..bounds };
-                assert_eq!(take_options(b"a/*", &put_options(b"a/*", &options)), Ok(options));
+                for (title, description) in
+                    [(None, None), (Some("T"), None), (None, Some("ü")), (Some("T"), Some("D"))]
+                {
+                    let (title, description) = (title.map(Into::into), description.map(Into::into));
+                    let options = Options { durability, keep, title, description, ..bounds.clone() };
+                    assert_eq!(take_options(b"a/*", &put_options(b"a/*", &options)), Ok(options));
+                }
             }
         }
         let cursor = |position| Cursor { epoch, position: Position(position) };

@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use tailwire_core::{
     Broker, Interest, MessageError, Page, PageWait, PublishError, ReadError, Reader, ReaderError, Slice,
-    Start, Until, View, WriteError,
+    Slices, Start, Until, View, WriteError,
     log::{Appended, Group, Stored},
 };
 use tailwire_model::{
@@ -21,7 +21,7 @@ use tailwire_model::{
 };
 use tailwire_wire::{
     Code, Format, Problem, Publish,
-    document::{About, Document},
+    document::{About, Archives, Document},
     options, page,
     page::TopicEntry,
     query::{self, TopicsRequest},
@@ -30,7 +30,11 @@ use tailwire_wire::{
 };
 use tokio::time::Instant;
 
-use super::{metrics::HttpMetrics, room::take_room};
+use super::{
+    documents::{Documents, Labels, Made, Stays},
+    metrics::HttpMetrics,
+    room::take_room,
+};
 use crate::{
     HttpSettings,
     connection::pinned::{Account, Pinned},
@@ -44,6 +48,7 @@ pub(crate) struct App {
     pub(crate) settings: HttpSettings,
     pub(crate) next_shard: AtomicUsize,
     pub(crate) polls: Polls,
+    pub(crate) documents: Documents,
 }
 
 /// What an entry of the list of topics takes, about.
@@ -61,18 +66,26 @@ pub(crate) struct Published {
     pub(crate) replayed: bool,
 }
 
-/// A page, encoded.
+/// A page, encoded, and the room that was taken for one that was waited for.
 pub(crate) struct PageReply {
-    pub(crate) body: Vec<u8>,
-    pub(crate) messages: usize,
-    pub(crate) cursor: Cursor,
-    pub(crate) more: bool,
-    /// When to come back, if it found nothing.
-    pub(crate) retry_after_ms: Option<u64>,
-    /// The end of a gap that the client knows of and has not passed.
-    pub(crate) gap: Option<Cursor>,
-    /// The room that was taken for a body that was waited for.
+    pub(crate) made: Made,
     pub(crate) room: Option<Pinned>,
+}
+
+/// What a document is about, in the words of its request.
+#[derive(Clone, Copy)]
+pub(crate) struct Subject<'a> {
+    pub(crate) filter: &'a Filter,
+    pub(crate) query: Option<&'a str>,
+}
+
+/// What a document says beside its messages.
+pub(super) struct Composition {
+    pub(super) cursor: Cursor,
+    pub(super) more: bool,
+    /// The time of its newest message.
+    pub(super) updated: Option<Timestamp>,
+    pub(super) archives: Archives,
 }
 
 impl App {
@@ -154,78 +167,114 @@ impl App {
             Page::Gap(gap) => return Err(Problem::gap(gap)),
         };
         let gap = reader.known_gap(cursor);
+        let subject = Subject { filter: &filter, query };
         if slices.is_empty() && !more {
-            return self.empty_page(format, &filter, query, cursor, gap, wait_ms).await;
+            let made = self.empty_page(format, subject, cursor, gap, wait_ms).await?;
+            return Ok(PageReply { made, room: None });
         }
-        let messages = slices.iter().map(Slice::len).sum();
-        let items: Vec<_> = if format.is_feed {
-            slices.iter().rev().flat_map(|slice| slice.each().rev()).map(|one| one.encoded(view)).collect()
-        } else {
-            slices.iter().map(|slice| slice.encoded(view)).collect()
-        };
-        let bytes = 128 + items.iter().map(Bytes::len).sum::<usize>();
+        let items = items_of(format, &slices, view);
         // A request that doesn't wait has taken room before; many that waited for one message are answered at the same
         // time.
         let room = match wait_ms {
             0 => None,
-            _ => Some(take_room(account, bytes).await?),
+            _ => Some(take_room(account, bytes_of(&items)).await?),
         };
-        let mut body = Vec::with_capacity(bytes);
-        let items: Vec<&[u8]> = items.iter().map(|item| &item[..]).collect();
-        let newest = slices.last().and_then(|slice| slice.messages().last()).map(|message| message.time);
-        let about = self.about(format, &filter, query, newest).await?;
-        format
-            .write(&Document { items: &items, cursor, more, retry_after_ms: None, about: &about }, &mut body);
-        Ok(PageReply { body, messages, cursor, more, retry_after_ms: None, gap, room })
+        let updated = slices.last().and_then(|slice| slice.messages().last()).map(|message| message.time);
+        let archives = Archives::default();
+        let composition = Composition { cursor, more, updated, archives };
+        let body = self.compose(format, subject, &items, &composition).await?;
+        // A full page between two places stays what it is; any other is outdated by the next message.
+        let stays = match start {
+            query::QueryStart::After(after) if more && filter.only_topic().is_some() => {
+                Stays::Settled(after.position)
+            }
+            _ if !more => Stays::Live,
+            _ => Stays::Once,
+        };
+        let messages = slices.iter().map(Slice::len).sum();
+        let made = Made { more, gap, stays, ..Made::new(body, messages, cursor) };
+        Ok(PageReply { made, room })
     }
 
     /// The page of who has seen everything, and has waited so long for more.
     pub(crate) async fn empty_page(
         &self,
         format: &DocumentFormat,
-        filter: &Filter,
-        query: Option<&str>,
+        subject: Subject<'_>,
         cursor: Cursor,
         gap: Option<Cursor>,
         waited_ms: u64,
-    ) -> Result<PageReply, Problem> {
+    ) -> Result<Made, Problem> {
         // A feed reader knows documents without entries, and no 202.
-        let retry_after_ms = (!format.is_feed).then(|| self.retry_after_ms(filter, waited_ms));
+        let retry_after_ms = (!format.is_feed).then(|| self.retry_after_ms(subject.filter, waited_ms, false));
+        let labels = self.labels(format, subject.filter);
+        let about = self.about(format, subject, None, Archives::default(), &labels).await?;
         let mut body = Vec::with_capacity(128);
-        let about = self.about(format, filter, query, None).await?;
         format.write(&Document { items: &[], cursor, more: false, retry_after_ms, about: &about }, &mut body);
-        Ok(PageReply { body, messages: 0, cursor, more: false, retry_after_ms, gap, room: None })
+        Ok(Made { retry_after_ms, gap, ..Made::new(body.into(), 0, cursor) })
+    }
+
+    /// A document of encodings.
+    pub(super) async fn compose(
+        &self,
+        format: &DocumentFormat,
+        subject: Subject<'_>,
+        items: &[Bytes],
+        &Composition { cursor, more, updated, archives }: &Composition,
+    ) -> Result<Bytes, Problem> {
+        let mut body = Vec::with_capacity(bytes_of(items));
+        let items: Vec<&[u8]> = items.iter().map(|item| &item[..]).collect();
+        let labels = self.labels(format, subject.filter);
+        let about = self.about(format, subject, updated, archives, &labels).await?;
+        format
+            .write(&Document { items: &items, cursor, more, retry_after_ms: None, about: &about }, &mut body);
+        Ok(body.into())
     }
 
     /// The description of a document; pages have none, and need no lookup.
     async fn about<'a>(
-        &self,
+        &'a self,
         format: &DocumentFormat,
-        filter: &'a Filter,
-        query: Option<&'a str>,
+        Subject { filter, query }: Subject<'a>,
         newest: Option<Timestamp>,
+        archives: Archives,
+        labels: &'a Labels,
     ) -> Result<About<'a>, Problem> {
-        let (updated, pace_ms) = if format.is_feed {
-            let updated = match newest {
-                Some(newest) => Some(newest),
-                None => self.broker.newest_time(filter).await.map_err(read_problem)?,
-            };
-            (updated.unwrap_or_default(), self.broker.retry_after_ms(filter))
-        } else {
-            (Timestamp::default(), 0)
+        let updated = match newest {
+            None if format.is_feed => self.broker.newest_time(filter).await.map_err(read_problem)?,
+            known => known,
         };
-        Ok(About { filter, query, public_url: None, updated, pace_ms })
+        let has_pace = format.is_feed && !archives.is_archive;
+        Ok(About {
+            filter,
+            query,
+            public_url: self.settings.public_url.as_deref(),
+            updated: updated.unwrap_or_default(),
+            pace_ms: has_pace.then(|| retry::feed_ms(self.broker.pace(filter))),
+            title: labels.title.as_deref(),
+            description: labels.description.as_deref(),
+            hub: self.settings.hub.as_deref(),
+            archives,
+        })
     }
 
-    /// When a poll that found nothing should come again.
-    fn retry_after_ms(&self, filter: &Filter, waited_ms: u64) -> u64 {
+    /// What the options of a feed's only term call it.
+    pub(super) fn labels(&self, format: &DocumentFormat, filter: &Filter) -> Labels {
+        match filter.terms() {
+            [term] if format.is_feed => {
+                let Options { title, description, .. } = self.broker.rules().own(term);
+                Labels { title, description }
+            }
+            _ => Labels::default(),
+        }
+    }
+
+    /// When a poll should come again that was ready to wait so long, and is given all up to the newest message or nothing.
+    pub(super) fn retry_after_ms(&self, filter: &Filter, wait_ms: u64, has_found: bool) -> u64 {
         if self.broker.is_draining() {
             return self.broker.drain_retry_ms();
         }
-        match waited_ms {
-            0 => self.broker.retry_after_ms(filter),
-            _ => retry::retry_waited_ms(self.broker.load(), self.broker.clock().draw()),
-        }
+        self.broker.retry_after_ms(filter, wait_ms, has_found)
     }
 
     /// The newest message of a filter. Where the client has `seen` that, waits for another one as long as asked.
@@ -338,7 +387,7 @@ impl App {
     }
 
     /// The refusal for a principal: to show a credential, where it has shown none and there are any.
-    fn forbidden(&self, principal: &Principal, forbidden: &Forbidden) -> Problem {
+    pub(super) fn forbidden(&self, principal: &Principal, forbidden: &Forbidden) -> Problem {
         let asked = principal.is_anonymous() && self.settings.authenticator.challenge().is_some();
         let code = if asked { Code::Unauthorized } else { Code::Forbidden };
         Problem::detailed(code, forbidden.to_string())
@@ -385,6 +434,19 @@ fn published(stored: Stored, kept: &[(Topic, MediaType)], batch: bool, replayed:
     }
     let last = cursor_of(kept.len().saturating_sub(1));
     Published { first: stored.first, last, body, batch, replayed }
+}
+
+/// The encodings of messages, each by itself and the newest first where it is a feed.
+pub(super) fn items_of(format: &DocumentFormat, slices: &Slices, view: View) -> Vec<Bytes> {
+    if !format.is_feed {
+        return slices.iter().map(|slice| slice.encoded(view)).collect();
+    }
+    slices.iter().rev().flat_map(|slice| slice.each().rev()).map(|one| one.encoded(view)).collect()
+}
+
+/// What a document of encodings takes, roughly.
+fn bytes_of(items: &[Bytes]) -> usize {
+    128 + items.iter().map(Bytes::len).sum::<usize>()
 }
 
 fn start_of(start: query::QueryStart) -> Start {

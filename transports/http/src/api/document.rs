@@ -7,7 +7,12 @@ use axum::{
     body::Body,
     http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header},
 };
-use tailwire_model::Principal;
+use tailwire_core::TopicsState;
+use tailwire_model::{
+    Keep, Principal,
+    limits::{ARCHIVE_CACHE_MS_MAX, CACHE_MS_MAX},
+    retry,
+};
 use tailwire_wire::{
     Code, Problem, QueryStart, ReadRequest, Representation, page, representation::DocumentFormat,
     request::PageRequest,
@@ -16,15 +21,19 @@ use tailwire_wire::{
 use crate::connection::pinned::{Account, Reserved};
 
 use super::{
-    app::{App, PageReply},
-    reply::{NO_CACHE, NO_STORE, ascii, immutable, reply, seconds, set_cursor, set_next},
+    app::{App, PageReply, Subject},
+    compress::set_coding,
+    documents::{Made, Part, Stays, Words},
+    reply::{
+        NO_CACHE, NO_STORE, ascii, immutable, reply, revalidated, seconds, set_cursor, set_next, vary_by,
+    },
 };
 
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 /// The instance manipulation of the document (RFC 3229 §10.5.2).
 const IM: HeaderName = HeaderName::from_static("im");
 
-/// A page, and how many messages it has.
+/// A document, and how many messages it has. `stands` is where a poll that others join says whether it stands at the tail.
 pub(super) async fn document(
     app: &Arc<App>,
     principal: &Principal,
@@ -32,64 +41,175 @@ pub(super) async fn document(
     query: Option<&str>,
     (account, stands): (&Account, Option<Arc<AtomicBool>>),
 ) -> Result<(Response<Body>, usize), Problem> {
-    let ReadRequest {
-        filter,
-        representation,
-        start,
-        gap,
-        bound,
-        limit,
-        limit_in_url,
-        if_none_match,
-        delta_base,
-        ..
-    } = ask;
-    let Representation::Document { format, wait_ms } = representation else {
+    let Representation::Document { format, wait_ms } = ask.representation else {
         return Err(Problem::new(Code::Internal));
     };
-    let topic = filter.only_topic().cloned();
-    if let Some(base) = delta_base {
-        let ask = PageRequest {
-            filter: filter.clone(),
-            start: QueryStart::After(base),
-            gap,
-            limit,
-            bound,
-            wait_ms,
-        };
+    let want = |part| Want { principal, ask: &ask, query, part, wait_ms };
+    if let Some(base) = ask.delta_base {
         // Where entries are gone that the client has not seen, it gets the whole document.
-        if let Ok(reply) = app.page(principal, ask, format, query, (account, stands.clone())).await {
-            return Ok(delta(reply, format, query, wait_ms));
+        let part = Part::Page(format, QueryStart::After(base));
+        if let Ok(reply) = obtain(app, want(part), (account, stands.clone())).await {
+            let hint = hint(app, &want(part), &reply.made);
+            let (mut response, messages) = delta(reply, format, query, wait_ms);
+            set_hint(response.headers_mut(), hint);
+            return Ok((response, messages));
         }
     }
-    let ask = PageRequest { filter, start, gap, limit, bound, wait_ms };
-    let reply = app.page(principal, ask, format, query, (account, stands)).await?;
-    let messages = reply.messages;
-    // A full page between two places stays what it is; any other is outdated by the next message.
-    let settled = reply.more && limit_in_url && matches!(start, QueryStart::After(_));
-    let caching = match (reply.retry_after_ms, topic) {
-        (Some(_), _) => NO_STORE,
-        (None, Some(topic)) if settled => immutable(&app.broker.rule(&topic), principal),
-        (None, _) => NO_CACHE,
+    let part = match ask.archive {
+        Some(end) => Part::Archive(format, end),
+        None if ask.is_subscription => Part::Subscription(format),
+        None => Part::Page(format, ask.start),
     };
-    let is_known =
-        reply.retry_after_ms.is_none() && if_none_match.is_some_and(|tags| tags.matches(reply.cursor));
+    let reply = obtain(app, want(part), (account, stands)).await?;
+    let made = &reply.made;
+    let messages = made.messages;
+    let caching = caching(app, &want(part), made);
+    let is_known = made.retry_after_ms.is_none()
+        && ask.if_none_match.as_ref().is_some_and(|tags| tags.matches(made.cursor));
+    let hint = hint(app, &want(part), made);
     let mut response = response_of(reply, format, query, caching, wait_ms);
+    set_hint(response.headers_mut(), hint);
     if is_known {
         not_modified(&mut response);
     }
     Ok((response, messages))
 }
 
-/// Only the entries that the client has not got (RFC 3229 §10, with the instance manipulation `feed`), or that there are
-/// none.
+/// When it is worth to come back, for a client that has all up to the newest message.
+fn hint(app: &App, want: &Want<'_>, made: &Made) -> u64 {
+    let is_at_tail = made.retry_after_ms.is_none() && !made.more && want.ask.archive.is_none();
+    if is_at_tail { app.retry_after_ms(&want.ask.filter, want.wait_ms, true) } else { 0 }
+}
+
+fn set_hint(headers: &mut HeaderMap, retry_after_ms: u64) {
+    if retry_after_ms > 0 {
+        headers.insert(header::RETRY_AFTER, seconds(retry_after_ms));
+    }
+}
+
+/// A document that is wanted.
+struct Want<'a> {
+    principal: &'a Principal,
+    ask: &'a ReadRequest,
+    query: Option<&'a str>,
+    part: Part,
+    wait_ms: u64,
+}
+
+/// A document: one that is there, or one that is made.
+async fn obtain(
+    app: &Arc<App>,
+    want: Want<'_>,
+    (account, stands): (&Account, Option<Arc<AtomicBool>>),
+) -> Result<PageReply, Problem> {
+    let coding = want.ask.coding;
+    let Some((words, state)) = shared_words(app, &want) else {
+        let PageReply { made, room } = make(app, &want, (account, stands)).await?;
+        return Ok(PageReply { made: made.coded(coding).await, room });
+    };
+    let is_whole = |begins| !app.broker.has_lost_after(&words.permitted, begins);
+    let make = async {
+        let mut made = make(app, &want, (account, None)).await?.made;
+        // The state may be told a moment before what it is made of can be read.
+        if made.stays == Stays::Live && !is_of(&made, &words, state) {
+            made.stays = Stays::Once;
+        }
+        Ok(made)
+    };
+    let (made, was_there) = app.documents.get(&words, state, coding, is_whole, Box::pin(make)).await?;
+    if was_there {
+        app.broker.metrics().messages_out.inc_by(made.messages as u64);
+    }
+    Ok(PageReply { made, room: None })
+}
+
+/// Whether a document has all that a state was told of.
+fn is_of(made: &Made, words: &Words, state: TopicsState) -> bool {
+    words.permitted.only_topic().is_none() || made.cursor.position >= state.tail
+}
+
+/// What a document is known by to all who ask for it; nothing where it is made for one.
+fn shared_words(app: &App, want: &Want<'_>) -> Option<(Arc<Words>, TopicsState)> {
+    let &Want { principal, ask: ReadRequest { filter, .. }, query, part, wait_ms } = want;
+    // Who waits does so with those who wait for the same.
+    if wait_ms > 0 {
+        return None;
+    }
+    // What newer messages take the place of goes without a word.
+    let is_kept = match filter.only_topic() {
+        Some(topic) => app.broker.rule(topic).keep == Keep::All,
+        None => !app.broker.rules().compacts(),
+    };
+    let permitted = app.broker.permit_read(principal, filter.clone()).ok().filter(|_| is_kept)?;
+    let state = app.broker.state(&permitted);
+    let format = match part {
+        Part::Page(_, QueryStart::After(cursor)) if cursor.position >= state.tail => return None,
+        Part::Page(format, _) | Part::Subscription(format) | Part::Archive(format, _) => format,
+        Part::Message(_) => return None,
+    };
+    let labels = app.labels(format, filter);
+    let words = Words { filter: filter.clone(), permitted, query: query.map(Into::into), part, labels };
+    Some((Arc::new(words), state))
+}
+
+async fn make(
+    app: &Arc<App>,
+    want: &Want<'_>,
+    waiting: (&Account, Option<Arc<AtomicBool>>),
+) -> Result<PageReply, Problem> {
+    let &Want { principal, ask, query, part, wait_ms } = want;
+    let subject = Subject { filter: &ask.filter, query };
+    let (format, start) = match part {
+        Part::Archive(format, end) => {
+            let made = app.archive(principal, format, subject, end).await?;
+            return Ok(PageReply { made, room: None });
+        }
+        Part::Subscription(format) => {
+            if let Some(made) = app.subscription(principal, format, subject).await? {
+                return Ok(PageReply { made, room: None });
+            }
+            (format, ask.start)
+        }
+        Part::Page(format, start) => (format, start),
+        Part::Message(_) => return Err(Problem::new(Code::Internal)),
+    };
+    let (filter, gap, limit, bound) = (ask.filter.clone(), ask.gap, ask.limit, ask.bound);
+    let ask = PageRequest { filter, start, gap, limit, bound, wait_ms };
+    app.page(principal, ask, format, query, waiting).await
+}
+
+/// Cache rules of a document. A principal's messages are not for all who share a cache.
+fn caching(app: &App, want: &Want<'_>, made: &Made) -> HeaderValue {
+    let &Want { principal, ask, part, .. } = want;
+    let Some(topic) = ask.filter.only_topic() else { return private(made) };
+    let is_settled = matches!(made.stays, Stays::Settled(_));
+    match part {
+        _ if made.retry_after_ms.is_some() => NO_STORE,
+        Part::Archive(..) if is_settled => {
+            immutable(&app.broker.rule(topic), principal, ARCHIVE_CACHE_MS_MAX)
+        }
+        Part::Page(..) if is_settled && ask.limit_in_url => {
+            immutable(&app.broker.rule(topic), principal, CACHE_MS_MAX)
+        }
+        Part::Subscription(_) if principal.is_anonymous() => {
+            revalidated(retry::feed_cache_ms(app.broker.pace(&ask.filter)))
+        }
+        _ => NO_CACHE,
+    }
+}
+
+const fn private(made: &Made) -> HeaderValue {
+    if made.retry_after_ms.is_some() { NO_STORE } else { NO_CACHE }
+}
+
+/// Only the entries that the client has not got (RFC 3229 §10, with the instance manipulation `feed`), or that there are none.
 fn delta(
     found: PageReply,
     format: &DocumentFormat,
     query: Option<&str>,
     wait_ms: u64,
 ) -> (Response<Body>, usize) {
-    let messages = found.messages;
+    let messages = found.made.messages;
     let mut response = response_of(found, format, query, NO_STORE, wait_ms);
     if messages == 0 {
         not_modified(&mut response);
@@ -100,9 +220,11 @@ fn delta(
     (response, messages)
 }
 
-fn not_modified(response: &mut Response<Body>) {
+/// The same for a client that has it.
+pub(super) fn not_modified(response: &mut Response<Body>) {
     *response.status_mut() = StatusCode::NOT_MODIFIED;
     response.headers_mut().remove(header::CONTENT_TYPE);
+    response.headers_mut().remove(header::CONTENT_ENCODING);
     *response.body_mut() = Body::empty();
 }
 
@@ -114,7 +236,7 @@ pub(super) fn response_of(
     caching: HeaderValue,
     wait_ms: u64,
 ) -> Response<Body> {
-    let PageReply { body, cursor, retry_after_ms, gap, room, .. } = found;
+    let PageReply { made: Made { body, coding, cursor, retry_after_ms, gap, .. }, room } = found;
     let status = if retry_after_ms.is_none() { StatusCode::OK } else { StatusCode::ACCEPTED };
     let mut response = reply(status, HeaderValue::from_static(format.media_type), body);
     if let Some(room) = room {
@@ -129,7 +251,11 @@ pub(super) fn response_of(
         None => headers.insert(header::ETAG, ascii(format!("W/\"{cursor}\"").as_bytes())),
     };
     if format.is_feed {
-        headers.append(header::VARY, HeaderValue::from_static("a-im"));
+        vary_by(headers, "a-im");
+    }
+    if status == StatusCode::OK {
+        set_coding(headers, coding);
+        vary_by(headers, "accept-encoding");
     }
     apply_preference(headers, wait_ms);
     response

@@ -12,7 +12,7 @@ use tailwire_wire::{Code, Problem};
 use super::{
     identity::OriginClass,
     metrics::HttpMetrics,
-    reply::{HEAD_BYTES_MAX, ascii, empty, refuse},
+    reply::{HEAD_BYTES_MAX, ascii, empty, refuse, vary_by},
 };
 use crate::{
     HttpSettings,
@@ -48,10 +48,10 @@ impl Cors {
             }
         }
         if self.varies {
-            headers.append(header::VARY, HeaderValue::from_static("origin"));
+            vary_by(headers, "origin");
         }
         if self.identified {
-            headers.append(header::VARY, HeaderValue::from_static("authorization, cookie"));
+            vary_by(headers, "authorization, cookie");
         }
     }
 

@@ -3,9 +3,12 @@
 pub(crate) mod app;
 pub(crate) mod client;
 mod coding;
+mod compress;
 pub(crate) mod credentials;
 pub(crate) mod document;
+pub(crate) mod documents;
 mod exposition;
+mod feed;
 pub(crate) mod guard;
 mod hint;
 pub(crate) mod identity;

@@ -14,7 +14,7 @@ use tailwire_core::View;
 use tailwire_model::{
     Cursor, Message, Principal,
     limits::{QUERY_BYTES_MAX, READ_AHEAD_MS_MAX},
-    retry,
+    retry::{self, Poll},
 };
 use tailwire_wire::{
     Code, Problem, QueryStart, ReadRequest, Representation, Resource, negotiate, page, path,
@@ -26,7 +26,7 @@ use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::handshake::server::create_response;
 
 use super::{
-    app::{App, read_problem},
+    app::{App, PageReply, Subject, read_problem},
     document::{apply_preference, document, response_of},
     guard::{self, Cors},
     metrics::Transport,
@@ -34,7 +34,7 @@ use super::{
     reply::{
         HEAD_BYTES_MAX, HEAD_BYTES_OTHERS, NO_CACHE, NO_STORE, TAILWIRE_EVENT, TAILWIRE_KEY, TAILWIRE_TIME,
         TAILWIRE_TOPIC, TAILWIRE_TYPE, ascii, empty, head, head_bytes, line_bytes, refuse, reply, seconds,
-        set_cursor, set_next,
+        set_cursor, set_next, vary_by,
     },
     room::{admitted, counted},
     via::Via,
@@ -135,7 +135,7 @@ fn answered(result: Result<Response<Body>, Problem>, query: Option<&str>, varies
 
 fn vary(headers: &mut HeaderMap, varies: bool) {
     if varies {
-        headers.append(header::VARY, HeaderValue::from_static("accept"));
+        vary_by(headers, "accept");
     }
 }
 
@@ -156,6 +156,7 @@ fn reply_to(
                 query,
                 representation: ask.representation,
                 varies_by_accept: ask.varies_by_accept,
+                coding: ask.coding,
                 cors,
             });
             let (gap, waiter) = (ask.gap, join(&app, key, ask));
@@ -234,10 +235,11 @@ async fn poll_with_others(
     }
     let PollKey { filter, query, representation, varies_by_accept, .. } = waiter.key();
     let wait_ms = representation.wait_ms();
-    let nothing = app.empty_page(format, filter, query.as_deref(), cursor, gap, wait_ms).await;
-    let response = nothing.map(|nothing| {
-        connected.wrote(nothing.body.len());
-        response_of(nothing, format, query.as_deref(), NO_STORE, wait_ms)
+    let subject = Subject { filter, query: query.as_deref() };
+    let made = app.empty_page(format, subject, cursor, gap, wait_ms).await;
+    let response = made.map(|made| {
+        connected.wrote(made.body.len());
+        response_of(PageReply { made, room: None }, format, query.as_deref(), NO_STORE, wait_ms)
     });
     Reply::Own(answered(response, query.as_deref(), *varies_by_accept))
 }
@@ -283,7 +285,7 @@ async fn raw(
         let draw = app.broker.clock().draw();
         let retry_after_ms = match wait_ms {
             0 => retry::spread(RETRY_MS, draw),
-            _ => retry::retry_waited_ms(app.broker.load(), draw),
+            _ => retry::retry_after_ms(&Poll { wait_ms, load: app.broker.load(), ..Poll::default() }, draw),
         };
         headers.insert(header::RETRY_AFTER, seconds(retry_after_ms));
     }

@@ -7,7 +7,7 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version, header},
 };
 use futures_util::FutureExt;
-use tailwire_model::{Cursor, Durability, Keep, Principal, Rule, limits::CACHE_MS_MAX};
+use tailwire_model::{Cursor, Durability, Keep, Principal, Rule};
 use tailwire_wire::{Code, Problem, page, problem};
 
 use super::coding;
@@ -59,13 +59,22 @@ pub(crate) fn done() -> Response<Body> {
 /// Cache rules for stored messages of a topic (RFC 9111 §5.2, RFC 8246). They never change, but they go: a shared
 /// cache may give them for as long as the topic's bound on age lets them stay, and not at all where newer messages take
 /// their place, or where they are never stored.
-pub(crate) fn immutable(rule: &Rule, principal: &Principal) -> HeaderValue {
+pub(crate) fn immutable(rule: &Rule, principal: &Principal, ms_max: u64) -> HeaderValue {
     // A principal's messages are not for all who share a cache.
     if !principal.is_anonymous() || rule.keep != Keep::All || rule.durability == Durability::Memory {
         return NO_CACHE;
     }
-    let max_age_ms = rule.max_age_ms.map_or(CACHE_MS_MAX, |ms| ms.min(CACHE_MS_MAX));
+    let max_age_ms = rule.max_age_ms.map_or(ms_max, |ms| ms.min(ms_max));
     ascii(format!("public, max-age={}, immutable", max_age_ms / 1000).as_bytes())
+}
+
+/// What caches may do with what changes: give it for so long, and for as long again while they ask for a newer one
+/// (RFC 5861 §3).
+pub(crate) fn revalidated(ms: u64) -> HeaderValue {
+    match ms / 1000 {
+        0 => NO_CACHE,
+        s => ascii(format!("public, max-age={s}, stale-while-revalidate={s}").as_bytes()),
+    }
 }
 
 /// A problem as a response (RFC 9457 §3).
@@ -137,6 +146,16 @@ pub(crate) fn set_cursor(headers: &mut HeaderMap, cursor: Cursor) {
     headers.insert(TAILWIRE_CURSOR, ascii(&cursor.to_ascii()));
 }
 
+/// Says that an answer depends on headers of the request (RFC 9110 §12.5.5): in one line, since caches before nginx 1.23 heed
+/// only the last.
+pub(crate) fn vary_by(headers: &mut HeaderMap, names: &'static str) {
+    let value = match headers.get(header::VARY).and_then(|before| before.to_str().ok()) {
+        Some(before) => ascii(format!("{before}, {names}").as_bytes()),
+        None => HeaderValue::from_static(names),
+    };
+    headers.insert(header::VARY, value);
+}
+
 /// A time in whole seconds, rounded up (RFC 9110 §10.2.3).
 pub(crate) fn seconds(ms: u64) -> HeaderValue {
     HeaderValue::from(ms.div_ceil(1000))
@@ -185,12 +204,14 @@ pub(crate) fn with_length(mut response: Response<()>, bytes: usize) -> Response<
 
 #[cfg(test)]
 mod tests {
+    use tailwire_model::limits::{ARCHIVE_CACHE_MS_MAX, CACHE_MS_MAX};
+
     use super::*;
 
     #[test]
     fn shared_caches_keep_no_more_than_the_topic_does() {
         let check = |rule: Rule, expect: &str| {
-            assert_eq!(immutable(&rule, &Principal::ANONYMOUS), expect, "{rule:?}");
+            assert_eq!(immutable(&rule, &Principal::ANONYMOUS, CACHE_MS_MAX), expect, "{rule:?}");
         };
         let aged = |ms| Rule { max_age_ms: Some(ms), ..Rule::default() };
         check(Rule::default(), "public, max-age=3600, immutable");
@@ -200,5 +221,9 @@ mod tests {
         check(Rule { keep: Keep::Last, ..aged(1000) }, "private, no-cache");
         check(Rule { durability: Durability::Memory, ..Rule::default() }, "private, no-cache");
         check(Rule { durability: Durability::Relaxed, ..Rule::default() }, "public, max-age=3600, immutable");
+        let archive = immutable(&Rule::default(), &Principal::ANONYMOUS, ARCHIVE_CACHE_MS_MAX);
+        assert_eq!(archive, "public, max-age=31536000, immutable");
+        assert_eq!(revalidated(999), "private, no-cache");
+        assert_eq!(revalidated(6000), "public, max-age=6, stale-while-revalidate=6");
     }
 }

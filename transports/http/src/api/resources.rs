@@ -3,17 +3,19 @@
 use axum::{
     body::Body,
     extract::Request,
-    http::{HeaderMap, HeaderValue, Response, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header},
 };
 use tailwire_core::order::Health;
-use tailwire_model::Principal;
-use tailwire_wire::{Code, Problem, page, path, query};
+use tailwire_model::{DataKind, Principal, limits::CACHE_MS_MAX};
+use tailwire_wire::{Code, Problem, coding::AcceptEncoding, etag::IfNoneMatch, page, path, query};
 
 use super::{
     app::App,
+    compress::set_coding,
+    document::not_modified,
     exposition,
     read::as_itself,
-    reply::{JSON, NO_CACHE, NO_STORE, immutable, refuse, reply, set_next},
+    reply::{JSON, NO_CACHE, NO_STORE, ascii, immutable, refuse, reply, set_next, vary_by},
 };
 
 /// The page, built into the binary.
@@ -31,15 +33,38 @@ pub(crate) async fn message(app: &App, request: Request, principal: Principal) -
         Ok(cursor) => cursor,
         Err(problem) => return refuse(&problem),
     };
-    match app.message(&principal, cursor).await {
-        Ok(message) => {
-            let mut response = as_itself(&message);
-            let caching = immutable(&app.broker.rule(message.topic()), &principal);
-            response.headers_mut().insert(header::CACHE_CONTROL, caching);
-            response
-        }
-        Err(problem) => refuse(&problem),
+    let message = match app.message(&principal, cursor).await {
+        Ok(message) => message,
+        Err(problem) => return refuse(&problem),
+    };
+    let mut response = as_itself(&message);
+    let caching = immutable(&app.broker.rule(message.topic()), &principal, CACHE_MS_MAX);
+    response.headers_mut().insert(header::CACHE_CONTROL, caching);
+    let headers = request.headers();
+    if text(headers, &header::IF_NONE_MATCH).any(|tags| IfNoneMatch::parse(tags).matches(cursor)) {
+        not_modified(&mut response);
+        return response;
     }
+    // Bytes that are no text are coded already, as a rule.
+    if message.draft.media_type.data_kind() == DataKind::Binary {
+        return response;
+    }
+    let mut accept = AcceptEncoding::default();
+    text(headers, &header::ACCEPT_ENCODING).for_each(|value| accept.hear(value));
+    let coded = app.documents.message(cursor, &message.draft.body, accept.choose()).await;
+    vary_by(response.headers_mut(), "accept-encoding");
+    if let Some((body, coding)) = coded {
+        set_coding(response.headers_mut(), coding);
+        // Other bytes than those of the message (RFC 9110 §8.8.3.3).
+        response.headers_mut().insert(header::ETAG, ascii(format!("W/\"{cursor}\"").as_bytes()));
+        *response.body_mut() = body.into();
+    }
+    response
+}
+
+/// What a header says, in each line of it.
+fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok())
 }
 
 /// A node that is behind by as much is better left for another: as long as a cursor is waited for.

@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use slab::Slab;
 use tailwire_core::Timer;
 use tailwire_model::{Filter, Principal};
-use tailwire_wire::Representation;
+use tailwire_wire::{Coding, Representation};
 use tokio::time::Instant;
 
 pub(crate) use self::shared::{Looked, Reply, SharedResponse};
@@ -41,6 +41,8 @@ pub(crate) struct PollKey {
     /// How it is given, and how long it is waited for.
     pub(crate) representation: Representation,
     pub(crate) varies_by_accept: bool,
+    /// How it is coded, if it is large enough.
+    pub(crate) coding: Coding,
     pub(crate) cors: Cors,
 }
 

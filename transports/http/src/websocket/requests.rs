@@ -193,12 +193,12 @@ async fn look(
 ) -> LineOutcome {
     let now = PageRequest { wait_ms: 0, ..ask.clone() };
     let reply = app.page(&principal, now, &PAGE, None, (&account, None)).await;
-    match reply {
-        Ok(reply) if ask.wait_ms > 0 && reply.retry_after_ms.is_some() => LineOutcome::Waits(
+    match reply.map(|reply| reply.made) {
+        Ok(made) if ask.wait_ms > 0 && made.retry_after_ms.is_some() => LineOutcome::Waits(
             id,
-            PageRequest { start: QueryStart::After(reply.cursor), gap: reply.gap, ..ask },
+            PageRequest { start: QueryStart::After(made.cursor), gap: made.gap, ..ask },
         ),
-        reply => answered(id, async { reply.map(|reply| reply.body) }).await,
+        made => answered(id, async { made.map(|made| made.body.into()) }).await,
     }
 }
 
@@ -212,7 +212,7 @@ pub(super) fn wait(
 ) {
     let (app, principal, account) = (app.clone(), principal.clone(), account.clone());
     requests.push(id, async move {
-        app.page(&principal, ask, &PAGE, None, (&account, None)).await.map(|reply| reply.body)
+        app.page(&principal, ask, &PAGE, None, (&account, None)).await.map(|reply| reply.made.body.into())
     });
 }
 

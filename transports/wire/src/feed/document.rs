@@ -1,6 +1,6 @@
 //! Whole documents of entries.
 
-use tailwire_model::Term;
+use tailwire_model::{Cursor, Term};
 
 use super::{
     atom,
@@ -46,23 +46,26 @@ pub(super) fn with_head(document: &Document<'_>, write: impl FnOnce(&FeedHead<'_
         let at = if query.is_empty() { place.clone() } else { format!("{place}?{query}") };
         about.public_url.map_or(at.clone(), |url| format!("{url}{at}"))
     };
-    let title = about.filter.terms().iter().map(Term::as_str).collect::<Vec<_>>().join(", ");
+    let names = about.filter.terms().iter().map(Term::as_str).collect::<Vec<_>>().join(", ");
     let own = link(about.query.unwrap_or_default());
     let next = next.map(|next| link(next.trim_start_matches('?')));
+    let archive = |end: Cursor| link(page::link_archive(about.query, end).trim_start_matches('?'));
+    let (previous, following) = (about.archives.previous.map(archive), about.archives.next.map(archive));
+    let current = about.archives.is_archive.then(|| link(&page::link_current(about.query)));
     write(&FeedHead {
         id: &feed_id(&place, about.filter),
-        title: &one_line(&title, TITLE_CHARS),
-        description: None,
+        title: &one_line(about.title.unwrap_or(&names), TITLE_CHARS),
+        description: about.description,
         updated: about.updated,
         base,
         own: &own,
-        current: None,
-        prev_archive: None,
-        next_archive: None,
+        current: current.as_deref(),
+        prev_archive: previous.as_deref(),
+        next_archive: following.as_deref(),
         next: next.as_deref(),
         previous: None,
-        hub: None,
-        ttl_minutes: Some(about.pace_ms.div_ceil(60_000).max(1)),
+        hub: about.hub,
+        ttl_minutes: about.pace_ms.map(|ms| ms.div_ceil(60_000).max(1)),
     });
 }
 

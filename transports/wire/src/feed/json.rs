@@ -24,7 +24,8 @@ pub(super) fn head(head: &FeedHead<'_>, out: &mut Vec<u8>) {
     if head.own.contains("://") {
         string_member("feed_url", head.own, out);
     }
-    if let Some(next) = head.next.filter(|next| next.contains("://")) {
+    // The older items, where archives have them; else those after a limit.
+    if let Some(next) = head.prev_archive.or(head.next).filter(|next| next.contains("://")) {
         string_member("next_url", next, out);
     }
     if let Some(hub) = head.hub {

@@ -9,7 +9,7 @@ use super::{
     head::{FeedHead, entry_id},
     json,
 };
-use crate::document::{About, Document};
+use crate::document::{About, Archives, Document};
 
 const ATOM: &str = "http://www.w3.org/2005/Atom";
 
@@ -95,7 +95,17 @@ fn ids_follow_from_the_message_alone() {
 fn links_lead_from_the_document_to_the_root() {
     let head = |terms: &[&str], query: Option<&str>, public_url: Option<&str>| {
         let filter = Filter::new(terms.iter().map(|term| Term::parse(term).unwrap()).collect()).unwrap();
-        let about = About { filter: &filter, query, public_url, updated: Timestamp(0), pace_ms: 90_000 };
+        let about = About {
+            filter: &filter,
+            query,
+            public_url,
+            updated: Timestamp(0),
+            pace_ms: Some(90_000),
+            title: None,
+            description: None,
+            hub: None,
+            archives: Archives::default(),
+        };
         let mut got = (String::new(), String::new(), String::new());
         let cursor = Cursor { epoch: Epoch::ZERO, position: Position(1) };
         let whole = Document { items: &[], cursor, more: true, retry_after_ms: None, about: &about };
@@ -119,6 +129,57 @@ fn links_lead_from_the_document_to_the_root() {
         (&*public.0, &*public.1),
         ("https://rt.example.com/rt/", "https://rt.example.com/rt/topics/a")
     );
+}
+
+#[test]
+fn archives_link_to_each_other() {
+    let filter = Filter::from(Term::parse("a").unwrap());
+    let cursor = |position| Cursor { epoch: Epoch::ZERO, position: Position(position) };
+    let about = About {
+        filter: &filter,
+        query: Some("format=atom&archive=00000000-00000000007&x=1"),
+        public_url: None,
+        updated: Timestamp(0),
+        pace_ms: None,
+        title: Some("News\n of the day"),
+        description: Some("what came"),
+        hub: Some("https://hub.example/"),
+        archives: Archives { is_archive: true, previous: Some(cursor(3)), next: Some(cursor(9)) },
+    };
+    let whole = Document { items: &[], cursor: cursor(7), more: false, retry_after_ms: None, about: &about };
+    let mut out = Vec::new();
+    document::atom_document(&whole, &mut out);
+    let text = String::from_utf8(out).unwrap();
+    let parsed = roxmltree::Document::parse(&text).unwrap();
+    let feed = parsed.root_element();
+    let links: Vec<_> = feed
+        .children()
+        .filter(|node| node.has_tag_name((ATOM, "link")))
+        .map(|node| (node.attribute("rel").unwrap(), node.attribute("href").unwrap()))
+        .collect();
+    let own = "topics/a?format=atom&archive=00000000-00000000007&x=1";
+    let before = "topics/a?format=atom&x=1&archive=00000000-00000000003";
+    let after = "topics/a?format=atom&x=1&archive=00000000-00000000009";
+    assert_eq!(
+        links,
+        [
+            ("self", own),
+            ("current", "topics/a?format=atom&x=1"),
+            ("prev-archive", before),
+            ("next-archive", after),
+            ("hub", "https://hub.example/"),
+        ]
+    );
+    assert_eq!(child(feed, "title").unwrap().text(), Some("News of the day"));
+    assert_eq!(child(feed, "subtitle").unwrap().text(), Some("what came"));
+    assert!(!text.contains("sy:update"), "an archive says nothing of a pace, which changes");
+    let public = About { public_url: Some("https://rt.example/"), ..about };
+    let mut out = Vec::new();
+    document::json_document(&Document { about: &public, ..whole }, &mut out);
+    let json: serde_json::Value = serde_json::from_slice(&out).unwrap();
+    assert_eq!(json["next_url"], format!("https://rt.example/{before}"));
+    assert_eq!(json["_tailwire"]["next_archive"], format!("https://rt.example/{after}"));
+    assert_eq!(json["hubs"][0]["url"], "https://hub.example/");
 }
 
 #[test]

@@ -69,6 +69,7 @@ fn key(query: &str) -> PollKey {
             wait_ms: 1000,
         },
         varies_by_accept: false,
+        coding: Coding::Identity,
         cors: Cors::default(),
     }
 }
