@@ -41,16 +41,23 @@ def bars(title: str, unit: str, rows: list[tuple[str, str, float]]) -> str:
     return _svg(title, top + len(rows) * step + 12, parts)
 
 
-def lines(title: str, unit: str, across: str, series: list[tuple[str, str, list[tuple[float, float]]]]) -> str:
-    """One line a series, from (label, class, points); both axes are logarithmic."""
+def lines(
+    title: str,
+    unit: str,
+    across: str,
+    series: list[tuple[str, str, list[tuple[float, float]]]],
+    marks: list[float] | None = None,
+) -> str:
+    """One line a series, from (label, class, points); both axes are logarithmic. `marks` stand below, or else each point."""
     left, right, top, height = 64, 150, 60, 240
     points = [point for _, _, of_one in series for point in of_one]
-    x = _scale([point[0] for point in points], left, WIDTH - right)
+    across_all = [point[0] for point in points]
+    x = _scale([*across_all, *(marks or [])], left, WIDTH - right)
     ticks = _ticks([point[1] for point in points])
     y = _scale(ticks, top + height, top)
     parts = [_text(16, 24, title, "title"), _text(16, 43, f"{unit}; both axes are logarithmic", "note")]
-    for value in sorted({point[0] for point in points}):
-        parts += [_text(x(value), top + height + 18, f"{value:,.0f}", "note", "middle")]
+    for value in marks or sorted(set(across_all)):
+        parts += [_text(x(value), top + height + 18, f"{value:,g}", "note", "middle")]
     for value in ticks:
         parts += [
             f'<line class="grid" x1="{left}" x2="{WIDTH - right}" y1="{y(value):.1f}" y2="{y(value):.1f}"/>',

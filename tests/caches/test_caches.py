@@ -228,7 +228,7 @@ publish = ["**"]
 
     def test_what_is_private_reaches_only_who_may_read_it(self):
         bearer = {"Authorization": f"Bearer {self.ada}"}
-        cursor = self.publish_numbers("private/ada", 300, bearer)
+        cursor = self.publish_numbers("private/ada", 1000, bearer)
         message = f"/messages/{cursor}"
         page = f"/topics/private/ada?after={cursor}&limit=100"
         feed = "/topics/private/ada?format=atom"

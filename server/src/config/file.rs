@@ -37,7 +37,7 @@ pub(super) struct FileSettings {
     pub(super) threads_delivery: Option<Sourced<i64>>,
 }
 
-const KEYS: [&str; 15] = [
+const KEYS: [&str; 16] = [
     "listen",
     "data",
     "log_level",

@@ -199,7 +199,8 @@ fn an_unknown_name_is_answered_with_the_nearest() {
         &[],
         "zzz = 1",
         "tailwire.toml:1: unknown key `zzz`; known are listen, data, log_level, log_format, allow_origins, \
-         log_max_bytes, public_urls, insecure_public, websub_hub, access, threads, options, tls, cluster",
+         log_max_bytes, max_topics, receive_max_bytes, public_urls, insecure_public, websub_hub, access, threads, options, \
+         tls, cluster",
     );
     check_error(
         &[],

@@ -44,8 +44,8 @@ const SET_AGE: u8 = 2;
 const SET_MESSAGES: u8 = 4;
 const SET_BYTES: u8 = 8;
 const SET_KEEP: u8 = 16;
-const SET_TITLE: u8 = 1 << 5;
-const SET_DESCRIPTION: u8 = 1 << 6;
+const SET_TITLE: u8 = 32;
+const SET_DESCRIPTION: u8 = 64;
 
 const NO_TYPE: u8 = 0;
 const JSON: u8 = 1;

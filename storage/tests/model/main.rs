@@ -86,7 +86,7 @@ impl<S: Subject> Run<S> {
     }
 
     fn set_options(&mut self, term: &'static str, options: Options) {
-        self.enter(vec![Write::Options(Term::parse(term).unwrap(), options)]);
+        self.enter(vec![Write::Options(Term::parse(term).unwrap(), options.clone())]);
         self.wanted.set_options(term, options);
     }
 

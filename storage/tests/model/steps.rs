@@ -104,7 +104,7 @@ fn options(scope: Scope) -> impl Strategy<Value = Options> {
     let keep = proptest::option::weighted(0.4, keep);
     (durability, bound(vec![1, 2, 3, 150]), bound(vec![1, 300, 9000]), bound(vec![1, 5000, 60_000]), keep)
         .prop_map(move |(durability, max_messages, max_bytes, max_age_ms, keep)| {
-            let all = Options { durability, max_messages, max_bytes, max_age_ms, keep };
+            let all = Options { durability, max_messages, max_bytes, max_age_ms, keep, ..Options::default() };
             if scope.bounds { all } else { Options { durability, keep, ..Options::default() } }
         })
 }
