@@ -35,7 +35,7 @@ pub(crate) fn options_take_effect_and_survive<H: Harness>() {
     let options =
         Options { max_messages: Some(Bound(3)), max_age_ms: Some(Bound::NONE), ..keep(Keep::Compact) };
     let term = Term::parse("a/**").unwrap();
-    h.log().set_options(&term, options).unwrap();
+    h.log().set_options(&term, options.clone()).unwrap();
     for close in [true, false] {
         assert_eq!(h.log().rules().own(&term), options);
         assert_eq!(h.log().rules().of(&topic("a/b")).max_messages, Some(3));

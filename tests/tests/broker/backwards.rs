@@ -71,7 +71,7 @@ fn large_messages_come_one_by_one_and_a_larger_one_than_the_budget_too() {
     let _entered = runtime.enter();
     let mut rig = Rig::new();
     for size in [10, 600_000, 600_000, 10, 1 << 20, 10] {
-        rig.publish(vec![draft("a", size)]).poll();
+        let _ = rig.publish(vec![draft("a", size)]).poll();
         rig.settle();
     }
     assert_eq!(walk(&rig, &["a"], 6, 128, 1 << 20).0, [6, 5, 4, 3, 2, 1]);
