@@ -70,13 +70,16 @@ fn options() -> impl Strategy<Value = Options> {
     let durability =
         prop_oneof![Just(Durability::Sync), Just(Durability::Relaxed), Just(Durability::Memory),];
     let keep = prop_oneof![Just(Keep::All), Just(Keep::Compact), Just(Keep::Last)];
-    (option::of(durability), bound(), bound(), bound(), option::of(keep)).prop_map(
-        |(durability, max_age_ms, max_messages, max_bytes, keep)| Options {
+    let label = || option::of("[a-z ü]{1,20}").prop_map(|label| label.map(Into::into));
+    (option::of(durability), bound(), bound(), bound(), option::of(keep), label(), label()).prop_map(
+        |(durability, max_age_ms, max_messages, max_bytes, keep, title, description)| Options {
             durability,
             max_age_ms,
             max_messages,
             max_bytes,
             keep,
+            title,
+            description,
         },
     )
 }
