@@ -126,10 +126,6 @@ pub const STORAGE_RETRY_MS: u64 = 5_000;
 /// How long a peer may leave what was sent to it unacknowledged: longer than a slow one keeps its window shut.
 pub const PEER_GONE_MS: u64 = 90_000;
 
-/// Bytes that the kernel takes for a connection beyond what the network has under way: what a client doesn't read fills no more
-/// of its memory, and one that reads is never short of it.
-pub const SOCKET_UNSENT_BYTES_MAX: u32 = 128 << 10;
-
 /// Messages of one segment, in bytes of bodies: a few socket buffers' worth, cheap to keep alive for one slow reader.
 pub const SEGMENT_BYTES_MAX: usize = 32 << 10;
 /// One term's hot tail: what a reader can be behind without asking the log.

@@ -12,7 +12,7 @@ use std::{
 };
 
 use rustls::ServerConfig;
-use tailwire_model::limits::{PEER_GONE_MS, REQUEST_HEAD_MS_MAX, SOCKET_UNSENT_BYTES_MAX};
+use tailwire_model::limits::{PEER_GONE_MS, REQUEST_HEAD_MS_MAX};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::{
@@ -131,11 +131,7 @@ fn prepare(stream: &TcpStream) -> io::Result<()> {
     // A peer that is gone without a word is noticed when it doesn't acknowledge a heartbeat.
     let socket = socket2::SockRef::from(stream);
     #[cfg(target_os = "linux")]
-    {
-        socket.set_tcp_user_timeout(Some(Duration::from_millis(PEER_GONE_MS)))?;
-        // Of what a client doesn't take the kernel keeps no more than that, where it else would some megabytes.
-        socket.set_tcp_notsent_lowat(SOCKET_UNSENT_BYTES_MAX)?;
-    }
+    socket.set_tcp_user_timeout(Some(Duration::from_millis(PEER_GONE_MS)))?;
     #[cfg(not(target_os = "linux"))]
     let _ = socket;
     Ok(())
