@@ -199,6 +199,7 @@ impl Applier {
             let outcome = if waiting.is_write { outcomes.next() } else { Some(Outcome::Done) };
             let answer = match outcome {
                 Some(Outcome::TooManyOptions) => Err(WriteError::TooManyOptions),
+                Some(Outcome::TooManyTopics) => Err(WriteError::TooManyTopics),
                 Some(outcome) => {
                     self.instruments.count(&outcome, waiting.bytes);
                     Ok(outcome)
