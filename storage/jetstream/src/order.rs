@@ -10,7 +10,7 @@ use futures_util::StreamExt;
 use tailwire_core::{
     Clock, Instruments, Order, Store, WriteError,
     order::{Answer, Done, Health},
-    store::{Outcome, Write},
+    store::Write,
 };
 use tailwire_model::{Epoch, Opening, Position};
 use tokio::{
