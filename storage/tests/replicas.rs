@@ -155,6 +155,8 @@ fn options(chance: &mut Chance) -> (Term, Options) {
         max_bytes: some(chance, 900),
         max_age_ms: some(chance, 4_000),
         keep: chance.percent(50).then(|| [Keep::All, Keep::Compact, Keep::Last][chance.below(3)]),
+        title: chance.percent(20).then(|| "Chat".into()),
+        description: None,
     };
     (term, options)
 }
