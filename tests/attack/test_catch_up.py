@@ -9,6 +9,8 @@ from ground import MIB, PATIENCE_S, Attacked, half_open, percentile
 
 READERS, MESSAGES = 2_000, 50_000
 TIMES_MAX, MEMORY_MAX = 5, 64 * MIB
+# What is small is noise on two cores. Where stuck readers had turns with the others, a healthy one waited 859 ms.
+P99_MS = 600
 
 
 class Subscriber:
@@ -93,7 +95,7 @@ class CatchUp(unittest.TestCase):
             for own in sockets:
                 own.close()
         (alone_p99, alone_peak), (p99, peak) = figures
-        self.assertLess(p99, max(TIMES_MAX * alone_p99, 10))
+        self.assertLess(p99, max(TIMES_MAX * alone_p99, P99_MS))
         # What publishing so much takes by itself is not the readers'.
         self.assertLess(peak - alone_peak, MEMORY_MAX)
 

@@ -142,7 +142,6 @@ impl Index {
     }
 
     /// How far any topic of a filter was trimmed, as far as a reader at `after` needs to know.
-    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn trimmed_after(&self, filter: &Filter, after: Position) -> Option<Trim> {
         self.trimmed_soon(filter, after).unwrap_or_else(|| {
             let (mut walk, mut trimmed) = (FilterWalk::default(), None);

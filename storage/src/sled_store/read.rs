@@ -2,6 +2,7 @@
 //! The index is locked for the partial plan and again for the end, not while the store is read; what was trimmed between
 //! is then taken out of the page, and the page says how far. A plan that turns out wrong is thrown away for a scan.
 
+use parking_lot::RwLockReadGuard;
 use tailwire_core::{
     StoreError,
     log::{Budget, StorePage},
@@ -34,17 +35,12 @@ impl SledStore {
         budget: Budget,
     ) -> Result<StorePage, StoreError> {
         let mut page = self.read_stored(filter, after, upto, budget)?;
-        let is_merged = {
-            let _index = self.index.read();
+        if !self.ring.read().is_unused() {
+            let (_index, trimmed) = self.index_and_trimmed(filter, after);
             let ring = self.ring.read();
-            if !ring.is_unused() {
-                ring.merge(&mut page, filter, after, budget.messages, budget.bytes);
-            }
-            !ring.is_unused()
-        };
-        if is_merged {
-            // After that: a trim may have come since the store was read.
-            page.trimmed = self.trimmed_beyond(filter, after);
+            ring.merge(&mut page, filter, after, budget.messages, budget.bytes);
+            // As of the ring: a trim may have come since the store was read.
+            page.trimmed = Trim::farther(trimmed, ring.lost(filter, after));
         }
         Ok(page)
     }
@@ -62,6 +58,26 @@ impl SledStore {
         let (mut walk, mut trimmed) = (FilterWalk::default(), None);
         while self.index.read().add_trimmed(filter, &mut walk, &mut trimmed) {}
         trimmed
+    }
+
+    /// The locked index, and how far any topic of a filter was trimmed as of now: a page that is filtered while the lock is held
+    /// misses just what that says. Many topics are looked through before, some at a time, unless trims never cease.
+    fn index_and_trimmed(
+        &self,
+        filter: &Filter,
+        after: Position,
+    ) -> (RwLockReadGuard<'_, Index>, Option<Trim>) {
+        for _ in 0..PLAN_TRIES {
+            let before = self.index.read().removals();
+            let trimmed = self.trimmed_stored(filter, after);
+            let index = self.index.read();
+            if index.removals() == before {
+                return (index, trimmed);
+            }
+        }
+        let index = self.index.read();
+        let trimmed = index.trimmed_after(filter, after);
+        (index, trimmed)
     }
 
     pub(super) fn read_stored(
@@ -106,7 +122,8 @@ impl SledStore {
             })?;
         }
         let Pager { mut page, lost, .. } = pager;
-        let index = self.index.read();
+        let (index, trimmed) = self.index_and_trimmed(filter, after);
+        page.trimmed = trimmed;
         if index.removals() != seen || index.obsolete_count() > 0 {
             page.messages.retain(|message| !index.is_dead(message.topic().as_str(), message.position()));
         }
@@ -118,9 +135,6 @@ impl SledStore {
             }
             page.scanned = missing.position.previous();
         }
-        drop(index);
-        // After that, so that whatever took messages from the page is among it.
-        page.trimmed = self.trimmed_stored(filter, after);
         let lost = lost.into_iter().map(|lost| lost.position);
         let lost = lost.filter(|position| *position <= page.scanned).collect();
         Ok((page, lost))
