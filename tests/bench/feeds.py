@@ -199,19 +199,18 @@ def day():
     received = b""
     while b"caught_up" not in received:
         received += stream.recv(65536)
-    count = 0
     for _ in range(MESSAGES):
         publish(broker.port, "day")
     while received.count(b"message 0") < MESSAGES:
         received += stream.recv(65536)
-    # A heartbeat is one chunk; the day has one for each 15 s of silence.
-    while b"tailwire.heartbeat" not in received[-400:]:
+    # The day has a heartbeat for each 15 s of silence; one is waited for, to know what it takes.
+    messages = len(received)
+    while b"tailwire.heartbeat" not in received[messages:] or not received.endswith(b"\n\n\r\n"):
         received += stream.recv(65536)
-        count += 1
-    beat = len(received) - received.rindex(b"\r\n", 0, received.rindex(b"event: tailwire.heartbeat") - 40)
+    beat = len(received) - messages
     beats = 24 * 3600 // 15 - MESSAGES
-    total = len(request) + len(received) + beat * beats
-    print(f"a day of SSE: {len(received):,} bytes of messages, and some {beats} heartbeats of {beat}: {total:,} bytes")
+    total = len(request) + messages + beat * beats
+    print(f"a day of SSE: {messages:,} bytes of messages, and some {beats} heartbeats of {beat}: {total:,} bytes")
     stream.close()
     broker.stop()
 

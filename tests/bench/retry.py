@@ -19,7 +19,7 @@ SERIES = [
 
 
 def main():
-    command = ["cargo", "run", "--quiet", "--release", "--package", "tailwire-model", "--example", "polling"]
+    command = ["cargo", "run", "--quiet", "--package", "tailwire-model", "--example", "polling"]
     table = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     rows = [row for row in csv.DictReader(io.StringIO(table)) if row["arrivals"] == "Scattered"]
     series = []
