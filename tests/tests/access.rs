@@ -94,10 +94,10 @@ fn what_is_for_somebody_is_for_no_cache() {
     let first = served.get(None, "/topics/a/x?limit=1").json()["cursor"].as_str().unwrap().to_owned();
     let full = |who| served.get(who, &format!("/topics/a/x?limit=1&after={first}"));
     assert!(full(None).header("cache-control").unwrap().starts_with("public"));
-    assert_eq!(full(None).header("vary").unwrap(), "accept");
+    assert_eq!(full(None).header("vary").unwrap(), "accept-encoding, accept");
     let own = full(Some("ann"));
     assert_eq!(own.header("cache-control").unwrap(), "private, no-cache");
-    assert!(own.headers("vary").any(|value| value == "authorization, cookie"));
+    assert!(own.headers("vary").any(|value| value.contains("authorization, cookie")));
 }
 
 #[test]

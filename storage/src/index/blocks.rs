@@ -89,14 +89,14 @@ impl<'a, B: Blocks> Forwards<'a, B> {
 }
 
 /// A topic's sealed postings after `floor` and up to `upto`, block by block, newest first.
-pub(super) struct Backwards<'a, B> {
+pub(super) struct BackwardBlocks<'a, B> {
     blocks: &'a B,
     topic: TopicId,
     floor: Position,
     upto: Position,
 }
 
-impl<'a, B: Blocks> Backwards<'a, B> {
+impl<'a, B: Blocks> BackwardBlocks<'a, B> {
     pub(super) fn new(blocks: &'a B, topic: TopicId, floor: Position, last: Position) -> Self {
         Self { blocks, topic, floor, upto: last }
     }

@@ -7,7 +7,7 @@ use tailwire_model::{Filter, Position};
 
 use super::{
     BrokenPostings, Index, NewestTopics, PLAN_NAMES_MAX,
-    blocks::{Backwards, Blocks, Forwards},
+    blocks::{BackwardBlocks, Blocks, Forwards},
     entry::IndexedTopic,
     order::TopicId,
 };
@@ -158,14 +158,14 @@ impl<'a, B: Blocks> Lane<'a, B> {
 /// One topic's messages, newest first.
 struct LaneBack<'a, B> {
     floor: Position,
-    sealed: Backwards<'a, B>,
+    sealed: BackwardBlocks<'a, B>,
     loaded: Vec<Position>,
 }
 
 impl<'a, B: Blocks> LaneBack<'a, B> {
     fn new(blocks: &'a B, part: PlanPart) -> Self {
         let (floor, last) = part.sealed;
-        Self { floor, sealed: Backwards::new(blocks, part.topic, floor, last), loaded: part.recent }
+        Self { floor, sealed: BackwardBlocks::new(blocks, part.topic, floor, last), loaded: part.recent }
     }
 
     fn next(&mut self) -> Result<Option<Position>, BrokenPostings> {

@@ -52,7 +52,7 @@ impl Broker {
         let filter = filter.clone();
         self.0.metrics.log_pages.inc();
         let read = self.0.pool.run(budget.bytes, Priority::Answer, move |store, _lease| {
-            let mut walk = Walk::new(upto);
+            let mut walk = WindowWalk::new(upto);
             walk.read(store, &filter, budget)?;
             Ok(Backwards { messages: walk.windows.into_iter().rev().flatten().collect(), after: walk.end })
         });
@@ -85,7 +85,7 @@ impl Broker {
 }
 
 /// On the way back.
-struct Walk {
+struct WindowWalk {
     /// What was found, the newest first; each oldest first.
     windows: Vec<Vec<Message>>,
     count: usize,
@@ -94,7 +94,7 @@ struct Walk {
     end: Position,
 }
 
-impl Walk {
+impl WindowWalk {
     const fn new(upto: Position) -> Self {
         Self { windows: Vec::new(), count: 0, bytes: 0, end: upto }
     }

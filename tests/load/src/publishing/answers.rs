@@ -34,7 +34,7 @@ pub(crate) fn of_http(
 
 /// A frame that a publishing WebSocket receives.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Heard<'a> {
+pub(crate) enum ServerLine<'a> {
     /// The answer to the request of this id; they come in any order.
     Answer(usize, PublishVerdict),
     /// A ping, to be answered with the same bytes.
@@ -45,16 +45,16 @@ pub(crate) enum Heard<'a> {
 pub(crate) fn of_websocket(
     scanner: &StampScanner,
     input: &[u8],
-    mut each: impl FnMut(Heard<'_>),
+    mut each: impl FnMut(ServerLine<'_>),
 ) -> Result<usize, &'static str> {
     let used = scanner.frames(input, |found| match found {
         Scanned::Other(line) => {
             // A welcome or a heartbeat has no id.
             if let Some(id) = number_after(line, br#""id":"#) {
-                each(Heard::Answer(id, verdict(line)));
+                each(ServerLine::Answer(id, verdict(line)));
             }
         }
-        Scanned::Ping(payload) => each(Heard::Ping(payload)),
+        Scanned::Ping(payload) => each(ServerLine::Ping(payload)),
         // Nothing is subscribed here; the end of the connection follows its close.
         Scanned::Message(_) | Scanned::Foreign | Scanned::Close => {}
     });
@@ -117,8 +117,8 @@ mod tests {
         }
         let mut heard = Vec::new();
         let used = of_websocket(&StampScanner::new(RunId::SHARED), &bytes, |one| match one {
-            Heard::Answer(id, verdict) => heard.push((id, verdict)),
-            Heard::Ping(payload) => assert_eq!(payload, b"hi"),
+            ServerLine::Answer(id, verdict) => heard.push((id, verdict)),
+            ServerLine::Ping(payload) => assert_eq!(payload, b"hi"),
         });
         assert_eq!(used, Ok(bytes.len()));
         assert_eq!(heard, [(17, Ok(())), (3, Err("503".to_owned())), (4, Err("error".to_owned()))]);

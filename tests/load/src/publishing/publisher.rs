@@ -11,7 +11,7 @@ use crate::client::frames;
 use crate::error::LoadError;
 use crate::measure::payload::Stamp;
 use crate::measure::scan::StampScanner;
-use crate::publishing::answers::{self, Heard};
+use crate::publishing::answers::{self, ServerLine};
 use crate::publishing::encode::PublishEncoder;
 use crate::publishing::outcome::{InFlight, PublishOutcome};
 use crate::publishing::plan::{PublishEnd, PublishPlan, PublishTransport};
@@ -252,14 +252,14 @@ impl LoadPublisher {
                 }
             }),
             PublishTransport::Ws => answers::of_websocket(&self.scanner, &input, |heard| match heard {
-                Heard::Answer(slot, verdict) => {
+                ServerLine::Answer(slot, verdict) => {
                     // One to a request that nobody made says nothing.
                     if let Some(sent) = line.sent.get_mut(slot).and_then(Option::take) {
                         self.outcome.count(verdict, now, sent);
                         line.free.push(slot);
                     }
                 }
-                Heard::Ping(payload) => {
+                ServerLine::Ping(payload) => {
                     frames::append_masked(&mut line.output, frames::PONG, |out| {
                         out.extend_from_slice(payload);
                     });

@@ -17,7 +17,7 @@ const WINDOW_BITS: u32 = 23;
 
 /// A coding that can be taken off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Coding {
+enum BodyCoding {
     Gzip,
     Deflate,
     Brotli,
@@ -26,7 +26,7 @@ enum Coding {
 
 /// The codings of a body, in the order in which they were put on.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Codings(Vec<Coding>);
+pub(crate) struct Codings(Vec<BodyCoding>);
 
 impl Codings {
     /// Reads `Content-Encoding`, which is a list, also over several lines.
@@ -37,10 +37,10 @@ impl Codings {
             for name in value.split(',').map(str::trim).filter(|name| !name.is_empty()) {
                 codings.push(match &*name.to_ascii_lowercase() {
                     "identity" => continue,
-                    "gzip" | "x-gzip" => Coding::Gzip,
-                    "deflate" => Coding::Deflate,
-                    "br" => Coding::Brotli,
-                    "zstd" => Coding::Zstd,
+                    "gzip" | "x-gzip" => BodyCoding::Gzip,
+                    "deflate" => BodyCoding::Deflate,
+                    "br" => BodyCoding::Brotli,
+                    "zstd" => BodyCoding::Zstd,
                     _ => return Err(unknown(&format!("`{}` is not known", cut(name)))),
                 });
             }
@@ -74,7 +74,7 @@ impl Codings {
     }
 }
 
-impl Coding {
+impl BodyCoding {
     fn reader<'a>(self, coded: Box<dyn Read + 'a>) -> io::Result<Box<dyn Read + 'a>> {
         Ok(match self {
             Self::Gzip => Box::new(MultiGzDecoder::new(coded)),
