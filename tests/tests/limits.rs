@@ -1,5 +1,7 @@
 //! `docs/LIMITS.md` has every bound of `limits.rs`, with its value, and no other; and the codes and settings that it names exist.
 
+#![allow(clippy::expect_used, clippy::panic)]
+
 use std::{collections::BTreeMap, fs, path::Path};
 
 use tailwire_wire::Code;

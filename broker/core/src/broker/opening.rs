@@ -83,7 +83,7 @@ impl Broker {
     }
 
     pub(super) async fn bounds(&self, filter: &Arc<Filter>) -> Result<Bounds, ReadError> {
-        self.0.look(filter, |store, filter| store.bounds(filter)).await
+        self.0.look(filter, <dyn Store>::bounds).await
     }
 
     async fn before_last(&self, filter: &Filter, count: usize) -> Result<Position, ReadError> {
