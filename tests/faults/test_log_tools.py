@@ -136,7 +136,7 @@ class LogTools(FaultTest):
                 figures[f"{word}_position"] = figures.pop(word)
             figures["epoch"] = int(figures["epoch"], 32)
             # How far a node is behind its order, which tools that look at files can't know.
-            self.assertEqual(metrics.pop("behind_milliseconds"), 0)
+            self.assertEqual(metrics.pop("behind_seconds"), 0)
             # The stop writes, too.
             self.assertAlmostEqual(figures.pop("file_bytes"), metrics.pop("file_bytes"), delta=1 << 20)
             self.assertEqual(metrics, figures)

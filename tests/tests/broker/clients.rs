@@ -12,7 +12,7 @@ use tokio::time::{Duration, Instant};
 
 use crate::{
     oracle::Received,
-    rig::{Flag, Task, filter},
+    rig::{Flag, Task, filter, opening_reads},
     simulation::{World, poll_with},
     socket::Socket,
 };
@@ -127,8 +127,7 @@ fn open(
     known: Option<Cursor>,
 ) -> (Reader, Received) {
     let received = Received::new(&world.oracle, terms, start, known);
-    if matches!(start, Start::Last(_)) {
-        // It needs a read, and lets through those before it.
+    if opening_reads(terms, start) {
         world.oracle.reads_done();
     }
     let reader = world.rig.open(terms, start, known);

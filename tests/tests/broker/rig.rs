@@ -172,7 +172,7 @@ impl Rig {
     pub(crate) fn open(&self, terms: &[&str], start: Start, known: Option<Cursor>) -> Reader {
         let interest = Interest { filter: filter(terms), start, known, view: View::whole(0) };
         let opening = self.broker.open(&Principal::ANONYMOUS, interest);
-        let reader = if matches!(start, Start::Last(_)) { self.through(opening) } else { wait(opening) };
+        let reader = if opening_reads(terms, start) { self.through(opening) } else { wait(opening) };
         reader.expect("a reader")
     }
 
@@ -203,6 +203,12 @@ impl Rig {
         self.gate.set(false);
         value
     }
+}
+
+/// Whether opening a reader lets through the reads that wait: the newest messages are looked for in the log, and a pattern's
+/// topics on the threads that read it.
+pub(crate) fn opening_reads(terms: &[&str], start: Start) -> bool {
+    matches!(start, Start::Last(_)) || terms.iter().any(|term| term.contains('*'))
 }
 
 impl Drop for Rig {

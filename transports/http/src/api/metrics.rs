@@ -1,6 +1,9 @@
 //! The transports' counters, and the text of `/metrics` (OpenMetrics).
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, atomic::AtomicU64},
+};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
@@ -101,7 +104,7 @@ struct LogGauges {
     keys: Gauge,
     options: Gauge,
     writable: Gauge,
-    behind_ms: Gauge,
+    behind: Gauge<f64, AtomicU64>,
 }
 
 impl LogGauges {
@@ -126,11 +129,8 @@ impl LogGauges {
         add("options", "Topics and patterns that options are set for", &self.options);
         add("bytes", "What the messages take, as bounds count it", &self.bytes);
         add("writable", "1 if the order takes writes and this node keeps up or will", &self.writable);
-        add(
-            "behind_milliseconds",
-            "How long a node of a cluster has not had what others have",
-            &self.behind_ms,
-        );
+        let behind = "For how long a node of a cluster has not had what others have";
+        registry.register_with_unit("behind", behind, Unit::Seconds, self.behind.clone());
         registry.register_with_unit("file", "What the files take", Unit::Bytes, self.file_bytes.clone());
     }
 
@@ -143,6 +143,7 @@ impl LogGauges {
             Health::Behind(ms) => (true, ms),
             Health::Failing | Health::Detached | Health::Diverged => (false, 0),
         };
+        self.behind.set(behind_ms as f64 / 1000.0);
         let figures = [
             (&self.topics, stats.topics),
             (&self.messages, stats.messages),
@@ -159,7 +160,6 @@ impl LogGauges {
             (&self.keys, stats.keys),
             (&self.options, stats.options),
             (&self.writable, u64::from(is_writable)),
-            (&self.behind_ms, behind_ms),
         ];
         for (gauge, figure) in figures {
             gauge.set(figure.cast_signed());
