@@ -174,7 +174,7 @@ test("a stream that the broker ends because its token did comes back with anothe
     const encoder = new TextEncoder();
     const body = new ReadableStream({
       start(controller) {
-        controller.enqueue(encoder.encode(`retry: 100\nid: ${CURSOR}\n\n`));
+        controller.enqueue(encoder.encode(`retry: 100\nid: ${CURSOR}\nevent: tailwire.open\ndata: ${JSON.stringify({ kind: "heartbeat", cursor: CURSOR })}\n\n`));
         clock.setTimeout(() => controller.enqueue(encoder.encode('event: tailwire.bye\ndata: {"kind":"bye","reason":"expired","retry_after_ms":100}\n\n')), 35_000);
       },
     });

@@ -6,6 +6,9 @@ import { describe, test } from "node:test";
 import { connect } from "../dist/tailwire.mjs";
 import { rig } from "./support/rig.mjs";
 
+/** An SSE block that says only where the reader stands. */
+const sign = (cursor) => `id: ${cursor}\nevent: tailwire.heartbeat\ndata: ${JSON.stringify({ kind: "heartbeat", cursor })}\n\n`;
+
 const CURSOR = "00000001-00000000001";
 const QUARTER_OF_AN_HOUR = 900_000;
 
@@ -30,12 +33,12 @@ async function backAfter(text, random) {
 }
 
 describe("a stream that ends", () => {
-  const opening = (retry) => `retry: ${retry}\nid: ${CURSOR}\n\n`;
+  const opening = (retry) => `retry: ${retry}\n${sign(CURSOR)}`;
 
   test("is asked for again when `retry:` says, by which the broker spreads its clients", async () => {
     assert.equal(await backAfter(opening(20_000), 0), 20_000);
     assert.equal(await backAfter(opening(20_000), 1), 20_000);
-    assert.ok((await backAfter(`id: ${CURSOR}\n\n`, 1)) <= 1050);
+    assert.ok((await backAfter(sign(CURSOR), 1)) <= 1050);
   });
 
   test("the last word counts, also one without anything else in its block", async () => {
@@ -75,7 +78,7 @@ test("over real HTTP: what was cut off comes back after `retry:`, and takes up w
     afters.push(query.get("after"));
     cut = () => request.socket.destroy();
     response.writeHead(200, { "content-type": "text/event-stream" });
-    response.write(`retry: 700\nid: ${at(times.length + 1)}\n\n`);
+    response.write(`retry: 700\n${sign(at(times.length + 1))}`);
   }).listen(0, "127.0.0.1");
   await once(server, "listening");
   const hub = connect(`http://127.0.0.1:${server.address().port}/`, { transports: ["stream"], random: () => 0 });

@@ -1,6 +1,9 @@
 /** The broker's side of streams: one reader of an SSE response, or a WebSocket with many. */
 import { matches } from "../../.build/topics.js";
 
+/** An SSE block that says only where the reader stands. */
+const sign = (event, cursor) => `id: ${cursor}\nevent: tailwire.${event}\ndata: ${JSON.stringify({ kind: "heartbeat", cursor })}\n\n`;
+
 const HEARTBEAT = 15_000;
 /** Messages that a reader gets while it catches up, before others have their turn. */
 const TURN = 3;
@@ -90,12 +93,12 @@ export class BrokerStream extends Session {
 
   open() {
     this.attach();
-    this.send(`retry: 2000\nid: ${this.reader.position}\n\n`);
+    this.send(`retry: 2000\n${sign("open", this.reader.position)}`);
     this.reader.run();
   }
 
   heartbeat() {
-    this.send(`id: ${this.reader.live ? this.broker.cursor() : this.reader.position}\n\n`);
+    this.send(sign("heartbeat", this.reader.live ? this.broker.cursor() : this.reader.position));
   }
 
   commit(message) {
