@@ -1,4 +1,5 @@
-//! The digest of a store's state: of all that clients can ever learn of it, and of nothing that depends on how it is stored. Two stores that applied the same entries have the same.
+//! The digest of a store's state: of all that clients can ever learn of it, and of nothing that
+//! depends on how it is stored. Two stores that applied the same entries have the same.
 
 use std::collections::BTreeMap;
 

@@ -95,7 +95,7 @@ impl Ring {
         }
     }
 
-    /// Takes out what trims take, in one go: there may be many of them, and whoever publishes waits. Remembered it is elsewhere.
+    /// Takes out what trims take, in one go: there may be many of them, and publishes wait. Remembered it is elsewhere.
     pub(crate) fn trim<'a>(&mut self, trims: impl Iterator<Item = (&'a Topic, Position)>) {
         let oldest =
             |topic: &Topic| self.positions.get(topic).and_then(|positions| positions.front().copied());

@@ -9,7 +9,7 @@ use crate::{access::Access, refused::Refused, rules::AccessRule, token::Check};
 /// A decision and its reasons.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Explanation {
-    /// The question.
+    /// The action that was asked for.
     pub action: Action,
     /// Of what.
     pub term: Term,

@@ -451,12 +451,7 @@ impl Broker {
         self.0.store.stats()
     }
 
-    /// Whether the order applies what it is given, as far as the last commit tells.
-    pub fn is_writable(&self) -> bool {
-        self.0.order.health() == Health::Good
-    }
-
-    /// How the order stands.
+    /// How the order stands, as far as the last commit tells.
     pub fn health(&self) -> Health {
         self.0.order.health()
     }

@@ -28,6 +28,7 @@ mod tail;
 #[cfg_attr(not(test), allow(dead_code, reason = "the rest is for the tests here"))]
 pub mod testing;
 mod throttle;
+mod tidying;
 mod timer;
 
 pub use broker::{Backwards, Broker, BrokerParts, Interest, Start, TopicsState};
@@ -42,4 +43,5 @@ pub use reader::{Event, Reader, Until};
 pub use segment::{Encoder, Encoders, ReferenceEncoder, Slice, Slices, View};
 pub use slot::{Accepted, Remainder, Sink};
 pub use store::{Store, StoreError};
+pub use tidying::TidySchedule;
 pub use timer::Timer;

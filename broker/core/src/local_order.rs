@@ -23,15 +23,11 @@ use tailwire_model::{
 use self::queue::{Queue, Queued, Waited};
 use crate::{
     clock::{Clock, SteadyTime},
-    log::{Appended, Group},
+    log::Group,
     order::{Answer, Done, Health, Instruments, Order, WriteError, begin_epoch, local_entry},
     store::{Outcome, Store, StoreError, Write},
+    tidying::TidySchedule,
 };
-
-/// Under steady load the store is tidied a step every so many commits, and more often when it has to.
-const COMMITS_PER_TIDY: usize = 64;
-/// The longest that tidying waits after a commit: publishes that come one after the other don't pay for a step each.
-const TIDY_DELAY: Duration = Duration::from_millis(20);
 
 /// See the module.
 pub struct LocalOrder {
@@ -49,9 +45,7 @@ pub struct Committer {
     instruments: Instruments,
     condition: Arc<StoreHealth>,
     topics_max: u64,
-    /// When the store wants to be tidied next.
-    tidy_at: Option<Instant>,
-    commits_untidied: usize,
+    tidying: TidySchedule,
     /// Writes of the last commit.
     last_count: usize,
 }
@@ -77,9 +71,7 @@ impl LocalOrder {
             instruments: instruments.clone(),
             condition: condition.clone(),
             topics_max: TOPICS_MAX,
-            // The leftovers of an earlier run.
-            tidy_at: Some(Instant::now()),
-            commits_untidied: 0,
+            tidying: TidySchedule::default(),
             last_count: 0,
         };
         Ok((Self { queue, store, condition }, committer))
@@ -162,13 +154,11 @@ impl Committer {
             return false;
         }
         let started = Instant::now();
-        self.instruments.activity.begin();
+        self.instruments.begin();
         let count = batch.len();
         let (writes, waiting) = self.admit(batch);
         let applied = self.apply(writes);
-        let metrics = &self.instruments.metrics;
-        metrics.commits.inc();
-        metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
+        self.instruments.end(started);
         match applied {
             Ok(outcomes) => {
                 self.count(&outcomes, &waiting);
@@ -182,10 +172,8 @@ impl Committer {
                 waiting.into_iter().for_each(|waiting| waiting.answer(Err(error)));
             }
         }
-        self.instruments.activity.end(Instant::now());
-        (self.commits_untidied, self.last_count) = (self.commits_untidied + 1, count);
-        let latest = Instant::now() + TIDY_DELAY;
-        self.tidy_at = Some(self.tidy_at.map_or(latest, |at| at.min(latest)));
+        self.tidying.committed();
+        self.last_count = count;
         true
     }
 
@@ -197,7 +185,7 @@ impl Committer {
         loop {
             if self.is_tidy_due() {
                 self.tidy();
-            } else if self.queue.wait(self.tidy_at) == Waited::Closed {
+            } else if self.queue.wait(self.tidying.at()) == Waited::Closed {
                 return self.store.close();
             }
             // Where one core has to do for all, those who are about to publish go first, and share this commit. A client that
@@ -210,22 +198,18 @@ impl Committer {
     }
 
     fn is_tidy_due(&self) -> bool {
-        let due = self.tidy_at.is_some_and(|at| at <= Instant::now());
-        let is_time = || self.queue.is_idle() || self.commits_untidied >= COMMITS_PER_TIDY;
-        due && (is_time() || self.store.needs_tidying())
+        self.tidying.is_due(|| self.queue.is_idle(), || self.store.needs_tidying())
     }
 
     /// Has the store decide what is to go, applies that, and has it do a step of its own.
     fn tidy(&mut self) {
-        self.commits_untidied = 0;
         let steps = [self.retain(), self.store.tidy()].map(|step| {
             step.unwrap_or_else(|error| {
                 self.condition.failed(&error);
                 Some(RETENTION_EVERY_MS)
             })
         });
-        let again_ms = steps.into_iter().flatten().min();
-        self.tidy_at = again_ms.map(|ms| Instant::now() + Duration::from_millis(ms));
+        self.tidying.done(steps.into_iter().flatten().min());
     }
 
     fn retain(&self) -> Result<Option<u64>, StoreError> {
@@ -278,22 +262,10 @@ impl Committer {
     }
 
     fn count(&self, outcomes: &[Outcome], waiting: &[PendingWrite]) {
-        let metrics = &self.instruments.metrics;
-        let mut messages = 0;
-        for (outcome, waiting) in outcomes.iter().zip(waiting) {
-            match outcome {
-                Outcome::Published(Appended::Stored(stored)) => {
-                    messages += u64::from(stored.count);
-                    metrics.bytes_in.inc_by(waiting.bytes as u64);
-                }
-                Outcome::Published(Appended::Replayed(_)) => {
-                    metrics.replayed.inc();
-                }
-                _ => {}
-            }
-        }
-        metrics.messages_in.inc_by(messages);
-        metrics.commit_messages.observe(messages as f64);
+        let counted = outcomes.iter().zip(waiting);
+        let messages: u64 =
+            counted.map(|(outcome, waiting)| self.instruments.count(outcome, waiting.bytes)).sum();
+        self.instruments.metrics.commit_messages.observe(messages as f64);
     }
 }
 

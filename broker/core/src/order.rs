@@ -109,18 +109,20 @@ impl Instruments {
         self.activity.end(now);
     }
 
-    /// What became of a write that this node took, with so many bytes of bodies.
-    pub fn count(&self, outcome: &Outcome, bytes: usize) {
+    /// Counts what became of a write that this node took, with so many bytes of bodies. Answers how many messages it stored.
+    pub fn count(&self, outcome: &Outcome, bytes: usize) -> u64 {
         match outcome {
             Outcome::Published(Appended::Stored(stored)) => {
                 self.metrics.messages_in.inc_by(u64::from(stored.count));
                 self.metrics.bytes_in.inc_by(bytes as u64);
+                return u64::from(stored.count);
             }
             Outcome::Published(Appended::Replayed(_)) => {
                 self.metrics.replayed.inc();
             }
             _ => {}
         }
+        0
     }
 }
 

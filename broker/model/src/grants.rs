@@ -40,7 +40,7 @@ pub struct Grants {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not permitted to {action} {}{}", .term.as_str(), .cause.suffix())]
 pub struct Forbidden {
-    /// The question.
+    /// The action that was asked for.
     pub action: Action,
     /// Of what.
     pub term: Term,

@@ -141,7 +141,7 @@ pub const READ_BYTES_MAX: usize = 128 << 10;
 pub const READ_MESSAGES_MAX: usize = 2000;
 /// After a page of old data, how many times as long as it took no other is read, if anybody publishes: all who
 /// catch up take a seventh of a core from those who do, and what writing the pages costs.
-pub const CATCH_UP_RESTS: u32 = 6;
+pub const CATCH_UP_THROTTLE_FACTOR: u32 = 6;
 /// Since a commit, nobody publishes any more: live messages that come one by one don't meet a machine that is busy either.
 pub const CATCH_UP_QUIET_MS: u64 = 20;
 /// Such a throttling pause at most: a page that waited long for its disk is no reason to stop.

@@ -115,7 +115,7 @@ impl Principal {
         Self(Some(Arc::new(Identified { credential, scope, sum: None })))
     }
 
-    /// The principal.
+    /// The principal's identity.
     pub fn identity(&self) -> &Identity {
         self.0.as_deref().map_or(&ANONYMOUS, |own| &own.credential.identity)
     }

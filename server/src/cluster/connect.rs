@@ -36,7 +36,6 @@ pub(crate) fn jetstream_settings(
         credentials: credentials(cluster)?,
         tls: tls(cluster)?,
         node,
-        accepts_loss: settings.accepts_loss,
     })
 }
 

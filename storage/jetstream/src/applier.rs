@@ -9,7 +9,7 @@ use std::{
 };
 
 use tailwire_core::{
-    Instruments, Store, StoreError, WriteError,
+    Instruments, Store, StoreError, TidySchedule, WriteError,
     store::{Entry, Outcome, Write},
 };
 use tailwire_model::{Timestamp, limits::RETENTION_EVERY_MS};
@@ -26,8 +26,6 @@ use crate::{
 /// Entries that are applied together, and their messages' bytes.
 const ENTRIES_MAX: usize = 256;
 const BYTES_MAX: usize = 4 << 20;
-/// Under steady load the store is tidied a step every so many commits.
-const COMMITS_PER_TIDY: usize = 64;
 /// How long a full disk is waited for before it is looked at again.
 const ROOM_PAUSE: Duration = Duration::from_millis(250);
 
@@ -41,8 +39,7 @@ pub struct Applier {
     pub(crate) runtime: Handle,
     pub(crate) instruments: Instruments,
     pub(crate) random: fn() -> u64,
-    pub(crate) tidy_at: Option<Instant>,
-    pub(crate) untidied: usize,
+    pub(crate) tidying: TidySchedule,
     /// When the stream's time was read last.
     pub(crate) time_at: Instant,
 }
@@ -65,9 +62,7 @@ impl Applier {
         if let Err(divergence) = &ended {
             self.hub.diverge(divergence.clone());
         }
-        self.hub.fail_all();
         let closed = self.store.close();
-        self.hub.end();
         match ended {
             Ok(()) => closed,
             Err(divergence) => Err(StoreError::Failed(divergence.to_string())),
@@ -89,7 +84,7 @@ impl Applier {
 
     /// Waits for messages, or until it is time to tidy.
     fn wait(&mut self) -> FeedWait {
-        let until = self.tidy_at.unwrap_or_else(|| Instant::now() + Duration::from_secs(1));
+        let until = self.tidying.at().unwrap_or_else(|| Instant::now() + Duration::from_secs(1));
         let feed = &mut self.feed;
         match self.runtime.block_on(async { timeout_at(until.into(), feed.recv()).await }) {
             Ok(Some(batch)) => FeedWait::Came(batch),
@@ -99,9 +94,7 @@ impl Applier {
     }
 
     fn is_tidy_due(&self) -> bool {
-        let due = self.tidy_at.is_some_and(|at| at <= Instant::now());
-        let is_time = self.feed.is_empty() || self.untidied >= COMMITS_PER_TIDY;
-        due && (is_time || self.store.needs_tidying())
+        self.tidying.is_due(|| self.feed.is_empty(), || self.store.needs_tidying())
     }
 
     fn take(&mut self, batch: Vec<StreamMessage>) -> Result<(), Divergence> {
@@ -113,6 +106,10 @@ impl Applier {
                 if gathered.entries.len() >= ENTRIES_MAX || gathered.bytes >= BYTES_MAX {
                     self.apply(std::mem::take(&mut gathered))?;
                 }
+            }
+            // A node that catches up has messages all the time, and its store is tidied all the same.
+            if self.is_tidy_due() {
+                break;
             }
             match self.feed.try_recv() {
                 Ok(more) => batch = more,
@@ -143,6 +140,8 @@ impl Applier {
                 self.hub.wake.notify_one();
             }
             StreamVerdict::Forgotten if self.is_own(of) => {
+                // What came before it may be an entry that would be counted anew, and sent once more.
+                self.apply(std::mem::take(into))?;
                 tracing::info!("this node was silent for long, and begins to count its entries anew");
                 self.hub.proposals.lock().begin_anew((self.random)());
                 self.nodes.rename(self.hub.proposals.lock().incarnation());
@@ -169,8 +168,7 @@ impl Applier {
         let applied = self.replica.applied();
         if !entries.is_empty() {
             self.wait_for_room(bytes);
-            self.untidied += 1;
-            self.tidy_at = Some(Instant::now());
+            self.tidying.committed();
         }
         let outcomes = if entries.is_empty() {
             Vec::new()
@@ -212,7 +210,7 @@ impl Applier {
         outcomes.for_each(drop);
     }
 
-    /// A full disk holds this node up, and no other.
+    /// A full disk delays this node, and no other.
     fn wait_for_room(&self, bytes: usize) {
         let mut has_told = false;
         while !self.store.has_room(bytes) && !*self.hub.stop.borrow() {
@@ -225,12 +223,10 @@ impl Applier {
     }
 
     fn tidy(&mut self) -> Result<(), Divergence> {
-        self.untidied = 0;
         let failed = |error: StoreError| Divergence::Store(0, error.to_string());
         let tidied = self.store.tidy().map_err(failed)?;
         let again = self.retain().map_err(failed)?;
-        let again_ms = [tidied, again].into_iter().flatten().min();
-        self.tidy_at = again_ms.map(|ms| Instant::now() + Duration::from_millis(ms));
+        self.tidying.done([tidied, again].into_iter().flatten().min());
         Ok(())
     }
 
@@ -257,6 +253,15 @@ impl Applier {
         if self.hub.proposals.lock().push(Some(write), done, Instant::now()).is_ok() {
             self.hub.wake.notify_one();
         }
+    }
+}
+
+impl Drop for Applier {
+    fn drop(&mut self) {
+        // Also when its thread panics or never ran: nobody is to wait for it.
+        self.hub.stop.send_replace(true);
+        self.hub.fail_all();
+        self.hub.end();
     }
 }
 

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// The version that is written here.
-pub const FRAME_VERSION: u8 = 1;
+pub(crate) const FRAME_VERSION: u8 = 1;
 /// What a frame holds of an entry at most: half of what a NATS server takes by default.
 pub(crate) const PART_BYTES_MAX: usize = 512 << 10;
 /// All parts of an entry together: the largest batch with its topics, keys and headers takes less than half of that.

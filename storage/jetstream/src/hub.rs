@@ -72,8 +72,9 @@ impl Hub {
 
     /// This node has come so far.
     pub(crate) fn has_applied(&self, applied: Applied) {
-        let reached = *self.reached.borrow();
         let mut progress = self.progress.lock();
+        // Read under the lock: what is reached after that is compared with this progress.
+        let reached = *self.reached.borrow();
         progress.applied = applied;
         if progress.behind.is_some_and(|(sequence, _)| sequence <= applied.sequence) {
             progress.behind = (reached > applied.sequence).then(|| (reached, Instant::now()));
@@ -115,8 +116,12 @@ impl Hub {
 
     /// This node can't go on.
     pub(crate) fn diverge(&self, divergence: Divergence) {
-        tracing::error!(%divergence, "this node stops: what it has may differ from what others have");
-        self.progress.lock().divergence.get_or_insert(divergence);
+        let mut progress = self.progress.lock();
+        if progress.divergence.is_none() {
+            tracing::error!(%divergence, "this node stops: what it has may differ from what others have");
+            progress.divergence = Some(divergence);
+        }
+        drop(progress);
         self.stop.send_replace(true);
         self.fail_all();
     }

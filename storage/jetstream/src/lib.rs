@@ -23,10 +23,10 @@ mod write;
 
 pub use applier::Applier;
 pub use codec::Malformed;
-pub use frame::{FRAME_VERSION, LogId};
+pub use frame::LogId;
 pub use link::LinkError;
 pub use nodes::NodeReport;
 pub use order::{Cluster, ClusterStatus, JetStreamOrder, JoinError};
-pub use replica::{Divergence, NUMBER_BITS, first_position};
+pub use replica::Divergence;
 pub use settings::{JetStreamSettings, NatsCredentials};
 pub use stream::{StreamError, StreamInfo};

@@ -8,13 +8,13 @@ use std::{
 
 use futures_util::StreamExt;
 use tailwire_core::{
-    Clock, Instruments, Order, Store, WriteError,
+    Clock, Instruments, Order, Store, TidySchedule, WriteError,
     order::{Answer, Done, Health},
     store::Write,
 };
 use tailwire_model::{Epoch, Opening, Position};
 use tokio::{
-    runtime::{Builder, Runtime},
+    runtime::{Builder, Handle, Runtime},
     sync::{mpsc, oneshot},
     time::timeout,
 };
@@ -66,10 +66,32 @@ impl From<LinkError> for JoinError {
     }
 }
 
+/// The runtime that speaks with NATS. It is dropped by tasks of another runtime, also where joining fails, and may not wait there.
+struct OrderRuntime {
+    handle: Handle,
+    runtime: Option<Runtime>,
+}
+
+impl OrderRuntime {
+    fn start() -> io::Result<Self> {
+        let runtime =
+            Builder::new_multi_thread().worker_threads(1).thread_name("order").enable_all().build()?;
+        Ok(Self { handle: runtime.handle().clone(), runtime: Some(runtime) })
+    }
+}
+
+impl Drop for OrderRuntime {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
 /// A cluster's stream that this process is connected to.
 pub struct Cluster {
     settings: JetStreamSettings,
-    runtime: Runtime,
+    runtime: OrderRuntime,
     link: Link,
     info: StreamInfo,
     clock: Clock,
@@ -94,10 +116,9 @@ impl Cluster {
         clock: Clock,
         has_data: bool,
     ) -> Result<Self, JoinError> {
-        let runtime =
-            Builder::new_multi_thread().worker_threads(1).thread_name("order").enable_all().build()?;
+        let runtime = OrderRuntime::start()?;
         let asked = settings.clone();
-        let found = runtime.spawn(async move {
+        let found = runtime.handle.spawn(async move {
             let until = Instant::now() + START_WAIT;
             loop {
                 match find(&asked, clock, has_data).await {
@@ -111,13 +132,8 @@ impl Cluster {
                 }
             }
         });
-        match found.await.map_err(|error| JoinError::Threads(io::Error::other(error)))? {
-            Ok((link, info)) => Ok(Self { settings, runtime, link, info, clock }),
-            Err(error) => {
-                runtime.shutdown_background();
-                Err(error)
-            }
-        }
+        let (link, info) = found.await.map_err(|error| JoinError::Threads(io::Error::other(error)))??;
+        Ok(Self { settings, runtime, link, info, clock })
     }
 
     /// The stream as it was found.
@@ -164,7 +180,7 @@ impl Cluster {
         let (out, feed) = mpsc::channel(BATCHES_MAX);
         let next = replica.next();
         let (own_link, own_hub, own_nodes) = (link.clone(), hub.clone(), nodes.clone());
-        let started = runtime.spawn(async move {
+        let started = runtime.handle.spawn(async move {
             let (link, hub) = (own_link, own_hub);
             let live = link.subscribe(&link.names.live).await?;
             let told = link.subscribe(&link.names.nodes).await?;
@@ -183,17 +199,15 @@ impl Cluster {
             store: store.clone(),
             replica,
             hub: hub.clone(),
-            nodes: nodes.clone(),
+            nodes,
             feed,
-            runtime: runtime.handle().clone(),
+            runtime: runtime.handle.clone(),
             instruments: instruments.clone(),
             random: clock.random,
-            // What an earlier run left to tidy up.
-            tidy_at: Some(Instant::now()),
-            untidied: 0,
+            tidying: TidySchedule::default(),
             time_at: Instant::now(),
         };
-        Ok((JetStreamOrder { hub, store, nodes, link, runtime: Some(runtime) }, applier))
+        Ok((JetStreamOrder { hub, store, link, _runtime: runtime }, applier))
     }
 }
 
@@ -274,9 +288,9 @@ fn replica(store: &dyn Store, info: &StreamInfo) -> Result<Replica, JoinError> {
 pub struct JetStreamOrder {
     hub: Arc<Hub>,
     store: Arc<dyn Store>,
-    nodes: Arc<Nodes>,
     link: Link,
-    runtime: Option<Runtime>,
+    /// Ended when this is dropped.
+    _runtime: OrderRuntime,
 }
 
 impl JetStreamOrder {
@@ -297,19 +311,9 @@ impl JetStreamOrder {
         self.hub.divergence()
     }
 
-    /// The nodes that were heard of.
-    pub fn nodes(&self) -> Vec<NodeReport> {
-        self.nodes.reports()
-    }
-
     /// The NATS server that this node is connected to.
     pub fn server(&self) -> String {
         self.link.server()
-    }
-
-    /// The newest message of the stream that this node has applied, and the newest that it knows of.
-    pub fn sequences(&self) -> (u64, u64) {
-        (self.hub.applied().sequence, *self.hub.reached().borrow())
     }
 
     fn hand_in(&self, write: Option<Write>, done: Done) -> Result<(), WriteError> {
@@ -358,8 +362,19 @@ impl Order for JetStreamOrder {
 impl Drop for JetStreamOrder {
     fn drop(&mut self) {
         self.hub.stop.send_replace(true);
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[tokio::test]
+    async fn its_runtime_may_be_dropped_by_a_task_of_another() {
+        let runtime = OrderRuntime::start().unwrap();
+        assert_eq!(runtime.handle.spawn(async { 1 }).await.unwrap(), 1);
+        drop(runtime);
     }
 }

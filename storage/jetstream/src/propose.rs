@@ -45,6 +45,10 @@ pub(crate) async fn propose(link: Link, hub: Arc<Hub>, acks: String) {
             let was_renewed = link.signs.was_renewed.swap(false, Ordering::AcqRel);
             let is_soon = hub.sends_again.swap(false, Ordering::AcqRel) || was_renewed;
             let again = hub.proposals.lock().again(Instant::now(), is_soon);
+            if is_soon && again.is_empty() && hub.proposals.lock().awaits() {
+                // They were sent just now: at the next tick.
+                hub.sends_again.store(true, Ordering::Release);
+            }
             send(&link, &acks, again).await;
             send_new(&link, &hub, &acks).await;
         }

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Bits of a position that number the messages of an entry.
-pub const NUMBER_BITS: u32 = 14;
+pub(crate) const NUMBER_BITS: u32 = 14;
 /// Messages of an entry, at most.
 pub(crate) const ENTRY_MESSAGES_MAX: usize = 1 << NUMBER_BITS;
 /// Incarnations that are remembered: a token stays small, and a node that is begun again and again forgets itself only.
@@ -37,7 +37,7 @@ const DIGESTS: usize = 4096;
 const TOKEN_VERSION: u8 = 1;
 
 /// The first position of the entry at a sequence of the stream.
-pub fn first_position(sequence: u64) -> Position {
+pub(crate) fn first_position(sequence: u64) -> Position {
     Position(sequence << NUMBER_BITS)
 }
 

@@ -17,8 +17,6 @@ pub struct JetStreamSettings {
     pub tls: Option<ClientConfig>,
     /// The name of this node.
     pub node: String,
-    /// Whether to go on with a stream that has less than what was acknowledged.
-    pub accepts_loss: bool,
 }
 
 /// See [`JetStreamSettings::credentials`].

@@ -46,7 +46,7 @@ impl HashedName {
 #[derive(Debug, Clone)]
 pub(crate) struct TopicNames {
     arena: Vec<String>,
-    places: Paged<NameSpan>,
+    spans: Paged<NameSpan>,
     hasher: RandomState,
     found: Vec<HashTable<HashedName>>,
     order: NameOrder,
@@ -57,7 +57,7 @@ impl Default for TopicNames {
         let found = (0..SHARDS).map(|_| HashTable::new()).collect();
         Self {
             arena: Vec::new(),
-            places: Paged::default(),
+            spans: Paged::default(),
             hasher: RandomState::new(),
             found,
             order: NameOrder::default(),
@@ -67,12 +67,12 @@ impl Default for TopicNames {
 
 impl TopicNames {
     pub(crate) fn len(&self) -> usize {
-        self.places.len()
+        self.spans.len()
     }
 
     /// The name of a topic.
     pub(crate) fn name(&self, id: TopicId) -> &str {
-        name(&self.arena, self.places[id.at()])
+        name(&self.arena, self.spans[id.at()])
     }
 
     /// The topic of a name.
@@ -88,8 +88,8 @@ impl TopicNames {
             return id;
         }
         let id = self.push(text);
-        let Self { arena, places, order, .. } = self;
-        order.insert(id, |id| name(arena, places[id.at()]));
+        let Self { arena, spans, order, .. } = self;
+        order.insert(id, |id| name(arena, spans[id.at()]));
         id
     }
 
@@ -112,8 +112,8 @@ impl TopicNames {
     /// Puts all names into their order at once, which is much faster than one by one.
     pub(crate) fn sort_names(&mut self) {
         let ids = (0..self.len()).filter_map(|id| u32::try_from(id).ok()).map(TopicId).collect();
-        let Self { arena, places, order, .. } = self;
-        *order = NameOrder::sorted(ids, |id| name(arena, places[id.at()]));
+        let Self { arena, spans, order, .. } = self;
+        *order = NameOrder::sorted(ids, |id| name(arena, spans[id.at()]));
     }
 
     /// The topics whose names are `from` or after it, in byte order of their names.
@@ -124,18 +124,14 @@ impl TopicNames {
     /// Puts a name, which is not there, into the arena and the hash table.
     fn push(&mut self, text: &str) -> TopicId {
         // Four thousand million names would not fit into memory.
-        let id = TopicId(u32::try_from(self.places.len()).unwrap_or(u32::MAX));
+        let id = TopicId(u32::try_from(self.spans.len()).unwrap_or(u32::MAX));
         if self.arena.last().is_none_or(|page| page.len() + text.len() > ARENA_PAGE) {
             self.arena.push(String::with_capacity(ARENA_PAGE));
         }
         let number = self.arena.len() - 1;
         let page = &mut self.arena[number];
         // A topic has at most 255 bytes, a page 65,536, and a name that would end beyond it begins the next.
-        self.places.push(NameSpan {
-            page: number as u32,
-            start: page.len() as u16,
-            length: text.len() as u8,
-        });
+        self.spans.push(NameSpan { page: number as u32, start: page.len() as u16, length: text.len() as u8 });
         page.push_str(text);
         let (shard, half) = self.place(text);
         let spread = |found: &HashedName| HashedName::spread(found.half);

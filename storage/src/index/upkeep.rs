@@ -143,7 +143,7 @@ impl Index {
         (position <= sealed.last).then(|| (sealed.head.unwrap_or(sealed.last), sealed.last))
     }
 
-    /// A obsolete message is purged.
+    /// An obsolete message is purged.
     pub(crate) fn unposted(&mut self, topic: TopicId, position: Position) {
         self.obsolete.remove(&position);
         self.pages.touch(topic);

@@ -1,5 +1,5 @@
-//! Walks over the topics of a filter, some names at a time: a pattern may stand for as many as there are, and whoever commits waits
-//! for the index's lock. Between two steps the caller lets go of it. A walk visits each topic once, as it is then, so that what
+//! Walks over the topics of a filter, some names at a time: a pattern may stand for as many as there are, and commits wait for the
+//! index's lock. Between two steps the caller lets go of it. A walk visits each topic once, as it is then, so that what
 //! it finds is as of its beginning or later.
 
 use std::{

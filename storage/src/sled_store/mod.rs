@@ -1,5 +1,5 @@
-//! The log on disk, on sled. The committer's thread appends into a batch in memory; a commit packs it into chunks,
-//! writes and syncs them, and only then lets the index and the watermark show them. What is stored and where stands
+//! The log on disk, on sled. Entries are applied into a batch in memory; a commit packs it into chunks, writes them, syncs
+//! them where that is asked for, and only then lets the index and the watermark show them. What is stored and where stands
 //! in `store`, the layouts in `chunk`, `record` and `values`.
 
 mod durability;

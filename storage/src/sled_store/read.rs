@@ -67,6 +67,11 @@ impl SledStore {
         filter: &Filter,
         after: Position,
     ) -> (RwLockReadGuard<'_, Index>, Option<Trim>) {
+        let index = self.index.read();
+        if let Some(trimmed) = index.trimmed_soon(filter, after) {
+            return (index, trimmed);
+        }
+        drop(index);
         for _ in 0..PLAN_TRIES {
             let before = self.index.read().removals();
             let trimmed = self.trimmed_stored(filter, after);

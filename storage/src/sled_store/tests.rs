@@ -222,7 +222,7 @@ fn positions(log: &SledStore, topic: &str) -> Vec<u64> {
 }
 
 /// Writes so many index pages, beginning a round if none runs.
-fn shelve(log: &SledStore, pages: usize) {
+fn write_index_pages(log: &SledStore, pages: usize) {
     log.write_pages_step(&log.writer.lock(), &mut log.behind.lock(), pages).unwrap();
 }
 
@@ -237,10 +237,10 @@ fn a_crash_at_any_point_of_a_round_loses_nothing() {
             log.append(names.iter().map(|name| many(name, count)).collect(), Timestamp(1)).unwrap();
         };
         publish(&names[..20], 3);
-        shelve(&log, usize::MAX);
+        write_index_pages(&log, usize::MAX);
         publish(&names[10..], 300);
         log.tidy_at(Timestamp(1)).unwrap();
-        shelve(&log, written);
+        write_index_pages(&log, written);
         publish(&names[5..], 2);
         log.trim(&Topic::parse(&names[30]).unwrap(), TrimReason::Deleted).unwrap();
         log.trim(&Topic::parse(&names[3]).unwrap(), TrimReason::Deleted).unwrap();
@@ -256,7 +256,7 @@ fn a_crash_at_any_point_of_a_round_loses_nothing() {
         log.append(vec![many("u/1", 400), many("u/2", 400), many(&names[0], 1)], Timestamp(2)).unwrap();
         while log.tidy_at(Timestamp(1)).unwrap() == Some(0) {}
         for (name, wanted) in names.iter().zip(&wanted).skip(1) {
-            assert_eq!(&positions(&log, name), wanted, "{name} after {written} shelves");
+            assert_eq!(&positions(&log, name), wanted, "{name} after {written} index pages");
         }
         assert_eq!((positions(&log, "u/1").len(), positions(&log, "u/2").len()), (400, 400));
         assert_eq!(log.topics("t/", None, 99)[1..], topics[1..]);

@@ -8,7 +8,7 @@ use tailwire_model::{Cursor, Filter, Message, Position, epochs::CursorValidity, 
 use super::Broker;
 use crate::{
     error::ReadError,
-    log::Budget,
+    log::{Bounds, Budget},
     pool::Priority,
     store::{Store, StoreError},
 };
@@ -102,8 +102,9 @@ impl WindowWalk {
     fn read(&mut self, store: &dyn Store, filter: &Filter, budget: Budget) -> Result<(), StoreError> {
         let (mut width, mut widest) = (WIDTH_FIRST, u64::MAX);
         let mut scans = 0;
+        let bounds = filter.only_topic().map(|_| store.bounds(filter));
         for _ in 0..WINDOWS_MAX {
-            self.skip_empty(store, filter);
+            self.skip_empty(bounds.as_ref());
             if self.end == Position::ZERO || self.count >= budget.messages {
                 return Ok(());
             }
@@ -136,11 +137,8 @@ impl WindowWalk {
     }
 
     /// Of one topic it is known without reading where its messages begin and end.
-    fn skip_empty(&mut self, store: &dyn Store, filter: &Filter) {
-        if filter.only_topic().is_none() {
-            return;
-        }
-        let bounds = store.bounds(filter);
+    fn skip_empty(&mut self, bounds: Option<&Bounds>) {
+        let Some(bounds) = bounds else { return };
         self.end = self.end.min(bounds.tail);
         if bounds.head.is_none_or(|head| head > self.end) {
             self.end = Position::ZERO;

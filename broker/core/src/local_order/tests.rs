@@ -5,7 +5,10 @@ use tailwire_model::{
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::testing::{Script, draft, group};
+use crate::{
+    log::Appended,
+    testing::{Script, draft, group},
+};
 
 type Receipt = oneshot::Receiver<Result<Outcome, WriteError>>;
 
@@ -15,7 +18,7 @@ fn order() -> (LocalOrder, Committer, Arc<Script>) {
     let clock = Clock { now: || Timestamp(0), steady: || 0, random: || 0 };
     let (order, mut committer) = LocalOrder::begin(script.clone(), clock, &Instruments::default()).unwrap();
     assert_eq!(script.calls.lock().drain(..).collect::<Vec<_>>(), ["opening"]);
-    committer.tidy_at = None;
+    committer.tidying.done(None);
     (order, committer, script)
 }
 
@@ -67,7 +70,7 @@ fn writes_keep_their_order() {
     committer.step();
     assert_eq!(*script.calls.lock(), ["publish 1, publish 1, delete a, options a/*, publish 1"]);
     assert_eq!(trim.try_recv().unwrap(), Ok(Outcome::Done));
-    assert!(committer.tidy_at.is_some(), "what was trimmed is still in the store");
+    assert!(committer.tidying.at().is_some(), "what was trimmed is still in the store");
 }
 
 #[test]
@@ -205,7 +208,7 @@ fn a_closed_order_does_what_it_took_and_then_closes_the_store() {
 #[test]
 fn an_untidy_store_is_tidied_when_nothing_waits() {
     let (order, mut committer, script) = order();
-    committer.tidy_at = Some(Instant::now());
+    committer.tidying = TidySchedule::default();
     let _publish = publish(&order, &["a"]);
     order.close(Duration::ZERO);
     committer.run().unwrap();

@@ -15,9 +15,8 @@
 //! Records follow each other in the order of their numbers, without a hole; the first that doesn't is an old one, or torn.
 //! The hash is no CRC: values end with theirs, and a CRC of what ends with a CRC is the same whatever stands before, so that
 //! a record whose last sectors are an older one's would pass. Its seed is another one after every opening, and it is
-//! kept secret: no message can be made to look like a record. A
-//! journal counts as long as its run, the number of an opening, is the last: once another has begun, all of it is in the
-//! engine's file.
+//! kept secret: no message can be made to look like a record. A journal counts as long as its run, the number of an
+//! opening, is the last: once another has begun, all of it is in the engine's file.
 
 use std::{
     fs::{self, File, Metadata, OpenOptions},

@@ -264,11 +264,11 @@ mod tests {
     fn values_are_found_wherever_they_stand() {
         let length = chunk(1, 1..=3, "a").1.len();
         let edge = WINDOW_BYTES - LABELLED_BYTES_MAX;
-        let latest = [0, edge - length, edge, WINDOW_BYTES, 2 * edge - 3, 2 * WINDOW_BYTES + 7];
+        let starts = [0, edge - length, edge, WINDOW_BYTES, 2 * edge - 3, 2 * WINDOW_BYTES + 7];
         // Rubbish that begins like a label.
         let mut content = b"\xF5tw\xF5\xF5tc".repeat(3 * WINDOW_BYTES / 7);
         let end = content.len() - length;
-        for (n, at) in (0..).zip(latest.into_iter().chain([end])) {
+        for (n, at) in (0..).zip(starts.into_iter().chain([end])) {
             content[at..at + length].copy_from_slice(&chunk(1, 3 * n + 1..=3 * n + 3, "a").1);
         }
         let mut raw = scanned(&content);

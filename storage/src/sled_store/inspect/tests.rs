@@ -108,9 +108,9 @@ fn all(log: &SledStore) -> Vec<Message> {
 fn spoil(data: &Path, text: &str) {
     let path = data.join("db");
     let mut file = fs::read(&path).unwrap();
-    let latest: Vec<usize> = memchr::memmem::find_iter(&file, text.as_bytes()).collect();
-    assert!(!latest.is_empty(), "{text} does not stand in the file");
-    for at in latest {
+    let offsets: Vec<usize> = memchr::memmem::find_iter(&file, text.as_bytes()).collect();
+    assert!(!offsets.is_empty(), "{text} does not stand in the file");
+    for at in offsets {
         file[at] ^= 1;
     }
     fs::write(&path, file).unwrap();
@@ -135,6 +135,16 @@ fn files(dir: &Path) -> BTreeMap<std::path::PathBuf, Vec<u8>> {
         }
     }
     found
+}
+
+/// Stores the five messages in a log that is closed again.
+fn five_stored(bench: &Bench) -> Vec<Message> {
+    let log = bench.open(START);
+    publish(&log, &five());
+    let before = all(&log);
+    log.close().unwrap();
+    bench.end(log);
+    before
 }
 
 fn five() -> [(&'static str, &'static str); 5] {
@@ -179,10 +189,7 @@ fn a_log_that_is_open_and_one_that_is_not_there() {
 fn what_is_spoiled_is_left_out_and_nothing_else() {
     for lost in 0..5 {
         let bench = Bench::new();
-        let log = bench.open(START);
-        publish(&log, &five());
-        log.close().unwrap();
-        bench.end(log);
+        five_stored(&bench);
         spoil(&bench.data(), five()[lost].1);
         let (messages, walked) = bench.walk();
         let mut expect: Vec<_> = five().iter().map(|(_, body)| *body).collect();
@@ -195,11 +202,7 @@ fn what_is_spoiled_is_left_out_and_nothing_else() {
 #[test]
 fn readers_of_a_repaired_log_are_told_what_is_lost() {
     let bench = Bench::new();
-    let log = bench.open(START);
-    publish(&log, &five());
-    let before = all(&log);
-    log.close().unwrap();
-    bench.end(log);
+    let before = five_stored(&bench);
     spoil(&bench.data(), "body three");
 
     let log = bench.repair(START + 5_000);
@@ -227,11 +230,7 @@ fn readers_of_a_repaired_log_are_told_what_is_lost() {
 #[test]
 fn where_no_position_is_missing_nothing_is_lost() {
     let bench = Bench::new();
-    let log = bench.open(START);
-    publish(&log, &five());
-    let before = all(&log);
-    log.close().unwrap();
-    bench.end(log);
+    let before = five_stored(&bench);
     // The engine takes no file without its first segment's header, which holds no message.
     flip(&bench.data().join("db"), 4);
     let (messages, walked) = bench.walk();
@@ -306,9 +305,9 @@ fn an_epoch_is_known_by_its_chunks_too() {
     // Every copy of the epoch's own record is spoiled.
     let mut file = fs::read(&db).unwrap();
     let record = put_epoch(&newest);
-    let latest: Vec<usize> = memchr::memmem::find_iter(&file, &record).collect();
-    assert!(!latest.is_empty());
-    for at in latest {
+    let offsets: Vec<usize> = memchr::memmem::find_iter(&file, &record).collect();
+    assert!(!offsets.is_empty());
+    for at in offsets {
         file[at + record.len() - 1] ^= 1;
     }
     fs::write(&db, file).unwrap();

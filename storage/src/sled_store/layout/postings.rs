@@ -121,8 +121,8 @@ fn encode(key: &[u8], block: &Block) -> Vec<u8> {
 
 fn decode(key: &[u8], sealed: &[u8]) -> Result<Block, Damage> {
     let mut reader = ByteReader(unseal(key, sealed)?);
-    let mut places = ByteReader(key);
-    let (_topic, first) = (places.array::<4>()?, Position(u64::from_be_bytes(places.array()?)));
+    let mut key_reader = ByteReader(key);
+    let (_topic, first) = (key_reader.array::<4>()?, Position(u64::from_be_bytes(key_reader.array()?)));
     let previous = Position(reader.varint()?);
     let base = Position(reader.varint()?);
     let last = first.0.checked_add(reader.varint()?).map(Position).ok_or(Damage("it ends too far away"))?;
