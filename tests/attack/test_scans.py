@@ -1,4 +1,4 @@
-"""Requests whose answers are looked for among many topics: whoever publishes doesn't wait for that."""
+"""Requests whose answers are looked for among many topics: publishes don't wait for that."""
 
 import time
 import unittest

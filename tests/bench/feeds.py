@@ -19,7 +19,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../blackbox"))
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../caches"))
 
-from broker import Broker  # noqa: E402
+from broker import Broker, ask  # noqa: E402
 from fronts import PATIENCE_S, Front  # noqa: E402
 
 REQUESTS = 40_000
@@ -55,15 +55,6 @@ class Static(Front):
         with open(os.path.join(self.folder, "feed"), "w", encoding="ascii") as out:
             out.write("x" * 50_000)
         return ["nginx", "-p", self.folder, "-c", os.path.join(self.folder, "nginx.conf"), "-e", "stderr"]
-
-
-def ask(port, method, path, body=None, headers=None):
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
-    connection.request(method, path, body=body, headers=headers or {})
-    response = connection.getresponse()
-    raw = response.read()
-    connection.close()
-    return response, raw
 
 
 def publish(port, topic, count=1):

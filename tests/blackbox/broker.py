@@ -1,5 +1,6 @@
 """A broker for a test: the binary in $BROKER, on a port and with a folder of its own."""
 
+import http.client
 import os
 import re
 import shutil
@@ -10,6 +11,16 @@ import threading
 BINARY = os.environ.get("BROKER") or os.path.join(os.path.dirname(__file__), "../../target/release/tailwire")
 # How long an answer may take. A bound for failure, not a wait.
 PATIENCE_S = 30
+
+
+def ask(port, method, path, body=None, headers=None):
+    """One request on a connection of its own: the response and its body."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
+    connection.request(method, path, body=body, headers=headers or {})
+    response = connection.getresponse()
+    raw = response.read()
+    connection.close()
+    return response, raw
 
 
 class Broker:

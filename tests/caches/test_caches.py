@@ -5,7 +5,6 @@ import concurrent.futures
 import gzip
 import hashlib
 import hmac
-import http.client
 import json
 import os
 import shutil
@@ -18,7 +17,7 @@ import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../blackbox"))
 
-from broker import PATIENCE_S, Broker  # noqa: E402
+from broker import PATIENCE_S, Broker, ask  # noqa: E402
 from fronts import Nginx, Varnish  # noqa: E402
 
 MESSAGES = 10_000
@@ -26,15 +25,6 @@ LIMIT = 200
 CLIENTS = 1_000
 CLIENTS_AT_A_TIME = 20
 BATCH = {"Content-Type": "application/x-ndjson"}
-
-
-def ask(port, method, path, body=None, headers=None):
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
-    connection.request(method, path, body=body, headers=headers or {})
-    response = connection.getresponse()
-    raw = response.read()
-    connection.close()
-    return response, raw
 
 
 def answered(port):

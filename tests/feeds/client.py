@@ -1,6 +1,5 @@
 """What the tests of feeds share: requests, and a topic of their own for each test."""
 
-import http.client
 import json
 import os
 import sys
@@ -8,7 +7,7 @@ import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../blackbox"))
 
-from broker import PATIENCE_S, Broker  # noqa: E402, F401
+from broker import PATIENCE_S, Broker, ask  # noqa: E402, F401
 
 
 class Case(unittest.TestCase):
@@ -26,12 +25,7 @@ class Case(unittest.TestCase):
         self.topic = f"feeds/{self._testMethodName}"
 
     def ask(self, method, path, body=None, headers=None):
-        connection = http.client.HTTPConnection("127.0.0.1", self.broker.port, timeout=PATIENCE_S)
-        connection.request(method, path, body=body, headers=headers or {})
-        response = connection.getresponse()
-        raw = response.read()
-        connection.close()
-        return response, raw
+        return ask(self.broker.port, method, path, body, headers)
 
     def publish(self, body, media_type="application/json"):
         body = body if isinstance(body, bytes) else body.encode()

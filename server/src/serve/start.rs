@@ -5,7 +5,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use tailwire_core::{AllowAll, Broker, BrokerParts, Clock, Encoders, Instruments, StoreError};
 use tailwire_http::{Listener, Server, WaitingFor, answer_until};
 use tailwire_jetstream::JetStreamOrder;
-use tailwire_model::{Options, Term, limits::CATCH_UP_RESTS};
+use tailwire_model::{Options, Term, limits::CATCH_UP_THROTTLE_FACTOR};
 use tailwire_storage::NoRoom;
 use tokio::{net::TcpListener, sync::oneshot};
 
@@ -75,7 +75,7 @@ pub(super) async fn start(
         shards: machine::delivery_shards(settings.threads),
         read_threads: READ_THREADS,
         read_thread_begins: machine::lower_priority,
-        read_throttle_factor: CATCH_UP_RESTS,
+        read_throttle_factor: CATCH_UP_THROTTLE_FACTOR,
     };
     let broker = Broker::start(parts).map_err(StartError::Threads)?;
     let server = match gate {

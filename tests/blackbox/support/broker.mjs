@@ -81,7 +81,7 @@ export class Broker {
     if (!found) throw new Error(`the broker did not start:\n${this.stderr.slice(seen)}`);
     this.port = Number(found[2]);
     this.base = `${found[1]}://127.0.0.1:${this.port}`;
-    // Over TLS a client has to trust it first; whoever is told the address may ask.
+    // Over TLS a client has to trust it first; any client that knows the address may ask.
     if (found[1] === 'https') return;
     const ready = await fetch(`${this.base}/readyz`);
     if (ready.status !== 200) throw new Error(`not ready: ${ready.status}`);

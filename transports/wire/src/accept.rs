@@ -96,7 +96,7 @@ pub(crate) fn not_acceptable() -> Problem {
 }
 
 /// The ranges of a header's value, each with its quality. One that is malformed says nothing.
-pub(crate) fn ranges(value: &str) -> impl Iterator<Item = (&str, u16)> {
+pub fn ranges(value: &str) -> impl Iterator<Item = (&str, u16)> {
     value.split(',').filter_map(|element| {
         let mut parts = element.split(';').map(str::trim);
         let range = parts.next().unwrap_or_default();

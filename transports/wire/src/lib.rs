@@ -29,6 +29,7 @@ pub mod stored;
 pub mod time;
 pub mod typo;
 
+pub use accept::ranges;
 pub use coding::Coding;
 pub use format::{ENCODERS, Format};
 pub use negotiate::{ReadRequest, Representation, Resource};

@@ -150,10 +150,9 @@ pub fn read_request<'a>(
         let detail = "`max_bytes` is for streams, pages and WebSockets";
         return Err(query::invalid("max_bytes", detail));
     }
+    let is_feed = matches!(representation, Representation::Document { format, .. } if format.is_feed);
     let default = match representation {
-        Representation::Document { format, .. } if format.is_feed => {
-            QueryStart::Last(query.limit.unwrap_or(PAGE_MESSAGES_DEFAULT))
-        }
+        _ if is_feed => QueryStart::Last(query.limit.unwrap_or(PAGE_MESSAGES_DEFAULT)),
         Representation::Document { .. } => QueryStart::Earliest,
         _ => QueryStart::Latest,
     };
@@ -165,13 +164,8 @@ pub fn read_request<'a>(
         start = QueryStart::After(event_id(&id));
     }
     let takes_delta = headers.takes_delta && query.start == QueryStart::Default && query.archive.is_none();
-    let delta_base = match (representation, &headers.if_none_match) {
-        (Representation::Document { format, .. }, Some(tags)) if format.is_feed && takes_delta => {
-            tags.newest()
-        }
-        _ => None,
-    };
-    let is_feed = matches!(representation, Representation::Document { format, .. } if format.is_feed);
+    let tags = headers.if_none_match.as_ref().filter(|_| is_feed && takes_delta);
+    let delta_base = tags.and_then(IfNoneMatch::newest);
     if query.archive.is_some() && !is_feed {
         return Err(query::invalid("archive", "`archive` is of a feed: `format=atom` or `format=jsonfeed`"));
     }

@@ -23,7 +23,7 @@ pub const MEMBERS: [&str; 8] =
 const DURABILITIES: [(&str, Durability); 3] =
     [("sync", Durability::Sync), ("relaxed", Durability::Relaxed), ("memory", Durability::Memory)];
 
-/// The problem's text for a name that is no member.
+/// Characters of an unknown member's name that a problem shows.
 const NAME_CHARS_SHOWN: usize = 32;
 /// The members of a line beside its options.
 const LINE_MEMBERS: [&str; 2] = ["kind", "id"];

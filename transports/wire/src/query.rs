@@ -166,7 +166,7 @@ impl ReadQuery {
 /// Checks the query of a request that has no parameters.
 ///
 /// # Errors
-/// `parameter-invalid`, where it has another request's: whoever deletes `?before=` something doesn't mean all.
+/// `parameter-invalid`, where it has another request's: a client that deletes `?before=` something doesn't mean all.
 pub fn none(query: Option<&str>) -> Result<(), Problem> {
     pairs(query).try_for_each(|(name, _)| typo::check(&name, &[]))
 }

@@ -42,11 +42,11 @@ pub(crate) async fn compressed(body: &Bytes, coding: Coding) -> Option<Bytes> {
 }
 
 fn compress(body: &[u8], coding: Coding) -> io::Result<Vec<u8>> {
-    let out = Vec::with_capacity(body.len() / 4);
+    let room = || Vec::with_capacity(body.len() / 4);
     match coding {
         Coding::Identity => Ok(body.to_vec()),
         Coding::Gzip => {
-            let mut encoder = GzEncoder::new(out, Compression::new(GZIP_LEVEL));
+            let mut encoder = GzEncoder::new(room(), Compression::new(GZIP_LEVEL));
             encoder.write_all(body)?;
             encoder.finish()
         }
@@ -57,7 +57,7 @@ fn compress(body: &[u8], coding: Coding) -> io::Result<Vec<u8>> {
                 size_hint: body.len(),
                 ..BrotliEncoderParams::default()
             };
-            let mut out = out;
+            let mut out = room();
             brotli::BrotliCompress(&mut &body[..], &mut out, &params)?;
             Ok(out)
         }

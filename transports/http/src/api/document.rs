@@ -181,10 +181,12 @@ async fn make(
 /// Cache rules of a document. A principal's messages are not for all who share a cache.
 fn caching(app: &App, want: &Want<'_>, made: &Made) -> HeaderValue {
     let &Want { principal, ask, part, .. } = want;
-    let Some(topic) = ask.filter.only_topic() else { return private(made) };
+    if made.retry_after_ms.is_some() {
+        return NO_STORE;
+    }
+    let Some(topic) = ask.filter.only_topic() else { return NO_CACHE };
     let is_settled = matches!(made.stays, Stays::Settled(_));
     match part {
-        _ if made.retry_after_ms.is_some() => NO_STORE,
         Part::Archive(..) if is_settled => {
             immutable(&app.broker.rule(topic), principal, ARCHIVE_CACHE_MS_MAX)
         }
@@ -196,10 +198,6 @@ fn caching(app: &App, want: &Want<'_>, made: &Made) -> HeaderValue {
         }
         _ => NO_CACHE,
     }
-}
-
-const fn private(made: &Made) -> HeaderValue {
-    if made.retry_after_ms.is_some() { NO_STORE } else { NO_CACHE }
 }
 
 /// Only the entries that the client has not got (RFC 3229 §10, with the instance manipulation `feed`), or that there are none.

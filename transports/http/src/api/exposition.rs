@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use tailwire_wire::ranges;
+
 /// The media type of this format.
 pub(crate) const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// The media type of OpenMetrics.
@@ -9,19 +11,15 @@ pub(crate) const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0
 
 /// Whether `Accept` names OpenMetrics, and doesn't want text more.
 pub(crate) fn takes_open_metrics<'a>(accept: impl Iterator<Item = &'a str>) -> bool {
-    let (mut open_metrics, mut text) = (0.0_f32, 0.0_f32);
-    for range in accept.flat_map(|value| value.split(',')) {
-        let mut parts = range.split(';').map(str::trim);
-        let name = parts.next().unwrap_or_default().to_ascii_lowercase();
-        let quality = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
-        let quality: f32 = quality.map_or(1.0, |quality| quality.parse().unwrap_or(1.0));
-        match name.as_str() {
+    let (mut open_metrics, mut text) = (0, 0);
+    for (name, quality) in accept.flat_map(ranges) {
+        match name.to_ascii_lowercase().as_str() {
             "application/openmetrics-text" => open_metrics = quality.max(open_metrics),
             "text/plain" => text = quality.max(text),
             _ => {}
         }
     }
-    open_metrics > 0.0 && open_metrics >= text
+    open_metrics > 0 && open_metrics >= text
 }
 
 /// Families are named as their samples are: counters by `_total`, infos by `_info`, which are gauges here. There are no

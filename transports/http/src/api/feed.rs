@@ -78,8 +78,9 @@ impl App {
         // As of now, so after all was read. Of one topic the last message has to be there, too.
         let is_one_topic = permitted.only_topic().is_some();
         let has_end = !is_one_topic || reached.newest == Some(end);
-        let has_all =
-            entries.items.len() == reached.entries && !self.broker.has_lost_after(&permitted, begins);
+        let (broker, filter) = (self.broker.clone(), permitted.clone());
+        let has_lost = self.broker.aside(move || broker.has_lost_after(&filter, begins)).await;
+        let has_all = entries.items.len() == reached.entries && !has_lost.map_err(read_problem)?;
         if !has_end || !has_all {
             return Err(Problem::new(Code::ArchiveGone));
         }

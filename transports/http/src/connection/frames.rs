@@ -79,7 +79,7 @@ pub(crate) enum Received {
 pub(crate) struct Broken(pub(crate) u16);
 
 impl Frames {
-    /// Bytes that the client sent right behind its handshake.
+    /// Begins with the bytes that the client sent right behind its handshake.
     pub(crate) fn new(received: Bytes, budget: ReceiveBudget) -> Self {
         let mut frames = Self { state: None, budget };
         if !received.is_empty() {

@@ -2,7 +2,7 @@
 //! be let go of, since an answer that has begun must be ended; so there is a bound for all connections together, from the first
 //! byte, and room is taken *before* an answer is made.
 //!
-//! PinnedRoom is shared fairly ([`PinnedRoom`](room)): each connection has an account. While somebody waits for room, those who hold some
+//! The room is shared fairly ([`room`]): each connection has an account. While somebody waits for room, those who hold some
 //! are kept to their pace: see [`Pinned::is_contended`].
 
 mod room;
@@ -124,7 +124,7 @@ impl Pinned {
     /// Counts what is there in any case, and small or as large as what was let go of for it: it may exceed the bound, and then
     /// nothing is admitted until it doesn't.
     pub(crate) fn of(bytes: usize) -> Self {
-        ROOM.lock().grant_to(None, bytes)
+        ROOM.lock().count(bytes)
     }
 
     /// How much it is after all: less than was taken, as a rule.
@@ -155,8 +155,7 @@ impl Drop for Pinned {
             return;
         }
         let mut room = ROOM.lock();
-        room.change(self.account, self.bytes, 0);
-        self.account.into_iter().for_each(|account| room.forget(account));
+        room.release(self.account, self.bytes);
         room.serve();
     }
 }

@@ -4,12 +4,10 @@
 //! The contract is that of TLS, since the others keep it by themselves:
 //!
 //! - A write answers how much plaintext is *committed*: it may not be given again, whether or not the kernel has taken
-//!   it. A
-//!   record is sealed once, so that what the kernel didn't take of it stays in the socket as a ciphertext *tail*, is sent
+//!   it. A record is sealed once, so that what the kernel didn't take of it stays in the socket as a ciphertext *tail*, is sent
 //!   before anything else, counts as pinned memory and can never be taken back.
 //! - "Empty" is therefore no pending pieces and no [`tail`](Socket::tail): for lending the socket, for what is written
-//!   next, and
-//!   for the end.
+//!   next, and for the end.
 //! - A stall is measured by what the kernel *took*. A write that commits nothing may yet have moved the tail.
 //! - Reading can force writing (a key update, an alert): after a read, the caller looks at the tail.
 //!

@@ -39,7 +39,6 @@ pub(super) fn head(head: &FeedHead<'_>, out: &mut Vec<u8>) {
         ("prev-archive", head.prev_archive),
         ("next-archive", head.next_archive),
         ("next", head.next),
-        ("previous", head.previous),
         ("hub", head.hub),
     ];
     for (rel, href) in links {

@@ -63,7 +63,6 @@ pub(super) fn with_head(document: &Document<'_>, write: impl FnOnce(&FeedHead<'_
         prev_archive: previous.as_deref(),
         next_archive: following.as_deref(),
         next: next.as_deref(),
-        previous: None,
         hub: about.hub,
         ttl_minutes: about.pace_ms.map(|ms| ms.div_ceil(60_000).max(1)),
     });

@@ -42,9 +42,7 @@ pub(super) struct FeedHead<'a> {
     pub(super) next_archive: Option<&'a str>,
     /// The document with the entries after these, where there are more.
     pub(super) next: Option<&'a str>,
-    /// The document with the entries before these.
-    pub(super) previous: Option<&'a str>,
-    /// A WebSub hub, once there is one.
+    /// The WebSub hub, if one is configured.
     pub(super) hub: Option<&'a str>,
     /// How long a reader should wait between polls, in minutes.
     pub(super) ttl_minutes: Option<u64>,

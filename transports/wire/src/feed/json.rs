@@ -41,7 +41,6 @@ pub(super) fn head(head: &FeedHead<'_>, out: &mut Vec<u8>) {
         ("prev_archive", head.prev_archive),
         ("next_archive", head.next_archive),
         ("next", head.next),
-        ("previous", head.previous),
     ];
     for (name, href) in links {
         if let Some(href) = href {

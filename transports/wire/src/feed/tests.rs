@@ -31,7 +31,6 @@ fn head() -> FeedHead<'static> {
         prev_archive: Some("?archive=x&y"),
         next_archive: None,
         next: None,
-        previous: None,
         hub: None,
         ttl_minutes: Some(5),
     }

@@ -39,7 +39,7 @@ pub(super) struct Pipeline<'a> {
     behind: VecDeque<PendingRequest<'a>>,
     /// Their bytes.
     bytes: usize,
-    /// The pieces of the front's body.
+    /// Bytes of its body that the front was given so far.
     pub(super) given: usize,
 }
 

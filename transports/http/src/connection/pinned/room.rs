@@ -100,7 +100,7 @@ impl PinnedRoom {
         }
     }
 
-    /// PinnedRoom, or where it will be given.
+    /// Takes room, or says where it will be given.
     pub(super) fn take(
         &mut self,
         account: AccountKey,
@@ -120,15 +120,16 @@ impl PinnedRoom {
         Err(receiver)
     }
 
-    /// Counts room as an account's, or as nobody's, whether there is some or not.
-    pub(super) fn grant_to(&mut self, account: Option<AccountKey>, bytes: usize) -> Pinned {
-        match account {
-            Some(account) => self.grant(account, bytes),
-            None => {
-                self.used += bytes;
-                Pinned { account, bytes }
-            }
-        }
+    /// Counts room as nobody's, whether there is some or not.
+    pub(super) const fn count(&mut self, bytes: usize) -> Pinned {
+        self.used += bytes;
+        Pinned { account: None, bytes }
+    }
+
+    /// A share is given back.
+    pub(super) fn release(&mut self, account: Option<AccountKey>, bytes: usize) {
+        self.change(account, bytes, 0);
+        account.into_iter().for_each(|account| self.forget(account));
     }
 
     /// A share holds another number of bytes than it did.
@@ -207,9 +208,8 @@ impl PinnedRoom {
 
     /// Takes back what was granted and never received.
     fn take_back(&mut self, mut pinned: Pinned) {
-        let (account, bytes) = (pinned.account.take(), std::mem::take(&mut pinned.bytes));
-        self.change(account, bytes, 0);
-        account.into_iter().for_each(|account| self.forget(account));
+        // Nothing is left for its drop, which would lock the room again.
+        self.release(pinned.account.take(), std::mem::take(&mut pinned.bytes));
     }
 
     fn fits(&self, next: &NextGrant) -> bool {

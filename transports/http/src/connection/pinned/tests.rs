@@ -41,7 +41,7 @@ async fn room_is_waited_for_no_longer_than_that() {
     let (own, began) = (account(1), tokio::time::Instant::now());
     assert_eq!(own.admit(1).await.unwrap_err(), NoPinnedRoom);
     assert_eq!(began.elapsed(), Duration::from_millis(PINNED_WAIT_MS_MAX));
-    assert!(!own.is_contended(), "whoever has given up is not waited for");
+    assert!(!own.is_contended(), "a request that was given up is not waited for");
     drop(full);
     assert_eq!(Pinned::all(), 0);
 }
@@ -78,7 +78,7 @@ async fn the_connections_of_one_address_leave_room_to_other_addresses() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_holds_least_is_served_first() {
+async fn the_holder_of_least_is_served_first() {
     let _alone = ALONE.lock().await;
     let each = 8 << 20;
     let mut held = many(PINNED_BYTES_MAX / each, each, |n| n as u8).await;
@@ -101,7 +101,7 @@ async fn whoever_holds_least_is_served_first() {
 }
 
 #[tokio::test]
-async fn whoever_gives_up_waiting_stands_in_nobodys_way() {
+async fn a_wait_that_was_given_up_stands_in_nobodys_way() {
     let _alone = ALONE.lock().await;
     let (impatient, patient) = (account(1), account(2));
     let large = Pinned::of(PINNED_BYTES_MAX + 1);
