@@ -1,6 +1,8 @@
 //! Bytes of the small kind: varints, strings, and the checksum that every stored value ends with. Knows no layout;
 //! those are with the values.
 
+use tailwire_model::varint::{VarintError, take_varint, varint};
+
 /// The bytes are not what was written; the text says what is wrong with them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Damage(pub(crate) &'static str);
@@ -31,22 +33,10 @@ pub(crate) fn checksum(key: &[u8], value: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-/// Appends a number in as few bytes as it takes (LEB128).
+/// Appends a number in as few bytes as it takes.
 pub(crate) fn put_varint(out: &mut Vec<u8>, value: u64) {
     let (bytes, length) = varint(value);
     out.extend_from_slice(&bytes[..length]);
-}
-
-/// A number in as few bytes as it takes, and how many those are.
-pub(crate) fn varint(mut value: u64) -> ([u8; 10], usize) {
-    let (mut bytes, mut length) = ([0; 10], 0);
-    while value >= 0x80 {
-        bytes[length] = (value & 0x7f) as u8 | 0x80;
-        value >>= 7;
-        length += 1;
-    }
-    bytes[length] = value as u8;
-    (bytes, length + 1)
 }
 
 /// Appends a string and its length.
@@ -87,15 +77,12 @@ impl<'a> ByteReader<'a> {
     }
 
     pub(crate) fn varint(&mut self) -> Result<u64, Damage> {
-        let mut value = 0;
-        for shift in (0..64).step_by(7) {
-            let byte = self.byte()?;
-            value |= u64::from(byte & 0x7f) << shift;
-            if byte < 0x80 {
-                return Ok(value);
-            }
-        }
-        Err(Damage("a number is too long"))
+        let (value, length) = take_varint(self.0).map_err(|error| match error {
+            VarintError::Short => SHORT,
+            VarintError::Long => Damage("a number is too long"),
+        })?;
+        self.0 = &self.0[length..];
+        Ok(value)
     }
 
     pub(crate) fn length(&mut self) -> Result<usize, Damage> {
@@ -113,17 +100,6 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-
-    #[test]
-    fn varints_round_trip() {
-        for value in [0, 1, 127, 128, 300, u64::from(u32::MAX), u64::MAX] {
-            let mut out = Vec::new();
-            put_varint(&mut out, value);
-            assert_eq!(ByteReader(&out).varint(), Ok(value));
-            assert_eq!(ByteReader(&out[..out.len() - 1]).varint(), Err(SHORT));
-        }
-        assert!(ByteReader(&[0xff; 11]).varint().is_err());
-    }
 
     #[test]
     fn a_seal_covers_key_and_value() {

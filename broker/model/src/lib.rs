@@ -17,8 +17,10 @@ pub mod options;
 pub mod principal;
 pub mod retry;
 pub mod size;
+pub mod time;
 pub mod topic;
 pub mod tree;
+pub mod varint;
 
 pub use admission::{Admission, Condition, Fingerprint, IdempotencyKey};
 pub use bye::{Bye, ByeReason};

@@ -2,9 +2,9 @@
 //! the one before. Four bytes a message, mostly; the first few need no allocation. They are decoded from the front.
 
 use smallvec::SmallVec;
-use tailwire_model::Position;
+use tailwire_model::{Position, varint::varint};
 
-use crate::codec::{ByteReader, Damage, varint};
+use crate::codec::{ByteReader, Damage};
 
 /// One message of a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

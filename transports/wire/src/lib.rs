@@ -26,7 +26,6 @@ pub mod representation;
 pub mod request;
 pub mod sse;
 pub mod stored;
-pub mod time;
 pub mod typo;
 
 pub use accept::ranges;
@@ -37,3 +36,4 @@ pub use omitted::REFERENCES;
 pub use problem::{Code, Problem};
 pub use publish::Publish;
 pub use query::QueryStart;
+pub use tailwire_model::time;

@@ -1,6 +1,6 @@
 //! Timestamps as text: RFC 3339 §5.6 in UTC with milliseconds, by integer arithmetic.
 
-use tailwire_model::Timestamp;
+use crate::Timestamp;
 
 /// The length of every timestamp.
 pub const TIME_CHARS: usize = 24;
@@ -112,6 +112,8 @@ pub fn parse_time(text: &str) -> Option<Timestamp> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     fn check(ms: u64, expect: &str) {
