@@ -239,6 +239,13 @@ pub(crate) fn settle(
     }
     let tls = settle_tls(args, env, file.tls)?;
     let cluster = settle_cluster(args, env, file.cluster)?;
+    if args.accept_loss && cluster.is_some() {
+        return Err(ConfigError::Value {
+            origin: SettingSource::Flag("--accept-loss"),
+            problem: "has no meaning in a cluster: a node's log is a copy, and is made again from the stream"
+                .to_owned(),
+        });
+    }
 
     let threads = |given: Option<Sourced<i64>>| given.map_or(Ok(0), |given| given.read(values::threads));
     Ok(ServeSettings {

@@ -14,7 +14,7 @@ use std::{
 use rustls::{
     RootCertStore, ServerConfig,
     crypto::{CryptoProvider, aws_lc_rs},
-    pki_types::{CertificateDer, pem::PemObject},
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     server::{NoServerSessionStorage, WebPkiClientVerifier, danger::ClientCertVerifier},
 };
 
@@ -147,27 +147,39 @@ fn client_verifier(
     provider: &Arc<CryptoProvider>,
 ) -> Result<Option<Arc<dyn ClientCertVerifier>>, TlsError> {
     let Some(path) = &settings.client_ca else { return Ok(None) };
-    let mut roots = RootCertStore::empty();
-    for authority in chain(path, &read(path)?)? {
-        roots.add(authority).map_err(|error| TlsError::file(path, error.to_string()))?;
-    }
-    let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
+    let roots = Arc::new(roots(path)?);
+    let mut builder = WebPkiClientVerifier::builder_with_provider(roots, provider.clone());
     if !settings.requires_client {
         builder = builder.allow_unauthenticated();
     }
     builder.build().map(Some).map_err(|error| TlsError::file(path, error.to_string()))
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+/// The authorities of a PEM file.
+pub(crate) fn roots(path: &Path) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for authority in chain(path, &read(path)?)? {
+        roots.add(authority).map_err(|error| TlsError::file(path, error.to_string()))?;
+    }
+    Ok(roots)
+}
+
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
     fs::read(path).map_err(|error| TlsError::file(path, machine::describe(&error)))
 }
 
 /// The certificates of a PEM file; at least one.
-fn chain(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+pub(crate) fn chain(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     let chain = chain.map_err(|error| TlsError::file(path, format!("is no PEM: {error}")))?;
     if chain.is_empty() {
         return Err(TlsError::file(path, "has no certificate: it is PEM, with BEGIN CERTIFICATE"));
     }
     Ok(chain)
+}
+
+/// The private key of a PEM file.
+pub(crate) fn private_key(path: &Path, pem: &[u8]) -> Result<PrivateKeyDer<'static>, TlsError> {
+    PrivateKeyDer::from_pem_slice(pem)
+        .map_err(|error| TlsError::file(path, format!("has no private key in PEM: {error}")))
 }

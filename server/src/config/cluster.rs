@@ -142,6 +142,9 @@ impl GivenCluster {
         if self.cert.is_some() != self.key.is_some() {
             return Err(refuse(servers_origin, "needs cert and key together, or neither"));
         }
+        if let (Some(cert), None) = (&self.cert, &self.ca) {
+            return Err(refuse(cert.origin.clone(), "needs ca beside it: without one nothing is TLS"));
+        }
         let value = |given: Option<Sourced<String>>| given.map(|given| given.value);
         let file = |given: Option<Sourced<PathBuf>>| given.map(|given| given.read(values::file)).transpose();
         Ok(Some(ClusterSettings {
@@ -240,6 +243,13 @@ mod tests {
             let error = settle(servers, replicas).unwrap_err();
             assert!(error.starts_with(expect), "{error}");
         }
+        let cert = GivenCluster {
+            servers: given(vec!["nats://a".to_owned()]),
+            cert: given("cert.pem".into()),
+            key: given("key.pem".into()),
+            ..GivenCluster::default()
+        };
+        assert!(cert.settle().unwrap_err().to_string().contains("needs ca beside it"));
         let alone = GivenCluster { node: given("a".to_owned()), ..GivenCluster::default() };
         assert!(alone.settle().unwrap_err().to_string().contains("needs the NATS servers"));
     }

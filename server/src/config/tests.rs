@@ -423,3 +423,10 @@ fn tls_that_is_half_set_is_refused() {
     let alone = ServeArgs { tls_cert: Some("a".into()), ..ServeArgs::default() };
     assert_eq!(tls_from(&alone, "").unwrap_err(), "--tls-cert needs the private key beside it");
 }
+
+#[test]
+fn a_loss_is_accepted_by_a_broker_that_is_alone() {
+    let args = ServeArgs { accept_loss: true, cluster: Some("nats://a".to_owned()), ..ServeArgs::default() };
+    let error = settle_from(&args, &[], None).unwrap_err();
+    assert!(error.starts_with("--accept-loss has no meaning in a cluster"), "{error}");
+}

@@ -6,13 +6,13 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use rustls::{
     crypto::CryptoProvider,
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+    pki_types::{CertificateDer, ServerName},
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
 use webpki::EndEntityCert;
 
-use super::{ACME_PROTOCOL, PairFiles, TlsError, chain, provider, read};
+use super::{ACME_PROTOCOL, PairFiles, TlsError, chain, private_key, provider, read};
 use crate::config::CertificateFiles;
 
 /// How often the files are looked at. Renewals replace them weeks before the old ones end.
@@ -148,11 +148,9 @@ fn certified_key(
     provider: &CryptoProvider,
 ) -> Result<CertifiedKey, TlsError> {
     let chain = chain(&files.cert, cert)?;
-    let key = PrivateKeyDer::from_pem_slice(key)
-        .map_err(|error| TlsError::file(&files.key, format!("has no private key in PEM: {error}")))?;
     let key = provider
         .key_provider
-        .load_private_key(key)
+        .load_private_key(private_key(&files.key, key)?)
         .map_err(|error| TlsError::file(&files.key, format!("is no key that TLS can use: {error}")))?;
     let own = CertifiedKey::new(chain, key);
     match own.keys_match() {
