@@ -57,6 +57,8 @@ pub enum Health {
     Behind(u64),
     /// The order is out of reach: what is stored can be read.
     Detached,
+    /// It applies what it takes, and what orders it was set so that this may be lost.
+    Misconfigured,
     /// What this node has may differ from what others have: it serves nobody.
     Diverged,
 }

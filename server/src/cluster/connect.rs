@@ -1,12 +1,6 @@
 //! From the settings to a connection's: secrets and certificates are read here.
 
-use std::{io, path::Path};
-
-use rustls::{
-    ClientConfig, RootCertStore,
-    crypto::aws_lc_rs,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-};
+use rustls::ClientConfig;
 use tailwire_access::config::Source;
 use tailwire_jetstream::{JetStreamSettings, NatsCredentials};
 
@@ -14,6 +8,7 @@ use crate::{
     access::read_source,
     config::{ClusterSettings, ServeSettings},
     machine,
+    tls::{self, TlsError},
 };
 
 /// What can't be read. A sentence for the operator.
@@ -21,6 +16,8 @@ use crate::{
 pub(crate) enum CredentialsError {
     #[error("{what}: {problem}")]
     Unreadable { what: String, problem: String },
+    #[error(transparent)]
+    Tls(#[from] TlsError),
 }
 
 /// What the stream is connected by.
@@ -35,6 +32,7 @@ pub(crate) fn jetstream_settings(
         replicas: cluster.replicas,
         credentials: credentials(cluster)?,
         tls: tls(cluster)?,
+        topics_max: settings.max_topics,
         node,
     })
 }
@@ -60,41 +58,17 @@ fn secret(key: &str, given: &str) -> Result<String, CredentialsError> {
     text.map(|text| text.trim().to_owned()).map_err(|_| unreadable("it is not UTF-8".to_owned()))
 }
 
-/// TLS where an authority or a certificate is set.
-fn tls(cluster: &ClusterSettings) -> Result<Option<ClientConfig>, CredentialsError> {
+/// TLS where an authority is set.
+fn tls(cluster: &ClusterSettings) -> Result<Option<ClientConfig>, TlsError> {
     let Some(ca) = &cluster.ca else { return Ok(None) };
-    let mut roots = RootCertStore::empty();
-    let certificates = read(ca, pem_certificates)?;
-    let unusable = |path: &Path, problem: String| CredentialsError::Unreadable {
-        what: path.display().to_string(),
-        problem,
-    };
-    for certificate in certificates {
-        roots.add(certificate).map_err(|error| unusable(ca, error.to_string()))?;
-    }
-    let provider = std::sync::Arc::new(aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider)
+    let config = |error: rustls::Error| TlsError::Config(error.to_string());
+    let builder = ClientConfig::builder_with_provider(tls::provider())
         .with_safe_default_protocol_versions()
-        .map_err(|error| unusable(ca, error.to_string()))?
-        .with_root_certificates(roots);
+        .map_err(config)?
+        .with_root_certificates(tls::roots(ca)?);
     let (Some(cert), Some(key)) = (&cluster.cert, &cluster.key) else {
         return Ok(Some(builder.with_no_client_auth()));
     };
-    let chain = read(cert, pem_certificates)?;
-    let private = read(key, |path| PrivateKeyDer::from_pem_file(path).map_err(io::Error::other))?;
-    let config = builder.with_client_auth_cert(chain, private);
-    config.map(Some).map_err(|error| unusable(cert, error.to_string()))
-}
-
-fn pem_certificates(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
-    let found = CertificateDer::pem_file_iter(path).map_err(io::Error::other)?;
-    let found = found.collect::<Result<Vec<_>, _>>().map_err(io::Error::other)?;
-    if found.is_empty() { Err(io::Error::other("it has no certificate")) } else { Ok(found) }
-}
-
-fn read<T>(path: &Path, read: impl FnOnce(&Path) -> io::Result<T>) -> Result<T, CredentialsError> {
-    read(path).map_err(|error| CredentialsError::Unreadable {
-        what: path.display().to_string(),
-        problem: machine::describe(&error),
-    })
+    let (chain, key) = (tls::chain(cert, &tls::read(cert)?)?, tls::private_key(key, &tls::read(key)?)?);
+    builder.with_client_auth_cert(chain, key).map(Some).map_err(config)
 }

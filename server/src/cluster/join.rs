@@ -4,8 +4,9 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Weak},
     thread,
+    time::Duration,
 };
 
 use tailwire_core::{Clock, Instruments, Order, Store, StoreError, WriteError, store::Write};
@@ -19,6 +20,9 @@ use crate::config::{ClusterSettings, ServeSettings};
 
 /// The folder in the data folder that holds the replica. It can be deleted: the node makes it again from the stream.
 const REPLICA: &str = "replica";
+
+/// How often servers that were down are asked.
+const ASK_AGAIN: Duration = Duration::from_secs(10);
 
 /// A node that has caught up.
 pub(crate) struct Member {
@@ -70,9 +74,6 @@ fn advice(error: &JoinError) -> &'static str {
             ": it was restored or made anew; delete the node's folder `replica` to follow it from its beginning, which \
              gives up what only this node has"
         }
-        JoinError::Diverged(Divergence::Digest(..)) => {
-            ": delete the folder `replica` of the node that is wrong, and it is made again from the stream"
-        }
         _ => "",
     }
 }
@@ -86,7 +87,7 @@ pub(crate) async fn join(
     instruments: &Instruments,
 ) -> Result<Member, ClusterError> {
     let stream = super::jetstream_settings(settings, cluster)?;
-    check_servers(cluster).await?;
+    let silent = check_servers(cluster).await?;
     if settings.data.join("db").exists() {
         return Err(ClusterError::Alone(settings.data.display().to_string()));
     }
@@ -104,13 +105,17 @@ pub(crate) async fn join(
         return Err(order.divergence().map_or(ClusterError::Ended, ClusterError::Diverged));
     }
     set_options(&order, &store, options).await?;
+    if !silent.is_empty() {
+        tokio::spawn(check_silent(silent, Arc::downgrade(&order)));
+    }
     Ok(Member { order, store, ended })
 }
 
-async fn check_servers(cluster: &ClusterSettings) -> Result<(), ClusterError> {
+/// Answers the monitors that said nothing, as their servers are down.
+async fn check_servers(cluster: &ClusterSettings) -> Result<Vec<String>, ClusterError> {
     if cluster.replicas == 1 {
         tracing::warn!("the stream has one replica: this is a trial, and a lost disk is a lost log");
-        return Ok(());
+        return Ok(Vec::new());
     }
     if cluster.monitors.is_empty() {
         return Err(ClusterError::NoMonitors);
@@ -118,6 +123,25 @@ async fn check_servers(cluster: &ClusterSettings) -> Result<(), ClusterError> {
     let (monitors, replicas) = (cluster.monitors.clone(), cluster.replicas);
     let checked = tokio::task::spawn_blocking(move || monitor::check(&monitors, replicas)).await;
     Ok(checked.map_err(|error| ClusterError::Threads(io::Error::other(error)))??)
+}
+
+/// Asks servers that were down when this node joined, until each has answered that it syncs, or the node ends.
+async fn check_silent(mut monitors: Vec<String>, order: Weak<JetStreamOrder>) {
+    let names = monitors.join(", ");
+    tracing::warn!(
+        monitors = names,
+        "NATS servers are down, or their monitors: they are asked later whether they sync"
+    );
+    while !monitors.is_empty() {
+        tokio::time::sleep(ASK_AGAIN).await;
+        let Ok((left, flaw)) = tokio::task::spawn_blocking(move || monitor::check_again(&monitors)).await
+        else {
+            return;
+        };
+        let Some(order) = order.upgrade() else { return };
+        order.set_server_flaw(flaw.map(|flaw| flaw.to_string()));
+        monitors = left;
+    }
 }
 
 type Entered = (Arc<SledStore>, Arc<JetStreamOrder>, oneshot::Receiver<Result<(), StoreError>>);
@@ -136,11 +160,17 @@ async fn enter(
     let (order, applier) =
         cluster.join(store.clone(), instruments).await.map_err(|error| ClusterError::Join { error })?;
     let (end, ended) = oneshot::channel();
+    let order = Arc::new(order);
+    let (own, replica) = (Arc::downgrade(&order), replica.clone());
     let run = move || {
-        let _ = end.send(applier.run());
+        let result = applier.run();
+        if let Some(Divergence::Digest(..)) = own.upgrade().and_then(|order| order.divergence()) {
+            replica.set_aside();
+        }
+        let _ = end.send(result);
     };
     thread::Builder::new().name("applier".to_owned()).spawn(run).map_err(ClusterError::Threads)?;
-    Ok((store, Arc::new(order), ended))
+    Ok((store, order, ended))
 }
 
 /// Options of the settings are written to the order once, for terms that have none: all nodes have the same.
@@ -167,6 +197,7 @@ async fn set_options(
 }
 
 /// The node's store.
+#[derive(Clone)]
 struct ReplicaFolder {
     folder: PathBuf,
     max_bytes: Option<u64>,
@@ -196,6 +227,20 @@ impl ReplicaFolder {
         let opened = tokio::task::spawn_blocking(open).await;
         let opened = opened.map_err(|error| ClusterError::Threads(io::Error::other(error)))?;
         opened.map(Arc::new).map_err(|error| ClusterError::Open { folder: display(&self.folder), error })
+    }
+
+    /// Puts it out of the way, once it is closed: what it has is not what others have, and the next start makes it again. It stays
+    /// for those who look for the reason.
+    fn set_aside(&self) {
+        let aside = self.folder.with_extension("diverged");
+        let _ = fs::remove_dir_all(&aside);
+        match fs::rename(&self.folder, &aside) {
+            Ok(()) => tracing::warn!(
+                folder = %aside.display(),
+                "the node's store was set aside, and its next start makes it again from the stream"
+            ),
+            Err(error) => tracing::error!(%error, "the node's store could not be set aside: delete it"),
+        }
     }
 
     fn remove(&self) -> Result<(), ClusterError> {

@@ -1,7 +1,7 @@
 //! Whether the NATS servers sync what they acknowledge: each is asked by its monitor. Without `sync_interval: always` a
 //! server acknowledges what it has yet to write, for up to two minutes, and a power cut that meets several takes it.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, thread, time::Duration};
 
 use serde_json::Value;
 
@@ -29,23 +29,70 @@ pub(crate) enum MonitorError {
     TooFew { found: usize, replicas: usize },
 }
 
-/// Asks all servers.
-pub(super) fn check(monitors: &[String], replicas: usize) -> Result<(), MonitorError> {
-    let agent = agent(WAIT);
-    let mut servers = BTreeSet::new();
-    for monitor in monitors {
-        let unreachable = |why: String| MonitorError::Unreachable(monitor.clone(), why);
-        let mut answer =
-            agent.get(format!("{monitor}/jsz")).call().map_err(|error| unreachable(error.to_string()))?;
-        let body = answer.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_string();
-        let body = body.map_err(|error| unreachable(error.to_string()))?;
-        let answer = serde_json::from_str(&body).unwrap_or(Value::Null);
-        servers.insert(read(monitor, &answer)?);
+/// Asks all servers at once. Those that sync have to be enough to go on with, since some may be down: answers the monitors that
+/// said nothing, which are to be asked again.
+pub(super) fn check(monitors: &[String], replicas: usize) -> Result<Vec<String>, MonitorError> {
+    settle(monitors, replicas, ask_all(monitors))
+}
+
+/// The servers by their monitors, or why one is not known.
+type Answers = Vec<Result<String, MonitorError>>;
+
+fn settle(monitors: &[String], replicas: usize, answers: Answers) -> Result<Vec<String>, MonitorError> {
+    let (mut servers, mut silent, mut last) = (BTreeSet::new(), Vec::new(), None);
+    for (monitor, answer) in monitors.iter().zip(answers) {
+        match answer {
+            Ok(server) => drop(servers.insert(server)),
+            Err(why @ MonitorError::Unreachable(..)) => {
+                silent.push(monitor.clone());
+                last = Some(why);
+            }
+            Err(wrong) => return Err(wrong),
+        }
     }
-    if servers.len() < replicas {
-        return Err(MonitorError::TooFew { found: servers.len(), replicas });
+    let found = servers.len() + silent.len();
+    if found < replicas {
+        return Err(MonitorError::TooFew { found, replicas });
     }
-    Ok(())
+    match last {
+        Some(why) if servers.len() <= replicas / 2 => Err(why),
+        _ => Ok(silent),
+    }
+}
+
+/// Asks those that said nothing once more: the ones that still do, and what is wrong with one of the others.
+pub(super) fn check_again(monitors: &[String]) -> (Vec<String>, Option<MonitorError>) {
+    let (mut left, mut flaw) = (Vec::new(), None);
+    for (monitor, answer) in monitors.iter().zip(ask_all(monitors)) {
+        match answer {
+            Ok(_) => continue,
+            Err(MonitorError::Unreachable(..)) => {}
+            Err(wrong) => flaw = Some(wrong),
+        }
+        left.push(monitor.clone());
+    }
+    (left, flaw)
+}
+
+fn ask_all(monitors: &[String]) -> Answers {
+    thread::scope(|scope| {
+        let asked: Vec<_> = monitors.iter().map(|monitor| scope.spawn(|| ask(monitor))).collect();
+        let answers = asked.into_iter().zip(monitors).map(|(asked, monitor)| {
+            let failed =
+                |_| Err(MonitorError::Unreachable(monitor.clone(), "the question failed".to_owned()));
+            asked.join().unwrap_or_else(failed)
+        });
+        answers.collect()
+    })
+}
+
+fn ask(monitor: &str) -> Result<String, MonitorError> {
+    let unreachable = |why: String| MonitorError::Unreachable(monitor.to_owned(), why);
+    let answer = agent(WAIT).get(format!("{monitor}/jsz")).call();
+    let mut answer = answer.map_err(|error| unreachable(error.to_string()))?;
+    let body = answer.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_string();
+    let body = body.map_err(|error| unreachable(error.to_string()))?;
+    read(monitor, &serde_json::from_str(&body).unwrap_or(Value::Null))
 }
 
 /// The server that answers, if it syncs.
@@ -62,6 +109,8 @@ fn read(monitor: &str, answer: &Value) -> Result<String, MonitorError> {
 
 #[cfg(test)]
 mod tests {
+    use std::{net::TcpListener, time::Instant};
+
     use serde_json::json;
 
     use super::*;
@@ -76,5 +125,31 @@ mod tests {
         }
         assert_eq!(read(json!({"server_id": "A"})), Err(MonitorError::Foreign("http://a".to_owned())));
         assert_eq!(read(Value::Null), Err(MonitorError::Foreign("http://a".to_owned())));
+    }
+
+    #[test]
+    fn one_server_that_is_down_keeps_no_node_from_starting() {
+        let monitors: Vec<String> = ["a", "b", "c"].map(str::to_owned).into();
+        let up = |name: &str| Ok(name.to_owned());
+        let down = |name: &str| Err(MonitorError::Unreachable(name.to_owned(), "down".to_owned()));
+        let unsynced = Err(MonitorError::Unsynced("c".to_owned()));
+        let settle = |answers: [Result<String, MonitorError>; 3]| settle(&monitors, 3, answers.into());
+        assert_eq!(settle([up("A"), up("B"), up("C")]), Ok(vec![]));
+        assert_eq!(settle([up("A"), down("b"), up("C")]), Ok(vec!["b".to_owned()]));
+        assert_eq!(settle([up("A"), down("b"), down("c")]), down("c").map(|_: String| vec![]));
+        assert_eq!(settle([down("a"), up("B"), unsynced.clone()]), unsynced.map(|_| vec![]));
+        let twice = settle([up("A"), up("A"), up("C")]);
+        assert_eq!(twice, Err(MonitorError::TooFew { found: 2, replicas: 3 }));
+    }
+
+    #[test]
+    fn all_are_asked_at_once() {
+        // They accept, and say nothing.
+        let silent: Vec<_> = (0..4).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        let monitors: Vec<String> =
+            silent.iter().map(|one| format!("http://{}", one.local_addr().unwrap())).collect();
+        let began = Instant::now();
+        assert!(matches!(check(&monitors, 3), Err(MonitorError::Unreachable(..))));
+        assert!(began.elapsed() < 2 * WAIT, "as long as one of them may take");
     }
 }

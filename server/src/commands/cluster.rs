@@ -57,7 +57,7 @@ fn status(args: &StatusArgs) -> Result<ExitCode, Failure> {
 fn is_well(ClusterStatus { stream, nodes }: &ClusterStatus, replicas: usize) -> bool {
     let current = stream.replicas.iter().filter(|(_, is_current)| *is_current).count();
     let has_leader = replicas == 1 || stream.leader.is_some() && current >= replicas;
-    has_leader && !nodes.is_empty() && nodes.iter().all(|node| node.health == "good")
+    stream.flaw.is_none() && has_leader && !nodes.is_empty() && nodes.iter().all(|node| node.health == "good")
 }
 
 fn show(name: &str, ClusterStatus { stream, nodes }: &ClusterStatus) -> String {
@@ -66,6 +66,9 @@ fn show(name: &str, ClusterStatus { stream, nodes }: &ClusterStatus) -> String {
         format!("log      {}", stream.log),
         format!("leader   {}", stream.leader.as_deref().unwrap_or("none")),
     ];
+    if let Some(flaw) = &stream.flaw {
+        lines.push(format!("flaw     {flaw}"));
+    }
     for (server, is_current) in &stream.replicas {
         lines.push(format!("server   {server}: {}", if *is_current { "current" } else { "behind, or away" }));
     }
@@ -98,11 +101,13 @@ mod tests {
             bytes: 5,
             leader: Some("n1".to_owned()),
             replicas,
+            flaw: None,
         };
         let node = NodeReport {
             name: "a".to_owned(),
             incarnation: 1,
             applied: 7,
+            digest: 1,
             health: "behind".to_owned(),
             behind_ms: 300,
             server: "n2".to_owned(),
@@ -117,6 +122,10 @@ mod tests {
         assert!(!is_well(&status, 3));
         status.nodes[0].health = "good".to_owned();
         assert!(is_well(&status, 3));
+        status.stream.flaw = Some("its `max_age` is 1, where 0 is needed".to_owned());
+        assert!(!is_well(&status, 3));
+        assert!(show("T", &status).contains("flaw     its `max_age`"));
+        status.stream.flaw = None;
         status.nodes.clear();
         assert!(!is_well(&status, 3));
     }

@@ -10,10 +10,17 @@ use std::{
 
 use tailwire_core::{
     Instruments, Store, StoreError, TidySchedule, WriteError,
-    store::{Entry, Outcome, Write},
+    store::{Entry, Outcome},
 };
 use tailwire_model::{Timestamp, limits::RETENTION_EVERY_MS};
-use tokio::{runtime::Handle, sync::mpsc, sync::oneshot, time::timeout_at};
+use tokio::{
+    runtime::Handle,
+    sync::{
+        mpsc,
+        oneshot::{self, error::TryRecvError},
+    },
+    time::timeout_at,
+};
 
 use crate::{
     feed::StreamMessage,
@@ -40,6 +47,8 @@ pub struct Applier {
     pub(crate) instruments: Instruments,
     pub(crate) random: fn() -> u64,
     pub(crate) tidying: TidySchedule,
+    /// What retention asked for, and is not applied yet.
+    pub(crate) retaining: Vec<oneshot::Receiver<Result<Outcome, WriteError>>>,
     /// When the stream's time was read last.
     pub(crate) time_at: Instant,
 }
@@ -124,8 +133,11 @@ impl Applier {
         StreamMessage { sequence, time, bytes }: StreamMessage,
         into: &mut GatheredEntries,
     ) -> Result<(), Divergence> {
-        let Seen { of, verdict } = self.replica.take(sequence, time, &bytes)?;
+        let Seen { of, verdict, disputes } = self.replica.take(sequence, time, &bytes)?;
         self.time_at = Instant::now();
+        if let (Some((by, _)), Some(upto)) = (of, disputes) {
+            self.weigh(by, sequence, upto)?;
+        }
         match verdict {
             StreamVerdict::Applies(place, writes) => {
                 into.of.push((of, writes.len()));
@@ -135,27 +147,54 @@ impl Applier {
                 }
             }
             StreamVerdict::Early(next) if self.is_own(of) => {
+                if self.hub.proposals.lock().has_passed(next) {
+                    return self.begin_anew(into);
+                }
                 tracing::debug!(next, "an entry of this node is missing in the stream, and is sent again");
                 self.hub.sends_again.store(true, Ordering::Release);
                 self.hub.wake.notify_one();
             }
-            StreamVerdict::Forgotten if self.is_own(of) => {
-                // What came before it may be an entry that would be counted anew, and sent once more.
-                self.apply(std::mem::take(into))?;
-                tracing::info!("this node was silent for long, and begins to count its entries anew");
-                self.hub.proposals.lock().begin_anew((self.random)());
-                self.nodes.rename(self.hub.proposals.lock().incarnation());
-                self.hub.sends_again.store(true, Ordering::Release);
-                self.hub.wake.notify_one();
-            }
+            StreamVerdict::Forgotten if self.is_own(of) => return self.begin_anew(into),
             StreamVerdict::Foreign => {
-                tracing::warn!(sequence, "a message of the stream is no entry, and is passed over");
+                tracing::warn!(
+                    sequence,
+                    "a message of the stream is no entry of this log, and is passed over"
+                );
             }
             StreamVerdict::Early(_)
             | StreamVerdict::Forgotten
             | StreamVerdict::Part
             | StreamVerdict::Repeat => {}
         }
+        Ok(())
+    }
+
+    /// This node's incarnation counts no more in the stream.
+    fn begin_anew(&mut self, into: &mut GatheredEntries) -> Result<(), Divergence> {
+        // What came before may be an entry that would be counted anew, and sent once more.
+        self.apply(std::mem::take(into))?;
+        tracing::info!("this node was silent for long, and begins to count its entries anew");
+        self.hub.proposals.lock().begin_anew((self.random)(), self.replica.applied());
+        self.hub.sends_again.store(true, Ordering::Release);
+        self.hub.wake.notify_one();
+        Ok(())
+    }
+
+    /// Another node has seen another stream. One of the two has to stop, and which one, most of the others say.
+    fn weigh(&self, by: u64, sequence: u64, upto: u64) -> Result<(), Divergence> {
+        let own = self.hub.proposals.lock().incarnation();
+        let (with, against) = self.nodes.opinions([own, by], |sequence| self.replica.digest_at(sequence));
+        if with <= against {
+            return Err(Divergence::Digest(sequence, upto));
+        }
+        tracing::error!(
+            sequence,
+            upto,
+            with,
+            against,
+            node = format!("{by:016x}"),
+            "a node has seen another stream than this one, and most have seen the same: it has to stop"
+        );
         Ok(())
     }
 
@@ -231,8 +270,14 @@ impl Applier {
     }
 
     /// Proposes what retention and compaction ask for, if this is the node that does. That two believe it does no harm.
-    fn retain(&self) -> Result<Option<u64>, StoreError> {
-        if !self.nodes.is_first() || self.hub.health() != tailwire_core::order::Health::Good {
+    fn retain(&mut self) -> Result<Option<u64>, StoreError> {
+        let own = self.hub.proposals.lock().incarnation();
+        if !self.nodes.is_first(own) || self.hub.health() != tailwire_core::order::Health::Good {
+            return Ok(Some(RETENTION_EVERY_MS));
+        }
+        // Until what was proposed is applied, it would be proposed again and again.
+        self.retaining.retain_mut(|outcome| matches!(outcome.try_recv(), Err(TryRecvError::Empty)));
+        if !self.retaining.is_empty() {
             return Ok(Some(RETENTION_EVERY_MS));
         }
         let passed = u64::try_from(self.time_at.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -242,17 +287,15 @@ impl Applier {
             return Ok(again_ms);
         }
         for write in writes {
-            self.propose(write);
+            let (done, outcome) = oneshot::channel();
+            // What finds no room is decided again.
+            if self.hub.proposals.lock().push(Some(write), done, Instant::now()).is_ok() {
+                self.retaining.push(outcome);
+            }
         }
+        self.hub.wake.notify_one();
         // Sooner, once they are applied.
         Ok(Some(RETENTION_EVERY_MS))
-    }
-
-    fn propose(&self, write: Write) {
-        let (done, _) = oneshot::channel();
-        if self.hub.proposals.lock().push(Some(write), done, Instant::now()).is_ok() {
-            self.hub.wake.notify_one();
-        }
     }
 }
 
@@ -271,3 +314,6 @@ enum FeedWait {
     InVain,
     FeedEnded,
 }
+
+#[cfg(test)]
+mod tests;

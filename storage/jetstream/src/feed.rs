@@ -1,12 +1,13 @@
 //! The feed: the stream's messages in their order, each once. They come by the subject that the stream republishes to; where
 //! one is missing, and at the start, they are read from the stream. Republished messages may be lost, and come twice.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use async_nats::{HeaderValue, Message, StatusCode, Subscriber};
+use async_nats::{HeaderValue, Message, StatusCode};
 use bytes::Bytes;
-use futures_util::{FutureExt, StreamExt};
+use futures_util::StreamExt;
 use serde_json::json;
+use tailwire_model::{Timestamp, time::parse_time};
 use tokio::{
     sync::mpsc,
     time::{Instant, MissedTickBehavior, interval, sleep, timeout},
@@ -16,8 +17,8 @@ use crate::{
     frame::Frame,
     hub::Hub,
     link::{Link, LinkError, REQUEST_WAIT},
+    live::LiveMessages,
     replica::Divergence,
-    time::unix_ms,
 };
 
 /// Messages that are read at once, and their bytes.
@@ -25,8 +26,9 @@ const READ_MESSAGES: u64 = 512;
 const READ_BYTES: u64 = 4 << 20;
 /// Batches between feed and applier.
 pub(crate) const BATCHES_MAX: usize = 4;
-/// Live messages that are handed on together.
+/// Live messages that are handed on together, and their bytes.
 const LIVE_MAX: usize = 256;
+const LIVE_BYTES_MAX: usize = 4 << 20;
 /// How long a message that the stream has may still come by itself before it is read.
 const GRACE: Duration = Duration::from_millis(100);
 /// How often that is looked after.
@@ -44,11 +46,11 @@ pub(crate) struct StreamMessage {
 
 impl StreamMessage {
     /// What a message tells that the stream republished, or that was read from it.
-    fn of(message: Message) -> Option<Self> {
+    pub(crate) fn of(message: Message) -> Option<Self> {
         let headers = message.headers.as_ref()?;
         let header = |name: &str| headers.get(name).map(HeaderValue::as_str);
         let sequence = header("Nats-Sequence")?.parse().ok()?;
-        let time = unix_ms(header("Nats-Time-Stamp")?)?;
+        let Timestamp(time) = parse_time(header("Nats-Time-Stamp")?)?;
         Some(Self { sequence, time, bytes: message.payload })
     }
 }
@@ -67,7 +69,7 @@ struct FeedEnded;
 
 impl StreamFeed {
     /// Runs until nobody takes it any more, or the node ends.
-    pub(crate) async fn run(mut self, live: Subscriber) {
+    pub(crate) async fn run(mut self, live: LiveMessages) {
         let mut stop = self.hub.stop.subscribe();
         tokio::select! {
             _ = self.follow(live) => {}
@@ -75,7 +77,7 @@ impl StreamFeed {
         }
     }
 
-    async fn follow(&mut self, mut live: Subscriber) -> Result<(), FeedEnded> {
+    async fn follow(&mut self, mut live: LiveMessages) -> Result<(), FeedEnded> {
         let mut reached = self.hub.reached();
         let mut look = interval(LOOK_EVERY);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -107,28 +109,25 @@ impl StreamFeed {
         }
     }
 
-    async fn take_live(&mut self, first: Message, live: &mut Subscriber) -> Result<(), FeedEnded> {
-        let mut batch = Vec::new();
-        let mut waiting = VecDeque::from([first]);
-        while let Some(message) = waiting.pop_front() {
-            let Some(streamed) = StreamMessage::of(message) else { continue };
-            self.hub.has_reached(streamed.sequence);
-            if streamed.sequence == self.next {
-                self.next += 1;
-                batch.push(streamed);
-            } else if streamed.sequence > self.next {
-                self.hand_on(std::mem::take(&mut batch)).await?;
-                self.read_upto(streamed.sequence - 1).await?;
+    async fn take_live(&mut self, first: StreamMessage, live: &mut LiveMessages) -> Result<(), FeedEnded> {
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        let mut next = Some(first);
+        while let Some(streamed) = next {
+            if streamed.sequence < self.next {
+                self.look_at_old(&streamed);
+            } else {
+                if streamed.sequence > self.next {
+                    self.hand_on(std::mem::take(&mut batch)).await?;
+                    bytes = 0;
+                    self.read_upto(streamed.sequence - 1).await?;
+                }
                 if streamed.sequence == self.next {
                     self.next += 1;
+                    bytes += streamed.bytes.len();
                     batch.push(streamed);
                 }
-            } else {
-                self.look_at_old(&streamed);
             }
-            if waiting.is_empty() && batch.len() < LIVE_MAX {
-                waiting.extend(live.next().now_or_never().flatten());
-            }
+            next = if batch.len() < LIVE_MAX && bytes < LIVE_BYTES_MAX { live.try_next() } else { None };
         }
         self.hand_on(batch).await
     }

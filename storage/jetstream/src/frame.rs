@@ -9,6 +9,7 @@
 //! | 8 | number of the frame among the incarnation's |
 //! | 1 | 1 if more parts follow |
 //! | 8, 16 | what the proposer had applied: sequence, and digest of the stream up to there |
+//! | 8 | how many topics there may be where the proposer stands, which holds for its entry at every node |
 //! | rest | the entry's writes, or a part of them |
 //!
 //! Integers are little-endian. The place of version and checksum never changes, so that a node knows a frame of a later
@@ -24,7 +25,7 @@ use crate::{
 };
 
 /// The version that is written here.
-pub(crate) const FRAME_VERSION: u8 = 1;
+pub(crate) const FRAME_VERSION: u8 = 2;
 /// What a frame holds of an entry at most: half of what a NATS server takes by default.
 pub(crate) const PART_BYTES_MAX: usize = 512 << 10;
 /// All parts of an entry together: the largest batch with its topics, keys and headers takes less than half of that.
@@ -34,7 +35,7 @@ const SUMMED_AT: usize = SUM_AT + 8;
 const INCARNATION_AT: usize = SUMMED_AT + 16;
 const NUMBER_AT: usize = INCARNATION_AT + 8;
 /// All that stands before the writes.
-pub(crate) const HEAD_BYTES: usize = NUMBER_AT + 8 + 1 + 8 + 16;
+pub(crate) const HEAD_BYTES: usize = NUMBER_AT + 8 + 1 + 8 + 16 + 8;
 
 /// A log's name, which its stream and every frame have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -69,6 +70,7 @@ pub(crate) struct Frame {
     pub(crate) number: u64,
     pub(crate) has_more: bool,
     pub(crate) applied: Applied,
+    pub(crate) topics_max: u64,
     pub(crate) part: Bytes,
 }
 
@@ -94,6 +96,7 @@ impl Frame {
         out.put_u8(u8::from(self.has_more));
         out.put_u64_le(self.applied.sequence);
         out.put_u128_le(self.applied.digest);
+        out.put_u64_le(self.topics_max);
         out.put_slice(&self.part);
         let sum = xxh3_64(&out[SUMMED_AT..]);
         out[SUM_AT..SUMMED_AT].copy_from_slice(&sum.to_le_bytes());
@@ -118,7 +121,8 @@ impl Frame {
         let (incarnation, number) = (from.u64()?, from.u64()?);
         let has_more = from.byte()? != 0;
         let applied = Applied { sequence: from.u64()?, digest: from.u128()? };
-        Ok(Self { log, incarnation, number, has_more, applied, part: from.into_rest() })
+        let topics_max = from.u64()?;
+        Ok(Self { log, incarnation, number, has_more, applied, topics_max, part: from.into_rest() })
     }
 
     /// The log that a message of the stream names, if it is a frame: without a look at the rest.

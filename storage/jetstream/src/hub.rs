@@ -39,26 +39,41 @@ pub(crate) struct Hub {
     pub(crate) stop: watch::Sender<bool>,
 }
 
+/// See [`Hub::set_flaw`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FlawOf {
+    Stream,
+    Servers,
+}
+
 struct NodeProgress {
     applied: Applied,
     /// A message that the stream is known to have and that is not applied, and since when that is known.
     behind: Option<(u64, Instant)>,
     /// When the stream was heard of last.
     heard: Instant,
+    /// The settings by which the stream, and the servers, break a promise.
+    flaws: [Option<String>; 2],
     divergence: Option<Divergence>,
 }
 
 impl Hub {
-    pub(crate) fn new(log: LogId, incarnation: u64, applied: Applied) -> Self {
+    pub(crate) fn new(log: LogId, incarnation: u64, topics_max: u64, applied: Applied) -> Self {
         let now = Instant::now();
         Self {
             log,
-            proposals: Mutex::new(Proposals::new(log, incarnation)),
+            proposals: Mutex::new(Proposals::new(log, incarnation, topics_max)),
             wake: Notify::new(),
             sends_again: AtomicBool::new(false),
             reached: watch::Sender::new(applied.sequence),
             applied: watch::Sender::new(applied.sequence),
-            progress: Mutex::new(NodeProgress { applied, behind: None, heard: now, divergence: None }),
+            progress: Mutex::new(NodeProgress {
+                applied,
+                behind: None,
+                heard: now,
+                flaws: [None, None],
+                divergence: None,
+            }),
             ended: Mutex::new(false),
             has_ended: Condvar::new(),
             stop: watch::Sender::new(false),
@@ -109,6 +124,19 @@ impl Hub {
         self.progress.lock().heard = Instant::now();
     }
 
+    /// The stream's settings, or the servers', break a promise, or do so no more.
+    pub(crate) fn set_flaw(&self, of: FlawOf, flaw: Option<String>) {
+        let own = &mut self.progress.lock().flaws[of as usize];
+        if *own == flaw {
+            return;
+        }
+        match &flaw {
+            Some(flaw) => tracing::error!(flaw, "what was acknowledged may be lost: NATS was set otherwise"),
+            None => tracing::info!("NATS is set as it should be again"),
+        }
+        *own = flaw;
+    }
+
     /// How far the stream is known to be.
     pub(crate) fn reached(&self) -> watch::Receiver<u64> {
         self.reached.subscribe()
@@ -144,6 +172,9 @@ impl Hub {
         }
         if progress.heard.elapsed() > DETACHED_AFTER {
             return Health::Detached;
+        }
+        if progress.flaws.iter().any(Option::is_some) {
+            return Health::Misconfigured;
         }
         match progress.behind.map(|(_, since)| since.elapsed()) {
             Some(behind) if behind > BEHIND_AFTER => {

@@ -2,7 +2,7 @@
 //! it has ordered. A node alone knows nothing of this crate.
 //!
 //! `frame`, `write` and `codec` are the bytes of the stream; `replica` is what a node makes of them, and `proposals` what it
-//! says itself, both without network and clock. `link`, `stream` and `feed` speak to NATS; `propose`, `applier` and `nodes`
+//! says itself, both without network and clock. `link`, `stream`, `live` and `feed` speak to NATS; `propose`, `applier` and `nodes`
 //! are what runs, around the `hub` that they share; `order` is the whole.
 
 mod applier;
@@ -11,6 +11,7 @@ mod feed;
 mod frame;
 mod hub;
 mod link;
+mod live;
 mod nodes;
 mod order;
 mod proposals;
@@ -18,7 +19,6 @@ mod propose;
 mod replica;
 mod settings;
 mod stream;
-mod time;
 mod write;
 
 pub use applier::Applier;

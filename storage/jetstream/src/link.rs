@@ -26,8 +26,9 @@ pub(crate) const REQUEST_WAIT: Duration = Duration::from_secs(2);
 const PING_EVERY: Duration = Duration::from_secs(2);
 /// How long a message waits for room on its way to the connection. It is sent again anyway.
 const ROOM_WAIT: Duration = Duration::from_millis(50);
-/// Messages that wait between connection and feed; what comes beyond is read from the stream.
-const WAITING_MAX: usize = 4096;
+/// Messages that wait for the task that takes them, which only moves them on: as many as come between two of its turns, and more
+/// than are read at once.
+const WAITING_MAX: usize = 1024;
 /// What waits between this process and its connection.
 const COMMANDS_MAX: usize = 512;
 /// The pause before a server is tried again, where all were tried.
@@ -78,6 +79,8 @@ pub(crate) struct Link {
     client: Client,
     pub(crate) names: Arc<Names>,
     pub(crate) signs: Arc<Signs>,
+    /// How many servers are to hold the stream.
+    pub(crate) replicas: usize,
 }
 
 /// What the connection tells by itself.
@@ -102,7 +105,8 @@ impl Link {
         let signs = Arc::new(Signs::default());
         let options = options(settings, &signs, settings.tls.clone());
         let client = options.connect(addresses).await.map_err(|error| failed(error.to_string()))?;
-        Ok(Self { client, names: Arc::new(Names::of(&settings.stream)), signs })
+        let names = Arc::new(Names::of(&settings.stream));
+        Ok(Self { client, names, signs, replicas: settings.replicas })
     }
 
     pub(crate) fn is_connected(&self) -> bool {

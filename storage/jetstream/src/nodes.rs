@@ -32,7 +32,9 @@ pub struct NodeReport {
     pub incarnation: u64,
     /// The newest message of the stream that it has applied.
     pub applied: u64,
-    /// How it stands: good, behind, detached, diverged.
+    /// The digest of the stream up to there.
+    pub digest: u128,
+    /// How it stands: good, behind, detached, misconfigured, diverged.
     pub health: String,
     /// By how many milliseconds it is behind.
     pub behind_ms: u64,
@@ -43,26 +45,29 @@ pub struct NodeReport {
 }
 
 /// See the module.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Nodes {
-    own: Mutex<u64>,
     heard: Mutex<BTreeMap<u64, (NodeReport, Instant)>>,
 }
 
 impl Nodes {
-    pub(crate) fn new(own: u64) -> Self {
-        Self { own: Mutex::new(own), heard: Mutex::default() }
-    }
-
-    /// This node has another incarnation.
-    pub(crate) fn rename(&self, own: u64) {
-        *self.own.lock() = own;
-    }
-
-    /// Whether this node decides for all.
-    pub(crate) fn is_first(&self) -> bool {
-        let own = *self.own.lock();
+    /// Whether the node of an incarnation decides for all.
+    pub(crate) fn is_first(&self, own: u64) -> bool {
         self.heard.lock().iter().all(|(other, (_, at))| *other >= own || at.elapsed() > GONE_AFTER)
+    }
+
+    /// How many have seen the same stream as this node, and how many another one: the two that disagree, and all others by what
+    /// they said last.
+    pub(crate) fn opinions(&self, two: [u64; 2], digest_at: impl Fn(u64) -> Option<u128>) -> (usize, usize) {
+        let (mut with, mut against) = (1, 1);
+        for (report, _) in self.heard.lock().values().filter(|(_, at)| at.elapsed() <= GONE_AFTER) {
+            let Some(digest) = digest_at(report.applied).filter(|_| !two.contains(&report.incarnation))
+            else {
+                continue;
+            };
+            *if digest == report.digest { &mut with } else { &mut against } += 1;
+        }
+        (with, against)
     }
 
     pub(crate) fn hear(&self, report: NodeReport) {
@@ -89,6 +94,7 @@ impl NodeReport {
             "node": self.name,
             "incarnation": format!("{:016x}", self.incarnation),
             "applied": self.applied,
+            "digest": format!("{:032x}", self.digest),
             "health": self.health,
             "behind_ms": self.behind_ms,
             "server": self.server,
@@ -103,6 +109,7 @@ impl NodeReport {
             name: text("node")?,
             incarnation: u64::from_str_radix(value["incarnation"].as_str()?, 16).ok()?,
             applied: value["applied"].as_u64()?,
+            digest: u128::from_str_radix(value["digest"].as_str()?, 16).ok()?,
             health: text("health")?,
             behind_ms: value["behind_ms"].as_u64().unwrap_or(0),
             server: text("server").unwrap_or_default(),
@@ -121,10 +128,12 @@ pub(crate) async fn tell(link: Link, hub: Arc<Hub>, name: String) {
             return;
         }
         let (health, behind_ms) = word(hub.health());
+        let applied = hub.applied();
         let report = NodeReport {
             name: name.clone(),
             incarnation: hub.proposals.lock().incarnation(),
-            applied: hub.applied().sequence,
+            applied: applied.sequence,
+            digest: applied.digest,
             health: health.to_owned(),
             behind_ms,
             server: link.server(),
@@ -150,6 +159,7 @@ const fn word(health: Health) -> (&'static str, u64) {
         Health::Good => ("good", 0),
         Health::Behind(ms) => ("behind", ms),
         Health::Detached => ("detached", 0),
+        Health::Misconfigured => ("misconfigured", 0),
         Health::Diverged => ("diverged", 0),
         Health::Failing => ("failing", 0),
     }
@@ -164,6 +174,7 @@ mod tests {
             name: format!("node {incarnation}"),
             incarnation,
             applied: 7,
+            digest: 1,
             health: "good".to_owned(),
             behind_ms: 3,
             server: "n1".to_owned(),
@@ -180,15 +191,28 @@ mod tests {
 
     #[test]
     fn one_of_those_that_are_heard_decides() {
-        let nodes = Nodes::new(5);
-        assert!(nodes.is_first(), "alone");
+        let nodes = Nodes::default();
+        assert!(nodes.is_first(5), "alone");
         nodes.hear(report(5));
         nodes.hear(report(9));
-        assert!(nodes.is_first());
+        assert!(nodes.is_first(5));
         nodes.hear(report(2));
-        assert!(!nodes.is_first());
-        nodes.rename(1);
-        assert!(nodes.is_first());
+        assert!(!nodes.is_first(5));
+        assert!(nodes.is_first(1));
         assert_eq!(nodes.reports().len(), 3);
+    }
+
+    #[test]
+    fn most_say_which_of_two_is_wrong() {
+        let nodes = Nodes::default();
+        let opinions = |nodes: &Nodes, own: u128| nodes.opinions([5, 6], |_| Some(own));
+        nodes.hear(report(5));
+        nodes.hear(NodeReport { digest: 2, ..report(6) });
+        assert_eq!(opinions(&nodes, 1), (1, 1), "of two nobody knows");
+        nodes.hear(report(7));
+        assert_eq!(opinions(&nodes, 1), (2, 1));
+        assert_eq!(opinions(&nodes, 2), (1, 2));
+        assert_eq!(nodes.opinions([5, 6], |_| None), (1, 1), "too far back to be compared");
+        assert_eq!(nodes.opinions([5, 99], |_| Some(1)), (2, 2), "one that no node is");
     }
 }

@@ -23,8 +23,9 @@ use crate::{
     applier::Applier,
     feed::{BATCHES_MAX, StreamFeed},
     frame::{Applied, Frame, LogId, encode_writes},
-    hub::Hub,
+    hub::{FlawOf, Hub},
     link::{Link, LinkError},
+    live,
     nodes::{self, NodeReport, Nodes},
     propose,
     replica::{Divergence, Replica},
@@ -149,7 +150,7 @@ impl Cluster {
         let link = Link::connect(settings).await?;
         let mut told = link.subscribe(&link.names.nodes).await?;
         let stream = link.info().await?;
-        let nodes = Nodes::new(u64::MAX);
+        let nodes = Nodes::default();
         let listening = async {
             while let Some(message) = told.next().await {
                 if let Some(report) = NodeReport::decode(&message.payload) {
@@ -171,12 +172,13 @@ impl Cluster {
         instruments: &Instruments,
     ) -> Result<(JetStreamOrder, Applier), JoinError> {
         let Self { settings, runtime, link, info, clock } = self;
-        let replica = replica(&*store, &info)?;
+        let mut replica = replica(&*store, &info)?;
+        replica.compare_after(info.last);
         let applied = replica.applied();
         let incarnation = (clock.random)();
-        let hub = Arc::new(Hub::new(info.log, incarnation, applied));
+        let hub = Arc::new(Hub::new(info.log, incarnation, settings.topics_max, applied));
         hub.has_reached(info.last);
-        let nodes = Arc::new(Nodes::new(incarnation));
+        let nodes = Arc::new(Nodes::default());
         let (out, feed) = mpsc::channel(BATCHES_MAX);
         let next = replica.next();
         let (own_link, own_hub, own_nodes) = (link.clone(), hub.clone(), nodes.clone());
@@ -186,8 +188,9 @@ impl Cluster {
             let told = link.subscribe(&link.names.nodes).await?;
             let inbox = link.inbox();
             let acks = link.subscribe(&inbox).await?;
+            let live = live::buffer(live, hub.clone());
             tokio::spawn(StreamFeed { link: link.clone(), hub: hub.clone(), next, out }.run(live));
-            tokio::spawn(propose::propose(link.clone(), hub.clone(), inbox));
+            tokio::spawn(propose::propose(link.clone(), hub.clone(), inbox, clock.random));
             tokio::spawn(propose::read_acks(hub.clone(), acks));
             tokio::spawn(propose::watch(link.clone(), hub.clone()));
             tokio::spawn(nodes::hear(own_nodes, told));
@@ -205,6 +208,7 @@ impl Cluster {
             instruments: instruments.clone(),
             random: clock.random,
             tidying: TidySchedule::default(),
+            retaining: Vec::new(),
             time_at: Instant::now(),
         };
         Ok((JetStreamOrder { hub, store, link, _runtime: runtime }, applier))
@@ -218,10 +222,10 @@ async fn find(
     has_data: bool,
 ) -> Result<(Link, StreamInfo), JoinError> {
     let link = Link::connect(settings).await?;
-    let info = match link.info().await {
+    let mut info = match link.info().await {
         Err(StreamError::Absent(_)) if !has_data => {
             let log = LogId(u128::from((clock.random)()) << 64 | u128::from((clock.random)()));
-            match link.create(log, settings.replicas).await {
+            match link.create(log).await {
                 // Another node was faster.
                 Err(StreamError::Link(LinkError::Refused(why))) if why.contains("10058") => {
                     link.info().await?
@@ -231,10 +235,12 @@ async fn find(
         }
         info => info?,
     };
-    link.check(settings.replicas).await?;
+    if let Some(flaw) = info.flaw {
+        return Err(StreamError::Unfit(settings.stream.clone(), flaw).into());
+    }
     if info.last == 0 {
         begin(&link, info.log, clock).await?;
-        return Ok((link.clone(), link.info().await?));
+        (info.first, info.last) = (1, 1);
     }
     Ok((link, info))
 }
@@ -249,6 +255,7 @@ async fn begin(link: &Link, log: LogId, clock: Clock) -> Result<(), JoinError> {
         number: 1,
         has_more: false,
         applied: Applied { sequence: 0, digest: 0 },
+        topics_max: u64::MAX,
         part: encode_writes(opening.iter(), 64),
     };
     match link.publish_after(0, frame.encode()).await {
@@ -309,6 +316,11 @@ impl JetStreamOrder {
     /// Why this node can't go on, if it can't.
     pub fn divergence(&self) -> Option<Divergence> {
         self.hub.divergence()
+    }
+
+    /// The settings of NATS servers break a promise, or do so no more.
+    pub fn set_server_flaw(&self, flaw: Option<String>) {
+        self.hub.set_flaw(FlawOf::Servers, flaw);
     }
 
     /// The NATS server that this node is connected to.

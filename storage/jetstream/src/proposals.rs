@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use tailwire_core::{WriteError, order::Done, store::Write};
-use tailwire_model::limits::{QUEUE_BYTES_MAX, QUEUE_COUNT_MAX};
+use tailwire_model::limits::{IDEMPOTENCY_WINDOW_MS, QUEUE_BYTES_MAX, QUEUE_COUNT_MAX};
 
 use crate::{
     frame::{Applied, Frame, HEAD_BYTES, LogId, PART_BYTES_MAX, encode_writes, parts},
@@ -24,6 +24,9 @@ const ENTRY_COST_MAX: usize = PART_BYTES_MAX - (16 << 10);
 const CHANGE_BYTES: usize = 512;
 /// How long a write waits for its outcome before that counts as unknown.
 pub(crate) const OUTCOME_WAIT: Duration = Duration::from_secs(10);
+/// How long an entry is sent again and again. Its publishers were told long ago that its outcome is unknown, and may have
+/// published by the same key at another node: that key has to be known still when this arrives.
+const GIVE_UP_AFTER: Duration = Duration::from_millis(IDEMPOTENCY_WINDOW_MS / 2);
 /// How long an entry is under way before it is sent again: a round through three disks takes milliseconds.
 const SEND_AGAIN: Duration = Duration::from_millis(1000);
 /// How soon one may be sent again where it is known that it did not count.
@@ -61,7 +64,9 @@ struct UnderWay {
     first: u64,
     parts: Vec<Bytes>,
     applied: Applied,
+    /// Nobody, once they were told that the outcome is unknown.
     waiting: Vec<Waiting>,
+    begun: Instant,
     sent: Instant,
 }
 
@@ -75,6 +80,8 @@ impl UnderWay {
 pub(crate) struct Proposals {
     log: LogId,
     incarnation: u64,
+    /// How many topics there may be, by this node's settings.
+    topics_max: u64,
     next_number: u64,
     queue: VecDeque<QueuedWrite>,
     queued_bytes: usize,
@@ -83,10 +90,11 @@ pub(crate) struct Proposals {
 }
 
 impl Proposals {
-    pub(crate) fn new(log: LogId, incarnation: u64) -> Self {
+    pub(crate) fn new(log: LogId, incarnation: u64, topics_max: u64) -> Self {
         Self {
             log,
             incarnation,
+            topics_max,
             next_number: 1,
             queue: VecDeque::new(),
             queued_bytes: 0,
@@ -166,7 +174,14 @@ impl Proposals {
             waiting.push(queued.waiting);
         }
         let bytes = encode_writes(writes.iter(), cost + HEAD_BYTES);
-        let entry = UnderWay { first: self.next_number, parts: parts(bytes), applied, waiting, sent: now };
+        let entry = UnderWay {
+            first: self.next_number,
+            parts: parts(bytes),
+            applied,
+            waiting,
+            begun: now,
+            sent: now,
+        };
         self.next_number = entry.last() + 1;
         let frames = self.frames(&entry).collect();
         self.under_way.push_back(entry);
@@ -174,10 +189,11 @@ impl Proposals {
     }
 
     fn frames(&self, entry: &UnderWay) -> impl Iterator<Item = Bytes> {
-        let (log, incarnation) = (self.log, self.incarnation);
+        let (log, incarnation, topics_max) = (self.log, self.incarnation, self.topics_max);
         let (applied, last) = (entry.applied, entry.last());
         (entry.first..).zip(entry.parts.clone()).map(move |(number, part)| {
-            Frame { log, incarnation, number, has_more: number < last, applied, part }.encode()
+            let has_more = number < last;
+            Frame { log, incarnation, number, has_more, applied, topics_max, part }.encode()
         })
     }
 
@@ -202,14 +218,32 @@ impl Proposals {
         }
     }
 
-    /// The incarnation is not known any more: what is under way is said anew by another one.
-    pub(crate) fn begin_anew(&mut self, incarnation: u64) {
+    /// Whether the frame that the stream needs next was applied, or given up: this incarnation can't go on.
+    pub(crate) fn has_passed(&self, number: u64) -> bool {
+        self.under_way.front().map_or(self.next_number, |entry| entry.first) > number
+    }
+
+    /// The incarnation counts no more: what is under way is said anew by another one, as of what is applied by now. What
+    /// nobody waits for is not.
+    pub(crate) fn begin_anew(&mut self, incarnation: u64, applied: Applied) {
         self.incarnation = incarnation;
         self.next_number = 1;
+        self.under_way.retain(|entry| !entry.waiting.is_empty());
         for entry in &mut self.under_way {
-            entry.first = self.next_number;
+            (entry.first, entry.applied) = (self.next_number, applied);
             self.next_number = entry.last() + 1;
         }
+    }
+
+    /// Gives up all that is under way if the oldest of it has been so for too long, and goes on by another incarnation. It may
+    /// count all the same, so nothing of it is said anew. Answers who waits for it, if that is so.
+    pub(crate) fn give_up_stale(&mut self, now: Instant, incarnation: u64) -> Option<Vec<Waiting>> {
+        let oldest = self.under_way.front()?;
+        if now.duration_since(oldest.begun) < GIVE_UP_AFTER {
+            return None;
+        }
+        (self.incarnation, self.next_number) = (incarnation, 1);
+        Some(self.under_way.drain(..).flat_map(|entry| entry.waiting).collect())
     }
 
     /// Those who have waited long enough: of what is under way nobody knows what becomes of it, and it goes on being sent, as

@@ -15,7 +15,13 @@ use tokio::{
     time::{MissedTickBehavior, interval, sleep},
 };
 
-use crate::{hub::Hub, link::Link, proposals::OUTCOME_WAIT, replica::Divergence, stream::StreamError};
+use crate::{
+    hub::{FlawOf, Hub},
+    link::Link,
+    proposals::OUTCOME_WAIT,
+    replica::Divergence,
+    stream::StreamError,
+};
 
 const TICK: Duration = Duration::from_millis(100);
 /// How often the stream's leader is asked how far it is.
@@ -27,7 +33,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const SHORT_AFTER: Duration = Duration::from_secs(30);
 
 /// Sends entries, until the node ends.
-pub(crate) async fn propose(link: Link, hub: Arc<Hub>, acks: String) {
+pub(crate) async fn propose(link: Link, hub: Arc<Hub>, acks: String, random: fn() -> u64) {
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut stop = hub.stop.subscribe();
@@ -44,6 +50,7 @@ pub(crate) async fn propose(link: Link, hub: Arc<Hub>, acks: String) {
         if link.is_connected() {
             let was_renewed = link.signs.was_renewed.swap(false, Ordering::AcqRel);
             let is_soon = hub.sends_again.swap(false, Ordering::AcqRel) || was_renewed;
+            give_up_stale(&hub, random());
             let again = hub.proposals.lock().again(Instant::now(), is_soon);
             if is_soon && again.is_empty() && hub.proposals.lock().awaits() {
                 // They were sent just now: at the next tick.
@@ -78,6 +85,14 @@ async fn send(link: &Link, acks: &str, frames: Vec<Bytes>) {
     for frame in frames {
         // What finds no room is sent again.
         link.send(&link.names.entries, Some(acks), frame).await;
+    }
+}
+
+fn give_up_stale(hub: &Hub, incarnation: u64) {
+    let given_up = hub.proposals.lock().give_up_stale(Instant::now(), incarnation);
+    if let Some(waiting) = given_up {
+        tracing::warn!("entries of this node are given up: the stream has not given them back for too long");
+        waiting.into_iter().for_each(|waiting| waiting.fail(true));
     }
 }
 
@@ -120,6 +135,7 @@ pub(crate) async fn watch(link: Link, hub: Arc<Hub>) {
             Ok(info) if info.log != hub.log => hub.diverge(Divergence::Log(info.last)),
             Ok(info) => {
                 misses = 0;
+                hub.set_flaw(FlawOf::Stream, info.flaw);
                 let applied = hub.applied().sequence;
                 if info.last < applied {
                     let since = *short_since.get_or_insert_with(Instant::now);
@@ -132,8 +148,9 @@ pub(crate) async fn watch(link: Link, hub: Arc<Hub>) {
                     hub.has_reached(info.last);
                 }
             }
-            Err(StreamError::Absent(stream)) => tracing::warn!(stream, "the stream is gone"),
-            Err(StreamError::Unfit(stream, why)) => tracing::warn!(stream, why, "the stream was changed"),
+            Err(error @ (StreamError::Absent(_) | StreamError::Unfit(..))) => {
+                hub.set_flaw(FlawOf::Stream, Some(error.to_string()));
+            }
             Err(StreamError::Link(error)) => {
                 misses += 1;
                 tracing::debug!(%error, "the stream's leader does not answer");

@@ -4,10 +4,13 @@
 //!
 //! **Incarnations.** Each run of a proposer has a random number, and numbers its frames from 1. The next number counts, a
 //! smaller one is a repeat, and a greater one came too early: something before it was lost, and its proposer sends again.
-//! An incarnation that is not heard of for long is forgotten; what it sends then is refused until it begins anew.
+//! An incarnation that is not heard of for long is forgotten, and from then on nothing of it counts: what follows on what was
+//! forgotten is too early, and its first frame was made before its proposer had applied it, so before what was forgotten. Its
+//! proposer begins anew by another number.
 //!
 //! **The chain.** The digest of the stream up to a message is that of the digest before it and of the message. A frame
-//! carries its proposer's; where that differs from what this node had there, the two have not seen the same stream.
+//! carries its proposer's; where that differs from what this node had there, the two have not seen the same stream. Which of
+//! them is wrong is not known here. What was there before this node joined is not compared: whoever disagreed was told.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -32,9 +35,9 @@ const INCARNATION_MS: u64 = 3600 * 1000;
 /// The same while it left an entry unfinished: the parts that are there are held in memory.
 const UNFINISHED_MS: u64 = 60 * 1000;
 /// Digests that are remembered, to hold others' against them: as many messages as may come while one is under way.
-const DIGESTS: usize = 4096;
+const DIGESTS: usize = 16_384;
 /// The version of the token.
-const TOKEN_VERSION: u8 = 1;
+const TOKEN_VERSION: u8 = 2;
 
 /// The first position of the entry at a sequence of the stream.
 pub(crate) fn first_position(sequence: u64) -> Position {
@@ -44,7 +47,7 @@ pub(crate) fn first_position(sequence: u64) -> Position {
 /// Why a node can't go on. What it has it can still say, but not whether that is what others have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Divergence {
-    /// Another node has seen another stream.
+    /// Another node has seen another stream, and not most of the others the same as this one.
     #[error(
         "message {0} of the stream says that another node has seen another stream than this one, up to message {1}"
     )]
@@ -53,7 +56,7 @@ pub enum Divergence {
     #[error("message {0} of the stream is of another log")]
     Log(u64),
     /// A message of a version that is not known here.
-    #[error("message {0} of the stream is of version {1}, which is later than this broker: upgrade it")]
+    #[error("message {0} of the stream is of version {1}, which this broker does not know: upgrade it")]
     Version(u64, u8),
     /// An entry that is not understood.
     #[error("message {0} of the stream can't be applied: {1}")]
@@ -88,6 +91,8 @@ pub(crate) struct Seen {
     /// Whose it is, and its number; of a message that is none of ours, nobody's.
     pub(crate) of: Option<(u64, u64)>,
     pub(crate) verdict: StreamVerdict,
+    /// Its proposer has seen another stream up to this message.
+    pub(crate) disputes: Option<u64>,
 }
 
 /// See [`Seen`].
@@ -101,9 +106,9 @@ pub(crate) enum StreamVerdict {
     Repeat,
     /// Something of its proposer is missing before it: the number that comes next.
     Early(u64),
-    /// Its proposer is not known any more, and begins anew.
+    /// It may have counted before its proposer was forgotten, which begins anew.
     Forgotten,
-    /// It is no frame, and changes nothing.
+    /// It is no frame of this log, and changes nothing.
     Foreign,
 }
 
@@ -126,6 +131,10 @@ pub(crate) struct Replica {
     /// The stream's time, which never runs backwards here.
     time: u64,
     incarnations: BTreeMap<u64, Incarnation>,
+    /// The newest message of any incarnation that was forgotten.
+    forgotten_upto: u64,
+    /// Digests are compared of messages beyond this one.
+    compares_after: u64,
     /// Parts of entries that are not complete.
     parts: HashMap<u64, BytesMut>,
     /// Digests after the newest messages, oldest first; the last is that of `applied`.
@@ -146,6 +155,8 @@ impl Replica {
             applied: Applied { sequence: before, digest: 0 },
             time: 0,
             incarnations: BTreeMap::new(),
+            forgotten_upto: 0,
+            compares_after: before,
             parts: HashMap::new(),
             digests: VecDeque::from([0]),
             collects_upto: 0,
@@ -166,6 +177,17 @@ impl Replica {
 
     pub(crate) const fn log(&self) -> LogId {
         self.log
+    }
+
+    /// Compares digests only of messages beyond this one, which a node sees as they come.
+    pub(crate) fn compare_after(&mut self, sequence: u64) {
+        self.compares_after = sequence;
+    }
+
+    /// The digest of the stream up to a message, if it is remembered.
+    pub(crate) fn digest_at(&self, sequence: u64) -> Option<u128> {
+        let back = usize::try_from(self.applied.sequence.checked_sub(sequence)?).ok()?;
+        self.digests.len().checked_sub(back + 1).map(|at| self.digests[at])
     }
 
     pub(crate) const fn applied(&self) -> Applied {
@@ -206,35 +228,27 @@ impl Replica {
         if self.digests.len() > DIGESTS {
             self.digests.pop_front();
         }
+        let nobodys = Seen { of: None, verdict: StreamVerdict::Foreign, disputes: None };
         let frame = match Frame::decode(bytes) {
-            Ok(frame) => frame,
+            Ok(frame) if frame.log == self.log => frame,
             Err(FrameError::Version(version)) => return Err(Divergence::Version(sequence, version)),
-            Err(FrameError::Foreign) => return Ok(Seen { of: None, verdict: StreamVerdict::Foreign }),
+            // A node that has not noticed yet that the stream was made anew may write to it.
+            Ok(_) | Err(FrameError::Foreign) => return Ok(nobodys),
         };
-        if frame.log != self.log {
-            return Err(Divergence::Log(sequence));
-        }
-        self.compare(sequence, frame.applied)?;
+        let is_disputed = sequence > self.compares_after && !self.agrees(sequence, frame.applied);
+        let disputes = is_disputed.then_some(frame.applied.sequence);
         self.time = self.time.max(time);
         self.forget();
         let of = Some((frame.incarnation, frame.number));
         let verdict = self.admit(sequence, frame)?;
-        Ok(Seen { of, verdict })
+        Ok(Seen { of, verdict, disputes })
     }
 
     /// Holds what a proposer had seen against what was seen here. What lies too far back is not known any more, and a proposer
     /// that was ahead of this message has not written it.
-    fn compare(&self, sequence: u64, theirs: Applied) -> Result<(), Divergence> {
-        let back = self.applied.sequence.checked_sub(theirs.sequence);
-        let Some(back) = back.and_then(|back| usize::try_from(back).ok()).filter(|back| *back > 0) else {
-            return Err(Divergence::Digest(sequence, theirs.sequence));
-        };
-        match self.digests.len().checked_sub(back + 1) {
-            Some(at) if self.digests[at] != theirs.digest => {
-                Err(Divergence::Digest(sequence, theirs.sequence))
-            }
-            _ => Ok(()),
-        }
+    fn agrees(&self, sequence: u64, theirs: Applied) -> bool {
+        theirs.sequence < sequence
+            && self.digest_at(theirs.sequence).is_none_or(|digest| digest == theirs.digest)
     }
 
     /// Forgets incarnations that nothing came from for long.
@@ -244,35 +258,39 @@ impl Replica {
             let silent = now.saturating_sub(own.time);
             silent < if own.unfinished > 0 { UNFINISHED_MS } else { INCARNATION_MS }
         };
-        let parts = &mut self.parts;
+        let (parts, forgotten_upto) = (&mut self.parts, &mut self.forgotten_upto);
         self.incarnations.retain(|incarnation, own| {
             let stays = stays(own);
             if !stays {
                 parts.remove(incarnation);
+                *forgotten_upto = own.sequence.max(*forgotten_upto);
             }
             stays
         });
         while self.incarnations.len() > INCARNATIONS_MAX {
             let oldest = self.incarnations.iter().min_by_key(|(_, own)| own.sequence);
-            let Some(oldest) = oldest.map(|(incarnation, _)| *incarnation) else { break };
-            self.incarnations.remove(&oldest);
-            self.parts.remove(&oldest);
+            let Some((incarnation, sequence)) = oldest.map(|(incarnation, own)| (*incarnation, own.sequence))
+            else {
+                break;
+            };
+            self.incarnations.remove(&incarnation);
+            self.parts.remove(&incarnation);
+            self.forgotten_upto = sequence.max(self.forgotten_upto);
         }
     }
 
     fn admit(&mut self, sequence: u64, frame: Frame) -> Result<StreamVerdict, Divergence> {
-        let Frame { incarnation, number, has_more, part, .. } = frame;
+        let Frame { incarnation, number, has_more, applied, topics_max, part, .. } = frame;
         let known = self.incarnations.get(&incarnation).copied();
         let last = known.map_or(0, |own| own.number);
         if number <= last {
             return Ok(StreamVerdict::Repeat);
         }
         if number > last + 1 {
-            return Ok(if known.is_some() {
-                StreamVerdict::Early(last + 1)
-            } else {
-                StreamVerdict::Forgotten
-            });
+            return Ok(StreamVerdict::Early(last + 1));
+        }
+        if known.is_none() && applied.sequence < self.forgotten_upto {
+            return Ok(StreamVerdict::Forgotten);
         }
         let was_unfinished = known.map_or(0, |own| own.unfinished);
         let unfinished = match (has_more, was_unfinished) {
@@ -299,8 +317,7 @@ impl Replica {
             time: Timestamp(self.time),
             steady: Timestamp(self.time),
             token: self.token(),
-            // No node's setting may decide it, and the stream has none.
-            topics_max: u64::MAX,
+            topics_max,
         };
         Ok(StreamVerdict::Applies(place, writes))
     }
@@ -336,7 +353,7 @@ impl Replica {
             self.collects_upto = 0;
             self.collected.clear();
         }
-        Ok(Seen { of: None, verdict: StreamVerdict::Repeat })
+        Ok(Seen { of: None, verdict: StreamVerdict::Repeat, disputes: None })
     }
 
     /// What a node stores with an entry, to go on from there.
@@ -347,6 +364,7 @@ impl Replica {
         out.put_u128_le(self.applied.digest);
         put_varint(&mut out, self.applied.sequence);
         put_varint(&mut out, self.time);
+        put_varint(&mut out, self.forgotten_upto);
         put_varint(&mut out, self.incarnations.len() as u64);
         for (incarnation, own) in &self.incarnations {
             out.put_u64_le(*incarnation);
@@ -365,7 +383,7 @@ fn decode(Token(bytes): &Token) -> Result<Replica, Malformed> {
         return Err(Malformed("it is of another version"));
     }
     let (log, digest) = (LogId(from.u128()?), from.u128()?);
-    let (sequence, time) = (from.varint()?, from.varint()?);
+    let (sequence, time, forgotten_upto) = (from.varint()?, from.varint()?, from.varint()?);
     let mut incarnations = BTreeMap::new();
     for _ in 0..from.count()? {
         let (incarnation, number) = (from.u64()?, from.varint()?);
@@ -382,6 +400,7 @@ fn decode(Token(bytes): &Token) -> Result<Replica, Malformed> {
     replica.applied.digest = digest;
     replica.time = time;
     replica.incarnations = incarnations;
+    replica.forgotten_upto = forgotten_upto;
     replica.digests = VecDeque::from([digest]);
     Ok(replica)
 }

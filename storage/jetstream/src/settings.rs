@@ -15,6 +15,8 @@ pub struct JetStreamSettings {
     pub credentials: NatsCredentials,
     /// Trust and client certificates, where the servers speak TLS.
     pub tls: Option<ClientConfig>,
+    /// How many topics there may be; it holds for what this node publishes.
+    pub topics_max: u64,
     /// The name of this node.
     pub node: String,
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::{
-    frame::LogId,
+    frame::{LogId, PART_BYTES_MAX},
     link::{Link, LinkError, Names},
 };
 
@@ -30,6 +30,8 @@ pub struct StreamInfo {
     pub leader: Option<String>,
     /// All servers that hold it, and whether each has all of it.
     pub replicas: Vec<(String, bool)>,
+    /// The first of its settings that would break a promise, if there is one. A sentence.
+    pub flaw: Option<String>,
 }
 
 /// Why a stream is not gone on with.
@@ -71,26 +73,22 @@ fn config(names: &Names, log: LogId, replicas: usize) -> Value {
 impl Link {
     /// The stream as its leader knows it.
     pub(crate) async fn info(&self) -> Result<StreamInfo, StreamError> {
-        let answer = match self.ask("STREAM.INFO", Value::Null).await {
+        match self.ask("STREAM.INFO", Value::Null).await {
             Err(LinkError::Refused(why)) if why.ends_with(NOT_FOUND) => {
-                return Err(StreamError::Absent(self.names.stream.clone()));
+                Err(StreamError::Absent(self.names.stream.clone()))
             }
-            answer => answer?,
-        };
-        read(&answer).map_err(|why| StreamError::Unfit(self.names.stream.clone(), why))
+            answer => self.read_info(&answer?),
+        }
     }
 
     /// Makes the stream of a log.
-    pub(crate) async fn create(&self, log: LogId, replicas: usize) -> Result<StreamInfo, StreamError> {
-        self.ask("STREAM.CREATE", config(&self.names, log, replicas)).await?;
-        self.info().await
+    pub(crate) async fn create(&self, log: LogId) -> Result<StreamInfo, StreamError> {
+        self.read_info(&self.ask("STREAM.CREATE", config(&self.names, log, self.replicas)).await?)
     }
 
-    /// Holds the stream against how it should be set up.
-    pub(crate) async fn check(&self, replicas: usize) -> Result<(), StreamError> {
-        let answer = self.ask("STREAM.INFO", Value::Null).await?;
-        check(&answer["config"], &self.names, replicas)
-            .map_err(|why| StreamError::Unfit(self.names.stream.clone(), why))
+    fn read_info(&self, answer: &Value) -> Result<StreamInfo, StreamError> {
+        let info = read(answer).map_err(|why| StreamError::Unfit(self.names.stream.clone(), why))?;
+        Ok(StreamInfo { flaw: check(&answer["config"], &self.names, self.replicas).err(), ..info })
     }
 }
 
@@ -112,23 +110,50 @@ fn read(answer: &Value) -> Result<StreamInfo, String> {
         (peer["name"].as_str().unwrap_or_default().to_owned(), is_current)
     }));
     let replicas = replicas.collect();
-    Ok(StreamInfo { log, first, last, bytes: number("bytes").unwrap_or(0), leader, replicas })
+    Ok(StreamInfo { log, first, last, bytes: number("bytes").unwrap_or(0), leader, replicas, flaw: None })
 }
 
-/// What of a stream's configuration would break a promise.
+/// What of a stream's configuration would break a promise. Nothing that was acknowledged may be refused, changed, left out or
+/// removed by the stream itself.
 fn check(config: &Value, names: &Names, replicas: usize) -> Result<(), String> {
-    let is = |name: &str, want: Value| match &config[name] {
-        found if *found == want => Ok(()),
-        found => Err(format!("its `{name}` is {found}, where {want} is needed")),
+    let differs = |name: &str, want: Value| match &config[name] {
+        found if *found == want => None,
+        // Servers leave out what is false, nothing, or their default.
+        Value::Null if want == json!(false) || want == json!(0) => None,
+        found => Some(format!("its `{name}` is {found}, where {want} is needed")),
     };
-    is("subjects", json!([names.entries]))?;
-    is("retention", json!("limits"))?;
-    is("storage", json!("file"))?;
-    is("discard", json!("new"))?;
-    is("deny_delete", json!(true))?;
-    is("allow_direct", json!(true))?;
-    is("max_age", json!(0))?;
-    is("max_msgs", json!(-1))?;
+    let fixed = [
+        ("subjects", json!([names.entries])),
+        ("retention", json!("limits")),
+        ("storage", json!("file")),
+        ("discard", json!("new")),
+        ("max_age", json!(0)),
+        ("max_msgs", json!(-1)),
+        ("max_bytes", json!(-1)),
+        ("max_msgs_per_subject", json!(-1)),
+        ("deny_delete", json!(true)),
+        ("deny_purge", json!(false)),
+        ("allow_direct", json!(true)),
+        ("allow_rollup_hdrs", json!(false)),
+        ("allow_msg_ttl", json!(false)),
+        ("allow_msg_counter", json!(false)),
+        ("no_ack", json!(false)),
+        ("sealed", json!(false)),
+    ];
+    if let Some(flaw) = fixed.into_iter().find_map(|(name, want)| differs(name, want)) {
+        return Err(flaw);
+    }
+    for name in ["mirror", "sources", "subject_transform"] {
+        if !matches!(&config[name], Value::Null) {
+            return Err(format!("it has a `{name}`"));
+        }
+    }
+    if config["max_msg_size"].as_i64().is_some_and(|size| size >= 0 && size < (PART_BYTES_MAX * 2) as i64) {
+        return Err(format!(
+            "its `max_msg_size` is {}, which some entries are too large for",
+            config["max_msg_size"]
+        ));
+    }
     if config["republish"]["dest"] != json!(names.live) || config["republish"]["headers_only"] == json!(true)
     {
         return Err(format!("it does not republish to {}", names.live));
@@ -141,5 +166,45 @@ fn check(config: &Value, names: &Names, replicas: usize) -> Result<(), String> {
     match config["num_replicas"].as_u64() {
         Some(count) if count >= replicas as u64 => Ok(()),
         count => Err(format!("it has {} replicas, where {replicas} are asked for", count.unwrap_or(0))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_operator_changes_is_noticed() {
+        let names = Names::of("T");
+        let good = config(&names, LogId(1), 3);
+        assert_eq!(check(&good, &names, 3), Ok(()));
+        assert_eq!(check(&good, &names, 1), Ok(()));
+        for (name, value) in [
+            ("max_age", json!(60_000_000_000_u64)),
+            ("max_bytes", json!(1 << 30)),
+            ("max_msgs", json!(9)),
+            ("max_msgs_per_subject", json!(9)),
+            ("max_msg_size", json!(1000)),
+            ("discard", json!("old")),
+            ("subjects", json!(["T.entries", "more"])),
+            ("retention", json!("interest")),
+            ("storage", json!("memory")),
+            ("sealed", json!(true)),
+            ("deny_purge", json!(true)),
+            ("deny_delete", json!(false)),
+            ("allow_direct", json!(false)),
+            ("allow_rollup_hdrs", json!(true)),
+            ("allow_msg_ttl", json!(true)),
+            ("no_ack", json!(true)),
+            ("persist_mode", json!("async")),
+            ("republish", Value::Null),
+            ("mirror", json!({ "name": "other" })),
+            ("subject_transform", json!({ "src": ">", "dest": "x.>" })),
+            ("num_replicas", json!(1)),
+        ] {
+            let mut changed = good.clone();
+            changed[name] = value;
+            assert!(check(&changed, &names, 3).is_err(), "{name}");
+        }
     }
 }

@@ -109,6 +109,7 @@ fn frame(part: Bytes) -> Frame {
         number: 7,
         has_more: false,
         applied: Applied { sequence: 41, digest: 99 },
+        topics_max: 250_000,
         part,
     }
 }

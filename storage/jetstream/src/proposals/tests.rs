@@ -31,7 +31,7 @@ fn numbers(frames: &[Bytes]) -> Vec<(u64, bool)> {
 #[test]
 fn what_waits_shares_an_entry_and_four_are_under_way() {
     let now = Instant::now();
-    let mut proposals = Proposals::new(LogId(1), 5);
+    let mut proposals = Proposals::new(LogId(1), 5, 9);
     assert_eq!(proposals.next_entry(NOTHING, now), None);
     for round in 1..=4 {
         (0..3).for_each(|_| drop(publish(&mut proposals, 1, 10, now)));
@@ -51,7 +51,7 @@ fn what_waits_shares_an_entry_and_four_are_under_way() {
 #[test]
 fn an_entry_is_bounded_and_a_large_write_has_parts() {
     let now = Instant::now();
-    let mut proposals = Proposals::new(LogId(1), 5);
+    let mut proposals = Proposals::new(LogId(1), 5, 9);
     drop(publish(&mut proposals, 1, 300 << 10, now));
     drop(publish(&mut proposals, 1, 300 << 10, now));
     drop(publish(&mut proposals, 10_000, 100, now));
@@ -69,7 +69,7 @@ fn an_entry_is_bounded_and_a_large_write_has_parts() {
 #[test]
 fn what_is_under_way_is_sent_again_as_it_was() {
     let now = Instant::now();
-    let mut proposals = Proposals::new(LogId(1), 5);
+    let mut proposals = Proposals::new(LogId(1), 5, 9);
     let mut sent = Vec::new();
     for _ in 0..3 {
         drop(publish(&mut proposals, 1, 600 << 10, now));
@@ -80,17 +80,18 @@ fn what_is_under_way_is_sent_again_as_it_was() {
     assert_eq!(proposals.again(now + SEND_AGAIN, false), Vec::<Bytes>::new(), "just sent");
     assert_eq!(proposals.again(now + 2 * SEND_AGAIN, false), sent);
     proposals.applied(5, 2);
-    proposals.begin_anew(9);
+    let applied = Applied { sequence: 77, digest: 1 };
+    proposals.begin_anew(9, applied);
     let again = proposals.again(now + 4 * SEND_AGAIN, false);
     assert_eq!(numbers(&again), [(1, true), (2, false), (3, true), (4, false)]);
-    assert!(read(&again).iter().all(|frame| frame.incarnation == 9));
+    assert!(read(&again).iter().all(|frame| frame.incarnation == 9 && frame.applied == applied));
     assert_eq!(proposals.applied(9, 2).len(), 1);
 }
 
 #[test]
 fn nobody_waits_forever() {
     let now = Instant::now();
-    let mut proposals = Proposals::new(LogId(1), 5);
+    let mut proposals = Proposals::new(LogId(1), 5, 9);
     let mut answers: Vec<Answer> = (0..6)
         .map(|_| {
             let answer = publish(&mut proposals, 1, 1, now);
@@ -124,7 +125,7 @@ fn nobody_waits_forever() {
 #[test]
 fn a_full_queue_refuses() {
     let now = Instant::now();
-    let mut proposals = Proposals::new(LogId(1), 5);
+    let mut proposals = Proposals::new(LogId(1), 5, 9);
     let push = |proposals: &mut Proposals| {
         let draft = Draft::new(Topic::parse("a").unwrap(), MediaType::NONE, vec![7; 1 << 20].into());
         let group = Group { drafts: vec![draft], key: None, condition: Condition::None };
@@ -135,4 +136,41 @@ fn a_full_queue_refuses() {
     assert_eq!(taken, QUEUE_BYTES_MAX / (1 << 20) - 1);
     assert_eq!(push(&mut proposals), Err(WriteError::Overloaded));
     assert!(proposals.load() > 0.9);
+}
+
+#[test]
+fn what_nobody_waits_for_is_not_said_anew() {
+    let now = Instant::now();
+    let mut proposals = Proposals::new(LogId(1), 5, 9);
+    let _answers: Vec<Answer> = [now, now + OUTCOME_WAIT]
+        .map(|at| {
+            let answer = publish(&mut proposals, 1, 1, at);
+            proposals.next_entry(NOTHING, at).unwrap();
+            answer
+        })
+        .into();
+    assert!(!proposals.has_passed(1) && proposals.has_passed(0));
+    let (unknown, _) = proposals.expire(now + OUTCOME_WAIT);
+    assert_eq!(unknown.len(), 1);
+    proposals.begin_anew(6, NOTHING);
+    let again = proposals.again(now + 2 * OUTCOME_WAIT, false);
+    assert_eq!(numbers(&again), [(1, false)], "the second, which may be waited for");
+    assert_eq!(proposals.applied(6, 1).len(), 1);
+    assert!(proposals.has_passed(1), "the stream needs what was applied");
+}
+
+#[test]
+fn what_is_under_way_for_too_long_is_given_up() {
+    let now = Instant::now();
+    let mut proposals = Proposals::new(LogId(1), 5, 9);
+    drop(publish(&mut proposals, 1, 1, now));
+    proposals.next_entry(NOTHING, now).unwrap();
+    assert!(proposals.give_up_stale(now + GIVE_UP_AFTER / 2, 6).is_none());
+    drop(publish(&mut proposals, 1, 1, now + GIVE_UP_AFTER));
+    proposals.next_entry(NOTHING, now + GIVE_UP_AFTER).unwrap();
+    assert_eq!(proposals.give_up_stale(now + GIVE_UP_AFTER, 6).map(|unknown| unknown.len()), Some(2));
+    assert!(proposals.is_idle());
+    drop(publish(&mut proposals, 1, 1, now));
+    let frames = read(&proposals.next_entry(NOTHING, now).unwrap());
+    assert_eq!((frames[0].incarnation, frames[0].number), (6, 1), "none of the two is known of this one");
 }

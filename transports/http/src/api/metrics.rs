@@ -139,7 +139,7 @@ impl LogGauges {
         let (acknowledged_commits, acknowledged) = stats.acknowledged.unwrap_or_default();
         let head = stats.head.unwrap_or_default();
         let (is_writable, behind_ms) = match broker.health() {
-            Health::Good => (true, 0),
+            Health::Good | Health::Misconfigured => (true, 0),
             Health::Behind(ms) => (true, ms),
             Health::Failing | Health::Detached | Health::Diverged => (false, 0),
         };

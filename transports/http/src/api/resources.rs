@@ -109,6 +109,7 @@ pub(crate) fn readyz(app: &App) -> Response<Body> {
         }
         Health::Failing => Some("storage-failed"),
         Health::Detached => Some("detached"),
+        Health::Misconfigured => Some("misconfigured"),
         Health::Diverged => Some("diverged"),
     };
     if let Some(word) = unready {

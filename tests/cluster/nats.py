@@ -1,0 +1,40 @@
+"""What an operator does to NATS: requests to JetStream, over a connection of the plain kind."""
+
+import json
+import socket
+import uuid
+
+
+class Nats:
+    def __init__(self, port: int):
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=10)
+        self._file = self._socket.makefile("rb")
+        assert self._file.readline().startswith(b"INFO ")
+        self._socket.sendall(b'CONNECT {"verbose":false,"headers":true}\r\n')
+
+    def ask(self, subject: str, request: object = None) -> dict:
+        """Asks, and gives the answer. One that says that it can't be done is a failure."""
+        inbox = f"_INBOX.{uuid.uuid4().hex}"
+        payload = b"" if request is None else json.dumps(request).encode()
+        lines = f"SUB {inbox} 1\r\nUNSUB 1 1\r\nPUB {subject} {inbox} {len(payload)}\r\n".encode()
+        self._socket.sendall(lines + payload + b"\r\n")
+        while line := self._file.readline():
+            word, *rest = line.split()
+            if word == b"PING":
+                self._socket.sendall(b"PONG\r\n")
+            elif word in (b"MSG", b"HMSG"):
+                body = self._file.read(int(rest[-1]) + 2)
+                answer = json.loads(body[int(rest[-2]) if word == b"HMSG" else 0 :])
+                assert "error" not in answer, answer
+                return answer
+        raise EOFError
+
+    def close(self) -> None:
+        self._file.close()
+        self._socket.close()
+
+    def __enter__(self) -> "Nats":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
