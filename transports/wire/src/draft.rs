@@ -22,7 +22,9 @@ use tailwire_model::{
 
 use crate::{
     json::{self, surrogate_fault},
+    members::raw_object,
     problem::{Code, Problem},
+    typo,
 };
 
 /// How deep a message's JSON may nest. Common parsers give up at 128 levels; a message stands some levels deep in a
@@ -35,31 +37,18 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// A message as an object of a client's: a line of a batch, or what a `publish` line has of it. Members stay raw until
-/// they are checked, so that an error can name the one that is wrong.
-#[derive(Default, Deserialize)]
-pub(crate) struct Object<'a> {
-    #[serde(borrow)]
-    pub(crate) topic: Option<&'a RawValue>,
-    /// `null` is data too.
-    #[serde(borrow, default, deserialize_with = "present")]
-    pub(crate) data: Option<&'a RawValue>,
-    #[serde(borrow, rename = "type")]
-    pub(crate) media_type: Option<&'a RawValue>,
-    #[serde(borrow)]
-    pub(crate) encoding: Option<&'a RawValue>,
-    #[serde(borrow)]
-    pub(crate) key: Option<&'a RawValue>,
-    #[serde(borrow)]
-    pub(crate) event: Option<&'a RawValue>,
-    #[serde(borrow)]
-    pub(crate) headers: Option<&'a RawValue>,
-}
-
-pub(crate) fn present<'de: 'a, 'a, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<&'a RawValue>, D::Error> {
-    <&RawValue>::deserialize(deserializer).map(Some)
+raw_object! {
+    /// A message as an object of a client's: a line of a batch, or what a `publish` line has of it. Members stay raw until
+    /// they are checked, so that an error can name the one that is wrong.
+    Object {
+        topic = "topic",
+        data = "data",
+        media_type = "type",
+        encoding = "encoding",
+        key = "key",
+        event = "event",
+        headers = "headers",
+    }
 }
 
 /// The topic of a name that may not be a pattern.
@@ -80,8 +69,11 @@ impl<'a> Object<'a> {
         serde_json::from_str(text).map_err(|error| invalid(json::explain(text, &error)))
     }
 
-    /// The draft that the object describes. Without a type it is JSON.
+    /// The draft that a message of a batch describes. Without a type it is JSON. Misspelt members are refused; those that
+    /// messages have when they are read are not: what was read can be published.
     pub(crate) fn into_draft(self) -> Result<Draft, Problem> {
+        let own = ["topic", "data", "type", "encoding", "key", "event", "headers", "cursor", "time", "sub"];
+        self.names().try_for_each(|name| typo::check_member(name, &own))?;
         self.into_draft_or(MediaType::JSON)
     }
 

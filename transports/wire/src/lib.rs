@@ -14,6 +14,7 @@ pub mod format;
 pub mod framing;
 mod json;
 pub mod line;
+mod members;
 pub mod negotiate;
 mod omitted;
 pub mod options;

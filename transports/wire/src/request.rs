@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tailwire_model::{
-    Condition, Cursor, Draft, Filter, Options, SizeBound, Term, Topic,
+    Condition, Cursor, Draft, Filter, MediaType, Options, SizeBound, Term, Topic,
     limits::{
         BATCH_MESSAGES_MAX, LAST_MAX, PAGE_MESSAGES_DEFAULT, PAGE_MESSAGES_MAX, TOPICS_PAGE_DEFAULT,
         TOPICS_PAGE_MAX, WAIT_MS_MAX,
@@ -11,11 +11,14 @@ use tailwire_model::{
 };
 
 use crate::{
-    draft::{self, Object, missing, present, string},
-    json, options,
+    draft::{self, Object, missing, string},
+    json,
+    members::raw_object,
+    options,
     problem::{Code, Problem},
     publish::{self, Publish},
     query::{self, QueryStart, TopicsRequest},
+    typo,
 };
 
 /// The longest id: what a client counts, or a UUID, and then some.
@@ -144,7 +147,8 @@ pub struct LineError {
     pub problem: Problem,
 }
 
-/// Parses one text line of a client. Members that a kind does not have are ignored.
+/// Parses one text line of a client. A member that a kind does not have is ignored, unless another kind has it, or it is
+/// nearly one of its own.
 ///
 /// # Errors
 /// The problem of a line, with its id if that could be read.
@@ -175,62 +179,74 @@ struct OnlyId<'a> {
     id: &'a RawValue,
 }
 
-/// Every member that a line may have, raw until its kind is known. `null` is as good as none, but for `data`.
-#[derive(Deserialize)]
-struct LineMembers<'a> {
-    #[serde(borrow)]
-    id: Option<&'a RawValue>,
-    #[serde(borrow)]
-    kind: Option<&'a RawValue>,
-    #[serde(borrow)]
-    sub: Option<&'a RawValue>,
-    #[serde(borrow)]
-    token: Option<&'a RawValue>,
-    #[serde(borrow)]
-    topic: Option<&'a RawValue>,
-    #[serde(borrow)]
-    after: Option<&'a RawValue>,
-    #[serde(borrow)]
-    last: Option<&'a RawValue>,
-    #[serde(borrow)]
-    limit: Option<&'a RawValue>,
-    #[serde(borrow)]
-    gap: Option<&'a RawValue>,
-    #[serde(borrow)]
-    wait: Option<&'a RawValue>,
-    #[serde(borrow)]
-    max_bytes: Option<&'a RawValue>,
-    #[serde(borrow)]
-    prefix: Option<&'a RawValue>,
-    #[serde(borrow)]
-    from: Option<&'a RawValue>,
-    #[serde(borrow)]
-    cursor: Option<&'a RawValue>,
-    #[serde(borrow)]
-    messages: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "present")]
-    data: Option<&'a RawValue>,
-    #[serde(borrow, rename = "type")]
-    media_type: Option<&'a RawValue>,
-    #[serde(borrow)]
-    encoding: Option<&'a RawValue>,
-    #[serde(borrow)]
-    key: Option<&'a RawValue>,
-    #[serde(borrow)]
-    event: Option<&'a RawValue>,
-    #[serde(borrow)]
-    headers: Option<&'a RawValue>,
-    #[serde(borrow)]
-    idempotency_key: Option<&'a RawValue>,
-    #[serde(borrow)]
-    if_match: Option<&'a RawValue>,
-    #[serde(borrow)]
-    if_none_match: Option<&'a RawValue>,
+raw_object! {
+    /// Every member that a line may have, raw until its kind is known.
+    LineMembers {
+        id = "id",
+        kind = "kind",
+        sub = "sub",
+        token = "token",
+        topic = "topic",
+        after = "after",
+        last = "last",
+        limit = "limit",
+        gap = "gap",
+        wait = "wait",
+        max_bytes = "max_bytes",
+        prefix = "prefix",
+        from = "from",
+        cursor = "cursor",
+        messages = "messages",
+        data = "data",
+        media_type = "type",
+        encoding = "encoding",
+        key = "key",
+        event = "event",
+        headers = "headers",
+        idempotency_key = "idempotency_key",
+        if_match = "if_match",
+        if_none_match = "if_none_match",
+    }
+}
+
+/// The members of each kind. `set_options` checks its own.
+fn members_of(kind: &str) -> Option<&'static [&'static str]> {
+    Some(match kind {
+        "subscribe" => &["topic", "after", "last", "gap", "max_bytes"],
+        "unsubscribe" => &["sub"],
+        "page" => &["topic", "after", "last", "limit", "gap", "wait", "max_bytes"],
+        "publish" => &[
+            "topic",
+            "data",
+            "type",
+            "encoding",
+            "key",
+            "event",
+            "headers",
+            "messages",
+            "idempotency_key",
+            "if_match",
+            "if_none_match",
+            // What was read can be published as it is.
+            "cursor",
+            "time",
+            "sub",
+        ],
+        "authenticate" => &["token"],
+        "delete" | "options" | "delete_options" => &["topic"],
+        "topics" => &["prefix", "from", "limit"],
+        "message" => &["cursor"],
+        _ => return None,
+    })
 }
 
 impl LineMembers<'_> {
     fn into_request(self, line: &str) -> Result<Request, Problem> {
         let kind = text("kind", self.kind)?.ok_or_else(|| Problem::new(Code::LineInvalid))?;
+        if let Some(own) = members_of(&kind) {
+            let others = self.names().filter(|name| !matches!(*name, "id" | "kind"));
+            others.into_iter().try_for_each(|name| typo::check_member(name, own))?;
+        }
         Ok(match &*kind {
             "subscribe" => Request::Subscribe(Subscribe {
                 filter: self.filter()?,
@@ -333,7 +349,7 @@ impl LineMembers<'_> {
             text("idempotency_key", self.idempotency_key)?.map(publish::idempotency_key).transpose()?;
         let batch = self.messages.is_some();
         let drafts = match self.messages {
-            None => vec![self.into_object().into_draft()?],
+            None => vec![self.into_object().into_draft_or(MediaType::JSON)?],
             Some(_) if condition != Condition::None => {
                 return Err(Problem::detailed(Code::ConditionInvalid, "a condition asks about one topic"));
             }
@@ -353,6 +369,7 @@ impl<'a> LineMembers<'a> {
             key: self.key,
             event: self.event,
             headers: self.headers,
+            unknown: Vec::new(),
         }
     }
 }
