@@ -1,11 +1,14 @@
 //! Content codings of request bodies (RFC 9110 §8.4): taken off within the bound that holds for the body, which is measured
 //! after decoding, and without more in memory than that.
 
-use std::io::{self, Read};
+use std::io::{self, BufRead, BufReader, Read};
 
 use axum::http::{HeaderMap, header};
 use bytes::Bytes;
-use flate2::read::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
+use flate2::{
+    bufread::{DeflateDecoder, ZlibDecoder},
+    read::MultiGzDecoder,
+};
 use tailwire_wire::{Code, Problem};
 
 /// The codings that can be decoded, as `Accept-Encoding` says it with a refusal (RFC 9110 §15.5.16).
@@ -79,7 +82,11 @@ impl BodyCoding {
         Ok(match self {
             Self::Gzip => Box::new(MultiGzDecoder::new(coded)),
             Self::Deflate => deflate(coded)?,
-            Self::Brotli => Box::new(brotli::Decompressor::new(coded, 4096)),
+            Self::Brotli => Box::new(Whole {
+                decoder: brotli::Decompressor::new(coded, 4096),
+                // Read behind its end, the decoder fails where its buffer has more.
+                has_more: |it| Ok(it.read(&mut [0]).is_err() || it.get_mut().read(&mut [0])? > 0),
+            }),
             Self::Zstd => {
                 let mut decoder = zstd::stream::read::Decoder::new(coded)?;
                 decoder.window_log_max(WINDOW_BITS)?;
@@ -100,8 +107,30 @@ fn deflate<'a>(mut coded: Box<dyn Read + 'a>) -> io::Result<Box<dyn Read + 'a>> 
         }
     }
     let is_zlib = count == 2 && head[0] & 0x0f == 8 && u16::from_be_bytes(head) % 31 == 0;
-    let coded = io::Cursor::new(head[..count].to_vec()).chain(coded);
-    Ok(if is_zlib { Box::new(ZlibDecoder::new(coded)) } else { Box::new(DeflateDecoder::new(coded)) })
+    let coded = BufReader::new(io::Cursor::new(head[..count].to_vec()).chain(coded));
+    Ok(if is_zlib {
+        let has_more = |it: &mut ZlibDecoder<_>| Ok(!BufRead::fill_buf(it.get_mut())?.is_empty());
+        Box::new(Whole { decoder: ZlibDecoder::new(coded), has_more })
+    } else {
+        let has_more = |it: &mut DeflateDecoder<_>| Ok(!BufRead::fill_buf(it.get_mut())?.is_empty());
+        Box::new(Whole { decoder: DeflateDecoder::new(coded), has_more })
+    })
+}
+
+/// Content of a coding that doesn't go on behind its end: bytes that follow there would be lost without a word.
+struct Whole<D> {
+    decoder: D,
+    has_more: fn(&mut D) -> io::Result<bool>,
+}
+
+impl<D: Read> Read for Whole<D> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let count = self.decoder.read(out)?;
+        if count == 0 && !out.is_empty() && (self.has_more)(&mut self.decoder)? {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "bytes follow its end"));
+        }
+        Ok(count)
+    }
 }
 
 fn cut(name: &str) -> &str {
@@ -208,6 +237,18 @@ mod tests {
             for body in [&whole[..whole.len() - 3], &whole[..2], b"plain text, not coded", b""] {
                 let refused = codings(&[name]).unwrap().decode(&Bytes::copy_from_slice(body), 1000);
                 assert_eq!(refused.unwrap_err().code, Code::RequestInvalid, "{name} {body:?}");
+            }
+        }
+        for name in ["gzip", "deflate", "raw", "br", "zstd"] {
+            let coding = if name == "raw" { "deflate" } else { name };
+            for content in [vec![b'a'; 50], (0..200_000u32).flat_map(u32::to_le_bytes).collect()] {
+                let more = [coded(name, &content), b"more".to_vec()].concat().into();
+                let refused = codings(&[coding]).unwrap().decode(&more, 1 << 20);
+                assert_eq!(
+                    refused.unwrap_err().code,
+                    Code::RequestInvalid,
+                    "{name} with more behind its end"
+                );
             }
         }
         for unknown in ["compress", "aws-chunked", "gzip, nonsense", "gzip, gzip, gzip, gzip"] {
