@@ -36,7 +36,13 @@ const OWN: [(&str, &str); 9] = [
 ];
 
 /// The hint for a path that is none.
-pub(crate) fn for_path(path: &str) -> Option<&'static str> {
+pub(crate) fn for_path(method: &str, path: &str) -> Option<&'static str> {
+    // Whoever sends something to some name has a topic in mind.
+    let publishes = || matches!(method, "POST" | "PUT").then_some("`POST /topics/{topic}` publishes");
+    named(path).or_else(publishes)
+}
+
+fn named(path: &str) -> Option<&'static str> {
     let first = path.trim_start_matches('/').split('/').next()?.to_ascii_lowercase();
     let own = |name: &str| OWN.iter().find(|(own, _)| *own == name).map(|(_, hint)| *hint);
     own(&first)
@@ -79,9 +85,13 @@ mod tests {
             ("/stream/a", "`/stream`"),
         ] {
             let path = path.split('?').next().unwrap_or(path);
-            assert!(for_path(path).is_some_and(|hint| hint.contains(word)), "{path}: {:?}", for_path(path));
+            let hint = for_path("GET", path);
+            assert!(hint.is_some_and(|hint| hint.contains(word)), "{path}: {hint:?}");
         }
-        assert_eq!(for_path("/favicon.ico"), None);
-        assert_eq!(for_path(""), None);
+        assert_eq!(for_path("GET", "/favicon.ico"), None);
+        assert_eq!(for_path("GET", ""), None);
+        for path in ["/chat", "/a/b", "/", "/favicon.ico"] {
+            assert_eq!(for_path("POST", path), Some("`POST /topics/{topic}` publishes"), "{path}");
+        }
     }
 }

@@ -136,7 +136,7 @@ impl HttpRoutes {
         let app = &self.app;
         let path = request.uri().path();
         if matches!(route, Route::None) {
-            return at_once(nothing(path));
+            return at_once(nothing(request.method(), path));
         }
         if request.method() == Method::OPTIONS {
             return at_once(allowed(route.methods(path)));
@@ -178,7 +178,7 @@ impl HttpRoutes {
             Route::OpenApi => at_once(resources::openapi()),
             Route::Index => at_once(resources::index()),
             Route::Client(file) => at_once(file.answer(request.headers())),
-            Route::Server | Route::None => at_once(nothing(request.uri().path())),
+            Route::Server | Route::None => at_once(nothing(request.method(), request.uri().path())),
         }
     }
 }
@@ -291,8 +291,8 @@ impl Route {
     }
 }
 
-fn nothing(path: &str) -> Response<Body> {
-    let problem = match hint::for_path(path) {
+fn nothing(method: &Method, path: &str) -> Response<Body> {
+    let problem = match hint::for_path(method.as_str(), path) {
         Some(hint) => Problem::detailed(Code::NotFound, hint),
         None => Problem::new(Code::NotFound),
     };
