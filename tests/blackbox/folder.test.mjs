@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
-import { copyFile, mkdir, mkdtemp, readdir, rename, rm } from 'node:fs/promises';
+import { copyFile, mkdir, mkdtemp, readdir, rename, rm, truncate } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { test } from 'node:test';
@@ -47,6 +47,11 @@ for (const name of ['db', 'journal', 'watermark']) {
       await rename(path.join(data, 'copy'), path.join(data, name));
     },
     says: new RegExp(`${name} was replaced`),
+    isLocked: true,
+  };
+  HARMS[`as it was, but ${name} is cut short`] = {
+    harm: (data) => truncate(path.join(data, name)),
+    says: new RegExp(`${name} was cut short`),
     isLocked: true,
   };
 }
