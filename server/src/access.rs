@@ -2,7 +2,10 @@
 //! the log that they need.
 
 mod authenticator;
+mod certificate;
+mod cookie;
 mod credentials;
+mod deciding;
 mod fetching;
 mod gate;
 mod jwks;
@@ -12,6 +15,6 @@ mod records;
 pub(crate) use authenticator::Doorkeeper;
 pub(crate) use credentials::Registry;
 pub(crate) use gate::{Gate, read_source};
-pub(crate) use jwks::{agent, keep};
+pub(crate) use jwks::keep;
 pub(crate) use operator::{OPERATOR_KEY, provide};
 pub(crate) use records::{follow, load, record_options};

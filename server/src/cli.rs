@@ -66,7 +66,7 @@ mod tests {
         ])
         .unwrap();
         let Command::Serve(args) = cli.command else { panic!("another command") };
-        assert_eq!(args.listen.as_deref(), Some(":1"));
+        assert_eq!(args.listen, [":1"]);
         assert_eq!(args.allow_origins, ["a", "b"]);
     }
 }

@@ -6,6 +6,7 @@ mod args;
 mod cluster;
 mod entry;
 mod file;
+mod listen;
 mod options;
 mod source;
 mod tls;
@@ -18,6 +19,7 @@ use std::{
 };
 
 use tailwire_access::config::AccessConfig;
+use tailwire_http::TrustedProxies;
 use tailwire_model::{
     Options, Term,
     limits::{RECEIVE_BYTES_MAX, TOPICS_MAX},
@@ -26,9 +28,10 @@ use tailwire_model::{
 pub(crate) use access::line_of_key;
 pub(crate) use args::{SERVE_NOTES, ServeArgs};
 pub(crate) use cluster::ClusterSettings;
+pub(crate) use listen::{ListenAddress, ListenSettings, proxies_written, proxy_header_written};
 pub(crate) use source::{ConfigError, FileText, SettingSource};
 pub(crate) use tls::{AcmeSettings, CertificateFiles, TlsSettings};
-pub(crate) use values::{LETSENCRYPT, LETSENCRYPT_STAGING, ListenAddress, LogFormat, PublicUrl};
+pub(crate) use values::{LETSENCRYPT, LETSENCRYPT_STAGING, LogFormat, PublicUrl};
 
 use cluster::GivenCluster;
 use source::{Sourced, hint};
@@ -36,14 +39,20 @@ use source::{Sourced, hint};
 /// All settings of `tailwire serve`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ServeSettings {
-    /// Where to listen.
-    pub(crate) listen: ListenAddress,
+    /// Where to listen, at least one.
+    pub(crate) listen: Vec<ListenSettings>,
+    /// Where metrics and health are asked for.
+    pub(crate) admin_listen: Option<ListenAddress>,
+    /// Proxies whose word on their clients counts.
+    pub(crate) trusted_proxies: TrustedProxies,
     /// The folder of the log.
     pub(crate) data: PathBuf,
     /// Directives for the log on stderr.
     pub(crate) log_level: String,
     /// Format of that log.
     pub(crate) log_format: LogFormat,
+    /// Whether each request is logged.
+    pub(crate) access_log: bool,
     /// Origins whose pages may use the broker; `*` is any.
     pub(crate) allow_origins: Vec<String>,
     /// By which URLs clients reach the broker; the first is what tokens are for.
@@ -85,9 +94,12 @@ const DATA_DEFAULT: &str = "./tailwire-data";
 const LOG_LEVEL_DEFAULT: &str = "info";
 
 const LISTEN_VARIABLE: &str = "TAILWIRE_LISTEN";
+const ADMIN_LISTEN_VARIABLE: &str = "TAILWIRE_ADMIN_LISTEN";
+const TRUSTED_PROXY_VARIABLE: &str = "TAILWIRE_TRUSTED_PROXY";
 const DATA_VARIABLE: &str = "TAILWIRE_DATA";
 const LOG_LEVEL_VARIABLE: &str = "TAILWIRE_LOG_LEVEL";
 const LOG_FORMAT_VARIABLE: &str = "TAILWIRE_LOG_FORMAT";
+const ACCESS_LOG_VARIABLE: &str = "TAILWIRE_ACCESS_LOG";
 const ALLOW_ORIGIN_VARIABLE: &str = "TAILWIRE_ALLOW_ORIGIN";
 const PUBLIC_URL_VARIABLE: &str = "TAILWIRE_PUBLIC_URL";
 const INSECURE_PUBLIC_VARIABLE: &str = "TAILWIRE_INSECURE_PUBLIC";
@@ -100,11 +112,14 @@ const CLUSTER_VARIABLE: &str = "TAILWIRE_CLUSTER";
 const CLUSTER_MONITORS_VARIABLE: &str = "TAILWIRE_CLUSTER_MONITORS";
 const NODE_VARIABLE: &str = "TAILWIRE_NODE";
 const CONFIG_VARIABLE: &str = "TAILWIRE_CONFIG";
-const VARIABLES: [&str; 16] = [
+const VARIABLES: [&str; 19] = [
     LISTEN_VARIABLE,
+    ADMIN_LISTEN_VARIABLE,
+    TRUSTED_PROXY_VARIABLE,
     DATA_VARIABLE,
     LOG_LEVEL_VARIABLE,
     LOG_FORMAT_VARIABLE,
+    ACCESS_LOG_VARIABLE,
     ALLOW_ORIGIN_VARIABLE,
     PUBLIC_URL_VARIABLE,
     INSECURE_PUBLIC_VARIABLE,
@@ -199,17 +214,28 @@ pub(crate) fn settle(
     env.check_names()?;
     let file = file.map(file::parse).transpose()?.unwrap_or_default();
 
-    let listen = flag("--listen", args.listen.clone()).or(env.text(LISTEN_VARIABLE)?).or(file.listen);
+    let listen = list("--listen", &args.listen).or(env.list(LISTEN_VARIABLE)?);
+    let listen = listen.map(|given| given.read(|list| listen::addresses(&list))).transpose()?;
+    let listen = listen.or(file.listen).unwrap_or_else(|| vec![ListenSettings::default()]);
+    let admin_listen = flag("--admin-listen", args.admin_listen.clone())
+        .or(env.text(ADMIN_LISTEN_VARIABLE)?)
+        .or(file.admin_listen);
+    let proxies = list("--trusted-proxy", &args.trusted_proxies)
+        .or(env.list(TRUSTED_PROXY_VARIABLE)?)
+        .or(file.trusted_proxies);
+    let mut trusted_proxies = proxies
+        .map_or_else(|| Ok(TrustedProxies::default()), |given| given.read(|list| listen::proxies(&list)))?;
+    if let Some(header) = file.proxy_header {
+        trusted_proxies.header = header.read(|text| listen::proxy_header(&text))?;
+    }
     let data = flag("--data", args.data.clone()).or(env.path(DATA_VARIABLE)).or(file.data);
     let log_level =
         flag("--log-level", args.log_level.clone()).or(env.text(LOG_LEVEL_VARIABLE)?).or(file.log_level);
     let log_format =
         flag("--log-format", args.log_format.clone()).or(env.text(LOG_FORMAT_VARIABLE)?).or(file.log_format);
-    let flag_origins = (!args.allow_origins.is_empty()).then(|| args.allow_origins.clone());
-    let env_origins = env
-        .text(ALLOW_ORIGIN_VARIABLE)?
-        .map(|given| Sourced { value: values::split_list(&given.value), origin: given.origin });
-    let allow_origins = flag("--allow-origin", flag_origins).or(env_origins).or(file.allow_origins);
+    let allow_origins = list("--allow-origin", &args.allow_origins)
+        .or(env.list(ALLOW_ORIGIN_VARIABLE)?)
+        .or(file.allow_origins);
     let log_max_bytes = flag("--log-max-bytes", args.log_max_bytes.clone())
         .or(env.text(LOG_MAX_BYTES_VARIABLE)?)
         .or(file.log_max_bytes);
@@ -219,11 +245,8 @@ pub(crate) fn settle(
         .or(env.text(RECEIVE_MAX_BYTES_VARIABLE)?)
         .or(file.receive_max_bytes);
 
-    let flag_urls = (!args.public_urls.is_empty()).then(|| args.public_urls.clone());
-    let env_urls = env
-        .text(PUBLIC_URL_VARIABLE)?
-        .map(|given| Sourced { value: values::split_list(&given.value), origin: given.origin });
-    let public_urls = flag("--public-url", flag_urls).or(env_urls).or(file.public_urls);
+    let public_urls =
+        list("--public-url", &args.public_urls).or(env.list(PUBLIC_URL_VARIABLE)?).or(file.public_urls);
     let public_urls: Vec<PublicUrl> = public_urls.map_or_else(
         || Ok(Vec::new()),
         |given| given.read(|list| list.iter().map(|one| values::public_url(one)).collect()),
@@ -233,6 +256,9 @@ pub(crate) fn settle(
         .or(file.insecure_public);
     let insecure_public =
         insecure_public.map_or(Ok(false), |given| given.read(|text| values::boolean(&text)))?;
+    let access_log = flag("--access-log", args.access_log.then(|| "true".to_owned()))
+        .or(env.text(ACCESS_LOG_VARIABLE)?)
+        .or(file.access_log);
     let mut access = file.access;
     if let Some(AccessConfig { audience: audience @ None, .. }) = &mut access {
         *audience = public_urls.first().map(|first| first.url.clone());
@@ -249,8 +275,9 @@ pub(crate) fn settle(
 
     let threads = |given: Option<Sourced<i64>>| given.map_or(Ok(0), |given| given.read(values::threads));
     Ok(ServeSettings {
-        listen: listen
-            .map_or_else(|| Ok(ListenAddress::default()), |given| given.read(|text| values::listen(&text)))?,
+        listen,
+        admin_listen: admin_listen.map(|given| given.read(|text| listen::address(&text))).transpose()?,
+        trusted_proxies,
         data: data.map_or_else(|| Ok(DATA_DEFAULT.into()), |given| given.read(values::folder))?,
         log_level: log_level.map_or_else(
             || Ok(LOG_LEVEL_DEFAULT.to_owned()),
@@ -262,6 +289,7 @@ pub(crate) fn settle(
             || Ok(Vec::new()),
             |given| given.read(|list| list.iter().map(|one| values::origin(one)).collect()),
         )?,
+        access_log: access_log.map_or(Ok(false), |given| given.read(|text| values::boolean(&text)))?,
         public_urls,
         websub_hub: file.websub_hub.map(|given| given.read(|text| values::hub(&text))).transpose()?,
         insecure_public,
@@ -311,6 +339,11 @@ fn settle_cluster(
         ..GivenCluster::default()
     };
     given.over(file).settle()
+}
+
+/// A flag that is given as often as there are values.
+fn list(name: &'static str, values: &[String]) -> Option<Sourced<Vec<String>>> {
+    flag(name, (!values.is_empty()).then(|| values.to_owned()))
 }
 
 fn flag<T>(name: &'static str, value: Option<T>) -> Option<Sourced<T>> {

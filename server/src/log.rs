@@ -54,7 +54,7 @@ const EXIT_UNDONE: u8 = 2;
 
 /// Runs a command.
 pub(crate) fn run(args: &LogArgs) -> ExitCode {
-    let _log = match logging::start("error", LogFormat::Text) {
+    let _log = match logging::start("error", LogFormat::Text, false) {
         Ok(log) => log,
         Err(error) => {
             say(format_args!("tailwire: can't start threads: {error}"));

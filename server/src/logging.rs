@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use tailwire_http::ACCESS_LOG;
 use tracing::Level;
 use tracing_subscriber::{EnvFilter, Layer, Registry, layer::SubscriberExt, util::SubscriberInitExt};
 
@@ -61,14 +62,14 @@ impl Drop for LogGuard {
 ///
 /// # Errors
 /// When the system gives no thread.
-pub(crate) fn start(level: &str, format: LogFormat) -> io::Result<LogGuard> {
+pub(crate) fn start(level: &str, format: LogFormat, access_log: bool) -> io::Result<LogGuard> {
     let (queue, limit) = (Arc::new(LogQueue::new()), Arc::new(RateLimit::new()));
     let guard = LogGuard { queue: queue.clone(), limit: limit.clone() };
     thread::Builder::new().name("log-write".to_owned()).spawn(move || write(&queue, &limit))?;
     tracing_subscriber::registry()
         .with(lines(format, guard.queue.clone()))
         .with(RateLimitLayer(guard.limit.clone()))
-        .with(EnvFilter::new(directives(level)))
+        .with(EnvFilter::new(directives(level, access_log)))
         .init();
     replace_panic_hook();
     Ok(guard)
@@ -88,7 +89,7 @@ fn lines(format: LogFormat, queue: Arc<LogQueue>) -> Box<dyn Layer<Registry> + S
 
 /// Levels of the settings as directives of the filter. A level alone is the broker's; other crates, many of whose lines
 /// clients can cause, log errors alone, unless they are named.
-fn directives(level: &str) -> String {
+fn directives(level: &str, access_log: bool) -> String {
     let mut all = Vec::new();
     for directive in level.split(',').map(str::trim) {
         if directive.contains('=') {
@@ -97,6 +98,10 @@ fn directives(level: &str) -> String {
             let others = if directive.eq_ignore_ascii_case("off") { "off" } else { "error" };
             all.extend([others.to_owned(), format!("{OWN_TARGETS}={directive}")]);
         }
+    }
+    if access_log {
+        // Whoever asks for it wants it at any level.
+        all.push(format!("{ACCESS_LOG}=info"));
     }
     all.join(",")
 }
@@ -171,7 +176,8 @@ mod tests {
             ("warn,tailwire_http=debug", "error,tailwire=warn,tailwire_http=debug"),
             ("tailwire_http=debug,h2=trace", "tailwire_http=debug,h2=trace"),
         ] {
-            assert_eq!(directives(level), expect);
+            assert_eq!(directives(level, false), expect);
+            assert_eq!(directives(level, true), format!("{expect},tailwire_access_log=info"));
         }
     }
 }

@@ -1,15 +1,21 @@
 //! The process's requests to its machine: colour, open files, memory pages, threads, a listening socket.
 
 use std::{
+    fs::{self, Permissions},
     io,
     net::{SocketAddr, TcpListener, ToSocketAddrs},
+    os::unix::{
+        fs::{FileTypeExt, PermissionsExt},
+        net::{UnixListener, UnixStream},
+    },
+    path::Path,
 };
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::runtime::{Builder, Runtime};
 
-use crate::config::{ListenAddress, Threads};
+use crate::config::Threads;
 
 /// Connections that the system holds while none is accepted: a thousand clients that come back at once after a restart
 /// must not run into refusals. The system cuts it to its own limit.
@@ -85,8 +91,8 @@ fn half_of_the_cores() -> usize {
 }
 
 /// Listens on the first of the name's addresses that can be had.
-pub(crate) fn listen(listen: &ListenAddress) -> io::Result<TcpListener> {
-    let mut addresses: Vec<SocketAddr> = (listen.host.as_str(), listen.port).to_socket_addrs()?.collect();
+pub(crate) fn listen(host: &str, port: u16) -> io::Result<TcpListener> {
+    let mut addresses: Vec<SocketAddr> = (host, port).to_socket_addrs()?.collect();
     // `localhost` is both families on most machines; clients that are given 127.0.0.1 are the more common ones.
     addresses.sort_by_key(SocketAddr::is_ipv6);
     let mut failure = io::Error::from(io::ErrorKind::AddrNotAvailable);
@@ -109,6 +115,30 @@ fn listen_at(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
+/// Listens on a Unix socket, whose file gets these permissions. One that a killed process has left is replaced.
+pub(crate) fn listen_unix(path: &Path, mode: u32) -> io::Result<UnixListener> {
+    let (socket, address) = (Socket::new(Domain::UNIX, Type::STREAM, None)?, SockAddr::unix(path)?);
+    match socket.bind(&address) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_left_over(path) => {
+            fs::remove_file(path)?;
+            socket.bind(&address)?;
+        }
+        bound => bound?,
+    }
+    // Nobody can connect before it listens.
+    fs::set_permissions(path, Permissions::from_mode(mode))?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+/// Whether a path is a socket on which nobody listens.
+fn is_left_over(path: &Path) -> bool {
+    let is_socket = fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
+    is_socket
+        && UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+}
+
 /// A system error in words, without its number.
 pub(crate) fn describe(error: &io::Error) -> String {
     let text = error.to_string();
@@ -123,15 +153,31 @@ mod tests {
 
     #[test]
     fn a_taken_port_is_refused_and_a_free_one_is_not() {
-        let first = listen(&ListenAddress { host: "127.0.0.1".to_owned(), port: 0 }).unwrap();
+        let first = listen("127.0.0.1", 0).unwrap();
         let port = first.local_addr().unwrap().port();
-        let second = listen(&ListenAddress { host: "127.0.0.1".to_owned(), port });
+        let second = listen("127.0.0.1", port);
         assert_eq!(second.unwrap_err().kind(), io::ErrorKind::AddrInUse);
     }
 
     #[test]
+    fn a_socket_that_was_left_is_replaced_and_another_one_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("own.sock");
+        let first = listen_unix(&path, 0o600).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(listen_unix(&path, 0o660).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        drop(first);
+        drop(listen_unix(&path, 0o666).unwrap());
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o666);
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "precious").unwrap();
+        assert_eq!(listen_unix(&path, 0o660).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(fs::read(&path).unwrap(), b"precious");
+    }
+
+    #[test]
     fn localhost_is_ipv4_where_there_is_any() {
-        let listener = listen(&ListenAddress { host: "localhost".to_owned(), port: 0 }).unwrap();
+        let listener = listen("localhost", 0).unwrap();
         assert!(listener.local_addr().unwrap().is_ipv4());
     }
 

@@ -3,17 +3,19 @@
 
 mod banner;
 mod foundation;
+mod listeners;
 mod problem;
 mod signals;
 mod start;
 
 use std::{
+    mem,
     process::ExitCode,
     sync::{Arc, OnceLock},
 };
 
+use listenfd::ListenFd;
 use tailwire_core::Broker;
-
 use tracing::{debug, info, warn};
 
 use crate::{
@@ -24,7 +26,7 @@ use crate::{
     settings::{Configured, configured, read_again},
     tls::ListenerTls,
 };
-use banner::Spoken;
+use banner::BannerFacts;
 use problem::StartError;
 use signals::{Reload, Signals};
 
@@ -35,15 +37,17 @@ const EXIT_SIGNAL: i32 = 128;
 
 /// Runs the broker until a signal ends it.
 pub(crate) fn run(args: &ServeArgs) -> ExitCode {
+    // It takes variables out of the environment, and there are no other threads yet.
+    let passed = ListenFd::from_env();
     let Configured { settings, gate } = match configured(args) {
         Ok(configured) => configured,
         Err(error) => return refuse(EXIT_USAGE, &error),
     };
-    let log = match logging::start(&settings.log_level, settings.log_format) {
+    let log = match logging::start(&settings.log_level, settings.log_format, settings.access_log) {
         Ok(log) => log,
         Err(error) => return refuse(EXIT_FAILED, &format!("can't start threads: {error}")),
     };
-    let code = match run_logged(args, &settings, gate.as_ref(), &log) {
+    let code = match run_logged(args, &settings, gate.as_ref(), passed, &log) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // By the log, which doesn't wait for a stderr that nobody reads.
@@ -59,6 +63,7 @@ fn run_logged(
     args: &ServeArgs,
     settings: &ServeSettings,
     gate: Option<&Arc<Gate>>,
+    passed: ListenFd,
     log: &LogGuard,
 ) -> Result<(), Box<dyn std::error::Error>> {
     machine::use_small_pages();
@@ -78,7 +83,8 @@ fn run_logged(
     if let Some(gate) = gate {
         reload.add(("access", access_reload(args.clone(), gate.clone(), Arc::clone(&broker))));
     }
-    runtime.block_on(serve(settings, gate, descriptors, reload, (log, &broker)))
+    let outside = Outside { descriptors, passed, log };
+    runtime.block_on(serve(settings, gate, outside, reload, &broker))
 }
 
 fn refuse(code: u8, error: &(impl std::fmt::Display + ?Sized)) -> ExitCode {
@@ -101,30 +107,50 @@ fn access_reload(
     })
 }
 
+/// What the process has of its system.
+struct Outside<'a> {
+    /// How many files may be open, if that is known.
+    descriptors: Option<u64>,
+    /// Sockets that the service manager has opened.
+    passed: ListenFd,
+    log: &'a LogGuard,
+}
+
 async fn serve(
     settings: &ServeSettings,
     gate: Option<&Arc<Gate>>,
-    descriptors: Option<u64>,
+    Outside { descriptors, passed, log }: Outside<'_>,
     mut reload: Reload,
-    (log, broker): (&LogGuard, &OnceLock<Broker>),
+    broker: &OnceLock<Broker>,
 ) -> Result<(), Box<dyn std::error::Error>> {
     let tls = settings.tls.as_ref().map(|tls| ListenerTls::load(tls, &settings.data)).transpose()?;
     if let Some(tls) = &tls {
         reload.add(("TLS certificates", Box::new(tls.reload())));
     }
     let mut signals = Signals::new(reload)?;
-    let mut running = tokio::select! {
-        started = start::start(settings, gate, tls.as_ref(), descriptors) => started?,
+    // Before the log: a mistaken second start leaves that alone.
+    let mut listeners = listeners::open(settings, tls.as_ref(), passed)?;
+    let (bound, operations) = (mem::take(&mut listeners.bound), listeners.operations.take());
+    let files = listeners.files.clone();
+    let started = tokio::select! {
+        started = start::start(settings, gate, tls.as_ref(), descriptors, listeners) => started,
         number = signals.end() => {
             // Nothing was acknowledged yet, so there is nothing to finish.
             info!(number, "stopped while starting");
+            listeners::remove(&files);
             return Ok(());
         }
     };
+    let mut running = started.inspect_err(|_| listeners::remove(&files))?;
     running.count_lost_lines(log);
     let _ = broker.set(running.broker().clone());
-    let spoken = Spoken::by(tls.as_ref());
-    banner::show(&settings.data, running.address(), gate.is_some(), &spoken, &running.options());
+    let shown = BannerFacts {
+        bound,
+        operations,
+        dev_certificate: tls.as_ref().and_then(ListenerTls::dev_certificate),
+        is_guarded: gate.is_some(),
+    };
+    banner::show(&settings.data, &shown, &running.options());
 
     tokio::select! {
         number = signals.end() => info!(number, "draining"),

@@ -7,7 +7,7 @@ import { connect } from 'node:http2';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 
-import { eventually, run } from './support/broker.mjs';
+import { Broker, eventually, run } from './support/broker.mjs';
 import { assertProblem, freshTopic, request } from './support/http.mjs';
 import { LineSocket } from './support/line-socket.mjs';
 import { Raw } from './support/raw.mjs';
@@ -283,10 +283,10 @@ describe('what is open', () => {
         const grants = { subscribe: ['users/alice/held'] };
         const bye = await hold(t, granting(grants, claims(what === 'its token' ? `r-${way}` : `s-${way}`, -60)));
         const other = await hold(t, granting(grants, claims(`other-${way}`, 0)));
-        const began = performance.now();
         await revoke(by());
+        const began = performance.now();
         assert.equal(await bye(), 'revoked');
-        assert.ok(performance.now() - began < 5000);
+        assert.ok(performance.now() - began < 1000, `${performance.now() - began} ms after the revocation was answered`);
         const waiting = Symbol('open');
         assert.equal(await Promise.race([other(), new Promise((resolve) => setTimeout(resolve, 300, waiting))]), waiting);
       });
@@ -519,7 +519,7 @@ describe('the configuration', () => {
       [`[access]\naudience = "a"\n[[access.issuer]]\nissuer = "i"\nsecrets = "${SECRET}"\n`, /:5: access: .*expected a sequence/],
       ['[access]\naudience = "a"\n[[access.issuer]]\nissuer = "i"\nsecrets = ["short"]\n', /:5: access\.issuer\[0\]\.secrets\[0\]: /],
       ['[access]\n[[access.issuer]]\nissuer = "i"\nsecrets = ["file:/nowhere"]\n', /:1?\d: access/],
-      ['[access.hook]\nurl = "http://127.0.0.1:1"\ntopics = ["a"]\nactions = ["publish"]\n', /:1: access\.hook: .*not supported/],
+      ['[access.hook]\nurl = "ftp://127.0.0.1:1"\ntopics = ["a"]\nactions = ["publish"]\n', /:2: access\.hook\.url: .*http or https/],
     ]) {
       const { code, stderr } = await start(settings);
       assert.equal(code, 2, stderr);
@@ -569,7 +569,7 @@ describe('secrets', () => {
       await socket.ask({ kind: 'authenticate', token: credential });
     }
     for (let n = 0; n < 2; n += 1) await send(`/topics/users/alice/x?ticket=${ticket}`);
-    const metrics = (await send('/metrics', { headers: as(good) })).text;
+    const metrics = await own.metrics();
     await own.end('SIGTERM');
     const said = own.stdout + own.stderr + metrics;
     assert.match(own.stderr, /a credential is refused/);
@@ -578,4 +578,60 @@ describe('secrets', () => {
       assert.ok(!said.includes(tail), `a secret was written: …${tail}`);
     }
   });
+});
+
+describe('who gives credentials', () => {
+  const METADATA = '/.well-known/oauth-protected-resource';
+
+  test('is told to clients, and where to ask is in the challenge', async (t) => {
+    const own = await guarded({ settings: 'public_urls = ["https://rt.example", "https://other.example/rt"]\n' });
+    t.after(() => own.stop());
+    const read = (target) => request(own.base + target);
+    const expected = {
+      resource: 'https://rt.example',
+      bearer_methods_supported: ['header'],
+      authorization_servers: [ISSUER, 'https://other.example'],
+    };
+    const told = await read(METADATA);
+    assert.deepEqual([told.status, told.json], [200, expected]);
+    assert.equal((await read(`${METADATA}/rt`)).json.resource, 'https://other.example/rt');
+    assertProblem(await read(`${METADATA}/nothing`), 404, 'not-found');
+    const challenge = `Bearer resource_metadata="https://rt.example${METADATA}"`;
+    assert.equal((await read('/topics/users/alice/x')).headers.get('www-authenticate'), challenge);
+    const refused = await request(`${own.base}/topics/users/alice/x`, { headers: as('nonsense') });
+    assert.equal(refused.headers.get('www-authenticate'), `${challenge}, error="invalid_token", error_description="token-invalid"`);
+  });
+
+  test('is nothing without access control or a public URL', async (t) => {
+    assertProblem(await request(broker.base + METADATA), 404, 'not-found');
+    const open = await Broker.start();
+    t.after(() => open.stop());
+    assertProblem(await request(open.base + METADATA), 404, 'not-found');
+  });
+});
+
+describe('the access log', () => {
+  test('has a line for each request, without what is secret', async (t) => {
+    const own = await guarded({ args: ['--access-log', '--log-level', 'warn'] });
+    t.after(() => own.stop());
+    const credential = token();
+    await request(`${own.base}/topics/users/alice/x?ticket=CANARY&limit=5`, { method: 'POST', body: 'CANARY', headers: as(credential) });
+    await request(`${own.base}/topics/public/x?after=latest&wait=1`);
+    await request(`${own.base}/topics/users/bob/x`, { headers: as(credential) });
+    const socket = await LineSocket.open(t, own.base, '/stream', { headers: as(credential) });
+    assert.ok(socket.welcome);
+    for (let n = 0; n < 30; n += 1) await request(`${own.base}/readyz`);
+    await own.end('SIGTERM');
+    const lines = own.stderr.split('\n').filter((line) => line.includes('tailwire_access_log'));
+    const found = (path, status, who) => lines.filter((line) => new RegExp(`path="?${path}"?.* status=${status} who="?${who}"? `).test(line));
+    assert.equal(found('/topics/users/alice/x', '\\d+', 'alice').length, 1, lines.join('\n'));
+    assert.equal(found('/topics/public/x', 202, '').length, 1);
+    assert.equal(found('/topics/users/bob/x', 403, 'alice').length, 1);
+    assert.equal(found('/stream', 101, 'alice').length, 1);
+    assert.ok(found('/readyz', 200, '').length > 30, 'no limit');
+    assert.ok(lines.every((line) => /client="?127\.0\.0\.1/.test(line)));
+    for (const secret of ['CANARY', credential.slice(-20)]) assert.ok(!own.stderr.includes(secret));
+  });
+
+  test('is off unless it is asked for', () => assert.doesNotMatch(broker.stderr, /tailwire_access_log/));
 });

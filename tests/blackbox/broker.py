@@ -33,15 +33,17 @@ class Broker:
 
     def _start(self):
         env = {name: value for name, value in os.environ.items() if not name.startswith("TAILWIRE_")}
-        command = [BINARY, "serve", "--listen", f"127.0.0.1:{self.port}", "--data", self._data, "--log-level", "warn", *self._flags]
+        command = [BINARY, "serve", "--listen", f"127.0.0.1:{self.port}", "--admin-listen", "127.0.0.1:0"]
+        command += ["--data", self._data, "--log-level", "warn", *self._flags]
         self._stderr = tempfile.TemporaryFile()
         self._process = subprocess.Popen(
             command, env=env, stdout=subprocess.PIPE, stderr=self._stderr, text=True, preexec_fn=self._begin
         )
         for line in self._process.stdout:
-            found = re.search(r"address\s+https?://127\.0\.0\.1:(\d+)", line)
-            if found:
+            if found := re.search(r"address\s+https?://127\.0\.0\.1:(\d+)", line):
                 self.port = int(found[1])
+            if found := re.search(r"metrics\s+(http://\S+)", line):
+                self.metrics_url = found[1]
                 break
         else:
             raise RuntimeError("the broker did not start")

@@ -19,7 +19,7 @@ async function untilHeld(broker) {
 }
 
 async function waiting(broker) {
-  const { text } = await request(`${broker.base}/metrics`);
+  const text = await broker.metrics();
   return Number(/^tailwire_connections\{transport="long-poll"\} (\d+)$/m.exec(text)?.[1] ?? 0);
 }
 

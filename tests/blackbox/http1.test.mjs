@@ -259,7 +259,7 @@ describe('a request', () => {
 
   test('is one of many in a row, each answered in its turn', async (t) => {
     const [own, total] = [freshTopic(), 200];
-    const commits = async () => Number(/^tailwire_commits_total (\d+)$/m.exec((await request(`${broker.base}/metrics`)).text)[1]);
+    const commits = async () => Number(/^tailwire_commits_total (\d+)$/m.exec(await broker.metrics())[1]);
     const raw = await Raw.open(t, broker.port);
     const publishes = numbers(total).map((n) => written('POST', `/topics/${own}`, '1.1', ['Host: localhost', JSON_TYPE, ...length(`${n}`)], `${n}`));
     const before = await commits();
@@ -332,7 +332,7 @@ describe('a client that shuts its sending side', () => {
       raw.socket.end(`GET /topics/${topic}?wait=50&after=${cursor} ${rest}\r\n\r\nGET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n`);
       return raw;
     });
-    const waiting = async () => Number(/^tailwire_connections\{transport="long-poll"\} (\d+)$/m.exec((await request(`${broker.base}/metrics`)).text)?.[1] ?? 0);
+    const waiting = async () => Number(/^tailwire_connections\{transport="long-poll"\} (\d+)$/m.exec(await broker.metrics())?.[1] ?? 0);
     await eventually(async () => (await waiting()) === polls.length, 'they wait');
     await publish(broker.base, topic, 'second');
     const [first, ...others] = await Promise.all((await Promise.all(polls)).map((raw) => raw.end()));

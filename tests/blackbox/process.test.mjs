@@ -65,7 +65,7 @@ async function causeLines(t, broker, count) {
 }
 
 const metric = async (broker, name) => {
-  const { text } = await request(`${broker.base}/metrics`);
+  const text = await broker.metrics();
   return Number(new RegExp(`^${name} (\\d+)`, 'm').exec(text)?.[1]);
 };
 

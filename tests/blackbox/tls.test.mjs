@@ -295,3 +295,44 @@ describe('certificates', () => {
     assert.match(stderr, /unlike-key\.pem: is not the key of the certificate/);
   });
 });
+
+test('clear text is told what is spoken there', async (t) => {
+  for (const text of ['GET / HTTP/1.1\r\nHost: localhost\r\n\r\n', 'POST /topics/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\nx', 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n']) {
+    const raw = await Raw.open(t, broker.port);
+    await raw.send(text);
+    const said = await raw.end();
+    assert.match(said, /^HTTP\/1\.1 400 .*\r\n/);
+    assert.match(said, /"code":"tls-required".*begins with https:\/\//);
+  }
+});
+
+test('a client certificate is a name that rules are for', async (t) => {
+  const folder = await emptyFolder();
+  const authority = await certificate(folder, 'authority');
+  const [alice, bob] = [await signedCertificate(folder, 'alice', authority, 'clientAuth'), await signedCertificate(folder, 'bob', authority, 'clientAuth')];
+  const server = await certificate(folder, 'localhost');
+  const config = path.join(folder, 'tailwire.toml');
+  await writeFile(
+    config,
+    `[tls]\ncert = "${server.cert}"\nkey = "${server.key}"\nclient_ca = "${authority.cert}"\n` +
+      '[access]\n[[access.rule]]\nwho = "certificate"\npublish = ["devices/{sub}"]\nsubscribe = ["devices/{sub}"]\n',
+  );
+  const own = await Broker.start({ args: ['--config', config] });
+  t.after(() => own.stop());
+  const trust = await readFile(server.cert);
+  const as = async (who, name) => {
+    const shown = who && { cert: await readFile(who.cert), key: await readFile(who.key) };
+    const options = { ca: trust, servername: 'localhost', agent: false, ...shown };
+    return (await get(`https://127.0.0.1:${own.port}/topics/devices/${name}`, { ...options, body: 'x', headers: { 'content-type': 'text/plain' } })).status;
+  };
+  assert.deepEqual([await as(alice, 'alice'), await as(bob, 'bob')], [201, 201]);
+  assert.deepEqual([await as(alice, 'bob'), await as(undefined, 'alice')], [403, 401]);
+  const socket = await LineSocket.open(t, `https://127.0.0.1:${own.port}`, '/topics/devices/alice', {
+    ca: trust,
+    servername: 'localhost',
+    cert: await readFile(alice.cert),
+    key: await readFile(alice.key),
+  });
+  assert.equal((await socket.ask({ kind: 'publish', topic: 'devices/alice', data: 'x' })).kind, 'ok');
+  assert.equal((await socket.ask({ kind: 'publish', topic: 'devices/bob', data: 'x' })).code, 'forbidden');
+});

@@ -48,24 +48,33 @@ class Broker:
         began = time.monotonic()
         # Not beside the data: that disk may be full.
         self._log = log.open("w+b") if log else tempfile.TemporaryFile()
-        command = [BINARY, "serve", "--listen", f"127.0.0.1:{port}", "--data", str(data)]
+        command = [BINARY, "serve", "--listen", f"127.0.0.1:{port}", "--admin-listen", "127.0.0.1:0"]
+        command += ["--data", str(data)]
         env = environment(shim.environment() if shim else {})
         self.process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self._log, env=env
         )
-        self.port = self._address(began + PATIENCE_S)
+        self.port, self.operations_port = self._ports(began + PATIENCE_S)
         self.open_s = time.monotonic() - began
         self.http = Http(self.port)
 
-    def _address(self, end: float) -> int:
+    def metrics(self) -> str:
+        """What it counts."""
+        http = Http(self.operations_port)
+        try:
+            return http.get("/metrics").body.decode()
+        finally:
+            http.close()
+
+    def _ports(self, end: float) -> tuple[int, int]:
         said = b""
         out = self.process.stdout
         while time.monotonic() < end:
             ready, _, _ = select.select([out], [], [], max(0, end - time.monotonic()))
             more = os.read(out.fileno(), 65536) if ready else b""
             said += more
-            if found := re.search(rb"address\s+http://\S+:(\d+)\n", said):
-                return int(found[1])
+            if found := re.search(rb"address\s+http://\S+:(\d+)\n\s+metrics\s+http://\S+:(\d+)/", said):
+                return int(found[1]), int(found[2])
             if ready and not more:
                 code = self.process.wait(PATIENCE_S)
                 out.close()

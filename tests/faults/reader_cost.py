@@ -117,14 +117,14 @@ class Live:
 class Window:
     """A second of it."""
 
-    def __init__(self, http: Http, live: Live, replay: Replay):
+    def __init__(self, broker: Broker, live: Live, replay: Replay):
         time.sleep(SETTLING_S)
         live.take()
-        commits, read, began = committed(http), replay.bytes, time.monotonic()
+        commits, read, began = committed(broker), replay.bytes, time.monotonic()
         time.sleep(WINDOW_S)
         latencies = live.take()
         spent = time.monotonic() - began
-        self.rate = (committed(http) - commits) / spent
+        self.rate = (committed(broker) - commits) / spent
         self.latency = statistics.median(latencies)
         self.read = (replay.bytes - read) / spent / 1e6
 
@@ -132,8 +132,8 @@ class Window:
         return f"{self.rate:6.0f} commits/s, live p50 {self.latency:6.2f} ms"
 
 
-def committed(http: Http) -> float:
-    lines = http.get("/metrics").body.decode().splitlines()
+def committed(broker: Broker) -> float:
+    lines = broker.metrics().splitlines()
     return next(float(line.split()[1]) for line in lines if line.startswith("tailwire_commits_total "))
 
 
@@ -146,7 +146,7 @@ def part_cores(process: int) -> None:
 
 
 def measure(broker: Broker) -> list[tuple[Window, Window]]:
-    http, live, replay = Http(broker.port), Live(broker.port), Replay(broker.port)
+    live, replay = Live(broker.port), Replay(broker.port)
     seconds = PAIRS * 2 * (WINDOW_S + SETTLING_S) * 2 + 10
     command = [BINARY, "bench", "publish", "--url", f"http://{HOST}:{broker.port}", "--seconds", str(int(seconds))]
     load = subprocess.Popen([*command, "--connections", "16"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -154,16 +154,15 @@ def measure(broker: Broker) -> list[tuple[Window, Window]]:
     try:
         time.sleep(WINDOW_S)
         for _ in range(PAIRS):
-            without = Window(http, live, replay)
+            without = Window(broker, live, replay)
             replay.start()
-            pairs.append((without, Window(http, live, replay)))
+            pairs.append((without, Window(broker, live, replay)))
             replay.stop()
             print(f"without {pairs[-1][0]}; with {pairs[-1][1]}, {pairs[-1][1].read:.0f} MB/s read", flush=True)
         assert load.poll() is None, "the load has ended"
     finally:
         load.kill()
         load.wait()
-        http.close()
     return pairs
 
 

@@ -39,7 +39,7 @@ def log_metrics(broker: Broker) -> dict:
     """What `/metrics` says of the log, by the words of `tailwire log stats`."""
     found: dict = {}
     for name, labels, value in re.findall(
-        r"^tailwire_log_(\w+)(?:\{(.*)\})? ([\d.]+)$", broker.http.get("/metrics").body.decode(), re.MULTILINE
+        r"^tailwire_log_(\w+)(?:\{(.*)\})? ([\d.]+)$", broker.metrics(), re.MULTILINE
     ):
         if name == "name_info":
             known = dict(re.findall(r'(\w+)="([^"]*)"', labels))

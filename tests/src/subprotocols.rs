@@ -56,8 +56,7 @@ pub fn serve(listener: TcpListener) -> io::Result<(Broker, Server)> {
     };
     let broker = Broker::start(parts)?;
     thread::Builder::new().spawn(move || drop(committer.run()))?;
-    let settings =
-        HttpSettings { loopback: true, subprotocols: vec![ECHO, COUNTED], ..HttpSettings::default() };
+    let settings = HttpSettings { subprotocols: vec![ECHO, COUNTED], ..HttpSettings::default() };
     let server = Server::start(&broker, settings, vec![listener.into()])?;
     Ok((broker, server))
 }

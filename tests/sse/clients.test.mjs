@@ -79,7 +79,7 @@ for (const [name, open] of Object.entries(CLIENTS)) {
 async function opened(broker) {
   const late = deadline('no stream is open');
   for (;;) {
-    const metrics = await (await fetch(`${broker.base}/metrics`)).text();
+    const metrics = await broker.metrics();
     const written = /tailwire_sent_bytes_total\{transport="sse"\} (\d+)/.exec(metrics);
     if (Number(written?.[1] ?? 0) > 0) return late.cancel();
     await Promise.race([new Promise(setImmediate), late]);

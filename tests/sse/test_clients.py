@@ -114,7 +114,7 @@ class Clients(unittest.TestCase):
         self.assertEqual((checked.returncode, checked.stdout.decode(), checked.stderr.decode()), (0, "", ""))
 
     def test_metrics_are_sound_in_both_formats(self):
-        text = urllib.request.urlopen(f"{self.base}/metrics", timeout=PATIENCE_S).read().decode()
+        text = urllib.request.urlopen(self.broker.metrics_url, timeout=PATIENCE_S).read().decode()
         families = {family.name: family for family in parse_text(text)}
         # This parser names a counter's family without its suffix.
         self.assertEqual(families["tailwire_messages_in"].type, "counter")
@@ -123,7 +123,7 @@ class Clients(unittest.TestCase):
         for family in families.values():
             self.assertNotEqual((family.name, family.type), (family.name, "unknown"))
             self.assertTrue(family.documentation, family.name)
-        request = urllib.request.Request(f"{self.base}/metrics", headers={"Accept": "application/openmetrics-text"})
+        request = urllib.request.Request(self.broker.metrics_url, headers={"Accept": "application/openmetrics-text"})
         open_metrics = urllib.request.urlopen(request, timeout=PATIENCE_S).read().decode()
         types = {family.name: family.type for family in parse_open_metrics(open_metrics)}
         self.assertEqual(types["tailwire_log_name"], "info")

@@ -14,7 +14,7 @@ const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
 /// Every crate of the workspace, with those that it may name as a dependency of any kind. The binary and the tests see
 /// everything, and nothing sees them. The load generator is a client, and knows the broker from outside only.
-const ARROWS: [(&str, &[&str]); 10] = [
+const ARROWS: [(&str, &[&str]); 11] = [
     ("tailwire-model", &[]),
     ("tailwire-access", &["tailwire-model"]),
     ("tailwire-core", &["tailwire-model"]),
@@ -23,11 +23,12 @@ const ARROWS: [(&str, &[&str]); 10] = [
     ("tailwire-jetstream", &["tailwire-core", "tailwire-model", "tailwire-storage"]),
     ("tailwire-wire", &["tailwire-model"]),
     ("tailwire-http", &["tailwire-core", "tailwire-wire", "tailwire-model"]),
+    ("tailwire-outbound", &["tailwire-access", "tailwire-model"]),
     ("tailwire-load", &[]),
     ("tailwire", &ALL),
     ("tailwire-tests", &ALL),
 ];
-const ALL: [&str; 8] = [
+const ALL: [&str; 9] = [
     "tailwire-model",
     "tailwire-access",
     "tailwire-core",
@@ -35,19 +36,21 @@ const ALL: [&str; 8] = [
     "tailwire-jetstream",
     "tailwire-wire",
     "tailwire-http",
+    "tailwire-outbound",
     "tailwire-load",
 ];
 
 /// The crates that a crate must not reach, also not through another one: engines, formats, sockets and runtimes that
 /// belong to somebody else.
-const FORBIDDEN: [(&str, &[&str]); 7] = [
+const FORBIDDEN: [(&str, &[&str]); 8] = [
     ("tailwire-model", &["tokio", "serde", "serde_json", "sled", "hyper", "axum", "tokio-tungstenite"]),
     ("tailwire-access", &["tokio", "hyper", "axum", "http", "sled", "tokio-tungstenite", "mio", "socket2"]),
     ("tailwire-core", &["serde_json", "hyper", "axum", "http", "sled", "async-nats", "tokio-tungstenite"]),
     ("tailwire-storage", &["serde_json", "hyper", "axum", "http", "tokio-tungstenite"]),
     ("tailwire-wire", &["tokio", "hyper", "axum", "sled", "tokio-tungstenite"]),
-    ("tailwire-http", &["sled", "async-nats"]),
+    ("tailwire-http", &["sled", "async-nats", "ureq"]),
     ("tailwire-jetstream", &["hyper", "axum", "http", "sled"]),
+    ("tailwire-outbound", &["sled", "axum", "tokio-tungstenite", "tailwire-core"]),
 ];
 
 /// Links that a feature brings which only one crate of the workspace asks for: cargo builds a package once, with the features of

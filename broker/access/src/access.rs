@@ -334,6 +334,11 @@ impl Access {
         self.records.revocations.list()
     }
 
+    /// The names of all issuers.
+    pub fn issuers(&self) -> impl Iterator<Item = &str> {
+        self.settings.tokens.issuers.iter().map(|issuer| &*issuer.name)
+    }
+
     /// The issuers whose keys are fetched, each with where from.
     pub fn jwks_sources(&self) -> impl Iterator<Item = (&str, &str)> {
         let issuers = self.settings.tokens.issuers.iter();

@@ -1,9 +1,10 @@
 //! The section `[access]` of the configuration, as written. Unknown keys are refused. Secrets and keys are named here and
 //! read by the server: this crate reads no file and no variable.
 
-use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr};
+use std::{fmt, path::PathBuf, str::FromStr};
 
 use serde::{Deserialize, Deserializer, de::Error as _};
+use tailwire_model::Network;
 
 /// The section `[access]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -146,6 +147,7 @@ pub struct TrustedHeaderConfig {
     /// The header.
     pub name: String,
     /// Peers that are believed.
+    #[serde(deserialize_with = "networks")]
     pub from: Vec<Network>,
 }
 
@@ -209,61 +211,7 @@ impl fmt::Debug for Source {
     }
 }
 
-/// Addresses that share a prefix: `10.0.0.0/8`, or one address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Network {
-    address: IpAddr,
-    prefix: u32,
-}
-
-/// The text is not a network.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no address and no network such as 10.0.0.0/8 or fd00::/8")]
-pub struct NetworkError(String);
-
-impl Network {
-    /// Whether an address is in it. An IPv4 address that is written as IPv6 counts as IPv4.
-    pub fn contains(&self, address: IpAddr) -> bool {
-        match (self.address, address.to_canonical()) {
-            (IpAddr::V4(own), IpAddr::V4(other)) => {
-                shares(own.to_bits().into(), other.to_bits().into(), 32 - self.prefix)
-            }
-            (IpAddr::V6(own), IpAddr::V6(other)) => shares(own.to_bits(), other.to_bits(), 128 - self.prefix),
-            _ => false,
-        }
-    }
-}
-
-/// Whether two numbers are the same but for their lowest bits.
-fn shares(one: u128, two: u128, free_bits: u32) -> bool {
-    (one ^ two).checked_shr(free_bits).unwrap_or(0) == 0
-}
-
-impl FromStr for Network {
-    type Err = NetworkError;
-
-    fn from_str(text: &str) -> Result<Self, NetworkError> {
-        let error = || NetworkError(text.to_owned());
-        let (address, prefix) = match text.split_once('/') {
-            Some((address, prefix)) => (address, Some(prefix)),
-            None => (text, None),
-        };
-        let address: IpAddr = address.parse().map_err(|_| error())?;
-        let bits = if address.is_ipv4() { 32 } else { 128 };
-        let prefix = match prefix {
-            Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
-                digits.parse().map_err(|_| error())?
-            }
-            Some(_) => return Err(error()),
-            None => bits,
-        };
-        if prefix > bits { Err(error()) } else { Ok(Self { address, prefix }) }
-    }
-}
-
-impl<'de> Deserialize<'de> for Network {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse().map_err(D::Error::custom)
-    }
+fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Network>, D::Error> {
+    let all = Vec::<String>::deserialize(deserializer)?;
+    all.iter().map(|text| text.parse().map_err(D::Error::custom)).collect()
 }

@@ -1,10 +1,11 @@
 //! The decision hook, as data: what the application is asked about, and what its answer says. Somebody else asks it.
 
-use serde_json::Value;
-use tailwire_model::{Action, Grants, Term};
+use serde_json::{Map, Value, json};
+use tailwire_model::{Action, Grants, Identity, Principal, Term};
 
 use crate::{
     config::{HookConfig, OnError, Source},
+    digest::sha256,
     error::AccessError,
     granted::grants_of,
     names::header_name,
@@ -86,18 +87,93 @@ impl Hook {
         self.actions.contains(&action) && self.topics.iter().any(|own| own.intersect(term).is_some())
     }
 
+    /// The topics that it is asked about.
+    pub fn topics(&self) -> &[Term] {
+        &self.topics
+    }
+
+    /// The actions that it is asked about.
+    pub fn actions(&self) -> &[Action] {
+        &self.actions
+    }
+
+    /// What the application is asked about a principal that wants to do something, with the headers of its request that it
+    /// gets; nothing, where none of it is the hook's.
+    pub fn question(
+        &self,
+        principal: &Principal,
+        wanted: impl IntoIterator<Item = (Action, Term)>,
+        headers: &[(&str, String)],
+    ) -> Option<HookQuestion> {
+        let mut asks: Vec<(Action, Term)> =
+            wanted.into_iter().filter(|(action, term)| self.concerns(*action, term)).collect();
+        asks.sort_by(|(one, a), (other, b)| (one.name(), a.as_str()).cmp(&(other.name(), b.as_str())));
+        asks.dedup();
+        if asks.is_empty() {
+            return None;
+        }
+        let mut topics = Map::new();
+        for (action, term) in &asks {
+            let list = topics.entry(action.name()).or_insert_with(|| json!([]));
+            list.as_array_mut().into_iter().for_each(|list| list.push(term.as_str().into()));
+        }
+        let shown: Map<String, Value> =
+            headers.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
+        let shown = Value::Object(shown);
+        let body = json!({ "asks": topics, "principal": named(principal), "headers": shown }).to_string();
+        Some(HookQuestion { asks, shown: shown.to_string(), body })
+    }
+
     /// The answer that holds where there was none: with [`OnError::Allow`], what was asked is granted.
-    pub fn without_answer(&self, action: Action, term: &Term) -> HookAnswer {
-        let granted = match self.on_error {
+    pub fn without_answer(&self, question: &HookQuestion) -> Option<HookAnswer> {
+        match self.on_error {
             OnError::Deny => None,
-            OnError::Allow => Some((action, term.clone())),
-        };
-        HookAnswer { subject: None, grants: Grants::new(granted) }
+            OnError::Allow => {
+                Some(HookAnswer { subject: None, grants: Grants::new(question.asks.iter().cloned()) })
+            }
+        }
+    }
+}
+
+/// A principal as the application knows it.
+fn named(principal: &Principal) -> Value {
+    match principal.identity() {
+        Identity::Token(token) => json!({ "issuer": token.issuer, "subject": token.subject }),
+        Identity::Key { id, .. } => json!({ "key": id }),
+        Identity::Header { subject } => json!({ "header": subject }),
+        Identity::Certificate { subject } => json!({ "certificate": subject }),
+        Identity::Anonymous | Identity::Hook { .. } => Value::Null,
+    }
+}
+
+/// What the application is asked. The same question has the same answer for a while.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HookQuestion {
+    asks: Vec<(Action, Term)>,
+    /// The headers, as JSON.
+    shown: String,
+    body: String,
+}
+
+impl HookQuestion {
+    /// The question as JSON, to the last byte the same for the same question.
+    pub fn body(&self) -> &str {
+        &self.body
+    }
+
+    /// The digest by which its answer is remembered.
+    pub fn digest(&self) -> [u8; 32] {
+        sha256(self.body.as_bytes())
+    }
+
+    /// What tells two users apart whom the application does not name.
+    pub fn shown(&self) -> &[u8] {
+        self.shown.as_bytes()
     }
 }
 
 /// The application's answer: `{"subject": "…", "subscribe": […], …}`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HookAnswer {
     /// The principal, if the application names it.
     pub subject: Option<Box<str>>,

@@ -29,7 +29,7 @@ pub use access::{Access, Ended};
 pub use change::{AccessRecord, Change, RecordsFull};
 pub use error::AccessError;
 pub use explain::{DecisionStep, Explanation, Verdict};
-pub use hook::{Hook, HookAnswer};
+pub use hook::{Hook, HookAnswer, HookQuestion};
 pub use key_request::KeyRequest;
 pub use keys::{AccessKeyRecord, Key, KeyError, NewKey};
 pub use records::RecordError;

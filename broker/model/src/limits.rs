@@ -172,6 +172,8 @@ pub const REQUEST_HEAD_BYTES_MAX: usize = 16 << 10;
 pub const REQUEST_HEADERS_MAX: usize = 100;
 /// Time for a connection to send a whole head.
 pub const REQUEST_HEAD_MS_MAX: u64 = 10_000;
+/// A header of the PROXY protocol: addresses, and some hundred bytes of values beside them, as a certificate's name.
+pub const PROXY_HEADER_BYTES_MAX: usize = 4096;
 /// Requests of one HTTP/2 connection that are answered at a time: what a standard asks at least for (RFC 9113 §6.5.2), and
 /// each may hold a page.
 pub const HTTP2_STREAMS_MAX: u32 = 100;
@@ -233,6 +235,16 @@ pub const SUBJECT_BYTES_MAX: usize = 255;
 pub const ISSUER_KEYS_MAX: usize = 32;
 /// A document of an issuer's public keys (JWKS).
 pub const JWKS_BYTES_MAX: usize = 256 << 10;
+/// An answer of the application that decides: some thousand patterns.
+pub const HOOK_ANSWER_BYTES_MAX: usize = 64 << 10;
+/// Answers of it that are remembered, and what they may take.
+pub const HOOK_ANSWERS_MAX: usize = 16_384;
+/// See [`HOOK_ANSWERS_MAX`].
+pub const HOOK_ANSWERS_BYTES_MAX: usize = 16 << 20;
+/// Questions that it is asked at a time: each has a thread meanwhile, and a connection.
+pub const HOOK_ASKS_MAX: usize = 32;
+/// Questions that wait for that. Beyond, nobody could be told in time.
+pub const HOOK_ASKS_WAITING_MAX: usize = 1024;
 /// Rules of the configuration: each is looked at when a credential is verified.
 pub const ACCESS_RULES_MAX: usize = 1000;
 /// Verified tokens that are remembered: their number.

@@ -2,15 +2,25 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::{HeaderMap, HeaderValue, header};
+use http::HeaderValue;
 use tailwire_access::{Access, Refused};
 use tailwire_core::Clock;
-use tailwire_http::{Authenticated, Authenticator, OriginClass, RequestHead, bearer, ticket_of};
+use tailwire_http::{
+    Authenticated, Authenticator, OriginClass, PROTECTED_RESOURCE, RequestHead, bearer, ticket_of,
+};
 use tailwire_model::{Principal, retry};
+use tailwire_outbound::HookClient;
 use tailwire_wire::{Code, Problem};
 use tracing::info;
 
-use super::Gate;
+use crate::config::PublicUrl;
+
+use super::{
+    Gate,
+    certificate::name_of,
+    cookie::{cookie_named, is_cookie_heeded},
+    deciding::UndecidedRequest,
+};
 
 /// So long after its end, a cookie that comes with an `EventSource` may be about to be replaced.
 const GRACE_MS: u64 = 60_000;
@@ -26,14 +36,20 @@ pub(crate) struct Doorkeeper {
     pub(crate) gate: Arc<Gate>,
     /// Whether the answer says why: the caller seems to be the operator.
     pub(crate) explains: bool,
+    /// What a request without a credential is told.
+    pub(crate) challenge: HeaderValue,
 }
 
 impl Authenticator for Doorkeeper {
     fn request(&self, head: &RequestHead<'_>) -> Authenticated {
-        match bearer(head.headers) {
+        let shown = match bearer(head.headers) {
             Ok(Some(credential)) => self.token(credential),
             Ok(None) => Authenticated::Now(self.find(head)),
             Err(problem) => Authenticated::Now(Err(problem)),
+        };
+        match self.gate.hook() {
+            None => shown,
+            Some(client) => self.decided(shown, head, client),
         }
     }
 
@@ -54,12 +70,48 @@ impl Authenticator for Doorkeeper {
         }
     }
 
+    fn certificate(&self, der: &[u8]) -> Option<Arc<str>> {
+        name_of(der).map(Into::into)
+    }
+
     fn challenge(&self) -> Option<HeaderValue> {
-        Some(HeaderValue::from_static("Bearer"))
+        Some(self.challenge.clone())
     }
 }
 
 impl Doorkeeper {
+    /// The challenge of a broker that clients reach by this URL, if by one: it says where they find out who gives credentials
+    /// (RFC 9728 §5.1).
+    pub(crate) fn challenge_at(public_url: Option<&PublicUrl>) -> HeaderValue {
+        let located = public_url.map(|public| {
+            let path = public.url.strip_prefix(&public.origin).unwrap_or_default();
+            format!("Bearer resource_metadata=\"{}{PROTECTED_RESOURCE}{path}\"", public.origin)
+        });
+        let challenge = located.and_then(|text| HeaderValue::try_from(text).ok());
+        challenge.unwrap_or(HeaderValue::from_static("Bearer"))
+    }
+
+    /// What the application has a say in.
+    fn decided(&self, shown: Authenticated, head: &RequestHead<'_>, client: HookClient) -> Authenticated {
+        let access = self.gate.access();
+        let Some(undecided) = access.hook().and_then(|hook| UndecidedRequest::of(hook, head)) else {
+            return shown;
+        };
+        match shown {
+            Authenticated::Now(Ok(principal)) => undecided.decide(&self.gate, client, principal),
+            Authenticated::Now(Err(problem)) => Authenticated::Now(Err(problem)),
+            Authenticated::Later(shown) => {
+                let gate = self.gate.clone();
+                Authenticated::Later(Box::pin(async move {
+                    match undecided.decide(&gate, client, shown.await?) {
+                        Authenticated::Now(decided) => decided,
+                        Authenticated::Later(decided) => decided.await,
+                    }
+                }))
+            }
+        }
+    }
+
     /// Without `Authorization`: a ticket, which was made for this request, wins over the cookie, which comes by itself.
     fn find(&self, head: &RequestHead<'_>) -> Result<Principal, Problem> {
         let (access, now) = (self.gate.access(), Clock::system_now());
@@ -70,7 +122,11 @@ impl Doorkeeper {
         let Some(token) = cookie.and_then(|name| cookie_named(head.headers, name)) else {
             return match trusted_name(&access, head) {
                 Some(name) => access.trusted_header(name).map_err(|refused| self.problem(&refused)),
-                None => Ok(Principal::ANONYMOUS),
+                // A browser shows it by itself, whatever page asks.
+                None => match head.certificate.filter(|_| head.origin != OriginClass::Any) {
+                    Some(name) => access.certificate(name).map_err(|refused| self.problem(&refused)),
+                    None => Ok(Principal::ANONYMOUS),
+                },
             };
         };
         access.bearer(token, now).map_err(|refused| {
@@ -102,39 +158,11 @@ impl Doorkeeper {
 /// The user whom a trusted proxy names. The proxy knows its users by a cookie, mostly: so the name counts for nothing
 /// where the page that asks may be any. Twice is none that holds.
 fn trusted_name<'a>(access: &Access, head: &RequestHead<'a>) -> Option<&'a str> {
-    let header = access.header_of(head.peer?).filter(|_| head.origin != OriginClass::Any)?;
+    let header = access.header_of(head.caller.peer?).filter(|_| head.origin != OriginClass::Any)?;
     let mut values = head.headers.get_all(header).iter();
     match (values.next(), values.next()) {
         (Some(value), None) => Some(value.to_str().unwrap_or_default()),
         (Some(_), Some(_)) => Some(""),
         (None, _) => None,
-    }
-}
-
-/// A browser sends a cookie with whatever page asks. So it speaks for its user only where a page can do no harm without
-/// seeing the answer, and where the page is known.
-fn is_cookie_heeded(head: &RequestHead<'_>) -> bool {
-    let is_known = matches!(head.origin, OriginClass::Own | OriginClass::Allowed);
-    is_known || head.method.is_safe() && !head.headers.contains_key(header::UPGRADE)
-}
-
-/// The value of a cookie (RFC 6265 §5.4). A browser sends several in one header, and HTTP/2 may have several headers.
-fn cookie_named<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    let values = headers.get_all(header::COOKIE).into_iter().filter_map(|value| value.to_str().ok());
-    let mut pairs = values.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    pairs.find_map(|(own, value)| (own == name && !value.is_empty()).then_some(value))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_cookie_is_found_among_others() {
-        let mut headers = HeaderMap::new();
-        headers.append(header::COOKIE, HeaderValue::from_static("a=b; xt=no; t=; n"));
-        headers.append(header::COOKIE, HeaderValue::from_static("c=d;t=e=f"));
-        assert_eq!(cookie_named(&headers, "t"), Some("e=f"));
-        assert_eq!(cookie_named(&headers, "x"), None);
     }
 }

@@ -18,6 +18,8 @@ use tailwire_model::{
 };
 use tailwire_wire::{Code, Problem};
 
+use crate::config::PublicUrl;
+
 use super::{
     Gate,
     records::{KEYS, REVOCATIONS},
@@ -31,11 +33,27 @@ const IN_FORCE: Duration = Duration::from_secs(5);
 pub(crate) struct Registry {
     pub(crate) gate: Arc<Gate>,
     pub(crate) broker: Broker,
+    /// By which URLs clients reach it.
+    pub(crate) public_urls: Vec<PublicUrl>,
 }
 
 impl Credentials for Registry {
     fn cookie(&self) -> Option<String> {
         self.gate.access().cookie().map(str::to_owned)
+    }
+
+    fn resource_metadata(&self, path: &str) -> Option<Vec<u8>> {
+        let access = self.gate.access();
+        let named = |public: &&PublicUrl| public.url.strip_prefix(&public.origin) == Some(path);
+        let first = self.public_urls.first().filter(|_| path.is_empty());
+        let public = self.public_urls.iter().find(named).or(first)?;
+        // Others are names that no client can ask.
+        let servers: Vec<&str> = access.issuers().filter(|issuer| issuer.starts_with("https://")).collect();
+        let mut told = json!({ "resource": public.url, "bearer_methods_supported": ["header"] });
+        if !servers.is_empty() {
+            told["authorization_servers"] = json!(servers);
+        }
+        Some(told.to_string().into_bytes())
     }
 
     fn issue_ticket(&self, principal: &Principal) -> Result<Vec<u8>, Problem> {

@@ -2,13 +2,14 @@
 
 use std::{fs, sync::Arc};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tailwire_access::{
     Access, AccessError,
     config::{AccessConfig, Source},
 };
 use tailwire_core::{Clock, Policy};
 use tailwire_model::{Filter, Forbidden, Position, Principal, Term, Topic};
+use tailwire_outbound::HookClient;
 use tokio::sync::watch;
 
 use super::fetching::Fetching;
@@ -17,6 +18,8 @@ use crate::machine;
 /// See the module.
 pub(crate) struct Gate {
     current: ArcSwap<Access>,
+    /// Who asks the application that decides, if one does.
+    hook: ArcSwapOption<HookClient>,
     /// Up to which position of the log its records are in force.
     pub(super) applied: watch::Sender<Position>,
     /// Issuers whose keys are fetched.
@@ -29,9 +32,10 @@ impl Gate {
     /// # Errors
     /// The first thing that is wrong, and where.
     pub(crate) fn new(config: &AccessConfig) -> Result<Self, AccessError> {
-        refuse_unsupported(config)?;
+        refuse_open_keys(config)?;
         let access = Access::new(config, &mut read_source)?;
         Ok(Self {
+            hook: ArcSwapOption::new(client(&access)),
             current: ArcSwap::from_pointee(access),
             applied: watch::Sender::default(),
             fetching: Fetching::default(),
@@ -43,25 +47,32 @@ impl Gate {
         self.current.load_full()
     }
 
+    /// The client that asks the application, if one is to be asked.
+    pub(super) fn hook(&self) -> Option<HookClient> {
+        self.hook.load().as_deref().cloned()
+    }
+
     /// Puts another configuration in force. Keys, revocations and tickets stay. The broker has to review its readers then.
     ///
     /// # Errors
     /// As for [`Gate::new`]; then the earlier one goes on.
     pub(crate) fn reload(&self, config: &AccessConfig) -> Result<(), AccessError> {
-        refuse_unsupported(config)?;
+        refuse_open_keys(config)?;
         let access = self.current.load().reload(config, &mut read_source)?;
+        // What was answered to an earlier hook holds no more.
+        self.hook.store(client(&access));
         self.current.store(Arc::new(access));
         self.fetching.wake();
         Ok(())
     }
 }
 
-/// Settings that the access crate decides about, and nothing enforces yet. It must not look as if it were in force.
-fn refuse_unsupported(config: &AccessConfig) -> Result<(), AccessError> {
-    if config.hook.is_some() {
-        let problem = "a hook is not supported by this version".to_owned();
-        return Err(AccessError { at: "access.hook".to_owned(), problem });
-    }
+fn client(access: &Access) -> Option<Arc<HookClient>> {
+    access.hook().map(|hook| Arc::new(HookClient::new(hook, Clock::system_now)))
+}
+
+/// Keys that anybody on the way could put others in the place of.
+fn refuse_open_keys(config: &AccessConfig) -> Result<(), AccessError> {
     let mut urls = config.issuer.iter().map(|issuer| issuer.jwks.as_deref());
     match urls.position(|url| url.is_some_and(is_open_to_all)) {
         Some(index) => Err(AccessError {

@@ -8,13 +8,11 @@ use std::{
 
 use futures_util::future::join_all;
 use tailwire_core::Broker;
-use tailwire_model::limits::JWKS_BYTES_MAX;
+use tailwire_outbound::fetch_keys;
 use tracing::{info, warn};
 
 use super::Gate;
 
-/// How long an issuer may take to answer.
-const PATIENCE: Duration = Duration::from_secs(5);
 /// How often it is looked at what is due, where nobody asks.
 const ROUND: Duration = Duration::from_secs(1);
 
@@ -39,7 +37,7 @@ fn due(gate: &Gate) -> Vec<(String, String)> {
 
 async fn refresh(gate: &Gate, issuer: String, url: String) {
     let begun = Instant::now();
-    let fetched = tokio::task::spawn_blocking(move || fetch(&url)).await;
+    let fetched = tokio::task::spawn_blocking(move || fetch_keys(&url)).await;
     let outcome = fetched
         .map_err(|error| error.to_string())
         .and_then(|document| gate.access().set_jwks(&issuer, &document?).map_err(|error| error.to_string()));
@@ -52,28 +50,4 @@ async fn refresh(gate: &Gate, issuer: String, url: String) {
         Err(why) => warn!(issuer, why, "keys could not be fetched; those that are known stay"),
     }
     gate.fetching.ended(issuer, begun, is_good);
-}
-
-/// Gets a document. Redirects are not followed: the URL is the one that was configured.
-fn fetch(url: &str) -> Result<Vec<u8>, String> {
-    let mut answer = agent(PATIENCE).get(url).call().map_err(|error| error.to_string())?;
-    if answer.status().as_u16() != 200 {
-        return Err(format!("the answer is {}", answer.status().as_u16()));
-    }
-    let body = answer.body_mut().with_config().limit(JWKS_BYTES_MAX as u64 + 1);
-    body.read_to_vec().map_err(|error| error.to_string())
-}
-
-/// A client of HTTP over TCP and TLS, by the cryptography of the whole process and the roots of Mozilla.
-pub(crate) fn agent(patience: Duration) -> ureq::Agent {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let tls = ureq::tls::TlsConfig::builder().unversioned_rustls_crypto_provider(provider).build();
-    let config = ureq::Agent::config_builder()
-        .timeout_global(Some(patience))
-        .http_status_as_error(false)
-        .max_redirects(0)
-        // Nobody's environment says where keys come from.
-        .proxy(None)
-        .tls_config(tls);
-    config.build().into()
 }

@@ -6,7 +6,7 @@ use tailwire_jetstream::{JetStreamSettings, NatsCredentials};
 
 use crate::{
     access::read_source,
-    config::{ClusterSettings, ServeSettings},
+    config::{ClusterSettings, ListenSettings, ServeSettings},
     machine,
     tls::{self, TlsError},
 };
@@ -25,7 +25,9 @@ pub(crate) fn jetstream_settings(
     settings: &ServeSettings,
     cluster: &ClusterSettings,
 ) -> Result<JetStreamSettings, CredentialsError> {
-    let node = cluster.node.clone().unwrap_or_else(|| machine::name(settings.listen.port));
+    let node = cluster.node.clone().unwrap_or_else(|| {
+        machine::name(settings.listen.iter().find_map(ListenSettings::port).unwrap_or_default())
+    });
     Ok(JetStreamSettings {
         servers: cluster.servers.clone(),
         stream: cluster.stream.clone(),

@@ -4,8 +4,7 @@
 use std::{collections::BTreeSet, thread, time::Duration};
 
 use serde_json::Value;
-
-use crate::access::agent;
+use tailwire_outbound::agent;
 
 /// How long a monitor may take to answer, and how long an answer may be.
 const WAIT: Duration = Duration::from_secs(5);

@@ -3,11 +3,16 @@
 use std::{fmt::Write, path::Path, process::ExitCode};
 
 use clap::{Args, Subcommand};
-use tailwire_access::config::{AccessConfig, IssuerConfig, RuleConfig, Source};
+use tailwire_access::config::{
+    AccessConfig, HookConfig, IssuerConfig, OnError, RuleConfig, Source, TrustedHeaderConfig,
+};
 
 use super::{Failure, SettingsFile, end, print};
 use crate::{
-    config::{AcmeSettings, CertificateFiles, ClusterSettings, LogFormat, TlsSettings},
+    config::{
+        AcmeSettings, CertificateFiles, ClusterSettings, ListenSettings, LogFormat, TlsSettings,
+        proxies_written, proxy_header_written,
+    },
     settings::Configured,
     tls::ListenerTls,
 };
@@ -50,11 +55,17 @@ fn show(file: &SettingsFile) -> Result<ExitCode, Failure> {
     let settings = file.configured()?.settings;
     let mut out = String::new();
     let mut line = |key: &str, value: String| _ = writeln!(out, "{key} = {value}");
-    line("listen", text(&settings.listen.to_string()));
+    line("listen", listeners(&settings.listen));
+    if let Some(address) = &settings.admin_listen {
+        line("admin_listen", text(&address.to_string()));
+    }
+    line("trusted_proxies", list(proxies_written(&settings.trusted_proxies).iter()));
+    line("proxy_header", text(proxy_header_written(settings.trusted_proxies.header)));
     line("data", text(&settings.data.display().to_string()));
     line("log_level", text(&settings.log_level));
     let format = if settings.log_format == LogFormat::Json { "json" } else { "text" };
     line("log_format", text(format));
+    line("access_log", settings.access_log.to_string());
     line("allow_origins", list(settings.allow_origins.iter()));
     line("public_urls", list(settings.public_urls.iter().map(|public| &public.url)));
     line("insecure_public", settings.insecure_public.to_string());
@@ -169,6 +180,24 @@ fn show_access(access: &AccessConfig, out: &mut String) {
         line("grants = ", text(grants));
         line("subject = ", text(subject));
     }
+    if let Some(hook) = &access.hook {
+        let HookConfig { url, topics, actions, headers, timeout_ms, max_age_seconds, on_error, secret } =
+            hook;
+        line("\n[access.hook]\nurl = ", text(url));
+        line("topics = ", list(topics.iter()));
+        line("actions = ", list(actions.iter()));
+        line("headers = ", list(headers.iter()));
+        line("timeout_ms = ", timeout_ms.to_string());
+        line("max_age_seconds = ", max_age_seconds.to_string());
+        line("on_error = ", text(if *on_error == OnError::Deny { "deny" } else { "allow" }));
+        if let Some(secret) = secret {
+            line("secret = ", text(&secret.to_string()));
+        }
+    }
+    if let Some(TrustedHeaderConfig { name, from }) = &access.trusted_header {
+        line("\n[access.trusted_header]\nname = ", text(name));
+        line("from = ", list(from.iter().map(ToString::to_string).collect::<Vec<_>>().iter()));
+    }
     for rule in &access.rule {
         let RuleConfig { who, subscribe, publish, manage, presence } = rule;
         line("\n[[access.rule]]\nwho = ", text(who));
@@ -177,6 +206,13 @@ fn show_access(access: &AccessConfig, out: &mut String) {
         for (action, patterns) in all.into_iter().filter(|(_, patterns)| !patterns.is_empty()) {
             line(&format!("{action} = "), list(patterns.iter()));
         }
+    }
+}
+
+fn listeners(all: &[ListenSettings]) -> String {
+    match all {
+        [one] if *one == ListenSettings::from(one.address.clone()) => one.to_string(),
+        all => format!("[{}]", all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
     }
 }
 

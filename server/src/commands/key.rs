@@ -4,13 +4,11 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
+use tailwire_outbound::agent;
 use ureq::http::Method;
 
 use super::{Failure, end, grants::GrantArgs, print, say, secret_text};
-use crate::{
-    access::{OPERATOR_KEY, agent},
-    machine,
-};
+use crate::{access::OPERATOR_KEY, machine};
 
 /// A broker that takes longer is not there.
 const PATIENCE: Duration = Duration::from_secs(15);

@@ -8,10 +8,15 @@ use clap::Args;
 pub(crate) const SERVE_NOTES: &str = "\
 A flag wins over its variable, a variable over the file, and the file over the default. The file is TOML:
 
-    listen = \"127.0.0.1:8245\"
+    listen = \"127.0.0.1:8245\"      # or a list: [\"127.0.0.1:8245\", { address = \":8443\", read_only = true }]
+                            # also tls, proxy_protocol, and mode of a unix:PATH
+    admin_listen = \"127.0.0.1:8246\"   # metrics and health; default: no metrics
+    trusted_proxies = [\"10.0.0.0/8\"]  # believed on the addresses of their clients; \"unix\" is the Unix socket
+    proxy_header = \"x-forwarded-for\"  # where they say it; or forwarded
     data = \"./tailwire-data\"
     log_level = \"info\"
     log_format = \"text\"     # or json: one object a line
+    access_log = false      # a line for each request
     allow_origins = [\"https://app.example\"]
     public_urls = [\"https://rt.example.com\"]   # hosts that are answered, own origins, default audience of tokens
     insecure_public = false # listen for others without [access]
@@ -72,10 +77,22 @@ SIGTERM, SIGQUIT or Ctrl+C drains and stops; a second one stops at once. SIGHUP 
 /// Arguments of `tailwire serve`. Text here, so that an error can name the source of its value.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct ServeArgs {
-    /// Where to listen: HOST:PORT, a PORT of 127.0.0.1, or :PORT for every interface
-    /// [env: TAILWIRE_LISTEN] [default: 127.0.0.1:8245]
+    /// Where to listen: HOST:PORT, a PORT of 127.0.0.1, :PORT for every interface, unix:PATH, or systemd:NUMBER for a
+    /// socket that is passed; repeat it for more
+    /// [env: TAILWIRE_LISTEN, separated by commas] [default: 127.0.0.1:8245]
     #[arg(long, value_name = "ADDR")]
-    pub(crate) listen: Option<String>,
+    pub(crate) listen: Vec<String>,
+
+    /// Where metrics and health are asked for, by those who look after the broker; in clear text, and without credentials
+    /// [env: TAILWIRE_ADMIN_LISTEN] [default: metrics nowhere, health on every listener]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) admin_listen: Option<String>,
+
+    /// A proxy that is believed on whose requests it passes on, by its address or network, as in 10.0.0.0/8, or `unix` for
+    /// the Unix socket; repeat it for more
+    /// [env: TAILWIRE_TRUSTED_PROXY, separated by commas] [default: none]
+    #[arg(long = "trusted-proxy", value_name = "NETWORK")]
+    pub(crate) trusted_proxies: Vec<String>,
 
     /// The folder that holds the messages; it is made if there is none
     /// [env: TAILWIRE_DATA] [default: ./tailwire-data]
@@ -92,6 +109,11 @@ pub(crate) struct ServeArgs {
     /// [env: TAILWIRE_LOG_FORMAT] [default: text]
     #[arg(long, value_name = "FORMAT")]
     pub(crate) log_format: Option<String>,
+
+    /// Log each request: the client's address, method, path, status, who it was, and how long it took
+    /// [env: TAILWIRE_ACCESS_LOG]
+    #[arg(long)]
+    pub(crate) access_log: bool,
 
     /// An origin whose pages may use the broker from a browser; repeat it for more
     /// [env: TAILWIRE_ALLOW_ORIGIN, separated by commas] [default: only the broker's own]

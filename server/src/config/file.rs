@@ -10,6 +10,7 @@ use super::{
     access,
     cluster::{self, GivenCluster},
     entry::{FileEntry, line_of},
+    listen::{self, ListenSettings},
     options,
     source::{ConfigError, FileText, Sourced, hint},
     tls::{self, FileTls},
@@ -18,10 +19,14 @@ use super::{
 /// Settings of a file, as far as it has them.
 #[derive(Debug, Default)]
 pub(super) struct FileSettings {
-    pub(super) listen: Option<Sourced<String>>,
+    pub(super) listen: Option<Vec<ListenSettings>>,
+    pub(super) admin_listen: Option<Sourced<String>>,
+    pub(super) trusted_proxies: Option<Sourced<Vec<String>>>,
+    pub(super) proxy_header: Option<Sourced<String>>,
     pub(super) data: Option<Sourced<PathBuf>>,
     pub(super) log_level: Option<Sourced<String>>,
     pub(super) log_format: Option<Sourced<String>>,
+    pub(super) access_log: Option<Sourced<String>>,
     pub(super) allow_origins: Option<Sourced<Vec<String>>>,
     pub(super) log_max_bytes: Option<Sourced<String>>,
     pub(super) max_topics: Option<Sourced<String>>,
@@ -37,11 +42,15 @@ pub(super) struct FileSettings {
     pub(super) threads_delivery: Option<Sourced<i64>>,
 }
 
-const KEYS: [&str; 16] = [
+const KEYS: [&str; 20] = [
     "listen",
+    "admin_listen",
+    "trusted_proxies",
+    "proxy_header",
     "data",
     "log_level",
     "log_format",
+    "access_log",
     "allow_origins",
     "log_max_bytes",
     "max_topics",
@@ -68,10 +77,14 @@ pub(super) fn parse(file: FileText<'_>) -> Result<FileSettings, ConfigError> {
     for (key, value) in document.get_ref() {
         let entry = FileEntry { file, key: key.get_ref().to_string(), span: key.span(), value };
         match entry.key.as_str() {
-            "listen" => settings.listen = Some(entry.text_or_port()?),
+            "listen" => settings.listen = Some(listen::parse(&entry)?),
+            "admin_listen" => settings.admin_listen = Some(entry.text_or_port()?),
+            "trusted_proxies" => settings.trusted_proxies = Some(entry.given(entry.list()?)),
+            "proxy_header" => settings.proxy_header = Some(entry.given(entry.text()?)),
             "data" => settings.data = Some(entry.given(entry.text()?.into())),
             "log_level" => settings.log_level = Some(entry.given(entry.text()?)),
             "log_format" => settings.log_format = Some(entry.given(entry.text()?)),
+            "access_log" => settings.access_log = Some(entry.given(entry.boolean()?.to_string())),
             "allow_origins" => settings.allow_origins = Some(entry.given(entry.list()?)),
             "log_max_bytes" => {
                 settings.log_max_bytes = Some(entry.given(entry.number()?.to_string()));

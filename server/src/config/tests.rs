@@ -1,5 +1,7 @@
 //! The source that wins, and the messages for wrong settings.
 
+mod listeners;
+
 use std::path::Path;
 
 use tailwire_model::{Bound, Durability, Keep};
@@ -71,7 +73,7 @@ fn audience(settings: &ServeSettings) -> &str {
 #[test]
 fn defaults_stand_where_nobody_says_anything() {
     let settings = settle_from(&ServeArgs::default(), &[("PATH", "/bin")], None).unwrap();
-    assert_eq!(settings.listen.to_string(), "127.0.0.1:8245");
+    assert_eq!(settings.listen[0].address.to_string(), "127.0.0.1:8245");
     assert_eq!(settings.data, Path::new("./tailwire-data"));
     assert_eq!(settings.log_level, "info");
     assert_eq!(settings.log_format, LogFormat::Text);
@@ -85,7 +87,7 @@ fn defaults_stand_where_nobody_says_anything() {
 #[test]
 fn the_file_wins_over_defaults() {
     let settings = settle_from(&ServeArgs::default(), &[], Some(FILE)).unwrap();
-    assert_eq!(settings.listen.to_string(), "0.0.0.0:1");
+    assert_eq!(settings.listen[0].address.to_string(), "0.0.0.0:1");
     assert_eq!(settings.data, Path::new("/from/file"));
     assert_eq!(settings.log_level, "error");
     assert_eq!(settings.log_format, LogFormat::Json);
@@ -109,7 +111,7 @@ fn the_file_wins_over_defaults() {
 #[test]
 fn variables_win_over_the_file() {
     let settings = settle_from(&ServeArgs::default(), &VARIABLES_GIVEN, Some(FILE)).unwrap();
-    assert_eq!(settings.listen.to_string(), "0.0.0.0:2");
+    assert_eq!(settings.listen[0].address.to_string(), "0.0.0.0:2");
     assert_eq!(settings.data, Path::new("/from/env"));
     assert_eq!(settings.log_level, "warn");
     assert_eq!(settings.log_format, LogFormat::Text);
@@ -123,7 +125,7 @@ fn variables_win_over_the_file() {
 #[test]
 fn flags_win_over_variables() {
     let args = ServeArgs {
-        listen: Some("3".to_owned()),
+        listen: vec!["3".to_owned()],
         data: Some("/from/flag".into()),
         log_level: Some("debug".to_owned()),
         log_format: Some("json".to_owned()),
@@ -135,7 +137,7 @@ fn flags_win_over_variables() {
         ..ServeArgs::default()
     };
     let settings = settle_from(&args, &VARIABLES_GIVEN, Some(FILE)).unwrap();
-    assert_eq!(settings.listen.to_string(), "127.0.0.1:3");
+    assert_eq!(settings.listen[0].address.to_string(), "127.0.0.1:3");
     assert_eq!(settings.data, Path::new("/from/flag"));
     assert_eq!(settings.log_level, "debug");
     assert_eq!(settings.log_format, LogFormat::Json);
@@ -147,10 +149,10 @@ fn flags_win_over_variables() {
 
 #[test]
 fn a_source_may_say_one_thing_only() {
-    let args = ServeArgs { listen: Some("9".to_owned()), ..ServeArgs::default() };
+    let args = ServeArgs { listen: vec!["9".to_owned()], ..ServeArgs::default() };
     let settings =
         settle_from(&args, &[("TAILWIRE_LOG_LEVEL", "trace")], Some("data = 'd'\nlisten = 8")).unwrap();
-    assert_eq!(settings.listen.to_string(), "127.0.0.1:9");
+    assert_eq!(settings.listen[0].address.to_string(), "127.0.0.1:9");
     assert_eq!(settings.data, Path::new("d"));
     assert_eq!(settings.log_level, "trace");
 }
@@ -158,7 +160,7 @@ fn a_source_may_say_one_thing_only() {
 #[test]
 fn a_port_in_the_file_needs_no_quotes() {
     let settings = settle_from(&ServeArgs::default(), &[], Some("listen = 8080")).unwrap();
-    assert_eq!(settings.listen.to_string(), "127.0.0.1:8080");
+    assert_eq!(settings.listen[0].address.to_string(), "127.0.0.1:8080");
 }
 
 #[test]
@@ -198,8 +200,8 @@ fn an_unknown_name_is_answered_with_the_nearest() {
     check_error(
         &[],
         "zzz = 1",
-        "tailwire.toml:1: unknown key `zzz`; known are listen, data, log_level, log_format, allow_origins, \
-         log_max_bytes, max_topics, receive_max_bytes, public_urls, insecure_public, websub_hub, access, threads, options, \
+        "tailwire.toml:1: unknown key `zzz`; known are listen, admin_listen, trusted_proxies, proxy_header, data, log_level, log_format, access_log, \
+         allow_origins, log_max_bytes, max_topics, receive_max_bytes, public_urls, insecure_public, websub_hub, access, threads, options, \
          tls, cluster",
     );
     check_error(
@@ -229,7 +231,7 @@ fn variables_that_kubernetes_sets_are_not_ours() {
 
 #[test]
 fn a_wrong_value_is_blamed_on_its_source() {
-    let args = ServeArgs { listen: Some("x:y".to_owned()), ..ServeArgs::default() };
+    let args = ServeArgs { listen: vec!["x:y".to_owned()], ..ServeArgs::default() };
     let error = settle_from(&args, &[], None).unwrap_err();
     assert!(error.starts_with("--listen can't be `x:y`"), "{error}");
 

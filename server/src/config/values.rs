@@ -1,75 +1,17 @@
 //! One reader for each kind of value, whatever its source. A refusal completes the sentence that begins with the source.
 
-use std::{
-    fmt,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
-    path::PathBuf,
-};
+use std::path::PathBuf;
 
 use tailwire_model::limits::MESSAGE_BYTES_MAX;
 
 use super::source::hint;
 
-const PORT_DEFAULT: u16 = 8245;
 /// More threads than any machine has cores is a slip of the keyboard.
 const THREADS_MAX: i64 = 1024;
 /// ACME directories that have a name.
 pub(crate) const LETSENCRYPT: &str = "letsencrypt";
 pub(crate) const LETSENCRYPT_STAGING: &str = "letsencrypt-staging";
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
-
-/// Where to listen. A name stays a name here: looking it up is not a matter of settings.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ListenAddress {
-    /// A name or an address, without brackets.
-    pub(crate) host: String,
-    /// 0 lets the system choose one.
-    pub(crate) port: u16,
-}
-
-impl Default for ListenAddress {
-    fn default() -> Self {
-        Self { host: Ipv4Addr::LOCALHOST.to_string(), port: PORT_DEFAULT }
-    }
-}
-
-impl fmt::Display for ListenAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { host, port } = self;
-        if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
-    }
-}
-
-/// `8080` is a port of this machine alone; `:8080` is one of every interface, as other servers have it.
-pub(super) fn listen(text: &str) -> Result<ListenAddress, String> {
-    let text = text.trim();
-    let wrong = || format!("can't be `{text}`: it is a port, :port or host:port, as in 127.0.0.1:8080");
-    let at = |host: &dyn fmt::Display, port| ListenAddress { host: host.to_string(), port };
-
-    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return text.parse().map(|port| at(&Ipv4Addr::LOCALHOST, port)).map_err(|_| wrong());
-    }
-    if let Ok(address) = text.parse::<SocketAddr>() {
-        return Ok(at(&address.ip(), address.port()));
-    }
-    if let Ok(ip) = text.trim_matches(['[', ']']).parse::<IpAddr>() {
-        return Ok(at(&ip, PORT_DEFAULT));
-    }
-    let (host, port) = match text.rsplit_once(':') {
-        Some((host, port)) => (host, port.parse().map_err(|_| wrong())?),
-        None => (text, PORT_DEFAULT),
-    };
-    if host.is_empty() && text.starts_with(':') {
-        return Ok(at(&Ipv4Addr::UNSPECIFIED, port));
-    }
-    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.' || byte == b'_';
-    // Only digits and dots, and yet no address: a mistyped one, which would otherwise be looked up as a name.
-    let is_digits = host.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-    if host.is_empty() || is_digits || !host.bytes().all(is_name) {
-        return Err(wrong());
-    }
-    Ok(at(&host, port))
-}
 
 pub(super) fn folder(path: PathBuf) -> Result<PathBuf, String> {
     if path.as_os_str().is_empty() { Err("can't be empty: it is a folder".to_owned()) } else { Ok(path) }
@@ -253,43 +195,6 @@ pub(super) fn split_list(text: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn check_listen(text: &str, expect: &str) {
-        assert_eq!(listen(text).map(|listen| listen.to_string()).as_deref(), Ok(expect), "{text}");
-    }
-
-    #[test]
-    fn an_address_may_leave_out_what_is_obvious() {
-        check_listen("8080", "127.0.0.1:8080");
-        check_listen(":8080", "0.0.0.0:8080");
-        check_listen("0.0.0.0:8080", "0.0.0.0:8080");
-        check_listen("[::1]:8245", "[::1]:8245");
-        check_listen("localhost:8245", "localhost:8245");
-        check_listen("localhost", "localhost:8245");
-        check_listen("::1", "[::1]:8245");
-        check_listen("[::1]", "[::1]:8245");
-        check_listen("10.0.0.1", "10.0.0.1:8245");
-        check_listen(" 127.0.0.1:0 ", "127.0.0.1:0");
-    }
-
-    #[test]
-    fn what_is_no_address_is_refused() {
-        for text in [
-            "",
-            ":",
-            "65536",
-            ":65536",
-            "a:",
-            "a:b",
-            "http://localhost:1",
-            "256.0.0.1:80",
-            "::1:x",
-            "a b:1",
-            "-1:2:3",
-        ] {
-            assert!(listen(text).is_err(), "{text}");
-        }
-    }
 
     #[test]
     fn bounds_are_numbers_that_make_sense() {

@@ -8,6 +8,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use tailwire_http::ACCESS_LOG;
 use tracing::{Event, Level, Metadata, Subscriber, callsite::Identifier};
 use tracing_subscriber::layer::{Context, Layer};
 
@@ -15,7 +16,7 @@ use super::queue::OnLoss;
 
 /// Lines of one kind in one second.
 const LINES_PER_SECOND_MAX: u32 = 10;
-/// Target of the log's lines about itself, which are never limited.
+/// Target of the log's lines about itself, which are never limited. Nor are those of the access log, which was asked for.
 pub(super) const SELF_TARGET: &str = "tailwire::log";
 
 /// Counts of lines by their kind; as many kinds as the code has places that log.
@@ -74,7 +75,7 @@ impl RateLimit {
     }
 
     fn admits(&self, metadata: &'static Metadata<'static>, now: u64) -> bool {
-        if metadata.target() == SELF_TARGET {
+        if [SELF_TARGET, ACCESS_LOG].contains(&metadata.target()) {
             return true;
         }
         let mut kinds = self.kinds.lock();

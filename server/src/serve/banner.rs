@@ -10,22 +10,29 @@ use std::{
 
 use tailwire_model::{Durability, Options, Term, limits::RELAXED_FLUSH_MS};
 
-use crate::{machine, tls::ListenerTls};
+use super::listeners::{BoundListener, ListenPlace};
+use crate::machine;
 
 /// The pattern of every topic.
 const EVERYTHING: &str = "**";
 
+/// What is told of the broker that runs.
+pub(super) struct BannerFacts<'a> {
+    /// Where clients reach it, at least one.
+    pub(super) bound: Vec<BoundListener>,
+    /// Where operators do.
+    pub(super) operations: Option<ListenPlace>,
+    /// The certificate for trying, which clients don't trust by themselves.
+    pub(super) dev_certificate: Option<&'a Path>,
+    /// Whether there is access control.
+    pub(super) is_guarded: bool,
+}
+
 /// Prints it, on a thread of its own: the broker doesn't wait for a stdout that nobody reads, nor stop because of it.
-pub(super) fn show(
-    data: &Path,
-    address: SocketAddr,
-    is_guarded: bool,
-    spoken: &Spoken,
-    options: &[(Term, Options)],
-) {
+pub(super) fn show(data: &Path, shown: &BannerFacts<'_>, options: &[(Term, Options)]) {
     let paint = Paint { on: io::stdout().is_terminal() && machine::colour_is_welcome() };
     let data = data.canonicalize().unwrap_or_else(|_| data.to_path_buf());
-    let banner = text(&data, address, is_guarded, spoken, &durability(options), paint);
+    let banner = text(&data, shown, &durability(options), paint);
     let print = move || {
         let mut stdout = io::stdout().lock();
         let _ = stdout.write_all(banner.as_bytes());
@@ -35,58 +42,32 @@ pub(super) fn show(
     let _ = thread::Builder::new().name("banner".to_owned()).spawn(print);
 }
 
-/// How clients speak to the broker.
-pub(super) struct Spoken {
-    scheme: &'static str,
-    /// The arguments of a command besides the URL, with a space behind them.
-    trust: String,
-}
-
-impl Spoken {
-    const CLEAR: Self = Self { scheme: "http", trust: String::new() };
-
-    /// Clear text, or TLS.
-    pub(super) fn by(tls: Option<&ListenerTls>) -> Self {
-        tls.map_or(Self::CLEAR, |tls| Self::tls(tls.dev_certificate()))
+fn text(data: &Path, shown: &BannerFacts<'_>, durability: &str, paint: Paint) -> String {
+    let mut lines: Vec<_> = shown.bound.iter().map(|bound| ("address", address(bound, paint))).collect();
+    if let Some(place) = &shown.operations {
+        lines.push(("metrics", operations(place)));
     }
-
-    fn tls(dev_certificate: Option<&Path>) -> Self {
-        let trust = |cert: &Path| {
-            let cert = cert.canonicalize().unwrap_or_else(|_| cert.to_path_buf());
-            format!("--cacert '{}' ", cert.display())
-        };
-        Self { scheme: "https", trust: dev_certificate.map(trust).unwrap_or_default() }
-    }
-}
-
-fn text(
-    data: &Path,
-    address: SocketAddr,
-    is_guarded: bool,
-    spoken: &Spoken,
-    durability: &str,
-    paint: Paint,
-) -> String {
-    let Spoken { scheme, trust } = spoken;
-    let base = format!("{scheme}://{}", reachable(address));
-    let everywhere = if address.ip().is_unspecified() { " (every interface)" } else { "" };
-    let mut lines = vec![
-        ("address", format!("{}{everywhere}", paint.strong(&format!("{scheme}://{address}")))),
-        ("data", data.display().to_string()),
-        ("durability", durability.to_owned()),
-    ];
-    if is_guarded {
+    lines.extend([("data", data.display().to_string()), ("durability", durability.to_owned())]);
+    let is_public = |bound: &BoundListener| matches!(&bound.place, ListenPlace::Tcp(address) if !address.ip().is_loopback());
+    if shown.is_guarded {
         lines.push(("access", "by the section [access] of the settings".to_owned()));
-    } else if !address.ip().is_loopback() {
+    } else if shown.bound.iter().any(is_public) {
         let open_to_all = "anyone who reaches this address may read, write and delete";
         lines.push(("access", paint.strong(open_to_all)));
     }
-    lines.extend([
-        ("", String::new()),
-        ("listen", format!("curl -N {trust}'{base}/topics/hello?format=sse'")),
-        ("publish", format!("curl {trust}-d 'hi there' {base}/topics/hello")),
-        ("browser", paint.strong(&format!("{base}/"))),
-    ]);
+    // BannerCommands are for the first that takes them.
+    let taking = shown.bound.iter().find(|bound| !bound.is_read_only);
+    if let Some(bound) = taking.or(shown.bound.first()) {
+        let BannerCommands { base, flags } = BannerCommands::of(bound, shown.dev_certificate);
+        lines.extend([
+            ("", String::new()),
+            ("listen", format!("curl -N {flags}'{base}/topics/hello?format=sse'")),
+            ("publish", format!("curl {flags}-d 'hi there' {base}/topics/hello")),
+        ]);
+        if let ListenPlace::Tcp(_) = bound.place {
+            lines.push(("browser", paint.strong(&format!("{base}/"))));
+        }
+    }
 
     let mut out = format!("\n  {} {}\n\n", paint.strong("Tailwire"), env!("CARGO_PKG_VERSION"));
     for (label, value) in lines {
@@ -95,6 +76,56 @@ fn text(
     }
     out.push_str("\n  Ctrl+C drains and stops.\n\n");
     out
+}
+
+fn address(bound: &BoundListener, paint: Paint) -> String {
+    let (url, everywhere) = match &bound.place {
+        ListenPlace::Tcp(address) => {
+            let everywhere = if address.ip().is_unspecified() { " (every interface)" } else { "" };
+            (format!("{}://{address}", scheme(bound)), everywhere)
+        }
+        ListenPlace::Unix(path) => (format!("unix:{}", path.display()), ""),
+    };
+    let read_only = if bound.is_read_only { " (read only)" } else { "" };
+    format!("{}{everywhere}{read_only}", paint.strong(&url))
+}
+
+fn operations(place: &ListenPlace) -> String {
+    match place {
+        ListenPlace::Tcp(address) => format!("http://{}/metrics", reachable(*address)),
+        ListenPlace::Unix(path) => {
+            format!("curl --unix-socket '{}' http://localhost/metrics", path.display())
+        }
+    }
+}
+
+const fn scheme(bound: &BoundListener) -> &'static str {
+    if bound.is_tls { "https" } else { "http" }
+}
+
+/// What commands for a listener begin with.
+struct BannerCommands {
+    base: String,
+    /// What curl needs besides the URL, with a space behind it.
+    flags: String,
+}
+
+impl BannerCommands {
+    fn of(bound: &BoundListener, dev_certificate: Option<&Path>) -> Self {
+        let address = match &bound.place {
+            ListenPlace::Tcp(address) => address,
+            ListenPlace::Unix(path) => {
+                let flags = format!("--unix-socket '{}' ", path.display());
+                return Self { base: "http://localhost".to_owned(), flags };
+            }
+        };
+        let trust = |cert: &Path| {
+            let cert = cert.canonicalize().unwrap_or_else(|_| cert.to_path_buf());
+            format!("--cacert '{}' ", cert.display())
+        };
+        let flags = dev_certificate.filter(|_| bound.is_tls).map(trust).unwrap_or_default();
+        Self { base: format!("{}://{}", scheme(bound), reachable(*address)), flags }
+    }
 }
 
 /// The durability of an acknowledgement, where no topic or pattern has its own.
@@ -148,13 +179,22 @@ impl Paint {
 mod tests {
     use super::*;
 
+    fn bound(address: &str, is_tls: bool) -> BoundListener {
+        BoundListener { place: ListenPlace::Tcp(address.parse().unwrap()), is_tls, is_read_only: false }
+    }
+
+    fn shown(bound: Vec<BoundListener>) -> BannerFacts<'static> {
+        BannerFacts { bound, operations: None, dev_certificate: None, is_guarded: false }
+    }
+
+    fn plain(shown: &BannerFacts<'_>) -> String {
+        text(Path::new("/data"), shown, &durability(&[]), Paint { on: false })
+    }
+
     #[test]
     fn the_banner_is_plain_without_colour() {
-        let address = "127.0.0.1:8245".parse().unwrap();
-        let plain =
-            text(Path::new("/data"), address, false, &Spoken::CLEAR, &durability(&[]), Paint { on: false });
         assert_eq!(
-            plain,
+            plain(&shown(vec![bound("127.0.0.1:8245", false)])),
             "
   Tailwire 0.1.0
 
@@ -174,10 +214,30 @@ mod tests {
     }
 
     #[test]
+    fn every_listener_is_told_and_commands_are_for_one_that_takes_them() {
+        let read_only = BoundListener { is_read_only: true, ..bound("127.0.0.1:1", false) };
+        let unix = BoundListener {
+            place: ListenPlace::Unix("/run/tw.sock".into()),
+            is_tls: false,
+            is_read_only: false,
+        };
+        let operations = Some(ListenPlace::Tcp("0.0.0.0:8246".parse().unwrap()));
+        let banner = plain(&BannerFacts { operations, ..shown(vec![read_only, unix]) });
+        for line in [
+            "address     http://127.0.0.1:1 (read only)\n",
+            "address     unix:/run/tw.sock\n",
+            "metrics     http://127.0.0.1:8246/metrics\n",
+            "publish     curl --unix-socket '/run/tw.sock' -d 'hi there' http://localhost/topics/hello\n",
+        ] {
+            assert!(banner.contains(line), "{banner}");
+        }
+        assert!(!banner.contains("browser"));
+    }
+
+    #[test]
     fn commands_trust_the_certificate_for_trying() {
-        let address = "127.0.0.1:8245".parse().unwrap();
-        let spoken = Spoken::tls(Some(Path::new("/nowhere/cert.pem")));
-        let banner = text(Path::new("/data"), address, false, &spoken, "", Paint { on: false });
+        let dev_certificate = Some(Path::new("/nowhere/cert.pem"));
+        let banner = plain(&BannerFacts { dev_certificate, ..shown(vec![bound("127.0.0.1:8245", true)]) });
         for line in [
             "address     https://127.0.0.1:8245\n",
             "curl -N --cacert '/nowhere/cert.pem' 'https://127.0.0.1:8245/topics/hello?format=sse'\n",
@@ -191,14 +251,11 @@ mod tests {
 
     #[test]
     fn colour_changes_no_word() {
-        let address = "127.0.0.1:8245".parse().unwrap();
-        let plain =
-            text(Path::new("/data"), address, false, &Spoken::CLEAR, &durability(&[]), Paint { on: false });
-        let coloured =
-            text(Path::new("/data"), address, false, &Spoken::CLEAR, &durability(&[]), Paint { on: true });
+        let shown = shown(vec![bound("127.0.0.1:8245", false)]);
+        let coloured = text(Path::new("/data"), &shown, &durability(&[]), Paint { on: true });
         let stripped =
             ["\x1b[1m", "\x1b[2m", "\x1b[0m"].iter().fold(coloured, |text, code| text.replace(code, ""));
-        assert_eq!(stripped, plain);
+        assert_eq!(stripped, plain(&shown));
     }
 
     #[test]
@@ -226,9 +283,7 @@ mod tests {
 
     #[test]
     fn an_address_that_others_reach_says_that_they_may_do_everything() {
-        let banner = |address: &str| {
-            text(Path::new("/data"), address.parse().unwrap(), false, &Spoken::CLEAR, "", Paint { on: false })
-        };
+        let banner = |address: &str| plain(&shown(vec![bound(address, false)]));
         let warning = "access      anyone who reaches this address may read, write and delete";
         for address in ["0.0.0.0:80", "[::]:80", "192.168.1.2:80", "[2001:db8::1]:80"] {
             assert!(banner(address).contains(warning), "{address}");
@@ -241,23 +296,8 @@ mod tests {
 
     #[test]
     fn commands_never_name_every_interface() {
-        let banner = text(
-            Path::new("/data"),
-            "0.0.0.0:80".parse().unwrap(),
-            false,
-            &Spoken::CLEAR,
-            "",
-            Paint { on: false },
-        );
-        assert!(banner.contains("curl -d 'hi there' http://127.0.0.1:80/"));
-        let banner = text(
-            Path::new("/data"),
-            "[::]:80".parse().unwrap(),
-            false,
-            &Spoken::CLEAR,
-            "",
-            Paint { on: false },
-        );
-        assert!(banner.contains("curl -d 'hi there' http://[::1]:80/"));
+        let banner = |address: &str| plain(&shown(vec![bound(address, false)]));
+        assert!(banner("0.0.0.0:80").contains("curl -d 'hi there' http://127.0.0.1:80/"));
+        assert!(banner("[::]:80").contains("curl -d 'hi there' http://[::1]:80/"));
     }
 }

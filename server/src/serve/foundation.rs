@@ -30,13 +30,13 @@ pub(super) struct Foundation {
 /// Lays it; clients that come meanwhile are answered.
 pub(super) async fn lay(
     settings: &ServeSettings,
-    listener: &Listener,
+    listeners: &[Listener],
     clock: Clock,
     instruments: &Instruments,
 ) -> Result<Foundation, StartError> {
-    let Some(own) = &settings.cluster else { return alone(settings, listener, clock, instruments).await };
+    let Some(own) = &settings.cluster else { return alone(settings, listeners, clock, instruments).await };
     let joining = cluster::join(settings, own, options_of(settings), clock, instruments);
-    let joined = waited_for(listener, "the node joins its cluster", joining).await;
+    let joined = waited_for(listeners, "the node joins its cluster", joining).await;
     let cluster::Member { order, store, ended } =
         joined.map_err(|error| StartError::Cluster(Box::new(error)))?;
     Ok(Foundation { store, order: order.clone(), writer: ended, cluster: Some(order) })
@@ -44,11 +44,11 @@ pub(super) async fn lay(
 
 async fn alone(
     settings: &ServeSettings,
-    listener: &Listener,
+    listeners: &[Listener],
     clock: Clock,
     instruments: &Instruments,
 ) -> Result<Foundation, StartError> {
-    let store = Arc::new(open_log(settings, listener).await?);
+    let store = Arc::new(open_log(settings, listeners).await?);
     let (order, committer) =
         LocalOrder::begin(store.clone(), clock, instruments).map_err(StartError::Begin)?;
     let writer = start_committer(committer.with_topics_max(settings.max_topics))?;
@@ -56,19 +56,19 @@ async fn alone(
 }
 
 /// Answers clients while something takes its time.
-async fn waited_for<T>(listener: &Listener, what: &str, ready: impl Future<Output = T>) -> T {
+async fn waited_for<T>(listeners: &[Listener], what: &str, ready: impl Future<Output = T>) -> T {
     let mut ready = std::pin::pin!(ready);
     match tokio::time::timeout(PATIENCE, &mut ready).await {
         Ok(value) => value,
         Err(_) => {
             tracing::info!("{what}");
-            answer_until(listener, WaitingFor::Log, rand::random, ready).await
+            answer_until(listeners, WaitingFor::Log, rand::random, ready).await
         }
     }
 }
 
 /// Opening reads the whole index from disk, so it has a thread that may wait.
-async fn open_log(settings: &ServeSettings, listener: &Listener) -> Result<SledStore, StartError> {
+async fn open_log(settings: &ServeSettings, listeners: &[Listener]) -> Result<SledStore, StartError> {
     let data = settings.data.clone();
     let log = LogSettings {
         options: options_of(settings),
@@ -77,7 +77,7 @@ async fn open_log(settings: &ServeSettings, listener: &Listener) -> Result<SledS
     };
     let opening = tokio::task::spawn_blocking(move || SledStore::open(&data, &log));
     let what = "the log is being opened; after a kill that is some seconds for each 10 GB of the last run";
-    let opened = waited_for(listener, what, opening).await;
+    let opened = waited_for(listeners, what, opening).await;
     let opened = opened.map_err(|error| StartError::Threads(io::Error::other(error)))?;
     opened.map_err(|error| StartError::Open { folder: settings.data.display().to_string(), error })
 }

@@ -1,16 +1,17 @@
 //! The wiring: the one place where the log, the broker and the HTTP server meet.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use tailwire_core::{AllowAll, Broker, BrokerParts, Clock, Encoders, Instruments, StoreError};
 use tailwire_http::{Listener, Server, WaitingFor, answer_until};
 use tailwire_jetstream::JetStreamOrder;
 use tailwire_model::{Options, Term, limits::CATCH_UP_THROTTLE_FACTOR};
 use tailwire_storage::NoRoom;
-use tokio::{net::TcpListener, sync::oneshot};
+use tokio::sync::oneshot;
 
 use super::{
     foundation::{self, Foundation},
+    listeners::{self, Listeners},
     problem::StartError,
 };
 use crate::{
@@ -28,40 +29,31 @@ const LOOK_FOR_ROOM: Duration = Duration::from_secs(1);
 
 /// A broker that accepts connections.
 pub(super) struct Running {
-    address: SocketAddr,
     broker: Broker,
     server: Server,
+    /// Of the sockets.
+    files: Vec<PathBuf>,
     writer: oneshot::Receiver<Result<(), StoreError>>,
     cluster: Option<Arc<JetStreamOrder>>,
 }
 
-/// Starts everything. The socket comes first: a mistaken second start then leaves the log alone.
-/// `descriptors` is how many files may be open, if that is known.
+/// Starts everything on listeners that are open. `descriptors` is how many files may be open, if that is known.
 pub(super) async fn start(
     settings: &ServeSettings,
     gate: Option<&Arc<Gate>>,
     tls: Option<&ListenerTls>,
     descriptors: Option<u64>,
+    Listeners { all: listeners, files, .. }: Listeners,
 ) -> Result<Running, StartError> {
-    let unusable = |error| StartError::Listen { listen: settings.listen.clone(), error };
-    let listener = TcpListener::from_std(listen(settings)?).map_err(unusable)?;
-    let address = listener.local_addr().map_err(unusable)?;
-    if !address.ip().is_loopback() && gate.is_none() && !settings.insecure_public {
-        return Err(StartError::Public(address));
-    }
-    let listener = match tls {
-        Some(tls) => Listener::with_tls(listener, tls.config()),
-        None => listener.into(),
-    };
     // An authority may ask for its proof as soon as the socket listens.
     if let Some(tls) = tls {
         tls.keep_current();
     }
-    wait_for_room(settings, &listener).await;
+    wait_for_room(settings, &listeners).await;
     let clock = Clock { now: Clock::system_now, steady: Clock::system_steady, random: rand::random };
     let instruments = Instruments::default();
     let Foundation { store, order, writer, cluster } =
-        foundation::lay(settings, &listener, clock, &instruments).await?;
+        foundation::lay(settings, &listeners, clock, &instruments).await?;
     let parts = BrokerParts {
         order,
         store,
@@ -79,7 +71,7 @@ pub(super) async fn start(
     };
     let broker = Broker::start(parts).map_err(StartError::Threads)?;
     let server = match gate {
-        None => serve(&broker, settings, None, descriptors, listener),
+        None => serve(&broker, settings, None, descriptors, listeners),
         Some(gate) => {
             // A credential that was revoked before must not be let in for a moment.
             let records = access::load(gate, &broker).await.map_err(StartError::Records)?;
@@ -87,22 +79,17 @@ pub(super) async fn start(
                 let file = access::OPERATOR_KEY;
                 tracing::warn!(%error, file, "no key for this machine's operator could be written");
             }
-            let server = serve(&broker, settings, Some(gate), descriptors, listener);
+            let server = serve(&broker, settings, Some(gate), descriptors, listeners);
             tokio::spawn(access::keep(gate.clone(), broker.clone()));
             tokio::spawn(access::follow(gate.clone(), broker.clone(), records));
             server
         }
     };
     let server = server.map_err(StartError::Threads)?;
-    Ok(Running { address, broker, server, writer, cluster })
+    Ok(Running { broker, server, files, writer, cluster })
 }
 
 impl Running {
-    /// Where it listens, with the port that the system chose.
-    pub(super) fn address(&self) -> SocketAddr {
-        self.address
-    }
-
     pub(super) fn broker(&self) -> &Broker {
         &self.broker
     }
@@ -135,6 +122,7 @@ impl Running {
 
     /// Refuses new work, finishes what was accepted, tells clients when to come back, and closes the log.
     pub(super) async fn drain(self) -> Result<(), StartError> {
+        listeners::remove(&self.files);
         self.server.drain().await;
         let closed = self.writer.await.map_err(|_| StartError::Committer)?;
         self.broker.close();
@@ -148,35 +136,33 @@ fn serve(
     settings: &ServeSettings,
     gate: Option<&Arc<Gate>>,
     descriptors: Option<u64>,
-    listener: Listener,
+    listeners: Vec<Listener>,
 ) -> io::Result<Server> {
     let mut http = tailwire_http::HttpSettings {
         allow_origins: settings.allow_origins.clone(),
         public_origins: settings.public_urls.iter().map(|public| public.origin.clone()).collect(),
         public_url: settings.public_urls.first().map(|public| format!("{}/", public.url)),
         hub: settings.websub_hub.clone(),
-        loopback: listener.local_addr()?.ip().is_loopback(),
+        trusted_proxies: settings.trusted_proxies.clone(),
+        access_log: settings.access_log,
         descriptors,
         receive_bytes_max: Some(settings.receive_max_bytes),
         ..tailwire_http::HttpSettings::default()
     };
     if let Some(gate) = gate {
         // With a public URL there is a proxy before a loopback listener, and callers are anybody.
-        let explains = http.loopback && http.public_origins.is_empty();
-        http.authenticator = Arc::new(Doorkeeper { gate: gate.clone(), explains });
-        http.credentials = Some(Arc::new(Registry { gate: gate.clone(), broker: broker.clone() }));
+        let explains = http.public_origins.is_empty() && listeners.iter().all(Listener::is_loopback);
+        let challenge = Doorkeeper::challenge_at(settings.public_urls.first());
+        http.authenticator = Arc::new(Doorkeeper { gate: gate.clone(), explains, challenge });
+        let (broker, public_urls) = (broker.clone(), settings.public_urls.clone());
+        http.credentials = Some(Arc::new(Registry { gate: gate.clone(), broker, public_urls }));
     }
-    Server::start(broker, http, vec![listener])
-}
-
-fn listen(settings: &ServeSettings) -> Result<std::net::TcpListener, StartError> {
-    machine::listen(&settings.listen)
-        .map_err(|error| StartError::Listen { listen: settings.listen.clone(), error })
+    Server::start(broker, http, listeners)
 }
 
 /// Opening a log takes room, and what an opening that finds none has begun to write would stand in the way of the next.
 /// So it waits for room, rather than fail again and again, and says so in its answers.
-async fn wait_for_room(settings: &ServeSettings, listener: &Listener) {
+async fn wait_for_room(settings: &ServeSettings, listeners: &[Listener]) {
     let Some(NoRoom { needed, available }) = NoRoom::to_open(&settings.data) else { return };
     let folder = settings.data.display();
     tracing::warn!(%folder, needed, available, "the disk is full; the log is opened once so much is free");
@@ -185,6 +171,6 @@ async fn wait_for_room(settings: &ServeSettings, listener: &Listener) {
             tokio::time::sleep(LOOK_FOR_ROOM).await;
         }
     };
-    answer_until(listener, WaitingFor::Room, rand::random, room).await;
+    answer_until(listeners, WaitingFor::Room, rand::random, room).await;
     tracing::info!("there is room; the log is opened");
 }

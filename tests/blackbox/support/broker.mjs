@@ -29,8 +29,8 @@ process.once('exit', () => running.forEach((child) => child.kill('SIGKILL')));
 for (const signal of ['SIGTERM', 'SIGINT']) process.once(signal, () => process.exit(1));
 
 /** Runs the binary to its end, for command lines that are not to serve. */
-export async function run(args, { env = {}, cwd, patience = PATIENCE_MS } = {}) {
-  const child = spawn(BINARY, args, { env: environment(env), cwd, stdio: ['ignore', 'pipe', 'pipe'] });
+export async function run(args, { env = {}, cwd, patience = PATIENCE_MS, program = BINARY } = {}) {
+  const child = spawn(program, args, { env: environment(env), cwd, stdio: ['ignore', 'pipe', 'pipe'] });
   const said = { stdout: '', stderr: '' };
   child.stdout.on('data', (chunk) => (said.stdout += chunk));
   child.stderr.on('data', (chunk) => (said.stderr += chunk));
@@ -43,15 +43,18 @@ export async function run(args, { env = {}, cwd, patience = PATIENCE_MS } = {}) 
 export class Broker {
   /**
    * Starts a broker. `args` and `env` are further settings; `serve` replaces the usual arguments; `files` is how many it may
-   * open; `stderr` is a descriptor that its log goes to, and then nobody here reads it.
+   * open; `stderr` is a descriptor that its log goes to, and then nobody here reads it. `program` runs in its place, and becomes
+   * it; `ready: false` asks it nothing.
    */
-  static async start({ args = [], env = {}, data, serve, files, stderr = 'pipe' } = {}) {
+  static async start({ args = [], env = {}, data, serve, files, stderr = 'pipe', program = BINARY, ready = true } = {}) {
     const broker = new Broker();
     broker.data = data ?? (await emptyFolder());
     broker.ownsData = data === undefined;
-    broker.command = serve ?? ['serve', '--listen', '127.0.0.1:0', '--data', broker.data, ...args];
+    broker.command = serve ?? ['serve', '--listen', '127.0.0.1:0', '--admin-listen', '127.0.0.1:0', '--data', broker.data, ...args];
     broker.env = env;
     broker.files = files;
+    broker.program = program;
+    broker.asks = ready;
     broker.stderr = '';
     broker.stderrTo = stderr;
     await broker.spawn();
@@ -61,7 +64,7 @@ export class Broker {
   async spawn() {
     // The shell sets the limit, and becomes the broker.
     const limited = ['sh', '-c', `ulimit -n ${this.files} && exec "$0" "$@"`, BINARY, ...this.command];
-    const [program, ...args] = this.files ? limited : [BINARY, ...this.command];
+    const [program, ...args] = this.files ? limited : [this.program, ...this.command];
     const child = spawn(program, args, { env: environment(this.env), stdio: ['ignore', 'pipe', this.stderrTo] });
     this.child = child;
     running.add(child);
@@ -72,8 +75,9 @@ export class Broker {
     child.stderr?.setEncoding('utf8').on('data', (chunk) => (this.stderr += chunk));
     const address = new Promise((resolve) => {
       child.stdout.setEncoding('utf8').on('data', (chunk) => {
-        const found = /address\s+(https?):\/\/\S+:(\d+)/.exec((this.stdout += chunk));
-        if (found) resolve(found);
+        this.stdout += chunk;
+        // The banner is whole once it says this.
+        if (/Ctrl\+C drains/.test(this.stdout)) resolve(/address\s+(https?):\/\/\S+:(\d+)/.exec(this.stdout) ?? [null, 'http', 0]);
       });
     });
     const late = deadline('the broker does not say where it listens');
@@ -81,11 +85,17 @@ export class Broker {
     if (!found) throw new Error(`the broker did not start:\n${this.stderr.slice(seen)}`);
     this.port = Number(found[2]);
     this.base = `${found[1]}://127.0.0.1:${this.port}`;
+    this.operations = /metrics\s+(http:\/\/\S+)\/metrics/.exec(this.stdout)?.[1];
     // Over TLS a client has to trust it first; any client that knows the address may ask.
-    if (found[1] === 'https') return;
+    if (found[1] === 'https' || !this.asks) return;
     const ready = await fetch(`${this.base}/readyz`);
     if (ready.status !== 200) throw new Error(`not ready: ${ready.status}`);
     await ready.arrayBuffer();
+  }
+
+  /** What it counts, as text. */
+  async metrics() {
+    return (await fetch(`${this.operations}/metrics`)).text();
   }
 
   get pid() {

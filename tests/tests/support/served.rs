@@ -90,7 +90,7 @@ impl Served {
             let settings = HttpSettings { authenticator: Arc::new(Names), ..HttpSettings::default() };
             Server::start(&broker, settings, vec![listener.into()]).unwrap()
         });
-        Self { policy, broker, address: server.address(), _server: server, _runtime: runtime }
+        Self { policy, broker, address: server.address().unwrap(), _server: server, _runtime: runtime }
     }
 
     pub(crate) fn get(&self, who: Option<&str>, path: &str) -> Answer {

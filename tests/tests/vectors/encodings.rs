@@ -143,7 +143,7 @@ pub(crate) fn sse(case: &Value) -> Value {
     }
     let mut out = Vec::new();
     match text(case, "control") {
-        "open" => sse::open(number(case, "retry_ms"), cursor_of(&case["cursor"]), &mut out),
+        "open" => sse::open(number(case, "retry_ms"), cursor_of(&case["cursor"]), None, &mut out),
         "heartbeat" => sse::heartbeat(cursor_of(&case["cursor"]), &mut out),
         "caught_up" => sse::caught_up(cursor_of(&case["cursor"]), &mut out),
         "gap" => sse::gap(&gap_of(case), &mut out),

@@ -25,7 +25,7 @@ pub(crate) fn server() -> Running {
         runtime.block_on(async {
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
             let (_broker, server) = subprotocols::serve(listener).unwrap();
-            sender.send(server.address()).unwrap();
+            sender.send(server.address().unwrap()).unwrap();
             std::future::pending::<()>().await;
         });
     });

@@ -23,21 +23,26 @@ use tokio::{
 };
 
 pub use self::api::{
+    access_log::ACCESS_LOG,
     credentials::{Credentials, Written},
     identity::{Authenticated, Authenticator, NoCredentials, OriginClass, RequestHead, bearer},
-    session::ticket_of,
+    session::{PROTECTED_RESOURCE, ticket_of},
     startup::{WaitingFor, answer_until},
 };
 use self::{
     api::{app::App, documents::Documents, metrics::HttpMetrics, router::HttpRoutes},
-    connection::{budget::ReceiveBudget, descriptors::Descriptors, serving::Acceptor},
+    connection::{
+        accept::Entrance, budget::ReceiveBudget, descriptors::Descriptors, listener::ListenerFacts,
+        serving::Acceptor,
+    },
     delivery::{polls::Polls, shards::Delivery},
     websocket::subprotocols,
 };
 pub use self::{
     connection::{
+        caller::{Caller, ProxyHeader, TrustedProxies},
         input::Takes,
-        listener::Listener,
+        listener::{Listener, ListenerRules},
         protocol::{Incoming, Io, Protocol},
     },
     websocket::opening::{Subprotocol, WebSocketOpening},
@@ -61,8 +66,10 @@ pub struct HttpSettings {
     pub hub: Option<String>,
     /// Origins whose pages may publish and see replies; `*` is any.
     pub allow_origins: Vec<String>,
-    /// Answer only requests for a loopback host.
-    pub loopback: bool,
+    /// Proxies that are believed on whose requests they pass on.
+    pub trusted_proxies: TrustedProxies,
+    /// Whether each request is logged.
+    pub access_log: bool,
     /// How many files the process may have open, where that is known.
     pub descriptors: Option<u64>,
     /// Memory for what all clients have begun to send and not yet sent whole, in bytes; 64 MiB where it isn't set.
@@ -81,7 +88,8 @@ impl Default for HttpSettings {
             public_url: None,
             hub: None,
             allow_origins: Vec::new(),
-            loopback: false,
+            trusted_proxies: TrustedProxies::default(),
+            access_log: false,
             descriptors: None,
             receive_bytes_max: None,
             subprotocols: Vec::new(),
@@ -104,7 +112,7 @@ enum Phase {
 pub struct Server {
     broker: Broker,
     metrics: HttpMetrics,
-    address: SocketAddr,
+    address: Option<SocketAddr>,
     phase: watch::Sender<Phase>,
     accepting: JoinHandle<()>,
     /// The ends of the delivery runtimes.
@@ -118,29 +126,36 @@ impl Server {
     /// When there is no listener, or the system gives no threads.
     pub fn start(broker: &Broker, mut settings: HttpSettings, listeners: Vec<Listener>) -> io::Result<Self> {
         settings.subprotocols.splice(0..0, subprotocols::TABLE);
-        let first = listeners.first().ok_or(io::ErrorKind::InvalidInput)?;
-        let address = first.local_addr()?;
         let (phase, phases) = watch::channel(Phase::Serving);
         let budget = ReceiveBudget::new(settings.receive_bytes_max);
         let (delivery, delivering) = Delivery::start(broker, &budget, &phases)?;
         let descriptors = Descriptors::new(settings.descriptors);
         let metrics = HttpMetrics::new(broker);
-        let app = Arc::new(App {
+        let app = App {
             broker: broker.clone(),
             metrics: metrics.clone(),
-            settings,
-            next_shard: AtomicUsize::new(0),
+            settings: Arc::new(settings),
+            next_shard: Arc::new(AtomicUsize::new(0)),
             polls: Polls::default(),
-            documents: Documents::default(),
-        });
-        let routes = HttpRoutes::new(app);
-        let acceptor = Acceptor { routes, delivery, budget, phase: phases };
-        let accepting = tokio::spawn(connection::accept::accept(listeners, acceptor, descriptors));
+            documents: Arc::new(Documents::default()),
+            listener: ListenerFacts::default(),
+        };
+        let entrance = |listener: Listener| {
+            let routes = HttpRoutes::new(Arc::new(App { listener: listener.facts(), ..app.clone() }));
+            let (delivery, budget, phase) = (delivery.clone(), budget.clone(), phases.clone());
+            Entrance { listener, acceptor: Acceptor { routes, delivery, budget, phase } }
+        };
+        let address = listeners.iter().find_map(Listener::local_addr);
+        let entrances: Vec<_> = listeners.into_iter().map(entrance).collect();
+        if entrances.is_empty() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let accepting = tokio::spawn(connection::accept::accept(entrances, descriptors));
         Ok(Self { broker: broker.clone(), metrics, address, phase, accepting, delivering })
     }
 
-    /// Where the first of the listeners listens.
-    pub const fn address(&self) -> SocketAddr {
+    /// The address of the first listener that has one.
+    pub const fn address(&self) -> Option<SocketAddr> {
         self.address
     }
 

@@ -4,9 +4,9 @@
 //! wrap the line by [`frame_text`](crate::format::frame_text).
 
 pub use tailwire_model::ByeReason;
-use tailwire_model::{Cursor, Epoch, Gap, Position, limits};
+use tailwire_model::{Cursor, Epoch, Filter, Gap, Position, limits};
 
-use crate::{json, problem::Problem, request::Id};
+use crate::{json, narrowed, problem::Problem, request::Id};
 
 /// The first line of a WebSocket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +56,16 @@ impl Default for WelcomeLimits {
 pub fn heartbeat(cursor: Cursor, out: &mut Vec<u8>) {
     open("heartbeat", None, out);
     json::cursor_member("cursor", cursor, out);
+    out.push(b'}');
+}
+
+/// The first line of a stream over HTTP, which is a heartbeat, with what its patterns were narrowed to, if they were.
+pub fn opening(cursor: Cursor, permitted: Option<&Filter>, out: &mut Vec<u8>) {
+    open("heartbeat", None, out);
+    json::cursor_member("cursor", cursor, out);
+    if let Some(permitted) = permitted {
+        narrowed::member(permitted, out);
+    }
     out.push(b'}');
 }
 
@@ -117,10 +127,14 @@ pub fn ok(id: &Id, body: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// `{"kind":"ok","id":1,"cursor":"…"}`: the answer to a subscribe, with the starting cursor.
-pub fn ok_cursor(id: &Id, cursor: Cursor, out: &mut Vec<u8>) {
+/// `{"kind":"ok","id":1,"cursor":"…"}`: the answer to a subscribe, with the starting cursor, and what its patterns were narrowed
+/// to, if they were.
+pub fn ok_cursor(id: &Id, cursor: Cursor, permitted: Option<&Filter>, out: &mut Vec<u8>) {
     open_answer("ok", Some(id), out);
     json::cursor_member("cursor", cursor, out);
+    if let Some(permitted) = permitted {
+        narrowed::member(permitted, out);
+    }
     out.push(b'}');
 }
 

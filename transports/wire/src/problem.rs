@@ -83,6 +83,8 @@ codes! {
     ConditionFailed = "condition-failed", 412, "The precondition does not hold";
     /// The request is malformed as HTTP.
     RequestInvalid = "request-invalid", 400, "The request is malformed";
+    /// Clear text, where TLS is spoken.
+    TlsRequired = "tls-required", 400, "TLS is spoken here";
     /// The request's head has too many bytes or fields.
     RequestHeadTooLarge = "request-head-too-large", 431, "The request's head is too large";
     /// The body has a transfer coding that is not taken.
@@ -119,6 +121,8 @@ codes! {
     RecordsTooMany = "records-too-many", 429, "There are too many keys or revocations";
     /// Not permitted.
     Forbidden = "forbidden", 403, "Not permitted";
+    /// The request came by a listener on which nothing can be changed.
+    ReadOnly = "read-only", 403, "Nothing can be changed by this listener";
     /// A topic of the broker's own.
     TopicReserved = "topic-reserved", 403, "The topic is the broker's own";
     /// The page that makes the request is from elsewhere.

@@ -3,7 +3,7 @@
 
 use std::hash::{Hash, Hasher};
 
-use tailwire_model::{Bye, Cursor, Gap};
+use tailwire_model::{Bye, Cursor, Filter, Gap};
 
 use crate::{Format, document::Document, feed, line, page, sse};
 
@@ -141,8 +141,9 @@ pub struct StreamFormat {
 /// An event of a stream beside messages.
 #[derive(Debug, Clone, Copy)]
 pub enum Control<'a> {
-    /// The first of it, unless that is a gap: the starting cursor, and what a client is to wait before it reconnects.
-    Open(Cursor, u64),
+    /// The first of it, unless that is a gap: the starting cursor, what a client is to wait before it reconnects, and what its
+    /// patterns were narrowed to, if they were.
+    Open(Cursor, u64, Option<&'a Filter>),
     /// A sign of life.
     Heartbeat(Cursor),
     /// Messages are gone; with what a client is to wait before it reconnects, if this is the first of the stream.
@@ -225,7 +226,7 @@ pub static NDJSON: StreamFormat = StreamFormat {
 
 fn sse_control(control: &Control<'_>, out: &mut Vec<u8>) {
     match *control {
-        Control::Open(cursor, retry_ms) => sse::open(retry_ms, cursor, out),
+        Control::Open(cursor, retry_ms, permitted) => sse::open(retry_ms, cursor, permitted, out),
         Control::Heartbeat(cursor) => sse::heartbeat(cursor, out),
         Control::Gap(gap, retry_ms) => {
             if let Some(retry_ms) = retry_ms {
@@ -240,7 +241,8 @@ fn sse_control(control: &Control<'_>, out: &mut Vec<u8>) {
 
 fn ndjson_control(control: &Control<'_>, out: &mut Vec<u8>) {
     match *control {
-        Control::Open(cursor, _) | Control::Heartbeat(cursor) => line::heartbeat(cursor, out),
+        Control::Open(cursor, _, permitted) => line::opening(cursor, permitted, out),
+        Control::Heartbeat(cursor) => line::heartbeat(cursor, out),
         Control::Gap(gap, _) => line::gap(gap, None, out),
         Control::CaughtUp(cursor) => line::caught_up(cursor, None, out),
         Control::Bye(bye) => line::bye(bye.reason, bye.retry_after_ms, out),

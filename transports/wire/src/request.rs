@@ -108,6 +108,24 @@ pub enum Request {
     },
 }
 
+impl Request {
+    /// Whether it changes something that others see.
+    pub const fn is_change(&self) -> bool {
+        match self {
+            Self::Publish(_) | Self::Delete { .. } | Self::SetOptions { .. } | Self::DeleteOptions { .. } => {
+                true
+            }
+            Self::Subscribe(_)
+            | Self::Unsubscribe { .. }
+            | Self::Page(_)
+            | Self::Authenticate { .. }
+            | Self::Topics(_)
+            | Self::Message { .. }
+            | Self::Options { .. } => false,
+        }
+    }
+}
+
 /// The members of a `subscribe`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subscribe {

@@ -1,7 +1,7 @@
 //! The broker's own blocks of a Server-Sent Events stream (WHATWG HTML §9.2), appended to `out`. Wrap them by
 //! [`chunk`](crate::format::chunk) for a chunked socket.
 
-use tailwire_model::{Cursor, Gap};
+use tailwire_model::{Cursor, Filter, Gap};
 
 use crate::{
     json,
@@ -10,10 +10,10 @@ use crate::{
 
 /// The start of a stream: `retry:`, and the event `tailwire.open`, whose id is the starting cursor: who drops before the first
 /// message comes back with it. A block of an id alone would do for browsers, but several clients give it as an empty message.
-pub fn open(retry_ms: u64, cursor: Cursor, out: &mut Vec<u8>) {
+pub fn open(retry_ms: u64, cursor: Cursor, permitted: Option<&Filter>, out: &mut Vec<u8>) {
     retry(retry_ms, out);
     id(cursor, out);
-    event("open", out, |out| line::heartbeat(cursor, out));
+    event("open", out, |out| line::opening(cursor, permitted, out));
 }
 
 /// A sign of life: the event `tailwire.heartbeat`, whose data is the line.

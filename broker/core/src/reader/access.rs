@@ -61,6 +61,11 @@ impl Reader {
         self.permission.asked.as_ref().unwrap_or(&self.filter)
     }
 
+    /// What is permitted, where that is less than what was asked for.
+    pub fn narrowed(&self) -> Option<&Filter> {
+        (**self.asked() != *self.filter).then_some(&*self.filter)
+    }
+
     /// Ends the reader at a time, unless its principal's credential ends before that.
     pub fn end_at(&mut self, end: Instant) {
         let ends = &mut self.permission.ends;

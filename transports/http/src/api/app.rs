@@ -37,18 +37,24 @@ use super::{
 };
 use crate::{
     HttpSettings,
-    connection::pinned::{Account, Pinned},
+    connection::{
+        listener::ListenerFacts,
+        pinned::{Account, Pinned},
+    },
     delivery::polls::Polls,
 };
 
-/// State that all requests share.
+/// State that all requests share, and that of one listener.
+#[derive(Clone)]
 pub(crate) struct App {
     pub(crate) broker: Broker,
     pub(crate) metrics: HttpMetrics,
-    pub(crate) settings: HttpSettings,
-    pub(crate) next_shard: AtomicUsize,
+    pub(crate) settings: Arc<HttpSettings>,
+    pub(crate) next_shard: Arc<AtomicUsize>,
     pub(crate) polls: Polls,
-    pub(crate) documents: Documents,
+    pub(crate) documents: Arc<Documents>,
+    /// The listener that its requests come by.
+    pub(crate) listener: ListenerFacts,
 }
 
 /// What an entry of the list of topics takes, about.
@@ -194,6 +200,13 @@ impl App {
         let messages = slices.iter().map(Slice::len).sum();
         let made = Made { more, gap, stays, ..Made::new(body, messages, cursor) };
         Ok(PageReply { made, room })
+    }
+
+    /// What the patterns of a filter are narrowed to, if they are.
+    pub(crate) fn narrowed(&self, principal: &Principal, asked: &Filter) -> Option<Filter> {
+        let is_named = asked.terms().iter().all(|term| matches!(term, Term::Topic(_)));
+        let permitted = if is_named { None } else { self.broker.permit_read(principal, asked.clone()).ok() };
+        permitted.filter(|permitted| permitted != asked)
     }
 
     /// The page of who has seen everything, and has waited so long for more.

@@ -11,6 +11,9 @@ pub trait Credentials: Send + Sync + 'static {
     /// The name of the cookie that carries a token, if one does.
     fn cookie(&self) -> Option<String>;
 
+    /// What a client can find out of who gives credentials (RFC 9728), as JSON, for the resource whose URL has that path.
+    fn resource_metadata(&self, path: &str) -> Option<Vec<u8>>;
+
     /// A ticket for a principal, as JSON.
     ///
     /// # Errors

@@ -25,7 +25,8 @@ use super::{
     compress::set_coding,
     documents::{Made, Part, Stays, Words},
     reply::{
-        NO_CACHE, NO_STORE, ascii, immutable, reply, revalidated, seconds, set_cursor, set_next, vary_by,
+        NO_CACHE, NO_STORE, ascii, immutable, reply, revalidated, seconds, set_cursor, set_narrowed,
+        set_next, vary_by,
     },
 };
 
@@ -52,6 +53,7 @@ pub(super) async fn document(
             let hint = hint(app, &want(part), &reply.made);
             let (mut response, messages) = delta(reply, format, query, wait_ms);
             set_hint(response.headers_mut(), hint);
+            set_narrowed(response.headers_mut(), app.narrowed(principal, &ask.filter).as_ref());
             return Ok((response, messages));
         }
     }
@@ -69,6 +71,7 @@ pub(super) async fn document(
     let hint = hint(app, &want(part), made);
     let mut response = response_of(reply, format, query, caching, wait_ms);
     set_hint(response.headers_mut(), hint);
+    set_narrowed(response.headers_mut(), app.narrowed(principal, &ask.filter).as_ref());
     if is_known {
         not_modified(&mut response);
     }

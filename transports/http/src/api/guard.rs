@@ -16,12 +16,12 @@ use super::{
 };
 use crate::{
     HttpSettings,
-    connection::{host, listener::OverTls},
+    connection::{caller::Caller, host, listener::ListenerFacts},
 };
 
 /// Response headers that scripts of other origins may see: by name for requests with credentials, to which `*` is only a
 /// name, and all of them for others.
-const EXPOSED: &str = "tailwire-cursor, tailwire-type, tailwire-topic, tailwire-time, tailwire-event, tailwire-key, \
+const EXPOSED: &str = "tailwire-cursor, tailwire-type, tailwire-topic, tailwire-time, tailwire-event, tailwire-key, tailwire-narrowed, \
      link, location, retry-after, preference-applied, idempotency-replayed, etag, *";
 
 /// The CORS headers of a reply, by the request's origin; handlers that write their own head add them too.
@@ -92,12 +92,17 @@ pub(crate) fn finish<B>(
     metrics.responded(response.status().as_u16());
 }
 
-/// The answer to a request whose credential is refused: what is wrong with it stands beside the challenge (RFC 6750 §3).
-pub(crate) fn unidentified(problem: &Problem) -> Response<Body> {
+/// The answer to a request whose credential is refused: what is wrong with it stands in the challenge (RFC 6750 §3).
+pub(crate) fn unidentified(settings: &HttpSettings, problem: &Problem) -> Response<Body> {
     let mut response = refuse(problem);
-    if matches!(problem.code, Code::TokenInvalid | Code::TokenExpired) {
+    if matches!(problem.code, Code::TokenInvalid | Code::TokenExpired)
+        && let Some(challenge) = settings.authenticator.challenge()
+    {
+        let challenge = challenge.to_str().unwrap_or("Bearer");
+        let separator = if challenge.contains('=') { ", " } else { " " };
+        let code = problem.code.as_str();
         let challenge =
-            format!("Bearer error=\"invalid_token\", error_description=\"{}\"", problem.code.as_str());
+            format!("{challenge}{separator}error=\"invalid_token\", error_description=\"{code}\"");
         response.headers_mut().insert(header::WWW_AUTHENTICATE, ascii(challenge.as_bytes()));
     }
     response
@@ -107,7 +112,9 @@ pub(crate) fn unidentified(problem: &Problem) -> Response<Body> {
 /// `any_host`: whatever host it is for.
 pub(crate) fn check(
     settings: &HttpSettings,
+    at: &ListenerFacts,
     request: &Request,
+    caller: &Caller,
     any_host: bool,
 ) -> Result<(Cors, OriginClass), Problem> {
     let headers = request.headers();
@@ -135,15 +142,14 @@ pub(crate) fn check(
     if !any_host
         && let Some(text) = host
         && let Some(parsed) = named.flatten()
-        && !is_answered(settings, text, parsed.is_loopback())
+        && !is_answered(settings, at, text, parsed.is_loopback())
     {
-        return Err(foreign_host(settings));
+        return Err(foreign_host(settings, at));
     }
     let varies = !settings.allow_origins.is_empty();
     let cors = |origin| Cors { origin, varies, ..Cors::default() };
     let Some(origin) = headers.get(header::ORIGIN) else { return Ok((cors(None), OriginClass::Absent)) };
-    let is_over_tls = request.extensions().get::<OverTls>().is_some();
-    let own = host.is_some_and(|host| is_same_origin(origin.as_bytes(), host, is_over_tls));
+    let own = host.is_some_and(|host| is_same_origin(origin.as_bytes(), host, caller.is_secure));
     if own || settings.public_origins.iter().any(|public| origin == public) {
         return Ok((cors(None), OriginClass::Own));
     }
@@ -173,17 +179,17 @@ fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
 }
 
 /// Whether requests for a host are answered: where public URLs are set, for theirs, and for loopback, where tools of this
-/// machine ask; without them, a listener that others reach answers for any.
-fn is_answered(settings: &HttpSettings, host: &str, is_loopback: bool) -> bool {
-    let public = &settings.public_origins;
-    (public.is_empty() && !settings.loopback)
+/// machine ask; without them, a listener that others reach answers for any. What is told to operators has no such name.
+fn is_answered(settings: &HttpSettings, at: &ListenerFacts, host: &str, is_loopback: bool) -> bool {
+    let public: &[String] = if at.rules.operations { &[] } else { &settings.public_origins };
+    (public.is_empty() && !at.is_loopback)
         || is_loopback
         || public.iter().any(|origin| is_same_origin(origin.as_bytes(), host, false))
 }
 
-fn foreign_host(settings: &HttpSettings) -> Problem {
-    let detail = if settings.public_origins.is_empty() {
-        "This broker listens on loopback only, and answers only requests for a loopback host. \
+fn foreign_host(settings: &HttpSettings, at: &ListenerFacts) -> Problem {
+    let detail = if settings.public_origins.is_empty() || at.rules.operations {
+        "This listener is on loopback, and answers only requests for a loopback host. \
          If it stands behind a proxy, name the site's address in public_urls (--public-url)."
     } else {
         "This broker answers only requests for the hosts of its public_urls (--public-url), and for loopback."
@@ -191,12 +197,12 @@ fn foreign_host(settings: &HttpSettings) -> Problem {
     Problem::detailed(Code::ForeignHost, detail)
 }
 
-/// Whether an origin names the host that the request was made to. Without TLS the scheme may differ: a proxy may have
-/// taken it off. With it, a page of `http` is another's: anybody between may have written it.
-fn is_same_origin(origin: &[u8], host: &str, is_over_tls: bool) -> bool {
+/// Whether an origin names the host that the request was made to. Where TLS isn't known of, the scheme may differ: a proxy may
+/// have taken it off. With it, a page of `http` is another's: anybody between may have written it.
+fn is_same_origin(origin: &[u8], host: &str, is_secure: bool) -> bool {
     let Ok(origin) = std::str::from_utf8(origin) else { return false };
     let Some((scheme, authority)) = origin.split_once("://") else { return false };
-    if is_over_tls && scheme != "https" {
+    if is_secure && scheme != "https" {
         return false;
     }
     let default = if scheme == "https" { ":443" } else { ":80" };

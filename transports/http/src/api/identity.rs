@@ -1,12 +1,14 @@
 //! The identity of a request. One place decides it, before any handler and on every path: [`Authenticator::request`] for
 //! what comes with a head, [`Authenticator::token`] for the `authenticate` line of a WebSocket.
 
-use std::net::IpAddr;
+use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Method, Uri, header};
 use tailwire_model::Principal;
 use tailwire_wire::{Code, Problem};
+
+use crate::connection::caller::Caller;
 
 /// Finds the principal of a request.
 pub trait Authenticator: Send + Sync + 'static {
@@ -16,6 +18,11 @@ pub trait Authenticator: Send + Sync + 'static {
 
     /// The principal that a token names, as it comes in an `authenticate` line.
     fn token(&self, token: &str) -> Authenticated;
+
+    /// The name of a client by the certificate that it has shown, and that was verified, as DER.
+    fn certificate(&self, _: &[u8]) -> Option<Arc<str>> {
+        None
+    }
 
     /// The `WWW-Authenticate` of a 401 (RFC 9110 §11.6.1). `None` where there are no credentials: then nobody is asked for
     /// any, and forbidden is 403 also for anonymous.
@@ -33,8 +40,10 @@ pub struct RequestHead<'a> {
     pub headers: &'a HeaderMap,
     /// The class of the page that sends the request.
     pub origin: OriginClass,
-    /// The other end of the connection, which may be a proxy.
-    pub peer: Option<IpAddr>,
+    /// Who sends it, by address.
+    pub caller: Caller,
+    /// The name in the client's certificate.
+    pub certificate: Option<&'a str>,
 }
 
 /// The class of a page that sends a request, by its `Origin`. A foreign one can only read, and doesn't see the reply.

@@ -1,5 +1,6 @@
 //! The requests that are answered once: which resource a request is for, whether it is let through, and its answer.
 
+pub(crate) mod access_log;
 pub(crate) mod app;
 pub(crate) mod client;
 mod coding;

@@ -26,6 +26,7 @@ use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::handshake::server::create_response;
 
 use super::{
+    access_log::AccessEntry,
     app::{App, PageReply, Subject, read_problem},
     document::{apply_preference, document, response_of},
     guard::{self, Cors},
@@ -34,7 +35,7 @@ use super::{
     reply::{
         HEAD_BYTES_MAX, HEAD_BYTES_OTHERS, NO_CACHE, NO_STORE, TAILWIRE_EVENT, TAILWIRE_KEY, TAILWIRE_TIME,
         TAILWIRE_TOPIC, TAILWIRE_TYPE, ascii, empty, head, head_bytes, line_bytes, refuse, reply, seconds,
-        set_cursor, set_next, vary_by,
+        set_cursor, set_narrowed, set_next, vary_by,
     },
     room::{admitted, counted},
     via::Via,
@@ -117,7 +118,10 @@ async fn read_by(
             let cors = via.cors.clone();
             let answer = reply_to(app, ask, query, (via.principal, via.cors, via.account));
             let reply = match via.exchange.filter(|_| waits) {
-                Some(exchange) => match exchange.defer(Deferred { answer, cors }).await {},
+                Some(exchange) => {
+                    let deferred = Deferred { answer, cors, entry: via.entry };
+                    match exchange.defer(deferred).await {}
+                }
                 None => answer.await,
             };
             return reply.response();
@@ -233,13 +237,16 @@ async fn poll_with_others(
         app.broker.metrics().messages_out.inc_by(shared.uncounted() as u64);
         return Reply::Shared(shared);
     }
-    let PollKey { filter, query, representation, varies_by_accept, .. } = waiter.key();
+    let PollKey { principal, filter, query, representation, varies_by_accept, .. } = waiter.key();
     let wait_ms = representation.wait_ms();
     let subject = Subject { filter, query: query.as_deref() };
     let made = app.empty_page(format, subject, cursor, gap, wait_ms).await;
     let response = made.map(|made| {
         connected.wrote(made.body.len());
-        response_of(PageReply { made, room: None }, format, query.as_deref(), NO_STORE, wait_ms)
+        let reply = PageReply { made, room: None };
+        let mut response = response_of(reply, format, query.as_deref(), NO_STORE, wait_ms);
+        set_narrowed(response.headers_mut(), app.narrowed(principal, filter).as_ref());
+        response
     });
     Reply::Own(answered(response, query.as_deref(), *varies_by_accept))
 }
@@ -289,6 +296,7 @@ async fn raw(
         };
         headers.insert(header::RETRY_AFTER, seconds(retry_after_ms));
     }
+    set_narrowed(headers, app.narrowed(principal, &ask.filter).as_ref());
     apply_preference(headers, wait_ms);
     Ok(response)
 }
@@ -357,7 +365,7 @@ async fn stream(
     ask: ReadRequest,
     format: &'static StreamFormat,
     request: Parts,
-    Via { principal, exchange, cors, .. }: Via,
+    Via { principal, exchange, cors, entry, .. }: Via,
 ) -> Result<Response<Body>, Problem> {
     let codec = Codec { stream: format, chunked: exchange.is_some() && request.version == Version::HTTP_11 };
     let view = View::whole(codec.format() as usize).bounded(ask.bound);
@@ -374,6 +382,7 @@ async fn stream(
     headers.insert(header::CACHE_CONTROL, NO_STORE);
     headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
     set_cursor(headers, reader.cursor());
+    set_narrowed(headers, reader.narrowed());
     if is_head {
         return Ok(response.map(|()| Body::empty()));
     }
@@ -391,8 +400,14 @@ async fn stream(
     // A head that is written by hand doesn't pass the guard on its way out.
     guard::finish(&app.settings, &app.metrics, &mut response, &cors);
     let stream = EventStream::new(codec, retry_ms);
+    drop(answered_by(entry, response.status()));
     let start = stream::StreamStart { head: head(&response), reader, stream, metrics: app.metrics.clone() };
     match exchange.hijack(Hijack { job: Job::Stream(Box::new(start)), shard }).await {}
+}
+
+/// Notes the status of a stream's head, which is all that is logged of it.
+fn answered_by(entry: Option<Arc<AccessEntry>>, status: StatusCode) -> Option<Arc<AccessEntry>> {
+    entry.inspect(|entry| entry.answered(status.as_u16()))
 }
 
 async fn websocket(
@@ -400,7 +415,7 @@ async fn websocket(
     ask: ReadRequest,
     subprotocol: Option<&'static str>,
     request: Parts,
-    Via { principal, exchange, cors, account }: Via,
+    Via { principal, exchange, cors, account, entry, .. }: Via,
 ) -> Result<Response<Body>, Problem> {
     let Some(exchange) = exchange else {
         return Err(Problem::detailed(Code::HandshakeInvalid, "A WebSocket needs HTTP/1.1."));
@@ -426,9 +441,11 @@ async fn websocket(
     };
     if let First::Open(reader) = &subscription {
         set_cursor(response.headers_mut(), reader.cursor());
+        set_narrowed(response.headers_mut(), reader.narrowed());
     }
     guard::finish(&app.settings, &app.metrics, &mut response, &cors);
     let shard = app.pick_shard();
+    drop(answered_by(entry, response.status()));
     let opening = WebSocketOpening { app: app.clone(), principal, account, subscription, depth, bound };
     let start = websocket::WebSocketStart { head: head(&response), subprotocol, opening };
     match exchange.hijack(Hijack { job: Job::WebSocket(Box::new(start)), shard }).await {}

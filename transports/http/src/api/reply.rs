@@ -7,13 +7,15 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version, header},
 };
 use futures_util::FutureExt;
-use tailwire_model::{Cursor, Durability, Keep, Principal, Rule};
-use tailwire_wire::{Code, Problem, page, problem};
+use tailwire_model::{Cursor, Durability, Filter, Keep, Principal, Rule};
+use tailwire_wire::{Code, Problem, narrowed, page, problem};
 
 use super::coding;
 
 /// On every reply that has a cursor.
 pub(crate) const TAILWIRE_CURSOR: HeaderName = HeaderName::from_static("tailwire-cursor");
+/// What patterns were narrowed to.
+const TAILWIRE_NARROWED: HeaderName = HeaderName::from_static("tailwire-narrowed");
 /// The type of a message whose body is served as something else.
 pub(crate) const TAILWIRE_TYPE: HeaderName = HeaderName::from_static("tailwire-type");
 /// A message's metadata as headers.
@@ -139,6 +141,13 @@ pub(crate) fn set_next(headers: &mut HeaderMap, target: &str) {
     let link = page::link_header(target);
     if head_bytes(headers) + link.len() + HEAD_BYTES_OTHERS <= HEAD_BYTES_MAX {
         headers.insert(header::LINK, ascii(link.as_bytes()));
+    }
+}
+
+/// Tells what patterns were narrowed to, if they were.
+pub(crate) fn set_narrowed(headers: &mut HeaderMap, permitted: Option<&Filter>) {
+    if let Some(permitted) = permitted {
+        headers.insert(TAILWIRE_NARROWED, ascii(narrowed::header(permitted).as_bytes()));
     }
 }
 

@@ -1,7 +1,7 @@
 //! Which resource a request is for. Methods are matched here, so that a wrong one is answered with those that there
 //! are; names in paths are decoded by the pure rules.
 
-use std::{future::ready, net::IpAddr, sync::Arc};
+use std::{future::ready, sync::Arc};
 
 use axum::{
     body::{Body, HttpBody},
@@ -13,6 +13,7 @@ use tailwire_model::Principal;
 use tailwire_wire::{Code, Problem, Resource, path, publish::Target, query};
 
 use super::{
+    access_log::AccessEntry,
     app::App,
     client,
     guard::{self, Cors},
@@ -22,30 +23,33 @@ use super::{
     reply::{allowed, caught, not_allowed, refuse},
     resources,
     room::admitted,
-    session,
+    session::{self, PROTECTED_RESOURCE},
     via::Via,
 };
-use crate::connection::{exchange::Exchange, pinned::Account};
+use crate::connection::{caller::Caller, exchange::Exchange, pinned::Account, remote::Remote};
 
 /// The whole API, for the requests of a connection.
 #[derive(Clone)]
 pub(crate) struct HttpRoutes {
     app: Arc<App>,
-    /// The other end of the connection, which may be a proxy.
-    peer: Option<IpAddr>,
+    remote: Remote,
+    /// The name in the client's certificate.
+    certificate: Option<Arc<str>>,
     /// What the connection holds of answers that clients have yet to take.
     account: Account,
 }
 
 impl HttpRoutes {
     pub(crate) fn new(app: Arc<App>) -> Self {
-        Self { app, peer: None, account: Account::common() }
+        Self { app, remote: Remote::default(), certificate: None, account: Account::common() }
     }
 
-    /// The requests are those of a peer's connection.
-    pub(crate) fn asked_by(&mut self, peer: IpAddr) {
-        self.peer = Some(peer);
-        self.account = Account::new(peer);
+    /// The requests are those of a connection with this other end.
+    pub(crate) fn asked_by(&mut self, mut remote: Remote) {
+        let shown = remote.certificate.take();
+        self.certificate = shown.and_then(|shown| self.app.settings.authenticator.certificate(&shown));
+        self.account = remote.peer.map_or_else(Account::common, Account::new);
+        self.remote = remote;
     }
 
     /// The connection's account.
@@ -61,12 +65,23 @@ impl HttpRoutes {
     }
 
     async fn admit(&self, request: Request, exchange: Option<Exchange>) -> Response<Body> {
-        let route = Route::of(request.uri().path());
-        let (mut cors, origin) = match guard::check(&self.app.settings, &request, route.is_health()) {
+        let route = self.route(request.uri().path());
+        let Remote { peer, is_secure, .. } = self.remote;
+        let caller = self.app.settings.trusted_proxies.caller(peer, is_secure, request.headers());
+        let entry = self.app.settings.access_log.then(|| AccessEntry::begin(&request, &caller));
+        let (mut cors, origin) = match guard::check(
+            &self.app.settings,
+            &self.app.listener,
+            &request,
+            &caller,
+            route.is_health(),
+        ) {
             Ok(admitted) => admitted,
             Err(problem) => {
                 let response = guard::refused(&problem);
-                self.count(response.status().as_u16());
+                let status = response.status().as_u16();
+                self.count(status);
+                entry.iter().for_each(|entry| entry.answered(status));
                 return response;
             }
         };
@@ -76,21 +91,24 @@ impl HttpRoutes {
             guard::preflight(&request)
         } else {
             let mut request = request;
-            match self.identify(route, &request, origin).wait().await {
+            match self.identify(route, &request, origin, caller).wait().await {
                 Ok(principal) => {
+                    entry.iter().for_each(|entry| entry.identified(&principal));
                     session::strip_ticket(request.uri_mut());
                     cors.show_to(&principal);
-                    let (account, cors) = (self.account.clone(), cors.clone());
-                    let via = Via { principal, exchange, cors, account };
+                    let (account, cors, entry) = (self.account.clone(), cors.clone(), entry.clone());
+                    let via = Via { principal, caller, exchange, entry, cors, account };
                     self.dispatch(route, request, via).await
                 }
                 Err(problem) => {
                     cors.show_to_nobody();
-                    session::come_back(&problem, &request).unwrap_or_else(|| guard::unidentified(&problem))
+                    let come_back = session::come_back(&problem, &request);
+                    come_back.unwrap_or_else(|| guard::unidentified(&self.app.settings, &problem))
                 }
             }
         };
         guard::finish(&self.app.settings, &self.app.metrics, &mut response, &cors);
+        entry.iter().for_each(|entry| entry.answered(response.status().as_u16()));
         if is_bare {
             leave_body(&mut response);
         }
@@ -112,8 +130,37 @@ impl HttpRoutes {
         self.app.metrics.responded(status);
     }
 
+    /// What a path names on this listener. Metrics are for operators, and topics are not on their listener.
+    fn route(&self, path: &str) -> Route {
+        let route = Route::of(path);
+        let is_there = match route {
+            Route::Health | Route::Readiness => true,
+            Route::Metrics => self.app.listener.rules.operations,
+            _ => !self.app.listener.rules.operations,
+        };
+        if is_there { route } else { Route::None }
+    }
+
+    fn nothing(&self, method: &Method, path: &str) -> Response<Body> {
+        let hint = match Route::of(path) {
+            Route::Metrics => Some(METRICS_MOVED),
+            Route::None => None,
+            _ => Some(OPERATIONS_ONLY).filter(|_| self.app.listener.rules.operations),
+        };
+        match hint {
+            Some(hint) => refuse(&Problem::detailed(Code::NotFound, hint)),
+            None => nothing(method, path),
+        }
+    }
+
     /// Finds out whose a request is, before anything else looks at it.
-    fn identify(&self, route: Route, request: &Request, origin: OriginClass) -> Authenticated {
+    fn identify(
+        &self,
+        route: Route,
+        request: &Request,
+        origin: OriginClass,
+        caller: Caller,
+    ) -> Authenticated {
         if matches!((route, origin), (Route::Session, OriginClass::Any)) {
             // Else any page could have its visitors go on as somebody else.
             return Authenticated::Now(Err(Problem::new(Code::ForeignOrigin)));
@@ -122,13 +169,9 @@ impl HttpRoutes {
             return Authenticated::Now(Ok(Principal::ANONYMOUS));
         }
         let (method, uri, headers) = (request.method(), request.uri(), request.headers());
-        self.app.settings.authenticator.request(&RequestHead {
-            method,
-            uri,
-            headers,
-            origin,
-            peer: self.peer,
-        })
+        let certificate = self.certificate.as_deref();
+        let head = RequestHead { method, uri, headers, origin, caller, certificate };
+        self.app.settings.authenticator.request(&head)
     }
 
     /// Each handler has a box of its own size: a publish must not pay for what a long-poll remembers.
@@ -136,7 +179,7 @@ impl HttpRoutes {
         let app = &self.app;
         let path = request.uri().path();
         if matches!(route, Route::None) {
-            return at_once(nothing(request.method(), path));
+            return at_once(self.nothing(request.method(), path));
         }
         if request.method() == Method::OPTIONS {
             return at_once(allowed(route.methods(path)));
@@ -144,6 +187,9 @@ impl HttpRoutes {
         if !route.takes(request.method()) {
             let hint = hint::for_method(request.method().as_str(), path);
             return at_once(not_allowed(route.methods(path), hint));
+        }
+        if self.app.listener.rules.read_only && route.is_changed_by(request.method()) {
+            return at_once(refuse(&Problem::new(Code::ReadOnly)));
         }
         if route.has_no_parameters(request.method())
             && let Err(problem) = query::none(request.uri().query())
@@ -164,7 +210,7 @@ impl HttpRoutes {
             Route::Options => {
                 Box::pin(admitted(&self.account, async move { options::list(app, &via.principal).await }))
             }
-            Route::Session => Box::pin(session::session(app, request)),
+            Route::Session => Box::pin(session::session(app, request, via.caller.is_secure)),
             Route::Tickets => at_once(session::ticket(app, &via.principal)),
             Route::Keys => Box::pin(keys::keys(app, request, via.principal)),
             Route::KeyOf => Box::pin(keys::key(app, request, via.principal)),
@@ -177,8 +223,9 @@ impl HttpRoutes {
             Route::Metrics => at_once(resources::metrics(app, request.headers())),
             Route::OpenApi => at_once(resources::openapi()),
             Route::Index => at_once(resources::index()),
+            Route::Protected => at_once(session::protected(app, path)),
             Route::Client(file) => at_once(file.answer(request.headers())),
-            Route::Server | Route::None => at_once(nothing(request.method(), request.uri().path())),
+            Route::Server | Route::None => at_once(self.nothing(request.method(), request.uri().path())),
         }
     }
 }
@@ -196,6 +243,7 @@ enum Route {
     Keys,
     KeyOf,
     Revocations,
+    Protected,
     Message,
     Health,
     Readiness,
@@ -209,6 +257,9 @@ enum Route {
 }
 
 const TOPICS: &str = "/topics/";
+const METRICS_MOVED: &str = "Metrics are on a listener of their own: start the broker with --admin-listen 127.0.0.1:8246 \
+     (admin_listen), and ask there.";
+const OPERATIONS_ONLY: &str = "This listener is for operations, and has /metrics, /healthz and /readyz.";
 /// The method that asks as `GET` does, with the query in its body.
 const QUERY: &str = "QUERY";
 
@@ -224,6 +275,7 @@ impl Route {
             "/tickets" => Self::Tickets,
             "/keys" => Self::Keys,
             "/revocations" => Self::Revocations,
+            _ if path.starts_with(PROTECTED_RESOURCE) => Self::Protected,
             _ if is_key(path) => Self::KeyOf,
             _ if is_message(path) => Self::Message,
             "/healthz" => Self::Health,
@@ -245,7 +297,9 @@ impl Route {
             self,
             Self::Health
                 | Self::Readiness
+                | Self::Metrics
                 | Self::OpenApi
+                | Self::Protected
                 | Self::Index
                 | Self::Client(_)
                 | Self::Session
@@ -266,6 +320,11 @@ impl Route {
             Self::Options | Self::OptionsOf | Self::Message => true,
             _ => false,
         }
+    }
+
+    /// Whether a method changes something there that others see. A cookie and a ticket are their caller's own.
+    fn is_changed_by(self, method: &Method) -> bool {
+        !method.is_safe() && method.as_str() != QUERY && !matches!(self, Self::Session | Self::Tickets)
     }
 
     /// Whether it has a method. A pattern that is published to says why it can't be.

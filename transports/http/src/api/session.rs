@@ -16,22 +16,22 @@ use super::{
     identity::bearer,
     keys::{configured, told},
     publish::receive,
-    reply::{NO_STORE, done, refuse, reply},
+    reply::{JSON, NO_CACHE, NO_STORE, done, refuse, reply},
 };
-use crate::connection::listener::OverTls;
 use tailwire_model::ByeReason;
 
 /// Browsers drop a cookie that is longer, name and attributes included, without a word.
 const COOKIE_BYTES_MAX: usize = 4096;
+/// Where clients look for who gives credentials.
+pub const PROTECTED_RESOURCE: &str = "/.well-known/oauth-protected-resource";
 /// The parameter that carries a ticket.
 const TICKET: &str = "ticket=";
 
 /// `POST` and `DELETE /session`. It needs no principal: a cookie that has run out is to be replaced here.
-pub(crate) async fn session(app: &Arc<App>, request: Request) -> Response<Body> {
-    let is_over_tls = request.extensions().get::<OverTls>().is_some();
+pub(crate) async fn session(app: &Arc<App>, request: Request, is_secure: bool) -> Response<Body> {
     let answer = match *request.method() {
-        Method::DELETE => cookie(app, "", 0, is_over_tls),
-        _ => begin(app, request).await,
+        Method::DELETE => cookie(app, "", 0, is_secure),
+        _ => begin(app, request, is_secure).await,
     };
     match answer {
         Ok(cookie) => {
@@ -43,9 +43,8 @@ pub(crate) async fn session(app: &Arc<App>, request: Request) -> Response<Body> 
     }
 }
 
-async fn begin(app: &App, request: Request) -> Result<HeaderValue, Problem> {
+async fn begin(app: &App, request: Request, is_secure: bool) -> Result<HeaderValue, Problem> {
     configured(app)?;
-    let is_over_tls = request.extensions().get::<OverTls>().is_some();
     let (parts, body) = request.into_parts();
     let body = receive(&parts.headers, body, TOKEN_BYTES_MAX).await?;
     let token = match bearer(&parts.headers)? {
@@ -60,17 +59,16 @@ async fn begin(app: &App, request: Request) -> Result<HeaderValue, Problem> {
     let now = (app.broker.clock().now)();
     let left_ms = principal.expiry().map(|expiry| expiry.refused_from().since(now));
     // Without an end, as long as browsers keep any: 400 days (RFC 6265bis §5.5).
-    cookie(app, token, left_ms.map_or(400 * 24 * 3600, |ms| ms.div_ceil(1000)), is_over_tls)
+    cookie(app, token, left_ms.map_or(400 * 24 * 3600, |ms| ms.div_ceil(1000)), is_secure)
 }
 
 /// The header that sets the cookie, or takes it back.
-fn cookie(app: &App, token: &str, max_age_s: u64, is_over_tls: bool) -> Result<HeaderValue, Problem> {
+fn cookie(app: &App, token: &str, max_age_s: u64, is_secure: bool) -> Result<HeaderValue, Problem> {
     let off = || Problem::detailed(Code::NotFound, "This broker takes no cookies: see `cookie` of [access].");
     let name = configured(app)?.cookie().ok_or_else(off)?;
-    let settings = &app.settings;
-    let is_tls = is_over_tls || settings.public_origins.iter().any(|origin| origin.starts_with("https:"));
+    let is_tls = is_secure || app.settings.public_origins.iter().any(|origin| origin.starts_with("https:"));
     // Names with a prefix are taken with `Secure` only (RFC 6265bis §4.1.3); browsers count loopback as secure.
-    let secure = if !settings.loopback || is_tls || name.starts_with("__") { "; Secure" } else { "" };
+    let secure = if !app.listener.is_loopback || is_tls || name.starts_with("__") { "; Secure" } else { "" };
     let text = format!("{name}={token}; Path=/; Max-Age={max_age_s}; HttpOnly; SameSite=Lax{secure}");
     if text.len() > COOKIE_BYTES_MAX {
         let detail = format!("The token has {} bytes, and a cookie has room for about 4,000.", token.len());
@@ -90,6 +88,20 @@ pub(crate) fn ticket(app: &App, principal: &Principal) -> Response<Body> {
         credentials.issue_ticket(principal)
     });
     issued.map_or_else(|problem| refuse(&problem), |body| told(StatusCode::CREATED, body))
+}
+
+/// `GET /.well-known/oauth-protected-resource`, with the path of a public URL behind it, if that has one (RFC 9728 §3.1).
+pub(crate) fn protected(app: &App, path: &str) -> Response<Body> {
+    let own = path.strip_prefix(PROTECTED_RESOURCE).unwrap_or_default();
+    let metadata =
+        app.settings.credentials.as_ref().and_then(|credentials| credentials.resource_metadata(own));
+    let Some(metadata) = metadata else {
+        let detail = "There is none: see public_urls and [access].";
+        return refuse(&Problem::detailed(Code::NotFound, detail));
+    };
+    let mut response = reply(StatusCode::OK, JSON, metadata);
+    response.headers_mut().insert(header::CACHE_CONTROL, NO_CACHE);
+    response
 }
 
 /// Takes a ticket out of a URL, once its principal is known: nothing that repeats the query, as a link, may have it.

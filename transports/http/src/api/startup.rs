@@ -19,10 +19,10 @@ use super::{
     resources::status,
 };
 use crate::connection::{
-    accept::ACCEPT_BACKOFF,
+    accept::{ACCEPT_BACKOFF, ask_for_tls},
     budget::ReceiveBudget,
     http1::peer::{HeadWait, NextInput, Peer},
-    listener::{Inbound, Listener},
+    listener::{Inbound, Listener, OpenedSocket, accept},
 };
 
 const EVENT_STREAM: &str = "text/event-stream";
@@ -45,24 +45,25 @@ impl WaitingFor {
     }
 }
 
-/// Answers on a listener until something is ready.
+/// Answers on all listeners until something is ready.
 pub async fn answer_until<T>(
-    listener: &Listener,
+    listeners: &[Listener],
     what: WaitingFor,
     random: fn() -> f64,
     ready: impl Future<Output = T>,
 ) -> T {
     let (mut connections, budget) = (JoinSet::new(), ReceiveBudget::new(None));
-    let tls = listener.tls_without_http2();
+    let rules: Vec<_> = listeners.iter().map(Listener::rules_without_http2).collect();
+    let mut next = 0;
     let mut ready = pin!(ready);
     loop {
         tokio::select! {
             biased;
             value = &mut ready => return value,
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
-            accepted = poll_fn(|cx| listener.poll_accept(cx)) => match accepted {
+            accepted = accept(listeners.iter(), &mut next) => match accepted {
                 Ok(mut inbound) => {
-                    inbound.source.tls.clone_from(&tls);
+                    inbound.source.rules.clone_from(&rules[inbound.source.listener]);
                     connections.spawn(serve(inbound, what, random, budget.clone()));
                 }
                 Err(_) => tokio::time::sleep(ACCEPT_BACKOFF).await,
@@ -73,7 +74,11 @@ pub async fn answer_until<T>(
 
 /// One request a connection: the next one shall find the broker.
 async fn serve(inbound: Inbound, what: WaitingFor, random: fn() -> f64, budget: ReceiveBudget) {
-    let Some(socket) = inbound.open(&budget).await else { return };
+    let socket = match inbound.open(&budget).await {
+        OpenedSocket::Ready(socket, _) => socket,
+        OpenedSocket::ClearText(socket) => return ask_for_tls(socket, &budget).await,
+        OpenedSocket::Lost => return,
+    };
     let mut peer = Peer::new(socket, &budget);
     let mut wait = HeadWait::new(false);
     let (response, is_head) = match poll_fn(|cx| peer.poll_head(cx, &mut wait, |_| false)).await {

@@ -4,22 +4,36 @@
 use std::{pin::pin, time::Duration};
 
 use bytes::Bytes;
+use tailwire_model::limits::STALL_CLOSE_MS;
+use tailwire_wire::{Code, Problem};
 use tokio::task::JoinSet;
 
 use super::{
+    budget::ReceiveBudget,
     descriptors::Descriptors,
-    http1, http2,
-    listener::{self, Inbound, Listener},
+    http1::{self, peer::Peer},
+    http2,
+    listener::{self, Inbound, Listener, OpenedSocket},
     serving::{Acceptor, draining},
+    socket::Socket,
 };
+use crate::api::reply::refuse;
 
 /// How long to wait when the system has no more sockets for us.
 pub(crate) const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 
+/// A listener, and what its connections are served with.
+pub(crate) struct Entrance {
+    pub(crate) listener: Listener,
+    pub(crate) acceptor: Acceptor,
+}
+
 /// Accepts until the server drains, then sees the open connections out.
-pub(crate) async fn accept(listeners: Vec<Listener>, acceptor: Acceptor, mut descriptors: Descriptors) {
+pub(crate) async fn accept(entrances: Vec<Entrance>, mut descriptors: Descriptors) {
+    let Some(first) = entrances.first() else { return };
     let mut connections = JoinSet::new();
-    let mut draining = pin!(draining(acceptor.phase.clone()));
+    let mut draining = pin!(draining(first.acceptor.phase.clone()));
+    let listeners = entrances.iter().map(|entrance| &entrance.listener);
     let mut next = 0;
     loop {
         let admitted = tokio::select! {
@@ -28,7 +42,7 @@ pub(crate) async fn accept(listeners: Vec<Listener>, acceptor: Acceptor, mut des
             Some(_) = connections.join_next(), if !connections.is_empty() => descriptors.retry(),
             // Any event may free descriptors, without a notice.
             () = tokio::time::sleep(ACCEPT_BACKOFF), if descriptors.is_full() => descriptors.retry(),
-            accepted = listener::accept(&listeners, &mut next), if !descriptors.is_full() => match accepted {
+            accepted = listener::accept(listeners.clone(), &mut next), if !descriptors.is_full() => match accepted {
                 Ok(inbound) => descriptors.admit(inbound),
                 Err(error) => {
                     descriptors.failed(&error);
@@ -38,25 +52,40 @@ pub(crate) async fn accept(listeners: Vec<Listener>, acceptor: Acceptor, mut des
             },
         };
         if let Some(inbound) = admitted {
-            connections.spawn(serve(inbound, acceptor.clone()));
+            let acceptor = entrances[inbound.source.listener].acceptor.clone();
+            connections.spawn(serve(inbound, acceptor));
         }
     }
-    drop(listeners);
+    drop(entrances);
     while connections.join_next().await.is_some() {}
 }
 
 /// One connection. A handshake that a drain finds unfinished isn't waited for: nothing was asked yet.
 async fn serve(inbound: Inbound, mut acceptor: Acceptor) {
-    acceptor.routes.asked_by(inbound.source.peer.ip());
     let opened = tokio::select! {
         biased;
         opened = inbound.open(&acceptor.budget) => opened,
-        () = draining(acceptor.phase.clone()) => None,
+        () = draining(acceptor.phase.clone()) => OpenedSocket::Lost,
     };
     match opened {
-        // Boxed, because it is large and rarer.
-        Some(socket) if socket.is_http2() => Box::pin(http2::serve(socket, Bytes::new(), acceptor)).await,
-        Some(socket) => http1::connection::serve(socket, acceptor).await,
-        None => {}
+        OpenedSocket::Ready(socket, remote) => {
+            acceptor.routes.asked_by(remote);
+            if socket.is_http2() {
+                // Boxed, because it is large and rarer.
+                Box::pin(http2::serve(socket, Bytes::new(), acceptor)).await;
+            } else {
+                http1::connection::serve(socket, acceptor).await;
+            }
+        }
+        OpenedSocket::ClearText(socket) => ask_for_tls(socket, &acceptor.budget).await,
+        OpenedSocket::Lost => {}
     }
+}
+
+/// Tells a client that speaks clear text what is spoken there.
+pub(crate) async fn ask_for_tls(socket: Socket, budget: &ReceiveBudget) {
+    let detail = "This port speaks TLS: the URL begins with https://, or wss://.";
+    let problem = Problem::detailed(Code::TlsRequired, detail);
+    let told = Box::pin(Peer::new(socket, budget).end_with(refuse(&problem), false));
+    let _ = tokio::time::timeout(Duration::from_millis(STALL_CLOSE_MS), told).await;
 }

@@ -1,12 +1,15 @@
 //! Which sockets there is room for: every connection is an open file, and so is what the process needs beside them. A
 //! store that can't open a file can't tidy, no matter which connections hold them.
 
-use std::{io, net::TcpStream, os::fd::AsRawFd, time::Duration};
+use std::{io, os::fd::RawFd, time::Duration};
 
 use tailwire_model::limits::DESCRIPTORS_KEPT;
 use tokio::time::Instant;
 
-use super::listener::{Inbound, InboundSource};
+use super::{
+    listener::{Inbound, InboundSource},
+    socket::Detached,
+};
 
 /// How often it is said that something is short.
 const SAY_EVERY: Duration = Duration::from_secs(10);
@@ -17,7 +20,7 @@ pub(crate) struct Descriptors {
     /// means that there are as many open files as that.
     end: u64,
     /// A connection that was accepted, and has to wait for room. Those behind it wait where the system keeps them.
-    held: Option<(TcpStream, InboundSource)>,
+    held: Option<(Detached, InboundSource)>,
     said: Option<Instant>,
 }
 
@@ -35,7 +38,7 @@ impl Descriptors {
 
     /// A connection that was accepted, unless it has to wait.
     pub(crate) fn admit(&mut self, inbound: Inbound) -> Option<Inbound> {
-        if self.has_room(&inbound.stream) {
+        if self.has_room(inbound.socket.descriptor()) {
             return Some(inbound);
         }
         if self.may_say() {
@@ -44,21 +47,20 @@ impl Descriptors {
             );
         }
         // A socket that fails here is lost to its client alone.
-        self.held = Some((inbound.stream.into_std().ok()?, inbound.source));
+        self.held = Some((inbound.socket.detach().ok()?, inbound.source));
         None
     }
 
     /// The connection that waits, if there is room by now.
     pub(crate) fn retry(&mut self) -> Option<Inbound> {
-        let (stream, source) = self.held.take()?;
+        let (socket, source) = self.held.take()?;
         // A copy has the lowest number that is free.
-        match stream.try_clone() {
-            Ok(copy) if self.has_room(&copy) => {
-                let stream = tokio::net::TcpStream::from_std(copy).ok()?;
-                Some(Inbound { stream, source })
+        match socket.try_clone() {
+            Ok(copy) if self.has_room(copy.descriptor()) => {
+                Some(Inbound { socket: copy.attach().ok()?, source })
             }
             Ok(_) | Err(_) => {
-                self.held = Some((stream, source));
+                self.held = Some((socket, source));
                 None
             }
         }
@@ -71,8 +73,8 @@ impl Descriptors {
         }
     }
 
-    fn has_room(&self, socket: &impl AsRawFd) -> bool {
-        u64::try_from(socket.as_raw_fd()).is_ok_and(|number| number < self.end)
+    fn has_room(&self, descriptor: Option<RawFd>) -> bool {
+        descriptor.is_none_or(|number| u64::try_from(number).is_ok_and(|number| number < self.end))
     }
 
     fn may_say(&mut self) -> bool {

@@ -8,7 +8,7 @@ use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 
 use crate::{
-    api::guard::Cors,
+    api::{access_log::AccessEntry, guard::Cors},
     delivery::{polls::Reply, shards::Job},
 };
 
@@ -25,6 +25,8 @@ pub(crate) struct Deferred {
     pub(crate) answer: BoxFuture<'static, Reply>,
     /// The CORS fields of its head.
     pub(crate) cors: Cors,
+    /// Where it is logged.
+    pub(crate) entry: Option<Arc<AccessEntry>>,
 }
 
 /// One request and its answer, as its handler and the connection's driver share them.

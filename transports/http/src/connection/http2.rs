@@ -31,7 +31,6 @@ use super::{
     budget::ReceiveBudget,
     coalesce::Coalesced,
     host,
-    listener::OverTls,
     metered::{Metered, Remains, linger},
     outgoing::keep,
     pinned::{Account, Pinned, Reserved},
@@ -49,13 +48,9 @@ const RELEASE: Duration = Duration::from_millis(STALL_RELEASE_MS);
 /// Serves a connection until it ends. `received` is what has come of it already.
 pub(crate) async fn serve(socket: Socket, received: Bytes, acceptor: Acceptor) {
     let Acceptor { routes, phase, budget, .. } = acceptor;
-    let is_over_tls = socket.is_tls();
     let watch = Watch::new(routes.account().clone());
     let own = watch.clone();
-    let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
-        if is_over_tls {
-            request.extensions_mut().insert(OverTls);
-        }
+    let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         let (routes, budget, answering) = (routes.clone(), budget.clone(), own.begin());
         async move {
             let mut response = answer(&routes, &budget, request).await;

@@ -1,5 +1,5 @@
-//! Where connections come from: a listening socket, and whether its clients speak TLS. What a client has to do before its
-//! first request, and in what time, stands here too.
+//! Where connections come from: a listening socket, and what holds for its clients. What a client has to do before its first
+//! request, and in what time, stands here too.
 
 use std::{
     fmt,
@@ -7,94 +7,156 @@ use std::{
     io,
     net::SocketAddr,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use rustls::ServerConfig;
 use tailwire_model::limits::{PEER_GONE_MS, REQUEST_HEAD_MS_MAX};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 
 use super::{
     budget::ReceiveBudget,
+    caller::TrustedProxies,
+    proxy_protocol::{self, ProxyHeaderSource},
+    remote::Remote,
     socket::{Socket, tls::Tls},
 };
 
 /// The application protocol of HTTP/2 (RFC 9113 §3.2).
 const HTTP2: &[u8] = b"h2";
 
-/// A listening socket, and what is spoken there below HTTP.
+/// A listening socket, and what holds for its connections.
 pub struct Listener {
-    tcp: TcpListener,
-    /// TLS by this configuration; its application protocols (RFC 7301) decide which versions of HTTP there are.
-    tls: Option<Arc<ServerConfig>>,
+    socket: Listening,
+    rules: Arc<ListenerRules>,
+}
+
+enum Listening {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+/// What holds for the connections of a listener.
+#[derive(Clone, Default)]
+pub struct ListenerRules {
+    /// TLS by this configuration; its application protocols (RFC 7301) decide which versions of HTTP there are. A Unix
+    /// socket has none.
+    pub tls: Option<Arc<ServerConfig>>,
+    /// Each connection begins with a header of the PROXY protocol, from these proxies, or from this machine.
+    pub proxy_protocol: Option<Arc<TrustedProxies>>,
+    /// Nothing can be changed there, by any transport.
+    pub read_only: bool,
+    /// It is for those who look after the process, and serves no topics.
+    pub operations: bool,
+}
+
+/// What requests have to know of their listener.
+#[derive(Clone, Default)]
+pub(crate) struct ListenerFacts {
+    pub(crate) rules: Arc<ListenerRules>,
+    /// Whether it has a loopback address.
+    pub(crate) is_loopback: bool,
 }
 
 /// A connection that was accepted.
 pub(crate) struct Inbound {
-    pub(crate) stream: TcpStream,
+    pub(crate) socket: Socket,
     pub(crate) source: InboundSource,
 }
 
 /// A connection's source, as its listener knows it.
 pub(crate) struct InboundSource {
-    pub(crate) peer: SocketAddr,
-    pub(crate) tls: Option<Arc<ServerConfig>>,
+    /// Which of the listeners that is.
+    pub(crate) listener: usize,
+    pub(crate) rules: Arc<ListenerRules>,
+    remote: Remote,
 }
 
-/// Marks requests, as an extension, that came over TLS of this process: their scheme is `https`, whatever they say
-/// themselves.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct OverTls;
+/// What a connection came to before its first request.
+pub(crate) enum OpenedSocket {
+    Ready(Socket, Remote),
+    /// It speaks clear text where TLS is spoken.
+    ClearText(Socket),
+    /// It is lost, which concerns its client alone.
+    Lost,
+}
 
 impl From<TcpListener> for Listener {
-    /// Without TLS.
-    fn from(tcp: TcpListener) -> Self {
-        Self { tcp, tls: None }
+    fn from(socket: TcpListener) -> Self {
+        Self { socket: Listening::Tcp(socket), rules: Arc::default() }
+    }
+}
+
+impl From<UnixListener> for Listener {
+    fn from(socket: UnixListener) -> Self {
+        Self { socket: Listening::Unix(socket), rules: Arc::default() }
     }
 }
 
 impl fmt::Debug for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Listener").field("tcp", &self.tcp).field("tls", &self.tls.is_some()).finish()
+        f.debug_struct("Listener").field("address", &self.local_addr()).finish_non_exhaustive()
     }
 }
 
 impl Listener {
-    /// With TLS alone.
-    pub const fn with_tls(tcp: TcpListener, config: Arc<ServerConfig>) -> Self {
-        Self { tcp, tls: Some(config) }
+    /// The same with these rules.
+    #[must_use]
+    pub fn with(self, rules: ListenerRules) -> Self {
+        Self { rules: Arc::new(rules), ..self }
     }
 
-    /// Where it listens.
-    ///
-    /// # Errors
-    /// When the system doesn't say.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.tcp.local_addr()
+    /// Where it listens. `None` for a Unix socket.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        match &self.socket {
+            Listening::Tcp(tcp) => tcp.local_addr().ok(),
+            Listening::Unix(_) => None,
+        }
     }
 
-    /// The same for clients that speak HTTP/1.1.
-    pub(crate) fn tls_without_http2(&self) -> Option<Arc<ServerConfig>> {
-        let mut config = ServerConfig::clone(self.tls.as_ref()?);
-        config.alpn_protocols.retain(|protocol| protocol != HTTP2);
-        Some(Arc::new(config))
+    /// Whether it has a loopback address, which a browser of this machine can be led to by any name.
+    pub fn is_loopback(&self) -> bool {
+        self.local_addr().is_some_and(|address| address.ip().is_loopback())
+    }
+
+    pub(crate) fn facts(&self) -> ListenerFacts {
+        ListenerFacts { rules: self.rules.clone(), is_loopback: self.is_loopback() }
+    }
+
+    /// The rules for clients that speak HTTP/1.1.
+    pub(crate) fn rules_without_http2(&self) -> Arc<ListenerRules> {
+        let mut rules = ListenerRules::clone(&self.rules);
+        if let Some(tls) = &mut rules.tls {
+            Arc::make_mut(tls).alpn_protocols.retain(|protocol| protocol != HTTP2);
+        }
+        Arc::new(rules)
     }
 
     /// Accepts a connection.
-    pub(crate) fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<Inbound>> {
-        let accepted =
-            |(stream, peer)| Inbound { stream, source: InboundSource { peer, tls: self.tls.clone() } };
-        self.tcp.poll_accept(cx).map_ok(accepted)
+    fn poll_accept(&self, listener: usize, cx: &mut Context<'_>) -> Poll<io::Result<Inbound>> {
+        let (socket, peer) = match &self.socket {
+            Listening::Tcp(tcp) => {
+                let (stream, peer) = ready!(tcp.poll_accept(cx))?;
+                (stream.into(), Some(peer.ip().to_canonical()))
+            }
+            Listening::Unix(unix) => (ready!(unix.poll_accept(cx))?.0.into(), None),
+        };
+        let source = InboundSource { listener, rules: self.rules.clone(), remote: Remote::new(peer) };
+        Poll::Ready(Ok(Inbound { socket, source }))
     }
 }
 
 /// Accepts a connection on any of the listeners, in turn: one that is flooded leaves room for the others.
-pub(crate) async fn accept(listeners: &[Listener], next: &mut usize) -> io::Result<Inbound> {
+pub(crate) async fn accept(
+    listeners: impl ExactSizeIterator<Item = &Listener> + Clone,
+    next: &mut usize,
+) -> io::Result<Inbound> {
+    let count = listeners.len();
     poll_fn(|cx| {
-        for _ in listeners {
-            *next = (*next + 1) % listeners.len();
-            if let Poll::Ready(accepted) = listeners[*next].poll_accept(cx) {
+        for (index, listener) in listeners.clone().enumerate().cycle().skip(*next + 1).take(count) {
+            if let Poll::Ready(accepted) = listener.poll_accept(index, cx) {
+                *next = index;
                 return Poll::Ready(accepted);
             }
         }
@@ -104,29 +166,78 @@ pub(crate) async fn accept(listeners: &[Listener], next: &mut usize) -> io::Resu
 }
 
 impl Inbound {
-    /// Gets a connection ready for HTTP. `None` when that fails, which concerns its client alone.
-    pub(crate) async fn open(self, budget: &ReceiveBudget) -> Option<Socket> {
-        let Self { stream, source: InboundSource { peer, tls } } = self;
-        let opened = match (prepare(&stream), tls) {
+    /// Gets a connection ready for HTTP, within the time of a request's head.
+    pub(crate) async fn open(self, budget: &ReceiveBudget) -> OpenedSocket {
+        let Self { socket, source: InboundSource { rules, mut remote, .. } } = self;
+        let peer = remote.peer;
+        let opened = match (prepare(&socket), &*rules) {
             (Err(error), _) => Err(error),
-            (Ok(()), None) => Ok(stream.into()),
-            // Boxed, because it is large, and gone before the first request.
-            (Ok(()), Some(config)) => Box::pin(secure(stream, config, budget)).await,
+            (Ok(()), ListenerRules { tls: None, proxy_protocol: None, .. }) => {
+                return OpenedSocket::Ready(socket, remote);
+            }
+            (Ok(()), rules) => {
+                let limit = Duration::from_millis(REQUEST_HEAD_MS_MAX);
+                // Boxed, because it is large, and gone before the first request.
+                let begin = Box::pin(begin(socket, &mut remote, rules, budget));
+                match tokio::time::timeout(limit, begin).await {
+                    Ok(begun) => begun,
+                    Err(_) => Err(io::ErrorKind::TimedOut.into()),
+                }
+            }
         };
-        opened.inspect_err(|error| tracing::debug!(%peer, %error, "a connection was lost before HTTP")).ok()
+        match opened {
+            Ok(BeforeHttp::Http(socket)) => OpenedSocket::Ready(socket, remote),
+            Ok(BeforeHttp::ClearText(stream)) => OpenedSocket::ClearText(stream.into()),
+            Err(error) => {
+                tracing::debug!(?peer, %error, "a connection was lost before HTTP");
+                OpenedSocket::Lost
+            }
+        }
     }
 }
 
-/// Shakes hands within the time of a request's head.
-async fn secure(stream: TcpStream, config: Arc<ServerConfig>, budget: &ReceiveBudget) -> io::Result<Socket> {
-    let limit = Duration::from_millis(REQUEST_HEAD_MS_MAX);
-    match tokio::time::timeout(limit, Tls::accept(stream, config, budget.charge())).await {
-        Ok(tls) => tls.map(Socket::from),
-        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the TLS handshake took too long")),
-    }
+enum BeforeHttp {
+    Http(Socket),
+    ClearText(TcpStream),
 }
 
-fn prepare(stream: &TcpStream) -> io::Result<()> {
+/// What stands before HTTP: a proxy's header, and TLS.
+async fn begin(
+    socket: Socket,
+    remote: &mut Remote,
+    rules: &ListenerRules,
+    budget: &ReceiveBudget,
+) -> io::Result<BeforeHttp> {
+    if let Some(proxies) = &rules.proxy_protocol {
+        if !(remote.is_local() || proxies.trust(remote.peer)) {
+            return Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                "the peer is none of trusted_proxies",
+            ));
+        }
+        if let ProxyHeaderSource::Source(address, is_secure) = proxy_protocol::read(&socket).await? {
+            remote.peer = Some(address.to_canonical());
+            remote.is_secure = is_secure;
+        }
+    }
+    let (socket, config) = match (socket, &rules.tls) {
+        (Socket::Tcp(stream), Some(config)) => (stream, config.clone()),
+        (socket, _) => return Ok(BeforeHttp::Http(socket)),
+    };
+    let mut first = [0];
+    let is_text = socket.peek(&mut first).await? == 1 && first[0].is_ascii_uppercase();
+    if is_text {
+        // A method: no record of TLS begins with a letter.
+        return Ok(BeforeHttp::ClearText(socket));
+    }
+    let tls = Tls::accept(socket, config, budget.charge()).await?;
+    remote.is_secure = true;
+    remote.certificate = tls.certificate();
+    Ok(BeforeHttp::Http(tls.into()))
+}
+
+fn prepare(socket: &Socket) -> io::Result<()> {
+    let Socket::Tcp(stream) = socket else { return Ok(()) };
     stream.set_nodelay(true)?;
     // A peer that is gone without a word is noticed when it doesn't acknowledge a heartbeat.
     let socket = socket2::SockRef::from(stream);

@@ -4,6 +4,7 @@
 pub(crate) mod accept;
 pub(crate) mod body;
 pub(crate) mod budget;
+pub(crate) mod caller;
 pub(crate) mod coalesce;
 pub(crate) mod descriptors;
 pub(crate) mod driver;
@@ -21,5 +22,7 @@ pub(crate) mod patience;
 #[allow(dead_code, reason = "its users follow")]
 pub(crate) mod pinned;
 pub(crate) mod protocol;
+mod proxy_protocol;
+pub(crate) mod remote;
 pub(crate) mod serving;
 pub(crate) mod socket;

@@ -21,7 +21,10 @@ pub(crate) mod tls;
 use std::{
     io::{self, IoSlice},
     net::{self, Shutdown},
-    os::unix,
+    os::{
+        fd::{AsRawFd, RawFd},
+        unix,
+    },
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -114,9 +117,15 @@ impl Socket {
         }
     }
 
-    /// Whether bytes are sealed on their way, by this process.
-    pub(crate) const fn is_tls(&self) -> bool {
-        matches!(self, Self::Tls(_))
+    /// The number of its open file, before anything was spoken on it.
+    pub(crate) fn descriptor(&self) -> Option<RawFd> {
+        match self {
+            Self::Tcp(stream) => Some(stream.as_raw_fd()),
+            Self::Unix(stream) => Some(stream.as_raw_fd()),
+            Self::Tls(_) => None,
+            #[cfg(test)]
+            Self::Sealed(_) => None,
+        }
     }
 
     /// Whether HTTP/2 was agreed on before the first byte of HTTP (RFC 7301).
@@ -248,6 +257,27 @@ impl Socket {
 }
 
 impl Detached {
+    /// See [`Socket::descriptor`].
+    pub(crate) fn descriptor(&self) -> Option<RawFd> {
+        match self {
+            Self::Tcp(stream) => Some(stream.as_raw_fd()),
+            Self::Unix(stream) => Some(stream.as_raw_fd()),
+            Self::Tls(_) => None,
+        }
+    }
+
+    /// Another open file of the same socket, before anything was spoken on it.
+    ///
+    /// # Errors
+    /// When the system has none left.
+    pub(crate) fn try_clone(&self) -> io::Result<Self> {
+        match self {
+            Self::Tcp(stream) => stream.try_clone().map(Self::Tcp),
+            Self::Unix(stream) => stream.try_clone().map(Self::Unix),
+            Self::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
     /// Gives the socket to the runtime that this runs on.
     ///
     /// # Errors

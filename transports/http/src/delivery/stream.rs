@@ -5,6 +5,7 @@
 
 use bytes::Bytes;
 use tailwire_core::{Event, ReadError, Reader};
+use tailwire_model::Filter;
 use tailwire_wire::{
     Format, framing,
     representation::{Control, StreamFormat},
@@ -38,11 +39,11 @@ impl Codec {
         Transport::named(self.stream.name)
     }
 
-    /// An event that is not messages. `opening`: the stream's first.
-    pub(crate) fn control(self, event: &Event, opening: Option<u64>) -> Bytes {
+    /// An event that is not messages. `opening`: the stream's first, which tells what is `permitted` if that is less than was asked.
+    pub(crate) fn control(self, event: &Event, opening: Option<u64>, permitted: Option<&Filter>) -> Bytes {
         let control = match (event, opening) {
             (Event::Messages(_), _) => return Bytes::new(),
-            (Event::Heartbeat(cursor), Some(retry_ms)) => Control::Open(*cursor, retry_ms),
+            (Event::Heartbeat(cursor), Some(retry_ms)) => Control::Open(*cursor, retry_ms, permitted),
             (Event::Heartbeat(cursor), None) => Control::Heartbeat(*cursor),
             (Event::Gap(gap), retry_ms) => Control::Gap(gap, retry_ms),
             (Event::CaughtUp(cursor), _) => Control::CaughtUp(*cursor),
@@ -108,13 +109,18 @@ impl Protocol for EventStream {
         match event {
             Event::Messages(slices) => io.send_messages(slices),
             Event::Heartbeat(_) => match self.retry_ms.take() {
-                Some(retry_ms) => io.send(self.codec.control(&event, Some(retry_ms))),
-                None => io.send_heartbeat(self.codec.control(&event, None)),
+                Some(retry_ms) => {
+                    let opening = self.codec.control(&event, Some(retry_ms), io.live().narrowed());
+                    io.send(opening);
+                }
+                None => io.send_heartbeat(self.codec.control(&event, None, None)),
             },
-            Event::Gap(_) | Event::CaughtUp(_) => io.send(self.codec.control(&event, self.retry_ms.take())),
+            Event::Gap(_) | Event::CaughtUp(_) => {
+                io.send(self.codec.control(&event, self.retry_ms.take(), None));
+            }
             Event::Bye(bye) => {
                 io.said_bye(bye.reason);
-                io.send(self.codec.control(&event, None));
+                io.send(self.codec.control(&event, None, None));
                 self.end(io);
             }
         }
@@ -122,7 +128,7 @@ impl Protocol for EventStream {
 
     fn half_closed(&mut self, io: &mut Io) {
         let event = Event::Heartbeat(io.live().cursor());
-        io.send_heartbeat(self.codec.control(&event, None));
+        io.send_heartbeat(self.codec.control(&event, None, None));
     }
 
     fn failed(&mut self, _error: ReadError, io: &mut Io) {

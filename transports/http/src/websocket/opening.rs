@@ -57,6 +57,11 @@ impl WebSocketOpening {
         }
     }
 
+    /// Whether nothing may be changed by this connection.
+    pub fn is_read_only(&self) -> bool {
+        self.app.listener.rules.read_only
+    }
+
     /// The client's principal.
     pub const fn principal(&self) -> &Principal {
         &self.principal

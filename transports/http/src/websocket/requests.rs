@@ -10,9 +10,9 @@ use std::{
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tailwire_core::{Reader, View};
-use tailwire_model::{Options, Principal};
+use tailwire_model::{Filter, Options, Principal};
 use tailwire_wire::{
-    Format, Problem, QueryStart, line, page,
+    Code, Format, Problem, QueryStart, line, narrowed, page,
     representation::PAGE,
     request::{ClientLine, Id, PageRequest, Request, Subscribe},
 };
@@ -127,6 +127,9 @@ pub(super) fn start(
 ) {
     let ClientLine { id, request } = client_line;
     let (app, principal, account) = (app.clone(), principal.clone(), account.clone());
+    if app.listener.rules.read_only && request.is_change() {
+        return requests.push(id, async { Err(Problem::new(Code::ReadOnly)) });
+    }
     match request {
         Request::Publish(publish) => {
             let answer = app.publish(&principal, publish);
@@ -192,13 +195,16 @@ async fn look(
     ask: PageRequest,
 ) -> LineOutcome {
     let now = PageRequest { wait_ms: 0, ..ask.clone() };
+    let permitted = app.narrowed(&principal, &ask.filter);
     let reply = app.page(&principal, now, &PAGE, None, (&account, None)).await;
     match reply.map(|reply| reply.made) {
         Ok(made) if ask.wait_ms > 0 && made.retry_after_ms.is_some() => LineOutcome::Waits(
             id,
             PageRequest { start: QueryStart::After(made.cursor), gap: made.gap, ..ask },
         ),
-        made => answered(id, async { made.map(|made| made.body.into()) }).await,
+        made => {
+            answered(id, async { made.map(|made| page_body(made.body.into(), permitted.as_ref())) }).await
+        }
     }
 }
 
@@ -212,7 +218,9 @@ pub(super) fn wait(
 ) {
     let (app, principal, account) = (app.clone(), principal.clone(), account.clone());
     requests.push(id, async move {
-        app.page(&principal, ask, &PAGE, None, (&account, None)).await.map(|reply| reply.made.body.into())
+        let permitted = app.narrowed(&principal, &ask.filter);
+        let reply = app.page(&principal, ask, &PAGE, None, (&account, None)).await?;
+        Ok(page_body(reply.made.body.into(), permitted.as_ref()))
     });
 }
 
@@ -240,6 +248,17 @@ async fn answered(id: Id, answer: impl Future<Output = Result<Vec<u8>, Problem>>
     }
     let pinned = Pinned::of(out.len());
     LineOutcome::Answer(out, pinned)
+}
+
+/// A page, with what the header `Tailwire-Narrowed` says over HTTP.
+fn page_body(mut body: Vec<u8>, permitted: Option<&Filter>) -> Vec<u8> {
+    if let Some(permitted) = permitted
+        && body.pop().is_some()
+    {
+        narrowed::member(permitted, &mut body);
+        body.push(b'}');
+    }
+    body
 }
 
 /// The line's twin of the header `Idempotency-Replayed`.

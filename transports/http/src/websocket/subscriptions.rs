@@ -101,7 +101,7 @@ impl Subscriptions {
         io: &mut Io,
     ) -> bool {
         let mut out = Vec::new();
-        line::ok_cursor(&begun.id, reader.cursor(), &mut out);
+        line::ok_cursor(&begun.id, reader.cursor(), reader.narrowed(), &mut out);
         io.send_text(&out);
         // It may have been ended again meanwhile.
         if let Some(own) = self.all.iter_mut().find(|own| own.generation == begun.generation) {

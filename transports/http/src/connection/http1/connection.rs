@@ -31,7 +31,6 @@ use crate::{
         body::BodyError,
         exchange::Hijack,
         http2,
-        listener::OverTls,
         pinned::Reserved,
         serving::{Acceptor, draining},
         socket::Socket,
@@ -152,10 +151,7 @@ impl<'a> Http1Connection<'a> {
     }
 
     /// Has a request answered whose head stands first of what was received.
-    fn begin(&mut self, mut head: ParsedHead, length: usize) -> PendingRequest<'a> {
-        if self.peer.is_over_tls() {
-            head.request.extensions_mut().insert(OverTls);
-        }
+    fn begin(&mut self, head: ParsedHead, length: usize) -> PendingRequest<'a> {
         let received = &mut self.peer.received;
         received.advance(length);
         let (body, receiving) = match head.framing {

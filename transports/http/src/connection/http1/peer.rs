@@ -100,11 +100,6 @@ impl Peer {
         (self.socket, self.received)
     }
 
-    /// Whether the client speaks TLS.
-    pub(super) const fn is_over_tls(&self) -> bool {
-        self.socket.is_tls()
-    }
-
     /// Waits for the next request's head, as long as `is_over` doesn't say that nobody waits any more.
     pub(crate) fn poll_head(
         &mut self,

@@ -22,7 +22,7 @@ use super::{
     head::{Framing, ParsedHead},
 };
 use crate::{
-    api::{guard::Cors, reply::caught, router::HttpRoutes},
+    api::{access_log::AccessEntry, guard::Cors, reply::caught, router::HttpRoutes},
     connection::{
         body::{IncomingBody, Pipe, pipe},
         budget::ReceivePace,
@@ -67,7 +67,7 @@ enum RequestStage<'a> {
     /// Its handler is at work; `None` where the answer's body failed.
     Handler(BoxFuture<'a, Option<Response<Bytes>>>),
     /// It takes long, and nothing is kept of it but that.
-    Deferred(BoxFuture<'static, Reply>, Cors),
+    Deferred(BoxFuture<'static, Reply>, Cors, Option<Arc<AccessEntry>>),
     /// Answered before its turn.
     Over(Option<RequestOutcome>),
 }
@@ -233,19 +233,21 @@ impl<'a> PendingRequest<'a> {
                             return Poll::Pending;
                         }
                         Claim::Hijack(hijack) => return Poll::Ready(RequestOutcome::Hijack(hijack)),
-                        Claim::Deferred(Deferred { answer, cors }) => {
-                            self.stage = RequestStage::Deferred(answer, cors);
+                        Claim::Deferred(Deferred { answer, cors, entry }) => {
+                            self.stage = RequestStage::Deferred(answer, cors, entry);
                         }
                     }
                 }
-                RequestStage::Deferred(answer, cors) => {
+                RequestStage::Deferred(answer, cors, entry) => {
                     let reply = pin!(caught(answer.as_mut())).poll(cx);
                     match ready!(reply) {
                         Reply::Own(mut response) => {
+                            answered(entry, response.status().as_u16());
                             self.routes.finish(&mut response, &mem::take(cors));
                             self.stage = RequestStage::Handler(Box::pin(collected(response)));
                         }
                         Reply::Shared(shared) => {
+                            answered(entry, shared.status());
                             self.routes.count(shared.status());
                             return Poll::Ready(RequestOutcome::Shared(SharedAnswer {
                                 response: shared,
@@ -257,6 +259,12 @@ impl<'a> PendingRequest<'a> {
                 RequestStage::Over(outcome) => return outcome.take().map_or(Poll::Pending, Poll::Ready),
             }
         }
+    }
+}
+
+fn answered(entry: &mut Option<Arc<AccessEntry>>, status: u16) {
+    if let Some(entry) = entry.take() {
+        entry.answered(status);
     }
 }
 

@@ -95,6 +95,11 @@ impl Tls {
         }
     }
 
+    /// The client's own certificate, as DER, if it has shown one.
+    pub(crate) fn certificate(&self) -> Option<Vec<u8>> {
+        self.session.lock().certificate().map(<[u8]>::to_vec)
+    }
+
     /// The application protocol that was agreed on.
     pub(crate) fn is_http2(&self) -> bool {
         self.session.lock().protocol() == Some(b"h2")

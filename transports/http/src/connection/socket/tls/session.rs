@@ -74,6 +74,11 @@ impl Session {
         self.connection.alpn_protocol()
     }
 
+    /// The peer's own certificate, as DER.
+    pub(super) fn certificate(&self) -> Option<&[u8]> {
+        self.connection.peer_certificates()?.first().map(AsRef::as_ref)
+    }
+
     /// Bytes that were received and not taken, of incomplete records too.
     pub(super) fn received(&self) -> usize {
         self.incoming.len() + self.plain.len() - self.plain_given

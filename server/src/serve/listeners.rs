@@ -1,0 +1,192 @@
+//! The sockets that the broker listens on: opened before anything else, since a mistaken second start must find them taken
+//! before it touches the log, and taken away again when the broker drains.
+
+use std::{
+    fs, io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use listenfd::ListenFd;
+use tailwire_http::{Listener, ListenerRules};
+
+use crate::{
+    config::{ListenAddress, ListenSettings, ServeSettings},
+    machine,
+    tls::ListenerTls,
+};
+
+/// All listeners of the broker.
+pub(super) struct Listeners {
+    /// Those for clients, and behind them that for operators, if there is one.
+    pub(super) all: Vec<Listener>,
+    /// Where each of those for clients listens.
+    pub(super) bound: Vec<BoundListener>,
+    /// Where that for operators does.
+    pub(super) operations: Option<ListenPlace>,
+    /// Files of Unix sockets, which outlive them.
+    pub(super) files: Vec<PathBuf>,
+}
+
+/// Where a listener for clients listens, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct BoundListener {
+    pub(super) place: ListenPlace,
+    pub(super) is_tls: bool,
+    pub(super) is_read_only: bool,
+}
+
+/// Where a socket listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum ListenPlace {
+    /// With the port that the system chose.
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+/// Why the broker can't listen.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ListenError {
+    #[error("{}", problem(listen, error))]
+    Socket { listen: ListenAddress, error: io::Error },
+    #[error(
+        "{0} can be reached by others, and everybody could read, write and delete there: say who may by a section [access] \
+         of the settings file, listen on 127.0.0.1, or take the risk with --insecure-public"
+    )]
+    Public(SocketAddr),
+    #[error(
+        "no socket {0} is passed to listen on: systemd:{0} needs socket activation, as by a unit tailwire.socket"
+    )]
+    NotPassed(usize),
+    #[error("socket {0} is passed, and no listener is for it: add systemd:{0} to `listen`, or don't pass it")]
+    Unused(usize),
+}
+
+/// Opens all sockets. `passed` are those that the service manager has opened.
+pub(super) fn open(
+    settings: &ServeSettings,
+    tls: Option<&ListenerTls>,
+    mut passed: ListenFd,
+) -> Result<Listeners, ListenError> {
+    let mut own = Listeners { all: Vec::new(), bound: Vec::new(), operations: None, files: Vec::new() };
+    let is_public = settings.access.is_none() && !settings.insecure_public;
+    let proxies = Arc::new(settings.trusted_proxies.clone());
+    for listen in &settings.listen {
+        let (listener, place) = own.open(&listen.address, listen.mode, &mut passed)?;
+        match place {
+            ListenPlace::Tcp(address) if is_public && !address.ip().is_loopback() => {
+                return Err(ListenError::Public(address));
+            }
+            _ => {}
+        }
+        let tls = tls.filter(|_| listen.tls && matches!(place, ListenPlace::Tcp(_)));
+        let is_read_only = listen.read_only;
+        let rules = ListenerRules {
+            tls: tls.map(ListenerTls::config),
+            proxy_protocol: listen.proxy_protocol.then(|| proxies.clone()),
+            read_only: is_read_only,
+            operations: false,
+        };
+        own.all.push(listener.with(rules));
+        own.bound.push(BoundListener { place, is_tls: tls.is_some(), is_read_only });
+    }
+    if let Some(address) = &settings.admin_listen {
+        let mode = ListenSettings::default().mode;
+        let (listener, place) = own.open(address, mode, &mut passed)?;
+        if let ListenPlace::Tcp(address) = place
+            && !address.ip().is_loopback()
+        {
+            tracing::warn!(%address, "others can reach the listener for operations, and see metrics there");
+        }
+        own.all.push(listener.with(ListenerRules { operations: true, ..ListenerRules::default() }));
+        own.operations = Some(place);
+    }
+    match (0..passed.len()).find(|&number| passed.take_raw_fd(number).ok().flatten().is_some()) {
+        Some(number) => Err(ListenError::Unused(number)),
+        None => Ok(own),
+    }
+}
+
+impl Listeners {
+    fn open(
+        &mut self,
+        listen: &ListenAddress,
+        mode: u32,
+        passed: &mut ListenFd,
+    ) -> Result<(Listener, ListenPlace), ListenError> {
+        let failed = |error| ListenError::Socket { listen: listen.clone(), error };
+        match listen {
+            ListenAddress::Tcp(host, port) => machine::listen(host, *port).and_then(tcp).map_err(failed),
+            ListenAddress::Unix(path) => {
+                let socket = machine::listen_unix(path, mode).map_err(failed)?;
+                self.files.push(path.clone());
+                unix(socket, path).map_err(failed)
+            }
+            ListenAddress::Passed(number) => {
+                // One that is no socket of TCP stays where it is.
+                if let Ok(Some(socket)) = passed.take_tcp_listener(*number) {
+                    return socket.set_nonblocking(true).and_then(|()| tcp(socket)).map_err(failed);
+                }
+                let socket = passed.take_unix_listener(*number).map_err(failed)?;
+                let socket = socket.ok_or(ListenError::NotPassed(*number))?;
+                let address = socket.local_addr().map_err(failed)?;
+                let path = address.as_pathname().unwrap_or(Path::new("?")).to_owned();
+                socket.set_nonblocking(true).and_then(|()| unix(socket, &path)).map_err(failed)
+            }
+        }
+    }
+}
+
+/// Takes the files of Unix sockets away, which nobody listens on any more.
+pub(super) fn remove(files: &[PathBuf]) {
+    for path in files {
+        if let Err(error) = fs::remove_file(path) {
+            tracing::debug!(path = %path.display(), %error, "the file of a socket stays");
+        }
+    }
+}
+
+fn tcp(socket: std::net::TcpListener) -> io::Result<(Listener, ListenPlace)> {
+    let address = socket.local_addr()?;
+    Ok((tokio::net::TcpListener::from_std(socket)?.into(), ListenPlace::Tcp(address)))
+}
+
+fn unix(socket: std::os::unix::net::UnixListener, path: &Path) -> io::Result<(Listener, ListenPlace)> {
+    Ok((tokio::net::UnixListener::from_std(socket)?.into(), ListenPlace::Unix(path.to_owned())))
+}
+
+fn problem(listen: &ListenAddress, error: &io::Error) -> String {
+    let ListenAddress::Tcp(host, port) = listen else {
+        return match error.kind() {
+            io::ErrorKind::AddrInUse => format!("{listen} is in use by another process, or is no socket"),
+            _ => format!("can't listen on {listen}: {}", machine::describe(error)),
+        };
+    };
+    match error.kind() {
+        io::ErrorKind::AddrInUse => format!("port {port} of {host} is in use; choose another with --listen"),
+        io::ErrorKind::PermissionDenied => {
+            format!("this user may not listen on port {port}; choose one above 1023 with --listen")
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            format!("this machine has no address {host}; choose another with --listen")
+        }
+        _ => format!("can't listen on {listen}: {}", machine::describe(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_in_use_is_one_sentence() {
+        let listen = ListenAddress::Tcp("127.0.0.1".to_owned(), 80);
+        let text = |kind: io::ErrorKind| problem(&listen, &kind.into());
+        assert_eq!(
+            text(io::ErrorKind::AddrInUse),
+            "port 80 of 127.0.0.1 is in use; choose another with --listen"
+        );
+        assert!(text(io::ErrorKind::PermissionDenied).contains("above 1023"));
+    }
+}
