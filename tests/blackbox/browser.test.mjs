@@ -3,6 +3,7 @@
 // Chromium is $CHROMIUM, or where Debian puts it. Without one these tests fail; they are not skipped.
 
 import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import http from 'node:http';
@@ -161,6 +162,30 @@ describe('the page at /', () => {
     assert.equal(await page.locator('img').count(), 0);
     assert.equal(await page.locator('script').count(), 1);
     assert.deepEqual(page.complaints, []);
+  });
+
+  test('runs its own script and style, by their digests, and nothing that is put beside them', async (t) => {
+    const answer = await fetch(`${broker.base}/`);
+    const [html, policy] = [await answer.text(), answer.headers.get('content-security-policy')];
+    for (const tag of ['script', 'style']) {
+      const [[, text], ...more] = html.matchAll(new RegExp(`<${tag}>([\\s\\S]*?)</${tag}>`, 'g'));
+      assert.equal(more.length, 0, tag);
+      const digest = createHash('sha256').update(text).digest('base64');
+      assert.ok(policy.includes(`${tag}-src 'sha256-${digest}';`), `${tag}: the page has ${digest}, and its policy is ${policy}`);
+    }
+    assert.doesNotMatch(policy, /unsafe/);
+    const page = await openTopic(t);
+    const ran = await page.evaluate(() => {
+      const script = document.createElement('script');
+      script.textContent = 'globalThis.ran = true';
+      document.body.append(script);
+      const handler = document.createElement('b');
+      handler.setAttribute('onclick', 'globalThis.ran = true');
+      document.body.append(handler);
+      handler.click();
+      return globalThis.ran ?? false;
+    });
+    assert.equal(ran, false);
   });
 
   test('can load nothing from elsewhere', async (t) => {

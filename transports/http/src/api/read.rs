@@ -181,7 +181,7 @@ async fn poll_alone(
 ) -> Response<Body> {
     let waits = ask.representation.wait_ms() > 0;
     let answer = look_alone(app, ask, query, principal, &account);
-    if waits { counted(answer.await, Pinned::default()) } else { admitted(&account, answer).await }
+    if waits { counted(answer.await, Pinned::default()) } else { admitted(account.clone(), answer).await }
 }
 
 async fn look_alone(
@@ -356,8 +356,10 @@ fn encoded(message: &Message) -> String {
 fn is_active(essence: Option<&str>) -> bool {
     let essence = essence.unwrap_or("").to_ascii_lowercase();
     let subtype = essence.split_once('/').map_or("", |(_, subtype)| subtype);
-    let families = ["html", "xml", "svg", "javascript", "ecmascript", "css", "wasm", "pdf", "xslt", "mathml"];
-    families.iter().any(|family| subtype.contains(family))
+    // Scripts have several names, all of which browsers still know (WHATWG MIME Sniffing §4.6).
+    let scripts = ["javascript", "ecmascript", "jscript", "livescript", "vbscript"];
+    let families = ["html", "xml", "svg", "css", "wasm", "pdf", "xslt", "mathml"];
+    families.iter().chain(&scripts).any(|family| subtype.contains(family))
 }
 
 async fn stream(

@@ -22,8 +22,10 @@ use super::{
 const PAGE: &str = include_str!("page/index.html");
 /// The API's description, built in too.
 const OPENAPI: &str = include_str!("openapi.json");
-/// It loads nothing but itself, and talks to nobody but its own broker.
-const PAGE_POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; \
+/// It runs its own script and style alone, by their digests, which `tests/blackbox/browser.test.mjs` holds to the page; it loads
+/// nothing else, and talks to nobody but its own broker.
+const PAGE_POLICY: &str = "default-src 'none'; script-src 'sha256-DDa9fy+5cBVyzLwJvKQ3zd35Br9GTwQsASEB24xPMwg='; \
+     style-src 'sha256-e6uAs8O+uWeRNG9hPTG85dixkFjz6r5Hq7BX3mDXDfY='; \
      connect-src 'self' ws: wss:; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// `GET /messages/{cursor}`

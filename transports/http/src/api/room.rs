@@ -36,11 +36,8 @@ pub(crate) async fn take_room(account: &Account, bytes: usize) -> Result<Pinned,
 }
 
 /// Makes an answer once there is room for it.
-pub(crate) async fn admitted(
-    account: &Account,
-    make: impl Future<Output = Response<Body>>,
-) -> Response<Body> {
-    match answer_room(account).await {
+pub(crate) async fn admitted(account: Account, make: impl Future<Output = Response<Body>>) -> Response<Body> {
+    match answer_room(&account).await {
         Ok(room) => counted(make.await, room),
         Err(problem) => refuse(&problem),
     }

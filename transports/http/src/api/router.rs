@@ -57,6 +57,14 @@ impl HttpRoutes {
         &self.account
     }
 
+    /// The account of a request: a connection of a proxy has requests of many clients, and none may take the room of the others.
+    fn account_of(&self, caller: &Caller) -> Account {
+        match caller.address {
+            Some(address) if caller.address != caller.peer => Account::new(address),
+            _ => self.account.clone(),
+        }
+    }
+
     /// Answers a request.
     pub(crate) async fn answer(&self, request: Request, exchange: Option<Exchange>) -> Response<Body> {
         // Not its query, in which there may be secrets.
@@ -96,7 +104,7 @@ impl HttpRoutes {
                     entry.iter().for_each(|entry| entry.identified(&principal));
                     session::strip_ticket(request.uri_mut());
                     cors.show_to(&principal);
-                    let (account, cors, entry) = (self.account.clone(), cors.clone(), entry.clone());
+                    let (account, cors, entry) = (self.account_of(&caller), cors.clone(), entry.clone());
                     let via = Via { principal, caller, exchange, entry, cors, account };
                     self.dispatch(route, request, via).await
                 }
@@ -203,12 +211,10 @@ impl HttpRoutes {
             }
             Route::Stream if request.method().as_str() == QUERY => Box::pin(read::query(app, request, via)),
             Route::Stream => Box::pin(read::read(app, Resource::Stream, request, via)),
-            Route::Topics => {
-                Box::pin(admitted(&self.account, resources::topics(app, request, via.principal)))
-            }
+            Route::Topics => Box::pin(admitted(via.account, resources::topics(app, request, via.principal))),
             Route::OptionsOf => Box::pin(options::term(app, request, via.principal)),
             Route::Options => {
-                Box::pin(admitted(&self.account, async move { options::list(app, &via.principal).await }))
+                Box::pin(admitted(via.account, async move { options::list(app, &via.principal).await }))
             }
             Route::Session => Box::pin(session::session(app, request, via.caller.is_secure)),
             Route::Tickets => at_once(session::ticket(app, &via.principal)),
@@ -216,7 +222,7 @@ impl HttpRoutes {
             Route::KeyOf => Box::pin(keys::key(app, request, via.principal)),
             Route::Revocations => Box::pin(keys::revocations(app, request, via.principal)),
             Route::Message => {
-                Box::pin(admitted(&self.account, resources::message(app, request, via.principal)))
+                Box::pin(admitted(via.account, resources::message(app, request, via.principal)))
             }
             Route::Health => at_once(resources::healthz()),
             Route::Readiness => at_once(resources::readyz(app)),

@@ -18,6 +18,6 @@ pub(crate) struct Via {
     pub(crate) entry: Option<Arc<AccessEntry>>,
     /// The headers that the guard would have added to the head.
     pub(crate) cors: Cors,
-    /// What its connection holds of answers.
+    /// What its connection holds of answers; behind a trusted proxy, what it does itself.
     pub(crate) account: Account,
 }

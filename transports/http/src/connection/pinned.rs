@@ -28,7 +28,7 @@ pub(crate) struct Pinned {
     bytes: usize,
 }
 
-/// What one connection may hold, and does. Cloning is cheap.
+/// What one connection may hold, and does; behind a trusted proxy, one request. Cloning is cheap.
 #[derive(Debug, Clone)]
 pub(crate) struct Account(Arc<AccountId>);
 
@@ -66,7 +66,7 @@ static ROOM: Mutex<PinnedRoom> = Mutex::new(PinnedRoom::new());
 pub(crate) static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 impl Account {
-    /// That of a connection from an address. Of IPv6 a client has as a rule 64 bits to itself.
+    /// That of a client at an address. Of IPv6 a client has as a rule 64 bits to itself.
     pub(crate) fn new(address: IpAddr) -> Self {
         let address = match address.to_canonical() {
             IpAddr::V6(own) => Ipv6Addr::from_bits(own.to_bits() >> 64 << 64).into(),
