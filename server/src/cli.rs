@@ -24,7 +24,7 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run the broker.
     #[command(after_help = config::SERVE_NOTES, next_line_help = true)]
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Measure a broker.
     Bench(BenchArgs),
     /// Look at a log, mend it, carry its messages elsewhere.

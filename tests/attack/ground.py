@@ -135,24 +135,25 @@ class Attacked(Broker):
 class Healthy:
     """A client that asks and is answered, all the while, in a process of its own. By default it publishes."""
 
-    def __init__(self, broker, request=("POST", "/topics/healthy", b"1"), pause_s=0.02, source=HOST):
+    def __init__(self, broker, request=("POST", "/topics/healthy", b"1"), pause_s=0.02, source=HOST, headers=()):
         context = multiprocessing.get_context("fork")
         self._over, (self._result, result) = context.Event(), context.Pipe(duplex=False)
         self.failures = []
-        arguments = (broker.port, request, pause_s, source, self._over, result)
+        headers = {"Content-Type": "application/json", **dict(headers)}
+        arguments = (broker.port, request, headers, pause_s, source, self._over, result)
         self._process = context.Process(target=self._run, args=arguments, daemon=True)
 
     def start(self):
         self._process.start()
 
     @staticmethod
-    def _run(port, request, pause_s, source, over, result):
+    def _run(port, request, headers, pause_s, source, over, result):
         times_ms, failures = [], []
         connection = http.client.HTTPConnection(HOST, port, timeout=PATIENCE_S, source_address=(source, 0))
         while not over.wait(pause_s):
             began = time.monotonic()
             try:
-                connection.request(*request, headers={"Content-Type": "application/json"})
+                connection.request(*request, headers=headers)
                 response = connection.getresponse()
                 response.read()
                 if response.status not in (200, 201, 202):

@@ -12,18 +12,20 @@ PAGE = ("GET", "/topics/small?limit=10")
 READ_MS_MAX = 4_000
 
 
-class Fairness(unittest.TestCase):
+class Fair(unittest.TestCase):
+    flags = ()
+
     def setUp(self):
-        self.broker = Attacked()
+        self.broker = Attacked(*self.flags)
         self.addCleanup(self.broker.stop)
         self.broker.publish_batch("large", 1_000, 1_000)
         self.broker.publish_batch("small", 10, 100)
 
-    def reads(self, attack, source):
+    def reads(self, attack, source, headers=()):
         sockets = attack()
         self.addCleanup(lambda: [own.close() for own in sockets])
         time.sleep(0.5)
-        healthy = Healthy(self.broker, PAGE, source=source)
+        healthy = Healthy(self.broker, PAGE, source=source, headers=headers)
         healthy.start()
         time.sleep(3)
         median, p99 = healthy.over()
@@ -31,6 +33,8 @@ class Fairness(unittest.TestCase):
         self.assertEqual(healthy.failures, [])
         self.assertLess(p99, READ_MS_MAX)
 
+
+class Fairness(Fair):
     def test_one_connection_with_all_its_streams(self):
         def attack():
             own = Http2(self.broker.port, window=0)
@@ -50,6 +54,17 @@ class Fairness(unittest.TestCase):
             return [own.socket for own in connections]
 
         self.reads(attack, "127.0.0.1")
+
+
+class BehindProxy(Fair):
+    """All come from the one address of a proxy that is believed."""
+
+    flags = ("--trusted-proxy", "127.0.0.1")
+
+    def test_a_thousand_connections_of_one_client(self):
+        request = REQUEST.replace(b"\r\n\r\n", b"\r\nX-Forwarded-For: 203.0.113.1\r\n\r\n")
+        attack = lambda: [half_open(self.broker.port, request * 8, 4096) for _ in range(1_000)]  # noqa: E731
+        self.reads(attack, "127.0.0.1", {"X-Forwarded-For": "203.0.113.2"})
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ class Scans(unittest.TestCase):
     def tearDownClass(cls):
         cls.broker.stop()
 
-    def flooded(self, path):
+    def flooded(self, path, port=None):
         alone = Healthy(self.broker)
         alone.start()
         # What any flood of requests costs on this machine.
@@ -38,7 +38,7 @@ class Scans(unittest.TestCase):
         _, alone_p99 = alone.over()
         healthy = Healthy(self.broker)
         healthy.start()
-        flood = Flood(self.broker.port, f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+        flood = Flood(port or self.broker.port, f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
         time.sleep(4)
         answers = flood.over()
         _, p99 = healthy.over()
@@ -62,7 +62,7 @@ class Scans(unittest.TestCase):
         self.flooded("/topics/*/*/nothing?format=atom&limit=1")
 
     def test_metrics(self):
-        self.flooded("/metrics")
+        self.flooded("/metrics", self.broker.operations_port)
 
     def test_options(self):
         self.flooded("/options")

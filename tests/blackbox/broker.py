@@ -42,13 +42,18 @@ class Broker:
         for line in self._process.stdout:
             if found := re.search(r"address\s+https?://127\.0\.0\.1:(\d+)", line):
                 self.port = int(found[1])
-            if found := re.search(r"metrics\s+(http://\S+)", line):
-                self.metrics_url = found[1]
+            # The last of its addresses.
+            if found := re.search(r"metrics\s+(http://127\.0\.0\.1:(\d+)/metrics)", line):
+                self.metrics_url, self.operations_port = found[1], int(found[2])
                 break
         else:
             raise RuntimeError("the broker did not start")
         # Whatever else it says is not to fill the pipe.
         threading.Thread(target=self._process.stdout.read, daemon=True).start()
+
+    def metrics(self) -> str:
+        """What it counts."""
+        return ask(self.operations_port, "GET", "/metrics")[1].decode()
 
     def resident_bytes(self) -> int:
         with open(f"/proc/{self._process.pid}/statm", encoding="ascii") as statm:

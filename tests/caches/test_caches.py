@@ -27,10 +27,9 @@ CLIENTS_AT_A_TIME = 20
 BATCH = {"Content-Type": "application/x-ndjson"}
 
 
-def answered(port):
+def answered(broker):
     """Responses of the broker so far, of any status."""
-    _, raw = ask(port, "GET", "/metrics")
-    lines = [line for line in raw.decode().splitlines() if line.startswith("tailwire_responses")]
+    lines = [line for line in broker.metrics().splitlines() if line.startswith("tailwire_responses")]
     return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
 
 
@@ -58,9 +57,9 @@ class Cached(unittest.TestCase):
 
     def asked_of_the_broker(self, requests):
         """How many requests came to the broker; the question itself is one."""
-        before = answered(self.broker.port)
+        before = answered(self.broker)
         requests()
-        return answered(self.broker.port) - before - 1
+        return answered(self.broker) - before - 1
 
     def publish_numbers(self, topic, count, headers=None):
         """The cursor of the first message."""

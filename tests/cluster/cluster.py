@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -124,8 +125,13 @@ class Node(Process):
         self.port = port
         self.data = folder / "data"
         folder.mkdir(parents=True, exist_ok=True)
-        listen = [BROKER, "serve", "--listen", f"127.0.0.1:{port}", "--data", str(self.data)]
-        super().__init__([*listen, "--node", f"b{number}", *command], folder / "broker.log")
+        listen = [BROKER, "serve", "--listen", f"127.0.0.1:{port}", "--admin-listen", "127.0.0.1:0"]
+        super().__init__([*listen, "--data", str(self.data), "--node", f"b{number}", *command], folder / "broker.log")
+
+    @property
+    def operations_port(self) -> int:
+        """Where it is asked for metrics, since it was started last."""
+        return int(re.findall(r"metrics\s+http://127\.0\.0\.1:(\d+)/", self.said)[-1])
 
     def status(self) -> str:
         """What it says of itself; nothing if it does not answer."""

@@ -47,7 +47,7 @@ def main() -> None:
             print("   µs a message: " + ", ".join(f"{title} {value:.1f}" for title, value in used.items()), flush=True)
         node = cluster.nodes[2]
         until("all are level", lambda: all(one.is_ready for one in cluster.nodes))
-        metrics = Http(cluster.nodes[0].port).get("/metrics").body.decode()
+        metrics = Http(cluster.nodes[0].operations_port).get("/metrics").body.decode()
         held = next(float(line.split()[1]) for line in metrics.splitlines() if line.startswith("tailwire_log_messages "))
         node.stop()
         shutil.rmtree(node.data / "replica")

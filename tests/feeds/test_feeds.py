@@ -170,8 +170,7 @@ class Feeds(Case):
         self.assertGreater(self.log_pages(), read)
 
     def log_pages(self):
-        _, raw = self.ask("GET", "/metrics")
-        lines = raw.decode().splitlines()
+        lines = self.broker.metrics().splitlines()
         return next(float(line.split()[1]) for line in lines if line.startswith("tailwire_log_pages"))
 
 

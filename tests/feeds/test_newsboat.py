@@ -53,8 +53,7 @@ class Newsboat(Case):
             _, items = self.reload()
             self.assertEqual(len(items), met)
             self.assertIn(f"m{number}", {title for title, _ in items})
-        _, metrics = self.ask("GET", "/metrics")
-        self.assertRegex(metrics.decode(), r'tailwire_responses_total\{status="(304|226)"\} [1-9]')
+        self.assertRegex(self.broker.metrics(), r'tailwire_responses_total\{status="(304|226)"\} [1-9]')
 
 
 if __name__ == "__main__":

@@ -66,7 +66,7 @@ describe("in Chromium", { skip: noBroker || noBrowser }, () => {
 
   /** How many connections of a kind the broker has, by its own count. */
   const connections = async (transport) => {
-    const text = await (await fetch(`${broker.url}metrics`)).text();
+    const text = await broker.metrics();
     return Number(new RegExp(`^tailwire_connections\\{transport="${transport}"\\} (\\d+)`, "m").exec(text)?.[1] ?? 0);
   };
 

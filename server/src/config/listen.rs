@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
 };
 
@@ -134,6 +134,9 @@ pub(super) fn address(text: &str) -> Result<ListenAddress, String> {
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         return text.parse().map(|port| at(&Ipv4Addr::LOCALHOST, port)).map_err(|_| wrong());
     }
+    if let Some((host, port)) = zoned(text) {
+        return Ok(at(&host, port));
+    }
     if let Ok(address) = text.parse::<SocketAddr>() {
         return Ok(at(&address.ip(), address.port()));
     }
@@ -154,6 +157,21 @@ pub(super) fn address(text: &str) -> Result<ListenAddress, String> {
         return Err(wrong());
     }
     Ok(at(&host, port))
+}
+
+/// Reads an address of one link alone, as `fe80::1%eth0`: the system knows the zone.
+fn zoned(text: &str) -> Option<(&str, u16)> {
+    let (host, port) = match text.strip_prefix('[') {
+        Some(rest) => match rest.split_once("]:") {
+            Some((host, port)) => (host, port.parse().ok()?),
+            None => (rest.strip_suffix(']')?, PORT_DEFAULT),
+        },
+        None => (text, PORT_DEFAULT),
+    };
+    let (address, zone) = host.split_once('%')?;
+    let is_zone =
+        !zone.is_empty() && zone.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
+    (is_zone && address.parse::<Ipv6Addr>().is_ok()).then_some((host, port))
 }
 
 /// Reads a list of addresses.
@@ -281,6 +299,9 @@ mod tests {
         check("::1", "[::1]:8245");
         check("[::1]", "[::1]:8245");
         check("10.0.0.1", "10.0.0.1:8245");
+        check("[fe80::1%eth0]:80", "[fe80::1%eth0]:80");
+        check("[fe80::1%2]:80", "[fe80::1%2]:80");
+        check("fe80::1%eth0", "[fe80::1%eth0]:8245");
         check(" 127.0.0.1:0 ", "127.0.0.1:0");
         check("unix:/run/tailwire.sock", "unix:/run/tailwire.sock");
         check("unix:a b", "unix:a b");
@@ -302,6 +323,9 @@ mod tests {
             "::1:x",
             "a b:1",
             "-1:2:3",
+            "[fe80::1%]:80",
+            "[fe80::1%a b]:80",
+            "[127.0.0.1%eth0]:80",
             "unix:",
             "systemd:",
             "systemd:a",

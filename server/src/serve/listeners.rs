@@ -48,8 +48,10 @@ pub(super) enum ListenPlace {
 /// Why the broker can't listen.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ListenError {
-    #[error("{}", problem(listen, error))]
-    Socket { listen: ListenAddress, error: io::Error },
+    #[error("{}", problem(listen, error, flag))]
+    Socket { listen: ListenAddress, error: io::Error, flag: &'static str },
+    #[error("{listen} is taken by another listener of this broker; choose another with {flag}")]
+    Twice { listen: ListenAddress, flag: &'static str },
     #[error(
         "{0} can be reached by others, and everybody could read, write and delete there: say who may by a section [access] \
          of the settings file, listen on 127.0.0.1, or take the risk with --insecure-public"
@@ -67,55 +69,75 @@ pub(super) enum ListenError {
 pub(super) fn open(
     settings: &ServeSettings,
     tls: Option<&ListenerTls>,
-    mut passed: ListenFd,
+    passed: ListenFd,
 ) -> Result<Listeners, ListenError> {
     let mut own = Listeners { all: Vec::new(), bound: Vec::new(), operations: None, files: Vec::new() };
-    let is_public = settings.access.is_none() && !settings.insecure_public;
-    let proxies = Arc::new(settings.trusted_proxies.clone());
-    for listen in &settings.listen {
-        let (listener, place) = own.open(&listen.address, listen.mode, &mut passed)?;
-        match place {
-            ListenPlace::Tcp(address) if is_public && !address.ip().is_loopback() => {
-                return Err(ListenError::Public(address));
-            }
-            _ => {}
+    match own.open_all(settings, tls, passed) {
+        Ok(()) => Ok(own),
+        Err(error) => {
+            remove(&own.files);
+            Err(error)
         }
-        let tls = tls.filter(|_| listen.tls && matches!(place, ListenPlace::Tcp(_)));
-        let is_read_only = listen.read_only;
-        let rules = ListenerRules {
-            tls: tls.map(ListenerTls::config),
-            proxy_protocol: listen.proxy_protocol.then(|| proxies.clone()),
-            read_only: is_read_only,
-            operations: false,
-        };
-        own.all.push(listener.with(rules));
-        own.bound.push(BoundListener { place, is_tls: tls.is_some(), is_read_only });
-    }
-    if let Some(address) = &settings.admin_listen {
-        let mode = ListenSettings::default().mode;
-        let (listener, place) = own.open(address, mode, &mut passed)?;
-        if let ListenPlace::Tcp(address) = place
-            && !address.ip().is_loopback()
-        {
-            tracing::warn!(%address, "others can reach the listener for operations, and see metrics there");
-        }
-        own.all.push(listener.with(ListenerRules { operations: true, ..ListenerRules::default() }));
-        own.operations = Some(place);
-    }
-    match (0..passed.len()).find(|&number| passed.take_raw_fd(number).ok().flatten().is_some()) {
-        Some(number) => Err(ListenError::Unused(number)),
-        None => Ok(own),
     }
 }
 
 impl Listeners {
+    fn open_all(
+        &mut self,
+        settings: &ServeSettings,
+        tls: Option<&ListenerTls>,
+        mut passed: ListenFd,
+    ) -> Result<(), ListenError> {
+        let is_public = settings.access.is_none() && !settings.insecure_public;
+        let proxies = Arc::new(settings.trusted_proxies.clone());
+        for listen in &settings.listen {
+            let (listener, place) = self.open(&listen.address, listen.mode, &mut passed, "--listen")?;
+            match place {
+                ListenPlace::Tcp(address) if is_public && !address.ip().is_loopback() => {
+                    return Err(ListenError::Public(address));
+                }
+                _ => {}
+            }
+            let tls = tls.filter(|_| listen.tls && matches!(place, ListenPlace::Tcp(_)));
+            let is_read_only = listen.read_only;
+            let rules = ListenerRules {
+                tls: tls.map(ListenerTls::config),
+                proxy_protocol: listen.proxy_protocol.then(|| proxies.clone()),
+                read_only: is_read_only,
+                operations: false,
+            };
+            self.all.push(listener.with(rules));
+            self.bound.push(BoundListener { place, is_tls: tls.is_some(), is_read_only });
+        }
+        if let Some(address) = &settings.admin_listen {
+            let mode = ListenSettings::default().mode;
+            let (listener, place) = self.open(address, mode, &mut passed, "--admin-listen")?;
+            if let ListenPlace::Tcp(address) = place
+                && !address.ip().is_loopback()
+            {
+                tracing::warn!(%address, "others can reach the listener for operations, and see metrics there");
+            }
+            self.all.push(listener.with(ListenerRules { operations: true, ..ListenerRules::default() }));
+            self.operations = Some(place);
+        }
+        match (0..passed.len()).find(|&number| passed.take_raw_fd(number).ok().flatten().is_some()) {
+            Some(number) => Err(ListenError::Unused(number)),
+            None => Ok(()),
+        }
+    }
+
     fn open(
         &mut self,
         listen: &ListenAddress,
         mode: u32,
         passed: &mut ListenFd,
+        flag: &'static str,
     ) -> Result<(Listener, ListenPlace), ListenError> {
-        let failed = |error| ListenError::Socket { listen: listen.clone(), error };
+        let is_ours = self.has(listen);
+        let failed = |error: io::Error| match error.kind() {
+            io::ErrorKind::AddrInUse if is_ours => ListenError::Twice { listen: listen.clone(), flag },
+            _ => ListenError::Socket { listen: listen.clone(), error, flag },
+        };
         match listen {
             ListenAddress::Tcp(host, port) => machine::listen(host, *port).and_then(tcp).map_err(failed),
             ListenAddress::Unix(path) => {
@@ -135,6 +157,16 @@ impl Listeners {
                 socket.set_nonblocking(true).and_then(|()| unix(socket, &path)).map_err(failed)
             }
         }
+    }
+
+    /// Whether one of these may be what an address is taken by.
+    fn has(&self, listen: &ListenAddress) -> bool {
+        let mut places = self.bound.iter().map(|bound| &bound.place);
+        places.any(|place| match (place, listen) {
+            (ListenPlace::Tcp(own), ListenAddress::Tcp(_, port)) => own.port() == *port,
+            (ListenPlace::Unix(own), ListenAddress::Unix(path)) => own == path,
+            _ => false,
+        })
     }
 }
 
@@ -156,7 +188,7 @@ fn unix(socket: std::os::unix::net::UnixListener, path: &Path) -> io::Result<(Li
     Ok((tokio::net::UnixListener::from_std(socket)?.into(), ListenPlace::Unix(path.to_owned())))
 }
 
-fn problem(listen: &ListenAddress, error: &io::Error) -> String {
+fn problem(listen: &ListenAddress, error: &io::Error, flag: &str) -> String {
     let ListenAddress::Tcp(host, port) = listen else {
         return match error.kind() {
             io::ErrorKind::AddrInUse => format!("{listen} is in use by another process, or is no socket"),
@@ -164,12 +196,12 @@ fn problem(listen: &ListenAddress, error: &io::Error) -> String {
         };
     };
     match error.kind() {
-        io::ErrorKind::AddrInUse => format!("port {port} of {host} is in use; choose another with --listen"),
+        io::ErrorKind::AddrInUse => format!("port {port} of {host} is in use; choose another with {flag}"),
         io::ErrorKind::PermissionDenied => {
-            format!("this user may not listen on port {port}; choose one above 1023 with --listen")
+            format!("this user may not listen on port {port}; choose one above 1023 with {flag}")
         }
         io::ErrorKind::AddrNotAvailable => {
-            format!("this machine has no address {host}; choose another with --listen")
+            format!("this machine has no address {host}; choose another with {flag}")
         }
         _ => format!("can't listen on {listen}: {}", machine::describe(error)),
     }
@@ -182,10 +214,10 @@ mod tests {
     #[test]
     fn a_port_in_use_is_one_sentence() {
         let listen = ListenAddress::Tcp("127.0.0.1".to_owned(), 80);
-        let text = |kind: io::ErrorKind| problem(&listen, &kind.into());
+        let text = |kind: io::ErrorKind| problem(&listen, &kind.into(), "--admin-listen");
         assert_eq!(
             text(io::ErrorKind::AddrInUse),
-            "port 80 of 127.0.0.1 is in use; choose another with --listen"
+            "port 80 of 127.0.0.1 is in use; choose another with --admin-listen"
         );
         assert!(text(io::ErrorKind::PermissionDenied).contains("above 1023"));
     }

@@ -3,7 +3,7 @@
 use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use tailwire_core::{AllowAll, Broker, BrokerParts, Clock, Encoders, Instruments, StoreError};
-use tailwire_http::{Listener, Server, WaitingFor, answer_until};
+use tailwire_http::{Listener, Server, TrustedProxies, WaitingFor, answer_until};
 use tailwire_jetstream::JetStreamOrder;
 use tailwire_model::{Options, Term, limits::CATCH_UP_THROTTLE_FACTOR};
 use tailwire_storage::NoRoom;
@@ -150,8 +150,11 @@ fn serve(
         ..tailwire_http::HttpSettings::default()
     };
     if let Some(gate) = gate {
-        // With a public URL there is a proxy before a loopback listener, and callers are anybody.
-        let explains = http.public_origins.is_empty() && listeners.iter().all(Listener::is_loopback);
+        // Behind a proxy, callers of a loopback listener are anybody.
+        let is_proxied = !http.public_origins.is_empty()
+            || http.trusted_proxies != TrustedProxies::default()
+            || settings.listen.iter().any(|listen| listen.proxy_protocol);
+        let explains = !is_proxied && listeners.iter().all(Listener::is_loopback);
         let challenge = Doorkeeper::challenge_at(settings.public_urls.first());
         http.authenticator = Arc::new(Doorkeeper { gate: gate.clone(), explains, challenge });
         let (broker, public_urls) = (broker.clone(), settings.public_urls.clone());

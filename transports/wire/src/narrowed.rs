@@ -4,7 +4,7 @@ use tailwire_model::{Filter, Term};
 
 use crate::{json, path};
 
-/// What the header has room for, beside others of a head.
+/// What the header takes at most, before the number of those that are left out.
 const HEADER_BYTES_MAX: usize = 1000;
 
 /// Appends the member of an object: `,"narrowed":["users/alice/**"]`.
@@ -20,9 +20,9 @@ pub fn member(permitted: &Filter, out: &mut Vec<u8>) {
 }
 
 /// The value of `Tailwire-Narrowed`, as the query of `/stream` has it: `topic=users/alice/**&topic=public/**`. Where there are more
-/// than there is room for: `&more=12`, their number.
-pub fn header(permitted: &Filter) -> String {
-    let terms = permitted.terms();
+/// than there is room for, in bytes: `&more=12`, their number.
+pub fn header(permitted: &Filter, room: usize) -> String {
+    let (terms, room) = (permitted.terms(), room.min(HEADER_BYTES_MAX));
     let mut value = String::new();
     for (index, term) in terms.iter().enumerate() {
         let before = value.len();
@@ -31,7 +31,7 @@ pub fn header(permitted: &Filter) -> String {
         }
         value.push_str("topic=");
         encode(term, &mut value);
-        if value.len() > HEADER_BYTES_MAX {
+        if value.len() > room {
             value.truncate(before);
             let separator = if index > 0 { "&" } else { "" };
             return format!("{value}{separator}more={}", terms.len() - index);
@@ -62,7 +62,7 @@ mod tests {
     #[test]
     fn a_header_is_a_query_that_names_the_same() {
         let names: Vec<String> = ["a&b=c/**", "r+ž %", "users/alice/*"].map(str::to_owned).into();
-        let value = header(&filter(&names));
+        let value = header(&filter(&names), usize::MAX);
         assert!(value.is_ascii());
         let topics: Vec<_> = query::pairs(Some(&value)).map(|(_, raw)| query::decode(raw).unwrap()).collect();
         assert_eq!(topics, ["a&b=c/**", "r+ž %", "users/alice/*"]);
@@ -71,12 +71,13 @@ mod tests {
     #[test]
     fn a_long_one_says_how_many_are_left_out() {
         let names: Vec<String> = (100..400).map(|number| format!("topic/{number}")).collect();
-        let value = header(&filter(&names));
+        let value = header(&filter(&names), usize::MAX);
+        assert_eq!(header(&filter(&names), 0), "more=300");
         assert!(value.len() <= HEADER_BYTES_MAX + 16, "{}", value.len());
         let told = value.matches("topic=").count();
         assert!(value.ends_with(&format!("&more={}", 300 - told)), "{value}");
         let one = format!("a/{}", "ž".repeat(120));
-        assert_eq!(header(&filter(&[one.clone(), format!("b{one}")])).matches("more=1").count(), 1);
+        assert_eq!(header(&filter(&[one.clone(), format!("b{one}")]), 1000).matches("more=1").count(), 1);
     }
 
     #[test]

@@ -29,6 +29,7 @@ export class Broker {
     const broker = new Broker();
     broker.port = await freePort();
     broker.url = `http://127.0.0.1:${broker.port}/`;
+    broker.operations = await freePort();
     broker.data = mkdtempSync(join(tmpdir(), "tailwire-js-"));
     broker.#args = args;
     await broker.start();
@@ -36,7 +37,8 @@ export class Broker {
   }
 
   async start() {
-    this.#child = spawn(binary, ["serve", "--listen", `127.0.0.1:${this.port}`, "--data", this.data, "--log-level", "error", ...this.#args], { stdio: ["ignore", "ignore", "inherit"] });
+    const addresses = ["--listen", `127.0.0.1:${this.port}`, "--admin-listen", `127.0.0.1:${this.operations}`];
+    this.#child = spawn(binary, ["serve", ...addresses, "--data", this.data, "--log-level", "error", ...this.#args], { stdio: ["ignore", "ignore", "inherit"] });
     const child = this.#child;
     running.add(child);
     child.once("exit", () => running.delete(child));
@@ -49,6 +51,11 @@ export class Broker {
       }
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
+  }
+
+  /** What it counts. */
+  async metrics() {
+    return (await fetch(`http://127.0.0.1:${this.operations}/metrics`)).text();
   }
 
   /** SIGTERM drains, SIGKILL doesn't. Resolves when the process is gone. */

@@ -18,7 +18,10 @@ const ELSEWHERE: [(&[&str], &str); 10] = [
     (&["streams"], "`GET /stream?topic=…&topic=…` listens to several topics"),
     (&["health", "live", "livez", "ping", "status"], "`GET /healthz` says whether the process is up"),
     (&["ready", "readiness"], "`GET /readyz` says whether it takes publishes"),
-    (&["metric", "prometheus"], "`GET /metrics` has the metrics"),
+    (
+        &["metric", "prometheus"],
+        "`GET /metrics` of the listener for operations has the metrics: see admin_listen",
+    ),
     (&["openapi", "swagger", "openapi.yaml", "docs", "api", "v1"], "`GET /openapi.json` describes this API"),
 ];
 

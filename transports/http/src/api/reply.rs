@@ -144,10 +144,11 @@ pub(crate) fn set_next(headers: &mut HeaderMap, target: &str) {
     }
 }
 
-/// Tells what patterns were narrowed to, if they were.
+/// Tells what patterns were narrowed to, if they were, as far as the head has room.
 pub(crate) fn set_narrowed(headers: &mut HeaderMap, permitted: Option<&Filter>) {
     if let Some(permitted) = permitted {
-        headers.insert(TAILWIRE_NARROWED, ascii(narrowed::header(permitted).as_bytes()));
+        let room = HEAD_BYTES_MAX.saturating_sub(HEAD_BYTES_OTHERS + head_bytes(headers));
+        headers.insert(TAILWIRE_NARROWED, ascii(narrowed::header(permitted, room).as_bytes()));
     }
 }
 

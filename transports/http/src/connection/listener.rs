@@ -247,3 +247,56 @@ fn prepare(socket: &Socket) -> io::Result<()> {
     let _ = socket;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::net::IpAddr;
+
+    use tailwire_model::Network;
+    use tokio::{io::AsyncWriteExt, net::UnixStream};
+
+    use super::*;
+
+    fn address(text: &str) -> Option<IpAddr> {
+        Some(text.parse().unwrap())
+    }
+
+    /// Opens a connection from a peer that sends a header, where one proxy is believed; gives the address that counts.
+    async fn opened(peer: Option<&str>, header: &[u8]) -> Option<Option<IpAddr>> {
+        let networks = vec!["10.0.0.0/8".parse::<Network>().unwrap()];
+        let proxies = TrustedProxies { networks, ..TrustedProxies::default() };
+        let rules = ListenerRules { proxy_protocol: Some(Arc::new(proxies)), ..ListenerRules::default() };
+        let (mut client, socket) = UnixStream::pair().unwrap();
+        client.write_all(header).await.unwrap();
+        let remote = Remote::new(peer.and_then(address));
+        let source = InboundSource { listener: 0, rules: Arc::new(rules), remote };
+        match (Inbound { socket: socket.into(), source }).open(&ReceiveBudget::new(None)).await {
+            OpenedSocket::Ready(_, remote) => Some(remote.peer),
+            OpenedSocket::ClearText(_) | OpenedSocket::Lost => None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_proxys_header_counts_from_proxies_and_from_this_machine() {
+        let header = b"PROXY TCP4 203.0.113.7 10.0.0.1 4711 443\r\n";
+        let told = Some(address("203.0.113.7"));
+        for peer in [Some("10.1.2.3"), Some("127.0.0.1"), Some("::1"), None] {
+            assert_eq!(opened(peer, header).await, told, "{peer:?}");
+        }
+        for peer in ["203.0.113.7", "11.0.0.1", "2001:db8::1", "::"] {
+            assert_eq!(opened(Some(peer), header).await, None, "{peer}");
+        }
+        // A proxy that asks whether we are there has its own address.
+        assert_eq!(opened(Some("10.1.2.3"), b"PROXY UNKNOWN\r\n").await, Some(address("10.1.2.3")));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_header_that_does_not_end_is_waited_for_no_longer_than_a_head() {
+        let began = tokio::time::Instant::now();
+        assert_eq!(opened(Some("10.1.2.3"), b"PROXY TCP4 203").await, None);
+        let waited = began.elapsed().as_millis() as u64;
+        assert!(waited <= REQUEST_HEAD_MS_MAX + 10, "{waited}");
+    }
+}
