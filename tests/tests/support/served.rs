@@ -10,7 +10,9 @@ use std::{
 
 use serde_json::Value;
 use tailwire_core::{Broker, BrokerParts, Clock, Instruments, LocalOrder};
-use tailwire_http::{Authenticated, Authenticator, HttpSettings, RequestHead, Server};
+use tailwire_http::{
+    Authenticated, Authenticator, HttpSettings, Listener, ListenerRules, RequestHead, Server,
+};
 use tailwire_model::{Principal, Timestamp};
 use tailwire_storage::MemoryStore;
 use tailwire_wire::{Code, Problem};
@@ -66,6 +68,16 @@ impl Authenticator for Names {
 
 impl Served {
     pub(crate) fn start() -> Self {
+        Self::start_by(ListenerRules::default())
+    }
+
+    /// One whose listener is for operations.
+    #[allow(dead_code, reason = "the suite of documents asks for metrics")]
+    pub(crate) fn start_for_operations() -> Self {
+        Self::start_by(ListenerRules { operations: true, ..ListenerRules::default() })
+    }
+
+    fn start_by(rules: ListenerRules) -> Self {
         let policy = Granting::default();
         let (store, instruments) = (Arc::new(MemoryStore::default()), Instruments::default());
         let clock = Clock { now: Clock::system_now, steady: Clock::system_steady, random: || 0 };
@@ -88,7 +100,7 @@ impl Served {
         let server = runtime.block_on(async {
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
             let settings = HttpSettings { authenticator: Arc::new(Names), ..HttpSettings::default() };
-            Server::start(&broker, settings, vec![listener.into()]).unwrap()
+            Server::start(&broker, settings, vec![Listener::from(listener).with(rules)]).unwrap()
         });
         Self { policy, broker, address: server.address().unwrap(), _server: server, _runtime: runtime }
     }
