@@ -2,10 +2,11 @@
 //! which message is the newest of a compaction key, and keeps the result until it is committed, all of it or nothing. It
 //! knows no store: what the store remembers is asked through [`Memory`].
 
+mod changes;
+mod removal;
 mod topics;
 
 use std::{
-    borrow::Cow,
     collections::{BTreeMap, HashMap},
     ops::Range,
     sync::Arc,
@@ -13,7 +14,7 @@ use std::{
 
 use tailwire_core::{
     StoreError,
-    log::{Appended, Commit, Group, Stored},
+    log::{Appended, Group, Stored},
     store::{Entry, Outcome, Place, Token, Write},
 };
 use tailwire_model::{
@@ -23,10 +24,8 @@ use tailwire_model::{
     limits::IDEMPOTENCY_WINDOW_MS,
 };
 
-use crate::{
-    ages::Ages,
-    index::{Index, RetainedPart},
-};
+pub(crate) use self::removal::{Removal, Retained};
+use crate::{ages::Ages, index::Index};
 
 /// A store's memory of committed messages.
 pub(crate) trait Memory {
@@ -41,6 +40,18 @@ pub(crate) trait Memory {
     /// # Errors
     /// When the store can't be read.
     fn latest(&self, key: &CompactionKey) -> Result<Option<Latest>, StoreError>;
+
+    /// The message at a position, if it is retained.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    fn retained(&self, position: Position) -> Result<Option<Retained>, StoreError>;
+
+    /// Whether a message of a topic, which was stored, was taken by itself.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    fn was_removed(&self, topic: &Topic, position: Position) -> Result<bool, StoreError>;
 
     /// The retained messages of a topic after a position and up to another, oldest first.
     ///
@@ -140,6 +151,8 @@ pub(crate) struct Changes {
     pub(crate) keys: HashMap<String, KeyRecord>,
     /// Each trimmed topic, with the time of its newest message.
     pub(crate) trims: BTreeMap<Topic, (Trim, Timestamp)>,
+    /// Single messages that are taken.
+    pub(crate) removed: BTreeMap<Position, Removal>,
     /// The terms whose options were set, with what is set for them.
     pub(crate) options: BTreeMap<Term, Options>,
     /// Whether any were.
@@ -162,85 +175,6 @@ pub(crate) struct Changes {
     pub(crate) came: Timestamp,
     /// Whether ages are counted otherwise from here on: the wall clock was set.
     pub(crate) has_new_ages: bool,
-}
-
-impl Changes {
-    /// Whether there is nothing to commit.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.messages.is_empty()
-            && self.trims.is_empty()
-            && self.options.is_empty()
-            && self.openings.is_empty()
-            && self.obsolete.is_empty()
-            && self.latest.is_empty()
-            && !self.has_new_token
-    }
-
-    /// Shows an index what is committed. `retained` are what was read for the trims, in their order.
-    pub(crate) fn apply(&self, index: &mut Index, ages: &Ages, retained: Vec<Option<RetainedPart>>) {
-        if self.has_new_ages {
-            index.set_ages(ages.clone());
-        }
-        for message in &self.messages {
-            let (topic, position) = (message.topic().as_str(), message.position());
-            if self.is_volatile(message) {
-                index.pass(topic, position, message.time);
-            } else {
-                index.add(topic, position, message.time, message.draft.cost());
-            }
-        }
-        for ((topic, &(trim, time)), cut) in self.trims.iter().zip(retained) {
-            index.trim(topic.as_str(), trim, time, cut);
-        }
-        for (topic, old) in &self.obsolete {
-            index.mark_obsolete(topic.as_str(), old.position, old.cost as u64);
-        }
-    }
-
-    /// The commit as followers get it.
-    pub(crate) fn into_commit(self, watermark: Position) -> Arc<Commit> {
-        let trims = self.trims.into_iter().map(|(topic, (trim, _))| (topic, trim)).collect();
-        Arc::new(Commit { watermark, messages: self.messages, cost: self.bytes, trims })
-    }
-
-    /// The messages that are not to be stored.
-    pub(crate) fn volatile(&self) -> impl Iterator<Item = &Message> {
-        // Most commits have none, and are not gone through.
-        let messages = if self.volatile.is_empty() { &[] } else { self.messages.as_slice() };
-        messages.iter().filter(|message| self.is_volatile(message))
-    }
-
-    fn is_volatile(&self, message: &Message) -> bool {
-        self.volatile.binary_search(&message.position()).is_ok()
-    }
-
-    /// Whether there is nothing to store.
-    pub(crate) fn is_all_volatile(&self) -> bool {
-        self.volatile.len() == self.messages.len()
-            && self.keys.is_empty()
-            && self.trims.is_empty()
-            && self.options.is_empty()
-            && self.openings.is_empty()
-            && self.latest.is_empty()
-            && !self.has_new_token
-    }
-
-    /// The messages that are to be stored, and their groups.
-    pub(crate) fn stored(&self) -> (Cow<'_, [Message]>, Cow<'_, [Range<usize>]>) {
-        if self.volatile.is_empty() {
-            return (Cow::Borrowed(&self.messages), Cow::Borrowed(&self.groups));
-        }
-        let (mut messages, mut groups) = (Vec::new(), Vec::new());
-        for group in &self.groups {
-            let start = messages.len();
-            let is_stored = |message: &&Message| !self.is_volatile(message);
-            messages.extend(self.messages[group.clone()].iter().filter(is_stored).cloned());
-            if messages.len() > start {
-                groups.push(start..messages.len());
-            }
-        }
-        (Cow::Owned(messages), Cow::Owned(groups))
-    }
 }
 
 impl Batch {
@@ -301,6 +235,7 @@ impl Batch {
                 let upto = upto.min(self.tail(&topic, index).0);
                 self.trim(topic, Trim { upto, reason: TrimReason::Retention }, index);
             }
+            Write::Remove(cursor, reason) => return self.remove(cursor, reason, memory),
             Write::Compact(topic, after, upto) => self.compact(topic, after, upto, memory)?,
             Write::Options(term, options) => {
                 if Arc::make_mut(&mut self.head.rules).change(&term, options.clone()).is_err() {
@@ -413,7 +348,12 @@ impl Batch {
             Some(latest) if latest.position > own.position => self.changes.obsolete.push((key.topic, own)),
             Some(latest) if latest.position == own.position => {}
             older => {
-                self.changes.obsolete.extend(older.map(|older| (key.topic.clone(), older)));
+                // One that was taken by itself is not taken again.
+                if let Some(older) = older
+                    && !self.was_removed(&key.topic, older.position, memory)?
+                {
+                    self.changes.obsolete.push((key.topic.clone(), older));
+                }
                 self.changes.latest.insert(key, (own, committed));
             }
         }

@@ -8,6 +8,7 @@ mod digest;
 #[cfg(feature = "testing")]
 pub mod fake_order;
 mod index;
+mod lifetimes;
 #[cfg(feature = "testing")]
 mod memory;
 mod retention;

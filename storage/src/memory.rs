@@ -11,7 +11,7 @@ use std::{
 use parking_lot::{Mutex, RwLock};
 use tailwire_core::{
     Store, StoreError,
-    log::{Bounds, Budget, Feed, LogStats, StorePage, TopicInfo},
+    log::{Bounds, Budget, Feed, LogStats, StorePage, TopicInfo, Window},
     store::{Entry, Outcome, Token, Write},
 };
 use tailwire_model::{
@@ -20,8 +20,9 @@ use tailwire_model::{
 
 use crate::{
     ages::Ages,
-    batch::{Batch, CompactionKey, Latest, LogHead, Memory, no_epochs},
+    batch::{Batch, CompactionKey, Latest, LogHead, Memory, Retained, no_epochs},
     index::Index,
+    lifetimes::{self, Expired},
     retention::{Retention, RetentionView, SeenMessage, Trims},
 };
 
@@ -49,6 +50,8 @@ struct MemoryWriter {
 struct MemoryState {
     head: LogHead,
     messages: BTreeMap<Position, Message>,
+    /// Of all that there ever were.
+    times: Vec<(Position, Timestamp)>,
     keys: HashMap<String, KeyRecord>,
     latest: HashMap<CompactionKey, Latest>,
     index: Index,
@@ -67,6 +70,7 @@ impl Default for MemoryStore {
         let state = MemoryState {
             head,
             messages: BTreeMap::new(),
+            times: Vec::new(),
             keys: HashMap::new(),
             latest: HashMap::new(),
             index: Index::default(),
@@ -115,6 +119,26 @@ impl MemoryState {
     }
 }
 
+impl MemoryState {
+    /// The messages whose own lifetime is over at a time, and in how long the next one's is.
+    fn expired(&self, now: Timestamp) -> (Vec<Expired>, Option<u64>) {
+        let (mut expired, mut next) = (Vec::new(), None::<u64>);
+        for message in self.messages.values().filter(|message| self.is_alive(message)) {
+            let Some(max_age_ms) = message.draft.max_age_ms() else { continue };
+            let came = self.head.ages.at(message.position(), message.time);
+            match max_age_ms.checked_sub(now.since(came)).filter(|left| *left > 0) {
+                Some(left) => next = Some(next.map_or(left, |next| next.min(left))),
+                None => expired.push(Expired {
+                    topic: message.topic().clone(),
+                    position: message.position(),
+                    is_stored: true,
+                }),
+            }
+        }
+        (expired, next)
+    }
+}
+
 impl Memory for MemoryState {
     fn key(&self, scoped: &str, _: Timestamp) -> Result<Option<KeyRecord>, StoreError> {
         Ok(self.keys.get(scoped).copied())
@@ -122,6 +146,15 @@ impl Memory for MemoryState {
 
     fn latest(&self, key: &CompactionKey) -> Result<Option<Latest>, StoreError> {
         Ok(self.latest.get(key).copied())
+    }
+
+    fn retained(&self, position: Position) -> Result<Option<Retained>, StoreError> {
+        let message = self.messages.get(&position).filter(|message| self.is_alive(message));
+        Ok(message.map(|message| Retained::of(message, true)))
+    }
+
+    fn was_removed(&self, topic: &Topic, position: Position) -> Result<bool, StoreError> {
+        Ok(self.index.may_have_removed(topic.as_str(), position) && self.retained(position)?.is_none())
     }
 
     fn span(&self, topic: &Topic, after: Position, upto: Position) -> Result<Vec<Message>, StoreError> {
@@ -139,6 +172,10 @@ impl RetentionView for MemoryState {
         let messages: Vec<Message> = self.alive(topic, after).take(COMPACT_MESSAGES).cloned().collect();
         let last = messages.get(COMPACT_MESSAGES - 1).map(Message::position);
         Ok((messages, last.unwrap_or(self.head.newest)))
+    }
+
+    fn has_volatile(&self, _: &Topic) -> bool {
+        false
     }
 
     fn size(&self, topic: &Topic) -> (u64, u64) {
@@ -209,6 +246,7 @@ impl Store for MemoryStore {
         };
         // All of it is in memory, and stays.
         changes.volatile.clear();
+        changes.removed.values_mut().for_each(|own| own.is_stored = true);
         writer.retention.committed(&changes, &head.rules);
         if changes.is_empty() {
             return Ok(outcomes);
@@ -218,6 +256,7 @@ impl Store for MemoryStore {
         state.head = head;
         let messages = changes.messages.iter().map(|message| (message.position(), message.clone()));
         state.messages.extend(messages);
+        state.times.extend(changes.messages.iter().map(|message| (message.position(), message.time)));
         // Nothing is ever sealed here, so no trim splits it.
         let ages = state.head.ages.clone();
         changes.apply(&mut state.index, &ages, vec![None; changes.trims.len()]);
@@ -239,10 +278,12 @@ impl Store for MemoryStore {
         let mut trims = Trims::default();
         let again = writer.retention.step(now.max(*steady), rules, &*state, &mut trims, 0)?;
         let compact = writer.retention.compact(rules, *newest, &*state)?;
-        let writes: Vec<Write> =
+        let (expired, ends) = state.expired(now.max(*steady));
+        let mut writes: Vec<Write> =
             trims.into_iter().map(|(topic, upto)| Write::Retain(topic, upto)).chain(compact).collect();
+        writes.extend(lifetimes::writes(&*state, &state.head.epochs, expired)?);
         let is_behind = !writes.is_empty() || writer.retention.is_compacting();
-        Ok((writes, if is_behind { Some(0) } else { again }))
+        Ok((writes, if is_behind { Some(0) } else { again.into_iter().chain(ends).min() }))
     }
 
     fn tidy(&self) -> Result<Option<u64>, StoreError> {
@@ -305,11 +346,26 @@ impl Store for MemoryStore {
         Ok(page)
     }
 
-    fn before_last(&self, filter: &Filter, count: usize) -> Result<Position, StoreError> {
+    fn before_last(&self, filter: &Filter, upto: Position, budget: Budget) -> Result<Window, StoreError> {
         let state = self.state.read();
+        let upto = upto.min(state.head.newest);
         let matching = |message: &&Message| filter.matches(message.topic()) && state.is_alive(message);
-        let newest = state.messages.values().rev().filter(matching).take(count);
-        Ok(newest.last().map_or(state.head.newest, |message| message.position().previous()))
+        let (mut taken, mut bytes, mut after) = (0, 0, upto);
+        for message in state.messages.range(..=upto).rev().map(|(_, message)| message).filter(matching) {
+            bytes += message.draft.cost();
+            if taken >= budget.messages || (taken > 0 && bytes > budget.bytes) {
+                return Ok(Window { after, is_full: true });
+            }
+            taken += 1;
+            after = message.position().previous();
+        }
+        Ok(Window { after, is_full: false })
+    }
+
+    fn before_time(&self, time: Timestamp) -> Result<Position, StoreError> {
+        let state = self.state.read();
+        let first = state.times.iter().find(|(_, own)| *own >= time);
+        Ok(first.map_or(state.head.newest, |(position, _)| position.previous()))
     }
 
     fn get(&self, position: Position) -> Result<Option<Message>, StoreError> {

@@ -38,6 +38,9 @@ pub(crate) trait RetentionView {
     /// The bytes of all messages.
     fn bytes(&self) -> u64;
 
+    /// Whether messages of a topic are retained that are not stored.
+    fn has_volatile(&self, topic: &Topic) -> bool;
+
     /// Topics in order of their names, from after one.
     fn topics(&self, after: &str, limit: usize) -> Vec<TopicInfo>;
 

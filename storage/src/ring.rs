@@ -9,7 +9,7 @@ use tailwire_model::{
     limits::{RETENTION_EVERY_MS, RING_BYTES_MAX},
 };
 
-use crate::{ages::Ages, batch::Changes, retention::Trims};
+use crate::{ages::Ages, batch::Changes, index::Posting, lifetimes::Expired, retention::Trims};
 
 /// How far messages were lost.
 #[derive(Debug, Clone, Default)]
@@ -32,6 +32,9 @@ pub(crate) struct Ring {
     lost: Lost,
     /// Of single topics.
     farthest_lost: Position,
+    /// The messages that are later than all before them, with their times; and the latest of those that are gone.
+    latest: VecDeque<(Position, Timestamp)>,
+    latest_lost: Timestamp,
     /// When the rules were last checked against it.
     looked_at: Timestamp,
 }
@@ -47,12 +50,18 @@ impl Ring {
     pub(crate) fn commit(&mut self, changes: &Changes) {
         changes.volatile().for_each(|message| self.push(message.clone()));
         self.trim(changes.trims.iter().map(|(topic, (trim, _))| (topic, trim.upto)));
+        if changes.removed.values().any(|own| !own.is_stored) {
+            self.messages.retain(|message| !changes.removed.contains_key(&message.position()));
+            self.recount();
+            self.forget_times();
+        }
     }
 
     /// Takes a message in, newer than all before it, and lets the oldest go.
     pub(crate) fn push(&mut self, message: Message) {
         self.bytes += message.draft.cost();
         self.positions.entry(message.topic().clone()).or_default().push_back(message.position());
+        self.note_time(message.position(), message.time);
         self.messages.push_back(message);
         while self.bytes > RING_BYTES_MAX
             && let Some(oldest) = self.messages.pop_front()
@@ -66,6 +75,7 @@ impl Ring {
             }
             self.lose(oldest.topic(), oldest.position());
         }
+        self.forget_times();
     }
 
     /// In how many milliseconds [`Ring::due`] is to be asked again.
@@ -74,7 +84,14 @@ impl Ring {
     }
 
     /// Adds what the bounds of its topics don't allow to what has to go.
-    pub(crate) fn due(&mut self, rules: &Rules, now: Timestamp, ages: &Ages, trims: &mut Trims) {
+    pub(crate) fn due(
+        &mut self,
+        rules: &Rules,
+        now: Timestamp,
+        ages: &Ages,
+        trims: &mut Trims,
+        expired: &mut Vec<Expired>,
+    ) {
         self.looked_at = now;
         let mut sizes: HashMap<&Topic, (u64, u64)> = HashMap::new();
         // From the newest on: what stands before it decides whether a message stays.
@@ -91,6 +108,9 @@ impl Ring {
             if has_outgrown || is_old {
                 let upto = trims.entry(message.topic().clone()).or_default();
                 *upto = message.position().max(*upto);
+            } else if message.draft.max_age_ms().is_some_and(|max| now.since(came) >= max) {
+                let (topic, position) = (message.topic().clone(), message.position());
+                expired.push(Expired { topic, position, is_stored: false });
             }
         }
     }
@@ -108,6 +128,7 @@ impl Ring {
             |message: &Message| taken.get(message.topic()).is_none_or(|upto| message.position() > *upto);
         self.messages.retain(is_kept);
         self.recount();
+        self.forget_times();
     }
 
     fn recount(&mut self) {
@@ -129,6 +150,11 @@ impl Ring {
     /// Whether nothing is in it and nothing was ever lost.
     pub(crate) fn is_unused(&self) -> bool {
         self.messages.is_empty() && self.lost.topics.is_empty() && self.lost.everywhere == Position::ZERO
+    }
+
+    /// Whether it holds messages of a topic.
+    pub(crate) fn has(&self, topic: &Topic) -> bool {
+        self.positions.contains_key(topic)
     }
 
     /// How many messages it holds, and their bytes.
@@ -164,9 +190,45 @@ impl Ring {
         self.lists(filter).filter_map(VecDeque::front).min().copied()
     }
 
-    /// The positions of the `count` newest messages of a filter, in no order; perhaps more.
-    pub(crate) fn newest<'a>(&'a self, filter: &'a Filter, count: usize) -> impl Iterator<Item = Position> {
-        self.lists(filter).flat_map(move |positions| positions.iter().rev().take(count).copied())
+    /// The `count` newest messages of a filter up to `upto`, in no order; perhaps more.
+    pub(crate) fn newest<'a>(
+        &'a self,
+        filter: &'a Filter,
+        upto: Position,
+        count: usize,
+    ) -> impl Iterator<Item = Posting> {
+        let newest = self.lists(filter).flat_map(move |positions| {
+            let end = positions.partition_point(|&position| position <= upto);
+            positions.range(..end).rev().take(count).copied()
+        });
+        let cost = |position| self.get(position).map_or(0, |message| message.draft.cost() as u64);
+        newest.map(move |position| Posting { position, cost: cost(position) })
+    }
+
+    /// The place before the first message of a time or later that it holds.
+    pub(crate) fn before_time(&self, time: Timestamp) -> Option<Position> {
+        if time <= self.latest_lost {
+            return self.oldest().map(Position::previous);
+        }
+        let first = self.latest.partition_point(|(_, latest)| *latest < time);
+        self.latest.get(first).map(|(position, _)| position.previous())
+    }
+
+    /// Notes the time of a message that is added.
+    fn note_time(&mut self, position: Position, time: Timestamp) {
+        let latest = self.latest.back().map_or(self.latest_lost, |(_, latest)| *latest);
+        if time > latest {
+            self.latest.push_back((position, time));
+        }
+    }
+
+    /// Forgets the times of messages before the oldest.
+    fn forget_times(&mut self) {
+        let oldest = self.oldest().unwrap_or(Position::MAX);
+        while let Some(&(_, latest)) = self.latest.front().filter(|(position, _)| *position < oldest) {
+            self.latest_lost = latest;
+            self.latest.pop_front();
+        }
     }
 
     /// The positions of each topic of a filter.

@@ -5,11 +5,11 @@ use std::path::Path;
 
 use tailwire_core::{
     Store, StoreError,
-    log::{Appended, Group},
+    log::{Appended, Budget, Group},
     order::begin_epoch,
     store::{Entry, Outcome, Place, Write},
 };
-use tailwire_model::{Filter, Options, Term, Timestamp, Topic, TrimReason};
+use tailwire_model::{Filter, Options, Position, Term, Timestamp, Topic, TrimReason};
 
 use crate::{LogSettings, OpenError, SledStore};
 
@@ -38,7 +38,7 @@ pub trait Writes: Store {
         let outcomes = self.write(groups.into_iter().map(Write::Publish).collect(), now)?;
         let appended = outcomes.into_iter().filter_map(|outcome| match outcome {
             Outcome::Published(appended) => Some(appended),
-            Outcome::Done | Outcome::TooManyOptions | Outcome::TooManyTopics => None,
+            Outcome::Done | Outcome::NoMessage | Outcome::TooManyOptions | Outcome::TooManyTopics => None,
         });
         Ok(appended.collect())
     }
@@ -55,6 +55,11 @@ pub trait Writes: Store {
     /// Sets options.
     fn set_options(&self, term: &Term, options: Options) -> Result<(), StoreError> {
         self.write(vec![Write::Options(term.clone(), options)], Timestamp(0)).map(drop)
+    }
+
+    /// The position after which exactly the `count` newest messages of a filter stand.
+    fn before_newest(&self, filter: &Filter, count: usize) -> Result<Position, StoreError> {
+        Ok(self.before_last(filter, Position::MAX, Budget::of_messages(count))?.after)
     }
 
     /// A step of all that comes between commits: what is due is decided and applied, and then the store tidies.

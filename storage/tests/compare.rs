@@ -100,11 +100,28 @@ fn same(memory: &impl Store, disk: &impl Store) {
         assert_eq!(paged(disk, terms), wanted.messages);
         assert_eq!(paged(memory, terms), wanted.messages);
         for count in [0, 1, 3, 99] {
-            let place = |log: &dyn Store| log.before_last(&filter(terms), count).unwrap();
+            let place = |log: &dyn Store| log.before_newest(&filter(terms), count).unwrap();
             assert_eq!(place(memory), place(disk));
+        }
+        for upto in [0, memory.newest().0 / 2, memory.newest().0] {
+            for (messages, bytes) in [(1, 1), (3, usize::MAX), (9, 400), (99, usize::MAX)] {
+                let budget = Budget { messages, bytes, scan_bytes: usize::MAX };
+                let window =
+                    |log: &dyn Store| log.before_last(&filter(terms), Position(upto), budget).unwrap();
+                assert_eq!(window(memory), window(disk));
+            }
         }
         let (a, b) = (memory.bounds(&filter(terms)), disk.bounds(&filter(terms)));
         assert_eq!((a.head, a.tail, a.trimmed, a.tail_time), (b.head, b.tail, b.trimmed, b.tail_time));
+    }
+    let everything = |after| memory.read(&filter(&["**"]), after, Position::MAX, UNBOUNDED).unwrap().messages;
+    for message in everything(Position::ZERO) {
+        for time in [message.time.0 - 1, message.time.0, message.time.0 + 1] {
+            let place = |log: &dyn Store| log.before_time(Timestamp(time)).unwrap();
+            let (wanted, found) = (place(memory), place(disk));
+            assert!(found <= wanted, "{found:?}, {wanted:?}");
+            assert_eq!(everything(found), everything(wanted));
+        }
     }
     for position in 0..=memory.newest().0 + 1 {
         assert_eq!(memory.get(Position(position)), disk.get(Position(position)));

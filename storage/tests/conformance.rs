@@ -19,6 +19,20 @@ cases! {
             positions_are_as_the_order_gives_them,
             a_token_is_stored_also_where_nothing_else_is,
             a_group_that_begins_too_many_topics_is_refused_whole;
+        read:
+            a_window_ends_where_it_is_told,
+            a_time_is_a_place;
+        removal:
+            exactly_one_message_is_taken,
+            the_farthest_that_was_taken_is_told,
+            what_is_not_there_is_not_taken,
+            it_is_decided_in_the_order_of_writes,
+            many_of_a_long_topic_are_taken,
+            the_newest_of_a_key_can_be_taken,
+            a_message_in_memory_can_be_taken,
+            a_message_goes_when_its_own_time_is_over,
+            a_lifetime_follows_no_clock_that_is_set,
+            many_lifetimes_end_in_steps;
     }
 }
 

@@ -21,7 +21,7 @@ use tailwire_core::{
 };
 use tailwire_model::{
     Bound, Condition, Draft, Durability, Epoch, Fingerprint, IdempotencyKey, Keep, MediaType, Opening,
-    Options, Position, Term, Topic, message::Extras,
+    Options, Position, Term, Topic, TrimReason, message::Extras,
 };
 use tailwire_storage::{
     LogSettings, MemoryStore, SledStore, digest,
@@ -72,6 +72,12 @@ impl Clients {
             10 => {
                 let topic = topic(TOPICS[chance.below(TOPICS.len())]);
                 self.submit(node, Write::Delete(topic));
+            }
+            17 | 18 => {
+                let draw = chance.below(1 << 30) as u64;
+                let position = Position(draw % (self.order.store(node).newest().0 + 2));
+                let cursor = self.order.store(node).epochs().cursor_at(position);
+                self.submit(node, Write::Remove(cursor, TrimReason::Deleted));
             }
             11 => {
                 let (term, options) = options(chance);
@@ -133,7 +139,11 @@ fn group(chance: &mut Chance) -> Group {
         let mut draft = Draft::new(topic(name), MediaType::JSON, body.into());
         if chance.percent(60) {
             let key = Some(format!("k{}", chance.below(4)));
-            draft.extras = Some(Box::new(Extras { key, ..Extras::default() }));
+            let is_deletion = chance.percent(10);
+            draft.extras = Some(Box::new(Extras { key, is_deletion, ..Extras::default() }));
+        }
+        if chance.percent(10) {
+            draft.extras.get_or_insert_default().max_age_ms = Some(1 + chance.below(10_000) as u64);
         }
         draft
     });
@@ -156,7 +166,7 @@ fn options(chance: &mut Chance) -> (Term, Options) {
         max_age_ms: some(chance, 4_000),
         keep: chance.percent(50).then(|| [Keep::All, Keep::Compact, Keep::Last][chance.below(3)]),
         title: chance.percent(20).then(|| "Chat".into()),
-        description: None,
+        ..Options::default()
     };
     (term, options)
 }

@@ -89,7 +89,7 @@ fn a_topic_that_lost_messages_hides_no_others_newest() {
     h.reopen(true, START + 1);
     assert_eq!(all(h.log(), &["**"]), [1, 3, 4]);
     for (count, before) in [(1, 3), (2, 2), (3, 0)] {
-        assert_eq!(h.log().before_last(&filter(&["**"]), count), Ok(Position(before)), "{count}");
+        assert_eq!(h.log().before_newest(&filter(&["**"]), count), Ok(Position(before)), "{count}");
     }
     assert_eq!(h.log().topics("m", None, 1)[0].topic, topic("m"));
 }

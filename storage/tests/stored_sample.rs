@@ -17,7 +17,7 @@ use tailwire_storage::testing::Writes as _;
 use tailwire_storage::{LogSettings, inspect::Survey};
 use tempfile::TempDir;
 
-const FORMATS: [&str; 1] = [include_str!("samples/format-5.txt")];
+const FORMATS: [&str; 1] = [include_str!("samples/format-6.txt")];
 const UNBOUNDED: Budget = Budget { messages: usize::MAX, bytes: usize::MAX, scan_bytes: usize::MAX };
 
 fn unpacked(sample: &str) -> (TempDir, PathBuf) {
@@ -69,15 +69,26 @@ fn holds_what_it_held(sample: &str) {
     let trim = |upto, reason| Some(Trim { upto: Position(upto), reason });
     assert_eq!(trimmed("deleted"), trim(8, TrimReason::Deleted));
     assert_eq!(trimmed("bounded"), trim(9, TrimReason::Retention));
-    assert_eq!(trimmed("memory"), trim(11, TrimReason::Retention));
+    assert_eq!(trimmed("single"), trim(12, TrimReason::Deleted));
+    assert_eq!(trimmed("memory"), trim(15, TrimReason::Retention));
     assert_eq!(trimmed("a"), None);
     let rule = |topic| log.rules().of(&Topic::parse(topic).unwrap());
     assert_eq!((rule("kept/x").keep, rule("bounded").max_messages), (Keep::Compact, Some(2)));
     assert_eq!(log.epochs().starts().len(), 4);
-    assert_eq!(log.newest(), Position(12));
+    assert_eq!(log.newest(), Position(16));
+    let of = |position: u64| page.messages.iter().find(|own| own.position() == Position(position)).unwrap();
+    assert_eq!(of(13).draft.max_age_ms(), Some(60 * MINUTE_MS));
+    assert!(of(15).draft.is_deletion());
+    assert_eq!(log.before_time(Timestamp(START + MINUTE_MS)), Ok(Position(7)));
 
     let replayed = log.append(vec![sample::keyed()], Timestamp(START + 5)).unwrap();
     assert!(matches!(replayed[0], Appended::Replayed(stored) if stored.first.position == Position(7)));
+
+    // A lifetime ends by the clock of its process, in the sample's minute.
+    log.tidy_all(Timestamp(START + 61 * MINUTE_MS + 1));
+    assert_eq!(trimmed("timed"), None);
+    log.tidy_all(Timestamp(START + 61 * MINUTE_MS + 2));
+    assert_eq!(trimmed("timed"), trim(13, TrimReason::Retention));
 }
 
 fn is_sound(sample: &str) {

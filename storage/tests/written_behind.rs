@@ -37,7 +37,7 @@ struct Answers {
 
 fn answers(log: &SledStore) -> Answers {
     let filters: [&[&str]; 5] = [&["many"], &["few/1"], &["few/*"], &["**"], &["late"]];
-    let last = |terms: &&[&str]| [1, 150, 700].map(|count| log.before_last(&filter(terms), count).unwrap());
+    let last = |terms: &&[&str]| [1, 150, 700].map(|count| log.before_newest(&filter(terms), count).unwrap());
     Answers {
         topics: log.topics("", None, 99),
         positions: filters.iter().map(|terms| all(log, terms)).collect(),

@@ -222,6 +222,8 @@ fn bounds_are_those_of_the_broker() {
         ("BatchMessage/properties/headers/maxProperties", limits::HEADERS_MAX),
         ("TopicList/properties/topics/maxItems", limits::TOPICS_PAGE_MAX),
         ("TopicEntry/properties/messages/minimum", 0),
+        ("MaxAge/minimum", 1),
+        ("MaxAge/maximum", limits::OPTION_MAX as usize),
         ("Bound/minimum", 1),
         ("Bound/maximum", limits::OPTION_MAX as usize),
         // Those that clients set, and those of the settings file.

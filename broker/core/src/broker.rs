@@ -1,6 +1,8 @@
 //! The broker: an order, a store, some shards of readers. Every transport and every protocol asks here.
 
 mod backwards;
+mod before;
+mod messages;
 mod opening;
 mod own;
 
@@ -14,10 +16,7 @@ use std::{
 };
 
 use tailwire_model::{
-    Cursor, Epoch, Filter, Forbidden, Message, Options, Position, Principal, Rule, Rules, Term, Timestamp,
-    Topic,
-    epochs::CursorValidity,
-    limits::READ_BYTES_MAX,
+    Cursor, Epoch, Filter, Forbidden, Options, Position, Principal, Rule, Rules, Term, Timestamp, Topic,
     retry::{self, Pace, Poll},
 };
 
@@ -26,13 +25,13 @@ use tokio::sync::oneshot;
 use crate::{
     arrival::Arrivals,
     clock::{Clock, SteadyTime},
-    error::{MessageError, PublishError, ReadError},
+    error::{PublishError, ReadError},
     listing,
     log::{Appended, Commit, Feed, Group, LogStats, TopicInfo},
     metrics::Metrics,
     order::{Health, Instruments, Order, WriteError},
     policy::Policy,
-    pool::{Pool, Priority},
+    pool::Pool,
     segment::{Encoders, View},
     shard::Shard,
     shared::BrokerShared,
@@ -70,6 +69,8 @@ pub struct BrokerParts {
 pub enum Start {
     /// After this cursor.
     After(Cursor),
+    /// With the first message of this time or later.
+    Since(Timestamp),
     /// With the oldest retained message.
     Earliest,
     /// With the next message.
@@ -91,6 +92,21 @@ pub struct Interest {
     pub view: View,
 }
 
+/// A look backwards: the newest messages before a cursor.
+#[derive(Debug, Clone)]
+pub struct Before {
+    /// The topics.
+    pub filter: Filter,
+    /// The cursor.
+    pub before: Cursor,
+    /// The end of a gap that the client knows of.
+    pub known: Option<Cursor>,
+    /// How many messages at most.
+    pub limit: usize,
+    /// How the transport will have them.
+    pub view: View,
+}
+
 /// A handle; cloning is cheap.
 #[derive(Clone)]
 pub struct Broker(Arc<BrokerShared>);
@@ -101,6 +117,7 @@ struct Fanout {
     clock: Clock,
     newest_at: Arc<AtomicU64>,
     taken: Arc<AtomicU64>,
+    removed: Arc<AtomicU64>,
     arrivals: Arc<Arrivals>,
 }
 
@@ -112,6 +129,9 @@ impl Feed for Fanout {
         }
         if !commit.trims.is_empty() {
             self.taken.fetch_add(1, Ordering::Release);
+        }
+        if !commit.removed.is_empty() {
+            self.removed.fetch_add(1, Ordering::Release);
         }
         for shard in &self.shards {
             shard.push(&commit);
@@ -131,13 +151,14 @@ impl Broker {
         let shards: Vec<_> =
             (0..parts.shards.max(1)).map(|_| Shard::new(encoders, metrics.clone())).collect();
         let newest_at = Arc::new(AtomicU64::new(0));
-        let taken = Arc::new(AtomicU64::new(0));
+        let (taken, removed) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
         let arrivals = Arc::new(Arrivals::default());
         let fanout = Fanout {
             shards: shards.clone(),
             clock,
             newest_at: newest_at.clone(),
             taken: taken.clone(),
+            removed: removed.clone(),
             arrivals: arrivals.clone(),
         };
         let complete_from = store.follow(Arc::new(fanout));
@@ -159,6 +180,7 @@ impl Broker {
             drained: AtomicU64::new(0),
             newest_at,
             taken,
+            removed,
             arrivals,
             met_damage,
         };
@@ -226,7 +248,7 @@ impl Broker {
             match outcome.await? {
                 Outcome::Published(appended) => Ok(appended),
                 // An order answers a publish with what became of it.
-                Outcome::Done | Outcome::TooManyOptions | Outcome::TooManyTopics => {
+                Outcome::Done | Outcome::NoMessage | Outcome::TooManyOptions | Outcome::TooManyTopics => {
                     Err(WriteError::Unknown.into())
                 }
             }
@@ -347,27 +369,6 @@ impl Broker {
     pub fn review(&self, concerned: impl Fn(&Principal) -> bool) {
         self.0.reviews.fetch_add(1, Ordering::AcqRel);
         self.0.shards.iter().for_each(|shard| shard.review(&concerned));
-    }
-
-    /// The message that a cursor names.
-    ///
-    /// # Errors
-    /// See [`MessageError`].
-    pub async fn message(&self, principal: &Principal, cursor: Cursor) -> Result<Message, MessageError> {
-        self.0.arrival_of(cursor).await?;
-        let validity = self.0.store.epochs().validity(cursor, self.0.store.newest());
-        if validity != CursorValidity::Good || cursor.position == Position::ZERO {
-            return Err(MessageError::Unknown);
-        }
-        let read = self
-            .0
-            .pool
-            .run(READ_BYTES_MAX, Priority::Answer, move |store, _| store.get(cursor.position))
-            .await;
-        let message = self.0.readable(read)?.ok_or(MessageError::Gone)?;
-        let filter = Filter::from(Term::Topic(message.topic().clone()));
-        self.permit_read(principal, filter)?;
-        Ok(message)
     }
 
     /// A page of the topics that the principal may know of.

@@ -24,6 +24,9 @@ pub enum PublishError {
     /// The topic is the broker's own.
     #[error("the topic is the broker's own")]
     Reserved,
+    /// The topic keeps more than one message of a key, so that none stands for it.
+    #[error("the topic is not compacted")]
+    NotCompacted,
     /// See [`WriteError`].
     #[error(transparent)]
     Write(#[from] WriteError),
@@ -44,6 +47,17 @@ pub enum MessageError {
     /// See [`ReadError`].
     #[error(transparent)]
     Read(#[from] ReadError),
+}
+
+/// Why a message was not removed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RemoveError {
+    /// There is none.
+    #[error(transparent)]
+    Message(#[from] MessageError),
+    /// See [`PublishError`].
+    #[error(transparent)]
+    Write(#[from] PublishError),
 }
 
 /// The log could not be read. The cursor stays good.

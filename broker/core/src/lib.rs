@@ -31,9 +31,9 @@ mod throttle;
 mod tidying;
 mod timer;
 
-pub use broker::{Backwards, Broker, BrokerParts, Interest, Start, TopicsState};
+pub use broker::{Backwards, Before, Broker, BrokerParts, Interest, Start, TopicsState};
 pub use clock::Clock;
-pub use error::{MessageError, PublishError, ReadError, ReaderError};
+pub use error::{MessageError, PublishError, ReadError, ReaderError, RemoveError};
 pub use local_order::{Committer, LocalOrder};
 pub use metrics::Metrics;
 pub use order::{Instruments, Order, WriteError};

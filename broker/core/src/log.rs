@@ -26,6 +26,8 @@ pub struct Commit {
     pub cost: usize,
     /// The topics that lost messages.
     pub trims: Vec<(Topic, Trim)>,
+    /// Single messages that were taken.
+    pub removed: Vec<(Topic, Position)>,
 }
 
 /// Messages that are appended together, or not at all.
@@ -69,7 +71,8 @@ impl From<KeyRecord> for Stored {
     }
 }
 
-/// How much one call of [`Store::read`](crate::Store::read) may do. Where the first match is in reach, it is given
+/// How much one call of [`Store::read`](crate::Store::read) or [`Store::before_last`](crate::Store::before_last)
+/// may do. Where the first match is in reach, it is given
 /// whatever its size; where the scan ends before, the page is empty, and has got further all the same.
 #[derive(Debug, Clone, Copy)]
 pub struct Budget {
@@ -79,6 +82,13 @@ pub struct Budget {
     pub bytes: usize,
     /// Stored bytes looked at.
     pub scan_bytes: usize,
+}
+
+impl Budget {
+    /// So many messages, whatever they take.
+    pub const fn of_messages(messages: usize) -> Self {
+        Self { messages, bytes: usize::MAX, scan_bytes: usize::MAX }
+    }
 }
 
 /// The result of one call of [`Store::read`](crate::Store::read).
@@ -92,6 +102,15 @@ pub struct StorePage {
     pub trimmed: Option<Trim>,
 }
 
+/// Where the newest of some messages begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// They stand after this position.
+    pub after: Position,
+    /// Whether the budget ended it, so that there may be older ones.
+    pub is_full: bool,
+}
+
 /// The bounds of a filter in the log.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Bounds {
@@ -99,8 +118,10 @@ pub struct Bounds {
     pub head: Option<Position>,
     /// The newest message that there ever was; zero if none.
     pub tail: Position,
-    /// How far any of its topics was trimmed.
+    /// How far any of its topics lost messages.
     pub trimmed: Option<Trim>,
+    /// The same without messages that were taken one by one: everything of that topic up to there is gone.
+    pub cleared: Option<Trim>,
     /// The time of the newest message, if there was one.
     pub tail_time: Option<Timestamp>,
     /// When it came, by the steady clock.

@@ -22,7 +22,7 @@ pub enum Page {
         slices: Slices,
         /// Where to look next.
         cursor: Cursor,
-        /// Whether a limit ended the page, and not the tail.
+        /// Whether a limit ended the page, and not the tail; of a look backwards, whether there may be older ones.
         more: bool,
     },
     /// Messages are gone that the cursor has not seen.

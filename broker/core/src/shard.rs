@@ -211,6 +211,10 @@ impl Shard {
         for (topic, trim) in trims.iter().chain(commits.iter().flat_map(|commit| &commit.trims)) {
             routes.matching(topic, |id| routes.tail(id).into_iter().for_each(|tail| tail.trim(trim.upto)));
         }
+        // Whoever has yet to read one of these reads the log, and is told there.
+        for (topic, position) in commits.iter().flat_map(|commit| &commit.removed) {
+            routes.matching(topic, |id| routes.tail(id).into_iter().for_each(|tail| tail.trim(*position)));
+        }
         self.dispatched.store(newest.watermark.0, Ordering::Release);
         round.touched.clear();
         round.upto = newest.watermark;

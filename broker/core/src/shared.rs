@@ -35,6 +35,8 @@ pub(crate) struct BrokerShared {
     pub(crate) newest_at: Arc<AtomicU64>,
     /// Counts the commits by which topics lost messages.
     pub(crate) taken: Arc<AtomicU64>,
+    /// Counts the commits that took single messages.
+    pub(crate) removed: Arc<AtomicU64>,
     /// Notified of each commit.
     pub(crate) arrivals: Arc<Arrivals>,
     pub(crate) policy: Arc<dyn Policy>,

@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tailwire_model::{
-    Draft, Epoch, Epochs, Filter, Message, Opening, Options, Position, Rules, Term, Timestamp, Topic, Trim,
-    admission::KeyRecord,
+    Cursor, Draft, Epoch, Epochs, Filter, Message, Opening, Options, Position, Rules, Term, Timestamp, Topic,
+    Trim, TrimReason, admission::KeyRecord,
 };
 
-use crate::log::{Appended, Bounds, Budget, Feed, Group, LogStats, StorePage, TopicInfo};
+use crate::log::{Appended, Bounds, Budget, Feed, Group, LogStats, StorePage, TopicInfo, Window};
 
 /// The log as one node has it: a function of the entries that were applied to it.
 pub trait Store: Send + Sync + 'static {
@@ -81,11 +81,20 @@ pub trait Store: Send + Sync + 'static {
         budget: Budget,
     ) -> Result<StorePage, StoreError>;
 
-    /// The position after which exactly the `count` newest messages of `filter` stand (fewer if it has fewer).
+    /// Where the newest messages of `filter` up to `upto` begin: as many of them as a budget has room for, the first whatever
+    /// its size.
     ///
     /// # Errors
     /// When the store can't be read.
-    fn before_last(&self, filter: &Filter, count: usize) -> Result<Position, StoreError>;
+    fn before_last(&self, filter: &Filter, upto: Position, budget: Budget) -> Result<Window, StoreError>;
+
+    /// The position before the first message, of whatever topic, whose time is this or later: the newest one if there was none.
+    /// Where that message is gone, a place before it, such that nothing that is left stands between; unless it was never stored,
+    /// when nobody knows.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    fn before_time(&self, time: Timestamp) -> Result<Position, StoreError>;
 
     /// The message at exactly this position, if it is retained.
     ///
@@ -169,6 +178,8 @@ pub enum Write {
     Delete(Topic),
     /// Take a topic's messages up to a position: what retention decided.
     Retain(Topic, Position),
+    /// Take exactly one message: a client asked for it, or its own lifetime is over.
+    Remove(Cursor, TrimReason),
     /// Let a topic's messages after the first position and up to the second lose their compaction key to newer ones.
     Compact(Topic, Position, Position),
     /// Set the options of a term; empty ones take them back.
@@ -194,6 +205,8 @@ pub enum Outcome {
     Published(Appended),
     /// The change was made, or there was nothing to change.
     Done,
+    /// There is no such message, or not any more; nothing was changed.
+    NoMessage,
     /// There are as many options as there may be; nothing was changed.
     TooManyOptions,
     /// There would be more topics than there may be; nothing of the group was appended.

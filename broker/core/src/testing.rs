@@ -16,7 +16,7 @@ use tailwire_model::{
 };
 
 use crate::{
-    log::{Appended, Bounds, Budget, Commit, Feed, Group, LogStats, StorePage, Stored, TopicInfo},
+    log::{Appended, Bounds, Budget, Commit, Feed, Group, LogStats, StorePage, Stored, TopicInfo, Window},
     store::{Entry, Outcome, Store, StoreError, Token, Write},
 };
 
@@ -94,6 +94,7 @@ fn named(write: &Write) -> String {
         Write::Publish(group) => format!("publish {}", group.drafts.len()),
         Write::Delete(topic) => format!("delete {topic}"),
         Write::Retain(topic, upto) => format!("retain {topic} {upto}"),
+        Write::Remove(cursor, _) => format!("remove {cursor}"),
         Write::Compact(topic, ..) => format!("compact {topic}"),
         Write::Options(term, _) => format!("options {}", term.as_str()),
         Write::Opening(..) => "opening".into(),
@@ -153,7 +154,11 @@ impl Store for Script {
         Ok(StorePage { scanned: upto, ..StorePage::default() })
     }
 
-    fn before_last(&self, _: &Filter, _: usize) -> Result<Position, StoreError> {
+    fn before_last(&self, _: &Filter, _: Position, _: Budget) -> Result<Window, StoreError> {
+        Ok(Window { after: Position::ZERO, is_full: false })
+    }
+
+    fn before_time(&self, _: Timestamp) -> Result<Position, StoreError> {
         Ok(Position::ZERO)
     }
 
@@ -222,5 +227,5 @@ pub fn deliver(broker: &crate::Broker, position: u64, name: &str, size: usize) {
 pub(crate) fn commit(messages: Vec<Message>, trims: Vec<(Topic, Trim)>) -> Arc<Commit> {
     let watermark = messages.last().map_or(Position::ZERO, Message::position);
     let cost = messages.iter().map(|message| message.draft.cost()).sum();
-    Arc::new(Commit { watermark, messages, cost, trims })
+    Arc::new(Commit { watermark, messages, cost, trims, removed: Vec::new() })
 }

@@ -33,6 +33,9 @@ pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 /// How long an idempotency key is remembered: longer than any sane client retries.
 pub const IDEMPOTENCY_WINDOW_MS: u64 = 10 * 60 * 1000;
 
+/// How long a compacted topic keeps the message that says of a key that it is deleted: whoever was away for a day hears of it.
+pub const DELETION_MS: u64 = 24 * 60 * 60 * 1000;
+
 /// Topics and patterns that clients can set options for.
 pub const OPTIONS_MAX: usize = 1000;
 /// Nodes of the tree of patterns with options that one topic's look-up may visit beyond one for each of its segments: some

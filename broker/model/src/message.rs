@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use crate::{
     cursor::{Cursor, Epoch, Position},
+    limits::DELETION_MS,
     topic::Topic,
 };
 
@@ -110,6 +111,10 @@ pub struct Extras {
     pub event: Option<String>,
     /// The message's own headers, in the order given, names in lower case.
     pub headers: Vec<(String, String)>,
+    /// How long it lives, whatever the options of its topic say.
+    pub max_age_ms: Option<u64>,
+    /// It says that its key is deleted, and nothing else.
+    pub is_deletion: bool,
 }
 
 impl Extras {
@@ -148,6 +153,23 @@ impl Draft {
     /// The cost of a message whose topic, extras and body take so much: for those who have it in another form.
     pub const fn cost_of(topic: usize, extras: usize, body: usize) -> usize {
         64 + topic + extras + body
+    }
+
+    /// The message that says of a key that it is deleted. It goes after a time by itself.
+    pub fn deletion(topic: Topic, key: String) -> Self {
+        let (key, max_age_ms) = (Some(key), Some(DELETION_MS));
+        let extras = Extras { key, max_age_ms, is_deletion: true, ..Extras::default() };
+        Self { extras: Some(Box::new(extras)), ..Self::new(topic, MediaType::NONE, Bytes::new()) }
+    }
+
+    /// How long it lives, if it says so itself.
+    pub fn max_age_ms(&self) -> Option<u64> {
+        self.extras.as_ref()?.max_age_ms
+    }
+
+    /// Whether it says that its key is deleted.
+    pub fn is_deletion(&self) -> bool {
+        self.extras.as_ref().is_some_and(|extras| extras.is_deletion)
     }
 
     /// The message that this becomes in the log.

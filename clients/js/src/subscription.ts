@@ -14,7 +14,7 @@ import { matches } from "./topics.js";
 import { noMore } from "./options.js";
 import { toMessage, type Gap, type Line, type Message } from "./wire.js";
 
-/** Where to begin: after a cursor, at `"earliest"`, at `"latest"` (the default), or with the `last` n messages. */
+/** Where to begin: after a cursor, at a time (`"2026-11-30T10:00:00Z"`, `"-10m"`), at `"earliest"`, at `"latest"` (the default), or with the `last` n messages. */
 export interface Start {
   after?: string;
   last?: number;

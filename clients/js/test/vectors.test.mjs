@@ -39,7 +39,8 @@ test("lines are read as they were meant", () => {
     // The format ends with the year 9999.
     assert.equal(Date.parse(read.time), Math.min(message.time_ms, 253_402_300_799_999));
     assert.equal(read.type, message.type);
-    assert.deepEqual(read.data, omitted_depth === undefined ? dataOf(message, line) : undefined);
+    assert.deepEqual(read.data, omitted_depth !== undefined || line.deleted ? undefined : dataOf(message, line));
+    assert.equal(read.deleted, message.deleted);
     assert.ok(!("kind" in read) && !("sub" in read) && !("encoding" in read));
   }
 });

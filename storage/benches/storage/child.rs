@@ -4,6 +4,7 @@ use std::{fs, path::Path, process::Command, time::Instant};
 
 use tailwire_core::log::Budget;
 use tailwire_model::{Filter, Position, Term};
+use tailwire_storage::testing::Writes as _;
 
 use crate::stores::{Fjall, PlainFile, Redb, Store, Tailwire};
 
@@ -82,7 +83,7 @@ fn resume(log: &impl tailwire_core::Store, topic: &str) -> f64 {
         return 0.0;
     }
     let filter = Filter::from(Term::parse(topic).unwrap());
-    let last = log.before_last(&filter, 100).unwrap().0;
+    let last = log.before_newest(&filter, 100).unwrap().0;
     let mut times: Vec<f64> = (0..RESUMED)
         .map(|n| {
             // By the golden ratio: spread evenly, and never in order.

@@ -8,14 +8,15 @@
 //! | 3 | compact | topic, two positions |
 //! | 4 | options | term, flags, values |
 //! | 5 | opening | epoch, how the log was found |
+//! | 6 | remove | cursor, why |
 //!
-//! A message is its topic, its media type, flags with key, event and headers where it has any, and its body.
+//! A message is its topic, its media type, flags with key, event, headers and lifetime where it has any, and its body.
 
 use bytes::{BufMut, BytesMut};
 use tailwire_core::{log::Group, store::Write};
 use tailwire_model::{
     Bound, Condition, Cursor, Draft, Durability, Epoch, Fingerprint, IdempotencyKey, Keep, MediaType,
-    Opening, Options, Position, Term, Topic, message::Extras,
+    Opening, Options, Position, Term, Topic, TrimReason, message::Extras,
 };
 
 use crate::codec::{Malformed, Taker, put_bytes, put_varint};
@@ -26,6 +27,7 @@ const RETAIN: u8 = 2;
 const COMPACT: u8 = 3;
 const OPTIONS: u8 = 4;
 const OPENING: u8 = 5;
+const REMOVE: u8 = 6;
 
 /// Flags of a publish.
 const HAS_KEY: u8 = 1;
@@ -36,6 +38,8 @@ const NEVER_WRITTEN: u8 = 4;
 const EXTRA_KEY: u8 = 1;
 const EXTRA_EVENT: u8 = 2;
 const EXTRA_HEADERS: u8 = 4;
+const EXTRA_AGE: u8 = 8;
+const EXTRA_DELETION: u8 = 16;
 const HAS_EXTRAS: u8 = 8;
 
 /// Flags of options: which are set.
@@ -84,6 +88,15 @@ pub(crate) fn put_write(out: &mut BytesMut, write: &Write) {
                 Opening::Unclean => 2,
             });
         }
+        Write::Remove(cursor, reason) => {
+            out.put_u8(REMOVE);
+            put_cursor(out, *cursor);
+            out.put_u8(match reason {
+                TrimReason::Retention => 0,
+                TrimReason::Deleted => 1,
+                TrimReason::Lost => 2,
+            });
+        }
     }
 }
 
@@ -108,6 +121,16 @@ pub(crate) fn take_write(from: &mut Taker) -> Result<Write, Malformed> {
             };
             Write::Opening(epoch, opening)
         }
+        REMOVE => {
+            let cursor = take_cursor(from)?;
+            let reason = match from.byte()? {
+                0 => TrimReason::Retention,
+                1 => TrimReason::Deleted,
+                2 => TrimReason::Lost,
+                _ => return Err(Malformed("a reason of no known kind")),
+            };
+            Write::Remove(cursor, reason)
+        }
         _ => return Err(Malformed("a write of no known kind")),
     })
 }
@@ -125,8 +148,7 @@ fn put_group(out: &mut BytesMut, Group { drafts, key, condition }: &Group) {
         out.put_slice(request);
     }
     if let Condition::NothingAfter(cursor) = condition {
-        put_varint(out, cursor.epoch.number());
-        put_varint(out, cursor.position.0);
+        put_cursor(out, *cursor);
     }
     put_varint(out, drafts.len() as u64);
     drafts.iter().for_each(|draft| put_draft(out, draft));
@@ -141,8 +163,7 @@ fn take_group(from: &mut Taker) -> Result<Group, Malformed> {
         None
     };
     let condition = if flags & NOTHING_AFTER != 0 {
-        let epoch = Epoch::new(from.varint()?).ok_or(Malformed("an epoch is too large"))?;
-        Condition::NothingAfter(Cursor { epoch, position: Position(from.varint()?) })
+        Condition::NothingAfter(take_cursor(from)?)
     } else if flags & NEVER_WRITTEN != 0 {
         Condition::NeverWritten
     } else {
@@ -154,6 +175,16 @@ fn take_group(from: &mut Taker) -> Result<Group, Malformed> {
     }
     let drafts = (0..count).map(|_| take_draft(from)).collect::<Result<_, _>>()?;
     Ok(Group { drafts, key, condition })
+}
+
+fn put_cursor(out: &mut BytesMut, Cursor { epoch, position }: Cursor) {
+    put_varint(out, epoch.number());
+    put_varint(out, position.0);
+}
+
+fn take_cursor(from: &mut Taker) -> Result<Cursor, Malformed> {
+    let epoch = Epoch::new(from.varint()?).ok_or(Malformed("an epoch is too large"))?;
+    Ok(Cursor { epoch, position: Position(from.varint()?) })
 }
 
 fn put_draft(out: &mut BytesMut, Draft { topic, media_type, extras, body }: &Draft) {
@@ -186,12 +217,15 @@ fn take_draft(from: &mut Taker) -> Result<Draft, Malformed> {
     Ok(Draft { topic, media_type, extras, body: from.bytes()? })
 }
 
-fn put_extras(out: &mut BytesMut, Extras { key, event, headers }: &Extras) {
+fn put_extras(out: &mut BytesMut, extras: &Extras) {
+    let Extras { key, event, headers, max_age_ms, is_deletion } = extras;
     let flag = |is_set: bool, flag: u8| if is_set { flag } else { 0 };
     out.put_u8(
         flag(key.is_some(), EXTRA_KEY)
             | flag(event.is_some(), EXTRA_EVENT)
-            | flag(!headers.is_empty(), EXTRA_HEADERS),
+            | flag(!headers.is_empty(), EXTRA_HEADERS)
+            | flag(max_age_ms.is_some(), EXTRA_AGE)
+            | flag(*is_deletion, EXTRA_DELETION),
     );
     key.iter().chain(event).for_each(|text| put_bytes(out, text.as_bytes()));
     if !headers.is_empty() {
@@ -200,6 +234,9 @@ fn put_extras(out: &mut BytesMut, Extras { key, event, headers }: &Extras) {
             put_bytes(out, name.as_bytes());
             put_bytes(out, value.as_bytes());
         }
+    }
+    if let Some(max_age_ms) = max_age_ms {
+        put_varint(out, *max_age_ms);
     }
 }
 
@@ -214,7 +251,8 @@ fn take_extras(from: &mut Taker) -> Result<Extras, Malformed> {
             headers.push((name, from.text()?.to_owned()));
         }
     }
-    Ok(Extras { key, event, headers })
+    let max_age_ms = (flags & EXTRA_AGE != 0).then(|| from.varint()).transpose()?;
+    Ok(Extras { key, event, headers, max_age_ms, is_deletion: flags & EXTRA_DELETION != 0 })
 }
 
 fn put_options(out: &mut BytesMut, options: &Options) {

@@ -88,17 +88,25 @@ impl<'a, B: Blocks> Forwards<'a, B> {
     }
 }
 
-/// A topic's sealed postings after `floor` and up to `upto`, block by block, newest first.
+/// A topic's sealed postings after `floor` and up to `upto`, block by block, newest first; the first may reach beyond.
 pub(super) struct BackwardBlocks<'a, B> {
     blocks: &'a B,
     topic: TopicId,
     floor: Position,
     upto: Position,
+    /// It begins anywhere within the sealed postings, not at their end.
+    is_anywhere: bool,
 }
 
 impl<'a, B: Blocks> BackwardBlocks<'a, B> {
-    pub(super) fn new(blocks: &'a B, topic: TopicId, floor: Position, last: Position) -> Self {
-        Self { blocks, topic, floor, upto: last }
+    /// A walk over sealed postings that end at `last`.
+    pub(super) fn new(
+        blocks: &'a B,
+        topic: TopicId,
+        (floor, upto): (Position, Position),
+        last: Position,
+    ) -> Self {
+        Self { blocks, topic, floor, upto: upto.min(last), is_anywhere: upto < last }
     }
 
     pub(super) fn next(&mut self) -> Result<Option<Block>, BrokenPostings> {
@@ -106,9 +114,13 @@ impl<'a, B: Blocks> BackwardBlocks<'a, B> {
             return Ok(None);
         }
         let block = self.blocks.before(self.topic, self.upto).map_err(BrokenPostings::Store)?;
-        let leads = |block: &Block| block.last == self.upto && block.previous < block.first;
+        if self.is_anywhere && block.is_none() {
+            return Ok(None);
+        }
+        let leads =
+            |block: &Block| (block.last == self.upto || self.is_anywhere) && block.previous < block.first;
         let block = block.filter(leads).ok_or(BrokenPostings::Broken)?;
-        self.upto = block.previous;
+        (self.upto, self.is_anywhere) = (block.previous, false);
         Ok(Some(block))
     }
 }

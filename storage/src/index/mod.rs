@@ -8,10 +8,12 @@
 mod blocks;
 mod entry;
 mod names;
+mod newest;
 mod order;
 mod paged;
 mod plan;
 mod postings;
+mod removed;
 mod stored_page;
 mod trim;
 mod upkeep;
@@ -25,8 +27,9 @@ use tailwire_model::{Filter, Position, Term, Timestamp, Topic, Trim, TrimReason}
 pub(crate) use self::{
     blocks::{Block, Blocks, BrokenPostings},
     entry::RetainedPart,
+    newest::Newest,
     order::TopicId,
-    plan::{PartialPlan, Planned},
+    plan::Planned,
     postings::{Posting, Postings},
     stored_page::read as read_index_page,
     upkeep::PurgeStep,
@@ -38,6 +41,7 @@ use self::{
     entry::{IndexedTopic, flag},
     names::TopicNames,
     paged::Paged,
+    removed::Removed,
     stored_page::IndexPages,
 };
 
@@ -61,8 +65,9 @@ pub(crate) struct Index {
     sealable: VecDeque<TopicId>,
     /// Topics with dead messages that are not purged.
     purgeable: VecDeque<TopicId>,
-    /// Messages that a newer one of their key made obsolete, and that are not purged.
+    /// Messages that a newer one of their key made obsolete, or that were taken by themselves, and that are not purged.
     obsolete: BTreeMap<Position, TopicId>,
+    removed: Removed,
     pages: IndexPages,
     ages: Ages,
 }

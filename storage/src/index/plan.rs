@@ -6,8 +6,8 @@ use std::{cmp::Reverse, collections::BinaryHeap, vec};
 use tailwire_model::{Filter, Position};
 
 use super::{
-    BrokenPostings, Index, NewestTopics, PLAN_NAMES_MAX,
-    blocks::{BackwardBlocks, Blocks, Forwards},
+    BrokenPostings, Index, PLAN_NAMES_MAX,
+    blocks::{Blocks, Forwards},
     entry::IndexedTopic,
     order::TopicId,
 };
@@ -54,14 +54,6 @@ impl Index {
         });
         Some(PartialPlan(parts))
     }
-
-    /// The partial plan of the newest messages of a filter, of the topics that have them: a topic's newest posting is retained if
-    /// anything of it is, so that no other topic has any of the newest. Its tail may lie beyond: at a message that was never
-    /// stored.
-    pub(crate) fn partial_plan_newest(&self, newest: &NewestTopics) -> PartialPlan {
-        let part = |id: TopicId| part(id, &self.entries[id.at()], Position::ZERO, Position::MAX, usize::MAX);
-        PartialPlan(newest.topics().map(part).collect())
-    }
 }
 
 fn part(topic: TopicId, entry: &IndexedTopic, after: Position, upto: Position, count: usize) -> PlanPart {
@@ -103,24 +95,6 @@ impl PartialPlan {
         }
         Ok(plan)
     }
-
-    /// The positions of the `count` newest messages, in no order.
-    pub(crate) fn newest(self, blocks: &impl Blocks, count: usize) -> Result<Vec<Position>, BrokenPostings> {
-        let mut newest: BinaryHeap<Reverse<Position>> = BinaryHeap::new();
-        for part in self.0 {
-            let mut lane = LaneBack::new(blocks, part);
-            while let Some(position) = lane.next()? {
-                if newest.len() >= count && newest.peek().is_none_or(|oldest| position < oldest.0) {
-                    break;
-                }
-                newest.push(Reverse(position));
-                if newest.len() > count {
-                    newest.pop();
-                }
-            }
-        }
-        Ok(newest.into_iter().map(|Reverse(position)| position).collect())
-    }
 }
 
 /// One topic's messages, oldest first.
@@ -150,32 +124,6 @@ impl<'a, B: Blocks> Lane<'a, B> {
                 self.loaded = recent.into_iter();
             } else {
                 return Ok(None);
-            }
-        }
-    }
-}
-
-/// One topic's messages, newest first.
-struct LaneBack<'a, B> {
-    floor: Position,
-    sealed: BackwardBlocks<'a, B>,
-    loaded: Vec<Position>,
-}
-
-impl<'a, B: Blocks> LaneBack<'a, B> {
-    fn new(blocks: &'a B, part: PlanPart) -> Self {
-        let (floor, last) = part.sealed;
-        Self { floor, sealed: BackwardBlocks::new(blocks, part.topic, floor, last), loaded: part.recent }
-    }
-
-    fn next(&mut self) -> Result<Option<Position>, BrokenPostings> {
-        loop {
-            if let Some(position) = self.loaded.pop() {
-                return Ok(Some(position));
-            }
-            match self.sealed.next()? {
-                Some(block) => self.loaded = block.postings.beyond(self.floor).collect(),
-                None => return Ok(None),
             }
         }
     }

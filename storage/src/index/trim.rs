@@ -12,7 +12,7 @@ use super::{
 };
 
 /// A topic whose sealed postings a trim is going to split.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct TrimSplit {
     topic: TopicId,
     upto: Position,
@@ -20,6 +20,8 @@ pub(crate) struct TrimSplit {
     head: Position,
     /// The retained part of them before the trim.
     before: RetainedPart,
+    /// Those of them that are named still, and were taken before.
+    obsolete: Vec<Position>,
 }
 
 impl TrimSplit {
@@ -31,6 +33,9 @@ impl TrimSplit {
             for posting in block.postings.iter().filter(|posting| posting.position >= self.head) {
                 if posting.position > self.upto {
                     return Ok(RetainedPart { head: Some(posting.position), ..retained });
+                }
+                if self.obsolete.binary_search(&posting.position).is_ok() {
+                    continue;
                 }
                 retained.count = retained.count.saturating_sub(1);
                 retained.bytes = retained.bytes.saturating_sub(posting.cost);
@@ -66,7 +71,9 @@ impl Index {
         let entry = &self.entries[id.at()];
         let sealed = entry.sealed.as_ref().filter(|sealed| upto < sealed.last)?;
         let head = sealed.head.filter(|&head| head <= upto)?;
-        Some(TrimSplit { topic: id, upto, last: sealed.last, head, before: entry.live_sealed() })
+        let obsolete = self.obsolete.range(head..=upto).filter(|(_, topic)| **topic == id);
+        let obsolete = obsolete.map(|(position, _)| *position).collect();
+        Some(TrimSplit { topic: id, upto, last: sealed.last, head, before: entry.live_sealed(), obsolete })
     }
 
     /// Takes a topic's messages up to `trim.upto`, whose newest came at `time`. `retained` is what was read of its sealed

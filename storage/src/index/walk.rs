@@ -3,14 +3,14 @@
 //! it finds is as of its beginning or later.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     ops::Bound::{Excluded, Unbounded},
 };
 
 use tailwire_core::log::Bounds;
-use tailwire_model::{Filter, Position, Term, Trim, limits::LISTED_PER_TURN};
+use tailwire_model::{Filter, Position, Term, Trim, TrimReason, limits::LISTED_PER_TURN};
 
-use super::{Index, entry::IndexedTopic, order::TopicId};
+use super::{Index, PLAN_NAMES_MAX, entry::IndexedTopic, order::TopicId};
 
 /// How far a walk is.
 #[derive(Debug, Default)]
@@ -20,31 +20,64 @@ pub(crate) struct FilterWalk {
     after: Option<Box<str>>,
 }
 
-/// The newest message of some topics, those with the newest ones.
+/// The topics that may have the newest messages up to a position: of those that end there the ones whose newest message is among
+/// them; and those that go on beyond, or whose newest message may have been taken.
 #[derive(Debug)]
 pub(crate) struct NewestTopics {
+    upto: Position,
     count: usize,
-    newest: BTreeSet<(Position, TopicId)>,
+    ended: BTreeSet<(Position, TopicId)>,
+    open: BTreeSet<TopicId>,
 }
 
 impl NewestTopics {
-    /// Of so many topics at most.
-    pub(crate) fn new(count: usize) -> Self {
-        Self { count: count.max(1), newest: BTreeSet::new() }
+    /// Of so many messages.
+    pub(crate) fn new(upto: Position, count: usize) -> Self {
+        Self { upto, count: count.max(1), ended: BTreeSet::new(), open: BTreeSet::new() }
     }
 
     /// Overlapping terms may offer a topic twice.
-    fn offer(&mut self, own: (Position, TopicId)) {
-        self.newest.insert(own);
-        if self.newest.len() > self.count {
-            self.newest.pop_first();
+    fn offer(&mut self, newest: Position, is_there: bool, topic: TopicId) {
+        if newest > self.upto || !is_there {
+            if self.open.len() <= PLAN_NAMES_MAX {
+                self.open.insert(topic);
+            }
+            return;
+        }
+        self.ended.insert((newest, topic));
+        if self.ended.len() > self.count {
+            self.ended.pop_first();
         }
     }
 
-    /// Their numbers.
-    pub(crate) fn topics(&self) -> impl Iterator<Item = TopicId> {
-        self.newest.iter().map(|(_, topic)| *topic)
+    /// Whether it is not known of too many topics where they end, so that a scan of the log is the better way.
+    pub(super) fn are_too_many(&self) -> bool {
+        self.open.len() > PLAN_NAMES_MAX
     }
+
+    pub(super) fn upto(&self) -> Position {
+        self.upto
+    }
+
+    /// Their numbers. One that was published to during the walk may be named twice.
+    pub(super) fn topics(&self) -> BTreeSet<TopicId> {
+        self.ended.iter().map(|(_, topic)| *topic).chain(self.open.iter().copied()).collect()
+    }
+}
+
+/// The farthest trim of a topic that is wanted, where that lies beyond `after`, if that is found soon.
+fn farthest_soon(
+    trims: &BTreeMap<(Position, TopicId), TrimReason>,
+    after: Position,
+    is_wanted: impl Fn(TopicId) -> bool,
+) -> Option<Option<Trim>> {
+    let mut beyond = trims.range((Excluded((after, TopicId(u32::MAX))), Unbounded)).rev();
+    for (&(upto, id), &reason) in beyond.by_ref().take(LISTED_PER_TURN) {
+        if is_wanted(id) {
+            return Some(Some(Trim { upto, reason }));
+        }
+    }
+    beyond.next().is_none().then_some(None)
 }
 
 impl Index {
@@ -89,7 +122,7 @@ impl Index {
 
     /// Adds the next topics of a walk to the bounds of a filter in the log; answers whether there are more.
     pub(crate) fn add_bounds(&self, filter: &Filter, walk: &mut FilterWalk, bounds: &mut Bounds) -> bool {
-        let has_more = self.visit_some(filter, walk, |_, entry| {
+        let has_more = self.visit_some(filter, walk, |id, entry| {
             bounds.head = match (bounds.head, entry.head()) {
                 (Some(a), Some(b)) => Some(a.min(b)),
                 (a, b) => a.or(b),
@@ -99,7 +132,8 @@ impl Index {
                 bounds.tail_time = Some(entry.tail_time);
                 bounds.tail_came = Some(self.ages.at(entry.tail, entry.tail_time));
             }
-            bounds.trimmed = Trim::farther(bounds.trimmed, entry.trim());
+            bounds.trimmed = Trim::farther(bounds.trimmed, self.lost_of(id, entry));
+            bounds.cleared = Trim::farther(bounds.cleared, entry.trim());
         });
         if let Some(topic) = filter.only_topic() {
             bounds.interval_ms = self.get(topic.as_str()).and_then(IndexedTopic::interval_ms);
@@ -119,16 +153,12 @@ impl Index {
     /// inner `None` may also mean that nothing beyond `after` was.
     pub(crate) fn trimmed_soon(&self, filter: &Filter, after: Position) -> Option<Option<Trim>> {
         if !filter.has_patterns() {
-            let topics = filter.terms().iter().map(|term| self.trimmed(term.as_str()));
+            let topics = filter.terms().iter().map(|term| self.lost(term.as_str()));
             return Some(topics.fold(None, Trim::farther));
         }
-        let mut beyond = self.trims.range((Excluded((after, TopicId(u32::MAX))), Unbounded)).rev();
-        for (&(upto, id), &reason) in beyond.by_ref().take(LISTED_PER_TURN) {
-            if filter.matches_name(self.names.name(id)) {
-                return Some(Some(Trim { upto, reason }));
-            }
-        }
-        beyond.next().is_none().then_some(None)
+        let is_wanted = |id: TopicId| filter.matches_name(self.names.name(id));
+        let trimmed = farthest_soon(&self.trims, after, is_wanted)?;
+        Some(Trim::farther(trimmed, farthest_soon(self.removed.by_position(), after, is_wanted)?))
     }
 
     /// The same, by a walk over the topics; answers whether there are more.
@@ -138,7 +168,7 @@ impl Index {
         walk: &mut FilterWalk,
         trimmed: &mut Option<Trim>,
     ) -> bool {
-        self.visit_some(filter, walk, |_, entry| *trimmed = Trim::farther(*trimmed, entry.trim()))
+        self.visit_some(filter, walk, |id, entry| *trimmed = Trim::farther(*trimmed, self.lost_of(id, entry)))
     }
 
     /// How far any topic of a filter was trimmed, as far as a reader at `after` needs to know.
@@ -150,7 +180,9 @@ impl Index {
         })
     }
 
-    /// Looks which topics of a filter have the newest messages; answers whether there are more to look at.
+    /// Looks which topics of a filter have the newest messages; answers whether there are more to look at. A topic's newest posting
+    /// is retained if anything of it is, unless it was taken by itself; so no other topic has any of the newest. Its tail may lie
+    /// beyond: at a message that was never stored.
     pub(crate) fn add_newest(
         &self,
         filter: &Filter,
@@ -160,7 +192,8 @@ impl Index {
         self.visit_some(filter, walk, |id, entry| {
             let last = entry.recent.last().max(entry.sealed_last());
             if entry.count > 0 {
-                newest.offer((last, id));
+                let is_there = self.removed.of(id).is_none_or(|farthest| farthest.upto < last);
+                newest.offer(last, is_there, id);
             }
         })
     }

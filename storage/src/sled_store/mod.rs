@@ -6,11 +6,14 @@ mod durability;
 mod failure;
 pub mod inspect;
 mod layout;
+mod lifetimes;
 mod maintenance;
 mod opening;
 mod pager;
 mod read;
 mod remembered;
+mod removed;
+mod seek;
 mod store;
 
 #[cfg(test)]
@@ -28,7 +31,7 @@ use std::{
 use parking_lot::{Mutex, RwLock};
 use tailwire_core::{
     StoreError,
-    log::{Bounds, Budget, Feed, LogStats, StorePage, TopicInfo},
+    log::{Bounds, Budget, Feed, LogStats, StorePage, TopicInfo, Window},
     store::{Entry, Outcome, Token, Write},
 };
 use tailwire_model::{
@@ -50,7 +53,7 @@ pub use self::{
     opening::{error::OpenError, open::LogSettings},
 };
 use crate::{
-    batch::{CompactionKey, Latest, Memory},
+    batch::{CompactionKey, Latest, Memory, Retained},
     index::{FilterWalk, Index},
     retention::Retention,
     ring::Ring,
@@ -211,8 +214,12 @@ impl tailwire_core::Store for SledStore {
         guarded(|| self.read_page(filter, after, upto, budget))
     }
 
-    fn before_last(&self, filter: &Filter, count: usize) -> Result<Position, StoreError> {
-        guarded(|| self.find_before_last(filter, count))
+    fn before_last(&self, filter: &Filter, upto: Position, budget: Budget) -> Result<Window, StoreError> {
+        guarded(|| self.find_before_last(filter, upto, budget))
+    }
+
+    fn before_time(&self, time: Timestamp) -> Result<Position, StoreError> {
+        guarded(|| self.find_before_time(time))
     }
 
     fn get(&self, position: Position) -> Result<Option<Message>, StoreError> {
@@ -225,7 +232,9 @@ impl tailwire_core::Store for SledStore {
         let ring = self.ring.read();
         if !ring.is_unused() {
             bounds.head = bounds.head.into_iter().chain(ring.head(filter)).min();
-            bounds.trimmed = Trim::farther(bounds.trimmed, ring.lost(filter, Position::ZERO));
+            let lost = ring.lost(filter, Position::ZERO);
+            bounds.trimmed = Trim::farther(bounds.trimmed, lost);
+            bounds.cleared = Trim::farther(bounds.cleared, lost);
         }
         bounds
     }
@@ -283,6 +292,16 @@ impl Memory for SledStore {
 
     fn latest(&self, key: &CompactionKey) -> Result<Option<Latest>, StoreError> {
         self.store.latest(key, self.newest_committed(), &self.epochs.read())
+    }
+
+    fn retained(&self, position: Position) -> Result<Option<Retained>, StoreError> {
+        self.find_retained(position)
+    }
+
+    fn was_removed(&self, topic: &Topic, position: Position) -> Result<bool, StoreError> {
+        // Most topics have lost none, and are not looked for in the store.
+        let may_be = self.index.read().may_have_removed(topic.as_str(), position);
+        Ok(may_be && self.find_retained(position)?.is_none())
     }
 
     fn span(&self, topic: &Topic, after: Position, upto: Position) -> Result<Vec<Message>, StoreError> {

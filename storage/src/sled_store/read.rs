@@ -16,7 +16,7 @@ use super::{
 };
 use crate::codec::Damage;
 use crate::{
-    index::{BrokenPostings, FilterWalk, Index, NewestTopics, PartialPlan, Planned},
+    index::{BrokenPostings, FilterWalk, Index, Planned},
     retention::SeenMessage,
 };
 
@@ -155,10 +155,10 @@ impl SledStore {
 
     /// Asks the index for a partial plan, and reads what of it is sealed; again, if something was taken meanwhile. `None`
     /// when there is none, or the index is not what the log holds.
-    fn by_index<T>(
+    pub(super) fn by_index<P, T>(
         &self,
-        partial_plan: impl Fn(&Index) -> Option<PartialPlan>,
-        read: impl Fn(PartialPlan) -> Result<T, BrokenPostings>,
+        partial_plan: impl Fn(&Index) -> Option<P>,
+        read: impl Fn(P) -> Result<T, BrokenPostings>,
     ) -> Option<T> {
         let look = || {
             let (partial, seen) = {
@@ -185,47 +185,6 @@ impl SledStore {
             }
         }
         None
-    }
-
-    /// The place before the `count` newest messages of a filter, stored or in the ring.
-    pub(super) fn find_before_last(&self, filter: &Filter, count: usize) -> Result<Position, StoreError> {
-        let committed = self.newest_committed();
-        let mut newest = self.newest_stored(filter, count)?;
-        newest.extend(self.ring.read().newest(filter, count));
-        newest.sort_unstable_by(|a, b| b.cmp(a));
-        let oldest = newest.get(..count).unwrap_or(&newest).last();
-        Ok(oldest.map_or(committed, |position| position.previous()))
-    }
-
-    /// The positions of the `count` newest stored messages of a filter, in no order.
-    fn newest_stored(&self, filter: &Filter, count: usize) -> Result<Vec<Position>, StoreError> {
-        let (mut walk, mut newest) = (FilterWalk::default(), NewestTopics::new(count));
-        while self.index.read().add_newest(filter, &mut walk, &mut newest) {}
-        // Sealed postings name obsolete messages until these are purged.
-        let is_exact = |index: &Index| index.obsolete_count() == 0;
-        let partial_plan = |index: &Index| is_exact(index).then(|| index.partial_plan_newest(&newest));
-        self.by_index(partial_plan, |partial_plan| partial_plan.newest(&self.store.postings, count))
-            .map_or_else(|| self.scan_newest(filter, count), Ok)
-    }
-
-    /// The same without an index to ask.
-    fn scan_newest(&self, filter: &Filter, count: usize) -> Result<Vec<Position>, StoreError> {
-        let committed = self.newest_committed();
-        let mut newest = Vec::new();
-        for chunk in self.store.chunks_before(committed.next()) {
-            let chunk = chunk?;
-            for record in chunk.records() {
-                let record = record.map_err(|damage| corrupt("chunk", chunk.first, damage))?;
-                let dead = || self.index.read().is_dead(record.topic, record.position);
-                if record.position <= committed && filter.matches_name(record.topic) && !dead() {
-                    newest.push(record.position);
-                }
-            }
-            if newest.len() >= count {
-                break;
-            }
-        }
-        Ok(newest)
     }
 
     /// Visits live messages after a position, oldest first, without their contents, until `visit` has enough.

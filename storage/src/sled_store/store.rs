@@ -6,6 +6,8 @@
 //! | `chunks` | first position | a chunk of messages |
 //! | `fragments` | position, number | a part of a large message's content |
 //! | `trims` | topic | how far it was trimmed |
+//! | `removed` | topic, position | a message that was taken by itself, why, and whether it is still stored |
+//! | `lifetimes` | end, position | a message that lives for a time of its own |
 //! | `keys` | span of time, idempotency key | what it was used for |
 //! | `topics` | number of an index page | eight topics of the index |
 //! | `postings` | topic, first position | a block of a topic's postings |
@@ -21,7 +23,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use sled::Db;
 use tailwire_core::StoreError;
-use tailwire_model::{Message, Position, Topic};
+use tailwire_model::{Message, Position, Timestamp, Topic};
 
 use super::{
     durability::{
@@ -67,6 +69,8 @@ pub(crate) struct SledTrees {
     pub(crate) meta: StoreTree,
     pub(crate) epochs: StoreTree,
     pub(crate) trims: StoreTree,
+    pub(crate) removed: StoreTree,
+    pub(crate) lifetimes: StoreTree,
     pub(crate) keys: StoreTree,
     pub(crate) latest: StoreTree,
     pub(crate) volatile: StoreTree,
@@ -82,6 +86,8 @@ pub(crate) struct SledTrees {
     pub(super) empty_chunk: Mutex<Option<Position>>,
     /// The manifest of what is written, which the next commit writes down.
     pub(super) manifest: Mutex<Manifest>,
+    /// The latest time of all messages that were ever stored.
+    latest_time: Mutex<Timestamp>,
     pub(super) journal: Arc<Journal>,
     pub(super) checkpoints: Arc<Checkpoints>,
     pub(crate) room: Room,
@@ -101,6 +107,8 @@ impl SledTrees {
             meta: tree(0)?,
             epochs: tree(1)?,
             trims: tree(2)?,
+            removed: tree(11)?,
+            lifetimes: tree(12)?,
             keys: tree(3)?,
             latest: tree(4)?,
             volatile: tree(5)?,
@@ -113,6 +121,7 @@ impl SledTrees {
             key_count: KeyCount::default(),
             empty_chunk: Mutex::default(),
             manifest: Mutex::default(),
+            latest_time: Mutex::default(),
             journal: journal.clone(),
             checkpoints: checkpoints.clone(),
             db,
@@ -135,6 +144,8 @@ impl SledTrees {
             &self.fragments,
             &self.topics,
             &self.postings.tree,
+            &self.removed,
+            &self.lifetimes,
         ]
     }
 
@@ -161,7 +172,8 @@ impl SledTrees {
             self.latest.insert(&key, put_latest(&key, [Some(named(latest)), before.map(named)]))?;
         }
         let (messages, groups) = changes.stored();
-        for entry in pack(&messages, &groups) {
+        self.put_lifetimes(&messages, &head.ages)?;
+        for entry in pack(&messages, &groups, &mut self.latest_time.lock()) {
             match entry {
                 PackedEntry::Fragment(position, number, value) => {
                     self.fragments.insert(fragment_key(position, number), value)?;
@@ -181,7 +193,7 @@ impl SledTrees {
     }
 
     /// The changes of a commit in the small trees.
-    pub(super) fn small_changes(&self, changes: &Changes) -> Vec<SmallChange<'_>> {
+    pub(super) fn small_changes<'a>(&'a self, changes: &'a Changes) -> Vec<SmallChange<'a>> {
         let trims = changes.trims.iter().map(|(topic, &(trim, time))| {
             let topic = topic.as_str().as_bytes();
             (&self.trims, topic.to_vec(), Some(put_trim(topic, trim, time)))
@@ -193,7 +205,7 @@ impl SledTrees {
         });
         let epochs = (changes.openings.iter())
             .map(|start| (&self.epochs, epoch_key(start.epoch).to_vec(), Some(put_epoch(start))));
-        trims.chain(options).chain(epochs).collect()
+        trims.chain(self.removed_changes(changes)).chain(options).chain(epochs).collect()
     }
 
     /// Has the engine move some pages out of segments of its file that are half empty, so that these can be used again. It
@@ -256,9 +268,23 @@ impl SledTrees {
 
     /// The chunk in whose span a position lies, if the store has one.
     pub(crate) fn chunk_at(&self, position: Position) -> Result<Option<Chunk>, StoreError> {
-        let found = self.chunks.range(..=position.0.to_be_bytes()).next_back();
-        let chunk = found.map(open_chunk).transpose()?;
-        Ok(chunk.filter(|chunk| position <= chunk.last))
+        Ok(self.chunk_from(position)?.filter(|chunk| position <= chunk.last))
+    }
+
+    /// The last chunk that begins at a position or before it.
+    pub(crate) fn chunk_from(&self, position: Position) -> Result<Option<Chunk>, StoreError> {
+        self.chunks.range(..=position.0.to_be_bytes()).next_back().map(open_chunk).transpose()
+    }
+
+    /// Goes on from the latest time of all that is stored.
+    pub(crate) fn begin_times(&self) -> Result<(), StoreError> {
+        let Some(chunk) = self.chunk_from(Position::MAX)? else { return Ok(()) };
+        let mut latest = chunk.latest_before;
+        for record in chunk.records() {
+            latest = latest.max(record.map_err(|damage| corrupt("chunk", chunk.first, damage))?.time);
+        }
+        *self.latest_time.lock() = latest;
+        Ok(())
     }
 
     /// The chunks, newest first.
@@ -288,7 +314,7 @@ impl SledTrees {
     }
 
     /// The first chunk that begins beyond a position.
-    fn chunk_beyond(&self, position: Position) -> Option<Result<Chunk, StoreError>> {
+    pub(crate) fn chunk_beyond(&self, position: Position) -> Option<Result<Chunk, StoreError>> {
         self.chunks.get_gt(position.0.to_be_bytes()).transpose().map(open_chunk)
     }
 

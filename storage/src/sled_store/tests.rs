@@ -28,6 +28,8 @@ use super::{
 };
 use crate::{digest::digest, testing::Writes as _};
 
+mod taken;
+
 struct BrokenDisk;
 
 impl Disk for BrokenDisk {

@@ -100,7 +100,7 @@ pub(crate) fn positions_are_as_the_order_gives_them<H: Harness>() {
         assert_eq!(all(h.log(), &["b"]), [at(1, 2), at(5, 1), at(7, 1)]);
         assert_eq!(h.log().newest(), Position(at(7, 1)));
         assert_eq!(h.log().token(), Token(Bytes::from_static(b"three")));
-        assert_eq!(h.log().before_last(&filter(&["a"]), 2), Ok(Position(at(5, 0) - 1)));
+        assert_eq!(h.log().before_newest(&filter(&["a"]), 2), Ok(Position(at(5, 0) - 1)));
         assert_eq!(h.log().get(Position(at(3, 0))), Ok(None));
         assert_eq!(h.log().stats().messages, 7);
         let restarted = h.restart(close);

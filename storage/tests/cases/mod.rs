@@ -6,4 +6,5 @@ pub(crate) mod append;
 pub(crate) mod opening;
 pub(crate) mod options;
 pub(crate) mod read;
+pub(crate) mod removal;
 pub(crate) mod trim;

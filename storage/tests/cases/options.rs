@@ -179,7 +179,7 @@ pub(crate) fn memory_is_read_like_the_rest<H: Harness>() {
     let page = h.log().read(&filter(&["**"]), Position(2), Position(5), UNBOUNDED).unwrap();
     assert_eq!(positions(&page.messages), [3, 4, 5]);
     for (count, before) in [(1, 5), (2, 4), (3, 3), (9, 0)] {
-        assert_eq!(h.log().before_last(&filter(&["**"]), count), Ok(Position(before)));
+        assert_eq!(h.log().before_newest(&filter(&["**"]), count), Ok(Position(before)));
     }
     assert_eq!(h.log().get(Position(5)).unwrap().unwrap().topic(), &topic("m/a"));
     let bounds = h.log().bounds(&filter(&["m/a"]));

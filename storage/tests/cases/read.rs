@@ -1,9 +1,12 @@
 //! Reading: budgets, patterns, bounds, single messages, the list of topics.
 
-use tailwire_core::{Store, log::Budget};
+use tailwire_core::{Store, log::Budget, store::Write};
 use tailwire_model::{Position, Timestamp};
+use tailwire_storage::testing::Writes as _;
 
-use crate::common::{Harness, START, UNBOUNDED, all, append_at, filter, group, positions, publish, topic};
+use crate::common::{
+    Harness, START, UNBOUNDED, all, append_at, draft, filter, group, positions, publish, topic,
+};
 
 pub(crate) fn a_budget_of_messages<H: Harness>() {
     let h = H::new();
@@ -124,7 +127,7 @@ pub(crate) fn the_interval_of_a_topic<H: Harness>() {
 pub(crate) fn before_last_counts_backwards<H: Harness>() {
     let h = H::new();
     publish(h.log(), &[("a", "1"), ("b", "2"), ("a", "3"), ("c", "4"), ("a", "5"), ("b", "6")]);
-    let last = |terms: &[&str], count| h.log().before_last(&filter(terms), count).unwrap().0;
+    let last = |terms: &[&str], count| h.log().before_newest(&filter(terms), count).unwrap().0;
     assert_eq!(last(&["a"], 1), 4);
     assert_eq!(last(&["a"], 2), 2);
     assert_eq!(last(&["b"], 9), 1);
@@ -132,6 +135,64 @@ pub(crate) fn before_last_counts_backwards<H: Harness>() {
     assert_eq!(last(&["*"], 4), 2);
     assert_eq!(last(&["d"], 1), 6);
     assert_eq!(last(&["a"], 0), 6);
+}
+
+pub(crate) fn a_window_ends_where_it_is_told<H: Harness>() {
+    let h = H::new();
+    publish(h.log(), &[("a", "1"), ("b", "2"), ("a", "3"), ("c", "4"), ("a", "5"), ("b", "6")]);
+    let window = |terms: &[&str], upto, messages, bytes| {
+        let budget = Budget { messages, bytes, scan_bytes: usize::MAX };
+        let window = h.log().before_last(&filter(terms), Position(upto), budget).unwrap();
+        (window.after.0, window.is_full)
+    };
+    assert_eq!(window(&["a"], 4, 1, usize::MAX), (2, true));
+    assert_eq!(window(&["a"], 4, 2, usize::MAX), (0, false));
+    assert_eq!(window(&["a"], 4, 9, usize::MAX), (0, false));
+    assert_eq!(window(&["a", "b"], 5, 2, usize::MAX), (2, true));
+    assert_eq!(window(&["*"], 3, 9, usize::MAX), (0, false));
+    assert_eq!(window(&["d"], 3, 9, usize::MAX), (3, false));
+    assert_eq!(window(&["a"], 0, 9, usize::MAX), (0, false));
+    // The first is given whatever its size.
+    assert_eq!(window(&["*"], 4, 9, 1), (3, true));
+    assert_eq!(window(&["*"], 4, 9, 2 * draft("a", "1").cost()), (2, true));
+}
+
+pub(crate) fn a_time_is_a_place<H: Harness>() {
+    let mut h = H::new();
+    assert_eq!(h.log().before_time(Timestamp(START)), Ok(Position(0)));
+    let publish_at = |h: &H, at: u64| {
+        append_at(h.log(), group(&[("a", "1"), ("b", "2")]), START + at);
+    };
+    // The fourth comes when the clock is an hour ahead, and the fifth when it is right again.
+    [0, 10, 20, 3_600_000, 40, 50].iter().for_each(|&at| publish_at(&h, at));
+    let check = |h: &H| {
+        let place = |at: u64| h.log().before_time(Timestamp(START + at)).unwrap().0;
+        assert_eq!([0, 1, 10, 20].map(place), [0, 2, 2, 4]);
+        // So all is given that may be meant.
+        assert_eq!([21, 40, 50, 60, 3_600_000].map(place), [6; 5]);
+        assert_eq!(place(3_600_001), 12);
+        assert_eq!(h.log().before_time(Timestamp(0)), Ok(Position(0)));
+        assert_eq!(h.log().before_time(Timestamp(u64::MAX)), Ok(Position(12)));
+    };
+    check(&h);
+    h.reopen(false, START + 100);
+    check(&h);
+    // What is gone lies after the place, where it was of that time or later.
+    h.log()
+        .write(
+            vec![Write::Retain(topic("a"), Position(3)), Write::Retain(topic("b"), Position(4))],
+            Timestamp(START),
+        )
+        .unwrap();
+    h.log().tidy_all(Timestamp(START));
+    for (at, most) in [(0, 0), (10, 2), (20, 4)] {
+        let place = h.log().before_time(Timestamp(START + at)).unwrap().0;
+        assert!(place <= most, "{at}: {place}");
+    }
+    assert_eq!(h.log().before_time(Timestamp(START + 20)), Ok(Position(4)));
+    h.reopen(true, START + 100);
+    publish_at(&h, 3_600_002);
+    assert_eq!(h.log().before_time(Timestamp(START + 3_600_002)), Ok(Position(12)));
 }
 
 pub(crate) fn get_finds_one_message<H: Harness>() {

@@ -5,6 +5,7 @@ use tailwire_core::{
     log::{Budget, StorePage},
 };
 use tailwire_model::{Cursor, Message, Position, Trim};
+use tailwire_storage::testing::Writes as _;
 
 use crate::{
     common::{UNBOUNDED, filter},
@@ -74,7 +75,7 @@ impl Check<'_> {
         same(&self.settled(paged(log, terms, budget)), &alive);
         let back = self.back(asks);
         for count in [0, 1, 2, 7, usize::MAX / 2] {
-            let place = log.before_last(&filter(terms), count).unwrap().0;
+            let place = log.before_newest(&filter(terms), count).unwrap().0;
             let after = alive.iter().filter(|entry| entry.position > place).count();
             let most = after + back.iter().filter(|position| **position > place).count();
             let given = count.min(alive.len());

@@ -29,7 +29,7 @@ use tailwire_core::{
 };
 use tailwire_model::{
     Condition, Draft, Durability, Fingerprint, IdempotencyKey, MediaType, Options, Position, Term, Timestamp,
-    message::Extras,
+    TrimReason, message::Extras,
 };
 use tailwire_storage::{MemoryStore, testing::Writes as _};
 
@@ -110,9 +110,22 @@ impl<S: Subject> Run<S> {
                 self.enter(vec![Write::Delete(topic(name))]);
                 self.wanted.delete(name);
             }
+            Step::Remove(number) => {
+                // Alone, so that what becomes of it is known.
+                self.commit();
+                let position = Position(number % (self.wanted.newest + 3));
+                let cursor = self.subject.log().epochs().cursor_at(position);
+                let log = self.subject.log();
+                let write = Write::Remove(cursor, TrimReason::Deleted);
+                let outcome = log.write(vec![write], Timestamp(self.now)).unwrap()[0];
+                self.wanted.remove(position.0, outcome == Outcome::Done);
+                self.check();
+            }
             Step::SetOptions(term, options) => self.set_options(TERMS[term], options),
             Step::Commit => self.commit(),
             Step::Tidy => self.tidy(),
+            // From outside it can't be told how far a topic was trimmed before the last one that was removed.
+            Step::TidyPartly if self.wanted.has_removed() => self.tidy(),
             Step::TidyPartly => {
                 self.commit();
                 self.tidy_partly();

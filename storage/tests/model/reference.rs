@@ -29,6 +29,8 @@ pub(crate) struct Entry {
     group: u64,
     /// A newer one has taken its place.
     obsolete: bool,
+    /// It was removed by itself.
+    removed: bool,
 }
 
 /// A message to append.
@@ -81,6 +83,8 @@ pub(crate) struct Name {
     /// How far it was trimmed; and each place up to which it was, since what is certainly on the disk.
     trimmed: Option<Trim>,
     history: Vec<Option<Trim>>,
+    /// The farthest message that was removed by itself.
+    removed: Option<Trim>,
     /// It had messages that were in memory alone, and lost them up to here.
     in_memory: bool,
     lost: u64,
@@ -213,6 +217,7 @@ impl Reference {
             keep: self.keep(&draft.topic),
             group,
             obsolete: false,
+            removed: false,
         });
         let name = self.names.entry(draft.topic.clone()).or_default();
         (name.tail, name.time) = (self.newest, now);
@@ -228,6 +233,28 @@ impl Reference {
             self.acknowledged = true;
             self.deletes.push((topic.to_owned(), upto));
         }
+    }
+
+    /// A message was removed by itself, or so it is said: it has to have been there.
+    pub(crate) fn remove(&mut self, position: u64, is_done: bool) {
+        let at = self.entries.iter().position(|entry| entry.position == position);
+        let entry = at.map(|at| &self.entries[at]);
+        let is_there = entry.is_some_and(|entry| self.is_alive(entry) || self.may_be_back(entry));
+        assert!(!is_done || is_there, "{position} was removed, and was not there");
+        let must = at.is_some_and(|at| self.is_alive(&self.entries[at]) && !self.has_successor(at));
+        assert!(is_done || !must, "{position} is there, and was not removed");
+        if let Some(at) = at.filter(|_| is_done) {
+            self.entries[at].removed = true;
+            let trim = Some(Trim { upto: Position(position), reason: TrimReason::Deleted });
+            let name = self.names.get_mut(&self.entries[at].draft.topic).expect("it has a message");
+            name.removed = Trim::farther(name.removed, trim);
+            self.flushed();
+        }
+    }
+
+    /// Whether any message was removed by itself.
+    pub(crate) fn has_removed(&self) -> bool {
+        self.names.values().any(|name| name.removed.is_some())
     }
 
     pub(crate) fn set_options(&mut self, term: &'static str, options: Options) {
@@ -268,7 +295,7 @@ impl Reference {
         let name = &self.names[&entry.draft.topic];
         let is_lost = entry.volatile && entry.position <= name.lost;
         let is_trimmed = name.trimmed.is_some_and(|trim| entry.position <= trim.upto.0);
-        entry.position <= self.committed && !entry.obsolete && !is_lost && !is_trimmed
+        entry.position <= self.committed && !entry.obsolete && !entry.removed && !is_lost && !is_trimmed
     }
 
     /// The messages that are retained of topics, oldest first.
@@ -282,7 +309,8 @@ impl Reference {
         let name = self.names.get(topic)?;
         let lost = Trim { upto: Position(name.lost), reason: TrimReason::Retention };
         let lost = Some(lost).filter(|lost| lost.upto > Position::ZERO);
-        lost.into_iter().chain(name.trimmed).max_by_key(|trim| trim.upto)
+        let trims = name.removed.into_iter().chain(lost).chain(name.trimmed);
+        trims.max_by_key(|trim| trim.upto)
     }
 
     /// Whether a message was obsolete, and nothing else has taken it: an opening may bring it back until the log has

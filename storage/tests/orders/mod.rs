@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use tailwire_core::{
     Store, StoreError, WriteError,
-    log::{Appended, Bounds, Budget, Feed, LogStats, StorePage, Stored, TopicInfo},
+    log::{Appended, Bounds, Budget, Feed, LogStats, StorePage, Stored, TopicInfo, Window},
     store::{Entry, Outcome, Token, Write},
 };
 use tailwire_model::{
@@ -91,6 +91,10 @@ impl<O: Ordered> Log<O> {
             }
             Write::Retain(topic, upto) => Write::Retain(topic, renumber(upto)),
             Write::Compact(topic, after, upto) => Write::Compact(topic, renumber(after), renumber(upto)),
+            Write::Remove(mut cursor, reason) => {
+                cursor.position = renumber(cursor.position);
+                Write::Remove(cursor, reason)
+            }
             other => other,
         }
     }
@@ -173,8 +177,13 @@ impl<O: Ordered> Store for Log<O> {
         })
     }
 
-    fn before_last(&self, filter: &Filter, count: usize) -> Result<Position, StoreError> {
-        Ok(self.0.number(self.0.store().before_last(filter, count)?))
+    fn before_last(&self, filter: &Filter, upto: Position, budget: Budget) -> Result<Window, StoreError> {
+        let window = self.0.store().before_last(filter, self.0.position(upto), budget)?;
+        Ok(Window { after: self.0.number(window.after), ..window })
+    }
+
+    fn before_time(&self, time: Timestamp) -> Result<Position, StoreError> {
+        Ok(self.0.number(self.0.store().before_time(time)?))
     }
 
     fn get(&self, number: Position) -> Result<Option<Message>, StoreError> {
@@ -188,6 +197,7 @@ impl<O: Ordered> Store for Log<O> {
             head: bounds.head.map(|head| self.0.number(head)),
             tail: self.0.number(bounds.tail),
             trimmed: self.trim(bounds.trimmed),
+            cleared: self.trim(bounds.cleared),
             ..bounds
         }
     }

@@ -14,10 +14,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use tailwire_core::{Store, log::Group};
+use tailwire_core::{Store, log::Group, store::Write};
 use tailwire_model::{
-    Bound, Condition, Draft, Durability, Fingerprint, IdempotencyKey, Keep, MediaType, Options, Term,
-    Timestamp, Topic, TrimReason, message::Extras,
+    Bound, Condition, Draft, Durability, Fingerprint, IdempotencyKey, Keep, MediaType, Options, Position,
+    Term, Timestamp, Topic, TrimReason, message::Extras,
 };
 use tailwire_storage::testing::Writes as _;
 use tailwire_storage::{LogSettings, SledStore};
@@ -58,6 +58,13 @@ pub(crate) fn make(dir: &Path) -> SledStore {
         append(&log, START + MINUTE_MS + 1, vec![draft("bounded", "", body)]);
     }
     log.trim(&Topic::parse("deleted").unwrap(), TrimReason::Deleted).unwrap();
+    let mut timed = draft("timed", "", b"an hour");
+    timed.extras.get_or_insert_default().max_age_ms = Some(60 * MINUTE_MS);
+    append(&log, START + MINUTE_MS + 2, vec![draft("single", "", b"taken by itself"), timed]);
+    append(&log, START + MINUTE_MS + 2, vec![draft("single", "", b"stays")]);
+    let taken = log.epochs().cursor_at(Position(12));
+    log.write(vec![Write::Remove(taken, TrimReason::Deleted)], Timestamp(START + MINUTE_MS + 2)).unwrap();
+    append(&log, START + MINUTE_MS + 2, vec![Draft::deletion(Topic::parse("kept/y").unwrap(), "k".into())]);
     append(&log, START + MINUTE_MS + 2, vec![draft("memory", "", b"never stored")]);
     settle(&log, START + MINUTE_MS + 2);
     drop(log);
@@ -80,7 +87,10 @@ pub(crate) fn messages() -> Vec<(&'static str, u64, &'static str, &'static str, 
         ("01kv6s00-00000000007", START + 4, "a", "", b"under a key".to_vec()),
         ("01kv6vo0-0000000000a", second + 1, "bounded", "", b"second".to_vec()),
         ("01kv6vo0-0000000000b", second + 1, "bounded", "", b"third".to_vec()),
-        ("01kv73g0-0000000000c", second + MINUTE_MS, "a", "text/plain", "the last one, ä".into()),
+        ("01kv6vo0-0000000000d", second + 2, "timed", "", b"an hour".to_vec()),
+        ("01kv6vo0-0000000000e", second + 2, "single", "", b"stays".to_vec()),
+        ("01kv6vo0-0000000000f", second + 2, "kept/y", "", Vec::new()),
+        ("01kv73g0-0000000000g", second + MINUTE_MS, "a", "text/plain", "the last one, ä".into()),
     ]
 }
 
@@ -109,7 +119,12 @@ fn draft(topic: &str, media_type: &str, body: &[u8]) -> Draft {
 
 fn with_extras(mut draft: Draft) -> Draft {
     let headers = vec![("x-source".to_owned(), "sample".to_owned())];
-    draft.extras = Some(Box::new(Extras { key: Some("k".into()), event: Some("changed".into()), headers }));
+    draft.extras = Some(Box::new(Extras {
+        key: Some("k".into()),
+        event: Some("changed".into()),
+        headers,
+        ..Extras::default()
+    }));
     draft
 }
 

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use tailwire_core::{
     AllowAll, Broker, BrokerParts, Clock, Committer, Encoder, Encoders, Instruments, Interest, LocalOrder,
     Policy, PublishError, Reader, Start, Store, StoreError, View,
-    log::{Appended, Bounds, Budget, Feed, Group, LogStats, StorePage, TopicInfo},
+    log::{Appended, Bounds, Budget, Feed, Group, LogStats, StorePage, TopicInfo, Window},
     store::{Entry, Outcome, Token, Write},
 };
 use tailwire_model::{
@@ -319,9 +319,14 @@ impl Store for Gated {
         Ok(page)
     }
 
-    fn before_last(&self, filter: &Filter, count: usize) -> Result<Position, StoreError> {
+    fn before_last(&self, filter: &Filter, upto: Position, budget: Budget) -> Result<Window, StoreError> {
         self.gate.pass();
-        self.store.before_last(filter, count)
+        self.store.before_last(filter, upto, budget)
+    }
+
+    fn before_time(&self, time: Timestamp) -> Result<Position, StoreError> {
+        self.gate.pass();
+        self.store.before_time(time)
     }
 
     fn get(&self, position: Position) -> Result<Option<Message>, StoreError> {

@@ -1,13 +1,15 @@
 //! Checks of what goes out over the wire: lines, blocks, frames, chunks, pages.
 
 use serde_json::{Value, json, value::RawValue};
-use tailwire_model::{Cursor, Draft, Epoch, Gap, MediaType, Message, Timestamp, Topic, message::Extras};
+use tailwire_model::{
+    Cursor, Draft, Epoch, Gap, GapReason, MediaType, Message, Timestamp, Topic, message::Extras,
+};
 use tailwire_wire::{
     ENCODERS, Format, REFERENCES,
     format::{chunk, frame_close, frame_text},
     framing,
     line::{self, ByeReason, Welcome, WelcomeLimits},
-    page::{self, TopicEntry},
+    page::{self, PagePlace, TopicEntry},
     request::{self, Id},
     sse,
 };
@@ -51,6 +53,8 @@ fn message(value: &Value) -> Message {
         headers: pairs
             .map(|pair| (pair[0].as_str().unwrap().to_owned(), pair[1].as_str().unwrap().to_owned()))
             .collect(),
+        max_age_ms: value["max_age_ms"].as_u64(),
+        is_deletion: value["deleted"] == true,
     };
     let draft = Draft {
         topic: Topic::parse(text(value, "topic")).unwrap(),
@@ -183,6 +187,15 @@ pub(crate) fn frame(case: &Value) -> Value {
 pub(crate) fn page(case: &Value) -> Value {
     if let Some(link) = case.get("link") {
         let gap = link.get("gap").map(cursor_of);
+        if let Some(before) = link.get("before") {
+            return json!(page::link_prev(link["query"].as_str(), cursor_of(before)));
+        }
+        if let Some(to) = link.get("told") {
+            let (from, to) = (cursor_of(&link["after"]), cursor_of(to));
+            let gap = Gap { from, to, reason: GapReason::Epoch };
+            let (rel, target) = page::link_past(link["query"].as_str(), &gap);
+            return json!({ "rel": rel, "target": target });
+        }
         return json!(page::link_next(link["query"].as_str(), cursor_of(&link["after"]), gap));
     }
     let mut out = Vec::new();
@@ -191,9 +204,13 @@ pub(crate) fn page(case: &Value) -> Value {
         let items =
             messages.as_array().unwrap().iter().map(|value| encode_at(None, Format::Item, &message(value)));
         let items: Vec<Vec<u8>> = items.collect();
-        let retry_after_ms = case["retry_after_ms"].as_u64();
-        let cursor = cursor_of(&case["cursor"]);
-        page::page(items.iter().map(Vec::as_slice), cursor, case["more"] == true, retry_after_ms, &mut out);
+        let place = PagePlace {
+            cursor: cursor_of(&case["cursor"]),
+            more: case["more"] == true,
+            prev: case.get("prev").map(cursor_of),
+            retry_after_ms: case["retry_after_ms"].as_u64(),
+        };
+        page::page(items.iter().map(Vec::as_slice), &place, &mut out);
     } else if let Some(receipts) = case.get("receipts") {
         let receipts: Vec<(Cursor, Topic, MediaType)> = receipts
             .as_array()

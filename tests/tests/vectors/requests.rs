@@ -1,7 +1,7 @@
 //! Checks of what comes in over the wire: paths, queries, headers, bodies, a client's lines.
 
 use serde_json::{Map, Value, json};
-use tailwire_model::{Condition, Draft, Filter, Options, SizeBound, Term, Topic, limits};
+use tailwire_model::{Condition, Draft, Filter, Options, SizeBound, Term, Timestamp, Topic, limits};
 use tailwire_wire::{
     Problem, Publish, QueryStart, Representation, Resource,
     negotiate::{SUBPROTOCOL, read_request},
@@ -52,6 +52,9 @@ pub(crate) fn error(problem: &Problem) -> Value {
     Value::Object(told)
 }
 
+/// When the requests come.
+const NOW: u64 = 1_796_040_000_000;
+
 fn start(start: QueryStart) -> Value {
     match start {
         QueryStart::Default => json!("default"),
@@ -59,6 +62,8 @@ fn start(start: QueryStart) -> Value {
         QueryStart::Latest => json!("latest"),
         QueryStart::After(cursor) => json!(cursor.to_string()),
         QueryStart::Last(count) => json!({ "last": count }),
+        QueryStart::Before(cursor) => json!({ "before": cursor.to_string() }),
+        QueryStart::Since(moment) => json!({ "since": moment.time(Timestamp(NOW)).0 }),
     }
 }
 
@@ -158,6 +163,9 @@ fn draft(draft: &Draft) -> Value {
     if let Some(key) = extras.key {
         told["key"] = json!(key);
     }
+    if let Some(max_age_ms) = extras.max_age_ms {
+        told["max_age_ms"] = json!(max_age_ms);
+    }
     if let Some(event) = extras.event {
         told["event"] = json!(event);
     }
@@ -209,7 +217,8 @@ pub(crate) fn request(case: &Value) -> Value {
             "limit": ask.limit, "wait_ms": ask.wait_ms, "bound": ask.bound.map(SizeBound::bytes),
         }),
         Request::Authenticate { token } => json!({"authenticate": token}),
-        Request::Delete { topic } => json!({"delete": topic.as_str()}),
+        Request::Delete { topic, key } => json!({"delete": topic.as_str(), "key": key}),
+        Request::DeleteMessage { cursor } => json!({"delete_message": cursor.to_string()}),
         Request::Topics(ask) => json!({"topics": ask.prefix, "from": ask.from, "limit": ask.limit}),
         Request::Message { cursor } => json!({"message": cursor.to_string()}),
         Request::Options { term } => json!({"options": term.as_ref().map_or("all", Term::as_str)}),

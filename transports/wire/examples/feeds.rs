@@ -79,7 +79,8 @@ fn measure_format(what: &str, name: &str, format: &'static DocumentFormat, messa
         archives: Archives::default(),
     };
     let cursor = Cursor { epoch: Epoch::MAX, position: Position(ENTRIES) };
-    let document = Document { items: &items, cursor, more: false, retry_after_ms: None, about: &about };
+    let document =
+        Document { items: &items, cursor, more: false, prev: None, retry_after_ms: None, about: &about };
     measure(&format!("{name}, {what}: a document of {ENTRIES} that are encoded"), || {
         out.clear();
         format.write(black_box(&document), &mut out);

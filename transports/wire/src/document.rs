@@ -2,6 +2,8 @@
 
 use tailwire_model::{Cursor, Filter, Timestamp};
 
+use crate::page::PagePlace;
+
 /// The parts of a document.
 #[derive(Debug)]
 pub struct Document<'a> {
@@ -11,10 +13,20 @@ pub struct Document<'a> {
     pub cursor: Cursor,
     /// Whether a limit ended it, and not the tail.
     pub more: bool,
+    /// What to send as `before` for older ones, where there may be some and they were not asked for what comes after.
+    pub prev: Option<Cursor>,
     /// When to come back, where there was nothing.
     pub retry_after_ms: Option<u64>,
     /// Its subject.
     pub about: &'a About<'a>,
+}
+
+impl Document<'_> {
+    /// Where it stands.
+    pub const fn place(&self) -> PagePlace {
+        let Self { cursor, more, prev, retry_after_ms, .. } = *self;
+        PagePlace { cursor, more, prev, retry_after_ms }
+    }
 }
 
 /// The subject of a document.

@@ -15,7 +15,7 @@ use tailwire_model::{
     DataKind, Draft, MediaType, Term, Topic,
     limits::{
         EVENT_BYTES_MAX, HEADERS_BYTES_MAX, HEADERS_MAX, MEDIA_TYPE_BYTES_MAX, MESSAGE_BYTES_MAX,
-        MESSAGE_KEY_BYTES_MAX,
+        MESSAGE_KEY_BYTES_MAX, OPTION_MAX,
     },
     message::Extras,
 };
@@ -23,8 +23,9 @@ use tailwire_model::{
 use crate::{
     json::{self, surrogate_fault},
     members::raw_object,
+    number,
     problem::{Code, Problem},
-    typo,
+    query, typo,
 };
 
 /// How deep a message's JSON may nest. Common parsers give up at 128 levels; a message stands some levels deep in a
@@ -48,6 +49,7 @@ raw_object! {
         key = "key",
         event = "event",
         headers = "headers",
+        max_age = "max_age",
     }
 }
 
@@ -72,7 +74,10 @@ impl<'a> Object<'a> {
     /// The draft that a message of a batch describes. Without a type it is JSON. Misspelt members are refused; those that
     /// messages have when they are read are not: what was read can be published.
     pub(crate) fn into_draft(self) -> Result<Draft, Problem> {
-        let own = ["topic", "data", "type", "encoding", "key", "event", "headers", "cursor", "time", "sub"];
+        let own = [
+            "topic", "data", "type", "encoding", "key", "event", "headers", "max_age", "cursor", "time",
+            "sub",
+        ];
         self.names().try_for_each(|name| typo::check_member(name, &own))?;
         self.into_draft_or(MediaType::JSON)
     }
@@ -100,7 +105,15 @@ impl<'a> Object<'a> {
                 push_header(&mut extras, &name, &value)?;
             }
         }
+        extras.max_age_ms = self.max_age.map(|raw| max_age_ms(raw.get())).transpose()?;
         draft(topic, media_type, extras, body)
+    }
+
+    /// The draft of a line that says of a key that it is deleted.
+    pub(crate) fn into_deletion(self) -> Result<Draft, Problem> {
+        let topic = one_topic(&string("topic", self.topic.ok_or_else(|| missing("topic"))?)?)?;
+        let key = key(string("key", self.key.ok_or_else(|| missing("key"))?)?)?;
+        Ok(Draft::deletion(writable(topic)?, key))
     }
 
     /// The body: `data` as written for JSON, its content where it is a string.
@@ -193,6 +206,14 @@ pub(crate) fn event(text: String) -> Result<String, Problem> {
         return Err(Problem::parameter(Code::EventInvalid, "event", detail));
     }
     Ok(text)
+}
+
+/// A message's own lifetime, in seconds.
+pub(crate) fn max_age_ms(text: &str) -> Result<u64, Problem> {
+    let seconds = number::whole(text).filter(|seconds| (1..=OPTION_MAX).contains(seconds));
+    seconds.map(|seconds| seconds.saturating_mul(1000)).ok_or_else(|| {
+        query::invalid("max_age", format!("`max_age` is a whole number of seconds from 1 to {OPTION_MAX}"))
+    })
 }
 
 /// Adds one of the message's own headers. One that stands again is joined to the first by a comma (RFC 9110 §5.3).

@@ -58,8 +58,8 @@ pub const ENCODERS: [MessageEncoder; Format::COUNT] = [
     |message, out| chunked(out, |out| sse(message, out)),
     sse_envelope,
     |message, out| chunked(out, |out| sse_envelope(message, out)),
-    atom::entry,
-    feed::json::item,
+    |message, out| in_feed(message, atom::entry, out),
+    |message, out| in_feed(message, feed::json::item, out),
 ];
 
 /// The size of an encoding beside names and bodies, generously, so that most make the buffer grow once.
@@ -70,6 +70,13 @@ fn item(message: &Message, out: &mut Vec<u8>) {
     out.push(b'{');
     members(message, out);
     out.extend_from_slice(b"},");
+}
+
+/// An entry of a feed. There a deleted key is nothing to read.
+fn in_feed(message: &Message, entry: MessageEncoder, out: &mut Vec<u8>) {
+    if !message.draft.is_deletion() {
+        entry(message, out);
+    }
 }
 
 /// The line, without its line break.
@@ -110,6 +117,10 @@ pub(crate) fn metadata(message: &Message, out: &mut Vec<u8>) {
 }
 
 fn data_members(message: &Message, out: &mut Vec<u8>) {
+    if message.draft.is_deletion() {
+        out.extend_from_slice(b",\"deleted\":true");
+        return;
+    }
     match data(&message.draft.media_type, &message.draft.body) {
         Data::Json(body) => {
             out.extend_from_slice(b",\"data\":");
@@ -140,6 +151,9 @@ fn extra_members(extras: &Extras, out: &mut Vec<u8>) {
         }
         out.push(b'}');
     }
+    if let Some(max_age_ms) = extras.max_age_ms {
+        json::number_member("max_age", max_age_ms / 1000, out);
+    }
 }
 
 /// A message's key and event.
@@ -154,6 +168,14 @@ pub(crate) fn names(extras: &Extras, out: &mut Vec<u8>) {
 
 fn sse(message: &Message, out: &mut Vec<u8>) {
     out.reserve(message.draft.cost() + OVERHEAD_BYTES);
+    if message.draft.is_deletion() {
+        // It has no data, and a block without is not given to anybody.
+        sse_id(message, out);
+        out.extend_from_slice(b"event: tailwire.deleted\ndata: ");
+        line(message, out);
+        out.extend_from_slice(b"\n\n");
+        return;
+    }
     sse_head(message, out);
     match data(&message.draft.media_type, &message.draft.body) {
         Data::Json(body) => {

@@ -10,6 +10,7 @@ use crate::{
     accept::Accept,
     coding::{AcceptEncoding, Coding},
     etag::IfNoneMatch,
+    number,
     problem::{Code, Problem},
     query::{self, QueryStart, ReadQuery},
     representation::{self, DocumentFormat, RepresentationEntry, Shape, StreamFormat},
@@ -200,9 +201,13 @@ fn representation(
     known: impl Fn(&str) -> Option<&'static str>,
 ) -> Result<Representation, Problem> {
     if !head && let Some(subprotocol) = headers.handshake.negotiate(known)? {
+        query.start.onwards()?;
         return Ok(Representation::WebSocket { subprotocol });
     }
-    let wait_s = if head { 0 } else { query.wait_s.or(headers.prefer_wait_s).unwrap_or(0) };
+    let is_backwards = matches!(query.start, QueryStart::Before(_));
+    // What is before a cursor is there or not.
+    let waits = !head && !is_backwards;
+    let wait_s = if waits { query.wait_s.or(headers.prefer_wait_s).unwrap_or(0) } else { 0 };
     let wait_ms = wait_s.saturating_mul(1000).min(WAIT_MS_MAX);
     let entry: &'static RepresentationEntry = match &query.format {
         Some(name) => format_named(name)?,
@@ -211,8 +216,10 @@ fn representation(
     match entry.shape {
         Shape::Document(format) => Ok(Representation::Document { format, wait_ms }),
         Shape::Newest => Ok(Representation::Raw { wait_ms }),
-        Shape::Stream(_, Some(envelope)) if query.envelope => Ok(Representation::Stream(envelope)),
-        Shape::Stream(format, _) => Ok(Representation::Stream(format)),
+        Shape::Stream(format, envelope) => {
+            query.start.onwards()?;
+            Ok(Representation::Stream(envelope.filter(|_| query.envelope).unwrap_or(format)))
+        }
     }
 }
 
@@ -277,7 +284,7 @@ fn prefer_wait_s(value: &str) -> Option<u64> {
         let (name, value) = preference.split(';').next()?.split_once('=')?;
         let value = value.trim();
         let value = value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value);
-        name.trim().eq_ignore_ascii_case("wait").then(|| query::whole(value)).flatten()
+        name.trim().eq_ignore_ascii_case("wait").then(|| number::whole(value)).flatten()
     })
 }
 

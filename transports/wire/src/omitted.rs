@@ -101,6 +101,7 @@ mod tests {
                 key: Some(long("\u{2028}", MESSAGE_KEY_BYTES_MAX)),
                 event: Some("e".repeat(EVENT_BYTES_MAX)),
                 headers: vec![("x-a".to_owned(), "1".repeat(4000))],
+                ..Extras::default()
             }));
             let message = draft.into_message(Epoch::MAX, Position(7), Timestamp(1_795_000_000_123));
             let bound = SizeBound::new(u64::from(SIZE_BOUND_MIN)).unwrap().at_depth(depth);

@@ -11,7 +11,7 @@ use tailwire_model::{
 
 use crate::{
     draft::{self, Pairs},
-    json, path,
+    json, number, path,
     problem::{Code, Problem},
     query,
 };
@@ -217,7 +217,7 @@ fn value(raw: &RawValue) -> OptionValue<'_> {
         "null" => OptionValue::Unbounded,
         "true" => OptionValue::Boolean(true),
         "false" => OptionValue::Boolean(false),
-        text => match query::whole(text) {
+        text => match number::whole(text) {
             Some(number) => OptionValue::Number(number),
             None => serde_json::from_str(text)
                 .map_or(OptionValue::Other, |text: String| OptionValue::Text(text.into())),

@@ -1,28 +1,37 @@
 //! Bodies of replies: pages, receipts, the list of topics; and the link to the next page.
 
-use tailwire_model::{Cursor, MediaType, Timestamp, Topic};
+use tailwire_model::{Cursor, Gap, MediaType, Timestamp, Topic};
 
 use crate::{json, path, query, time::rfc3339};
 
+/// Where a page stands.
+#[derive(Debug, Clone, Copy)]
+pub struct PagePlace {
+    /// What to send as `after` for what comes next.
+    pub cursor: Cursor,
+    /// Whether a limit ended it.
+    pub more: bool,
+    /// What to send as `before` for what comes before.
+    pub prev: Option<Cursor>,
+    /// When to come back, where it found nothing.
+    pub retry_after_ms: Option<u64>,
+}
+
 /// Appends a page: `{"messages":[…],"cursor":"…","more":false}`. `items` are encodings of
-/// [`Format::Item`](crate::Format::Item), each of one or more messages with their commas, in order; `retry_after_ms`
-/// stands in a page that found nothing.
-pub fn page<'a>(
-    items: impl IntoIterator<Item = &'a [u8]>,
-    cursor: Cursor,
-    more: bool,
-    retry_after_ms: Option<u64>,
-    out: &mut Vec<u8>,
-) {
+/// [`Format::Item`](crate::Format::Item), each of one or more messages with their commas, in order.
+pub fn page<'a>(items: impl IntoIterator<Item = &'a [u8]>, place: &PagePlace, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"messages\":[");
     for item in items {
         out.extend_from_slice(item);
     }
     without_comma(out);
     out.push(b']');
-    json::cursor_member("cursor", cursor, out);
-    out.extend_from_slice(if more { b",\"more\":true" } else { b",\"more\":false" });
-    if let Some(retry_after_ms) = retry_after_ms {
+    json::cursor_member("cursor", place.cursor, out);
+    out.extend_from_slice(if place.more { b",\"more\":true" } else { b",\"more\":false" });
+    if let Some(prev) = place.prev {
+        json::cursor_member("prev", prev, out);
+    }
+    if let Some(retry_after_ms) = place.retry_after_ms {
         json::number_member("retry_after_ms", retry_after_ms, out);
     }
     out.push(b'}');
@@ -118,7 +127,7 @@ pub fn topics<'a>(entries: impl IntoIterator<Item = TopicEntry<'a>>, next: Optio
 /// The relative URL (RFC 3986 §4.2) of the next page: the request's query with `after` set, without `last`, and with
 /// `gap` while the cursor has not passed it. Every other parameter is kept as written.
 pub fn link_next(query: Option<&str>, after: Cursor, gap: Option<Cursor>) -> String {
-    let mut link = kept(query, &["after", "last", "gap", "archive"]);
+    let mut link = kept(query, &["after", "before", "last", "gap", "archive"]);
     link.push_str("after=");
     link.push_str(&after.to_string());
     if let Some(gap) = gap.filter(|gap| after < *gap) {
@@ -141,6 +150,27 @@ pub fn link_current(query: Option<&str>) -> String {
     kept(query, &["archive"]).trim_start_matches('?').trim_end_matches('&').to_owned()
 }
 
+/// The relative URL of the page before: the request's query with `before` set, and without what asks for another place.
+pub fn link_prev(query: Option<&str>, before: Cursor) -> String {
+    let mut link = kept(query, &["after", "before", "last", "gap", "wait", "archive"]);
+    link.push_str("before=");
+    link.push_str(&before.to_string());
+    link
+}
+
+/// The relative URL and relation for a client that was told a gap: on from there; or, where it looks backwards, from the same
+/// cursor once more.
+pub fn link_past(query: Option<&str>, gap: &Gap) -> (&'static str, String) {
+    let is_backwards = query::pairs(query).any(|(name, _)| name == "before");
+    if is_backwards {
+        let mut link = kept(query, &["gap"]);
+        link.push_str("gap=");
+        link.push_str(&gap.to.to_string());
+        return ("prev", link);
+    }
+    ("next", link_next(query, gap.from, Some(gap.to)))
+}
+
 /// The same for the list of topics: the request's query with `from` set.
 pub fn link_next_topics(query: Option<&str>, from: &str) -> String {
     let mut link = kept(query, &["from"]);
@@ -149,9 +179,9 @@ pub fn link_next_topics(query: Option<&str>, from: &str) -> String {
     link
 }
 
-/// The value of a `Link` header (RFC 8288 §3): `<…>; rel="next"`.
-pub fn link_header(target: &str) -> String {
-    format!("<{target}>; rel=\"next\"")
+/// A value of a `Link` header (RFC 8288 §3): `<…>; rel="next"`.
+pub fn link_header(rel: &str, target: &str) -> String {
+    format!("<{target}>; rel=\"{rel}\"")
 }
 
 /// `?`, and the query's parameters but those named, each followed by `&`.

@@ -97,6 +97,8 @@ codes! {
     LineUnknown = "line-unknown", 400, "The kind of request is unknown";
     /// The `id` names a subscription already.
     SubscriptionExists = "subscription-exists", 409, "The connection has a subscription of this id";
+    /// The topic does not keep one message a key.
+    TopicNotCompacted = "topic-not-compacted", 409, "The topic is not compacted";
     /// No subscription of this name.
     SubscriptionUnknown = "subscription-unknown", 404, "The connection has no subscription of this id";
     /// One more subscription than a connection may have.

@@ -97,6 +97,9 @@ impl FieldHasher {
             self.bytes(name.as_bytes());
             self.bytes(value.as_bytes());
         }
+        if let Some(max_age_ms) = draft.max_age_ms() {
+            self.bytes(&max_age_ms.to_le_bytes());
+        }
         // Space around JSON is lost where it stands as a member of a line.
         let body = &*draft.body;
         self.bytes(if draft.media_type.data_kind() == DataKind::Json { trim_json(body) } else { body });
@@ -138,6 +141,31 @@ pub fn parse<'a>(
     Ok(Publish { drafts, batch, idempotency_key, condition })
 }
 
+/// Reads the query of a DELETE on a topic: the key, if only that is to go.
+///
+/// # Errors
+/// `key-invalid`, `parameter-invalid`.
+pub fn deleted_key(query: Option<&str>) -> Result<Option<String>, Problem> {
+    let (mut key, mut seen) = (None, SeenParameters::default());
+    for (name, value) in query::pairs(query) {
+        match &*name {
+            "key" => {
+                seen.once("key")?;
+                key = Some(draft::key(query::text("key", value)?.into_owned())?);
+            }
+            // Elsewhere an unknown one is ignored. Here a misspelt `key` would take the whole topic.
+            other => {
+                typo::check(other, &["key"])?;
+                let detail = "a DELETE has no parameter but `key`";
+                let mut problem = Problem::detailed(Code::ParameterInvalid, detail);
+                problem.members_mut().parameter = Some(other.to_owned().into());
+                return Err(problem);
+            }
+        }
+    }
+    Ok(key)
+}
+
 /// How large a body may be, for the limit that the transport sets before it reads: a batch's is larger.
 pub fn body_bytes_max(content_type: Option<&str>) -> usize {
     if is_batch(content_type) { BATCH_BYTES_MAX } else { MESSAGE_BYTES_MAX }
@@ -173,7 +201,8 @@ impl<'a> PublishOptions<'a> {
             match &*name {
                 "event" => self.event(&query::text("event", value)?)?,
                 "key" => self.key(&query::text("key", value)?)?,
-                other => typo::check(other, &["event", "key"])?,
+                "max_age" => self.max_age(&query::text("max_age", value)?)?,
+                other => typo::check(other, &["event", "key", "max_age"])?,
             }
         }
         Ok(())
@@ -189,6 +218,7 @@ impl<'a> PublishOptions<'a> {
             "if-none-match" => once(&mut self.if_none_match, Code::ConditionInvalid, value)?,
             "tailwire-event" => self.event(utf8(Code::EventInvalid, value)?)?,
             "tailwire-key" => self.key(utf8(Code::KeyInvalid, value)?)?,
+            "tailwire-max-age" => self.max_age(utf8(Code::ParameterInvalid, value)?)?,
             other => {
                 if let Some(own) = other.strip_prefix(HEADER_PREFIX) {
                     draft::push_header(&mut self.extras, own, utf8(Code::HeaderInvalid, value)?)?;
@@ -207,6 +237,12 @@ impl<'a> PublishOptions<'a> {
     fn key(&mut self, text: &str) -> Result<(), Problem> {
         self.seen.once("key")?;
         self.extras.key = Some(draft::key(text.to_owned())?);
+        Ok(())
+    }
+
+    fn max_age(&mut self, text: &str) -> Result<(), Problem> {
+        self.seen.once("max_age")?;
+        self.extras.max_age_ms = Some(draft::max_age_ms(text)?);
         Ok(())
     }
 }
@@ -294,7 +330,7 @@ fn check_stream(batch: bool, condition: Condition, extras: &Extras) -> Result<()
         return Err(Problem::detailed(Code::ConditionInvalid, "a condition asks about one topic"));
     }
     if *extras != Extras::default() {
-        let detail = "here each line of the batch has its own key, event and headers";
+        let detail = "here each line of the batch has its own key, event, headers and lifetime";
         return Err(Problem::detailed(Code::ParameterInvalid, detail));
     }
     Ok(())

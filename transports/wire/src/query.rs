@@ -10,6 +10,8 @@ use tailwire_model::{
 };
 
 use crate::{
+    moment::Moment,
+    number,
     problem::{Code, Problem},
     typo,
 };
@@ -22,6 +24,10 @@ pub enum QueryStart {
     Default,
     /// After this cursor.
     After(Cursor),
+    /// With the first message of this time or later.
+    Since(Moment),
+    /// The messages before this cursor, the newest of them: in documents only.
+    Before(Cursor),
     /// Before the oldest retained message.
     Earliest,
     /// At the tail.
@@ -40,15 +46,48 @@ impl QueryStart {
         }
     }
 
-    /// Reads the value of `after`: a cursor or a word.
+    /// Reads the value of `after`: a cursor, a word or a time.
     ///
     /// # Errors
-    /// `cursor-invalid`.
+    /// `cursor-invalid`; `parameter-invalid` where it looks like a time.
     pub(crate) fn after(value: &str) -> Result<Self, Problem> {
-        match value {
-            "earliest" => Ok(Self::Earliest),
-            "latest" => Ok(Self::Latest),
-            cursor => parse_cursor("after", cursor).map(Self::After),
+        match (value, Moment::parse(value)) {
+            ("earliest", _) => Ok(Self::Earliest),
+            ("latest", _) => Ok(Self::Latest),
+            (_, Some(Ok(moment))) => Ok(Self::Since(moment)),
+            (_, Some(Err(()))) => Err(invalid(
+                "after",
+                "a time is as `2026-11-30T10:00:00Z`, or as `-10m` with one of the units s, m, h, d",
+            )),
+            (cursor, None) => parse_cursor("after", cursor).map(Self::After),
+        }
+    }
+
+    /// For what goes on with what comes, which nothing before a cursor does.
+    ///
+    /// # Errors
+    /// `parameter-invalid`.
+    pub(crate) fn onwards(self) -> Result<Self, Problem> {
+        match self {
+            Self::Before(_) => Err(invalid("before", "`before` is for pages and feeds; streams only go on")),
+            start => Ok(start),
+        }
+    }
+
+    /// The one of `after`, `before` and `last` that the client gives.
+    ///
+    /// # Errors
+    /// `parameter-invalid` where there are two.
+    pub(crate) fn one_of(
+        after: Option<Self>,
+        before: Option<Self>,
+        last: Option<Self>,
+    ) -> Result<Self, Problem> {
+        match (after, before, last) {
+            (None, None, None) => Ok(Self::Default),
+            (Some(start), None, None) | (None, Some(start), None) | (None, None, Some(start)) => Ok(start),
+            (_, Some(_), _) => Err(invalid("before", "`before` stands without `after` and `last`")),
+            (Some(_), None, Some(_)) => Err(invalid("last", "`after` and `last` exclude each other")),
         }
     }
 }
@@ -58,7 +97,7 @@ impl QueryStart {
 pub struct ReadQuery {
     /// `topic`, as often as it stands; only `/stream` has it.
     pub topics: Vec<Term>,
-    /// `after` or `last`.
+    /// `after`, `before` or `last`.
     pub start: QueryStart,
     /// `gap`: the end of a gap that the client knows of.
     pub gap: Option<Cursor>,
@@ -79,8 +118,19 @@ pub struct ReadQuery {
 }
 
 /// The parameters of a read; on a topic all but the first.
-const READ_STREAM: [&str; 10] =
-    ["topic", "after", "last", "gap", "limit", "format", "wait", "envelope", "max_bytes", "archive"];
+const READ_STREAM: [&str; 11] = [
+    "topic",
+    "after",
+    "before",
+    "last",
+    "gap",
+    "limit",
+    "format",
+    "wait",
+    "envelope",
+    "max_bytes",
+    "archive",
+];
 
 /// A `topics` line, or GET `/topics`, parsed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,6 +151,7 @@ impl ReadQuery {
     pub fn parse(query: Option<&str>, stream: bool) -> Result<Self, Problem> {
         let mut parsed = Self::default();
         let mut seen = SeenParameters::default();
+        let (mut after, mut before, mut last) = (None, None, None);
         for (name, value) in pairs(query) {
             match &*name {
                 "topic" if stream => {
@@ -110,11 +161,15 @@ impl ReadQuery {
                 }
                 "after" => {
                     seen.once("after")?;
-                    parsed.start = QueryStart::after(&text("after", value)?)?;
+                    after = Some(QueryStart::after(&text("after", value)?)?);
+                }
+                "before" => {
+                    seen.once("before")?;
+                    before = Some(QueryStart::Before(parse_cursor("before", &text("before", value)?)?));
                 }
                 "last" => {
                     seen.once("last")?;
-                    parsed.start = QueryStart::Last(bounded("last", &text("last", value)?, LAST_MAX)?);
+                    last = Some(QueryStart::Last(bounded("last", &text("last", value)?, LAST_MAX)?));
                 }
                 "gap" => {
                     seen.once("gap")?;
@@ -152,10 +207,8 @@ impl ReadQuery {
                 other => typo::check(other, if stream { &READ_STREAM } else { &READ_STREAM[1..] })?,
             }
         }
-        if seen.has("after") && seen.has("last") {
-            return Err(invalid("last", "`after` and `last` exclude each other"));
-        }
-        let other = ["after", "last", "limit", "gap"].into_iter().find(|name| seen.has(name));
+        parsed.start = QueryStart::one_of(after, before, last)?;
+        let other = ["after", "before", "last", "limit", "gap"].into_iter().find(|name| seen.has(name));
         if let Some(other) = other.filter(|_| seen.has("archive")) {
             return Err(invalid("archive", format!("`archive` and `{other}` exclude each other")));
         }
@@ -256,7 +309,7 @@ pub(crate) fn parse_cursor(name: &'static str, value: &str) -> Result<Cursor, Pr
 
 /// A whole number from 1 to `max`.
 pub(crate) fn bounded(name: &'static str, value: &str, max: usize) -> Result<usize, Problem> {
-    whole(value)
+    number::whole(value)
         .and_then(|number| usize::try_from(number).ok())
         .filter(|number| (1..=max).contains(number))
         .ok_or_else(|| invalid(name, format!("`{name}` is a whole number from 1 to {max}")))
@@ -264,20 +317,14 @@ pub(crate) fn bounded(name: &'static str, value: &str, max: usize) -> Result<usi
 
 /// The largest line that a client takes.
 pub(crate) fn size_bound(value: &str) -> Result<SizeBound, Problem> {
-    whole(value).and_then(SizeBound::new).ok_or_else(|| {
+    number::whole(value).and_then(SizeBound::new).ok_or_else(|| {
         invalid("max_bytes", format!("`max_bytes` is a whole number of at least {SIZE_BOUND_MIN}"))
     })
 }
 
 /// A time to wait in whole seconds; what is beyond the bound is granted up to it.
 pub(crate) fn wait_s(value: &str) -> Result<u64, Problem> {
-    whole(value).ok_or_else(|| invalid("wait", "`wait` is a whole number of seconds"))
-}
-
-/// Digits only: no sign, no space. A number beyond `u64` is as good as its greatest.
-pub(crate) fn whole(value: &str) -> Option<u64> {
-    let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
-    digits.then(|| value.parse().unwrap_or(u64::MAX))
+    number::whole(value).ok_or_else(|| invalid("wait", "`wait` is a whole number of seconds"))
 }
 
 fn boolean(name: &'static str, value: &str) -> Result<bool, Problem> {

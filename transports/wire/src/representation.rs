@@ -103,7 +103,7 @@ pub static PAGE: DocumentFormat = DocumentFormat {
     is_feed: false,
     write: |document, out| {
         let items = document.items.iter().copied();
-        page::page(items, document.cursor, document.more, document.retry_after_ms, out);
+        page::page(items, &document.place(), out);
     },
 };
 

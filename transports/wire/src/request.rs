@@ -77,10 +77,17 @@ pub enum Request {
         /// The credential, as the client holds it.
         token: String,
     },
-    /// `delete`: trim a topic's messages.
+    /// `delete`: trim a topic's messages, or delete a key of it.
     Delete {
         /// Which.
         topic: Topic,
+        /// The key, if only that is to go.
+        key: Option<String>,
+    },
+    /// `delete_message`: remove one message.
+    DeleteMessage {
+        /// Which.
+        cursor: Cursor,
     },
     /// `topics`: the list of topics.
     Topics(TopicsRequest),
@@ -112,9 +119,11 @@ impl Request {
     /// Whether it changes something that others see.
     pub const fn is_change(&self) -> bool {
         match self {
-            Self::Publish(_) | Self::Delete { .. } | Self::SetOptions { .. } | Self::DeleteOptions { .. } => {
-                true
-            }
+            Self::Publish(_)
+            | Self::Delete { .. }
+            | Self::DeleteMessage { .. }
+            | Self::SetOptions { .. }
+            | Self::DeleteOptions { .. } => true,
             Self::Subscribe(_)
             | Self::Unsubscribe { .. }
             | Self::Page(_)
@@ -144,7 +153,7 @@ pub struct Subscribe {
 pub struct PageRequest {
     /// The topics, as in [`Subscribe`].
     pub filter: Filter,
-    /// From where: `after` or `last`, else the earliest.
+    /// From where: `after`, `before` or `last`, else the earliest.
     pub start: QueryStart,
     /// The end of a gap that the client knows of.
     pub gap: Option<Cursor>,
@@ -206,6 +215,7 @@ raw_object! {
         token = "token",
         topic = "topic",
         after = "after",
+        before = "before",
         last = "last",
         limit = "limit",
         gap = "gap",
@@ -221,6 +231,7 @@ raw_object! {
         key = "key",
         event = "event",
         headers = "headers",
+        max_age = "max_age",
         idempotency_key = "idempotency_key",
         if_match = "if_match",
         if_none_match = "if_none_match",
@@ -232,7 +243,7 @@ fn members_of(kind: &str) -> Option<&'static [&'static str]> {
     Some(match kind {
         "subscribe" => &["topic", "after", "last", "gap", "max_bytes"],
         "unsubscribe" => &["sub"],
-        "page" => &["topic", "after", "last", "limit", "gap", "wait", "max_bytes"],
+        "page" => &["topic", "after", "before", "last", "limit", "gap", "wait", "max_bytes"],
         "publish" => &[
             "topic",
             "data",
@@ -241,6 +252,7 @@ fn members_of(kind: &str) -> Option<&'static [&'static str]> {
             "key",
             "event",
             "headers",
+            "max_age",
             "messages",
             "idempotency_key",
             "if_match",
@@ -251,9 +263,10 @@ fn members_of(kind: &str) -> Option<&'static [&'static str]> {
             "sub",
         ],
         "authenticate" => &["token"],
-        "delete" | "options" | "delete_options" => &["topic"],
+        "delete" => &["topic", "key"],
+        "options" | "delete_options" => &["topic"],
         "topics" => &["prefix", "from", "limit"],
-        "message" => &["cursor"],
+        "message" | "delete_message" => &["cursor"],
         _ => return None,
     })
 }
@@ -268,7 +281,7 @@ impl LineMembers<'_> {
         Ok(match &*kind {
             "subscribe" => Request::Subscribe(Subscribe {
                 filter: self.filter()?,
-                start: self.start()?.or(QueryStart::Latest),
+                start: self.start()?.onwards()?.or(QueryStart::Latest),
                 gap: self.cursor("gap", self.gap)?,
                 bound: self.bound()?,
             }),
@@ -279,14 +292,7 @@ impl LineMembers<'_> {
                 Request::Unsubscribe { sub }
             }
             "publish" => Request::Publish(self.publish()?),
-            "page" => Request::Page(PageRequest {
-                filter: self.filter()?,
-                start: self.start()?.or(QueryStart::Earliest),
-                gap: self.cursor("gap", self.gap)?,
-                limit: bounded("limit", self.limit, PAGE_MESSAGES_MAX)?.unwrap_or(PAGE_MESSAGES_DEFAULT),
-                bound: self.bound()?,
-                wait_ms: self.wait_ms()?,
-            }),
+            "page" => Request::Page(self.page()?),
             "authenticate" => Request::Authenticate { token: required("token", self.token)? },
             "delete" => {
                 let topic = required("topic", self.topic)?;
@@ -294,7 +300,8 @@ impl LineMembers<'_> {
                     Term::Topic(topic) => topic,
                     Term::Pattern(_) => return Err(Problem::new(Code::PatternNotAllowed)),
                 };
-                Request::Delete { topic: draft::writable(topic)? }
+                let key = text("key", self.key)?.map(draft::key).transpose()?;
+                Request::Delete { topic: draft::writable(topic)?, key }
             }
             "topics" => Request::Topics(TopicsRequest {
                 prefix: text("prefix", self.prefix)?.unwrap_or_default(),
@@ -304,6 +311,10 @@ impl LineMembers<'_> {
             "message" => {
                 let cursor = self.cursor("cursor", self.cursor)?.ok_or_else(|| missing("cursor"))?;
                 Request::Message { cursor }
+            }
+            "delete_message" => {
+                let cursor = self.cursor("cursor", self.cursor)?.ok_or_else(|| missing("cursor"))?;
+                Request::DeleteMessage { cursor }
             }
             "options" => Request::Options {
                 term: text("topic", self.topic)?.map(|name| options::named_term(&name)).transpose()?,
@@ -335,14 +346,24 @@ impl LineMembers<'_> {
         terms.and_then(Filter::new).map_err(|error| query::named(error.into(), "topic"))
     }
 
+    fn page(&self) -> Result<PageRequest, Problem> {
+        let (start, wait_ms) = (self.start()?.or(QueryStart::Earliest), self.wait_ms()?);
+        Ok(PageRequest {
+            filter: self.filter()?,
+            start,
+            gap: self.cursor("gap", self.gap)?,
+            bound: self.bound()?,
+            limit: bounded("limit", self.limit, PAGE_MESSAGES_MAX)?.unwrap_or(PAGE_MESSAGES_DEFAULT),
+            // What is before a cursor is there or not.
+            wait_ms: if matches!(start, QueryStart::Before(_)) { 0 } else { wait_ms },
+        })
+    }
+
     fn start(&self) -> Result<QueryStart, Problem> {
-        let last = bounded("last", self.last, LAST_MAX)?;
-        match (text("after", self.after)?, last) {
-            (None, None) => Ok(QueryStart::Default),
-            (Some(after), None) => QueryStart::after(&after),
-            (None, Some(last)) => Ok(QueryStart::Last(last)),
-            (Some(_), Some(_)) => Err(query::invalid("last", "`after` and `last` exclude each other")),
-        }
+        let after = text("after", self.after)?.map(|after| QueryStart::after(&after)).transpose()?;
+        let before = self.cursor("before", self.before)?.map(QueryStart::Before);
+        let last = bounded("last", self.last, LAST_MAX)?.map(QueryStart::Last);
+        QueryStart::one_of(after, before, last)
     }
 
     fn cursor(&self, name: &'static str, raw: Option<&RawValue>) -> Result<Option<Cursor>, Problem> {
@@ -387,6 +408,7 @@ impl<'a> LineMembers<'a> {
             key: self.key,
             event: self.event,
             headers: self.headers,
+            max_age: self.max_age,
             unknown: Vec::new(),
         }
     }

@@ -22,6 +22,8 @@ pub fn write(message: &Message, out: &mut Vec<u8>) {
 struct Envelope {
     kind: Option<String>,
     time: Option<String>,
+    #[serde(default)]
+    deleted: bool,
 }
 
 /// The message of a line, and its time if it has one; nothing, where it is a line that a stream has besides. Where no type
@@ -42,6 +44,9 @@ pub fn read(line: &[u8]) -> Result<Option<(Draft, Option<Timestamp>)>, Problem> 
     let parse =
         |text: &str| parse_rfc3339(text).ok_or_else(|| invalid("`time` is not as in a line".to_owned()));
     let time = envelope.time.as_deref().map(parse).transpose()?;
+    if envelope.deleted {
+        return Ok(Some((object.into_deletion()?, time)));
+    }
     let is_text = object.data.is_some_and(|data| data.get().starts_with('"'));
     let untyped = if is_text { MediaType::NONE } else { MediaType::JSON };
     Ok(Some((object.into_draft_or(untyped)?, time)))
@@ -72,12 +77,18 @@ mod tests {
                 key: Some("k".to_owned()),
                 event: Some("e".to_owned()),
                 headers: vec![("x-a".to_owned(), "1".to_owned())],
+                max_age_ms: Some(90_000),
+                is_deletion: false,
             }));
             let time = Timestamp(1_795_000_000_123);
             let mut line = Vec::new();
             write(&draft.clone().into_message(Epoch::MAX, Position(7), time), &mut line);
             assert_eq!(read(&line), Ok(Some((draft, Some(time)))));
         }
+        let draft = Draft::deletion(Topic::parse("a").unwrap(), "k".to_owned());
+        let mut line = Vec::new();
+        write(&draft.clone().into_message(Epoch::MAX, Position(7), Timestamp(5)), &mut line);
+        assert_eq!(read(&line), Ok(Some((draft, Some(Timestamp(5))))));
         // Bytes that are not UTF-8 and have no type are base64 in a line.
         let draft = Draft::new(Topic::parse("a").unwrap(), MediaType::NONE, Bytes::from_static(b"\xff"));
         let mut line = Vec::new();

@@ -3,8 +3,9 @@
 use crate::problem::{Code, Problem};
 
 /// Parameters of some request, with the request.
-const KNOWN: [(&str, &str); 14] = [
+const KNOWN: [(&str, &str); 16] = [
     ("after", "reading"),
+    ("before", "reading"),
     ("last", "reading"),
     ("gap", "reading"),
     ("limit", "reading"),
@@ -16,6 +17,7 @@ const KNOWN: [(&str, &str); 14] = [
     ("topic", "`/stream`"),
     ("event", "publishing"),
     ("key", "publishing"),
+    ("max_age", "publishing"),
     ("prefix", "the list of topics"),
     ("from", "the list of topics"),
 ];
@@ -29,11 +31,13 @@ const HEADERS: [(&str, &str); 4] = [
 ];
 
 /// A name of it elsewhere.
-const SYNONYMS: [(&str, &str); 10] = [
+const SYNONYMS: [(&str, &str); 12] = [
     ("since", "after"),
     ("start", "after"),
     ("offset", "after"),
     ("cursor", "after"),
+    ("until", "before"),
+    ("ttl", "max_age"),
     ("count", "limit"),
     ("max", "limit"),
     ("timeout", "wait"),
@@ -52,7 +56,7 @@ const MEMBER_SYNONYMS: [(&str, &str); 5] = [
 ];
 
 /// The members of all objects and lines that clients send.
-const MEMBERS: [&str; 24] = [
+const MEMBERS: [&str; 26] = [
     "topic",
     "data",
     "type",
@@ -60,11 +64,13 @@ const MEMBERS: [&str; 24] = [
     "key",
     "event",
     "headers",
+    "max_age",
     "messages",
     "idempotency_key",
     "if_match",
     "if_none_match",
     "after",
+    "before",
     "last",
     "gap",
     "limit",
@@ -194,6 +200,7 @@ mod tests {
         for (name, word) in [
             ("key", "publishing"),
             ("Key", "publishing"),
+            ("max_age", "publishing"),
             ("idempotency_key", "header `Idempotency-Key`"),
             ("If-Match", "header `If-Match`"),
             ("from", "list of topics"),

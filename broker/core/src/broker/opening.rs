@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tailwire_model::{
-    Cursor, Filter, Position, Principal,
+    Cursor, Filter, Position, Principal, Timestamp,
     epochs::CursorValidity,
     gap::{self, Extent, Resume},
     limits::READ_BYTES_MAX,
@@ -12,7 +12,7 @@ use tailwire_model::{
 use super::{Broker, Interest, Start};
 use crate::{
     error::{ReadError, ReaderError},
-    log::Bounds,
+    log::{Bounds, Budget},
     pool::Priority,
     reader::{Permission, Reader},
     segment::View,
@@ -38,6 +38,11 @@ impl Broker {
         view: View,
     ) -> Result<Reader, ReadError> {
         let store = &self.0.store;
+        let start = match start {
+            // A place in the log like any other: whatever is gone from there on, the client has not seen.
+            Start::Since(time) => Start::After(self.cursor_at(self.before_time(time).await?)),
+            start => start,
+        };
         let (resume, known) = match start {
             Start::After(cursor) => {
                 self.0.arrival_of(cursor).await?;
@@ -57,7 +62,7 @@ impl Broker {
                 };
                 (gap::resume(&epochs, &extent, cursor, known), known)
             }
-            Start::Latest => (at(store.newest()), known),
+            Start::Latest | Start::Since(_) => (at(store.newest()), known),
             Start::Earliest => {
                 // A client that asks for the oldest knows that there may have been older ones.
                 let bounds = self.bounds(&filter).await?;
@@ -88,12 +93,15 @@ impl Broker {
 
     async fn before_last(&self, filter: &Filter, count: usize) -> Result<Position, ReadError> {
         let filter = filter.clone();
-        let result = self
-            .0
-            .pool
-            .run(READ_BYTES_MAX, Priority::Answer, move |store, _| store.before_last(&filter, count))
-            .await;
-        self.0.readable(result)
+        let look = move |store: &dyn Store, _| {
+            store.before_last(&filter, store.newest(), Budget::of_messages(count)).map(|window| window.after)
+        };
+        self.0.readable(self.0.pool.run(READ_BYTES_MAX, Priority::Answer, look).await)
+    }
+
+    async fn before_time(&self, time: Timestamp) -> Result<Position, ReadError> {
+        let look = move |store: &dyn Store, _| store.before_time(time);
+        self.0.readable(self.0.pool.run(READ_BYTES_MAX, Priority::Answer, look).await)
     }
 }
 

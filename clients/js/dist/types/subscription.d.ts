@@ -1,7 +1,7 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 import type { TailwireError } from "./errors.js";
 import { type Gap, type Line, type Message } from "./wire.js";
-/** Where to begin: after a cursor, at `"earliest"`, at `"latest"` (the default), or with the `last` n messages. */
+/** Where to begin: after a cursor, at a time (`"2026-11-30T10:00:00Z"`, `"-10m"`), at `"earliest"`, at `"latest"` (the default), or with the `last` n messages. */
 export interface Start {
     after?: string;
     last?: number;

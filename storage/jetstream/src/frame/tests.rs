@@ -6,7 +6,7 @@ use proptest::{collection::vec, option, prelude::*};
 use tailwire_core::log::Group;
 use tailwire_model::{
     Bound, Condition, Cursor, Draft, Durability, Epoch, Fingerprint, IdempotencyKey, Keep, MediaType,
-    Opening, Options, Position, Term, Topic, message::Extras,
+    Opening, Options, Position, Term, Topic, TrimReason, message::Extras,
 };
 
 use super::*;
@@ -26,11 +26,16 @@ fn epoch() -> impl Strategy<Value = Epoch> {
 
 fn extras() -> impl Strategy<Value = Extras> {
     let text = || option::of("[ -~é]{0,20}");
-    (text(), text(), vec(("[a-z-]{1,10}", "[ -~]{0,20}"), 0..4)).prop_map(|(key, event, headers)| Extras {
-        key,
-        event,
-        headers,
-    })
+    let headers = vec(("[a-z-]{1,10}", "[ -~]{0,20}"), 0..4);
+    (text(), text(), headers, option::of(any::<u64>()), any::<bool>()).prop_map(
+        |(key, event, headers, max_age_ms, is_deletion)| Extras {
+            key,
+            event,
+            headers,
+            max_age_ms,
+            is_deletion,
+        },
+    )
 }
 
 fn draft() -> impl Strategy<Value = Draft> {
@@ -91,6 +96,7 @@ fn write() -> impl Strategy<Value = Write> {
         Just(Term::parse("*").unwrap()),
     ];
     let opening = prop_oneof![Just(Opening::Created), Just(Opening::Clean), Just(Opening::Unclean)];
+    let reason = prop_oneof![Just(TrimReason::Retention), Just(TrimReason::Deleted), Just(TrimReason::Lost)];
     prop_oneof![
         4 => group().prop_map(Write::Publish),
         1 => topic().prop_map(Write::Delete),
@@ -99,6 +105,8 @@ fn write() -> impl Strategy<Value = Write> {
             .prop_map(|(topic, after, upto)| Write::Compact(topic, after, upto)),
         1 => (term, options()).prop_map(|(term, options)| Write::Options(term, options)),
         1 => (epoch(), opening).prop_map(|(epoch, opening)| Write::Opening(epoch, opening)),
+        1 => (epoch(), position(), reason)
+            .prop_map(|(epoch, position, reason)| Write::Remove(Cursor { epoch, position }, reason)),
     ]
 }
 

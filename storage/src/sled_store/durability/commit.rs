@@ -177,6 +177,13 @@ impl SledStore {
         if changes.is_all_volatile() {
             return Ok(());
         }
+        if changes.has_new_ages
+            && !changes.openings.is_empty()
+            && self.index.read().newest_time() > head.steady
+        {
+            // The clock was ahead, and is not any more.
+            self.store.bound_lifetimes(head.steady)?;
+        }
         let newest = self.store.write(changes, head, mark.commits).map_err(failed)?;
         writer.mark = CommitMark { newest: newest.unwrap_or(mark.newest), ..mark };
         self.counts.written(&writer.mark);
@@ -254,7 +261,7 @@ impl SledStore {
             .collect();
         let mut index = self.index.write();
         changes.apply(&mut index, &head.ages, retained);
-        if !changes.volatile.is_empty() || !changes.trims.is_empty() {
+        if !changes.volatile.is_empty() || !changes.trims.is_empty() || !changes.removed.is_empty() {
             self.ring.write().commit(changes);
         }
         if changes.has_new_rules {

@@ -37,7 +37,7 @@ impl SledTrees {
     /// The digest of all that they hold.
     pub(crate) fn small_digest(&self) -> sled::Result<u64> {
         let mut digest = 0u64;
-        for tree in [&self.trims, &self.options, &self.epochs, &self.volatile] {
+        for tree in [&self.trims, &self.removed, &self.options, &self.epochs, &self.volatile] {
             let name = tree.name();
             for entry in tree.iter() {
                 let (key, value) = entry?;

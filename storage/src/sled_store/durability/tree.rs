@@ -8,7 +8,7 @@ use sled::{IVec, Tree};
 use super::{checkpoint::Checkpoints, journal::Journal};
 
 /// The trees, in the order of the numbers by which the journal names them: this order stays.
-pub(crate) const TREES: [&str; 11] = [
+pub(crate) const TREES: [&str; 13] = [
     "meta",
     "epochs",
     "trims",
@@ -20,6 +20,8 @@ pub(crate) const TREES: [&str; 11] = [
     "fragments",
     "topics",
     "postings",
+    "removed",
+    "lifetimes",
 ];
 
 /// A tree that is read as it is, and changed only by what stands here.

@@ -12,7 +12,10 @@ use crate::sled_store::{
     durability::{manifest::Manifest, watermark::CommitMark},
     layout::{
         FORMAT,
-        values::{EVERY_TOPIC, take_epoch, take_key, take_latest, take_lost, take_options, take_trim},
+        values::{
+            EVERY_TOPIC, StoredRemoval, take_epoch, take_key, take_latest, take_lost, take_options,
+            take_removed, take_trim,
+        },
     },
     opening::acknowledged::{NO_EPOCH_LEFT, find_watermark},
     store::{META_CLEAN, META_COMMITS, META_FORMAT, META_ID, SledTrees},
@@ -32,6 +35,8 @@ pub(super) struct Ledger {
     pub(super) starts: BTreeMap<Epoch, EpochStart>,
     /// Each with the time of the topic's newest message.
     pub(super) trims: BTreeMap<Topic, (Trim, Timestamp)>,
+    /// Messages that were taken by themselves; of those whose bytes are gone, of each topic the farthest.
+    pub(super) removed: BTreeMap<Position, StoredRemoval>,
     pub(super) lost: BTreeMap<Topic, Position>,
     pub(super) lost_everywhere: Position,
     pub(super) options: Vec<(Term, Options)>,
@@ -79,6 +84,7 @@ impl Ledger {
             Some(())
         });
         read_tree(&store.trims, "trim", findings, |key, value| self.take_trim(key, value));
+        read_tree(&store.removed, "removed message", findings, |key, value| self.take_removed(key, value));
         read_tree(&store.volatile, "record of lost messages", findings, |key, value| {
             self.take_lost(key, value)
         });
@@ -139,6 +145,7 @@ impl Ledger {
                 }),
                 SmallKind::Trim => self.take_trim(key, value),
                 SmallKind::Lost => self.take_lost(key, value),
+                SmallKind::Removed => self.take_removed(key, value),
             };
         }
     }
@@ -149,6 +156,12 @@ impl Ledger {
         if known.0.upto < found.0.upto {
             *known = found;
         }
+        Some(())
+    }
+
+    fn take_removed(&mut self, key: &[u8], value: &[u8]) -> Option<()> {
+        let found = take_removed(key, value).ok()?;
+        self.removed.insert(found.trim.upto, found);
         Some(())
     }
 
@@ -169,7 +182,8 @@ impl Ledger {
 
     /// The farthest position that any topic was trimmed to: everything up to there had got into the store.
     pub(super) fn farthest_trim(&self) -> Position {
-        self.trims.values().map(|(trim, _)| trim.upto).max().unwrap_or_default()
+        let removed = self.removed.last_key_value().map(|(position, _)| *position);
+        self.trims.values().map(|(trim, _)| trim.upto).chain(removed).max().unwrap_or_default()
     }
 
     /// Whether positions may be missing for a good reason.
@@ -179,6 +193,7 @@ impl Ledger {
         self.is_shared
             || last <= self.farthest_trim()
             || last <= self.lost_everywhere
+            || !self.removed.is_empty()
             || self.latest > 0
             || !self.lost.is_empty()
             || is_epochs_end
@@ -187,6 +202,7 @@ impl Ledger {
     /// Whether a message is gone, though it is still stored.
     pub(super) fn is_dead(&self, topic: &str, position: Position) -> bool {
         self.trims.get(topic).is_some_and(|(trim, _)| position <= trim.upto)
+            || self.removed.get(&position).is_some_and(|own| own.topic.as_str() == topic)
     }
 
     /// Whether the store has all that was acknowledged. Without a mark nobody knows.
@@ -251,4 +267,5 @@ pub(super) enum SmallKind {
     Epoch,
     Trim,
     Lost,
+    Removed,
 }

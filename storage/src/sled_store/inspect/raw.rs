@@ -144,6 +144,7 @@ impl RawFiles {
             Kind::Epoch => SmallKind::Epoch,
             Kind::Trim => SmallKind::Trim,
             Kind::Lost => SmallKind::Lost,
+            Kind::Removed => SmallKind::Removed,
         };
         label::open(kind, key, labelled)?;
         self.small.push(Small { kind: small, key: key.to_vec(), value: labelled.to_vec() });
@@ -244,7 +245,9 @@ mod tests {
         let message = |position| draft().into_message(epoch, Position(position), Timestamp(1));
         let messages: Vec<Message> = positions.map(message).collect();
         let group = 0..messages.len();
-        let Some(PackedEntry::Chunk(first, value)) = pack(&messages, slice::from_ref(&group)).pop() else {
+        let Some(PackedEntry::Chunk(first, value)) =
+            pack(&messages, slice::from_ref(&group), &mut Timestamp(0)).pop()
+        else {
             unreachable!()
         };
         (first, value)

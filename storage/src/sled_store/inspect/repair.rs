@@ -3,6 +3,7 @@
 //! readers that have not seen them get a gap. Where the repaired log goes is not decided here.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, OpenOptions},
     io,
     path::Path,
@@ -13,6 +14,7 @@ use tailwire_model::{Epoch, EpochStart, Message, Opening, Position, Timestamp};
 use uuid::Uuid;
 
 use super::{Survey, Walked, engine::entries};
+use crate::ages::Ages;
 use crate::sled_store::{
     LogSettings, OpenError, SledStore,
     durability::{
@@ -24,8 +26,8 @@ use crate::sled_store::{
         FORMAT,
         chunk::{PackedEntry, pack},
         values::{
-            EVERY_TOPIC, epoch_key, fragment_key, put_epoch, put_lost, put_options, put_trim, take_key,
-            take_latest,
+            EVERY_TOPIC, epoch_key, fragment_key, put_epoch, put_lost, put_options, put_removed, put_trim,
+            removed_key, take_key, take_latest,
         },
     },
     opening::engine::open_db,
@@ -117,7 +119,8 @@ pub fn repair(survey: &Survey, into: &Path, now: Timestamp) -> Result<Repaired, 
 }
 
 fn build(survey: &Survey, store: &SledTrees, now: Timestamp) -> Result<Walked, StoreError> {
-    let mut packer = RepairPacker { store, messages: Vec::new(), bytes: 0, last: Position::ZERO };
+    let mut packer =
+        RepairPacker { store, messages: Vec::new(), bytes: 0, last: Position::ZERO, latest: Timestamp(0) };
     let walked = survey.walk(|message| packer.push(message))?;
     packer.flush()?;
     let stored = packer.last.max(survey.ledger.farthest_trim());
@@ -160,6 +163,13 @@ fn write_ledger(survey: &Survey, store: &SledTrees, newest: Position, now: Times
         let topic = topic.as_str().as_bytes();
         store.trims.insert(topic, put_trim(topic, *trim, *time))?;
     }
+    // The farthest of each topic: the bytes of all of them stay behind.
+    let farthest: BTreeMap<_, _> = ledger.removed.values().map(|own| (&own.topic, own)).collect();
+    for (topic, own) in farthest {
+        let key = removed_key(topic, own.trim.upto);
+        let value = put_removed(&key, own.trim.reason, own.time, true);
+        store.removed.insert(&key, value)?;
+    }
     for (topic, upto) in &ledger.lost {
         let topic = topic.as_str().as_bytes();
         store.volatile.insert(topic, put_lost(topic, *upto))?;
@@ -192,6 +202,7 @@ struct RepairPacker<'a> {
     messages: Vec<Message>,
     bytes: usize,
     last: Position,
+    latest: Timestamp,
 }
 
 impl RepairPacker<'_> {
@@ -208,9 +219,11 @@ impl RepairPacker<'_> {
     }
 
     fn flush(&mut self) -> Result<(), StoreError> {
+        // Nothing is known of clocks but the times.
+        self.store.put_lifetimes(&self.messages, &Ages::default()).map_err(failed)?;
         // They are there, independent of their group.
         let groups: Vec<_> = (0..self.messages.len()).map(|at| at..at + 1).collect();
-        for entry in pack(&self.messages, &groups) {
+        for entry in pack(&self.messages, &groups, &mut self.latest) {
             let inserted = match entry {
                 PackedEntry::Fragment(position, number, value) => {
                     self.store.fragments.insert(fragment_key(position, number), value).map(drop)

@@ -388,7 +388,9 @@ fn a_chunk_in_a_body_is_no_chunk() {
     let forged = Draft::new(topic("admin"), MediaType::NONE, "forged".into());
     let forged = forged.into_message(Epoch::MAX, Position(1), Timestamp(START));
     let group = 0..1;
-    let Some(PackedEntry::Chunk(_, chunk)) = pack(&[forged], std::slice::from_ref(&group)).pop() else {
+    let Some(PackedEntry::Chunk(_, chunk)) =
+        pack(&[forged], std::slice::from_ref(&group), &mut Timestamp(0)).pop()
+    else {
         unreachable!()
     };
     let bench = Bench::new();

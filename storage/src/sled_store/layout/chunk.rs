@@ -3,7 +3,8 @@
 //! whether it brings one message or thirty.
 //!
 //! ```text
-//! label  version: u8  flags: u8  count: u16  epoch: u64  last position: u64  time of the first: u64  records…  CRC-32: u32
+//! label  version: u8  flags: u8  count: u16  epoch: u64  last position: u64  time of the first: u64
+//! latest time before: u64  records…  CRC-32: u32
 //! ```
 //! The label has the first position, and the epoch says which of two chunks counts, where a file that the engine can't read
 //! has two of the same positions. Fixed numbers are little-endian. A group that fits into a chunk stands in one chunk; a larger one fills chunks of
@@ -28,11 +29,11 @@ pub(crate) const CHUNK_BYTES: usize = 4096;
 /// One fragment of a content that is too large for a chunk; see [`CHUNK_BYTES`] for the bound.
 pub(crate) const FRAGMENT_BYTES: usize = 6144;
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 /// All groups in the chunk, and before it, are whole.
 const ENDS: u8 = 1;
 /// Of the label and what follows it, up to the records.
-const HEADER_BYTES: usize = 46;
+const HEADER_BYTES: usize = 54;
 const COUNT_AT: usize = 20;
 /// A content of more than this goes into fragments.
 const INLINE_BYTES_MAX: usize = CHUNK_BYTES - 512;
@@ -50,7 +51,10 @@ pub(crate) struct Chunk {
     pub(crate) bytes: usize,
     /// How many records it has.
     pub(crate) count: u16,
-    time: Timestamp,
+    /// When its first message came.
+    pub(crate) time: Timestamp,
+    /// The latest time of any message that was stored before it; of one without messages, also of those that it had.
+    pub(crate) latest_before: Timestamp,
     records: Bytes,
 }
 
@@ -66,12 +70,12 @@ impl Chunk {
         let count = u16::from_le_bytes(reader.array()?);
         let epoch = take_epoch_number(&mut reader)?;
         let last = Position(reader.u64()?);
-        let time = Timestamp(reader.u64()?);
+        let (time, latest_before) = (Timestamp(reader.u64()?), Timestamp(reader.u64()?));
         // A copy of its own: the engine's value is a slice of a whole page, and a body that a slow reader holds must
         // not hold that.
         let records = Bytes::copy_from_slice(reader.0);
         let (ends, bytes) = (flags & ENDS != 0, labelled.len());
-        Ok(Self { first, last, epoch, ends, bytes, count, time, records })
+        Ok(Self { first, last, epoch, ends, bytes, count, time, latest_before, records })
     }
 
     /// Its records, oldest first.
@@ -87,15 +91,20 @@ impl Chunk {
 
     /// The value of this chunk with only the records that `keep` keeps, and how many those are.
     pub(crate) fn retain(&self, mut keep: impl FnMut(&Record<'_>) -> bool) -> Result<(Vec<u8>, u16), Damage> {
-        let mut open = OpenChunk::new(self.first, self.epoch, self.time);
+        let mut open = OpenChunk::new(self.first, self.epoch, self.time, self.latest_before);
+        let mut latest = self.latest_before;
         for record in self.records() {
             let record = record?;
+            latest = latest.max(record.time);
             if keep(&record) {
                 open.push(&record);
             }
         }
         open.last = self.last;
         let count = open.count;
+        if count == 0 {
+            open.latest_before = latest;
+        }
         Ok((open.seal(self.ends).1, count))
     }
 }
@@ -111,15 +120,16 @@ struct OpenChunk {
     last: Position,
     epoch: Epoch,
     time: Timestamp,
+    latest_before: Timestamp,
     count: u16,
     value: Vec<u8>,
 }
 
 impl OpenChunk {
-    fn new(first: Position, epoch: Epoch, time: Timestamp) -> Self {
+    fn new(first: Position, epoch: Epoch, time: Timestamp, latest_before: Timestamp) -> Self {
         let mut value = label::begin(Kind::Chunk, &first.0.to_be_bytes(), HEADER_BYTES + CHUNK_BYTES);
         value.resize(HEADER_BYTES, 0);
-        Self { first, last: first, epoch, time, count: 0, value }
+        Self { first, last: first, epoch, time, latest_before, count: 0, value }
     }
 
     fn has_room(&self, bytes: usize) -> bool {
@@ -139,7 +149,8 @@ impl OpenChunk {
         header[COUNT_AT..COUNT_AT + 2].copy_from_slice(&self.count.to_le_bytes());
         header[22..30].copy_from_slice(&self.epoch.number().to_le_bytes());
         header[30..38].copy_from_slice(&self.last.0.to_le_bytes());
-        header[38..].copy_from_slice(&self.time.0.to_le_bytes());
+        header[38..46].copy_from_slice(&self.time.0.to_le_bytes());
+        header[46..].copy_from_slice(&self.latest_before.0.to_le_bytes());
         label::end(&mut self.value);
         (self.first, self.value)
     }
@@ -154,13 +165,19 @@ pub(crate) enum PackedEntry {
     Chunk(Position, Vec<u8>),
 }
 
-/// Packs messages, which come in these groups, into entries, oldest first.
-pub(crate) fn pack(messages: &[Message], groups: &[Range<usize>]) -> Vec<PackedEntry> {
-    let mut packer = ChunkPacker::default();
+/// Packs messages, which come in these groups, into entries, oldest first. `latest` is the latest time of all that were stored
+/// before, and becomes that of these, too.
+pub(crate) fn pack(
+    messages: &[Message],
+    groups: &[Range<usize>],
+    latest: &mut Timestamp,
+) -> Vec<PackedEntry> {
+    let mut packer = ChunkPacker { latest: *latest, ..ChunkPacker::default() };
     for group in groups {
         packer.group(&messages[group.clone()]);
     }
     packer.finish(true);
+    *latest = packer.latest;
     packer.entries
 }
 
@@ -171,6 +188,8 @@ struct ChunkPacker {
     /// The contents of a group's messages, one after the other, and where each ends.
     contents: Vec<u8>,
     ends: Vec<usize>,
+    /// The latest time of all messages so far.
+    latest: Timestamp,
 }
 
 impl ChunkPacker {
@@ -210,7 +229,9 @@ impl ChunkPacker {
             }
             Content::Fragmented(Fragmented::of(message, content))
         };
-        let open = self.open.get_or_insert_with(|| OpenChunk::new(position, epoch, time));
+        let latest = self.latest;
+        let open = self.open.get_or_insert_with(|| OpenChunk::new(position, epoch, time, latest));
+        self.latest = latest.max(time);
         open.push(&Record { position, time, topic: message.topic().as_str(), content });
     }
 
@@ -263,7 +284,7 @@ mod tests {
             }
             ranges.push(start..messages.len());
         }
-        let entries = pack(&messages, &ranges);
+        let entries = pack(&messages, &ranges, &mut Timestamp(0));
         (messages, entries)
     }
 

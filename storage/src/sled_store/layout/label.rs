@@ -23,6 +23,8 @@ pub(crate) enum Kind {
     Epoch,
     /// How far messages of a topic were lost, by the topic.
     Lost,
+    /// A message that was taken by itself, by its topic and position.
+    Removed,
 }
 
 /// The first byte of a label.
@@ -36,7 +38,7 @@ const HEADER_BYTES: usize = 10;
 const SUM_BYTES: usize = 4;
 
 impl Kind {
-    const ALL: [Self; 5] = [Self::Chunk, Self::Fragment, Self::Trim, Self::Epoch, Self::Lost];
+    const ALL: [Self; 6] = [Self::Chunk, Self::Fragment, Self::Trim, Self::Epoch, Self::Lost, Self::Removed];
 
     const fn byte(self) -> u8 {
         match self {
@@ -45,6 +47,7 @@ impl Kind {
             Self::Trim => b't',
             Self::Epoch => b'e',
             Self::Lost => b'l',
+            Self::Removed => b'r',
         }
     }
 
@@ -59,7 +62,7 @@ pub(crate) fn begin(kind: Kind, key: &[u8], capacity: usize) -> Vec<u8> {
     value.extend_from_slice(&MAGIC);
     value.push(kind.byte());
     value.extend_from_slice(&[0; 4]);
-    // A key is a position, an epoch or a topic, which has at most 255 bytes.
+    // A key is a position, an epoch or a topic, which has at most 255 bytes, or a topic and a position.
     value.extend_from_slice(&(key.len() as u16).to_le_bytes());
     value.extend_from_slice(key);
     value

@@ -25,6 +25,8 @@ const MEDIA_OTHER: u8 = 2;
 const HAS_EXTRAS: u8 = 4;
 const HAS_KEY: u8 = 8;
 const HAS_EVENT: u8 = 16;
+const HAS_MAX_AGE: u8 = 32;
+const IS_DELETION: u8 = 64;
 
 /// A message's place in a chunk, without its content decoded.
 #[derive(Debug, Clone, Copy)]
@@ -141,7 +143,9 @@ pub(crate) fn put_content(out: &mut Vec<u8>, draft: &Draft) {
     let extras_flags = extras.map_or(0, |extras| {
         let key = if extras.key.is_some() { HAS_KEY } else { 0 };
         let event = if extras.event.is_some() { HAS_EVENT } else { 0 };
-        HAS_EXTRAS | key | event
+        let max_age = if extras.max_age_ms.is_some() { HAS_MAX_AGE } else { 0 };
+        let deletion = if extras.is_deletion { IS_DELETION } else { 0 };
+        HAS_EXTRAS | key | event | max_age | deletion
     });
     out.push(media | extras_flags);
     if media == MEDIA_OTHER {
@@ -155,6 +159,9 @@ pub(crate) fn put_content(out: &mut Vec<u8>, draft: &Draft) {
         for (name, value) in &extras.headers {
             put_str(out, name);
             put_str(out, value);
+        }
+        if let Some(max_age_ms) = extras.max_age_ms {
+            put_varint(out, max_age_ms);
         }
     }
     out.extend_from_slice(&draft.body);
@@ -186,6 +193,16 @@ fn content_cost(topic: &str, content: &[u8]) -> Result<usize, Damage> {
     Ok(Draft::cost_of(topic.len(), extras, reader.0.len()))
 }
 
+/// How long a message with this content lives, or with one that begins so, if it says that.
+pub(crate) fn max_age_ms(content: &[u8]) -> Option<u64> {
+    let mut reader = ByteReader(content);
+    let flags = reader.byte().ok().filter(|flags| flags & HAS_MAX_AGE != 0)?;
+    if flags & (MEDIA_JSON | MEDIA_OTHER) == MEDIA_OTHER {
+        reader.str().ok()?;
+    }
+    take_extras(flags, &mut reader).ok()?.max_age_ms
+}
+
 fn take_extras(flags: u8, reader: &mut ByteReader<'_>) -> Result<Extras, Damage> {
     let mut text = |flag: u8| (flags & flag != 0).then(|| reader.str().map(str::to_owned)).transpose();
     let (key, event) = (text(HAS_KEY)?, text(HAS_EVENT)?);
@@ -193,7 +210,8 @@ fn take_extras(flags: u8, reader: &mut ByteReader<'_>) -> Result<Extras, Damage>
     for _ in 0..reader.varint()? {
         headers.push((reader.str()?.to_owned(), reader.str()?.to_owned()));
     }
-    Ok(Extras { key, event, headers })
+    let max_age_ms = (flags & HAS_MAX_AGE != 0).then(|| reader.varint()).transpose()?;
+    Ok(Extras { key, event, headers, max_age_ms, is_deletion: flags & IS_DELETION != 0 })
 }
 
 #[cfg(test)]
@@ -207,7 +225,16 @@ mod tests {
     fn extras() -> impl Strategy<Value = Extras> {
         let text = || proptest::option::of("[a-z]{0,9}");
         let headers = proptest::collection::vec(("[a-z-]{1,9}", "[ -~]{0,20}"), 0..4);
-        (text(), text(), headers).prop_map(|(key, event, headers)| Extras { key, event, headers })
+        let max_age_ms = proptest::option::of(any::<u64>());
+        (text(), text(), headers, max_age_ms, any::<bool>()).prop_map(
+            |(key, event, headers, max_age_ms, is_deletion)| Extras {
+                key,
+                event,
+                headers,
+                max_age_ms,
+                is_deletion,
+            },
+        )
     }
 
     proptest! {

@@ -3,7 +3,7 @@
 
 use tailwire_model::{
     Bound, Cursor, Durability, Epoch, EpochStart, Fingerprint, Keep, Opening, Options, Position, Timestamp,
-    Trim, TrimReason, admission::KeyRecord, limits::IDEMPOTENCY_WINDOW_MS,
+    Topic, Trim, TrimReason, admission::KeyRecord, limits::IDEMPOTENCY_WINDOW_MS,
 };
 
 use super::label::{self, Kind};
@@ -55,11 +55,7 @@ pub(crate) fn put_trim(topic: &[u8], trim: Trim, tail_time: Timestamp) -> Vec<u8
     let mut value = label::begin(Kind::Trim, topic, 17);
     value.extend_from_slice(&trim.upto.0.to_le_bytes());
     value.extend_from_slice(&tail_time.0.to_le_bytes());
-    value.push(match trim.reason {
-        TrimReason::Retention => 0,
-        TrimReason::Deleted => 1,
-        TrimReason::Lost => 2,
-    });
+    value.push(reason_byte(trim.reason));
     label::end(&mut value);
     value
 }
@@ -68,13 +64,89 @@ pub(crate) fn put_trim(topic: &[u8], trim: Trim, tail_time: Timestamp) -> Vec<u8
 pub(crate) fn take_trim(topic: &[u8], labelled: &[u8]) -> Result<(Trim, Timestamp), Damage> {
     let mut reader = ByteReader(label::open(Kind::Trim, topic, labelled)?);
     let (upto, time) = (Position(reader.u64()?), Timestamp(reader.u64()?));
-    let reason = match reader.byte()? {
-        0 => TrimReason::Retention,
-        1 => TrimReason::Deleted,
-        2 => TrimReason::Lost,
-        _ => return Err(Damage("a trim has an unknown reason")),
-    };
+    let reason = take_reason(&mut reader)?;
     Ok((Trim { upto, reason }, time))
+}
+
+const fn reason_byte(reason: TrimReason) -> u8 {
+    match reason {
+        TrimReason::Retention => 0,
+        TrimReason::Deleted => 1,
+        TrimReason::Lost => 2,
+    }
+}
+
+fn take_reason(reader: &mut ByteReader<'_>) -> Result<TrimReason, Damage> {
+    match reader.byte()? {
+        0 => Ok(TrimReason::Retention),
+        1 => Ok(TrimReason::Deleted),
+        2 => Ok(TrimReason::Lost),
+        _ => Err(Damage("messages are gone for an unknown reason")),
+    }
+}
+
+/// A message that was taken by itself.
+#[derive(Debug, Clone)]
+pub(crate) struct StoredRemoval {
+    pub(crate) topic: Topic,
+    /// Its place, and why it was taken.
+    pub(crate) trim: Trim,
+    /// When it came.
+    pub(crate) time: Timestamp,
+    /// Whether its bytes are gone, too.
+    pub(crate) is_purged: bool,
+}
+
+/// Key of a message that was taken by itself: its topic, a zero byte, which no topic has, and its position.
+pub(crate) fn removed_key(topic: &Topic, position: Position) -> Vec<u8> {
+    [topic.as_str().as_bytes(), &[0], &position.0.to_be_bytes()].concat()
+}
+
+/// Its value: when it came, why it was taken, and whether its bytes are gone.
+pub(crate) fn put_removed(key: &[u8], reason: TrimReason, time: Timestamp, is_purged: bool) -> Vec<u8> {
+    let mut value = label::begin(Kind::Removed, key, 10);
+    value.extend_from_slice(&time.0.to_le_bytes());
+    value.extend_from_slice(&[reason_byte(reason), u8::from(is_purged)]);
+    label::end(&mut value);
+    value
+}
+
+/// A message that was taken by itself, from its key and value.
+pub(crate) fn take_removed(key: &[u8], labelled: &[u8]) -> Result<StoredRemoval, Damage> {
+    const NONE: Damage = Damage("its key is none");
+    let mut reader = ByteReader(label::open(Kind::Removed, key, labelled)?);
+    let (name, position) = key.split_last_chunk::<8>().ok_or(NONE)?;
+    let name = name.strip_suffix(&[0]).and_then(|name| std::str::from_utf8(name).ok()).ok_or(NONE)?;
+    let topic = Topic::parse(name).map_err(|_| NONE)?;
+    let (time, reason) = (Timestamp(reader.u64()?), take_reason(&mut reader)?);
+    let upto = Position(u64::from_be_bytes(*position));
+    Ok(StoredRemoval { topic, trim: Trim { upto, reason }, time, is_purged: reader.byte()? != 0 })
+}
+
+/// Key of a message's own lifetime: when it ends, and its position.
+pub(crate) fn lifetime_key(ends: Timestamp, position: Position) -> [u8; 16] {
+    let mut key = [0; 16];
+    key[..8].copy_from_slice(&ends.0.to_be_bytes());
+    key[8..].copy_from_slice(&position.0.to_be_bytes());
+    key
+}
+
+/// Its value: the message's epoch, and how long it lives.
+pub(crate) fn put_lifetime(key: &[u8], epoch: Epoch, max_age_ms: u64) -> Vec<u8> {
+    let mut value = epoch.number().to_le_bytes().to_vec();
+    value.extend_from_slice(&max_age_ms.to_le_bytes());
+    seal(key, &mut value);
+    value
+}
+
+/// A message's own lifetime from its key and value: when it ends, whose it is, and how long it is.
+pub(crate) fn take_lifetime(key: &[u8], sealed: &[u8]) -> Result<(Timestamp, Cursor, u64), Damage> {
+    let mut reader = ByteReader(unseal(key, sealed)?);
+    let (ends, position) = key.split_first_chunk::<8>().ok_or(Damage("its key is none"))?;
+    let position = position.try_into().map_err(|_| Damage("its key is none"))?;
+    let cursor =
+        Cursor { epoch: take_epoch_number(&mut reader)?, position: Position(u64::from_be_bytes(position)) };
+    Ok((Timestamp(u64::from_be_bytes(*ends)), cursor, reader.u64()?))
 }
 
 /// Value of the options of a term: a byte each for durability and what stays, zero if not set; then the bounds on age,

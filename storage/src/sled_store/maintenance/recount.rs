@@ -46,6 +46,12 @@ impl Recount {
                 counted.bytes = counted.bytes.saturating_sub(old.cost as u64);
             }
         }
+        for (position, own) in &changes.removed {
+            if let Some(counted) = self.0.get_mut(&own.topic).filter(|counted| *position <= counted.upto) {
+                counted.count = counted.count.saturating_sub(1);
+                counted.bytes = counted.bytes.saturating_sub(own.cost as u64);
+            }
+        }
         for topic in changes.trims.keys() {
             if let Some(counted) = self.0.get_mut(topic) {
                 // Its count is out of date: from the head again.

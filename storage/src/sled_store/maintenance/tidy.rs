@@ -15,11 +15,15 @@ use crate::sled_store::{
     SledStore,
     durability::commit::{CommitWriter, Debt, WriterState},
     failure::{corrupt, failed, guarded},
-    layout::{chunk::Chunk, record::Content},
+    layout::{
+        chunk::Chunk,
+        record::{Content, max_age_ms},
+    },
     maintenance::folder_watch::LOOK_EVERY_MS,
 };
 use crate::{
     index::{Blocks, BrokenPostings, PurgeStep, TopicId},
+    lifetimes::{self, Expired},
     retention::{RetentionView, SeenMessage, Trims},
 };
 
@@ -79,6 +83,7 @@ impl SledStore {
             guarded(|| self.recount_step()),
             guarded(|| self.purge_step(&mut writer, &mut debt)),
             guarded(|| self.expire_keys(writer.head.steady)),
+            guarded(|| self.forget_lifetimes(writer.head.steady)),
             guarded(|| self.store.key_count.step(&self.store.keys)).map(|more| more.then_some(0)),
             guarded(|| self.write_behind_step(&writer)).map(|more| more.then_some(0)),
             guarded(|| self.clean(&mut writer, debt)),
@@ -133,16 +138,17 @@ impl SledStore {
         let mut retention = self.retention.lock();
         let again = retention.step(time, rules, self, &mut trims, debt.step_messages())?;
         let compact = retention.compact(rules, writer.head.newest, self)?;
-        let looked = self.look_at_ring(time, &mut trims);
+        let (mut expired, ends) = self.expired(time)?;
+        let looked = self.look_at_ring(time, &mut trims, &mut expired);
         let is_behind = retention.is_compacting();
-        let writes: Vec<Write> =
+        let mut writes: Vec<Write> =
             trims.into_iter().map(|(topic, upto)| Write::Retain(topic, upto)).chain(compact).collect();
-        let again =
-            if writes.is_empty() && !is_behind { again.into_iter().chain(looked).min() } else { Some(0) };
-        Ok((writes, again))
+        writes.extend(lifetimes::writes(self, &writer.head.epochs, expired)?);
+        let again = again.into_iter().chain(ends).chain(looked).min();
+        Ok(if writes.is_empty() && !is_behind { (writes, again) } else { (writes, Some(0)) })
     }
 
-    fn look_at_ring(&self, time: Timestamp, trims: &mut Trims) -> Option<u64> {
+    fn look_at_ring(&self, time: Timestamp, trims: &mut Trims, expired: &mut Vec<Expired>) -> Option<u64> {
         let rules = self.rules.read().clone();
         let mut ring = self.ring.write();
         if ring.size().0 == 0 || rules.is_empty() {
@@ -150,7 +156,7 @@ impl SledStore {
         }
         let wait = ring.wait_ms(time);
         if wait == 0 {
-            ring.due(&rules, time, self.index.read().ages(), trims);
+            ring.due(&rules, time, self.index.read().ages(), trims, expired);
             return Some(RETENTION_EVERY_MS);
         }
         Some(wait)
@@ -168,6 +174,7 @@ impl SledStore {
             parted += purged.bytes;
         }
         let obsolete = self.purge_obsolete(*debt)?;
+        self.forget_outdone_removals()?;
         parted += obsolete.unwrap_or_default();
         writer.uncleaned += parted;
         debt.bytes += parted;
@@ -209,11 +216,12 @@ impl SledStore {
         for (position, topic) in step {
             by_topic.entry(topic).or_default().push(position);
         }
-        for (topic, positions) in by_topic {
-            self.unpost(topic, &positions)?;
+        for (&topic, positions) in &by_topic {
+            self.unpost(topic, positions)?;
             let mut index = self.index.write();
             positions.iter().for_each(|&position| index.unposted(topic, position));
         }
+        self.removals_purged(by_topic.iter().map(|(topic, positions)| (*topic, positions.as_slice())))?;
         *from = upto;
         Ok(Some(parted))
     }
@@ -309,6 +317,7 @@ impl SledStore {
     fn rewrite(&self, chunk: &Chunk) -> Result<u64, StoreError> {
         let damaged = |damage| corrupt("chunk", chunk.first, damage);
         let (mut dead_bytes, mut must, mut contents) = (0, false, Vec::new());
+        let mut lifetimes = Vec::new();
         let (value, alive) = {
             let index = self.index.read();
             let retained = chunk.retain(|record| {
@@ -320,8 +329,12 @@ impl SledStore {
                         Some(trim) if record.position <= trim.upto => trim.reason == TrimReason::Deleted,
                         _ => true,
                     };
-                    if let Content::Fragmented(is) = record.content {
-                        contents.push((record.position, is.length as u64));
+                    let came = index.ages().at(record.position, record.time);
+                    match record.content {
+                        Content::Fragmented(is) => contents.push((record.position, came, is.length as u64)),
+                        Content::Inline(content) => {
+                            lifetimes.extend(max_age_ms(content).map(|ms| (record.position, came, ms)));
+                        }
                     }
                 }
                 keep
@@ -335,9 +348,13 @@ impl SledStore {
         }
         // After a crash in between they take room, until the log is repaired; a message without them would look damaged.
         let mut parted = if shrinks { chunk.bytes as u64 } else { 0 };
-        for (position, bytes) in contents {
+        for (position, came, bytes) in contents {
+            lifetimes.extend(self.store.fragmented_max_age(position)?.map(|ms| (position, came, ms)));
             self.store.remove_content(position).map_err(failed)?;
             parted += bytes;
+        }
+        for (position, came, max_age_ms) in lifetimes {
+            self.store.forget_lifetime(came, position, max_age_ms).map_err(failed)?;
         }
         Ok(parted)
     }
@@ -413,6 +430,10 @@ impl RetentionView for SledStore {
         let filter = Filter::from(topic.clone());
         let page = self.read_stored(&filter, after, Position::MAX, STEP_COMPACTED)?;
         Ok((page.messages, page.scanned))
+    }
+
+    fn has_volatile(&self, topic: &Topic) -> bool {
+        self.ring.read().has(topic)
     }
 
     fn size(&self, topic: &Topic) -> (u64, u64) {

@@ -160,7 +160,8 @@ mod tests {
         };
         let messages: Vec<_> = (first..first + count).map(message).collect();
         let group = 0..messages.len();
-        let Some(PackedEntry::Chunk(first, value)) = pack(&messages, std::slice::from_ref(&group)).pop()
+        let Some(PackedEntry::Chunk(first, value)) =
+            pack(&messages, std::slice::from_ref(&group), &mut Timestamp(0)).pop()
         else {
             unreachable!()
         };

@@ -39,9 +39,13 @@ use crate::{
         failure::NOT_AS_WRITTEN,
         layout::{
             FORMAT, table,
-            values::{EVERY_TOPIC, KeySpans, put_lost, take_epoch, take_lost, take_options, take_trim},
+            values::{
+                EVERY_TOPIC, KeySpans, StoredRemoval, put_lost, take_epoch, take_lost, take_options,
+                take_trim,
+            },
         },
         maintenance::{ballast::Ballast, folder_watch::FolderWatch},
+        removed,
         store::{META_FORMAT, META_ID, SledTrees},
     },
 };
@@ -107,7 +111,7 @@ fn open_whole(dir: &Path, settings: &LogSettings) -> Result<Opened, OpenError> {
     // The journal's changes are in the engine's file before the epoch begins that makes the journal worthless.
     store.checkpoint().map_err(failed)?;
     found.drop_unfinished(&store)?;
-    let FoundStore { id, trims, last, stored, known, .. } = found;
+    let FoundStore { id, trims, removals, last, stored, known, .. } = found;
     let rules = Arc::new(Rules::new(settings.options.clone(), stored_options(&store)?));
 
     let closed = store.clean_close(last).map_err(failed)?;
@@ -122,8 +126,11 @@ fn open_whole(dir: &Path, settings: &LogSettings) -> Result<Opened, OpenError> {
     let (mut index, indexed) =
         recover::recover(&store, &trims, last, newest, &mut count).map_err(unreadable)?;
     check_count(&store, &mut count, stored, settings.accepts_loss)?;
-    let compacted = store.compacted().map_err(unreadable)?;
+    store.begin_times().map_err(unreadable)?;
+    let mut compacted = store.compacted().map_err(unreadable)?;
     compacted.iter().for_each(|topic| index.set_compacted(topic.as_str()));
+    removed::recover(&store, &mut index, &removals).map_err(unreadable)?;
+    compacted.extend(removals.into_iter().map(|own| own.topic));
     let time = index.newest_time();
     let last_key = store.keys.last().map_err(failed)?;
     store.key_spans = KeySpans::new(time, last_key.as_ref().map(|(key, _)| key.as_ref()));
@@ -153,6 +160,7 @@ fn open_whole(dir: &Path, settings: &LogSettings) -> Result<Opened, OpenError> {
 struct FoundStore {
     id: Uuid,
     trims: Vec<StoredTrim>,
+    removals: Vec<StoredRemoval>,
     /// The chunks of a group at the log's end whose last one is missing.
     unfinished: Vec<Position>,
     /// The end of the last chunk before these.
@@ -166,9 +174,11 @@ impl FoundStore {
     fn in_store(store: &SledTrees) -> Result<Self, OpenError> {
         let id = identify(store)?;
         let trims = read_trims(store)?;
+        let removals = store.removals().map_err(unreadable)?;
         // A trim is written after the messages that it trims, so it proves that they all got there, also where their last
-        // chunk was tidied away since.
-        let proven = trims.iter().map(|(_, trim, _)| trim.upto).max().unwrap_or_default();
+        // chunk was tidied away since. So does the removal of a single one.
+        let proven = trims.iter().map(|(_, trim, _)| trim.upto);
+        let proven = proven.chain(removals.iter().map(|own| own.trim.upto)).max().unwrap_or_default();
         let known = store.known().map_err(unreadable)?;
         let (token, known_newest) = (known.token.clone(), known.newest);
         let (mut unfinished, mut last) = (Vec::new(), Position::ZERO);
@@ -183,7 +193,7 @@ impl FoundStore {
             }
             unfinished.push(chunk.first);
         }
-        Ok(Self { id, trims, unfinished, last, stored: last.max(proven), known })
+        Ok(Self { id, trims, removals, unfinished, last, stored: last.max(proven), known })
     }
 
     /// Holds it against what was acknowledged. If a loss is accepted, answers how far it goes.

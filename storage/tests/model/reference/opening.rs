@@ -31,6 +31,7 @@ impl Reference {
         self.keys.retain(|_, record| record.first.position.0 <= newest);
         (self.newest, self.committed, self.epoch) = (newest, newest, epoch);
         for (topic, name) in &mut self.names {
+            name.removed = name.removed.filter(|trim| trim.upto.0 <= newest);
             if name.tail > newest {
                 let mut own = self.entries.iter().filter(|entry| entry.draft.topic == *topic);
                 (name.tail, name.time) = own.next_back().map_or((0, 0), |entry| (entry.position, entry.time));
@@ -44,10 +45,9 @@ impl Reference {
         let lost = in_memory.map(|entry| entry.position).max().unwrap_or(0);
         let name = self.names.get_mut(topic).expect("it is known");
         if killed {
-            let known = name.history.iter().flatten().rev().find(|trim| Some(**trim) == trimmed);
-            let none = name.history.contains(&None) && trimmed.is_none();
-            if known.is_some() || none {
-                name.trimmed = trimmed;
+            let told = |trim: &&Option<Trim>| Trim::farther(**trim, name.removed) == trimmed;
+            if let Some(known) = name.history.iter().rev().find(told).copied() {
+                name.trimmed = known;
             }
         }
         if name.in_memory {

@@ -10,12 +10,13 @@ impl Reference {
         for topic in self.names.keys().cloned().collect::<Vec<_>>() {
             self.bound(&topic, now);
         }
+        // The bound of the whole log waits for compaction, which may make room without taking what is wanted.
+        self.compact_all();
         while self.max_bytes.is_some_and(|max| self.bytes(|entry| !entry.volatile) > max) {
             let oldest = self.alive(|_| true).into_iter().find(|entry| !entry.volatile).cloned();
             let oldest = oldest.expect("there are bytes");
             self.trim(&oldest.draft.topic, oldest.position, TrimReason::Retention);
         }
-        self.compact_all();
     }
 
     /// Does what compaction asks for.

@@ -21,12 +21,13 @@ use tailwire_wire::{
 use crate::connection::pinned::{Account, Reserved};
 
 use super::{
-    app::{App, PageReply, Subject},
+    app::App,
     compress::set_coding,
     documents::{Made, Part, Stays, Words},
+    pages::{PageReply, Subject},
     reply::{
-        NO_CACHE, NO_STORE, ascii, immutable, reply, revalidated, seconds, set_cursor, set_narrowed,
-        set_next, vary_by,
+        NO_CACHE, NO_STORE, add_link, ascii, immutable, reply, revalidated, seconds, set_cursor,
+        set_narrowed, set_next, vary_by,
     },
 };
 
@@ -80,7 +81,9 @@ pub(super) async fn document(
 
 /// When it is worth to come back, for a client that has all up to the newest message.
 fn hint(app: &App, want: &Want<'_>, made: &Made) -> u64 {
-    let is_at_tail = made.retry_after_ms.is_none() && !made.more && want.ask.archive.is_none();
+    let is_elsewhere =
+        want.ask.archive.is_some() || matches!(want.part, Part::Page(_, QueryStart::Before(_)));
+    let is_at_tail = made.retry_after_ms.is_none() && !made.more && !is_elsewhere;
     if is_at_tail { app.retry_after_ms(&want.ask.filter, want.wait_ms, true) } else { 0 }
 }
 
@@ -135,7 +138,8 @@ fn is_of(made: &Made, words: &Words, state: TopicsState) -> bool {
 fn shared_words(app: &App, want: &Want<'_>) -> Option<(Arc<Words>, TopicsState)> {
     let &Want { principal, ask: ReadRequest { filter, .. }, query, part, wait_ms } = want;
     // Who waits does so with those who wait for the same.
-    if wait_ms > 0 {
+    // A time that is told from now on is another one each time.
+    if wait_ms > 0 || matches!(part, Part::Page(_, QueryStart::Since(_))) {
         return None;
     }
     // What newer messages take the place of goes without a word.
@@ -189,15 +193,18 @@ fn caching(app: &App, want: &Want<'_>, made: &Made) -> HeaderValue {
     }
     let Some(topic) = ask.filter.only_topic() else { return NO_CACHE };
     let is_settled = matches!(made.stays, Stays::Settled(_));
+    // No cache keeps a message for longer than it has left.
+    let left_ms = app.left_ms(made.ends).unwrap_or(u64::MAX);
     match part {
         Part::Archive(..) if is_settled => {
-            immutable(&app.broker.rule(topic), principal, ARCHIVE_CACHE_MS_MAX)
+            immutable(&app.broker.rule(topic), principal, left_ms.min(ARCHIVE_CACHE_MS_MAX))
         }
         Part::Page(..) if is_settled && ask.limit_in_url => {
-            immutable(&app.broker.rule(topic), principal, CACHE_MS_MAX)
+            immutable(&app.broker.rule(topic), principal, left_ms.min(CACHE_MS_MAX))
         }
         Part::Subscription(_) if principal.is_anonymous() => {
-            revalidated(retry::feed_cache_ms(app.broker.pace(&ask.filter)))
+            // As long again it may be given while a newer one is asked for.
+            revalidated(retry::feed_cache_ms(app.broker.pace(&ask.filter)).min(left_ms / 2))
         }
         _ => NO_CACHE,
     }
@@ -237,7 +244,7 @@ pub(super) fn response_of(
     caching: HeaderValue,
     wait_ms: u64,
 ) -> Response<Body> {
-    let PageReply { made: Made { body, coding, cursor, retry_after_ms, gap, .. }, room } = found;
+    let PageReply { made: Made { body, coding, cursor, prev, retry_after_ms, gap, .. }, room } = found;
     let status = if retry_after_ms.is_none() { StatusCode::OK } else { StatusCode::ACCEPTED };
     let mut response = reply(status, HeaderValue::from_static(format.media_type), body);
     if let Some(room) = room {
@@ -246,6 +253,9 @@ pub(super) fn response_of(
     let headers = response.headers_mut();
     set_cursor(headers, cursor);
     set_next(headers, &page::link_next(query, cursor, gap));
+    if let Some(prev) = prev {
+        add_link(headers, "prev", &page::link_prev(query, prev));
+    }
     headers.insert(header::CACHE_CONTROL, caching);
     match retry_after_ms {
         Some(retry_after_ms) => headers.insert(header::RETRY_AFTER, seconds(retry_after_ms)),

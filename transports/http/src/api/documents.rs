@@ -10,7 +10,7 @@ use bytes::Bytes;
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter, sync::Cache, sync::DefaultLifecycle};
 use tailwire_core::TopicsState;
 use tailwire_model::{
-    Cursor, Filter, Position,
+    Cursor, Filter, Position, Timestamp,
     limits::{CODED_BYTES_MIN, DOCUMENTS_BYTES_MAX},
 };
 use tailwire_wire::{Coding, Problem, QueryStart, representation::DocumentFormat};
@@ -34,6 +34,10 @@ pub(crate) struct Made {
     pub(crate) messages: usize,
     pub(crate) cursor: Cursor,
     pub(crate) more: bool,
+    /// What to send as `before` for the page before this one, if there may be one and it was not asked for what comes after.
+    pub(crate) prev: Option<Cursor>,
+    /// When the first of its messages ends that has a lifetime of its own.
+    pub(crate) ends: Option<Timestamp>,
     /// When to come back, if it found nothing.
     pub(crate) retry_after_ms: Option<u64>,
     /// The end of a gap that the client knows of and has not passed.
@@ -211,7 +215,18 @@ impl Made {
     /// A document that shows all up to a cursor, for one request.
     pub(crate) const fn new(body: Bytes, messages: usize, cursor: Cursor) -> Self {
         let (coding, stays) = (Coding::Identity, Stays::Once);
-        Self { body, coding, messages, cursor, more: false, retry_after_ms: None, gap: None, stays }
+        Self {
+            body,
+            coding,
+            messages,
+            cursor,
+            more: false,
+            prev: None,
+            ends: None,
+            retry_after_ms: None,
+            gap: None,
+            stays,
+        }
     }
 
     /// The same in a coding, where that is worth it.

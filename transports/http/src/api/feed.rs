@@ -17,8 +17,9 @@ use tailwire_wire::{
 };
 
 use super::{
-    app::{App, Composition, Subject, items_of, read_problem},
+    app::{App, read_problem},
     documents::{Made, Stays},
+    pages::{Composition, Subject, ends, items_of},
 };
 
 /// Messages that are looked at a time: as many as an archive or two have.
@@ -38,6 +39,8 @@ struct Reached {
 struct Entries {
     items: VecDeque<Bytes>,
     newest: Option<(Cursor, Timestamp)>,
+    /// When the first of them ends that has a lifetime of its own.
+    ends: Option<Timestamp>,
 }
 
 impl App {
@@ -56,7 +59,7 @@ impl App {
         // The newest message may have been taken after it was looked at.
         let stays = if reached.newest == Some(cursor) { Stays::Live } else { Stays::Once };
         let archives = Archives { previous: reached.before, ..Archives::default() };
-        let composition = Composition { cursor, more: false, updated: Some(updated), archives };
+        let composition = Composition { cursor, more: false, prev: None, updated: Some(updated), archives };
         Ok(Some(self.made(format, subject, entries, composition, stays).await?))
     }
 
@@ -79,8 +82,8 @@ impl App {
         let is_one_topic = permitted.only_topic().is_some();
         let has_end = !is_one_topic || reached.newest == Some(end);
         let (broker, filter) = (self.broker.clone(), permitted.clone());
-        let has_lost = self.broker.aside(move || broker.has_lost_after(&filter, begins)).await;
-        let has_all = entries.items.len() == reached.entries && !has_lost.map_err(read_problem)?;
+        let was_cleared = self.broker.aside(move || broker.was_cleared_after(&filter, begins)).await;
+        let has_all = entries.items.len() == reached.entries && !was_cleared.map_err(read_problem)?;
         if !has_end || !has_all {
             return Err(Problem::new(Code::ArchiveGone));
         }
@@ -88,7 +91,7 @@ impl App {
         let stays = if next.is_some() && is_one_topic { Stays::Settled(begins) } else { Stays::Live };
         let archives = Archives { is_archive: true, previous: reached.before, next };
         let updated = entries.newest.map(|(_, time)| time);
-        let composition = Composition { cursor: end, more: false, updated, archives };
+        let composition = Composition { cursor: end, more: false, prev: None, updated, archives };
         self.made(format, subject, entries, composition, stays).await
     }
 
@@ -100,9 +103,9 @@ impl App {
         composition: Composition,
         stays: Stays,
     ) -> Result<Made, Problem> {
-        let (messages, cursor) = (entries.items.len(), composition.cursor);
+        let (messages, cursor, ends) = (entries.items.len(), composition.cursor, entries.ends);
         let body = self.compose(format, subject, &Vec::from(entries.items), &composition).await?;
-        Ok(Made { stays, ..Made::new(body, messages, cursor) })
+        Ok(Made { stays, ends, ..Made::new(body, messages, cursor) })
     }
 
     fn permitted(&self, principal: &Principal, filter: &Filter) -> Result<Filter, Problem> {
@@ -157,6 +160,7 @@ impl App {
         format: &DocumentFormat,
     ) -> Result<Entries, Problem> {
         let (mut items, mut newest) = (VecDeque::with_capacity(reached.entries), None);
+        let mut first_end = None;
         let mut start = reached.before.map_or(QueryStart::Earliest, QueryStart::After);
         for _ in 0..PAGES_MAX {
             let left = reached.entries - items.len();
@@ -168,6 +172,7 @@ impl App {
             };
             let last = slices.last().and_then(|slice| slice.messages().last());
             newest = last.map(|message| (message.cursor, message.time)).or(newest);
+            first_end = ends(&slices).into_iter().chain(first_end).min();
             items_of(format, &slices, View::whole(format.slot as usize))
                 .into_iter()
                 .rev()
@@ -177,7 +182,7 @@ impl App {
             }
             start = QueryStart::After(cursor);
         }
-        Ok(Entries { items, newest })
+        Ok(Entries { items, newest, ends: first_end })
     }
 
     /// The archive after one, once the message that ends it is there.

@@ -16,6 +16,7 @@ pub(crate) mod identity;
 pub(crate) mod keys;
 pub(crate) mod metrics;
 pub(crate) mod options;
+pub(crate) mod pages;
 pub(crate) mod publish;
 pub(crate) mod read;
 mod reference;

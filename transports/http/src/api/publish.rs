@@ -109,10 +109,28 @@ fn created(published: Published, path: &str) -> Response<Body> {
     response
 }
 
-/// `DELETE` of a topic.
-pub(crate) async fn delete(app: &App, topic: Topic, principal: Principal) -> Response<Body> {
-    match app.delete(&principal, topic).await {
-        Ok(()) => done(),
-        Err(problem) => refuse(&problem),
-    }
+/// `DELETE` of a topic, or of one of its keys.
+pub(crate) async fn delete(
+    app: &App,
+    topic: Topic,
+    query: Option<String>,
+    principal: Principal,
+) -> Response<Body> {
+    try_delete(app, topic, query.as_deref(), &principal).await.unwrap_or_else(|problem| refuse(&problem))
+}
+
+async fn try_delete(
+    app: &App,
+    topic: Topic,
+    query: Option<&str>,
+    principal: &Principal,
+) -> Result<Response<Body>, Problem> {
+    let Some(key) = publish::deleted_key(query)? else {
+        app.delete(principal, topic).await?;
+        return Ok(done());
+    };
+    let cursor = app.delete_key(principal, topic, key).await?;
+    let mut response = done();
+    set_cursor(response.headers_mut(), cursor);
+    Ok(response)
 }

@@ -27,15 +27,16 @@ use tokio_tungstenite::tungstenite::handshake::server::create_response;
 
 use super::{
     access_log::AccessEntry,
-    app::{App, PageReply, Subject, read_problem},
+    app::{App, read_problem},
     document::{apply_preference, document, response_of},
     guard::{self, Cors},
     metrics::Transport,
+    pages::{PageReply, Subject},
     publish::{pairs, receive},
     reply::{
-        HEAD_BYTES_MAX, HEAD_BYTES_OTHERS, NO_CACHE, NO_STORE, TAILWIRE_EVENT, TAILWIRE_KEY, TAILWIRE_TIME,
-        TAILWIRE_TOPIC, TAILWIRE_TYPE, ascii, empty, head, head_bytes, line_bytes, refuse, reply, seconds,
-        set_cursor, set_narrowed, set_next, vary_by,
+        HEAD_BYTES_MAX, HEAD_BYTES_OTHERS, NO_CACHE, NO_STORE, TAILWIRE_DELETED, TAILWIRE_EVENT,
+        TAILWIRE_KEY, TAILWIRE_MAX_AGE, TAILWIRE_TIME, TAILWIRE_TOPIC, TAILWIRE_TYPE, add_link, ascii, empty,
+        head, head_bytes, line_bytes, refuse, reply, seconds, set_cursor, set_narrowed, vary_by,
     },
     room::{admitted, counted},
     via::Via,
@@ -255,8 +256,8 @@ async fn poll_with_others(
 fn refused(problem: &Problem, query: Option<&str>) -> Response<Body> {
     let mut response = refuse(problem);
     if let Some(gap) = problem.members.as_ref().and_then(|members| members.gap) {
-        let target = page::link_next(query, gap.from, Some(gap.to));
-        set_next(response.headers_mut(), &target);
+        let (rel, target) = page::link_past(query, &gap);
+        add_link(response.headers_mut(), rel, &target);
         set_cursor(response.headers_mut(), gap.from);
     }
     if problem.code == Code::UpgradeRequired {
@@ -329,6 +330,12 @@ pub(crate) fn as_itself(message: &Message) -> Response<Body> {
         if let Some(value) = value {
             headers.insert(name, ascii(value.as_bytes()));
         }
+    }
+    if let Some(max_age_ms) = extras.max_age_ms {
+        headers.insert(TAILWIRE_MAX_AGE, HeaderValue::from(max_age_ms / 1000));
+    }
+    if extras.is_deletion {
+        headers.insert(TAILWIRE_DELETED, HeaderValue::from_static("true"));
     }
     let mut left = HEAD_BYTES_MAX.saturating_sub(HEAD_BYTES_OTHERS + head_bytes(headers));
     for (name, value) in &extras.headers {

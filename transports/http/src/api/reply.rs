@@ -26,6 +26,10 @@ pub(crate) const TAILWIRE_TIME: HeaderName = HeaderName::from_static("tailwire-t
 pub(crate) const TAILWIRE_EVENT: HeaderName = HeaderName::from_static("tailwire-event");
 /// See [`TAILWIRE_TOPIC`].
 pub(crate) const TAILWIRE_KEY: HeaderName = HeaderName::from_static("tailwire-key");
+/// See [`TAILWIRE_TOPIC`].
+pub(crate) const TAILWIRE_MAX_AGE: HeaderName = HeaderName::from_static("tailwire-max-age");
+/// On the message that says of a key that it is deleted.
+pub(crate) const TAILWIRE_DELETED: HeaderName = HeaderName::from_static("tailwire-deleted");
 /// On the answer to a retry.
 pub(crate) const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
@@ -67,6 +71,9 @@ pub(crate) fn immutable(rule: &Rule, principal: &Principal, ms_max: u64) -> Head
         return NO_CACHE;
     }
     let max_age_ms = rule.max_age_ms.map_or(ms_max, |ms| ms.min(ms_max));
+    if max_age_ms < 1000 {
+        return NO_CACHE;
+    }
     ascii(format!("public, max-age={}, immutable", max_age_ms / 1000).as_bytes())
 }
 
@@ -138,9 +145,14 @@ pub(crate) const fn line_bytes(name: &str, value: usize) -> usize {
 
 /// Says where the next page is, unless that takes too much room: then the client makes its URL of the cursor.
 pub(crate) fn set_next(headers: &mut HeaderMap, target: &str) {
-    let link = page::link_header(target);
-    if head_bytes(headers) + link.len() + HEAD_BYTES_OTHERS <= HEAD_BYTES_MAX {
-        headers.insert(header::LINK, ascii(link.as_bytes()));
+    add_link(headers, "next", target);
+}
+
+/// Says where another document is, of this relation to it, unless that takes too much room.
+pub(crate) fn add_link(headers: &mut HeaderMap, rel: &str, target: &str) {
+    let link = page::link_header(rel, target);
+    if head_bytes(headers) + line_bytes("link", link.len()) + HEAD_BYTES_OTHERS <= HEAD_BYTES_MAX {
+        headers.append(header::LINK, ascii(link.as_bytes()));
     }
 }
 
@@ -223,6 +235,9 @@ mod tests {
         let check = |rule: Rule, expect: &str| {
             assert_eq!(immutable(&rule, &Principal::ANONYMOUS, CACHE_MS_MAX), expect, "{rule:?}");
         };
+        let left = |ms| immutable(&Rule::default(), &Principal::ANONYMOUS, ms);
+        assert_eq!(left(61_500), "public, max-age=61, immutable");
+        assert_eq!(left(999), "private, no-cache");
         let aged = |ms| Rule { max_age_ms: Some(ms), ..Rule::default() };
         check(Rule::default(), "public, max-age=3600, immutable");
         check(aged(3_600_001), "public, max-age=3600, immutable");

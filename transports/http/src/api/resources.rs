@@ -3,7 +3,7 @@
 use axum::{
     body::Body,
     extract::Request,
-    http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header},
 };
 use tailwire_core::order::Health;
 use tailwire_model::{DataKind, Principal, limits::CACHE_MS_MAX};
@@ -14,8 +14,9 @@ use super::{
     compress::set_coding,
     document::not_modified,
     exposition,
+    pages::ends_of,
     read::as_itself,
-    reply::{JSON, NO_CACHE, NO_STORE, ascii, immutable, refuse, reply, set_next, vary_by},
+    reply::{JSON, NO_CACHE, NO_STORE, ascii, done, immutable, refuse, reply, set_next, vary_by},
 };
 
 /// The page, built into the binary.
@@ -28,19 +29,23 @@ const PAGE_POLICY: &str = "default-src 'none'; script-src 'sha256-DDa9fy+5cBVyzL
      style-src 'sha256-e6uAs8O+uWeRNG9hPTG85dixkFjz6r5Hq7BX3mDXDfY='; \
      connect-src 'self' ws: wss:; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// `GET /messages/{cursor}`
+/// `GET` and `DELETE /messages/{cursor}`
 pub(crate) async fn message(app: &App, request: Request, principal: Principal) -> Response<Body> {
     let raw = request.uri().path().trim_start_matches("/messages/");
     let cursor = match path::cursor(raw) {
         Ok(cursor) => cursor,
         Err(problem) => return refuse(&problem),
     };
+    if request.method() == Method::DELETE {
+        return app.remove(&principal, cursor).await.map_or_else(|problem| refuse(&problem), |()| done());
+    }
     let message = match app.message(&principal, cursor).await {
         Ok(message) => message,
         Err(problem) => return refuse(&problem),
     };
     let mut response = as_itself(&message);
-    let caching = immutable(&app.broker.rule(message.topic()), &principal, CACHE_MS_MAX);
+    let ms_max = app.left_ms(ends_of(&message)).map_or(CACHE_MS_MAX, |left| left.min(CACHE_MS_MAX));
+    let caching = immutable(&app.broker.rule(message.topic()), &principal, ms_max);
     response.headers_mut().insert(header::CACHE_CONTROL, caching);
     let headers = request.headers();
     if text(headers, &header::IF_NONE_MATCH).any(|tags| IfNoneMatch::parse(tags).matches(cursor)) {

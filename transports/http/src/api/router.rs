@@ -199,7 +199,7 @@ impl HttpRoutes {
         if self.app.listener.rules.read_only && route.is_changed_by(request.method()) {
             return at_once(refuse(&Problem::new(Code::ReadOnly)));
         }
-        if route.has_no_parameters(request.method())
+        if route.has_no_parameters()
             && let Err(problem) = query::none(request.uri().query())
         {
             return at_once(refuse(&problem));
@@ -320,9 +320,9 @@ impl Route {
     }
 
     /// Whether none of its parameters can be meant by a name that others have.
-    fn has_no_parameters(self, method: &Method) -> bool {
+    fn has_no_parameters(self) -> bool {
         match self {
-            Self::Topic => *method == Method::DELETE,
+            // A DELETE of a topic minds its own.
             Self::Options | Self::OptionsOf | Self::Message => true,
             _ => false,
         }
@@ -350,6 +350,7 @@ impl Route {
             Self::Tickets => "POST, OPTIONS",
             Self::Keys | Self::Revocations => "GET, HEAD, POST, OPTIONS",
             Self::KeyOf => "DELETE, OPTIONS",
+            Self::Message => "GET, HEAD, DELETE, OPTIONS",
             Self::Server => "GET, HEAD, POST, PUT, DELETE, QUERY, OPTIONS",
             _ => "GET, HEAD, OPTIONS",
         }
@@ -385,7 +386,10 @@ fn topic(app: &Arc<App>, request: Request, via: Via) -> BoxFuture<'_, Response<B
         Ok(topic) if request.method() == Method::POST => {
             Box::pin(publish::post(app, Target::Topic(topic), request, via.principal, via.exchange))
         }
-        Ok(topic) => Box::pin(publish::delete(app, topic, via.principal)),
+        Ok(topic) => {
+            let query = request.uri().query().map(str::to_owned);
+            Box::pin(publish::delete(app, topic, query, via.principal))
+        }
         Err(problem) => at_once(refuse(&problem)),
     }
 }

@@ -147,8 +147,17 @@ pub(super) fn start(
             let look = |id, account| async move { look(app, principal, account, id, ask).await };
             requests.reads.push_back(Box::pin(admitted(account, id, look)));
         }
-        Request::Delete { topic } => {
+        Request::Delete { topic, key: None } => {
             requests.push(id, async move { app.delete(&principal, topic).await.map(|()| Vec::new()) });
+        }
+        Request::Delete { topic, key: Some(key) } => requests.push(id, async move {
+            let cursor = app.delete_key(&principal, topic, key).await?;
+            let mut body = Vec::new();
+            page::cursor(cursor, &mut body);
+            Ok(body)
+        }),
+        Request::DeleteMessage { cursor } => {
+            requests.push(id, async move { app.remove(&principal, cursor).await.map(|()| Vec::new()) });
         }
         Request::Topics(ask) => {
             requests.push_read(account, id, async move { Ok(app.topics(&principal, &ask).await?.0) });

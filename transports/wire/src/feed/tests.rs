@@ -107,7 +107,8 @@ fn links_lead_from_the_document_to_the_root() {
         };
         let mut got = (String::new(), String::new(), String::new());
         let cursor = Cursor { epoch: Epoch::ZERO, position: Position(1) };
-        let whole = Document { items: &[], cursor, more: true, retry_after_ms: None, about: &about };
+        let whole =
+            Document { items: &[], cursor, more: true, prev: None, retry_after_ms: None, about: &about };
         document::with_head(&whole, |head| {
             got = (head.base.into(), head.own.into(), head.next.unwrap().into());
         });
@@ -145,7 +146,14 @@ fn archives_link_to_each_other() {
         hub: Some("https://hub.example/"),
         archives: Archives { is_archive: true, previous: Some(cursor(3)), next: Some(cursor(9)) },
     };
-    let whole = Document { items: &[], cursor: cursor(7), more: false, retry_after_ms: None, about: &about };
+    let whole = Document {
+        items: &[],
+        cursor: cursor(7),
+        more: false,
+        prev: None,
+        retry_after_ms: None,
+        about: &about,
+    };
     let mut out = Vec::new();
     document::atom_document(&whole, &mut out);
     let text = String::from_utf8(out).unwrap();

@@ -9,12 +9,16 @@ export interface Message<T = unknown> {
     topic: string;
     /** When the broker accepted it, RFC 3339 in UTC. */
     time: string;
-    /** JSON as published; a string for text; bytes for anything else. */
+    /** JSON as published; a string for text; bytes for anything else; nothing where `deleted` is true. */
     data: T;
     type?: string;
     key?: string;
     event?: string;
     headers?: Record<string, string>;
+    /** How many seconds it lives, if it says so itself. */
+    max_age?: number;
+    /** Its key was deleted. */
+    deleted?: true;
 }
 /** Messages that a cursor has not seen and that no longer exist. */
 export interface Gap {

@@ -13,13 +13,15 @@ fn words(name: &str) -> Arc<Words> {
 }
 
 fn state(tail: u64) -> TopicsState {
-    TopicsState { tail: Position(tail), taken: 0 }
+    TopicsState { tail: Position(tail), taken: 0, removed: 0 }
 }
 
 fn document(stays: Stays) -> Made {
     let cursor = Cursor { epoch: Epoch::ZERO, position: Position(9) };
     let body = Bytes::from(vec![b'a'; 4000]);
     Made {
+        prev: None,
+        ends: None,
         body,
         coding: Coding::Identity,
         messages: 1,

@@ -1,0 +1,101 @@
+//! Messages that were taken one by one. A reader that has not seen one is to be told, so of each topic the farthest of them is
+//! remembered: a cursor before that has missed one, and a cursor beyond it none.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    mem,
+};
+
+use tailwire_model::{Position, Trim, TrimReason};
+
+use super::{Index, entry::IndexedTopic, order::TopicId};
+
+/// The farthest that was taken of each topic that lost any.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Removed {
+    of_topics: HashMap<TopicId, Trim>,
+    by_position: BTreeMap<(Position, TopicId), TrimReason>,
+    /// Others, by which nobody is told of anything.
+    outdone: Vec<(TopicId, Position)>,
+}
+
+impl Removed {
+    fn note(&mut self, topic: TopicId, trim: Trim) {
+        match self.of_topics.get(&topic).copied() {
+            Some(before) if before.upto == trim.upto => return,
+            Some(before) if before.upto > trim.upto => {
+                self.outdone.push((topic, trim.upto));
+                return;
+            }
+            Some(before) => {
+                self.by_position.remove(&(before.upto, topic));
+                self.outdone.push((topic, before.upto));
+            }
+            None => {}
+        }
+        self.of_topics.insert(topic, trim);
+        self.by_position.insert((trim.upto, topic), trim.reason);
+    }
+
+    pub(super) fn of(&self, topic: TopicId) -> Option<Trim> {
+        self.of_topics.get(&topic).copied()
+    }
+
+    pub(super) fn by_position(&self) -> &BTreeMap<(Position, TopicId), TrimReason> {
+        &self.by_position
+    }
+}
+
+impl Index {
+    /// Takes one message, at `trim.upto`. It is dead from here on, and if it is stored, which its cost says, it is so until it
+    /// is purged.
+    pub(crate) fn remove(&mut self, topic: &str, trim: Trim, stored_cost: Option<u64>) {
+        let id = self.entry(topic);
+        if let Some(cost) = stored_cost
+            && !self.mark_obsolete(topic, trim.upto, cost)
+            && !self.entries[id.at()].is_dead(trim.upto)
+        {
+            // The index was written without it, and a crash came before it was purged.
+            self.obsolete.insert(trim.upto, id);
+        }
+        self.removed.note(id, trim);
+        self.removals += 1;
+    }
+
+    /// The farthest message that a topic lost by itself.
+    pub(crate) fn removed_of(&self, topic: TopicId) -> Option<Trim> {
+        self.removed.of(topic)
+    }
+
+    /// Whether a message at a position, or one beyond it, was taken by itself.
+    pub(crate) fn may_have_removed(&self, topic: &str, position: Position) -> bool {
+        let removed = self.names.find(topic).and_then(|id| self.removed.of(id));
+        removed.is_some_and(|farthest| position <= farthest.upto)
+    }
+
+    /// Whether messages were taken that nobody is told by.
+    pub(crate) fn has_outdone_removals(&self) -> bool {
+        !self.removed.outdone.is_empty()
+    }
+
+    /// Gives those of them that are purged; the others are met when they are.
+    pub(crate) fn take_outdone_removals(&mut self) -> Vec<(TopicId, Position)> {
+        let outdone = mem::take(&mut self.removed.outdone);
+        outdone.into_iter().filter(|(_, position)| !self.obsolete.contains_key(position)).collect()
+    }
+
+    /// How far a topic lost messages, by whatever took them.
+    pub(crate) fn lost(&self, topic: &str) -> Option<Trim> {
+        let id = self.names.find(topic)?;
+        self.lost_of(id, &self.entries[id.at()])
+    }
+
+    pub(super) fn lost_of(&self, id: TopicId, entry: &IndexedTopic) -> Option<Trim> {
+        Trim::farther(entry.trim(), self.removed.of(id))
+    }
+
+    /// The name of a topic.
+    pub(crate) fn name(&self, topic: TopicId) -> &str {
+        self.names.name(topic)
+    }
+}
