@@ -168,7 +168,7 @@ describe('methods and resources', () => {
     { path: '/topics/a', methods: ['PUT', 'PATCH'], allow: ['DELETE', 'GET', 'HEAD', 'OPTIONS', 'POST'] },
     { path: '/stream?topic=a', methods: ['PUT', 'DELETE'], allow: ['GET', 'HEAD', 'OPTIONS', 'POST', 'QUERY'] },
     { path: '/topics', methods: ['POST', 'PUT', 'DELETE'], allow: ['GET', 'HEAD', 'OPTIONS'] },
-    { path: '/messages/00000000-00000000001', methods: ['POST', 'PUT', 'DELETE'], allow: ['GET', 'HEAD', 'OPTIONS'] },
+    { path: '/messages/00000000-00000000001', methods: ['POST', 'PUT'], allow: ['DELETE', 'GET', 'HEAD', 'OPTIONS'] },
     { path: '/healthz', methods: ['POST', 'DELETE'], allow: ['GET', 'HEAD', 'OPTIONS'] },
   ];
   for (const { path, methods, allow } of ALLOWED) {
