@@ -23,8 +23,8 @@ use tokio::{
 };
 
 use crate::{
-    feed::StreamMessage,
     hub::Hub,
+    message::StreamMessage,
     nodes::Nodes,
     proposals::Waiting,
     replica::{Divergence, Replica, Seen, StreamVerdict},

@@ -3,11 +3,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use async_nats::{HeaderValue, Message, StatusCode};
-use bytes::Bytes;
+use async_nats::StatusCode;
 use futures_util::StreamExt;
 use serde_json::json;
-use tailwire_model::{Timestamp, time::parse_time};
+
 use tokio::{
     sync::mpsc,
     time::{Instant, MissedTickBehavior, interval, sleep, timeout},
@@ -18,6 +17,7 @@ use crate::{
     hub::Hub,
     link::{Link, LinkError, REQUEST_WAIT},
     live::LiveMessages,
+    message::StreamMessage,
     replica::Divergence,
 };
 
@@ -35,25 +35,6 @@ const GRACE: Duration = Duration::from_millis(100);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// The pause after a read that gave nothing.
 const PAUSE: Duration = Duration::from_millis(100);
-
-/// A message of the stream.
-#[derive(Debug, Clone)]
-pub(crate) struct StreamMessage {
-    pub(crate) sequence: u64,
-    pub(crate) time: u64,
-    pub(crate) bytes: Bytes,
-}
-
-impl StreamMessage {
-    /// What a message tells that the stream republished, or that was read from it.
-    pub(crate) fn of(message: Message) -> Option<Self> {
-        let headers = message.headers.as_ref()?;
-        let header = |name: &str| headers.get(name).map(HeaderValue::as_str);
-        let sequence = header("Nats-Sequence")?.parse().ok()?;
-        let Timestamp(time) = parse_time(header("Nats-Time-Stamp")?)?;
-        Some(Self { sequence, time, bytes: message.payload })
-    }
-}
 
 /// See the module.
 pub(crate) struct StreamFeed {

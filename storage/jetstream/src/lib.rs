@@ -12,6 +12,7 @@ mod frame;
 mod hub;
 mod link;
 mod live;
+mod message;
 mod nodes;
 mod order;
 mod proposals;

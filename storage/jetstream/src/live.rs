@@ -7,7 +7,7 @@ use async_nats::Subscriber;
 use futures_util::StreamExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use crate::{feed::StreamMessage, hub::Hub};
+use crate::{hub::Hub, message::StreamMessage};
 
 /// Bytes that are held.
 const HELD_BYTES_MAX: usize = 64 << 20;

@@ -15,13 +15,13 @@ pub(crate) const LOOK_EVERY_MS: u64 = 500;
 
 /// The open folder and files of a log, and where they should stand.
 pub(crate) struct FolderWatch {
-    files: Vec<Watched>,
+    files: Vec<WatchedFile>,
     /// Keeps others from beginning a log in the same folder, also if it was emptied.
     _lock: Option<File>,
 }
 
 /// A file, or the folder.
-struct Watched {
+struct WatchedFile {
     path: PathBuf,
     /// Open: a deleted file keeps its number as long, and no other file is given that.
     file: File,
@@ -47,7 +47,7 @@ impl FolderWatch {
             match File::open(&path) {
                 Ok(file) => {
                     let bytes_min = file.metadata()?.len().min(bytes);
-                    files.push(Watched { path, file, bytes_min });
+                    files.push(WatchedFile { path, file, bytes_min });
                 }
                 // A full disk has no room for a journal; and not every system opens a folder.
                 Err(_) if path.ends_with(Journal::path(Path::new(""))) || !cfg!(unix) => {}
@@ -59,7 +59,7 @@ impl FolderWatch {
 
     /// The first file that was replaced, removed or cut short, if any, in words.
     pub(crate) fn look(&self) -> Option<String> {
-        self.files.iter().find_map(|Watched { path, file, bytes_min }| {
+        self.files.iter().find_map(|WatchedFile { path, file, bytes_min }| {
             use io::ErrorKind::{NotADirectory, NotFound};
             let path_shown = path.display();
             match (fs::metadata(path), file.metadata()) {
