@@ -39,9 +39,9 @@ FLAT_OUT = (
 )
 # Where an option exists that is not measured, its reason.
 NOT_PEERS = (
-    "Not among the peers: Centrifugo and Mercure, which come as Go modules, and which the module proxy did not serve, or "
-    "not with a checksum to verify them by, where this program was written. Nor is TLS measured, which Tailwire leaves to a "
-    "proxy; nor how SSE, NDJSON, memory and publishing grow with subscribers and sizes, or WebSocket flat out."
+    "Not among the peers: Mercure, which comes as a Go module that the module proxy did not serve where this program was "
+    "written. Nor is TLS measured; nor how SSE, NDJSON, memory and publishing grow with subscribers and sizes, or WebSocket "
+    "flat out."
 )
 
 
@@ -105,6 +105,19 @@ def text(run: Run, results: Results, present: list[Peer], drawn: set[str]) -> st
             ],
         ),
         _section(
+            results, drawn, "closed", "Fan-out in a closed loop",
+            f"{scale.subscribers:,} subscribers by SSE as above, and publishers that wait for them: at most so many messages "
+            "are published and not delivered to everybody. So no server gains by letting messages pile up and writing many "
+            "at once. *Pipelined* is one publisher with 16 publishes under way on its connection, at most 16 messages "
+            "undelivered; *16* is 16 publishers with one each, at most 16 undelivered; *256* is 64 publishers with one "
+            "each, at most 256 undelivered.",
+            [
+                Column("pipelined, µs CPU", "pipelined_cpu_us"), Column("pipelined, deliveries/s", "pipelined_per_s"),
+                Column("16, µs CPU", "16_cpu_us"), Column("16, deliveries/s", "16_per_s"),
+                Column("256, µs CPU", "256_cpu_us"), Column("256, deliveries/s", "256_per_s"),
+            ],
+        ),
+        _section(
             results, drawn, "idle", "Idle connections",
             f"{scale.idle:,} subscribers that hear nothing. Memory is what the process grew by (resident set), per "
             "connection; the kernel's socket buffers are not in it. CPU is that of opening one: TCP, HTTP, and "
@@ -134,16 +147,23 @@ def text(run: Run, results: Results, present: list[Peer], drawn: set[str]) -> st
         ),
         _section(
             results, drawn, "publish", "Acknowledged publishes",
-            "128-byte messages to one topic without subscribers, flat out, with so many unanswered: 16 and 256 on a "
+            "128-byte messages to one topic without subscribers, flat out, with so many unanswered: 1, 16 and 256 on a "
             "connection each; *pipelined* is 256 over four connections, where the protocol can. CPU is the server's, "
             "per message. **On disk** says that the acknowledgement waits for a flush to disk.",
             [
                 Column("on disk", "durable", lambda figure: "yes" if figure else "no"),
+                Column("1: µs CPU", "1_cpu_us"), Column("1: p50, ms", "1_p50_ms"),
                 Column("16: µs CPU", "16_cpu_us"), Column("16: /s", "16_per_s"),
                 Column("256: µs CPU", "256_cpu_us"), Column("256: /s", "256_per_s"),
                 Column("256: p99, ms", "256_p99_ms"),
                 Column("pipelined: µs CPU", "pipelined_cpu_us"), Column("pipelined: /s", "pipelined_per_s"),
             ],
+        ),
+        _section(
+            results, drawn, "process", "The process itself",
+            "Its memory (resident set) when it has just started with an empty folder, and by how much that is more 10 s after "
+            "256 connections have published flat out and closed.",
+            [Column("fresh, MB", "fresh_mb"), Column("grown, MB", "grown_mb")],
         ),
         _section(
             results, drawn, "replay", "Replay",

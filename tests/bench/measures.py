@@ -20,7 +20,11 @@ from scales import Scale
 SPARSE_RATE = 20
 # Time for a server to let go of what opening connections took, before its memory is read.
 SETTLE_S = 1
+# Time after which it should have let go of what a burst took.
+REST_S = 10
 IN_FLIGHT = 16
+# A closed loop: connections that publish, publishes under way on each, and how many messages may be undelivered.
+CLOSED = {"pipelined": (1, 16, 16), "16": (16, 1, 16), "256": (64, 1, 256)}
 # How many connections are opened at once, by how `tailwire bench` names the transport; and what each is then delivered.
 CROWDS = {"ws": "WebSocket", "sse": "SSE", "ndjson": "NDJSON", "longpoll": "long-poll"}
 CROWD_MESSAGES = 100
@@ -35,7 +39,7 @@ APPENDS = 1000
 # What a receipt can stand for: on disk; there within 100 ms; in memory.
 DURABILITIES = ["sync", "relaxed", "memory"]
 # Connections and publishes under way on each.
-OUTSTANDING = {"16": (16, 1), "256": (256, 1), "pipelined": (4, 64)}
+OUTSTANDING = {"1": (1, 1), "16": (16, 1), "256": (256, 1), "pipelined": (4, 64)}
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,19 @@ def fanout(bench: Bench, peer: Peer, way: Way) -> None:
             "fanout", row, flat_cpu_us=flat["cpu_us"], flat_per_s=flat["per_s"],
             flat_p50_ms=flat["delivery_us"]["p50"] / 1e3, flat_p99_ms=flat["delivery_us"]["p99"] / 1e3,
         )
+
+
+def closed(bench: Bench, peer: Peer, way: Way) -> None:
+    """Publishers that wait for subscribers: nothing piles up that could be written together."""
+    row, scale = bench.row(peer, way.label), bench.scale
+    for name, (connections, in_flight, undelivered) in CLOSED.items():
+        arguments = [
+            "--subscribers", str(scale.subscribers), "--connections", str(connections), "--in-flight", str(in_flight),
+            "--undelivered", str(undelivered),
+        ]
+        with peer.start(bench.data) as running:
+            got = _fanout(bench, running, way, "closed", row, name, arguments, scale.seconds)
+        bench.results.add("closed", row, **{f"{name}_cpu_us": got["cpu_us"], f"{name}_per_s": got["per_s"]})
 
 
 def idle(bench: Bench, peer: Peer, way: Way, row: str) -> None:
@@ -146,8 +163,22 @@ def publish(bench: Bench, peer: Peer, way: Publishing) -> None:
             bench.results.add("publish", row, **{
                 f"{name}_cpu_us": cpu / got["messages"],
                 f"{name}_per_s": got["messages"] / got["seconds"],
-                f"{name}_p99_ms": got["receipt_us"]["p99"] / 1e3,
+                f"{name}_p50_ms": got["receipt_us"]["p50"] / 1e3, f"{name}_p99_ms": got["receipt_us"]["p99"] / 1e3,
             }, durable=float(way.durable))
+
+
+def process(bench: Bench, peer: Peer, way: Publishing) -> None:
+    """The memory of the process itself: fresh, and once 256 publishers have come and gone."""
+    connections, in_flight = OUTSTANDING["256"]
+    more = [
+        "--connections", str(connections), "--in-flight", str(in_flight), "--seconds", str(bench.scale.seconds),
+    ]
+    with peer.start(bench.data) as running:
+        fresh = running.server.rested_bytes()
+        _loaded(bench, running, "publish", way.protocol, more, bench.scale.seconds)
+        time.sleep(REST_S)
+        rested = running.server.resident_bytes()
+    bench.results.add("process", bench.row(peer, way.label), fresh_mb=fresh / 1e6, grown_mb=(rested - fresh) / 1e6)
 
 
 def replay(bench: Bench, peer: Peer, way: Replaying) -> None:

@@ -11,8 +11,10 @@ from processes import Failed, Server, free_port
 
 HERE = Path(__file__).parent
 CONFIGS = HERE / "peers"
-# Debian's and npm's servers may be slow; they should not be endless.
-INSTALL_S_MAX = 600
+DURABLE_STREAMS_VERSION = "0.1.5"
+CENTRIFUGO_VERSION = "v6.9.1"
+# Servers of packages may be slow, and compilers are; they should not be endless.
+INSTALL_S_MAX = 1_800
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,8 @@ def configured(name: str, folder: Path, port: int, publish_port: int) -> str:
 def all_peers(binaries: Path) -> list[Peer]:
     """All that there are, from the limit on; `binaries` is where ours were built."""
     tailwire, limit = binaries / "tailwire", binaries / "limit"
+    # Where those are installed that come neither from Debian nor from npm.
+    tools = binaries.parent / "peers"
     return [
         Peer(
             name="limit",
@@ -142,6 +146,29 @@ def all_peers(binaries: Path) -> list[Peer]:
                 Replaying(f"tailwire-{name}", label, "tailwire-ws-publish", connections=4, in_flight=64)
                 for name, label in [("ws", "WebSocket"), ("sse", "SSE"), ("ndjson", "NDJSON")]
             ],
+        ),
+        Peer(
+            name="durable-streams",
+            title="Durable Streams",
+            durability="on disk: flushed before it is acknowledged",
+            command=lambda folder, port, _: [
+                str(tools / "bin/durable-streams-server"), "--port", str(port), "--data-dir", str(folder / "data"),
+            ],
+            install=lambda: _crate(tools, "durable-streams", DURABLE_STREAMS_VERSION),
+            ways=[Way("durable-streams-sse", "SSE"), Way("durable-streams-longpoll", "long-poll")],
+            publishing=[Publishing("durable-streams-sse", "POST", durable=True)],
+            replaying=[Replaying("durable-streams-sse", "SSE", "durable-streams-sse")],
+        ),
+        Peer(
+            name="centrifugo",
+            title="Centrifugo",
+            durability="none as configured, without history: sent, and forgotten",
+            command=lambda folder, port, other: [
+                str(tools / "bin/centrifugo"), "--config", configured("centrifugo.json", folder, port, other),
+            ],
+            install=lambda: _go(tools, "github.com/centrifugal/centrifugo/v6", CENTRIFUGO_VERSION),
+            ways=[Way("centrifugo-ws", "WebSocket"), Way("centrifugo-sse", "SSE")],
+            publishing=[Publishing("centrifugo-ws", "POST")],
         ),
         Peer(
             name="nchan",
@@ -250,6 +277,25 @@ def _npm(package: str) -> str:
     manifest = CONFIGS / "node_modules" / package / "package.json"
     version = _version(["node", "-p", f"JSON.parse(fs.readFileSync({str(manifest)!r})).version"])
     return f"{version} on Node.js {_version(['node', '--version'])}"
+
+
+def _crate(tools: Path, name: str, version: str) -> str:
+    """Builds the binary of a Rust crate, unless that is done in this version."""
+    known = tools / ".crates.toml"
+    if not known.exists() or f'"{name} {version} (' not in known.read_text():
+        _run(["cargo", "install", name, "--version", version, "--locked", "--root", str(tools),
+              "--target-dir", str(tools / "build")])
+        shutil.rmtree(tools / "build", ignore_errors=True)
+    return version
+
+
+def _go(tools: Path, module: str, version: str) -> str:
+    """Builds the binary of a Go module, unless that is done in this version."""
+    go = shutil.which("go") or "/usr/local/go/bin/go"
+    binary = tools / "bin" / module.removesuffix("/v6").rsplit("/", 1)[-1]
+    if not binary.exists() or f"\t{version}\t" not in _run([go, "version", "-m", str(binary)]):
+        _run(["env", f"GOBIN={binary.parent}", "GOFLAGS=-buildvcs=false", go, "install", f"{module}@{version}"])
+    return version
 
 
 def _version(command: list[str]) -> str:

@@ -8,6 +8,7 @@
 //! `peers fanout --protocol nchan-ws --address 127.0.0.1:9000 --subscribers 1000 --rate 20 --seconds 10`
 
 mod payload;
+mod progress;
 mod protocol;
 mod publishers;
 mod subscribers;
@@ -23,6 +24,7 @@ use clap::{Args, Parser, Subcommand};
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
+use progress::Progress;
 use protocol::{PeerPlace, PeerProtocol};
 use publishers::PeerPublishers;
 use subscribers::PeerSubscribers;
@@ -66,6 +68,9 @@ struct Arguments {
     /// Messages a second; flat out without.
     #[arg(long)]
     rate: Option<f64>,
+    /// Messages that may be published and not delivered to everybody yet; without, publishers don't wait for subscribers.
+    #[arg(long)]
+    undelivered: Option<u64>,
     #[arg(long, default_value_t = 10.0)]
     seconds: f64,
     /// Seconds that subscribers may take for what is left once publishing is over.
@@ -127,9 +132,11 @@ impl Arguments {
         &self,
         place: &'a PeerPlace,
         replay: bool,
+        progress: Option<&'a Progress>,
         start: Instant,
     ) -> subscribers::PeerSubscribePlan<'a> {
         subscribers::PeerSubscribePlan {
+            progress,
             protocol: self.protocol,
             place,
             replay,
@@ -141,8 +148,14 @@ impl Arguments {
         }
     }
 
-    fn publishers<'a>(&self, place: &'a PeerPlace, start: Instant) -> publishers::PeerPublishPlan<'a> {
+    fn publishers<'a>(
+        &self,
+        place: &'a PeerPlace,
+        progress: Option<&'a Progress>,
+        start: Instant,
+    ) -> publishers::PeerPublishPlan<'a> {
         publishers::PeerPublishPlan {
+            progress,
             protocol: self.protocol,
             place,
             connections: self.connections,
@@ -158,8 +171,9 @@ impl Arguments {
 
 fn fanout(args: &Arguments) -> Result<Value, String> {
     let (place, clock) = (args.place(), Instant::now());
-    let subscribers = PeerSubscribers::open(args.subscribers(&place, false, clock))?;
-    let publishers = PeerPublishers::open(args.publishers(&place, clock))?;
+    let progress = args.undelivered.map(|undelivered| Progress::new(undelivered, args.subscribers as u64));
+    let subscribers = PeerSubscribers::open(args.subscribers(&place, false, progress.as_ref(), clock))?;
+    let publishers = PeerPublishers::open(args.publishers(&place, progress.as_ref(), clock))?;
     if !told_to_begin()? {
         return Ok(json!({}));
     }
@@ -193,7 +207,7 @@ fn fanout(args: &Arguments) -> Result<Value, String> {
 
 fn publish(args: &Arguments) -> Result<Value, String> {
     let (place, clock) = (args.place(), Instant::now());
-    let publishers = PeerPublishers::open(args.publishers(&place, clock))?;
+    let publishers = PeerPublishers::open(args.publishers(&place, None, clock))?;
     if !told_to_begin()? {
         return Ok(json!({}));
     }
@@ -217,7 +231,7 @@ fn replay(args: &Arguments) -> Result<Value, String> {
         return Ok(json!({}));
     }
     let clock = Instant::now();
-    let subscribers = PeerSubscribers::open(args.subscribers(&place, true, clock))?;
+    let subscribers = PeerSubscribers::open(args.subscribers(&place, true, None, clock))?;
     let got = subscribers.listen(&AtomicUsize::new(messages as usize))?;
     let missing = (messages * args.subscribers as u64).saturating_sub(got.deliveries - got.repeated);
     Ok(json!({

@@ -8,17 +8,21 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use memchr::memmem;
 use mio::net::TcpStream;
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Interest, Poll, Token, Waker};
 use tailwire_load::client::requests;
 use tailwire_load::measure::histogram::latencies;
 use tailwire_load::measure::payload::Stamp;
 
 use crate::payload;
+use crate::progress::Progress;
 use crate::protocol::{PeerPlace, PeerProtocol};
 
 /// The wait for the last answers.
 const DRAIN: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_millis(50);
+
+/// No connection's: there may be room for more messages.
+const PROGRESSED: Token = Token(usize::MAX);
 /// `epoll` waits whole milliseconds; what is shorter is slept.
 const EPOLL_STEP: Duration = Duration::from_millis(1);
 
@@ -28,6 +32,8 @@ pub(crate) struct PeerPublishPlan<'a> {
     pub(crate) connections: usize,
     pub(crate) in_flight: usize,
     pub(crate) size: usize,
+    /// Where they wait for subscribers.
+    pub(crate) progress: Option<&'a Progress>,
     /// Messages a second; none is flat out.
     pub(crate) rate: Option<f64>,
     pub(crate) duration: Duration,
@@ -51,6 +57,7 @@ pub(crate) struct PeerPublishers<'a> {
     outcome: PeerPublished,
     payload: Vec<u8>,
     left: u64,
+    published: u64,
 }
 
 struct PeerPublisher {
@@ -67,9 +74,12 @@ impl<'a> PeerPublishers<'a> {
     pub(crate) fn open(plan: PeerPublishPlan<'a>) -> Result<PeerPublishers<'a>, String> {
         let poll = Poll::new().map_err(|why| why.to_string())?;
         let connect = |from| line(&plan, &poll, from).map_err(|why| format!("connecting a publisher: {why}"));
+        if let Some(progress) = plan.progress {
+            progress.wake_by(Waker::new(poll.registry(), PROGRESSED).map_err(|why| why.to_string())?);
+        }
         let lines = (0..plan.connections).map(connect).collect::<Result<_, _>>()?;
         let outcome = PeerPublished { taken: 0, refused: 0, latency: latencies(), elapsed: Duration::ZERO };
-        Ok(PeerPublishers { lines, poll, outcome, payload: Vec::new(), left: plan.messages, plan })
+        Ok(PeerPublishers { lines, poll, outcome, payload: Vec::new(), left: plan.messages, published: 0, plan })
     }
 
     pub(crate) fn run(mut self) -> Result<PeerPublished, String> {
@@ -98,6 +108,12 @@ impl<'a> PeerPublishers<'a> {
                 _ => {}
             }
             for event in &events {
+                if event.token() == PROGRESSED {
+                    if start.elapsed() < self.plan.duration {
+                        (0..self.lines.len()).try_for_each(|at| self.fill(at))?;
+                    }
+                    continue;
+                }
                 let at = event.token().0;
                 self.flush(at)?;
                 self.read(at, start)?;
@@ -129,10 +145,14 @@ impl<'a> PeerPublishers<'a> {
     }
 
     fn fill(&mut self, at: usize) -> Result<(), String> {
-        while self.left > 0 && self.lines[at].sent.len() < self.plan.in_flight {
+        while self.left > 0 && self.lines[at].sent.len() < self.plan.in_flight && self.has_room() {
             self.publish(at);
         }
         self.flush(at)
+    }
+
+    fn has_room(&self) -> bool {
+        self.plan.progress.is_none_or(|progress| progress.has_room(self.published))
     }
 
     fn publish(&mut self, at: usize) {
@@ -144,6 +164,7 @@ impl<'a> PeerPublishers<'a> {
         line.sent.push_back(line.mark.at);
         line.mark.seq += 1;
         self.left -= 1;
+        self.published += 1;
     }
 
     fn flush(&mut self, at: usize) -> Result<(), String> {

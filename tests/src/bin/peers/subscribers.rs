@@ -12,6 +12,7 @@ use tailwire_load::measure::histogram::latencies;
 use tailwire_load::measure::payload::Stamp;
 
 use crate::payload::PlainScanner;
+use crate::progress::Progress;
 use crate::protocol::{HandshakeStep, PeerPlace, PeerProtocol, reply};
 
 const BUFFER_BYTES: usize = 128 << 10;
@@ -30,6 +31,8 @@ pub(crate) struct PeerSubscribePlan<'a> {
     pub(crate) count: usize,
     pub(crate) publishers: usize,
     pub(crate) size: usize,
+    /// Is told of deliveries, if publishers wait for them.
+    pub(crate) progress: Option<&'a Progress>,
     /// How long they may take for what is left once publishing is over.
     pub(crate) drain: Duration,
     pub(crate) start: Instant,
@@ -179,6 +182,9 @@ impl<'a> PeerSubscribers<'a> {
                 self.got.ended += 1;
                 self.why.get_or_insert(why);
             }
+        }
+        if let Some(progress) = self.plan.progress {
+            progress.delivered(self.got.deliveries - self.got.repeated);
         }
         Ok(())
     }

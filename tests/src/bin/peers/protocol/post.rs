@@ -1,4 +1,4 @@
-//! Peers that are published to by `POST`: each request is answered in turn. Tailwire's publishes over a WebSocket are
+//! Peers that take publishes by `POST`: each request is answered in turn. Tailwire's publishes over a WebSocket are
 //! here too, beside its other ways.
 
 use tailwire_load::client::{frames, http, requests};
@@ -30,7 +30,43 @@ const NCHAN: PeerProtocol = PeerProtocol {
     answers: replies,
 };
 
-pub(super) const PROTOCOLS: [PeerProtocol; 11] = [
+/// A stream is made before anybody reads or appends; to one that is there the same request is a success, too.
+const DURABLE_STREAMS: PeerProtocol = PeerProtocol {
+    name: "durable-streams-sse",
+    subscribe: |at| {
+        vec![make_stream(at), HandshakeStep::new(get(&stream(at, "?offset=now&live=sse"), EVENTS), HEAD_END)]
+    },
+    replay: Some(|at| {
+        vec![make_stream(at), HandshakeStep::new(get(&stream(at, "?offset=-1&live=sse"), EVENTS), HEAD_END)]
+    }),
+    poll: None,
+    open: |at| vec![make_stream(at)],
+    publish: |out, at, payload| post(out, &stream(at, ""), "Content-Type: text/plain\r\n", payload),
+    answers: replies,
+};
+
+const CENTRIFUGO: PeerProtocol = PeerProtocol {
+    name: "centrifugo-ws",
+    subscribe: |at| {
+        vec![
+            HandshakeStep::new(upgrade("/connection/uni_websocket", ""), HEAD_END),
+            HandshakeStep::new(
+                text(format!(r#"{{"subs":{{"{}":{{}}}}}}"#, at.topic).as_bytes()),
+                b"\"connect\"",
+            ),
+        ]
+    },
+    replay: None,
+    poll: None,
+    open: nothing,
+    publish: |out, at, payload| {
+        let body = [format!(r#"{{"channel":"{}","data":""#, at.topic).as_bytes(), payload, br#""}"#].concat();
+        post(out, "/api/publish", "Content-Type: application/json\r\n", &body);
+    },
+    answers: replies,
+};
+
+pub(super) const PROTOCOLS: [PeerProtocol; 15] = [
     TAILWIRE,
     PeerProtocol {
         name: "tailwire-sse",
@@ -76,6 +112,32 @@ pub(super) const PROTOCOLS: [PeerProtocol; 11] = [
         },
         answers: lines,
         ..TAILWIRE
+    },
+    DURABLE_STREAMS,
+    PeerProtocol {
+        name: "durable-streams-longpoll",
+        subscribe: |at| {
+            vec![
+                make_stream(at),
+                HandshakeStep::new(get(&stream(at, "?offset=now&live=long-poll"), "*/*"), b""),
+            ]
+        },
+        replay: None,
+        poll: Some(|at, head| {
+            let offset = header(head, "stream-next-offset").unwrap_or("now");
+            get(&stream(at, &format!("?offset={offset}&live=long-poll")), "*/*").into_bytes()
+        }),
+        ..DURABLE_STREAMS
+    },
+    CENTRIFUGO,
+    PeerProtocol {
+        name: "centrifugo-sse",
+        subscribe: |at| {
+            let connect = format!("%7B%22subs%22%3A%7B%22{}%22%3A%7B%7D%7D%7D", at.topic);
+            let path = format!("/connection/uni_sse?cf_connect={connect}");
+            vec![HandshakeStep::new(get(&path, EVENTS), b"\"connect\"")]
+        },
+        ..CENTRIFUGO
     },
     NCHAN,
     PeerProtocol {
@@ -130,6 +192,18 @@ pub(super) const PROTOCOLS: [PeerProtocol; 11] = [
 
 fn topic(at: &PeerPlace, query: &str) -> String {
     format!("/topics/{}{query}", at.topic)
+}
+
+fn stream(at: &PeerPlace, query: &str) -> String {
+    format!("/{}{query}", at.topic)
+}
+
+fn make_stream(at: &PeerPlace) -> HandshakeStep {
+    let path = stream(at, "");
+    let head = format!(
+        "PUT {path} HTTP/1.1\r\nHost: {AUTHORITY}\r\nContent-Type: text/plain\r\nContent-Length: 0\r\n\r\n"
+    );
+    HandshakeStep::new(head, HEAD_END)
 }
 
 fn get(path: &str, accept: &str) -> String {
