@@ -114,7 +114,8 @@ export class Broker {
   /** Ends the broker in good order, and starts it on the same data; where it was, if clients are to find it again. */
   async restart({ samePort = false } = {}) {
     await this.end('SIGTERM');
-    if (samePort) this.command = this.command.map((word) => (word === '127.0.0.1:0' ? `127.0.0.1:${this.port}` : word));
+    const isOwn = (word, before) => before === '--listen' && word === '127.0.0.1:0';
+    if (samePort) this.command = this.command.map((word, n, all) => (isOwn(word, all[n - 1]) ? `127.0.0.1:${this.port}` : word));
     await this.spawn();
   }
 
