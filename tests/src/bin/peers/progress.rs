@@ -45,8 +45,10 @@ impl Progress {
 
     /// Whether one more message may be published after so many; else the waker wakes when that may have changed.
     pub(crate) fn has_room(&self, published: u64) -> bool {
-        let has_room =
-            || published * self.subscribers < self.deliveries.load(Ordering::SeqCst) + self.undelivered_max * self.subscribers;
+        let has_room = || {
+            published * self.subscribers
+                < self.deliveries.load(Ordering::SeqCst) + self.undelivered_max * self.subscribers
+        };
         if has_room() {
             return true;
         }

@@ -79,7 +79,15 @@ impl<'a> PeerPublishers<'a> {
         }
         let lines = (0..plan.connections).map(connect).collect::<Result<_, _>>()?;
         let outcome = PeerPublished { taken: 0, refused: 0, latency: latencies(), elapsed: Duration::ZERO };
-        Ok(PeerPublishers { lines, poll, outcome, payload: Vec::new(), left: plan.messages, published: 0, plan })
+        Ok(PeerPublishers {
+            lines,
+            poll,
+            outcome,
+            payload: Vec::new(),
+            left: plan.messages,
+            published: 0,
+            plan,
+        })
     }
 
     pub(crate) fn run(mut self) -> Result<PeerPublished, String> {
