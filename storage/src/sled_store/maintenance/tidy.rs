@@ -22,7 +22,7 @@ use crate::sled_store::{
     maintenance::folder_watch::LOOK_EVERY_MS,
 };
 use crate::{
-    index::{Blocks, BrokenPostings, PurgeStep, TopicId},
+    index::{Blocks, BrokenPostings, IdleTopic, PurgeStep, TopicId},
     lifetimes::{self, Expired},
     retention::{RetentionView, SeenMessage, Trims},
 };
@@ -84,6 +84,7 @@ impl SledStore {
             guarded(|| self.purge_step(&mut writer, &mut debt)),
             guarded(|| self.expire_keys(writer.head.steady)),
             guarded(|| self.forget_lifetimes(writer.head.steady)),
+            guarded(|| self.remove_remains(writer.head.steady)),
             guarded(|| self.store.key_count.step(&self.store.keys)).map(|more| more.then_some(0)),
             guarded(|| self.write_behind_step(&writer)).map(|more| more.then_some(0)),
             guarded(|| self.clean(&mut writer, debt)),
@@ -144,7 +145,8 @@ impl SledStore {
         let mut writes: Vec<Write> =
             trims.into_iter().map(|(topic, upto)| Write::Retain(topic, upto)).chain(compact).collect();
         writes.extend(lifetimes::writes(self, &writer.head.epochs, expired)?);
-        let again = again.into_iter().chain(ends).chain(looked).min();
+        let forgets = self.forgetting.lock().step(time, rules, self, &mut writes);
+        let again = again.into_iter().chain(ends).chain(looked).chain(forgets).min();
         Ok(if writes.is_empty() && !is_behind { (writes, again) } else { (writes, Some(0)) })
     }
 
@@ -277,8 +279,13 @@ impl SledStore {
                             block.last.min(purge.upto)
                         }
                     }
-                    // An earlier process got further than the index as it was written.
-                    None => last.min(purge.upto),
+                    // An earlier process got further than the index as it was written, and may have left some in their chunks.
+                    None => {
+                        let mut index = self.index.write();
+                        let name = index.name(purge.topic).to_owned();
+                        index.leave(&name);
+                        last.min(purge.upto)
+                    }
                 }
             }
             None => {
@@ -288,6 +295,21 @@ impl SledStore {
         };
         self.index.write().purged(purge.topic, upto);
         Ok(purged)
+    }
+
+    /// Purges all of a topic's dead, of which these are obsolete.
+    pub(crate) fn purge_topic(&self, topic: TopicId, obsolete: &[Position]) -> Result<(), StoreError> {
+        if !obsolete.is_empty() {
+            self.purge(obsolete, u64::MAX)?;
+            self.unpost(topic, obsolete)?;
+            let mut index = self.index.write();
+            obsolete.iter().for_each(|&position| index.unposted(topic, position));
+        }
+        loop {
+            let next = self.index.write().next_purge_of(topic, STEP_MESSAGES);
+            let Some(purge) = next else { return Ok(()) };
+            self.purge_some(&purge, u64::MAX)?;
+        }
     }
 
     /// Purges messages, oldest first, until it has rewritten so many bytes; one at least.
@@ -345,6 +367,8 @@ impl SledStore {
         let shrinks = goes || alive == 0 || must || 2 * dead_bytes >= chunk.bytes;
         if shrinks {
             self.store.shrink(chunk, (!goes).then_some(value), alive)?;
+        } else {
+            self.leave_in(chunk)?;
         }
         // After a crash in between they take room, until the log is repaired; a message without them would look damaged.
         let mut parted = if shrinks { chunk.bytes as u64 } else { 0 };
@@ -357,6 +381,18 @@ impl SledStore {
             self.store.forget_lifetime(came, position, max_age_ms).map_err(failed)?;
         }
         Ok(parted)
+    }
+
+    /// Notes whose dead messages stay in a chunk.
+    fn leave_in(&self, chunk: &Chunk) -> Result<(), StoreError> {
+        let mut index = self.index.write();
+        for record in chunk.records() {
+            let record = record.map_err(|damage| corrupt("chunk", chunk.first, damage))?;
+            if index.is_dead(record.topic, record.position) {
+                index.leave(record.topic);
+            }
+        }
+        Ok(())
     }
 
     /// Keeps the engine's file in bounds: where it takes more than what it holds, it is cleaned in proportion to what is
@@ -442,6 +478,10 @@ impl RetentionView for SledStore {
 
     fn bytes(&self) -> u64 {
         self.index.read().bytes()
+    }
+
+    fn idle(&self, from: u32, now: Timestamp, after_ms: u64) -> (Vec<IdleTopic>, Option<u32>) {
+        self.index.read().idle(from, now, after_ms)
     }
 
     fn topics(&self, after: &str, limit: usize) -> Vec<TopicInfo> {
