@@ -62,7 +62,8 @@ describe('500 spellings of a name', () => {
       // What may not be written may not be read or removed by that spelling either.
       const read = await send('GET');
       const removed = await send('DELETE');
-      if (status === 201) assert.equal(removed.status, 204, target);
+      // A deletion minds a parameter that it doesn't know: it might be meant to spare something.
+      if (status === 201) assert.equal(removed.status, target.includes('?') ? 400 : 204, target);
       else assert.ok(read.status >= 400 && removed.status >= 400, `${read.status} ${removed.status} for ${JSON.stringify(target)}`);
     }
     assert.ok(counts[201] > 20 && counts[400] > 100 && counts[403] > 20, JSON.stringify(counts));
