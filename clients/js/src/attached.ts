@@ -32,7 +32,7 @@ export function attachedOf(): Attached {
       const all = feeds();
       const least = (places: string[]): string => places.sort()[0]!;
       const after = least(all.map((feed) => feed.position));
-      // What every one of them knows of. Who doesn't is told, and the others ignore it.
+      // The gap that all of them know. A subscription that doesn't know it is given it, and the others ignore it.
       const gap = least(all.map((feed) => (feed.known > feed.position ? feed.known : feed.position)));
       const terms = new Set(all.flatMap((feed) => feed.topics));
       return streamPath(terms, { after, gap: gap > after ? gap : undefined, ...query });

@@ -12,12 +12,12 @@ export function backoff(outage_ms: number, random: () => number): number {
   return random() * Math.min(limits.backoff_max, Math.max(limits.backoff_min, outage_ms / limits.backoff_share));
 }
 
-/** How long somebody else wants the client to wait, as far as that can be taken seriously. */
-export function told(ms: unknown): number | undefined {
-  return (ms as number) >= 0 ? Math.min(ms as number, limits.told_max) : undefined;
+/** A wait that the other side asked for, bounded; undefined if it is no time. */
+export function boundedWait(ms: unknown): number | undefined {
+  return (ms as number) >= 0 ? Math.min(ms as number, limits.wait_max) : undefined;
 }
 
-/** What may end: the application's signal, or the lifetime of a hub or a link. */
+/** A signal that ends work: the application's, or the lifetime of a hub or a link. */
 export type Signal = AbortSignal | Lifetime | null | undefined;
 
 /** The lifetime of a hub or a link. Any number may wait for its end: of an `AbortSignal`, Node warns from the eleventh on. */
@@ -54,7 +54,7 @@ export async function sleep(clock: Clock, ms: number, signal?: Signal): Promise<
   off!();
 }
 
-/** What `throwIfAborted` does, which React Native's signals don't have; nor do they have reasons. */
+/** The `throwIfAborted` of signals, for those of React Native, which have neither it nor reasons. */
 export function throwIfAborted(signal: Signal): void {
   if (signal?.aborted) throw (signal as AbortSignal).reason ?? new ClosedError("closed", "it was closed");
 }
@@ -66,7 +66,7 @@ export function onAbort(signal: Signal, run: () => void): () => void {
   return () => signal?.removeEventListener("abort", run);
 }
 
-/** Why something is given up that has been in its phase for so long. */
+/** The reason to give up an attempt that has been in its phase for so long. */
 export function lateness(phase: number, ms: number): string {
   const why = ["no answer", "it opened, but lines are held back: none", "no sign of life"];
   return `${why[phase]} came within ${ms / 1000} s`;

@@ -1,4 +1,4 @@
-/** Listeners by event name. What a listener throws is its own affair: it is reported, and stops nobody else. */
+/** Listeners by event name. An error that a listener throws is reported, and stops no other listener. */
 export interface Emitter<Events> {
   /** Returns the function that takes the listener off again. */
   on<Name extends keyof Events>(name: Name, run: (value: Events[Name]) => void): () => void;
@@ -17,7 +17,7 @@ export function emitterOf<Events>(): Emitter<Events> {
     has: (wanted) => [...listeners].some(([name]) => name === wanted),
     emit(wanted, value) {
       for (const [name, run] of [...listeners]) {
-        // Runs at once; only what it throws is a rejection, which nobody handles, so that it is reported.
+        // Runs at once; an error that it throws is a rejection without a handler, and so is reported.
         if (name === wanted) void (async () => run(value as never))();
       }
     },

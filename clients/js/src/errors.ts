@@ -20,7 +20,7 @@ export class ClosedError extends TailwireError {
   override name = "ClosedError";
 }
 
-/** A problem as the broker or something before it told it (RFC 9457). */
+/** The problem of an answer (RFC 9457), by the broker or an intermediary. */
 export interface Problem {
   status: number;
   code: string;

@@ -32,7 +32,7 @@ export type FallbackEvent =
   | { kind: Kind.Alive; id: object; message: boolean; up: boolean }
   /** An audit found nothing wrong. */
   | { kind: Kind.Audited; id: object }
-  /** It ended. `retry_after` is the broker's word on when to come back; then the transport isn't to blame. `retry_ms` is no less to be waited if it is. */
+  /** It ended. `retry_after` is when the broker asks to come back; then the transport isn't to blame. `retry_ms` is the least wait if it is. */
   | { kind: Kind.Ended; id: object; why: string; retry_after?: number | undefined; retry_ms?: number | undefined };
 
 /** Orders of the fallback to its hub. */
@@ -43,7 +43,7 @@ export interface Orders {
   activate(id: object, transport: Transport, why: string): void;
   /** A transport failed, for a reason that is another than the last time. */
   failed(transport: Transport, why: string): void;
-  /** Ask by a plain page whether the active attempt holds lines back. */
+  /** Ask by a page whether lines of the active attempt are buffered on the way. */
   audit(id: object): void;
 }
 
@@ -59,7 +59,7 @@ interface Attempt {
   phase: 0 | 1 | 2;
   /** When this phase began. */
   since: number;
-  /** When it is given up, unless it shows lifetime. */
+  /** When it is given up, unless it shows a sign of life. */
   deadline: number;
   race_at: number;
   /** Where to go when it fails for good: where it came from, or the next transport. */
@@ -70,21 +70,21 @@ interface Attempt {
   audit_after: number;
 }
 
-/** What is to be done, and from when on. */
+/** A deadline, and what is due then. */
 type Timer = [at: number, run: () => void];
 
 export interface Fallback {
   readonly state: State;
   /** When the next `tick` is due. */
   readonly next_at: number;
-  /** `held` is for how long, all in all, nothing could be opened for want of a token: it counts against no attempt. */
-  handle(event: FallbackEvent, now: number, held: number): void;
+  /** `token_wait` is the total time in which no connection could be opened for want of a token: it counts against no attempt. */
+  handle(event: FallbackEvent, now: number, token_wait: number): void;
 }
 
 export function fallbackOf(transports: readonly Transport[], base: number, random: () => number, orders: Orders): Fallback {
   /** When what is being handled happened. */
   let now = 0;
-  let held = 0;
+  let token_wait = 0;
   let wanted = false;
   let offline = false;
   /** All that is open, the active one included. */
@@ -120,10 +120,10 @@ export function fallbackOf(transports: readonly Transport[], base: number, rando
     handle,
   };
 
-  function handle(event: FallbackEvent, at: number, held_now: number): void {
+  function handle(event: FallbackEvent, at: number, token_wait_now: number): void {
     now = at;
-    const more = held_now - held;
-    held = held_now;
+    const more = token_wait_now - token_wait;
+    token_wait = token_wait_now;
     // The active attempt has its token: its silence is its own.
     for (const attempt of attempts) if (attempt.phase < 2) {
       attempt.deadline += more;
@@ -169,7 +169,7 @@ export function fallbackOf(transports: readonly Transport[], base: number, rando
     }
   }
 
-  /** What comes by itself, and when. Whatever is done moves its own time, or takes it out. */
+  /** The deadlines of now. Each run moves its own deadline, or takes it out. */
   function timers(): Timer[] {
     const all: Timer[] = [];
     for (const attempt of attempts) {
@@ -225,7 +225,7 @@ export function fallbackOf(transports: readonly Transport[], base: number, rando
     open_at = Infinity;
     orders.activate(attempt, transports[transport]!, whyTo(transport));
     reasons[transport] = undefined;
-    // What is still opening further up may yet win; the rest has lost.
+    // An attempt at a better transport that is still opening may yet win the race; the others have lost.
     for (const other of attempts) if (other !== attempt && (other === before || other.transport >= transport)) close(other);
     if (!transport) climb_at = Infinity;
     // After an outage a better transport may have failed for no other reason than that its turn came too early.
@@ -236,7 +236,7 @@ export function fallbackOf(transports: readonly Transport[], base: number, rando
     base = last_active = transport;
   }
 
-  /** What is wrong with the transport that is left; at first, with the one above. */
+  /** The fault of the transport that is left; at first, of the one above. */
   function whyTo(transport: number): string {
     if (transport < last_active) return "it answers again";
     return reasons[last_active] ?? reasons[transport - 1] ?? (transport && transport === remembered ? "it worked last time" : "it is the first choice");
@@ -274,9 +274,9 @@ export function fallbackOf(transports: readonly Transport[], base: number, rando
   function roundFailed(retry_after = 0): void {
     if (last_active >= 0) rounds++;
     strikes = [];
-    const told_at = now + spread(retry_after);
-    free_at = Math.max(free_at, told_at);
-    open_at = Math.max(told_at, now + wait());
+    const retry_at = now + spread(retry_after);
+    free_at = Math.max(free_at, retry_at);
+    open_at = Math.max(retry_at, now + wait());
   }
 
   /**

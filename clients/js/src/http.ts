@@ -1,5 +1,5 @@
 /** Plain requests: addresses, the token, time limits, and problems as errors. Knows nothing of subscriptions. */
-import { lateness, onAbort, sleep, told, throwIfAborted, type Lifetime, type Signal } from "./backoff.js";
+import { lateness, onAbort, sleep, boundedWait, throwIfAborted, type Lifetime, type Signal } from "./backoff.js";
 import { GapError, NetworkError, ProblemError, TailwireError, problemError, type Problem } from "./errors.js";
 import * as limits from "./limits.js";
 import type { Platform } from "./platform.js";
@@ -13,7 +13,7 @@ export interface Page {
   retry_after_ms?: number;
 }
 
-export interface Http extends Pick<Tokens, "due" | "held"> {
+export interface Http extends Pick<Tokens, "due" | "wait"> {
   url(path: string): string;
   /** Does something with a token, if there are tokens; and once more with another, if the first was refused. */
   authorized<T>(signal: Signal, run: (token?: string) => Promise<T>): Promise<T>;
@@ -51,7 +51,7 @@ export function httpOf(base: URL, { fetch, clock }: Platform, source: TokenSourc
     }
   };
 
-  const { give, due, held } = tokensOf(source, clock, within);
+  const { give, due, wait } = tokensOf(source, clock, within);
 
   const authorized: Http["authorized"] = async (signal, run) => {
     // The source has a time limit of its own.
@@ -69,7 +69,7 @@ export function httpOf(base: URL, { fetch, clock }: Platform, source: TokenSourc
   let reached = false;
 
   const ask = async (path: string, init: RequestInit, token?: string): Promise<Response> => {
-    // What is too long for a URL is asked by its body.
+    // A query that is too long for a URL is sent as the body.
     const [resource, query] = path.length > limits.path_length ? path.split("?") : [path];
     const response = await fetch(url(resource!), {
       ...init,
@@ -92,7 +92,7 @@ export function httpOf(base: URL, { fetch, clock }: Platform, source: TokenSourc
     const problem = (await response.json().catch(() => {})) as Problem | undefined;
     const value = response.headers.get("retry-after")!;
     // Seconds or a date (RFC 9110 §10.2.3).
-    const retry_after_ms = told(Number(value) * 1000 || Date.parse(value) - clock.date());
+    const retry_after_ms = boundedWait(Number(value) * 1000 || Date.parse(value) - clock.date());
     throw problemError({ code: "http", retry_after_ms, ...problem, status: response.status });
   };
 
@@ -113,7 +113,7 @@ export function httpOf(base: URL, { fetch, clock }: Platform, source: TokenSourc
     within,
     authorized,
     due,
-    held,
+    wait,
     refusal,
     answered: (path, init) => authorized(init.signal, (token) => answer(path, init, token)),
     whole: (path, { signal, ...init }, timeout = limits.answer, read = (answer) => answer) =>
@@ -126,13 +126,13 @@ export function toError(error: unknown): TailwireError {
   return error instanceof TailwireError ? error : new NetworkError("network", "the request failed", error);
 }
 
-/** How long the broker, or whoever answers in its place, wants to be left alone. If there is no token, nobody is to blame. */
+/** The wait that the broker, or an intermediary, asked for. Zero without a token: no transport is to blame. */
 export function retryAfter(error: unknown): number | undefined {
   if ((error as TailwireError).code === "token") return 0;
   return error instanceof ProblemError && error.temporary ? error.problem.retry_after_ms : undefined;
 }
 
-/** Whether the broker itself refused for good. A word of something else on the way isn't final: another transport may pass. */
+/** Whether the broker itself refused for good. The refusal of an intermediary isn't final: another transport may pass. */
 export function refused(error: unknown): error is ProblemError {
   return error instanceof ProblemError && !error.temporary && error.code !== "http" && !(error instanceof GapError);
 }

@@ -10,7 +10,7 @@ import { recall, remember } from "./memory.js";
 import type { Platform } from "./platform.js";
 import { probe, type Probe } from "./probe.js";
 import { publisherOf, type PublishOptions, type Receipt } from "./publish.js";
-import { noMore } from "./options.js";
+import { refuseUnknown } from "./options.js";
 import { feedOf, type Feed, type Start, type SubscribeOptions, type Subscription } from "./subscription.js";
 import type { TokenSource } from "./token.js";
 import { streamPath } from "./topics.js";
@@ -46,7 +46,7 @@ export interface TransportFailure {
 export interface HubEvents {
   state: State;
   transport: TransportChange;
-  /** A transport failed; told again when it fails for another reason, or after it has worked. */
+  /** A transport failed; emitted again when it fails for another reason, or after it has worked. */
   failure: TransportFailure;
 }
 
@@ -59,7 +59,7 @@ export interface PageOptions extends Start {
 
 export interface Page<T = unknown> {
   messages: Message<T>[];
-  /** What to give as `after` for the next page. */
+  /** The `after` of the next page. */
   cursor: string;
   /** Whether there is a next page now. */
   more: boolean;
@@ -147,8 +147,8 @@ export function directHub(base: URL, { token, transports = TRANSPORTS, signal, .
   }
 
   async function page<T>(topic: string | readonly string[], { signal, after, last, limit, gap, ...left }: PageOptions = {}): Promise<Page<T>> {
-    noMore(left);
-    // What is no page at all fails within, where every error gets a class.
+    refuseUnknown(left);
+    // An answer that is no page fails within, where every error gets a class.
     const read = ({ messages, cursor, more }: Page<T>): Page<T> => ({ messages: messages.map(toMessage) as Message<T>[], cursor, more });
     return http.whole(streamPath([topic].flat(), { after, last, limit, gap }), { signal }, undefined, read);
   }
@@ -185,7 +185,7 @@ export function directHub(base: URL, { token, transports = TRANSPORTS, signal, .
 
   function handle(event: FallbackEvent): void {
     if (lifetime.aborted) return;
-    fallback.handle(event, clock.now(), http.held());
+    fallback.handle(event, clock.now(), http.wait());
     // By a listener, meanwhile.
     if (lifetime.aborted) return;
     if (active && !links.has(active)) {
@@ -216,12 +216,12 @@ export function directHub(base: URL, { token, transports = TRANSPORTS, signal, .
     transport = to;
     remember(to, around);
     publisher.wake();
-    // What changed while it opened.
+    // Subscriptions may have changed while it opened.
     changed();
     if (from !== to) events.emit("transport", { from, to, why });
   }
 
-  /** Lines flowed, and stopped. A plain page, which nothing can hold back, shows whether there are more. */
+  /** An audit: lines flowed, and stopped. A page, which no intermediary buffers, shows whether there are more. */
   async function audit(id: object): Promise<void> {
     const attached = links.get(id)?.attached;
     if (!attached?.feeds().length) return;

@@ -1,13 +1,13 @@
 /** Tailwire for JavaScript. */
 import { emitterOf } from "./emitter.js";
 import { directHub, type ConnectOptions, type Hub } from "./hub.js";
-import { noMore } from "./options.js";
+import { refuseUnknown } from "./options.js";
 import { defaultPlatform, type Platform } from "./platform.js";
 
 /** A hub for the broker at this address, which in a page may be a path. It connects when something is subscribed to. */
 export function connect(url: string | URL, options: ConnectOptions = {}): Hub {
   const defaults = defaultPlatform();
-  noMore(options, { token: 0, transports: 0, tabs: 0, signal: 0, ...defaults });
+  refuseUnknown(options, { token: 0, transports: 0, tabs: 0, signal: 0, ...defaults });
   // Without a scheme, `rt.example.com` would be a folder of the page, and `localhost:8245` a scheme of its own.
   if (!/^(https?:\/\/|[./])/i.test(`${url}`)) throw new TypeError(`No http(s) URL: ${url}`);
   const base = new URL(`${url}`.replace(/\/?$/, "/"), globalThis.location?.href);

@@ -32,12 +32,12 @@ export const climb_soon = 1_000;
 export const come_back = 3_000;
 /**
  * The longest that a word of the other side keeps the client away, as one of a broken proxy could be for ever. To ask once in
- * a quarter of an hour costs nobody anything.
+ * a quarter of an hour costs nothing.
  */
-export const told_max = 900_000;
-/** When lines flowed and then stopped for this long, a page is asked whether some are held back; doubled each time. */
+export const wait_max = 900_000;
+/** When lines flowed and then stopped for this long, a page shows whether some are buffered on the way; doubled each time. */
 export const audit_first = 3_000;
-/** A page may be faster than a stream by a little; what has not come by then is held back. */
+/** A page may be faster than a stream by a little; lines that have not come by then are buffered on the way. */
 export const audit_grace = 1_000;
 /** How long a long-poll is asked to wait. Most proxies cut a silent response at 30 s or later. */
 export const wait_seconds = 25;
@@ -68,11 +68,11 @@ export const token_early = 30_000;
 export const token = 30_000;
 /** After a source failed, or gave the same token again, it is left alone for so long, however many ask. */
 export const token_pause = 3_000;
-/** What worked an hour ago may not be true of the network of now. */
+/** A remembered transport: an hour later the network may be another. */
 export const memory = 3_600_000;
 /** A timer that fires this late means that the machine slept. Browsers let timers of pages in the background wait up to a minute. */
 export const slept = 120_000;
 /** Timers can wait for 2^31 - 1 ms at most. What is due later is looked at again by then. */
 export const timer = 2_000_000_000;
-/** Between being told of a gap and asking for what comes after it. */
+/** Between a gap and the request for what comes after it. */
 export const gap_pause = 100;

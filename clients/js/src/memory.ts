@@ -15,7 +15,7 @@ export function recall(around: Surroundings): Transport | undefined {
 
 export function remember(transport: Transport, around: Surroundings): void {
   try {
-    // What was tried first because it is remembered keeps its date: else a second choice would be remembered for ever.
+    // A transport that was tried first because it is remembered keeps its date: else a second choice would be remembered for ever.
     if (recall(around) !== transport) around.storage!.setItem(name(around), JSON.stringify([transport, around.clock.date()]));
   } catch {
     // None, full or forbidden: the next page starts from the top.

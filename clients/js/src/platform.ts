@@ -1,8 +1,8 @@
-/** What the client needs of its surroundings, each part replaceable; the only file that touches globals. */
+/** The platform: all that the client needs of its surroundings, each part replaceable; the only file that touches globals. */
 import * as limits from "./limits.js";
 
 export interface Clock {
-  /** Milliseconds since any time. Nobody sets it: what it measures are waits. */
+  /** Milliseconds since any time. Never set: it measures waits. */
   now(): number;
   /** Milliseconds since 1970, for times that others give, and to notice that the machine slept. */
   date(): number;
@@ -16,7 +16,7 @@ export interface Store {
   setItem(key: string, value: string): void;
 }
 
-/** What the system says of the network. */
+/** A change of the network, as the system reports it. */
 export interface Network {
   /** Tells networks apart where the system can, so that what worked on one isn't assumed of another. */
   id(): string;
@@ -43,7 +43,7 @@ export interface Platform {
   network: Network;
   /** From 0 to 1. */
   random: () => number;
-  /** A key that nobody else makes. */
+  /** A unique key. */
   unique: () => string;
 }
 
@@ -95,7 +95,7 @@ function listen(tell: (event: "offline" | "network" | "shown") => void): () => v
   const { window, document } = globalThis as { window?: EventTarget; document?: Document };
   add(window, "offline", () => tell("offline"));
   add(window, "online", () => tell("network"));
-  // A page from the back-forward cache has lost its connections, and may not have been told.
+  // A page from the back-forward cache has lost its connections, and may not have had an event.
   add(window, "pageshow", (event) => (event as PageTransitionEvent).persisted && tell("network"));
   add(document, "visibilitychange", () => document!.visibilityState === "visible" && tell("shown"));
   // It tells of every new estimate of the speed too.

@@ -1,4 +1,4 @@
-/** Tries each transport by itself, and says what is in the way. */
+/** Tries each transport by itself, and says why it fails. */
 import { lateness } from "./backoff.js";
 import { Kind, type Transport } from "./fallback.js";
 import * as limits from "./limits.js";
@@ -10,7 +10,7 @@ export interface ProbeResult {
   ok: boolean;
   /** Until it delivered, or failed. */
   ms: number;
-  /** What is in the way. */
+  /** The reason, if it failed. */
   why: string | undefined;
 }
 
@@ -18,7 +18,7 @@ export type Probe = { [transport in Transport]?: ProbeResult };
 
 /** All at once: together they take no longer than the slowest. */
 export async function probe(transports: readonly Transport[], topics: readonly string[], around: Surroundings): Promise<Probe> {
-  // Whatever time the application needs for a token is no transport's.
+  // The time that the application needs for a token is no transport's.
   await around.http.authorized(undefined, async () => {});
   return Object.fromEntries(await Promise.all(transports.map(async (transport) => [transport, await probeOne(transport, topics, around)]))) as Probe;
 }

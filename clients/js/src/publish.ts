@@ -6,7 +6,7 @@ import { backoff, lifetimeOf, sleep } from "./backoff.js";
 import { ProblemError, TailwireError } from "./errors.js";
 import { retryAfter } from "./http.js";
 import * as limits from "./limits.js";
-import { noMore } from "./options.js";
+import { refuseUnknown } from "./options.js";
 import type { Link, Surroundings } from "./transports/link.js";
 
 export interface PublishOptions {
@@ -16,7 +16,7 @@ export interface PublishOptions {
   type?: string;
   /** The event's name, for `EventSource`. */
   event?: string;
-  /** What the message is about; stored and delivered as its `key`. */
+  /** The message's key: its subject, stored and delivered as `key`. */
   messageKey?: string;
   /** The message's own headers. */
   headers?: Record<string, string>;
@@ -64,10 +64,10 @@ export function publisherOf({ http, clock, random, unique }: Surroundings, link:
   return {
     async publish(topic, data, options = {}) {
       const { key, timeout = limits.publish, unordered, signal, messageKey, type, event, headers, ...left } = options;
-      noMore(left);
+      refuseUnknown(left);
       if (queue.length >= limits.queue) throw new TailwireError("queue-full", "Too many wait");
       const toLine = (data: unknown, type?: string): string => JSON.stringify({ topic, key: messageKey, event, headers, ...encode(data, type) });
-      // What no header can have throws here.
+      // A key that no header can have throws here.
       new Headers({ key: key ?? "" });
       // A Blob has its bytes and its type by itself; as JSON it would be `{}`. Anything else becomes a line at once, so that
       // what the caller does to the data later makes no difference; what is no JSON throws.
@@ -94,7 +94,7 @@ export function publisherOf({ http, clock, random, unique }: Surroundings, link:
     running = false;
   }
 
-  /** As many from the head of the queue as go into one request. Whatever has ended while it waited is left out. */
+  /** The next batch: as many entries from the head of the queue as go into one request, without those that ended while they waited. */
   function take(): Entry[] {
     const batch: Entry[] = [];
     let length = 0;
@@ -107,7 +107,7 @@ export function publisherOf({ http, clock, random, unique }: Surroundings, link:
     return batch;
   }
 
-  /** Until there is an answer, or nobody waits for one any more. */
+  /** Sends a batch until it is answered, or until no caller waits for it any more. */
   async function send(batch: readonly Entry[]): Promise<void> {
     const key = batch[0]?.key ?? unique();
     const headers = { "content-type": "application/x-ndjson", "idempotency-key": JSON.stringify(key) };
@@ -118,7 +118,7 @@ export function publisherOf({ http, clock, random, unique }: Surroundings, link:
         const lines = await Promise.all(batch.map(({ line }) => line));
         const body = lines.join("\n");
         // After a failure the other way is tried, if there are two.
-        // What the broker's lines are too short for goes by POST, where the answer to too much is no close of what all share.
+        // A body beyond the limit of a line goes by POST, where the refusal of one that is too large doesn't close the shared connection.
         asked = tries % 2 || body.length > limits.line_length ? undefined : link()?.request?.({ kind: "publish", messages: lines.map((line) => JSON.parse(line)), idempotency_key: key });
         const { receipts } = (await (asked ?? http.whole<object>("stream", { method: "POST", headers, body }))) as { receipts: Receipt[] };
         return batch.forEach(({ done }, n) => done(receipts[n]!));
@@ -140,7 +140,7 @@ export function publisherOf({ http, clock, random, unique }: Surroundings, link:
   }
 }
 
-/** As a line carries it: JSON as it is, text in a string, bytes in base64. */
+/** The members of a line for a body: JSON as it is, text in a string, bytes in base64. */
 function encode(data: unknown, type?: string): object {
   if (data instanceof ArrayBuffer) data = new Uint8Array(data);
   if (ArrayBuffer.isView(data)) {

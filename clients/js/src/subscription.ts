@@ -11,7 +11,7 @@ import { emitterOf } from "./emitter.js";
 import type { TailwireError } from "./errors.js";
 import * as limits from "./limits.js";
 import { matches } from "./topics.js";
-import { noMore } from "./options.js";
+import { refuseUnknown } from "./options.js";
 import { toMessage, type Gap, type Line, type Message } from "./wire.js";
 
 /** Where to begin: after a cursor, at a time (`"2026-11-30T10:00:00Z"`, `"-10m"`), at `"earliest"`, at `"latest"` (the default), or with the `last` n messages. */
@@ -29,9 +29,9 @@ export interface SubscribeOptions extends Start {
 
 export interface SubscriptionEvents<T> {
   message: Message<T>;
-  /** Messages were lost to this subscription. Told in its place among the messages. */
+  /** Messages were lost to this subscription. Emitted in its place among the messages. */
   gap: Gap;
-  /** Everything stored has been delivered; what follows is live. Told again after an interruption. */
+  /** Everything stored has been delivered; what follows is live. Emitted again after an interruption. */
   caught_up: { cursor: string };
   /** `cursor` moved without a message, past what other topics got. */
   moved: { cursor: string };
@@ -41,7 +41,7 @@ export interface SubscriptionEvents<T> {
 
 export interface Subscription<T = unknown> extends AsyncIterable<Message<T>> {
   readonly topics: readonly string[];
-  /** The place up to which everything was handed to the application: what to store, to go on from another time. */
+  /** The place up to which everything was delivered to the application: what to store, to go on from another time. */
   readonly cursor: string | undefined;
   readonly closed: boolean;
   on<Name extends keyof SubscriptionEvents<T>>(name: Name, run: (value: SubscriptionEvents<T>[Name]) => void): () => void;
@@ -49,8 +49,8 @@ export interface Subscription<T = unknown> extends AsyncIterable<Message<T>> {
   [Symbol.asyncDispose](): Promise<void>;
 }
 
-/** What waits to be handed over: an event with its value, and the place that is reached by it. */
-interface Waiting {
+/** An event that waits for the application, with its value and the position that is reached by it. */
+interface PendingEvent {
   name: "message" | "gap" | "caught_up" | "moved";
   value: unknown;
   cursor: string;
@@ -62,7 +62,7 @@ const DONE = { done: true, value: undefined } as const;
 export interface Feed extends Subscription {
   /** Everything up to here was taken, or was not for us. Empty until the start is known. */
   position: string;
-  /** Up to here a gap was told already, or was found to be none. */
+  /** The end of the last gap that was emitted, or was found to be none. */
   known: string;
   /** Raised whenever `position` stops being one that connections may build on; what they deliver of an older generation is dropped. */
   generation: number;
@@ -73,7 +73,7 @@ export interface Feed extends Subscription {
   live: boolean;
   closed: boolean;
   matches(topic: string): boolean;
-  /** What to ask for, to go on. */
+  /** The parameters of the next request, to go on. */
   ask(): { after?: string | undefined; last?: number | undefined; gap?: string | undefined };
   /**
    * A line of a connection, which is shared with others or is for this one alone. Returns the generation in which one that
@@ -88,16 +88,16 @@ export interface Feed extends Subscription {
 /** `changed` is called when connections have to look at it again. */
 export function feedOf(topics: readonly string[], options: SubscribeOptions, changed: () => void): Feed {
   const { buffer = limits.buffer_messages, signal, after, last, ...left } = options;
-  noMore(left);
+  refuseUnknown(left);
   if (!(buffer >= 1)) throw new RangeError("buffer < 1");
   // A cursor; words and times are none.
   const start = /^\w+-\w+$/.test(after!) ? after! : "";
-  /** A gap of a shared connection that may be ours; asking alone will tell. */
-  let doubt = "";
+  /** The end of a gap of a shared connection that may be this subscription's; asking alone shows. */
+  let suspected = "";
   /** The high-water mark: where a gap leads back, messages up to here were taken before. */
   let mark = "";
-  let waiting: Waiting[] = [];
-  let handed = start;
+  let pending: PendingEvent[] = [];
+  let delivered = start;
   let iterated = false;
   /** One reads at a time, and wakes when something is there to read. */
   let reading: Promise<unknown> = Promise.resolve();
@@ -150,7 +150,7 @@ export function feedOf(topics: readonly string[], options: SubscribeOptions, cha
     },
 
     get cursor() {
-      return handed || undefined;
+      return delivered || undefined;
     },
     on(name, run) {
       const stop = events.on(name, run);
@@ -178,7 +178,7 @@ export function feedOf(topics: readonly string[], options: SubscribeOptions, cha
 
   function take(line: Line): void {
     if (line.cursor! <= mark) feed.move(line.cursor!);
-    else if (waiting.length < buffer) {
+    else if (pending.length < buffer) {
       feed.position = line.cursor!;
       hand("message", toMessage(line));
     } else {
@@ -189,7 +189,7 @@ export function feedOf(topics: readonly string[], options: SubscribeOptions, cha
   }
 
   function caughtUp(): void {
-    if (doubt > feed.known) feed.known = doubt;
+    if (suspected > feed.known) feed.known = suspected;
     // At the tail, whatever follows is new, also in a log that lies before the mark as a whole.
     mark = "";
     if (!feed.live) hand("caught_up", { cursor: feed.position });
@@ -199,21 +199,21 @@ export function feedOf(topics: readonly string[], options: SubscribeOptions, cha
   function gap({ from, to, reason }: Gap, shared?: boolean): void {
     // Messages are gone, but the place stands; in other gaps the place itself is not, or no longer, one of the log.
     const loss = reason === "retention" || reason === "deleted";
-    // Another connection may have come further, or have told it.
+    // Another connection may have come further, or have brought it.
     if (loss && (to <= feed.position || to <= feed.known)) return;
     if (shared) {
-      // It may be a gap of others on that connection. Asking alone will tell.
-      doubt = loss ? to : "";
+      // It may be a gap of others on that connection. Asking alone shows.
+      suspected = loss ? to : "";
       leave();
       return;
     }
     feed.known = loss ? to : "";
     if (!loss) {
-      // What other connections deliver builds on a place that is no more. Only a log of another epoch can repeat messages;
+      // Other connections deliver from a position that is no more. Only a log of another epoch can repeat messages;
       // after the other reasons a new message may have a smaller cursor than one that was lost.
       if (reason === "epoch" && feed.position > mark) mark = feed.position;
       feed.position = from;
-      doubt = "";
+      suspected = "";
       feed.generation++;
       changed();
     }
@@ -228,7 +228,7 @@ export function feedOf(topics: readonly string[], options: SubscribeOptions, cha
   }
 
   function close(): void {
-    waiting = [];
+    pending = [];
     if (!feed.closed) end();
   }
 
@@ -243,8 +243,8 @@ export function feedOf(topics: readonly string[], options: SubscribeOptions, cha
   /** The next message for a loop. Loops share: each message goes to one. They end when it is closed, and throw when it failed. */
   async function read(): Promise<IteratorResult<Message, undefined>> {
     for (;;) {
-      // What stands before the message is told on the way.
-      while (waiting.length) {
+      // Events before the message are emitted on the way.
+      while (pending.length) {
         const { name, value } = tell();
         if (name === "message") return { value: value as Message, done: false };
       }
@@ -254,27 +254,27 @@ export function feedOf(topics: readonly string[], options: SubscribeOptions, cha
     }
   }
 
-  function hand(name: Waiting["name"], value: unknown): void {
+  function hand(name: PendingEvent["name"], value: unknown): void {
     // Where only the place has changed, one note of it will do.
-    if (waiting.at(-1)?.name === "moved") waiting.pop();
-    waiting.push({ name, value, cursor: feed.position });
+    if (pending.at(-1)?.name === "moved") pending.pop();
+    pending.push({ name, value, cursor: feed.position });
     drain();
     wake();
   }
 
-  /** To listeners what waits goes at once; to a loop, when it asks. Without messages before them, events don't wait. */
+  /** Pending events go to listeners at once; to a loop, when it asks. Without messages before them, events don't wait. */
   function drain(): void {
     const wait = iterated || !events.has("message");
-    while (waiting.length && !(wait && waiting[0]!.name === "message")) tell();
+    while (pending.length && !(wait && pending[0]!.name === "message")) tell();
   }
 
-  function tell(): Waiting {
-    const next = waiting.shift()!;
-    if (feed.paused && waiting.length <= buffer / 2) {
+  function tell(): PendingEvent {
+    const next = pending.shift()!;
+    if (feed.paused && pending.length <= buffer / 2) {
       feed.paused = false;
       changed();
     }
-    handed = next.cursor;
+    delivered = next.cursor;
     events.emit(next.name, next.value as never);
     return next;
   }

@@ -1,18 +1,18 @@
 /**
  * Tabs of one browser share one connection: `connect(url, { tabs: tabs() })`. One tab leads, and has it; the browser
  * elects another when it is gone. Each tab keeps its own place in the log for each subscription, so that no message is
- * lost or doubled whoever leads. Where no tab answers, a tab falls back by itself.
+ * lost or doubled by a change of leader. Where no tab answers, a tab falls back by itself.
  */
 import type { Emitter } from "./emitter.js";
 import type { ConnectOptions, Hub, HubEvents, Tabs, TransportChange } from "./hub.js";
 import type { Transport, State } from "./fallback.js";
 import type { Platform } from "./platform.js";
 import { lead } from "./tabs/leader.js";
-import { hold, roomOf, type Room, type RoomOptions, type Said } from "./tabs/room.js";
+import { hold, roomOf, type Room, type RoomOptions, type Announcement } from "./tabs/room.js";
 import { tabSocket } from "./tabs/socket.js";
 
 export interface TabsOptions extends RoomOptions {
-  /** Only tabs of the same group share. Give one to each user where several may use one browser: who leads has the rights for all. */
+  /** Only tabs of the same group share. Give one to each user where several may use one browser: the leading tab has the rights for all. */
   group?: string;
 }
 
@@ -26,7 +26,7 @@ export function tabs({ group = "", ...parts }: TabsOptions = {}): Tabs {
 }
 
 function tabHub(room: Room, connect: (options: ConnectOptions & Platform) => Hub, options: ConnectOptions & Platform, events: Emitter<HubEvents>): Hub {
-  let said: Pick<Said, "state" | "to" | "why"> = { state: "connecting", to: undefined, why: "" };
+  let said: Pick<Announcement, "state" | "to" | "why"> = { state: "connecting", to: undefined, why: "" };
   /** Set while this tab has no leader and falls back by itself. */
   let alone: TransportChange | undefined;
   let state: State = "connecting";
@@ -48,7 +48,7 @@ function tabHub(room: Room, connect: (options: ConnectOptions & Platform) => Hub
       }
     } as unknown as NonNullable<Platform["WebSocket"]>,
     transports: options.transports && ["websocket", ...options.transports],
-    // What works for this tab alone says nothing of the connection that all share.
+    // The transport that works for this tab alone says nothing of the shared connection.
     storage: undefined,
   });
   const leave = hold(room, room.name, () => (stop = lead(room, direct)));

@@ -20,7 +20,7 @@ export interface Tokens {
   /** Resolves when what `give` gave last is to be replaced, or with the signal. */
   due(signal: Signal): Promise<void>;
   /** For how long, all in all, the application has been looking for a token. */
-  held(): number;
+  wait(): number;
 }
 
 /** `within` limits how long the source may take. */
@@ -31,22 +31,22 @@ export function tokensOf(
 ): Tokens {
   let token: string | undefined;
   let renew_at = Infinity;
-  /** What came of it when the source was asked. However many need a token share it, also a failure, until `again_at`. */
+  /** The last answer of the source. All that need a token share it, also a failure, until `again_at`. */
   let asked: Promise<string>;
   let again_at = -Infinity;
-  let held_ms = 0;
+  let wait_ms = 0;
 
   const ask = async (reason: TokenRequest["reason"]): Promise<string> => {
     const old = token;
     again_at = Infinity;
-    held_ms -= clock.now();
+    wait_ms -= clock.now();
     try {
       token = await within(limits.token, undefined, async (signal) => (typeof source === "function" ? source({ reason, signal }) : source!));
     } catch (error) {
       // The old one is good until it ends.
       if (reason !== "expires" || endOf(token!) <= clock.date()) throw new TailwireError("token", "no token", (error as Error).cause ?? error);
     } finally {
-      held_ms += clock.now();
+      wait_ms += clock.now();
       again_at = clock.now() + (token === old ? limits.token_pause : 0);
     }
     const left = endOf(token!) - clock.date();
@@ -57,14 +57,14 @@ export function tokensOf(
   };
   return {
     async give(refused) {
-      // Whoever brings a token that was replaced meanwhile gets the one that replaced it.
+      // A caller with a token that was replaced meanwhile gets the one that replaced it.
       const reason = token === undefined ? "first" : token === refused ? "unauthorized" : renew_at <= clock.now() && "expires";
       if (!source || !reason) return token;
       return clock.now() < again_at ? asked : (asked = ask(reason));
     },
     // Some timers fire a moment too early.
     due: (signal) => sleep(clock, Math.min(renew_at + 1 - clock.now(), limits.timer), signal),
-    held: () => (again_at < Infinity ? held_ms : held_ms + clock.now()),
+    wait: () => (again_at < Infinity ? wait_ms : wait_ms + clock.now()),
   };
 }
 

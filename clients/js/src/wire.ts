@@ -29,7 +29,7 @@ export interface Gap {
   reason: string;
 }
 
-/** One line of the broker, told apart by `kind`. Unknown kinds and members pass, and mean nothing. */
+/** One line of the broker, by its `kind`. Unknown kinds and members pass, and mean nothing. */
 export interface Line {
   kind: string;
   id?: number;
@@ -61,16 +61,16 @@ export function toMessage(line: object): Message {
 /**
  * Reads an SSE response that was asked for with `envelope=true`: each block's data is one line. Feed it decoded text, cut
  * anywhere. SSE rather than NDJSON, as it is the endless response
- * that proxies know, and mostly let through. `retry` is told what stands in fields of that name.
+ * that proxies know, and mostly let through. `retry` is called with the value of fields of that name.
  */
 export function blockReader(retry: (text: string) => void): (text: string) => Line[] {
-  let rest = "";
+  let unfinished = "";
   let block: { data?: string; retry?: string } = {};
   /** Gives the lines that this piece of text completes. */
   return (text) => {
     const lines: Line[] = [];
-    const fields = (rest + text).split(/\r?\n/);
-    rest = fields.pop()!;
+    const fields = (unfinished + text).split(/\r?\n/);
+    unfinished = fields.pop()!;
     for (const field of fields) {
       const [name, value] = field.split(/: (.*)/s);
       if (field) block[name as "data"] = value!;

@@ -83,7 +83,7 @@ describe("with a broker", { skip: missing, concurrency: 8 }, () => {
     });
   }
 
-  test("iteration, text, bytes, and what a message is about", async () => {
+  test("iteration, text, bytes, and a message's key", async () => {
     const hub = connect(broker.url, { WebSocket });
     const topic = "kinds";
     await hub.publish(topic, "plain", { type: "text/plain", event: "note", messageKey: "käse", headers: { "X-Own": "1" } });
@@ -118,7 +118,7 @@ describe("with a broker", { skip: missing, concurrency: 8 }, () => {
     for (const hub of hubs) hub.close();
   });
 
-  test("errors are the broker's, by class and code", async () => {
+  test("errors have the broker's class and code", async () => {
     const hub = connect(broker.url, { WebSocket });
     await assert.rejects(hub.publish("$sys/x", 1), { name: "AccessError", code: "topic-reserved", status: 403 });
     await assert.rejects(hub.page("a", { after: "rubbish" }), { name: "ProblemError", code: "cursor-invalid" });
@@ -139,7 +139,7 @@ describe("with a broker", { skip: missing, concurrency: 8 }, () => {
     await assert.rejects(async () => hub.publish("a", 1), { name: "ClosedError" });
   });
 
-  test("what was deleted is a gap, on every transport", async () => {
+  test("deleted messages are a gap, on every transport", async () => {
     const hub = connect(broker.url, { transports: ["poll"] });
     const { cursor } = await hub.publish("deleted", { n: 0 });
     await hub.publish("deleted", { n: 1 });
@@ -195,7 +195,7 @@ describe("with a broker", { skip: missing, concurrency: 8 }, () => {
     hub.close();
   });
 
-  test("probe says what works", async () => {
+  test("probe reports each transport", async () => {
     const proxy = await Proxy.to(broker.port);
     proxy.turn("refuses upgrade");
     const hub = connect(proxy.url, { WebSocket });
@@ -274,7 +274,7 @@ describe("with a broker", { skip: missing, concurrency: 8 }, () => {
   });
 });
 
-describe("a broker that comes and goes", { skip: missing, concurrency: true }, () => {
+describe("a broker that restarts", { skip: missing, concurrency: true }, () => {
   for (const signal of ["SIGKILL", "SIGTERM"]) {
     for (const transport of TRANSPORTS) {
       test(`${signal} and restart, over ${transport}`, async () => {
@@ -343,7 +343,7 @@ describe("an outage", { skip: missing }, () => {
 
 describe("a broker that is killed and comes back with an empty log", { skip: missing, concurrency: true }, () => {
   for (const transport of TRANSPORTS) {
-    test(`over ${transport}: a gap, and then what the new log has`, async () => {
+    test(`over ${transport}: a gap, and then the messages of the new log`, async () => {
       const broker = await Broker.start();
       const second = () => Math.floor(Date.now() / 1000);
       const started = second();
@@ -358,7 +358,7 @@ describe("a broker that is killed and comes back with an empty log", { skip: mis
       broker.wipe();
       await broker.start();
       for (const n of [10, 11, 12]) await hub.publish("t", { n });
-      // A poll may be told to come back after most of a minute.
+      // The Retry-After of a poll may be most of a minute.
       await until("the new messages", () => got.length === 8, 60_000);
       assert.deepEqual(got, [...upTo(5), 10, 11, 12]);
       assert.deepEqual(gaps.map(({ reason }) => reason), ["epoch"]);
@@ -417,8 +417,8 @@ describe("tokens", () => {
   });
 });
 
-describe("what a page load leaves behind", { skip: missing }, () => {
-  test("the transport that worked is where the next one begins", async () => {
+describe("a remembered transport", { skip: missing }, () => {
+  test("the next page load begins with the transport that worked", async () => {
     const broker = await Broker.start();
     const items = new Map();
     const storage = { getItem: (key) => items.get(key) ?? null, setItem: (key, value) => items.set(key, value) };

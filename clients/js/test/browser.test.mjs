@@ -112,7 +112,7 @@ describe("in Chromium", { skip: noBroker || noBrowser }, () => {
     });
   }
 
-  test("a page of an origin that isn't allowed has the broker's sentence, from each transport and by `probe()`", async (t) => {
+  test("a page of an origin that isn't allowed gets the broker's refusal, from each transport and by `probe()`", async (t) => {
     // The broker's answers to such a page, of which it can read the refusal of a POST alone.
     const sentence = { code: "foreign-origin", status: 403, title: "Requests from this origin are not permitted", detail: "start the broker with --allow-origin" };
     const server = createServer((request, response) => {

@@ -7,7 +7,7 @@ import { TRANSPORTS, rig, upTo } from "./support/rig.mjs";
 
 for (const transport of TRANSPORTS) {
   describe(`over ${transport}`, () => {
-    test("a subscription that is closed in its own callback hears nothing more, and others go on", async () => {
+    test("a subscription that is closed in its own callback gets no more events, and others go on", async () => {
       const { clock, open, publish } = rig();
       publish(0, 3);
       const hub = open({ transports: [transport] });
@@ -51,7 +51,7 @@ for (const transport of TRANSPORTS) {
       }
     });
 
-    test("thousands of messages while nobody reads: they wait in the log, and cost no network", async () => {
+    test("thousands of messages without a reader wait in the log, and cost no network", async () => {
       const { clock, network, open, publish } = rig();
       const hub = open({ transports: [transport] });
       const subscription = hub.subscribe("a", { after: "earliest" });
@@ -74,7 +74,7 @@ for (const transport of TRANSPORTS) {
       assert.ok(subscription.closed);
     });
 
-    test("an abort ends the loop in its middle, and what has not been handed over stays in the log", async () => {
+    test("an abort ends the loop in its middle, and undelivered messages stay in the log", async () => {
       const { clock, open, publish } = rig();
       publish(0, 10);
       const hub = open({ transports: [transport] });
@@ -98,7 +98,7 @@ for (const transport of TRANSPORTS) {
   });
 }
 
-test("somebody in a hurry: publishes before there is a connection, closes twice, and goes on after the end", async () => {
+test("misuse: publishing before there is a connection, closing twice, going on after the end", async () => {
   const { clock, broker, open } = rig();
   const hub = open();
   const receipts = [hub.publish("a", { n: 0 }), hub.publish("a", { n: 1 })];
@@ -128,7 +128,7 @@ describe("a token callback", () => {
   const page = { messages: [], cursor: "00000001-00000000001", more: false };
   const answer = async (_, { headers }) => (headers?.authorization === "Bearer good" ? Response.json(page) : Response.json({ code: "unauthorized" }, { status: 401 }));
 
-  test("that throws fails what asked for it, with its error; the next time may be better", async () => {
+  test("that throws fails the requests that need it, with its error; the next call may succeed", async () => {
     const { clock, open } = rig();
     const cause = new Error("the session is over");
     let calls = 0;
@@ -142,7 +142,7 @@ describe("a token callback", () => {
     assert.equal(calls, 4);
   });
 
-  test("that hangs holds nobody up for ever", async () => {
+  test("that hangs delays no request for ever", async () => {
     const { clock, open } = rig();
     let give;
     const hub = open({ transports: ["poll"], fetch: answer, token: () => new Promise((resolve) => (give = resolve)) });
@@ -161,7 +161,7 @@ describe("a token callback", () => {
   });
 });
 
-describe("a WebSocket that the broker closes with a word", () => {
+describe("a WebSocket that the broker closes with a code", () => {
   /** Opens, and is closed at once with this code. */
   const closing = (code, sockets) =>
     class {
@@ -229,7 +229,7 @@ describe("React Native", () => {
     });
   }
 
-  test("signals know less there", async () => {
+  test("signals have neither reasons nor throwIfAborted there", async () => {
     const { throwIfAborted, any, timeout } = Object.getOwnPropertyDescriptors(AbortSignal.prototype);
     assert.ok(throwIfAborted && !any && !timeout);
     delete AbortSignal.prototype.throwIfAborted;
@@ -258,7 +258,7 @@ async function probed(hub, clock) {
   return probe;
 }
 
-test("an ok that does not say where it began is not built upon, where another connection has found a start", async () => {
+test("an ok without a cursor is no position, where another connection has found a start", async () => {
   const { clock, broker, open, publish } = rig();
   const asks = [];
   let socket;
@@ -308,7 +308,7 @@ describe("clocks", () => {
     }
   });
 
-  test("the wall clock is set back: what was lost is back as soon as ever", async () => {
+  test("the wall clock is set back: a lost connection is back as soon as ever", async () => {
     const { clock, network, open } = rig();
     const hub = open({});
     hub.subscribe("a");
@@ -333,7 +333,7 @@ describe("clocks", () => {
     hub.close();
   });
 
-  test("page loads that keep to what is remembered don't keep it for ever", async () => {
+  test("page loads that use the remembered transport don't extend its date", async () => {
     const { clock, open } = rig();
     const store = new Map([["tailwire https://broker.example/ ", JSON.stringify(["poll", clock.date()])]]);
     const storage = { getItem: (key) => store.get(key) ?? null, setItem: (key, value) => void store.set(key, value) };

@@ -12,24 +12,24 @@ class Rig {
   failures = [];
 
   constructor(base = 0, random = () => 0.5) {
-    const told = (text) => this.told.push(text);
+    const order = (text) => this.orders.push(text);
     const transportOf = (id) => Object.keys(this.ids).find((transport) => this.ids[transport] === id) ?? id;
     this.fallback = fallbackOf(TRANSPORTS, base, random, {
-      open: (id, transport) => ((this.ids[transport] = id), told(`open ${transport}`)),
+      open: (id, transport) => ((this.ids[transport] = id), order(`open ${transport}`)),
       // That what has ended is closed goes without saying.
-      close: (id) => id !== this.ending && told(`close ${transportOf(id)}`),
-      activate: (id, transport, why) => told(`activate ${transport}: ${why}`),
+      close: (id) => id !== this.ending && order(`close ${transportOf(id)}`),
+      activate: (id, transport, why) => order(`activate ${transport}: ${why}`),
       failed: (transport, why) => this.failures.push(why),
-      audit: (id) => told(`audit ${transportOf(id)}`),
+      audit: (id) => order(`audit ${transportOf(id)}`),
     });
   }
 
   send(event) {
-    this.told = [];
+    this.orders = [];
     this.ending = event.kind === "ended" ? event.id : undefined;
     const kind = Kind[event.kind[0].toUpperCase() + event.kind.slice(1)];
     this.fallback.handle({ ...event, kind }, this.now, 0);
-    return this.told;
+    return this.orders;
   }
 
   of(transport, kind, more) {
@@ -42,8 +42,8 @@ class Rig {
     for (let ticks = 0; this.fallback.next_at <= until; ticks++) {
       assert.ok(ticks < 100, "the fallback ticks without end");
       this.now = Math.max(this.now, this.fallback.next_at);
-      const told = this.send({ kind: "tick" });
-      if (told.length) return told;
+      const orders = this.send({ kind: "tick" });
+      if (orders.length) return orders;
     }
     this.now = until;
     return [];
@@ -150,8 +150,8 @@ test("climbs after 30 s, then ever more rarely, and falls back at once where the
 /** Lets time pass with a sign of life of the stream now and then. */
 function beating(rig, ms) {
   for (const until = rig.now + ms; rig.now < until; ) {
-    const told = rig.pass(15_000);
-    if (told.length) return told;
+    const orders = rig.pass(15_000);
+    if (orders.length) return orders;
     rig.of("stream", "alive", { message: false, up: true });
   }
   return [];
@@ -195,7 +195,7 @@ test("without a token no transport is blamed, and it is asked again", () => {
   assert.deepEqual(rig.live("websocket"), ["activate websocket: it is the first choice"]);
 });
 
-test("bye and Retry-After: come back when told, to the same transport", () => {
+test("bye and Retry-After: the same transport at the time that was given", () => {
   const rig = new Rig();
   rig.send({ kind: "start" });
   rig.live("websocket");
@@ -208,7 +208,7 @@ test("bye and Retry-After: come back when told, to the same transport", () => {
   assert.ok(rig.now - since >= 8000 && rig.now - since <= 10_000);
 });
 
-test("many that were told the same time to come back don't come back at once", () => {
+test("clients with the same Retry-After come back spread over time", () => {
   const waits = [0, 0.5, 1].map((chance) => {
     const rig = new Rig(0, () => chance);
     rig.send({ kind: "start" });
@@ -224,8 +224,8 @@ function outage(rig, ms) {
   const began = rig.now;
   const searches = [];
   while (rig.now - began < ms) {
-    const [told] = rig.pass(60_000);
-    searches.push([rig.now - began, told]);
+    const [orders] = rig.pass(60_000);
+    searches.push([rig.now - began, orders]);
     for (const transport of TRANSPORTS) if (rig.ids[transport]) rig.of(transport, "ended", { why: "refused" });
   }
   return searches;
@@ -253,7 +253,7 @@ test("in an outage most searches are one request, by the transport that was acti
   rig.live("long-poll");
   rig.now += 60_000;
   rig.of("long-poll", "ended", { why: "cut" });
-  const opened = outage(rig, 4000).slice(0, 8).map(([, told]) => told);
+  const opened = outage(rig, 4000).slice(0, 8).map(([, orders]) => orders);
   assert.deepEqual(opened, ["long-poll", "long-poll", "long-poll", "long-poll", "websocket", "long-poll", "long-poll", "long-poll"].map((name) => `open ${name}`));
 });
 
@@ -272,7 +272,7 @@ test("after an outage a lower transport is left soon, as the better one may have
   assert.deepEqual(rig.pass(29_000), []);
 });
 
-test("outages are no strikes: a broker that is restarted three times in ten minutes is found by WebSocket again", () => {
+test("outages count against no transport: a broker that is restarted three times in ten minutes is found by WebSocket again", () => {
   const rig = new Rig();
   rig.send({ kind: "start" });
   for (let restart = 0; restart < 5; restart++) {
@@ -285,7 +285,7 @@ test("outages are no strikes: a broker that is restarted three times in ten minu
   }
 });
 
-test("an answered request ends a wait between tries, but not the one that the other side asked for, and is no storm", () => {
+test("an answered request ends a wait between tries, but not the one that the other side asked for, and searches keep their pause", () => {
   const rig = new Rig(0, () => 1);
   rig.send({ kind: "start" });
   rig.live("websocket");
@@ -305,7 +305,7 @@ test("an answered request ends a wait between tries, but not the one that the ot
   assert.deepEqual(rig.pass(2000), ["open websocket"]);
 });
 
-test("a failure is told once for each reason, and again after it has worked", () => {
+test("a failure is reported once for each reason, and again after the transport has worked", () => {
   const rig = new Rig(0, () => 1);
   rig.send({ kind: "start" });
   const round = (why) => {
@@ -346,7 +346,7 @@ test("offline: nothing is tried until the network is back, or a line comes all t
   assert.deepEqual(rig.send({ kind: "network" }), ["open websocket"]);
 });
 
-test("lines that stop are audited, ever more rarely while nothing is held back", () => {
+test("lines that stop are audited, ever more rarely while no lines are missing", () => {
   const rig = new Rig();
   rig.send({ kind: "start" });
   rig.live("websocket");
@@ -370,7 +370,7 @@ test("an audit without an answer is no audit: it is asked again, on any transpor
     rig.of(transport, "alive", { message: true, up: true });
     const since = rig.now;
     for (const after of [3000, 6000, 12_000, 24_000]) {
-      assert.deepEqual(rig.pass(30_000 - rig.now).filter((told) => !told.startsWith("open ")), [`audit ${transport}`]);
+      assert.deepEqual(rig.pass(30_000 - rig.now).filter((orders) => !orders.startsWith("open ")), [`audit ${transport}`]);
       assert.equal(rig.now - since, after);
     }
   }
@@ -381,7 +381,7 @@ test("an audit without an answer is no audit: it is asked again, on any transpor
   assert.deepEqual(rig.pass(20_000), []);
 });
 
-test("a line that comes while a page is asked keeps the next silence from passing for sound", () => {
+test("a line that comes while a page is asked keeps the next silence from counting as audited", () => {
   const rig = new Rig();
   rig.send({ kind: "start" });
   rig.live("websocket");
@@ -413,7 +413,7 @@ test("stop closes everything and asks for no more time", () => {
   assert.deepEqual(rig.send({ kind: "start" }), ["open websocket"]);
 });
 
-test("what is told of a way is told of the transport that was left, and never of the one that it leads to", () => {
+test("the reason of a change is that of the transport that was left, never of the next one", () => {
   // The one that is slow wins its race: at first, and where it was remembered.
   for (const [base, transport, why] of [[0, "websocket", "it is the first choice"], [1, "stream", "it worked last time"]]) {
     const rig = new Rig(base);

@@ -19,7 +19,7 @@ function reading(after) {
   };
 }
 
-test("a log that is read again from its beginning: messages up to the place that was reached aren't handed over again", () => {
+test("a log that is read again from its beginning: messages up to the position that was reached aren't delivered again", () => {
   const { feed, got, messages, gap, caughtUp } = reading("1-0");
   messages("1-1", "1-2", "2-3");
   caughtUp("2-3");
@@ -38,7 +38,7 @@ test("an application that starts at a cursor of a state that was lost has its ma
   assert.deepEqual(got, ["epoch", "3-3"]);
 });
 
-test("what follows messages that were lost is new, also where the clock was ahead when those were written", () => {
+test("messages after lost ones are new, also where the clock was ahead when those were written", () => {
   for (const reason of ["rewound", "unclean"]) {
     const { feed, got, messages, gap, caughtUp } = reading("1-0");
     messages("1-1", "9-2");
@@ -50,7 +50,7 @@ test("what follows messages that were lost is new, also where the clock was ahea
   }
 });
 
-test("the place moves past messages that are dropped", () => {
+test("the position moves past messages that are dropped", () => {
   const { feed, messages, gap } = reading("2-9");
   gap("epoch", "1-0");
   messages("1-1", "1-2");
@@ -58,7 +58,7 @@ test("the place moves past messages that are dropped", () => {
   assert.equal(feed.ask().after, "1-2");
 });
 
-test("a restore of the restore, while the log is still read: the highest place counts", () => {
+test("a restore of the restore, while the log is still read: the highest position counts", () => {
   const { got, messages, gap, caughtUp } = reading("1-0");
   messages("1-1", "2-2");
   gap("epoch", "1-0");
@@ -69,7 +69,7 @@ test("a restore of the restore, while the log is still read: the highest place c
   assert.deepEqual(got, ["1-1", "2-2", "epoch", "rewound", "4-3"]);
 });
 
-test("in a log that lies before the mark as a whole, what comes after its tail is new", () => {
+test("in a log that lies before the mark as a whole, messages after its tail are new", () => {
   const { got, messages, gap, caughtUp } = reading("5-9");
   gap("epoch", "1-4");
   caughtUp("1-4");

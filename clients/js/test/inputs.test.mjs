@@ -6,7 +6,7 @@ import { defaultPlatform } from "../.build/platform.js";
 import { TRANSPORTS, rig } from "./support/rig.mjs";
 
 describe("a hub's bounds", () => {
-  test("a hundred subscriptions, however few topics they have; who is closed doesn't count", async () => {
+  test("a hundred subscriptions, however few topics they have; closed ones don't count", async () => {
     const { clock, open } = rig();
     const hub = open();
     const all = Array.from({ length: 100 }, () => hub.subscribe("a"));
@@ -51,7 +51,7 @@ describe("a hub's bounds", () => {
   });
 });
 
-test("addresses and buffers that can't be", () => {
+test("invalid addresses and buffers are refused", () => {
   const { open } = rig();
   for (const url of ["ftp://broker.example/", "ws://broker.example/", "data:,x"]) assert.throws(() => connect(url), TypeError);
   const hub = open();
@@ -75,7 +75,7 @@ test("a path of the page's own origin is an address", async () => {
   assert.ok(asked[0].startsWith("https://app.example/rt/stream?"));
 });
 
-test("an option that there isn't is told at once, by its name", async () => {
+test("an unknown option is refused at once, by its name", async () => {
   const { open } = rig();
   assert.throws(() => open({ tokens: "t" }), { name: "TypeError", message: /tokens/ });
   const hub = open();
@@ -85,7 +85,7 @@ test("an option that there isn't is told at once, by its name", async () => {
   hub.close();
 });
 
-test("a subscription that fails is told once: to its listeners, to its loop, or else on the console", async () => {
+test("a subscription that fails reports once: to its listeners, to its loop, or else on the console", async () => {
   const complaints = [];
   const { error: real } = console;
   console.error = (error) => complaints.push(error.code);
@@ -109,7 +109,7 @@ test("a subscription that fails is told once: to its listeners, to its loop, or 
 describe("many topics", () => {
   const names = (count, length) => Array.from({ length: count }, (_, n) => `${n}/`.padEnd(length, "x"));
 
-  test("a filter that no address has room for is asked for by a body, which says the same", async () => {
+  test("a filter that is too long for a URL goes as a body with the same parameters", async () => {
     const { clock, network, open } = rig();
     network.websocket = "refused";
     const asked = [];
@@ -153,7 +153,7 @@ describe("many topics", () => {
   });
 });
 
-test("a token that is a string is used as it is, and a refusal of it is told", async () => {
+test("a token that is a string is used as it is, and its refusal is reported", async () => {
   const { open } = rig();
   const bearers = [];
   const fetch = async (_, { headers }) => (bearers.push(headers.authorization), bearers.length > 1 ? Response.json({ code: "token-invalid" }, { status: 401 }) : Response.json({ messages: [] }));
@@ -178,7 +178,7 @@ test("a Blob is published as its bytes, with its type", async () => {
   hub.close();
 });
 
-test("what is done to the data after the call makes no difference, however often it is sent", async () => {
+test("changes of the data after the call make no difference, however often it is sent", async () => {
   const { clock, network, broker, open } = rig();
   const hub = open({ transports: ["websocket"], random: () => 0 });
   hub.subscribe("a");
@@ -210,21 +210,21 @@ describe("the platform", () => {
     }
   };
 
-  test("another speed of the network is no other network", () => {
+  test("a change of the network's speed is no change of network", () => {
     const connection = Object.assign(new EventTarget(), { type: "wifi" });
-    const told = [];
+    const heard = [];
     globally("navigator", { connection }, () => {
-      const stop = defaultPlatform().network.listen((event) => told.push(event));
+      const stop = defaultPlatform().network.listen((event) => heard.push(event));
       const change = (type) => {
         connection.type = type;
         connection.dispatchEvent(new Event("change"));
-        return told.length;
+        return heard.length;
       };
       assert.deepEqual(["wifi", "wifi", "cellular", "cellular", "wifi"].map(change), [0, 0, 1, 1, 2]);
       stop();
       assert.equal(change("none"), 2);
     });
-    assert.deepEqual(told, ["network", "network"]);
+    assert.deepEqual(heard, ["network", "network"]);
   });
 
   test("a timer that is due in months doesn't fire at once", () => {
@@ -248,7 +248,7 @@ describe("the platform", () => {
   });
 });
 
-test("Retry-After in seconds, as a date to come, as one that is past, as rubbish", async () => {
+test("Retry-After in seconds, as a future date, as a past one, malformed", async () => {
   const { clock, open } = rig();
   const date = (ms) => new Date(clock.now() + ms).toUTCString();
   const expected = [["7", 7000], [date(9000), 9000], [date(-9000), undefined], ["soon", undefined], [null, undefined]];
@@ -278,9 +278,9 @@ test("a JWT that lives for seconds is used for half of its lifetime; one that is
   }
 });
 
-describe("what can't be sent as it is", () => {
+describe("publishes beyond a line or a header", () => {
   for (const transport of ["websocket", "long-poll"]) {
-    test(`over ${transport}: a message beyond a line goes by POST, and costs nobody the connection`, async () => {
+    test(`over ${transport}: a message beyond a line goes by POST, and closes no connection`, async () => {
       const { clock, network, open } = rig();
       const posts = [];
       const hub = open({ transports: [transport], fetch: (url, init) => (init.method && posts.push(init.body.length), network.fetch(url, init)) });
@@ -295,7 +295,7 @@ describe("what can't be sent as it is", () => {
       hub.close();
     });
 
-    test(`over ${transport}: a key that no header can have is told at once`, async () => {
+    test(`over ${transport}: a key that no header can have is refused at once`, async () => {
       const { clock, network, open } = rig();
       const hub = open({ transports: [transport] });
       hub.subscribe("a");
@@ -307,7 +307,7 @@ describe("what can't be sent as it is", () => {
     });
   }
 
-  test("a time is no place in the log, until the broker has named one", async () => {
+  test("a start by time has no position until the broker gives one", async () => {
     for (const after of ["2026-11-30T10:00:00Z", "2026-11-30T10:00:00.123Z", "-10m", "latest"]) {
       const { clock, open } = rig();
       const asked = [];
@@ -324,7 +324,7 @@ describe("what can't be sent as it is", () => {
     hub.close();
   });
 
-  test("`last: 0` is no start of its own", async () => {
+  test("`last: 0` is no start", async () => {
     const { clock, network, open } = rig();
     const asked = [];
     const hub = open({ transports: ["long-poll"], fetch: (url, init) => (asked.push(new URL(url).searchParams), network.fetch(url, init)) });

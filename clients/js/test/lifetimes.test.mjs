@@ -18,7 +18,7 @@ const settled = async (promise) => {
 };
 
 describe("a hub that is closed", () => {
-  test("ends what is pending at once, by any way", async () => {
+  test("ends pending requests at once, on any transport", async () => {
     for (const transports of [["websocket"], ["poll"]]) {
       const { clock, network, open } = rig();
       const hub = open({ transports });
@@ -47,7 +47,7 @@ describe("a hub that is closed", () => {
     await assert.rejects(publishing, { name: "ClosedError" });
   });
 
-  test("rejects what is asked of it later, and sends nothing", async () => {
+  test("rejects later requests, and sends nothing", async () => {
     const { network, open } = rig();
     let tokens = 0;
     const hub = open({ token: () => `${tokens++}` });

@@ -55,7 +55,7 @@ describe("one request after the other", () => {
     hub.close();
   });
 
-  test("a Blob has its place, though its bytes come later; one that can't be read holds nobody up", async () => {
+  test("a Blob has its place, though its bytes come later; one that can't be read delays no other", async () => {
     const { clock, open } = rig();
     const { fetch, posts } = posting(clock);
     const hub = open({ fetch, transports: ["poll"] });
@@ -68,7 +68,7 @@ describe("one request after the other", () => {
     hub.close();
   });
 
-  test("retries keep their key and what is in them", async () => {
+  test("retries keep their key and their messages", async () => {
     const { clock, open } = rig();
     const { fetch, posts } = posting(clock, (_, n) => (n < 4 ? new TypeError("cut") : undefined));
     const hub = open({ fetch, transports: ["poll"] });
@@ -82,7 +82,7 @@ describe("one request after the other", () => {
     hub.close();
   });
 
-  test("what is refused for good is rejected, and keeps nobody: a batch is taken apart", async () => {
+  test("a final refusal is rejected, and stops no other: a batch is taken apart", async () => {
     const { clock, open } = rig();
     const { fetch, posts } = posting(clock, (messages) => (messages.some(({ data }) => data === 2) ? refusal(403, "forbidden") : undefined));
     const hub = open({ fetch, transports: ["poll"] });
@@ -96,7 +96,7 @@ describe("one request after the other", () => {
     hub.close();
   });
 
-  test("unordered ones pass a queue that is held up, and whoever gave up isn't sent", async () => {
+  test("unordered publishes pass a queue that waits, and cancelled ones aren't sent", async () => {
     const { clock, open } = rig();
     const { fetch, posts } = posting(clock, (messages) => (messages[0].data === "stuck" ? refusal(503, "storage-full") : undefined));
     const hub = open({ fetch, transports: ["poll"] });
@@ -113,7 +113,7 @@ describe("one request after the other", () => {
     hub.close();
   });
 
-  test("ten thousand may wait", async () => {
+  test("the queue takes ten thousand publishes", async () => {
     const { clock, network, open } = rig();
     network.http = "hangs";
     const hub = open({ transports: ["poll"] });

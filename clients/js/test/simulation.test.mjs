@@ -236,7 +236,7 @@ class Run {
     const cursors = new Set(got.filter(({ gap }) => !gap).map(({ cursor }) => cursor));
     for (const { from, to, reason } of gaps) {
       if (reason === "epoch") assert.ok(this.wiped);
-      else assert.ok(this.trims && to > from, `${name} was told of a gap from ${from} to ${to}`);
+      else assert.ok(this.trims && to > from, `${name} got a gap from ${from} to ${to}`);
     }
     if (this.wiped) return;
     const begin = options.after ? since : ([...cursors].sort()[0] ?? "~");

@@ -158,7 +158,7 @@ test("the cursor of a follower that gets no messages moves with the leader's", a
   assert.equal(subscription.cursor, broker.cursor());
 });
 
-test("a gap is told to each tab that missed messages, once", async () => {
+test("a tab that missed messages gets a gap, once", async () => {
   const world = new World();
   const { clock, broker } = world;
   const { cursor } = broker.publish("a", { n: 0 });
@@ -176,7 +176,7 @@ test("a gap is told to each tab that missed messages, once", async () => {
   assert.deepEqual(old.gaps.map(({ from, reason }) => [from, reason]), [[cursor, "retention"]]);
 });
 
-test("what the broker refuses, and what is too much for one connection, fails where it was asked", async () => {
+test("a refused subscription, and one too many for a connection, fails in the tab that asked", async () => {
   const world = new World();
   const { clock } = world;
   const [leader, tab] = [world.open(), world.open()];
@@ -189,7 +189,7 @@ test("what the broker refuses, and what is too much for one connection, fails wh
   assert.ok(more.subscription.closed);
 });
 
-test("a leader that hangs is left, and found again", async () => {
+test("followers leave a leader that hangs, and come back to it", async () => {
   const world = new World();
   const { clock, broker, browser } = world;
   const [leader, tab] = [world.open(), world.open()];
@@ -213,7 +213,7 @@ test("a leader that hangs is left, and found again", async () => {
   assert.equal(tab.sockets, 0);
 });
 
-test("groups don't share, and browsers that can't do it go without", async () => {
+test("groups share no connection; browsers without Web Locks have one for each tab", async () => {
   const world = new World();
   const all = [world.open({}, "ann"), world.open({}, "bob"), world.open({ tabs: tabs({ locks: undefined, BroadcastChannel: undefined }) })];
   for (const tab of all) world.follow(tab, "a");

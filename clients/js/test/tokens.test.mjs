@@ -58,7 +58,7 @@ describe("over a real WebSocket", () => {
     guard.close();
   });
 
-  test("one that is refused is replaced once; then it is the application's to know", async () => {
+  test("one that is refused is replaced once; then the application gets the error", async () => {
     for (const good of ["t2", "none"]) {
       const guard = await guarded((token) => token === good);
       let count = 0;
@@ -130,7 +130,7 @@ describe("an open WebSocket whose token is about to end", () => {
     hub.close();
   });
 
-  test("a source that gives the same one again isn't asked in a storm", async () => {
+  test("a source that gives the same one again isn't asked without pause", async () => {
     const { clock, open } = rig();
     const { WebSocket, heard, socket } = watched(clock);
     const token = jwt(clock.now() + 2 * MINUTES);
@@ -153,7 +153,7 @@ describe("an open WebSocket whose token is about to end", () => {
     hub.close();
   });
 
-  test("without a source of tokens, a broker that wants one is told nothing", async () => {
+  test("without a source of tokens, no authentication is sent to a broker that wants one", async () => {
     const { clock, open } = rig();
     const { WebSocket, heard, socket } = watched(clock);
     const hub = open({ WebSocket, transports: ["websocket"] });
@@ -190,7 +190,7 @@ test("a stream that the broker ends because its token did comes back with anothe
   hub.close();
 });
 
-describe("a source that takes its time", () => {
+describe("a slow source", () => {
   /** Twenty seconds; any transport would have been given up. */
   const slow = (clock, calls = []) => () => new Promise((resolve) => (calls.push(clock.now()), clock.setTimeout(() => resolve("good"), 20_000)));
 
@@ -304,7 +304,7 @@ describe("a source that takes its time", () => {
     hub.close();
   });
 
-  test("and one that fails for a while is nobody's fault but its own, nor is it asked in a storm", async () => {
+  test("and one that fails for a while fails by itself alone, nor is it asked without pause", async () => {
     const { clock, open } = rig();
     let calls = 0;
     const hub = open({ token: () => (++calls > 5 ? "good" : Promise.reject(new Error("down"))), WebSocket: guardedClass(clock).WebSocket });
@@ -331,7 +331,7 @@ describe("a source that takes its time", () => {
     hub.close();
   });
 
-  test("is given up after half a minute, as what it is", async () => {
+  test("is given up after half a minute, as a token error", async () => {
     const { clock, open } = rig();
     const signals = [];
     const hub = open({ token: ({ signal }) => (signals.push(signal), new Promise(() => {})) });

@@ -27,7 +27,7 @@ test("names are encoded for a query as forms do it", () => {
   assert.equal(streamPath(["a/*"], { after: "latest", gap: undefined }), "stream?topic=a%2F*&after=latest");
 });
 
-test("lines are read as they were meant", () => {
+test("lines are read", () => {
   for (const { message, control, expect, sub, omitted_depth } of vectors("lines")) {
     const line = parseLine(expect);
     assert.equal(line.kind, control ?? "message");
@@ -52,7 +52,7 @@ function dataOf({ type, body, body_hex, times }, line) {
   return /json/i.test(type ?? "") ? JSON.parse(bytes.toString()) : bytes.toString();
 }
 
-test("blocks of SSE with envelopes are read alike, however they are cut", () => {
+test("blocks of SSE with envelopes are read alike, wherever they are split", () => {
   const cases = vectors("sse").filter(({ envelope, control }) => envelope || control);
   const text = cases.map(({ expect }) => expect).join("");
   const bytes = Buffer.from(text);
@@ -70,7 +70,7 @@ test("all lines in SSE envelopes, split at every byte", () => {
   }
 });
 
-test("what `retry:` says is heard, however it is cut", () => {
+test("`retry:` is read, wherever it is split", () => {
   const cases = vectors("sse").filter(({ retry_ms, retry_after_ms }) => retry_ms ?? retry_after_ms);
   assert.deepEqual([...new Set(cases.map(({ control }) => control))], ["open", "bye"]);
   for (const { expect, retry_ms, retry_after_ms } of cases) {
@@ -83,7 +83,7 @@ test("what `retry:` says is heard, however it is cut", () => {
   }
 });
 
-test("rubbish is no line, and does no harm", () => {
+test("a malformed line is ignored", () => {
   for (const text of ["", "null", "1", "[]", "{}", '{"kind":1}', "{", '"kind"']) assert.equal(parseLine(text), undefined);
   assert.deepEqual(blockReader(() => {})("<html>\n\ndata: {\n\n: comment\n\nid: x\n\n"), []);
 });

@@ -41,17 +41,17 @@ describe("a stream that ends", () => {
     assert.ok((await backAfter(sign(CURSOR), 1)) <= 1050);
   });
 
-  test("the last word counts, also one without anything else in its block", async () => {
+  test("the last `retry:` counts, also one alone in its block", async () => {
     assert.equal(await backAfter(`${opening(2000)}retry: 7000\n\n`, 0), 7000);
     assert.equal(await backAfter(`${opening(7000)}retry: 10\n\n`, 0), 10);
   });
 
-  test("a quarter of an hour is the longest, whoever says so", async () => {
+  test("a wait is at most a quarter of an hour", async () => {
     const bye = (ms) => `${opening(2000)}event: tailwire.bye\ndata: {"kind":"bye","reason":"drain","retry_after_ms":${ms}}\n\n`;
     for (const text of [opening(1e12), opening("9".repeat(400)), bye(1e12), bye("1e999")]) assert.equal(await backAfter(text, 0), QUARTER_OF_AN_HOUR, text);
   });
 
-  test("rubbish is no time", async () => {
+  test("a malformed time is ignored", async () => {
     for (const retry of ["soon", "-5", "NaN", ""]) assert.equal(await backAfter(opening(retry), 1), 1000, retry);
   });
 });
@@ -66,7 +66,7 @@ test("a Retry-After of years holds up a poll and a publish no longer", async () 
   hub.close();
 });
 
-test("over real HTTP: what was cut off comes back after `retry:`, and takes up where it was", async () => {
+test("over real HTTP: a stream that was cut off comes back after `retry:`, at its position", async () => {
   const at = (n) => CURSOR.replace(/.$/, n);
   const times = [];
   const afters = [];

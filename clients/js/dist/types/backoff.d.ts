@@ -5,9 +5,9 @@ import type { Clock } from "./platform.js";
  * broker are spread over time.
  */
 export declare function backoff(outage_ms: number, random: () => number): number;
-/** How long somebody else wants the client to wait, as far as that can be taken seriously. */
-export declare function told(ms: unknown): number | undefined;
-/** What may end: the application's signal, or the lifetime of a hub or a link. */
+/** A wait that the other side asked for, bounded; undefined if it is no time. */
+export declare function boundedWait(ms: unknown): number | undefined;
+/** A signal that ends work: the application's, or the lifetime of a hub or a link. */
 export type Signal = AbortSignal | Lifetime | null | undefined;
 /** The lifetime of a hub or a link. Any number may wait for its end: of an `AbortSignal`, Node warns from the eleventh on. */
 export interface Lifetime {
@@ -19,9 +19,9 @@ export interface Lifetime {
 export declare function lifetimeOf(): Lifetime;
 /** Ends early, without an error, when the signal does. */
 export declare function sleep(clock: Clock, ms: number, signal?: Signal): Promise<void>;
-/** What `throwIfAborted` does, which React Native's signals don't have; nor do they have reasons. */
+/** The `throwIfAborted` of signals, for those of React Native, which have neither it nor reasons. */
 export declare function throwIfAborted(signal: Signal): void;
 /** At once, if it is aborted already. Returns the function that forgets about it. */
 export declare function onAbort(signal: Signal, run: () => void): () => void;
-/** Why something is given up that has been in its phase for so long. */
+/** The reason to give up an attempt that has been in its phase for so long. */
 export declare function lateness(phase: number, ms: number): string;

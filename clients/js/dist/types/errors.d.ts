@@ -13,7 +13,7 @@ export declare class NetworkError extends TailwireError {
 export declare class ClosedError extends TailwireError {
     name: string;
 }
-/** A problem as the broker or something before it told it (RFC 9457). */
+/** The problem of an answer (RFC 9457), by the broker or an intermediary. */
 export interface Problem {
     status: number;
     code: string;

@@ -32,12 +32,12 @@ export declare const climb_soon = 1000;
 export declare const come_back = 3000;
 /**
  * The longest that a word of the other side keeps the client away, as one of a broken proxy could be for ever. To ask once in
- * a quarter of an hour costs nobody anything.
+ * a quarter of an hour costs nothing.
  */
-export declare const told_max = 900000;
-/** When lines flowed and then stopped for this long, a page is asked whether some are held back; doubled each time. */
+export declare const wait_max = 900000;
+/** When lines flowed and then stopped for this long, a page shows whether some are buffered on the way; doubled each time. */
 export declare const audit_first = 3000;
-/** A page may be faster than a stream by a little; what has not come by then is held back. */
+/** A page may be faster than a stream by a little; lines that have not come by then are buffered on the way. */
 export declare const audit_grace = 1000;
 /** How long a long-poll is asked to wait. Most proxies cut a silent response at 30 s or later. */
 export declare const wait_seconds = 25;
@@ -68,11 +68,11 @@ export declare const token_early = 30000;
 export declare const token = 30000;
 /** After a source failed, or gave the same token again, it is left alone for so long, however many ask. */
 export declare const token_pause = 3000;
-/** What worked an hour ago may not be true of the network of now. */
+/** A remembered transport: an hour later the network may be another. */
 export declare const memory = 3600000;
 /** A timer that fires this late means that the machine slept. Browsers let timers of pages in the background wait up to a minute. */
 export declare const slept = 120000;
 /** Timers can wait for 2^31 - 1 ms at most. What is due later is looked at again by then. */
 export declare const timer = 2000000000;
-/** Between being told of a gap and asking for what comes after it. */
+/** Between a gap and the request for what comes after it. */
 export declare const gap_pause = 100;

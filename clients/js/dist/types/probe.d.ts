@@ -4,7 +4,7 @@ export interface ProbeResult {
     ok: boolean;
     /** Until it delivered, or failed. */
     ms: number;
-    /** What is in the way. */
+    /** The reason, if it failed. */
     why: string | undefined;
 }
 export type Probe = {

@@ -6,7 +6,7 @@ export interface PublishOptions {
     type?: string;
     /** The event's name, for `EventSource`. */
     event?: string;
-    /** What the message is about; stored and delivered as its `key`. */
+    /** The message's key: its subject, stored and delivered as `key`. */
     messageKey?: string;
     /** The message's own headers. */
     headers?: Record<string, string>;

@@ -14,9 +14,9 @@ export interface SubscribeOptions extends Start {
 }
 export interface SubscriptionEvents<T> {
     message: Message<T>;
-    /** Messages were lost to this subscription. Told in its place among the messages. */
+    /** Messages were lost to this subscription. Emitted in its place among the messages. */
     gap: Gap;
-    /** Everything stored has been delivered; what follows is live. Told again after an interruption. */
+    /** Everything stored has been delivered; what follows is live. Emitted again after an interruption. */
     caught_up: {
         cursor: string;
     };
@@ -29,7 +29,7 @@ export interface SubscriptionEvents<T> {
 }
 export interface Subscription<T = unknown> extends AsyncIterable<Message<T>> {
     readonly topics: readonly string[];
-    /** The place up to which everything was handed to the application: what to store, to go on from another time. */
+    /** The place up to which everything was delivered to the application: what to store, to go on from another time. */
     readonly cursor: string | undefined;
     readonly closed: boolean;
     on<Name extends keyof SubscriptionEvents<T>>(name: Name, run: (value: SubscriptionEvents<T>[Name]) => void): () => void;
@@ -40,7 +40,7 @@ export interface Subscription<T = unknown> extends AsyncIterable<Message<T>> {
 export interface Feed extends Subscription {
     /** Everything up to here was taken, or was not for us. Empty until the start is known. */
     position: string;
-    /** Up to here a gap was told already, or was found to be none. */
+    /** The end of the last gap that was emitted, or was found to be none. */
     known: string;
     /** Raised whenever `position` stops being one that connections may build on; what they deliver of an older generation is dropped. */
     generation: number;
@@ -51,7 +51,7 @@ export interface Feed extends Subscription {
     live: boolean;
     closed: boolean;
     matches(topic: string): boolean;
-    /** What to ask for, to go on. */
+    /** The parameters of the next request, to go on. */
     ask(): {
         after?: string | undefined;
         last?: number | undefined;

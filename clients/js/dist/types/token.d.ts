@@ -15,7 +15,7 @@ export interface Tokens {
     /** Resolves when what `give` gave last is to be replaced, or with the signal. */
     due(signal: Signal): Promise<void>;
     /** For how long, all in all, the application has been looking for a token. */
-    held(): number;
+    wait(): number;
 }
 /** `within` limits how long the source may take. */
 export declare function tokensOf(source: TokenSource | undefined, clock: Clock, within: (ms: number, signal: Signal, run: (ended: AbortSignal) => Promise<string>) => Promise<string>): Tokens;

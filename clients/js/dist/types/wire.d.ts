@@ -26,7 +26,7 @@ export interface Gap {
     to: string;
     reason: string;
 }
-/** One line of the broker, told apart by `kind`. Unknown kinds and members pass, and mean nothing. */
+/** One line of the broker, by its `kind`. Unknown kinds and members pass, and mean nothing. */
 export interface Line {
     kind: string;
     id?: number;
@@ -42,6 +42,6 @@ export declare function toMessage(line: object): Message;
 /**
  * Reads an SSE response that was asked for with `envelope=true`: each block's data is one line. Feed it decoded text, cut
  * anywhere. SSE rather than NDJSON, as it is the endless response
- * that proxies know, and mostly let through. `retry` is told what stands in fields of that name.
+ * that proxies know, and mostly let through. `retry` is called with the value of fields of that name.
  */
 export declare function blockReader(retry: (text: string) => void): (text: string) => Line[];

@@ -3,15 +3,15 @@ import type { ProblemError } from "../errors.js";
 import type { Hub } from "../hub.js";
 import type { SubscribeOptions, Subscription } from "../subscription.js";
 import type { Line } from "../wire.js";
-import { hold, type Channel, type Room, type Said } from "./room.js";
+import { hold, type Channel, type Room, type Announcement } from "./room.js";
 
 /** Leads, until the returned function is called. */
 export function lead(room: Room, hub: Hub): () => void {
-  const said: Said = { leader: room.unique(), state: hub.state, to: undefined, why: "" };
+  const said: Announcement = { leader: room.unique(), state: hub.state, to: undefined, why: "" };
   const common = room.open(room.name);
-  /** What ends each session, by the name of its channel. */
+  /** The function that ends each session, by the name of its channel. */
   const sessions = new Map<string, () => void>();
-  const say = (news: Partial<Said>): void => common.postMessage(Object.assign(said, news));
+  const say = (news: Partial<Announcement>): void => common.postMessage(Object.assign(said, news));
   const stops = [hub.on("state", (state) => say({ state })), hub.on("transport", ({ to, why }) => say({ to, why }))];
 
   common.onmessage = ({ data: { hello } }) => {
@@ -49,7 +49,7 @@ function subscribe(hub: Hub, line: Line, subscriptions: Map<number, Subscription
   const { topic, after, last } = line;
   const id = line.id!;
   let answered = false;
-  /** The first line brings the answer with it. If it is a message, nobody knows where exactly the start was. */
+  /** The first line brings the answer with it. If it is a message, the exact start is unknown. */
   const tell = (kind: string, value: { cursor?: string }): void => {
     const own = { ...value, kind, sub: id };
     channel.postMessage(answered ? [own] : [{ kind: "ok", id, cursor: kind === "message" ? undefined : value.cursor }, own]);
@@ -57,7 +57,7 @@ function subscribe(hub: Hub, line: Line, subscriptions: Map<number, Subscription
   };
   const failed = (error: unknown): void => {
     const { code, message, problem } = error as ProblemError;
-    // Later on there is no answer left that could say so; who asks again gets one.
+    // Later on there is no answer left that could say so; a tab that asks again gets one.
     const answer = { ...(problem ?? { status: 400, code, title: message }), kind: "error", id };
     channel.postMessage([answered ? { kind: "bye", retry_after_ms: 0, reason: message } : answer]);
   };

@@ -7,7 +7,7 @@ export interface Locks {
   request(name: string, options: { signal?: AbortSignal }, run: () => Promise<unknown>): Promise<unknown>;
 }
 
-/** A `BroadcastChannel`, as far as it is needed. What one posts all others of its name hear, also those of the same tab. */
+/** A `BroadcastChannel`, as far as it is needed. A post reaches all others of its name, also those of the same tab. */
 export interface Channel {
   onmessage: ((event: MessageEvent) => void) | null;
   postMessage(data: unknown): void;
@@ -20,7 +20,7 @@ export interface RoomOptions {
 }
 
 export interface Room {
-  /** That of the lock which the leader holds, and of the channel on which all meet. */
+  /** The name of the lock that the leader holds, and of the common channel. */
   name: string;
   locks: Locks;
   open(name: string): Channel;
@@ -28,8 +28,8 @@ export interface Room {
   unique: () => string;
 }
 
-/** What the leader says of itself and of its connection, to all. */
-export interface Said {
+/** The leader's announcement: itself and the state of its connection. */
+export interface Announcement {
   leader: string;
   state: State;
   to: Transport | undefined;
@@ -45,14 +45,14 @@ export function roomOf(
   return locks && BroadcastChannel && { name, locks, open: (channel) => new BroadcastChannel(channel), clock, unique };
 }
 
-/** Holds a lock until the returned function is called. `held` runs as soon as it is had. */
-export function hold({ locks }: Room, name: string, held: () => void): () => void {
+/** Holds a lock until the returned function is called. `acquired` runs once it is acquired. */
+export function hold({ locks }: Room, name: string, acquired: () => void): () => void {
   const abort = new AbortController();
   let release = (): void => abort.abort();
   const run = (): Promise<void> =>
     new Promise((resolve) => {
       release = resolve;
-      held();
+      acquired();
     });
   locks.request(name, { signal: abort.signal }, run).catch(() => {});
   return () => release();

@@ -3,12 +3,12 @@
  * channel of its own. So whatever the hub knows of lost connections, positions and coming back holds for lost tabs too.
  */
 import type { Line } from "../wire.js";
-import { hold, type Room, type Said } from "./room.js";
+import { hold, type Room, type Announcement } from "./room.js";
 
 /** While an answer is due, a sign of life comes more often than the hub loses patience; later, as from a broker. */
 const BUSY_MS = 2_000;
 const IDLE_MS = 15_000;
-/** Signs of lifetime in a row that the leader may leave unanswered. A tab that is gone is known at once, by its lock; this is for one that hangs. */
+/** Pings in a row that the leader may leave unanswered. A tab that is gone is known at once, by its lock; this is for one that hangs. */
 const UNANSWERED = 3;
 
 export interface TabSocket {
@@ -19,8 +19,8 @@ export interface TabSocket {
   close(): void;
 }
 
-/** `heard` is told what the leader says of itself. */
-export function tabSocket(room: Room, heard: (said: Said) => void): TabSocket {
+/** `announced` is called with each announcement of the leader. */
+export function tabSocket(room: Room, announced: (news: Announcement) => void): TabSocket {
   const { clock } = room;
   const common = room.open(room.name);
   const id = `${room.name} ${room.unique()}`;
@@ -45,7 +45,7 @@ export function tabSocket(room: Room, heard: (said: Said) => void): TabSocket {
   const receive = (line: Line): void => {
     unanswered = 0;
     if (line.kind === "welcome") {
-      heard(line as unknown as Said);
+      announced(line as unknown as Announcement);
       leader = line.leader as string;
       socket.onopen!({});
       arm();
@@ -69,7 +69,7 @@ export function tabSocket(room: Room, heard: (said: Said) => void): TabSocket {
   };
   common.onmessage = ({ data }) => {
     if (!data.leader) return;
-    heard(data);
+    announced(data);
     if (!leader) hello();
     else if (leader !== data.leader) receive({ kind: "bye", retry_after_ms: 0 });
   };

@@ -1,5 +1,5 @@
-/** What all transports have in common: the interface to the hub, and how subscriptions are attached over plain requests. */
-import { lifetimeOf, sleep, told, type Lifetime } from "../backoff.js";
+/** The common part of all transports: the interface to the hub, and how subscriptions are attached over plain requests. */
+import { lifetimeOf, sleep, boundedWait, type Lifetime } from "../backoff.js";
 import { attachedOf, type Attached } from "../attached.js";
 import { GapError } from "../errors.js";
 import { refused, retryAfter, toError, type Http } from "../http.js";
@@ -14,7 +14,7 @@ export interface Surroundings extends Platform {
   http: Http;
 }
 
-/** What a link tells its hub. Nothing comes after `ended`, nor after the hub closed the link. */
+/** An event of a link, for its hub. Nothing comes after `ended`, nor after the hub closed the link. */
 export type LinkEvent =
   /** The head of the answer is there. */
   | { kind: Kind.Opened }
@@ -29,22 +29,22 @@ export type Tell = (event: LinkEvent) => void;
 /** One attempt at one transport. */
 export interface Link {
   readonly attached: Attached;
-  /** Carry these. False if that takes another link. */
+  /** Serve these subscriptions. False if that takes another link. */
   sync(feeds: readonly Feed[]): boolean;
   /** WebSocket only: sends a request, and gives the `ok` that answers it. */
   request?(line: object): Promise<Line>;
   close(): void;
 }
 
-/** What links are made of. */
+/** The common part of links. */
 export interface Base {
   attached: Attached;
   lifetime: Lifetime;
   /** A sign of life came, with a message or not, and whether it delivers by now. */
   alive(message: boolean, up?: boolean): void;
-  /** `retry_after` is what the broker said, whatever that is. */
+  /** `retry_after` is the value as the broker gave it, unchecked. */
   end(why: string, retry_after?: unknown): void;
-  /** Whatever goes wrong ends the link; what the broker refuses for good, also the subscriptions that asked for it. */
+  /** An error ends the link; a final refusal by the broker also ends the subscriptions that asked. */
   failed(reason: unknown, feeds: readonly Feed[]): void;
 }
 
@@ -53,7 +53,7 @@ export function baseOf(tell: Tell): Base {
   const end: Base["end"] = (why, retry_after) => {
     if (lifetime.aborted) return;
     lifetime.end();
-    tell({ kind: Kind.Ended, why, retry_after: told(retry_after) });
+    tell({ kind: Kind.Ended, why, retry_after: boundedWait(retry_after) });
   };
   return {
     attached: attachedOf(),
@@ -74,7 +74,7 @@ interface Lines {
   retry_after_ms?: number | undefined;
 }
 
-/** What a link made of plain requests has besides. */
+/** The common part of links made of plain requests. */
 export interface HttpBase extends Base {
   sleep(ms: number): Promise<void>;
   /** A page as the lines that a stream would have given. */
@@ -99,7 +99,7 @@ export function httpLink(feeds: readonly Feed[], { http, clock }: Surroundings, 
       return { lines: [...lines, { kind: more ? "heartbeat" : "caught_up", cursor }], more, retry_after_ms };
     } catch (error) {
       if (!(error instanceof GapError)) throw error;
-      // What comes after it is asked for next; not at once, should the gaps have no end.
+      // The messages after it are asked for next; not at once, should the gaps have no end.
       await sleeping(limits.gap_pause);
       return { lines: [{ ...error.problem, kind: "gap" }], more: true };
     }

@@ -1,5 +1,5 @@
-/** Pages, one request after the other: held open by the broker (long-poll), or asked for when the broker says (poll). */
-import { told } from "../backoff.js";
+/** Pages, one request after the other: kept open by the broker (long-poll), or asked for when the broker says (poll). */
+import { boundedWait } from "../backoff.js";
 import * as limits from "../limits.js";
 import type { Feed } from "../subscription.js";
 import { httpLink, type Link, type Surroundings, type Tell } from "./link.js";
@@ -18,7 +18,7 @@ export function pollLink(feeds: readonly Feed[], around: Surroundings, tell: Tel
       alive(lines.length > 1);
       if (more || lines.length > 1 || wait < seconds) continue;
       // Something on the way may take the wait out of the request; asking again at once would never end.
-      if (!wait || clock.now() - asked_at < limits.race) await sleep(told(retry_after_ms) ?? limits.opening);
+      if (!wait || clock.now() - asked_at < limits.race) await sleep(boundedWait(retry_after_ms) ?? limits.opening);
     }
   });
 }

@@ -1,5 +1,5 @@
 /** A streamed response, read by `fetch`. */
-import { told } from "../backoff.js";
+import { boundedWait } from "../backoff.js";
 import { Kind } from "../fallback.js";
 import * as limits from "../limits.js";
 import type { Feed } from "../subscription.js";
@@ -17,7 +17,7 @@ export function streamLink(feeds: readonly Feed[], around: Surroundings, tell: T
       tell({ kind: Kind.Opened });
       const reader = body!.getReader();
       const decoder = new TextDecoder();
-      const read = blockReader((ms) => (retry_ms = told(ms)));
+      const read = blockReader((ms) => (retry_ms = boundedWait(ms)));
       for (;;) {
         const { done, value } = await reader.read();
         if (done) return end("the response ended");

@@ -44,15 +44,15 @@ export function webSocketLink(feeds: readonly Feed[], { WebSocket, http }: Surro
     socket.onmessage = ({ data }) => receive(typeof data === "string" ? parseLine(data) : (data as Line));
     socket.onclose = async ({ code, reason }) => {
       const why = `${opened ? "it was closed" : "the handshake failed"} (${code}${reason && ` ${reason}`})`;
-      // Some codes are the broker's word on whether and when to come back. Why a handshake failed no script is told.
+      // Some codes say whether and when to come back. No script learns why a handshake failed.
       const error = code === 1008 ? problemError({ status: 403, code: "closed", title: why }) : opened ? undefined : await http.refusal();
       if (error) failed(error, wanted);
       else end(why, /101[23]/.test(code) ? limits.come_back : undefined);
     };
-    // A close follows each error; but a library may throw where nobody listens.
+    // A close follows each error; but a library may throw where there is no listener.
     socket.onerror = () => {};
   };
-  // The broker gives who has connected ten seconds to identify: the token is there before. Where a policy of the page
+  // The broker gives a new connection ten seconds to authenticate: the token is there before. Where a policy of the page
   // forbids it, connecting throws.
   http.authorized(lifetime, connect).catch((error: unknown) => failed(error, []));
 

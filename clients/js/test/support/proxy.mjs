@@ -51,11 +51,11 @@ export class Proxy {
     });
   }
 
-  /** What the broker sends, as this mode lets it through. */
+  /** Passes the broker's bytes on, as this mode does. */
   #passing(mode, websocket, client) {
     const [, bound] = /^buffers (\d+|all)/.exec(mode) ?? [];
-    let held = [];
-    client.held = () => held;
+    let buffered = [];
+    client.buffered = () => buffered;
     let frames = false;
     return (data) => {
       const endless = /text\/event-stream/.test(data.toString("latin1")) || frames;
@@ -67,11 +67,11 @@ export class Proxy {
       }
       if (bound && !websocket && endless) {
         frames = true;
-        held.push(data);
-        const size = held.reduce((sum, { length }) => sum + length, 0);
+        buffered.push(data);
+        const size = buffered.reduce((sum, { length }) => sum + length, 0);
         if (bound === "all" || size < Number(bound)) return;
-        client.write(Buffer.concat(held));
-        held = [];
+        client.write(Buffer.concat(buffered));
+        buffered = [];
         return;
       }
       client.write(data);
@@ -79,8 +79,8 @@ export class Proxy {
   }
 
   #endOf(mode, client) {
-    const held = client.held?.() ?? [];
-    client.end(held.length ? Buffer.concat(held) : undefined);
+    const buffered = client.buffered?.() ?? [];
+    client.end(buffered.length ? Buffer.concat(buffered) : undefined);
   }
 
   #keep(socket) {

@@ -83,7 +83,7 @@ export class SimulatedBroker {
     return index > 0 ? this.log[index - 1].cursor : this.cursor(0, Math.min(...this.#known));
   }
 
-  /** The gap that a reader from here has to be told, if any. */
+  /** The gap of a reader from here, if any. */
   gap(terms, asked, known, cursor) {
     if (!asked || asked === "earliest" || asked === "latest") return undefined;
     const epoch = parseInt(cursor.slice(0, 8), 32);

@@ -214,15 +214,15 @@ class SimulatedRequest extends Connection {
 
   /** Through a proxy that may hold bytes back, and in pieces cut anywhere. */
   #write(text) {
-    this.held = (this.held ?? "") + text;
+    this.buffered = (this.buffered ?? "") + text;
     const [, bound] = /^buffers (\d+|all)/.exec(this.mode) ?? [];
-    if (bound === "all" || this.held.length < Number(bound ?? 0)) return;
+    if (bound === "all" || this.buffered.length < Number(bound ?? 0)) return;
     this.#flush();
   }
 
   #flush() {
-    const bytes = new TextEncoder().encode(this.held ?? "");
-    this.held = "";
+    const bytes = new TextEncoder().encode(this.buffered ?? "");
+    this.buffered = "";
     const cut = Math.floor(this.network.random() * bytes.length);
     for (const piece of [bytes.slice(0, cut), bytes.slice(cut)]) if (piece.length) this.toClient(() => this.#push({ done: false, value: piece }));
   }

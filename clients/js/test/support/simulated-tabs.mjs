@@ -30,7 +30,7 @@ export class SimulatedBrowser {
     return tab;
   }
 
-  /** The tab is gone without a word: what it held is free, and it hears and says nothing any more. */
+  /** The tab is gone without a last message: its locks are free, and its channels are dead. */
   kill(tab) {
     tab.alive = false;
     for (const channel of [...this.#channels]) if (channel.tab === tab) this.#channels.delete(channel);

@@ -1,4 +1,4 @@
-/** Listeners by event name. What a listener throws is its own affair: it is reported, and stops nobody else. */
+/** Listeners by event name. An error that a listener throws is reported, and stops no other listener. */
 export interface Emitter<Events> {
     /** Returns the function that takes the listener off again. */
     on<Name extends keyof Events>(name: Name, run: (value: Events[Name]) => void): () => void;

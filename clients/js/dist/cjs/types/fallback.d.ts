@@ -49,7 +49,7 @@ export type FallbackEvent =
     kind: Kind.Audited;
     id: object;
 }
-/** It ended. `retry_after` is the broker's word on when to come back; then the transport isn't to blame. `retry_ms` is no less to be waited if it is. */
+/** It ended. `retry_after` is when the broker asks to come back; then the transport isn't to blame. `retry_ms` is the least wait if it is. */
  | {
     kind: Kind.Ended;
     id: object;
@@ -65,14 +65,14 @@ export interface Orders {
     activate(id: object, transport: Transport, why: string): void;
     /** A transport failed, for a reason that is another than the last time. */
     failed(transport: Transport, why: string): void;
-    /** Ask by a plain page whether the active attempt holds lines back. */
+    /** Ask by a page whether lines of the active attempt are buffered on the way. */
     audit(id: object): void;
 }
 export interface Fallback {
     readonly state: State;
     /** When the next `tick` is due. */
     readonly next_at: number;
-    /** `held` is for how long, all in all, nothing could be opened for want of a token: it counts against no attempt. */
-    handle(event: FallbackEvent, now: number, held: number): void;
+    /** `token_wait` is the total time in which no connection could be opened for want of a token: it counts against no attempt. */
+    handle(event: FallbackEvent, now: number, token_wait: number): void;
 }
 export declare function fallbackOf(transports: readonly Transport[], base: number, random: () => number, orders: Orders): Fallback;

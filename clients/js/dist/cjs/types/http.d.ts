@@ -10,7 +10,7 @@ export interface Page {
     more: boolean;
     retry_after_ms?: number;
 }
-export interface Http extends Pick<Tokens, "due" | "held"> {
+export interface Http extends Pick<Tokens, "due" | "wait"> {
     url(path: string): string;
     /** Does something with a token, if there are tokens; and once more with another, if the first was refused. */
     authorized<T>(signal: Signal, run: (token?: string) => Promise<T>): Promise<T>;
@@ -29,7 +29,7 @@ export interface Http extends Pick<Tokens, "due" | "held"> {
 export declare function httpOf(base: URL, { fetch, clock }: Platform, source: TokenSource | undefined, lifetime: Lifetime, answers: () => void): Http;
 /** Errors of `fetch` say little and differ between browsers; ours pass. */
 export declare function toError(error: unknown): TailwireError;
-/** How long the broker, or whoever answers in its place, wants to be left alone. If there is no token, nobody is to blame. */
+/** The wait that the broker, or an intermediary, asked for. Zero without a token: no transport is to blame. */
 export declare function retryAfter(error: unknown): number | undefined;
-/** Whether the broker itself refused for good. A word of something else on the way isn't final: another transport may pass. */
+/** Whether the broker itself refused for good. The refusal of an intermediary isn't final: another transport may pass. */
 export declare function refused(error: unknown): error is ProblemError;

@@ -32,7 +32,7 @@ export interface TransportFailure {
 export interface HubEvents {
     state: State;
     transport: TransportChange;
-    /** A transport failed; told again when it fails for another reason, or after it has worked. */
+    /** A transport failed; emitted again when it fails for another reason, or after it has worked. */
     failure: TransportFailure;
 }
 export interface PageOptions extends Start {
@@ -43,7 +43,7 @@ export interface PageOptions extends Start {
 }
 export interface Page<T = unknown> {
     messages: Message<T>[];
-    /** What to give as `after` for the next page. */
+    /** The `after` of the next page. */
     cursor: string;
     /** Whether there is a next page now. */
     more: boolean;

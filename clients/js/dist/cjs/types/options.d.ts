@@ -1,3 +1,3 @@
 /** Options of applications, checked where they come in: a typo would be silent else. */
 /** Throws for an option that is left over once all that exist were taken out, and that is none of `others`. */
-export declare function noMore(left: object, others?: object): void;
+export declare function refuseUnknown(left: object, others?: object): void;

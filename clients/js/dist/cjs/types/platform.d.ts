@@ -1,5 +1,5 @@
 export interface Clock {
-    /** Milliseconds since any time. Nobody sets it: what it measures are waits. */
+    /** Milliseconds since any time. Never set: it measures waits. */
     now(): number;
     /** Milliseconds since 1970, for times that others give, and to notice that the machine slept. */
     date(): number;
@@ -11,7 +11,7 @@ export interface Store {
     getItem(key: string): string | null;
     setItem(key: string, value: string): void;
 }
-/** What the system says of the network. */
+/** A change of the network, as the system reports it. */
 export interface Network {
     /** Tells networks apart where the system can, so that what worked on one isn't assumed of another. */
     id(): string;
@@ -36,7 +36,7 @@ export interface Platform {
     network: Network;
     /** From 0 to 1. */
     random: () => number;
-    /** A key that nobody else makes. */
+    /** A unique key. */
     unique: () => string;
 }
 export declare function defaultPlatform(): Platform;

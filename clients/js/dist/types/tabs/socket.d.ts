@@ -3,7 +3,7 @@
  * channel of its own. So whatever the hub knows of lost connections, positions and coming back holds for lost tabs too.
  */
 import type { Line } from "../wire.js";
-import { type Room, type Said } from "./room.js";
+import { type Room, type Announcement } from "./room.js";
 export interface TabSocket {
     onopen?(event: object): void;
     onmessage?(event: {
@@ -16,5 +16,5 @@ export interface TabSocket {
     send(text: string): void;
     close(): void;
 }
-/** `heard` is told what the leader says of itself. */
-export declare function tabSocket(room: Room, heard: (said: Said) => void): TabSocket;
+/** `announced` is called with each announcement of the leader. */
+export declare function tabSocket(room: Room, announced: (news: Announcement) => void): TabSocket;

@@ -7,7 +7,7 @@ export interface Locks {
         signal?: AbortSignal;
     }, run: () => Promise<unknown>): Promise<unknown>;
 }
-/** A `BroadcastChannel`, as far as it is needed. What one posts all others of its name hear, also those of the same tab. */
+/** A `BroadcastChannel`, as far as it is needed. A post reaches all others of its name, also those of the same tab. */
 export interface Channel {
     onmessage: ((event: MessageEvent) => void) | null;
     postMessage(data: unknown): void;
@@ -18,15 +18,15 @@ export interface RoomOptions {
     BroadcastChannel?: (new (name: string) => Channel) | undefined;
 }
 export interface Room {
-    /** That of the lock which the leader holds, and of the channel on which all meet. */
+    /** The name of the lock that the leader holds, and of the common channel. */
     name: string;
     locks: Locks;
     open(name: string): Channel;
     clock: Clock;
     unique: () => string;
 }
-/** What the leader says of itself and of its connection, to all. */
-export interface Said {
+/** The leader's announcement: itself and the state of its connection. */
+export interface Announcement {
     leader: string;
     state: State;
     to: Transport | undefined;
@@ -34,5 +34,5 @@ export interface Said {
 }
 /** Undefined where the browser has no such thing, or keeps it from a page that isn't secure. */
 export declare function roomOf(name: string, { locks, BroadcastChannel }: RoomOptions, { clock, unique }: Platform): Room | undefined;
-/** Holds a lock until the returned function is called. `held` runs as soon as it is had. */
-export declare function hold({ locks }: Room, name: string, held: () => void): () => void;
+/** Holds a lock until the returned function is called. `acquired` runs once it is acquired. */
+export declare function hold({ locks }: Room, name: string, acquired: () => void): () => void;

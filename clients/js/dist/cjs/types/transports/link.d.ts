@@ -1,4 +1,4 @@
-/** What all transports have in common: the interface to the hub, and how subscriptions are attached over plain requests. */
+/** The common part of all transports: the interface to the hub, and how subscriptions are attached over plain requests. */
 import { type Lifetime } from "../backoff.js";
 import { type Attached } from "../attached.js";
 import { type Http } from "../http.js";
@@ -9,7 +9,7 @@ import type { Line } from "../wire.js";
 export interface Surroundings extends Platform {
     http: Http;
 }
-/** What a link tells its hub. Nothing comes after `ended`, nor after the hub closed the link. */
+/** An event of a link, for its hub. Nothing comes after `ended`, nor after the hub closed the link. */
 export type LinkEvent = 
 /** The head of the answer is there. */
 {
@@ -34,21 +34,21 @@ export type Tell = (event: LinkEvent) => void;
 /** One attempt at one transport. */
 export interface Link {
     readonly attached: Attached;
-    /** Carry these. False if that takes another link. */
+    /** Serve these subscriptions. False if that takes another link. */
     sync(feeds: readonly Feed[]): boolean;
     /** WebSocket only: sends a request, and gives the `ok` that answers it. */
     request?(line: object): Promise<Line>;
     close(): void;
 }
-/** What links are made of. */
+/** The common part of links. */
 export interface Base {
     attached: Attached;
     lifetime: Lifetime;
     /** A sign of life came, with a message or not, and whether it delivers by now. */
     alive(message: boolean, up?: boolean): void;
-    /** `retry_after` is what the broker said, whatever that is. */
+    /** `retry_after` is the value as the broker gave it, unchecked. */
     end(why: string, retry_after?: unknown): void;
-    /** Whatever goes wrong ends the link; what the broker refuses for good, also the subscriptions that asked for it. */
+    /** An error ends the link; a final refusal by the broker also ends the subscriptions that asked. */
     failed(reason: unknown, feeds: readonly Feed[]): void;
 }
 export declare function baseOf(tell: Tell): Base;
@@ -57,7 +57,7 @@ interface Lines {
     more: boolean;
     retry_after_ms?: number | undefined;
 }
-/** What a link made of plain requests has besides. */
+/** The common part of links made of plain requests. */
 export interface HttpBase extends Base {
     sleep(ms: number): Promise<void>;
     /** A page as the lines that a stream would have given. */
