@@ -6,8 +6,7 @@ use tailwire_model::{
 };
 use tailwire_wire::{
     ENCODERS, Format, REFERENCES,
-    format::{chunk, frame_close, frame_text},
-    framing,
+    framing::{self, chunk, frame_close, frame_text},
     line::{self, ByeReason, Welcome, WelcomeLimits},
     page::{self, PagePlace, TopicEntry},
     request::{self, Id},

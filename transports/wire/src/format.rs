@@ -1,18 +1,11 @@
-//! The encodings of one message, one per wire format: made once a message, sent to every reader. Each is written
-//! straight into the buffer that goes to the sockets, with its framing.
+//! The formats of a message, and the JSON and SSE of which their encodings are made. Which is encoded how stands in the table of
+//! [`encoders`](crate::encoders).
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use memchr::{memchr2, memchr2_iter};
 use tailwire_model::{DataKind, MediaType, Message, message::Extras};
 
-pub use crate::framing::{LAST_CHUNK, chunk, frame_close, frame_ping, frame_pong, frame_text};
-use crate::{
-    feed,
-    feed::atom,
-    framing::{chunked, framed},
-    json,
-    time::rfc3339,
-};
+use crate::{json, time::rfc3339};
 
 /// How a transport wants messages encoded. The broker knows it as a number only: a slot.
 #[repr(usize)]
@@ -40,54 +33,30 @@ pub enum Format {
     JsonFeedItem,
 }
 
-/// Appends the encoding of one message.
-pub type MessageEncoder = fn(&Message, &mut Vec<u8>);
-
 impl Format {
     /// How many there are.
     pub const COUNT: usize = 10;
 }
 
-/// The encoder of each format, by the format's number. Encodings of successive messages concatenate.
-pub const ENCODERS: [MessageEncoder; Format::COUNT] = [
-    item,
-    line_break,
-    |message, out| chunked(out, |out| line_break(message, out)),
-    |message, out| framed(out, |out| line(message, out)),
-    sse,
-    |message, out| chunked(out, |out| sse(message, out)),
-    sse_envelope,
-    |message, out| chunked(out, |out| sse_envelope(message, out)),
-    |message, out| in_feed(message, atom::entry, out),
-    |message, out| in_feed(message, feed::json::item, out),
-];
-
 /// The size of an encoding beside names and bodies, generously, so that most make the buffer grow once.
 const OVERHEAD_BYTES: usize = 192;
 
-fn item(message: &Message, out: &mut Vec<u8>) {
+pub(crate) fn item(message: &Message, out: &mut Vec<u8>) {
     out.reserve(message.draft.cost() + OVERHEAD_BYTES);
     out.push(b'{');
     members(message, out);
     out.extend_from_slice(b"},");
 }
 
-/// An entry of a feed. There a deleted key is nothing to read.
-fn in_feed(message: &Message, entry: MessageEncoder, out: &mut Vec<u8>) {
-    if !message.draft.is_deletion() {
-        entry(message, out);
-    }
-}
-
 /// The line, without its line break.
-fn line(message: &Message, out: &mut Vec<u8>) {
+pub(crate) fn line(message: &Message, out: &mut Vec<u8>) {
     out.reserve(message.draft.cost() + OVERHEAD_BYTES);
     out.extend_from_slice(b"{\"kind\":\"message\",");
     members(message, out);
     out.push(b'}');
 }
 
-fn line_break(message: &Message, out: &mut Vec<u8>) {
+pub(crate) fn line_break(message: &Message, out: &mut Vec<u8>) {
     line(message, out);
     out.push(b'\n');
 }
@@ -166,7 +135,7 @@ pub(crate) fn names(extras: &Extras, out: &mut Vec<u8>) {
     }
 }
 
-fn sse(message: &Message, out: &mut Vec<u8>) {
+pub(crate) fn sse(message: &Message, out: &mut Vec<u8>) {
     out.reserve(message.draft.cost() + OVERHEAD_BYTES);
     if message.draft.is_deletion() {
         // It has no data, and a block without is not given to anybody.
@@ -194,7 +163,7 @@ fn sse(message: &Message, out: &mut Vec<u8>) {
 }
 
 /// The line says the event's name, and the block doesn't: so that one listener gets every message.
-fn sse_envelope(message: &Message, out: &mut Vec<u8>) {
+pub(crate) fn sse_envelope(message: &Message, out: &mut Vec<u8>) {
     sse_id(message, out);
     out.extend_from_slice(b"data: ");
     line(message, out);

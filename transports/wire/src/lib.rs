@@ -8,6 +8,7 @@ mod accept;
 pub mod coding;
 pub mod document;
 mod draft;
+pub mod encoders;
 pub mod etag;
 pub mod feed;
 pub mod format;
@@ -35,7 +36,8 @@ pub mod wanted;
 
 pub use accept::ranges;
 pub use coding::Coding;
-pub use format::{ENCODERS, Format};
+pub use encoders::ENCODERS;
+pub use format::Format;
 pub use moment::Moment;
 pub use negotiate::{ReadRequest, Representation, Resource};
 pub use omitted::REFERENCES;

@@ -1,7 +1,7 @@
 //! The server's control lines, for NDJSON and WebSocket: JSON text without a line break, appended to `out`.
 //!
-//! For NDJSON push `\n` after it; for a chunked socket wrap that by [`chunk`](crate::format::chunk), for a WebSocket
-//! wrap the line by [`frame_text`](crate::format::frame_text).
+//! For NDJSON push `\n` after it; for a chunked socket wrap that by [`chunk`](crate::framing::chunk), for a WebSocket
+//! wrap the line by [`frame_text`](crate::framing::frame_text).
 
 pub use tailwire_model::ByeReason;
 use tailwire_model::{Cursor, Epoch, Filter, Gap, Position, limits};

@@ -64,11 +64,6 @@ pub enum Representation {
 }
 
 impl Representation {
-    /// Whether the reply is endless: the default start is the tail, then.
-    pub const fn is_stream(self) -> bool {
-        matches!(self, Self::WebSocket { .. } | Self::Stream(_))
-    }
-
     /// Whether a message that is too large for its client can be given as a reference.
     const fn has_references(self) -> bool {
         match self {

@@ -171,14 +171,6 @@ pub fn body_bytes_max(content_type: Option<&str>) -> usize {
     if is_batch(content_type) { BATCH_BYTES_MAX } else { MESSAGE_BYTES_MAX }
 }
 
-/// Checks that clients may publish to a topic, or delete it.
-///
-/// # Errors
-/// `topic-reserved`.
-pub fn check_writable(topic: &Topic) -> Result<(), Problem> {
-    draft::writable(topic.clone()).map(drop)
-}
-
 fn is_batch(content_type: Option<&str>) -> bool {
     let essence = content_type.and_then(|text| text.split(';').next()).unwrap_or_default();
     BATCH_TYPES.iter().any(|own| essence.trim().eq_ignore_ascii_case(own))

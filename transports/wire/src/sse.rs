@@ -1,5 +1,5 @@
 //! The broker's own blocks of a Server-Sent Events stream (WHATWG HTML §9.2), appended to `out`. Wrap them by
-//! [`chunk`](crate::format::chunk) for a chunked socket.
+//! [`chunk`](crate::framing::chunk) for a chunked socket.
 
 use tailwire_model::{Cursor, Filter, Gap};
 

@@ -7,7 +7,7 @@ use tailwire_model::{Draft, MediaType, Message, Timestamp};
 use crate::{
     Format,
     draft::Object,
-    format::ENCODERS,
+    encoders::ENCODERS,
     problem::{Code, Problem},
     time::parse_rfc3339,
 };
