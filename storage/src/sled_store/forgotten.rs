@@ -31,7 +31,7 @@ const LOOK_EVERY_MS: u64 = 3_600_000;
 
 /// What is left of forgotten topics in the store, of no use to anybody.
 #[derive(Debug, Default)]
-pub(super) struct Remains {
+pub(super) struct ForgottenRemains {
     latest: VecDeque<LatestRemains>,
     /// Whether there may be trims of forgotten topics; and the look at all trims that runs, or when one is due.
     has_trims: bool,
@@ -57,7 +57,7 @@ struct TrimsLook {
     leaves_some: bool,
 }
 
-impl Remains {
+impl ForgottenRemains {
     /// Those that an opening found: newest messages of keys of topics that are not known, which lie no farther than the floor,
     /// and perhaps trims.
     pub(super) fn new(topics: Vec<Topic>, floor: Position, has_trims: bool) -> Self {

@@ -43,7 +43,7 @@ use uuid::Uuid;
 use self::{
     durability::commit::{CommitWriter, Debt, WriterState},
     failure::guarded,
-    forgotten::Remains,
+    forgotten::ForgottenRemains,
     maintenance::{
         ballast::Ballast, behind::Behind, figures::Counts, folder_watch::FolderWatch, recount::Recount,
     },
@@ -79,7 +79,7 @@ pub struct SledStore {
     retention: Mutex<Retention>,
     forgetting: Mutex<Forgetting>,
     /// What is left of forgotten topics.
-    remains: Mutex<Remains>,
+    remains: Mutex<ForgottenRemains>,
     /// Compacted topics whose messages are to be counted again.
     recount: Mutex<Recount>,
     /// Changes only while `index` is locked for writing.

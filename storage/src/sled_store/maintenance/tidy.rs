@@ -4,12 +4,8 @@
 
 use std::{collections::BTreeMap, ops::RangeInclusive, time::Instant};
 
-use tailwire_core::{
-    StoreError,
-    log::{Budget, TopicInfo},
-    store::Write,
-};
-use tailwire_model::{Filter, Message, Position, Timestamp, Topic, TrimReason, limits::RETENTION_EVERY_MS};
+use tailwire_core::{StoreError, store::Write};
+use tailwire_model::{Position, Timestamp, TrimReason, limits::RETENTION_EVERY_MS};
 
 use crate::sled_store::{
     SledStore,
@@ -22,9 +18,9 @@ use crate::sled_store::{
     maintenance::folder_watch::LOOK_EVERY_MS,
 };
 use crate::{
-    index::{Blocks, BrokenPostings, IdleTopic, PurgeStep, TopicId},
+    index::{Blocks, BrokenPostings, PurgeStep, TopicId},
     lifetimes::{self, Expired},
-    retention::{RetentionView, SeenMessage, Trims},
+    retention::Trims,
 };
 
 /// Dead messages that one step looks for, where the debt is no larger: at worst as many chunks, 1 MB, are rewritten.
@@ -44,8 +40,6 @@ const DISK_BYTES_FREE: u64 = 4 << 20;
 const GROWN_PERCENT_MAX: u64 = 220;
 /// Expired keys that one step removes.
 const STEP_KEYS: usize = 512;
-/// Messages of a topic that one step of compaction looks at.
-const STEP_COMPACTED: Budget = Budget { messages: 200, bytes: 1 << 20, scan_bytes: 1 << 20 };
 
 /// The work of a purge: how many messages of those it was given, and how many bytes of the store it rewrote for that.
 #[derive(Debug, Clone, Copy, Default)]
@@ -455,61 +449,6 @@ fn bytes_per_cleaning(live: u64, disk: u64) -> Option<u64> {
 /// Whether the file takes more than what growth alone leaves behind.
 const fn is_overgrown(live: u64, disk: u64) -> bool {
     disk > live / 100 * GROWN_PERCENT_MAX + DISK_BYTES_FREE
-}
-
-impl RetentionView for SledStore {
-    fn is_exact(&self) -> bool {
-        self.recount.lock().is_done()
-    }
-
-    fn next_of(&self, topic: &Topic, after: Position) -> Result<(Vec<Message>, Position), StoreError> {
-        let filter = Filter::from(topic.clone());
-        let page = self.read_stored(&filter, after, Position::MAX, STEP_COMPACTED)?;
-        Ok((page.messages, page.scanned))
-    }
-
-    fn has_volatile(&self, topic: &Topic) -> bool {
-        self.ring.read().has(topic)
-    }
-
-    fn size(&self, topic: &Topic) -> (u64, u64) {
-        self.index.read().size(topic.as_str())
-    }
-
-    fn bytes(&self) -> u64 {
-        self.index.read().bytes()
-    }
-
-    fn idle(&self, from: u32, now: Timestamp, after_ms: u64) -> (Vec<IdleTopic>, Option<u32>) {
-        self.index.read().idle(from, now, after_ms)
-    }
-
-    fn topics(&self, after: &str, limit: usize) -> Vec<TopicInfo> {
-        self.index.read().list("", Some(after), limit)
-    }
-
-    fn walk(
-        &self,
-        after: Position,
-        visit: &mut dyn FnMut(&SeenMessage<'_>) -> bool,
-    ) -> Result<(), StoreError> {
-        self.walk_live(after, visit)
-    }
-
-    fn oldest(&self, topic: &Topic, count: usize) -> Result<Vec<(Position, u64)>, StoreError> {
-        let filter = Filter::from(topic.clone());
-        let (mut oldest, mut after) = (Vec::new(), Position::ZERO);
-        // A page may come short of what there is.
-        while oldest.len() < count && after < self.newest_committed() {
-            let budget = Budget { messages: count - oldest.len(), bytes: usize::MAX, scan_bytes: usize::MAX };
-            let page = self.read_stored(&filter, after, Position::MAX, budget)?;
-            after = page.scanned;
-            oldest.extend(
-                page.messages.iter().map(|message| (message.position(), message.draft.cost() as u64)),
-            );
-        }
-        Ok(oldest)
-    }
 }
 
 #[cfg(test)]

@@ -37,7 +37,7 @@ use crate::{
             watermark::{CommitMark, Watermark},
         },
         failure::NOT_AS_WRITTEN,
-        forgotten::Remains,
+        forgotten::ForgottenRemains,
         layout::{
             FORMAT, table,
             values::{
@@ -81,7 +81,7 @@ pub(crate) struct Opened {
     pub(crate) lost: Lost,
     /// Topics of which messages may be gone from the middle.
     pub(crate) compacted: Vec<Topic>,
-    pub(crate) remains: Remains,
+    pub(crate) remains: ForgottenRemains,
 }
 
 pub(crate) fn open(dir: &Path, settings: &LogSettings) -> Result<Opened, OpenError> {
@@ -135,7 +135,7 @@ fn open_whole(dir: &Path, settings: &LogSettings) -> Result<Opened, OpenError> {
     let compacted = store.compacted().map_err(unreadable)?;
     let (mut compacted, unknown): (Vec<_>, Vec<_>) =
         compacted.into_iter().partition(|topic| index.id(topic.as_str()).is_some());
-    let remains = Remains::new(unknown, trims.floor.upto, !trims.forgotten.is_empty());
+    let remains = ForgottenRemains::new(unknown, trims.floor.upto, !trims.forgotten.is_empty());
     compacted.iter().for_each(|topic| index.set_compacted(topic.as_str()));
     removed::recover(&store, &mut index, &removals).map_err(unreadable)?;
     compacted.extend(removals.into_iter().map(|own| own.topic));
