@@ -10,7 +10,7 @@ import { TRANSPORTS, open, textOf } from './support/transports.mjs';
 const MAX = 50;
 const numbers = (count) => Array.from({ length: count }, (_, index) => index);
 
-const topicsOf = async (base) => (await request(`${base}/topics?limit=1000`)).body.topics.map(({ topic }) => topic);
+const topicsOf = async (base) => (await request(`${base}/topics?limit=1000`)).json.topics.map(({ topic }) => topic);
 
 describe('topics that hold nothing', () => {
   let broker;
