@@ -16,7 +16,7 @@ fuzz_target!(|bytes: &[u8]| {
         0 => post(publish::Target::Topic(topic()), "application/json", body),
         1 => post(publish::Target::Topic(topic()), "application/x-ndjson", body),
         2 => post(publish::Target::Stream, "application/x-ndjson", body),
-        3 => _ = options::parse(&Term::from(topic()), Some("application/json"), body),
+        3 => _ = options::parse(&Term::Topic(topic()), Some("application/json"), body),
         _ => {
             if let Ok(line) = text {
                 let _ = request::parse(line);

@@ -105,8 +105,10 @@ fn forwarded(headers: &HeaderMap) -> Vec<ProxyHop> {
 /// One element of `Forwarded` (RFC 7239 §4).
 fn element(text: &str) -> ProxyHop {
     let mut hop = ProxyHop::default();
-    for pair in split(text, b';') {
-        let Some((name, value)) = pair.split_once('=') else { continue };
+    for pair in split(text.as_bytes(), b';') {
+        let Some((name, value)) = str::from_utf8(pair).ok().and_then(|pair| pair.split_once('=')) else {
+            continue;
+        };
         let value = value.trim().trim_matches('"');
         match name.trim().to_ascii_lowercase().as_str() {
             "for" => hop.address = node(value),
@@ -121,28 +123,27 @@ fn is_https(scheme: &str) -> bool {
     ["https", "wss"].iter().any(|secure| scheme.trim().eq_ignore_ascii_case(secure))
 }
 
-/// The items of a list, from the last on; each proxy adds its own behind those that there are. A line that is no text ends
-/// it: what stands before that is nobody's word.
+/// The items of a list, from the last on; each proxy adds its own behind those that there are, on the same line, too, so that
+/// bytes of a client that are no text must not hide it. Such an item says nothing.
 fn items<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Vec<&'a str> {
     let lines: Vec<_> = headers.get_all(name).iter().collect();
-    let texts = lines.iter().rev().map_while(|line| line.to_str().ok());
-    texts.flat_map(|text| split(text, b',')).take(HOPS_MAX).collect()
+    let items = lines.iter().rev().flat_map(|line| split(line.as_bytes(), b',')).take(HOPS_MAX);
+    items.map(|item| str::from_utf8(item).unwrap_or_default()).collect()
 }
 
 /// The parts between separators outside of quotes, from the last on: a quote that a client opens and leaves open must not
 /// swallow what a proxy has added.
-fn split(text: &str, separator: u8) -> Vec<&str> {
+fn split(text: &[u8], separator: u8) -> Vec<&[u8]> {
     let (mut parts, mut end, mut is_quoted) = (Vec::new(), text.len(), false);
-    for (index, byte) in text.bytes().enumerate().rev() {
+    for (index, &byte) in text.iter().enumerate().rev() {
         if byte == b'"' {
             is_quoted = !is_quoted;
         } else if byte == separator && !is_quoted {
-            // Both bytes are ASCII, so the text is cut between characters.
-            parts.push(text[index + 1..end].trim());
+            parts.push(text[index + 1..end].trim_ascii());
             end = index;
         }
     }
-    parts.push(text[..end].trim());
+    parts.push(text[..end].trim_ascii());
     parts
 }
 
@@ -216,6 +217,10 @@ mod tests {
         assert_eq!(x("10.0.0.1", "127.0.0.1, unknown, 10.3.3.3"), "10.3.3.3");
         let many = vec!["10.5.5.5"; 200].join(",");
         assert_eq!(x("10.0.0.1", &format!("127.0.0.1,{many}")), "10.5.5.5");
+        // A client's bytes that are no text don't hide what the proxy adds to the same line.
+        for wrong in ["\u{e9}", "127.0.0.1\u{68b}", "\"\u{e9}"] {
+            assert_eq!(x("10.0.0.1", &format!("{wrong}, 203.0.113.7")), "203.0.113.7", "{wrong}");
+        }
     }
 
     #[test]
@@ -224,7 +229,7 @@ mod tests {
         assert_eq!(ask(ProxyHeader::XForwardedFor, "10.0.0.1", &lines).0, "203.0.113.7");
         let lines = [("x-forwarded-for", "127.0.0.1"), ("x-forwarded-for", "203.0.113.7, 10.1.1.1")];
         assert_eq!(ask(ProxyHeader::XForwardedFor, "10.0.0.1", &lines).0, "203.0.113.7");
-        // What is no text, as nobody's word, hides whatever stands before it.
+        // What is no address hides whatever stands before it.
         let lines = [("x-forwarded-for", "127.0.0.1"), ("x-forwarded-for", "1.2.3.4\u{e9}")];
         assert_eq!(ask(ProxyHeader::XForwardedFor, "10.0.0.1", &lines).0, "10.0.0.1");
     }
