@@ -14,6 +14,9 @@ import { as, guarded, SECTION, token } from './support/tokens.mjs';
 const KEY = Buffer.from('a key of the hook, of 32 bytes...');
 const SIGNED = `whsec_${KEY.toString('base64')}`;
 
+/** An answer that goes on and on. */
+const DRIPS = Symbol('drips');
+
 /** An application: `answer` is what it says to a question, or a status. It keeps what it was asked. */
 async function application(t, answer) {
   const own = { asked: [], answer, open: 0, most: 0 };
@@ -24,7 +27,10 @@ async function application(t, answer) {
     own.asked.push({ headers: incoming.headers, body, question: JSON.parse(body) });
     const said = await own.answer(JSON.parse(body));
     own.open -= 1;
-    if (typeof said === 'number') response.writeHead(said, { location: '/elsewhere' }).end();
+    if (said === DRIPS) {
+      const drip = setInterval(() => response.write(' '), 20);
+      response.once('close', () => clearInterval(drip));
+    } else if (typeof said === 'number') response.writeHead(said, { location: '/elsewhere' }).end();
     else response.end(typeof said === 'string' ? said : JSON.stringify(said));
   });
   own.server.listen(0, '127.0.0.1');
@@ -155,6 +161,7 @@ describe('a hook that can’t be asked', () => {
     ['leads elsewhere', () => 302],
     ['answers at length', () => ({ subject: 'x'.repeat(100_000) })],
     ['takes its time', () => new Promise(() => {})],
+    ['drips', () => DRIPS],
   ]) {
     test(`${name}: 503, and everything else goes on`, async (t) => {
       const app = await application(t, answer);

@@ -90,6 +90,16 @@ describe('several listeners', () => {
     assert.equal((await overUnix(path.join(broker.folder, 'own.sock'), '/readyz')).status, 200);
   });
 
+  test('an address that is there twice is said to be, and leaves no file', async () => {
+    const folder = await emptyFolder();
+    for (const flag of ['--listen', '--admin-listen']) {
+      const { code, stderr } = await run(['serve', '--listen', `unix:${folder}/own.sock`, flag, `unix:${folder}/own.sock`, '--data', path.join(folder, 'log')]);
+      assert.equal(code, 1);
+      assert.match(stderr, new RegExp(`own\\.sock is taken by another listener of this broker; choose another with ${flag}\\n`));
+      await assert.rejects(stat(path.join(folder, 'own.sock')), { code: 'ENOENT' });
+    }
+  });
+
   test('one that others can reach has to be decided on, wherever it stands in the list', async () => {
     const args = ['--listen', '127.0.0.1:0', '--listen', '0.0.0.0:0', '--data', await emptyFolder()];
     const refused = await run(['serve', ...args]);
@@ -102,7 +112,7 @@ describe('a listener for reading', () => {
   test('changes nothing, whatever the transport', async (t) => {
     const broker = await started(t, `listen = ["127.0.0.1:0", { address = "127.0.0.1:0", read_only = true }]`);
     const topic = freshTopic();
-    await publish(broker.base, topic, 'there');
+    const { cursor } = await publish(broker.base, topic, 'there');
     const { json: before } = await request(`${broker.base}/topics/${topic}`);
     const base = `http://127.0.0.1:${broker.ports[1]}`;
     for (const [method, target, body] of [
@@ -115,6 +125,7 @@ describe('a listener for reading', () => {
       ['POST', '/keys', '{}'],
       ['DELETE', '/keys/a'],
       ['POST', '/revocations', '{}'],
+      ['DELETE', `/messages/${cursor}`],
     ]) {
       assertProblem(await request(base + target, { method, body }), 403, 'read-only');
     }
@@ -123,6 +134,7 @@ describe('a listener for reading', () => {
       { kind: 'publish', topic, data: 'x' },
       { kind: 'publish', messages: [{ topic, data: 'x' }] },
       { kind: 'delete', topic },
+      { kind: 'delete_message', cursor },
       { kind: 'set_options', topic, max_messages: 1 },
       { kind: 'delete_options', topic },
     ]) {

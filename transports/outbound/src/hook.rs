@@ -88,7 +88,7 @@ impl HookClient {
 
     /// An answer that is remembered.
     pub fn remembered(&self, question: &HookQuestion) -> Option<HookHolding> {
-        self.0.answers.lock().get(&question.digest(), (self.0.now)())
+        self.0.get(&mut self.0.answers.lock(), &question.digest())
     }
 
     /// The answer to a question; without one, what the hook says for that case.
@@ -101,7 +101,7 @@ impl HookClient {
         let asked = {
             let digest = question.digest();
             let mut answers = own.answers.lock();
-            if let Some(holding) = answers.get(&digest, (own.now)()) {
+            if let Some(holding) = own.get(&mut answers, &digest) {
                 return Ok(holding);
             }
             let is_asked = answers.asking.contains_key(&digest);
@@ -177,6 +177,10 @@ impl HookState {
         Ok(HookHolding { answer: Arc::new(fallback), until: self.end() })
     }
 
+    fn get(&self, answers: &mut RememberedAnswers, digest: &QuestionDigest) -> Option<HookHolding> {
+        answers.get(digest, (self.now)(), self.hook.max_age_ms)
+    }
+
     /// When an answer of now holds no more.
     fn end(&self) -> Timestamp {
         Timestamp((self.now)().0.saturating_add(self.hook.max_age_ms))
@@ -184,7 +188,7 @@ impl HookState {
 }
 
 impl RememberedAnswers {
-    fn get(&mut self, digest: &QuestionDigest, now: Timestamp) -> Option<HookHolding> {
+    fn get(&mut self, digest: &QuestionDigest, now: Timestamp, max_age_ms: u64) -> Option<HookHolding> {
         let found = match self.young.get(digest) {
             Some(found) => found.clone(),
             None => {
@@ -193,7 +197,9 @@ impl RememberedAnswers {
                 found
             }
         };
-        (now < found.until).then_some(found)
+        // One that would hold for longer than any does was given before the clock was set back.
+        let left_ms = found.until.0.saturating_sub(now.0);
+        (1..=max_age_ms).contains(&left_ms).then_some(found)
     }
 
     fn put(&mut self, digest: QuestionDigest, holding: HookHolding) {
@@ -204,5 +210,38 @@ impl RememberedAnswers {
         }
         self.young_bytes += bytes;
         self.young.insert(digest, holding);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_holds_for_its_time_whatever_the_clock_does() {
+        let (mut answers, digest) = (RememberedAnswers::default(), [7; 32]);
+        let until = Timestamp(1_000_060);
+        answers.put(digest, HookHolding { answer: Arc::default(), until });
+        let mut holds = |now: u64| answers.get(&digest, Timestamp(now), 60).is_some();
+        assert!(holds(1_000_000) && holds(1_000_059));
+        assert!(!holds(1_000_060) && !holds(2_000_000));
+        assert!(!holds(999_999) && !holds(0), "the clock was set back");
+    }
+
+    #[test]
+    fn the_older_half_goes_and_one_that_is_asked_for_stays() {
+        let mut answers = RememberedAnswers::default();
+        let digest = |n: usize| {
+            let mut digest = [0; 32];
+            digest[..8].copy_from_slice(&n.to_le_bytes());
+            digest
+        };
+        let until = Timestamp(60);
+        for n in 0..3 * HOOK_ANSWERS_MAX {
+            answers.put(digest(n), HookHolding { answer: Arc::default(), until });
+            assert!(answers.get(&digest(0), Timestamp(1), 60).is_some(), "{n}");
+            assert!(answers.young.len() + answers.old.len() <= HOOK_ANSWERS_MAX);
+        }
+        assert!(answers.get(&digest(1), Timestamp(1), 60).is_none());
     }
 }
