@@ -55,6 +55,11 @@ class Broker:
         """What it counts."""
         return ask(self.operations_port, "GET", "/metrics")[1].decode()
 
+    def operator_key(self) -> str:
+        """The credential of this machine's operator, where there is access control."""
+        with open(os.path.join(self._data, "operator.key"), encoding="ascii") as file:
+            return file.read().strip()
+
     def resident_bytes(self) -> int:
         with open(f"/proc/{self._process.pid}/statm", encoding="ascii") as statm:
             return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
