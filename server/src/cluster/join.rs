@@ -91,12 +91,7 @@ pub(crate) async fn join(
     if settings.data.join("db").exists() {
         return Err(ClusterError::Alone(settings.data.display().to_string()));
     }
-    let log = LogSettings {
-        max_bytes: settings.log_max_bytes,
-        forget_after_ms: settings.forget_topics_after_ms,
-        ..LogSettings::default()
-    };
-    let replica = ReplicaFolder { folder: settings.data.join(REPLICA), log };
+    let replica = ReplicaFolder { folder: settings.data.join(REPLICA), max_bytes: settings.log_max_bytes };
     let (store, order, ended) = match enter(&replica, &stream, clock, instruments).await {
         Err(ClusterError::Join { error: JoinError::Diverged(why @ Divergence::Token(_)) }) => {
             tracing::warn!(%why, "the node's store is made again from the stream");
@@ -205,7 +200,7 @@ async fn set_options(
 #[derive(Clone)]
 struct ReplicaFolder {
     folder: PathBuf,
-    log: LogSettings,
+    max_bytes: Option<u64>,
 }
 
 impl ReplicaFolder {
@@ -224,8 +219,12 @@ impl ReplicaFolder {
     }
 
     async fn try_open(&self) -> Result<Arc<SledStore>, ClusterError> {
-        let (folder, log) = (self.folder.clone(), self.log.clone());
-        let opened = tokio::task::spawn_blocking(move || SledStore::open(&folder, &log)).await;
+        let (folder, max_bytes) = (self.folder.clone(), self.max_bytes);
+        let open = move || {
+            let log = LogSettings { max_bytes, ..LogSettings::default() };
+            SledStore::open(&folder, &log)
+        };
+        let opened = tokio::task::spawn_blocking(open).await;
         let opened = opened.map_err(|error| ClusterError::Threads(io::Error::other(error)))?;
         opened.map(Arc::new).map_err(|error| ClusterError::Open { folder: display(&self.folder), error })
     }

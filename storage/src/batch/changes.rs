@@ -3,7 +3,7 @@
 use std::{borrow::Cow, ops::Range, sync::Arc};
 
 use tailwire_core::log::Commit;
-use tailwire_model::{Message, Position, Topic, Trim};
+use tailwire_model::{Message, Position, Trim};
 
 use super::Changes;
 use crate::{
@@ -16,7 +16,6 @@ impl Changes {
     pub(crate) fn is_empty(&self) -> bool {
         self.messages.is_empty()
             && self.trims.is_empty()
-            && self.forgotten.is_empty()
             && self.removed.is_empty()
             && self.options.is_empty()
             && self.openings.is_empty()
@@ -48,9 +47,6 @@ impl Changes {
             let trim = Trim { upto: position, reason: own.reason };
             index.remove(own.topic.as_str(), trim, own.is_stored.then_some(own.cost as u64));
         }
-        if let Some(floor) = self.floor {
-            index.forget(self.forgotten.keys().map(Topic::as_str), floor);
-        }
     }
 
     /// The commit as followers get it.
@@ -76,7 +72,6 @@ impl Changes {
         self.volatile.len() == self.messages.len()
             && self.keys.is_empty()
             && self.trims.is_empty()
-            && self.forgotten.is_empty()
             && self.removed.is_empty()
             && self.options.is_empty()
             && self.openings.is_empty()

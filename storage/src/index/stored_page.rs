@@ -3,14 +3,13 @@
 //!
 //! ```text
 //! messages ever added to its topics
-//! each topic: name  flags  tail  its time  interval + 1  trimmed  count  bytes  sealed last  sealed head
+//! each topic: name  tail  tail - its time  interval + 1  trimmed  count  bytes  sealed last  sealed head
 //!             base of recent postings  their count  their length  postings
 //! ```
-//! Numbers are varints, texts have their length before them. Where no topic has the number, there is an empty name, and no
-//! more. What was trimmed stands here only to tell whether the counts know of a trim; trims have a place of their own. But
-//! where the flags say so it is the floor as of the topic's first message, which stands nowhere else.
+//! Numbers are varints, texts have their length before them. What was trimmed stands here only to tell whether the counts
+//! know of a trim; trims have a place of their own.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::VecDeque;
 
 use tailwire_model::{Position, Timestamp, Trim, TrimReason};
 
@@ -57,7 +56,7 @@ impl IndexPages {
     }
 }
 
-/// One topic as it stands on its index page; without a name it is none.
+/// One topic as it stands on its index page.
 pub(crate) struct StoredTopic<'a> {
     name: &'a str,
     entry: IndexedTopic,
@@ -93,26 +92,15 @@ impl Index {
     /// Takes the index page that changed longest ago: its number and value.
     pub(crate) fn take_index_page(&mut self) -> Option<(u32, Vec<u8>)> {
         let number = self.pages.changed.pop_front()?;
-        self.pages.state(number).1 = false;
-        Some((number, self.index_page(number, &HashSet::new())))
-    }
-
-    /// The index pages on which topics stand that are about to be forgotten, without them.
-    pub(crate) fn index_pages_without(&self, topics: &HashSet<TopicId>) -> BTreeMap<u32, Vec<u8>> {
-        let numbers = topics.iter().map(|id| id.0 / TOPICS as u32);
-        numbers.map(|number| (number, self.index_page(number, topics))).collect()
-    }
-
-    fn index_page(&self, number: u32, without: &HashSet<TopicId>) -> Vec<u8> {
+        let state = self.pages.state(number);
+        state.1 = false;
         let mut value = Vec::with_capacity(1024);
-        put_varint(&mut value, self.pages.states.get(number as usize).map_or(0, |(ever, _)| *ever));
+        put_varint(&mut value, state.0);
         let first = number as usize * TOPICS;
-        for at in first..self.names.numbers().min(first + TOPICS) {
-            let id = TopicId(at as u32);
-            let name = if without.contains(&id) { "" } else { self.names.name(id) };
-            put(&mut value, name, &self.entries[at]);
+        for at in first..self.names.len().min(first + TOPICS) {
+            put(&mut value, self.names.name(TopicId(at as u32)), &self.entries[at]);
         }
-        value
+        Some((number, value))
     }
 
     /// Messages ever added to any topic, as far as is known. Each position of the log belongs to one of them.
@@ -126,9 +114,7 @@ impl Index {
         self.pages.states.push((ever, false));
         for StoredTopic { name, entry } in topics {
             let id = TopicId(self.entries.len() as u32);
-            if name.is_empty() {
-                self.names.append_vacant();
-            } else if !self.names.append(name) {
+            if !self.names.append(name) {
                 return false;
             }
             self.messages += entry.count;
@@ -159,16 +145,12 @@ impl Index {
 
 fn put(out: &mut Vec<u8>, name: &str, entry: &IndexedTopic) {
     put_str(out, name);
-    if name.is_empty() {
-        return;
-    }
     let sealed = entry.sealed.as_deref();
     let numbers = [
-        u64::from(entry.stored_flags()),
         entry.tail.0,
         entry.tail_time.0,
         entry.interval_ms().map_or(0, |mean| mean + 1),
-        entry.cleared().map_or(0, |trim| trim.upto.0),
+        entry.trim().map_or(0, |trim| trim.upto.0),
         entry.count,
         entry.bytes,
         sealed.map_or(0, |sealed| sealed.last.0),
@@ -186,11 +168,6 @@ fn take<'a>(reader: &mut ByteReader<'a>) -> Result<StoredTopic<'a>, Damage> {
     if name.len() > usize::from(u8::MAX) {
         return Err(Damage("a name is too long"));
     }
-    if name.is_empty() {
-        return Ok(StoredTopic { name, entry: IndexedTopic::vacant() });
-    }
-    let flags = u8::try_from(reader.varint()?).ok().filter(|flags| flags & !flag::STORED == 0);
-    let flags = flags.ok_or(Damage("a topic has an unknown flag"))?;
     let mut entry = IndexedTopic::default();
     (entry.tail, entry.tail_time) = (Position(reader.varint()?), Timestamp(reader.varint()?));
     entry.set_interval_ms(reader.varint()?.checked_sub(1));
@@ -211,7 +188,6 @@ fn take<'a>(reader: &mut ByteReader<'a>) -> Result<StoredTopic<'a>, Damage> {
     if trimmed > Position::ZERO {
         entry.remember_trim(Trim { upto: trimmed, reason: TrimReason::Retention });
     }
-    entry.set(flags, true);
     entry.set(flag::SEALABLE, length >= super::blocks::BLOCK_BYTES);
     Ok(StoredTopic { name, entry })
 }

@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used)]
 
 pub(crate) mod append;
-pub(crate) mod forgetting;
 pub(crate) mod opening;
 pub(crate) mod options;
 pub(crate) mod read;

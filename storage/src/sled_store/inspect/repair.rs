@@ -26,8 +26,8 @@ use crate::sled_store::{
         FORMAT,
         chunk::{PackedEntry, pack},
         values::{
-            EVERY_TOPIC, FORGOTTEN_TOPICS, TrimState, epoch_key, fragment_key, put_epoch, put_floor,
-            put_lost, put_options, put_removed, put_trim, removed_key, take_key, take_latest,
+            EVERY_TOPIC, epoch_key, fragment_key, put_epoch, put_lost, put_options, put_removed, put_trim,
+            removed_key, take_key, take_latest,
         },
     },
     opening::engine::open_db,
@@ -161,11 +161,7 @@ fn write_ledger(survey: &Survey, store: &SledTrees, newest: Position, now: Times
     }
     for (topic, (trim, time)) in &ledger.trims {
         let topic = topic.as_str().as_bytes();
-        store.trims.insert(topic, put_trim(topic, *trim, *time, TrimState::Known))?;
-    }
-    // Of what is forgotten nothing gets into the new log.
-    if ledger.floor.upto > Position::ZERO {
-        store.trims.insert(FORGOTTEN_TOPICS, put_floor(ledger.floor))?;
+        store.trims.insert(topic, put_trim(topic, *trim, *time))?;
     }
     // The farthest of each topic: the bytes of all of them stay behind.
     let farthest: BTreeMap<_, _> = ledger.removed.values().map(|own| (&own.topic, own)).collect();

@@ -32,8 +32,7 @@ impl Reference {
         done.tidy(now);
         let upto = |trim: Option<Trim>| trim.map_or(0, |trim| trim.upto.0);
         for (topic, name) in &mut self.names {
-            // Where a topic began is told in the same way as how far it was trimmed.
-            let found = trimmed(topic).filter(|trim| trim.upto.0 > name.floor).or(name.trimmed);
+            let found = trimmed(topic);
             let (least, most) = (upto(name.trimmed), upto(done.names[topic].trimmed));
             assert!((least..=most).contains(&upto(found)), "{topic} is trimmed up to {}", upto(found));
             if found != name.trimmed {
