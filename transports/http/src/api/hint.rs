@@ -30,7 +30,7 @@ const OWN: [(&str, &str); 9] = [
     ("topics", "`/topics/{topic}` has GET, HEAD, POST and DELETE; `GET /topics` is the list"),
     ("stream", "`/stream` has GET, HEAD and POST"),
     ("options", "`/options/{topic}` has GET, HEAD, PUT and DELETE"),
-    ("messages", "`/messages/{cursor}` has GET and HEAD"),
+    ("messages", "`/messages/{cursor}` has GET, HEAD and DELETE"),
     ("healthz", "`/healthz` has GET and HEAD"),
     ("readyz", "`/readyz` has GET and HEAD"),
     ("metrics", "`/metrics` has GET and HEAD"),
@@ -40,7 +40,7 @@ const OWN: [(&str, &str); 9] = [
 
 /// The hint for a path that is none.
 pub(crate) fn for_path(method: &str, path: &str) -> Option<&'static str> {
-    // Whoever sends something to some name has a topic in mind.
+    // A name that something is sent to is mostly meant as a topic.
     let publishes = || matches!(method, "POST" | "PUT").then_some("`POST /topics/{topic}` publishes");
     named(path).or_else(publishes)
 }
@@ -84,7 +84,7 @@ mod tests {
             ("/subscribe?x", "`GET /topics/{topic}`"),
             ("/health", "`GET /healthz`"),
             ("/metics", "`/metrics`"),
-            ("/messages", "`/messages/{cursor}`"),
+            ("/messages", "`/messages/{cursor}` has GET, HEAD and DELETE"),
             ("/stream/a", "`/stream`"),
         ] {
             let path = path.split('?').next().unwrap_or(path);
