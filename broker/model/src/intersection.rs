@@ -44,6 +44,12 @@ impl Term {
         let name = format!("{PRESENCE_PREFIX}{}", self.as_str());
         Self::parse(&name).ok()
     }
+
+    /// The topics that are listened to, where these say who listens.
+    #[must_use]
+    pub fn listened(&self) -> Option<Self> {
+        Self::parse(self.as_str().strip_prefix(PRESENCE_PREFIX)?).ok()
+    }
 }
 
 /// The intersection of two patterns, segment by segment.

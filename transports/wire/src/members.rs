@@ -25,6 +25,10 @@ macro_rules! raw_object {
         }
 
         impl $object<'_> {
+            /// The names of its members.
+            #[cfg(test)]
+            pub(crate) const NAMES: &'static [&'static str] = &[$($name),*];
+
             /// The names that stand there.
             pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
                 let known = [$(self.$field.map(|_| $name)),*].into_iter().flatten();

@@ -1,6 +1,6 @@
 //! What a pattern was narrowed to: the part of it that its reader is permitted. Topics that are named are never in question.
 
-use tailwire_model::{Filter, Term};
+use tailwire_model::Filter;
 
 use crate::{json, path};
 
@@ -30,7 +30,7 @@ pub fn header(permitted: &Filter, room: usize) -> String {
             value.push('&');
         }
         value.push_str("topic=");
-        encode(term, &mut value);
+        path::encode(term.as_str(), &mut value);
         if value.len() > room {
             value.truncate(before);
             let separator = if index > 0 { "&" } else { "" };
@@ -40,16 +40,11 @@ pub fn header(permitted: &Filter, room: usize) -> String {
     value
 }
 
-/// A path's encoding leaves what a query gives a meaning to.
-fn encode(term: &Term, out: &mut String) {
-    let mut path = String::new();
-    path::encode(term.as_str(), &mut path);
-    out.push_str(&path.replace('&', "%26").replace('+', "%2B").replace('=', "%3D"));
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+
+    use tailwire_model::Term;
 
     use super::*;
     use crate::query;

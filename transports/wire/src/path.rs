@@ -62,7 +62,8 @@ pub fn cursor(raw: &str) -> Result<Cursor, Problem> {
     raw.parse().map_err(|error| Problem::detailed(Code::CursorInvalid, format!("{error}")))
 }
 
-/// Appends a name as a path, its slashes kept and all that a path segment can't have percent-encoded (RFC 3986 §3.3).
+/// Appends a name as a path, its slashes kept and all that a path segment can't have percent-encoded (RFC 3986 §3.3). It
+/// is good as a value of a query, too.
 pub fn encode(name: &str, out: &mut String) {
     out.extend(utf8_percent_encode(name, ENCODED));
 }

@@ -157,9 +157,7 @@ pub fn deleted_key(query: Option<&str>) -> Result<Option<String>, Problem> {
             other => {
                 typo::check(other, &["key"])?;
                 let detail = "a DELETE has no parameter but `key`";
-                let mut problem = Problem::detailed(Code::ParameterInvalid, detail);
-                problem.members_mut().parameter = Some(other.to_owned().into());
-                return Err(problem);
+                return Err(Problem::parameter(Code::ParameterInvalid, other.to_owned(), detail));
             }
         }
     }

@@ -275,8 +275,8 @@ impl LineMembers<'_> {
     fn into_request(self, line: &str) -> Result<Request, Problem> {
         let kind = text("kind", self.kind)?.ok_or_else(|| Problem::new(Code::LineInvalid))?;
         if let Some(own) = members_of(&kind) {
-            let others = self.names().filter(|name| !matches!(*name, "id" | "kind"));
-            others.into_iter().try_for_each(|name| typo::check_member(name, own))?;
+            let mut others = self.names().filter(|name| !matches!(*name, "id" | "kind"));
+            others.try_for_each(|name| typo::check_member(name, own))?;
         }
         Ok(match &*kind {
             "subscribe" => Request::Subscribe(Subscribe {
@@ -295,11 +295,7 @@ impl LineMembers<'_> {
             "page" => Request::Page(self.page()?),
             "authenticate" => Request::Authenticate { token: required("token", self.token)? },
             "delete" => {
-                let topic = required("topic", self.topic)?;
-                let topic = match Term::parse(&topic)? {
-                    Term::Topic(topic) => topic,
-                    Term::Pattern(_) => return Err(Problem::new(Code::PatternNotAllowed)),
-                };
+                let topic = draft::one_topic(&required("topic", self.topic)?)?;
                 let key = text("key", self.key)?.map(draft::key).transpose()?;
                 Request::Delete { topic: draft::writable(topic)?, key }
             }
@@ -308,14 +304,8 @@ impl LineMembers<'_> {
                 from: text("from", self.from)?,
                 limit: bounded("limit", self.limit, TOPICS_PAGE_MAX)?.unwrap_or(TOPICS_PAGE_DEFAULT),
             }),
-            "message" => {
-                let cursor = self.cursor("cursor", self.cursor)?.ok_or_else(|| missing("cursor"))?;
-                Request::Message { cursor }
-            }
-            "delete_message" => {
-                let cursor = self.cursor("cursor", self.cursor)?.ok_or_else(|| missing("cursor"))?;
-                Request::DeleteMessage { cursor }
-            }
+            "message" => Request::Message { cursor: self.message()? },
+            "delete_message" => Request::DeleteMessage { cursor: self.message()? },
             "options" => Request::Options {
                 term: text("topic", self.topic)?.map(|name| options::named_term(&name)).transpose()?,
             },
@@ -357,6 +347,10 @@ impl LineMembers<'_> {
             // What is before a cursor is there or not.
             wait_ms: if matches!(start, QueryStart::Before(_)) { 0 } else { wait_ms },
         })
+    }
+
+    fn message(&self) -> Result<Cursor, Problem> {
+        self.cursor("cursor", self.cursor)?.ok_or_else(|| missing("cursor"))
     }
 
     fn start(&self) -> Result<QueryStart, Problem> {
@@ -444,4 +438,18 @@ fn required(name: &'static str, raw: Option<&RawValue>) -> Result<String, Proble
 /// A member that may be there and is a whole number from 1 to `max`.
 fn bounded(name: &'static str, raw: Option<&RawValue>, max: usize) -> Result<Option<usize>, Problem> {
     raw.map(|raw| query::bounded(name, raw.get(), max)).transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_is_refused_where_only_other_kinds_have_it() {
+        let names = LineMembers::NAMES.iter().chain(Object::NAMES);
+        for name in names.filter(|name| !matches!(**name, "id" | "kind")) {
+            let refused = typo::check_member(name, &["-"]).map_err(|problem| problem.code);
+            assert_eq!(refused, Err(Code::ParameterInvalid), "{name}");
+        }
+    }
 }

@@ -97,8 +97,7 @@ pub(crate) fn check(name: &str, own: &[&str]) -> Result<(), Problem> {
         return Err(Problem::parameter(Code::ParameterInvalid, *other, detail));
     }
     if let Some((_, header)) = HEADERS.iter().find(|(words, _)| is_spelt(name, words)) {
-        let detail = format!("`{name}` is no parameter: it is the header `{header}`");
-        return Err(Problem::parameter(Code::ParameterInvalid, name.to_owned(), detail));
+        return Err(refused(name, format!("`{name}` is no parameter: it is the header `{header}`")));
     }
     // Some write a list so.
     let word = name.split('[').next().unwrap_or(name);
@@ -106,12 +105,12 @@ pub(crate) fn check(name: &str, own: &[&str]) -> Result<(), Problem> {
     match synonym.or_else(|| nearest(word, KNOWN.iter().map(|(known, _)| *known))) {
         None => Ok(()),
         Some(meant) if own.contains(&meant) => {
-            Err(told(name, format!("there is no `{name}`; `{meant}` is meant?")))
+            Err(refused(name, format!("there is no `{name}`; `{meant}` is meant?")))
         }
         Some(meant) => {
             let detail =
                 format!("there is no `{name}`, and `{meant}` is no parameter here; there are {}", list(own));
-            Err(told(name, detail))
+            Err(refused(name, detail))
         }
     }
 }
@@ -128,19 +127,17 @@ pub(crate) fn check_member(name: &str, own: &[&str]) -> Result<(), Problem> {
     let meant = synonym.map(|(_, ours)| *ours).or(alike.copied());
     let meant = meant.or_else(|| nearest(name, own.iter().copied()).filter(|_| !MEMBERS.contains(&name)));
     if let Some(meant) = meant {
-        return Err(told(name, format!("there is no `{name}`; `{meant}` is meant?")));
+        return Err(refused(name, format!("there is no `{name}`; `{meant}` is meant?")));
     }
     if MEMBERS.contains(&name) || nearest(name, MEMBERS).is_some() {
-        return Err(told(name, format!("`{name}` is no member here; there are {}", list(own))));
+        return Err(refused(name, format!("`{name}` is no member here; there are {}", list(own))));
     }
     Ok(())
 }
 
 /// The refusal of a name.
-fn told(name: &str, detail: String) -> Problem {
-    let mut problem = Problem::detailed(Code::ParameterInvalid, detail);
-    problem.members_mut().parameter = Some(name.to_owned().into());
-    problem
+fn refused(name: &str, detail: String) -> Problem {
+    Problem::parameter(Code::ParameterInvalid, name.to_owned(), detail)
 }
 
 /// The name that differs least from one, if that is little: one typing error, or two in a long name.

@@ -1,5 +1,5 @@
-//! What a request is about, by its head alone: the action, and the topics as far as they are named there. Whoever decides who may
-//! do what, and has to ask somebody else for that, asks once, before the request is looked at in full.
+//! What a request is about, by its head alone: the action, and the topics as far as they are named there. A decision that
+//! takes another's answer is so asked for once, before the request is looked at in full.
 
 use tailwire_model::{Action, Term};
 
@@ -56,15 +56,10 @@ fn named(query: Option<&str>) -> Option<Vec<Term>> {
 }
 
 fn read(terms: Vec<Term>) -> Wanted {
-    /// Its topics say who listens.
-    const PRESENCE: &str = "$presence/";
-    let listened = |term: &Term| Term::parse(term.as_str().strip_prefix(PRESENCE)?).ok();
-    match terms.as_slice() {
-        [one] => match listened(one) {
-            Some(term) => Wanted::Terms(Action::Presence, vec![term]),
-            None => Wanted::Terms(Action::Subscribe, terms),
-        },
-        _ => Wanted::Terms(Action::Subscribe, terms),
+    let listened = if let [one] = terms.as_slice() { one.listened() } else { None };
+    match listened {
+        Some(term) => Wanted::Terms(Action::Presence, vec![term]),
+        None => Wanted::Terms(Action::Subscribe, terms),
     }
 }
 
