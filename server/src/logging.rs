@@ -100,7 +100,7 @@ fn directives(level: &str, access_log: bool) -> String {
         }
     }
     if access_log {
-        // Whoever asks for it wants it at any level.
+        // The level doesn't decide: an operator has asked for these lines by a setting of their own.
         all.push(format!("{ACCESS_LOG}=info"));
     }
     all.join(",")

@@ -9,7 +9,6 @@ mod signals;
 mod start;
 
 use std::{
-    mem,
     process::ExitCode,
     sync::{Arc, OnceLock},
 };
@@ -27,6 +26,7 @@ use crate::{
     tls::ListenerTls,
 };
 use banner::BannerFacts;
+use listeners::Listeners;
 use problem::StartError;
 use signals::{Reload, Signals};
 
@@ -129,11 +129,9 @@ async fn serve(
     }
     let mut signals = Signals::new(reload)?;
     // Before the log: a mistaken second start leaves that alone.
-    let mut listeners = listeners::open(settings, tls.as_ref(), passed)?;
-    let (bound, operations) = (mem::take(&mut listeners.bound), listeners.operations.take());
-    let files = listeners.files.clone();
+    let Listeners { all, bound, operations, files } = listeners::open(settings, tls.as_ref(), passed)?;
     let started = tokio::select! {
-        started = start::start(settings, gate, tls.as_ref(), descriptors, listeners) => started,
+        started = start::start(settings, gate, tls.as_ref(), descriptors, all) => started,
         number = signals.end() => {
             // Nothing was acknowledged yet, so there is nothing to finish.
             info!(number, "stopped while starting");
@@ -156,6 +154,7 @@ async fn serve(
         number = signals.end() => info!(number, "draining"),
         failure = running.failed() => return Err(failure.into()),
     }
+    listeners::remove(&files);
     tokio::select! {
         drained = running.drain() => drained?,
         number = signals.end() => end_at_once(number),

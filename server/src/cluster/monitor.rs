@@ -31,13 +31,13 @@ pub(crate) enum MonitorError {
 /// Asks all servers at once. Those that sync have to be enough to go on with, since some may be down: answers the monitors that
 /// said nothing, which are to be asked again.
 pub(super) fn check(monitors: &[String], replicas: usize) -> Result<Vec<String>, MonitorError> {
-    settle(monitors, replicas, ask_all(monitors))
+    evaluate(monitors, replicas, ask_all(monitors))
 }
 
 /// The servers by their monitors, or why one is not known.
 type Answers = Vec<Result<String, MonitorError>>;
 
-fn settle(monitors: &[String], replicas: usize, answers: Answers) -> Result<Vec<String>, MonitorError> {
+fn evaluate(monitors: &[String], replicas: usize, answers: Answers) -> Result<Vec<String>, MonitorError> {
     let (mut servers, mut silent, mut last) = (BTreeSet::new(), Vec::new(), None);
     for (monitor, answer) in monitors.iter().zip(answers) {
         match answer {
@@ -132,12 +132,12 @@ mod tests {
         let up = |name: &str| Ok(name.to_owned());
         let down = |name: &str| Err(MonitorError::Unreachable(name.to_owned(), "down".to_owned()));
         let unsynced = Err(MonitorError::Unsynced("c".to_owned()));
-        let settle = |answers: [Result<String, MonitorError>; 3]| settle(&monitors, 3, answers.into());
-        assert_eq!(settle([up("A"), up("B"), up("C")]), Ok(vec![]));
-        assert_eq!(settle([up("A"), down("b"), up("C")]), Ok(vec!["b".to_owned()]));
-        assert_eq!(settle([up("A"), down("b"), down("c")]), down("c").map(|_: String| vec![]));
-        assert_eq!(settle([down("a"), up("B"), unsynced.clone()]), unsynced.map(|_| vec![]));
-        let twice = settle([up("A"), up("A"), up("C")]);
+        let evaluate = |answers: [Result<String, MonitorError>; 3]| evaluate(&monitors, 3, answers.into());
+        assert_eq!(evaluate([up("A"), up("B"), up("C")]), Ok(vec![]));
+        assert_eq!(evaluate([up("A"), down("b"), up("C")]), Ok(vec!["b".to_owned()]));
+        assert_eq!(evaluate([up("A"), down("b"), down("c")]), down("c").map(|_: String| vec![]));
+        assert_eq!(evaluate([down("a"), up("B"), unsynced.clone()]), unsynced.map(|_| vec![]));
+        let twice = evaluate([up("A"), up("A"), up("C")]);
         assert_eq!(twice, Err(MonitorError::TooFew { found: 2, replicas: 3 }));
     }
 

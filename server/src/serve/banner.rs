@@ -16,7 +16,7 @@ use crate::machine;
 /// The pattern of every topic.
 const EVERYTHING: &str = "**";
 
-/// What is told of the broker that runs.
+/// The facts of a running broker that the banner shows.
 pub(super) struct BannerFacts<'a> {
     /// Where clients reach it, at least one.
     pub(super) bound: Vec<BoundListener>,
@@ -48,14 +48,13 @@ fn text(data: &Path, shown: &BannerFacts<'_>, durability: &str, paint: Paint) ->
         lines.push(("metrics", operations(place)));
     }
     lines.extend([("data", data.display().to_string()), ("durability", durability.to_owned())]);
-    let is_public = |bound: &BoundListener| matches!(&bound.place, ListenPlace::Tcp(address) if !address.ip().is_loopback());
     if shown.is_guarded {
         lines.push(("access", "by the section [access] of the settings".to_owned()));
-    } else if shown.bound.iter().any(is_public) {
+    } else if shown.bound.iter().any(|bound| bound.place.public().is_some()) {
         let open_to_all = "anyone who reaches this address may read, write and delete";
         lines.push(("access", paint.strong(open_to_all)));
     }
-    // BannerCommands are for the first that takes them.
+    // The commands are for the first listener that takes a publish.
     let taking = shown.bound.iter().find(|bound| !bound.is_read_only);
     if let Some(bound) = taking.or(shown.bound.first()) {
         let BannerCommands { base, flags } = BannerCommands::of(bound, shown.dev_certificate);
@@ -191,6 +190,12 @@ mod tests {
         text(Path::new("/data"), shown, &durability(&[]), Paint { on: false })
     }
 
+    fn check_lines(banner: &str, lines: &[&str]) {
+        for line in lines {
+            assert!(banner.contains(line), "{line:?} is not in {banner}");
+        }
+    }
+
     #[test]
     fn the_banner_is_plain_without_colour() {
         assert_eq!(
@@ -214,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn every_listener_is_told_and_commands_are_for_one_that_takes_them() {
+    fn every_listener_is_shown_and_commands_are_for_one_that_takes_them() {
         let read_only = BoundListener { is_read_only: true, ..bound("127.0.0.1:1", false) };
         let unix = BoundListener {
             place: ListenPlace::Unix("/run/tw.sock".into()),
@@ -223,14 +228,15 @@ mod tests {
         };
         let operations = Some(ListenPlace::Tcp("0.0.0.0:8246".parse().unwrap()));
         let banner = plain(&BannerFacts { operations, ..shown(vec![read_only, unix]) });
-        for line in [
-            "address     http://127.0.0.1:1 (read only)\n",
-            "address     unix:/run/tw.sock\n",
-            "metrics     http://127.0.0.1:8246/metrics\n",
-            "publish     curl --unix-socket '/run/tw.sock' -d 'hi there' http://localhost/topics/hello\n",
-        ] {
-            assert!(banner.contains(line), "{banner}");
-        }
+        check_lines(
+            &banner,
+            &[
+                "address     http://127.0.0.1:1 (read only)\n",
+                "address     unix:/run/tw.sock\n",
+                "metrics     http://127.0.0.1:8246/metrics\n",
+                "publish     curl --unix-socket '/run/tw.sock' -d 'hi there' http://localhost/topics/hello\n",
+            ],
+        );
         assert!(!banner.contains("browser"));
     }
 
@@ -238,14 +244,15 @@ mod tests {
     fn commands_trust_the_certificate_for_trying() {
         let dev_certificate = Some(Path::new("/nowhere/cert.pem"));
         let banner = plain(&BannerFacts { dev_certificate, ..shown(vec![bound("127.0.0.1:8245", true)]) });
-        for line in [
-            "address     https://127.0.0.1:8245\n",
-            "curl -N --cacert '/nowhere/cert.pem' 'https://127.0.0.1:8245/topics/hello?format=sse'\n",
-            "curl --cacert '/nowhere/cert.pem' -d 'hi there' https://127.0.0.1:8245/topics/hello\n",
-            "browser     https://127.0.0.1:8245/\n",
-        ] {
-            assert!(banner.contains(line), "{banner}");
-        }
+        check_lines(
+            &banner,
+            &[
+                "address     https://127.0.0.1:8245\n",
+                "curl -N --cacert '/nowhere/cert.pem' 'https://127.0.0.1:8245/topics/hello?format=sse'\n",
+                "curl --cacert '/nowhere/cert.pem' -d 'hi there' https://127.0.0.1:8245/topics/hello\n",
+                "browser     https://127.0.0.1:8245/\n",
+            ],
+        );
         assert!(!banner.contains("http:"));
     }
 

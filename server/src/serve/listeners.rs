@@ -1,5 +1,5 @@
 //! The sockets that the broker listens on: opened before anything else, since a mistaken second start must find them taken
-//! before it touches the log, and taken away again when the broker drains.
+//! before it touches the log; the files of Unix sockets are removed when the broker drains.
 
 use std::{
     fs, io,
@@ -25,7 +25,7 @@ pub(super) struct Listeners {
     pub(super) bound: Vec<BoundListener>,
     /// Where that for operators does.
     pub(super) operations: Option<ListenPlace>,
-    /// Files of Unix sockets, which outlive them.
+    /// Files of Unix sockets, which outlive the sockets.
     pub(super) files: Vec<PathBuf>,
 }
 
@@ -43,6 +43,16 @@ pub(super) enum ListenPlace {
     /// With the port that the system chose.
     Tcp(SocketAddr),
     Unix(PathBuf),
+}
+
+impl ListenPlace {
+    /// Its address, if other machines can reach it.
+    pub(super) fn public(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(address) if !address.ip().is_loopback() => Some(*address),
+            Self::Tcp(_) | Self::Unix(_) => None,
+        }
+    }
 }
 
 /// Why the broker can't listen.
@@ -88,15 +98,12 @@ impl Listeners {
         tls: Option<&ListenerTls>,
         mut passed: ListenFd,
     ) -> Result<(), ListenError> {
-        let is_public = settings.access.is_none() && !settings.insecure_public;
+        let refuses_public = settings.access.is_none() && !settings.insecure_public;
         let proxies = Arc::new(settings.trusted_proxies.clone());
         for listen in &settings.listen {
             let (listener, place) = self.open(&listen.address, listen.mode, &mut passed, "--listen")?;
-            match place {
-                ListenPlace::Tcp(address) if is_public && !address.ip().is_loopback() => {
-                    return Err(ListenError::Public(address));
-                }
-                _ => {}
+            if let Some(address) = place.public().filter(|_| refuses_public) {
+                return Err(ListenError::Public(address));
             }
             let tls = tls.filter(|_| listen.tls && matches!(place, ListenPlace::Tcp(_)));
             let is_read_only = listen.read_only;
@@ -112,9 +119,7 @@ impl Listeners {
         if let Some(address) = &settings.admin_listen {
             let mode = ListenSettings::default().mode;
             let (listener, place) = self.open(address, mode, &mut passed, "--admin-listen")?;
-            if let ListenPlace::Tcp(address) = place
-                && !address.ip().is_loopback()
-            {
+            if let Some(address) = place.public() {
                 tracing::warn!(%address, "others can reach the listener for operations, and see metrics there");
             }
             self.all.push(listener.with(ListenerRules { operations: true, ..ListenerRules::default() }));
@@ -170,7 +175,7 @@ impl Listeners {
     }
 }
 
-/// Takes the files of Unix sockets away, which nobody listens on any more.
+/// Removes the files of Unix sockets that the broker no longer listens on.
 pub(super) fn remove(files: &[PathBuf]) {
     for path in files {
         if let Err(error) = fs::remove_file(path) {
@@ -189,20 +194,17 @@ fn unix(socket: std::os::unix::net::UnixListener, path: &Path) -> io::Result<(Li
 }
 
 fn problem(listen: &ListenAddress, error: &io::Error, flag: &str) -> String {
-    let ListenAddress::Tcp(host, port) = listen else {
-        return match error.kind() {
-            io::ErrorKind::AddrInUse => format!("{listen} is in use by another process, or is no socket"),
-            _ => format!("can't listen on {listen}: {}", machine::describe(error)),
-        };
-    };
-    match error.kind() {
-        io::ErrorKind::AddrInUse => format!("port {port} of {host} is in use; choose another with {flag}"),
-        io::ErrorKind::PermissionDenied => {
+    match (listen, error.kind()) {
+        (ListenAddress::Tcp(host, port), io::ErrorKind::AddrInUse) => {
+            format!("port {port} of {host} is in use; choose another with {flag}")
+        }
+        (ListenAddress::Tcp(_, port), io::ErrorKind::PermissionDenied) => {
             format!("this user may not listen on port {port}; choose one above 1023 with {flag}")
         }
-        io::ErrorKind::AddrNotAvailable => {
+        (ListenAddress::Tcp(host, _), io::ErrorKind::AddrNotAvailable) => {
             format!("this machine has no address {host}; choose another with {flag}")
         }
+        (_, io::ErrorKind::AddrInUse) => format!("{listen} is in use by another process, or is no socket"),
         _ => format!("can't listen on {listen}: {}", machine::describe(error)),
     }
 }

@@ -1,6 +1,6 @@
 //! The wiring: the one place where the log, the broker and the HTTP server meet.
 
-use std::{io, path::PathBuf, sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use tailwire_core::{AllowAll, Broker, BrokerParts, Clock, Encoders, Instruments, StoreError};
 use tailwire_http::{Listener, Server, TrustedProxies, WaitingFor, answer_until};
@@ -11,7 +11,6 @@ use tokio::sync::oneshot;
 
 use super::{
     foundation::{self, Foundation},
-    listeners::{self, Listeners},
     problem::StartError,
 };
 use crate::{
@@ -31,8 +30,6 @@ const LOOK_FOR_ROOM: Duration = Duration::from_secs(1);
 pub(super) struct Running {
     broker: Broker,
     server: Server,
-    /// Of the sockets.
-    files: Vec<PathBuf>,
     writer: oneshot::Receiver<Result<(), StoreError>>,
     cluster: Option<Arc<JetStreamOrder>>,
 }
@@ -43,7 +40,7 @@ pub(super) async fn start(
     gate: Option<&Arc<Gate>>,
     tls: Option<&ListenerTls>,
     descriptors: Option<u64>,
-    Listeners { all: listeners, files, .. }: Listeners,
+    listeners: Vec<Listener>,
 ) -> Result<Running, StartError> {
     // An authority may ask for its proof as soon as the socket listens.
     if let Some(tls) = tls {
@@ -86,7 +83,7 @@ pub(super) async fn start(
         }
     };
     let server = server.map_err(StartError::Threads)?;
-    Ok(Running { broker, server, files, writer, cluster })
+    Ok(Running { broker, server, writer, cluster })
 }
 
 impl Running {
@@ -122,7 +119,6 @@ impl Running {
 
     /// Refuses new work, finishes what was accepted, tells clients when to come back, and closes the log.
     pub(super) async fn drain(self) -> Result<(), StartError> {
-        listeners::remove(&self.files);
         self.server.drain().await;
         let closed = self.writer.await.map_err(|_| StartError::Committer)?;
         self.broker.close();
