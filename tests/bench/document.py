@@ -9,7 +9,7 @@ from pathlib import Path
 
 import goals
 import plots
-from measures import CROWD_MESSAGES, PATTERNS, REPLAY_CLIENTS, REPLAY_CLIENTS_BESIDE, SPARSE_RATE
+from measures import CLOSED, CROWD_MESSAGES, PATTERNS, REPLAY_CLIENTS, REPLAY_CLIENTS_BESIDE, SPARSE_RATE
 from peers import Peer
 from plot import number
 from results import Results
@@ -112,9 +112,8 @@ def text(run: Run, results: Results, present: list[Peer], drawn: set[str]) -> st
             "undelivered; *16* is 16 publishers with one each, at most 16 undelivered; *256* is 64 publishers with one "
             "each, at most 256 undelivered.",
             [
-                Column("pipelined, µs CPU", "pipelined_cpu_us"), Column("pipelined, deliveries/s", "pipelined_per_s"),
-                Column("16, µs CPU", "16_cpu_us"), Column("16, deliveries/s", "16_per_s"),
-                Column("256, µs CPU", "256_cpu_us"), Column("256, deliveries/s", "256_per_s"),
+                Column(f"{name}, {title}", f"{name}_{key}")
+                for name in CLOSED for title, key in [("µs CPU", "cpu_us"), ("deliveries/s", "per_s")]
             ],
         ),
         _section(

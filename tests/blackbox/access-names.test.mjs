@@ -21,7 +21,7 @@ function spellings(name, count) {
   const pick = (list) => list[random.next().value % list.length];
   const hex = (text) => [...Buffer.from(text)].map((byte) => `%${byte.toString(16).padStart(2, '0')}`).join('');
   const ways = [
-    (text) => text.replace(/[a-z]/g, (letter) => pick([letter, hex(letter), hex(letter).toUpperCase().replace('%', '%')])),
+    (text) => text.replace(/[a-z]/g, (letter) => pick([letter, hex(letter), hex(letter).toUpperCase()])),
     (text) => text.replace(/\//g, () => pick(['/', '//', '%2F', '%2f', '/./', '/x/../', '%5C', '\\', '/%2E/', '/.%2e/', '%252F', ';/', '/;x/'])),
     (text) => text.replace(/[a-z]/g, (letter) => pick([letter, letter, letter.toUpperCase(), String.fromCharCode(letter.charCodeAt(0) + 0xfee0)])),
     (text) => pick(['', '/', './', '../', '%00', ' ', '%20', '%09', '%EF%BB%BF', '%C2%AD', '%E2%80%8B', '$', '%24', '*', '%2A', '**/']) + text,

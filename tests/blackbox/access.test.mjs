@@ -580,10 +580,10 @@ describe('secrets', () => {
   });
 });
 
-describe('who gives credentials', () => {
+describe('the issuers of credentials', () => {
   const METADATA = '/.well-known/oauth-protected-resource';
 
-  test('is told to clients, and where to ask is in the challenge', async (t) => {
+  test('are listed for clients, and the challenge says where', async (t) => {
     const own = await guarded({ settings: 'public_urls = ["https://rt.example", "https://other.example/rt"]\n' });
     t.after(() => own.stop());
     const read = (target) => request(own.base + target);
@@ -592,8 +592,8 @@ describe('who gives credentials', () => {
       bearer_methods_supported: ['header'],
       authorization_servers: [ISSUER, 'https://other.example'],
     };
-    const told = await read(METADATA);
-    assert.deepEqual([told.status, told.json], [200, expected]);
+    const metadata = await read(METADATA);
+    assert.deepEqual([metadata.status, metadata.json], [200, expected]);
     assert.equal((await read(`${METADATA}/rt`)).json.resource, 'https://other.example/rt');
     assertProblem(await read(`${METADATA}/nothing`), 404, 'not-found');
     const challenge = `Bearer resource_metadata="https://rt.example${METADATA}"`;
@@ -602,7 +602,7 @@ describe('who gives credentials', () => {
     assert.equal(refused.headers.get('www-authenticate'), `${challenge}, error="invalid_token", error_description="token-invalid"`);
   });
 
-  test('is nothing without access control or a public URL', async (t) => {
+  test('are listed nowhere without access control or a public URL', async (t) => {
     assertProblem(await request(broker.base + METADATA), 404, 'not-found');
     const open = await Broker.start();
     t.after(() => open.stop());

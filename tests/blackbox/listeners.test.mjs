@@ -1,40 +1,27 @@
 // Where the broker listens: several listeners with rules of their own, sockets that are passed, and proxies in between.
 
 import assert from 'node:assert/strict';
-import { request as overHttp } from 'node:http';
 import { connect } from 'node:net';
-import { stat, writeFile } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import path from 'node:path';
 import { describe, test } from 'node:test';
 
-import { Broker, BINARY, emptyFolder, eventually, run } from './support/broker.mjs';
-import { assertProblem, freshTopic, publish, request } from './support/http.mjs';
+import { Broker, BINARY, configured, emptyFolder, eventually, run } from './support/broker.mjs';
+import { assertProblem, freshTopic, publish, request, requestBy } from './support/http.mjs';
 import { LineSocket } from './support/line-socket.mjs';
 import { exchange, Raw } from './support/raw.mjs';
 import { SECTION } from './support/tokens.mjs';
 
-/** Starts a broker by a settings file; `listen` is as it stands there. */
-async function started(t, settings, more = {}) {
-  const data = await emptyFolder();
-  const file = path.join(data, 'tailwire.toml');
-  await writeFile(file, settings.replaceAll('DATA', data));
-  const broker = await Broker.start({ serve: ['serve', '--data', path.join(data, 'log'), '--config', file], ...more });
-  t.after(() => broker.stop());
-  broker.folder = data;
+/** Starts a broker by a settings file, and gives it with the ports of its listeners for clients. */
+async function started(t, settings, more) {
+  const broker = await configured(t, settings, more);
   broker.ports = [...broker.stdout.matchAll(/address\s+https?:\/\/\S+?:(\d+)/g)].map(([, port]) => Number(port));
   return broker;
 }
 
 /** A request over a Unix socket. */
 const overUnix = (socketPath, target, { method = 'GET', headers = {}, body } = {}) =>
-  new Promise((resolve, reject) => {
-    const asked = overHttp({ socketPath, path: target, method, headers }, (answer) => {
-      let text = '';
-      answer.setEncoding('utf8').on('data', (chunk) => (text += chunk));
-      answer.on('end', () => resolve({ status: answer.statusCode, headers: answer.headers, text }));
-    });
-    asked.on('error', reject).end(body);
-  });
+  requestBy({ socketPath, path: target, method, headers }, body);
 
 /** One request with some header lines, on a connection of its own; gives status, head and code. */
 async function ask(t, port, method, target, headers = {}, { before = '', body = '' } = {}) {

@@ -296,7 +296,7 @@ describe('certificates', () => {
   });
 });
 
-test('clear text is told what is spoken there', async (t) => {
+test('clear text is refused with what is spoken there', async (t) => {
   for (const text of ['GET / HTTP/1.1\r\nHost: localhost\r\n\r\n', 'POST /topics/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\nx', 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n']) {
     const raw = await Raw.open(t, broker.port);
     await raw.send(text);

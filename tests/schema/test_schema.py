@@ -1,5 +1,6 @@
 """The API by its own description: schemathesis asks for whatever /openapi.json permits, and for what it does not, and holds each
-answer against it. $BROKER is the binary, $PYTHON the interpreter that has schemathesis (this one by default)."""
+answer against it. $BROKER is the binary; the interpreter that runs this has schemathesis. $SCHEMA_EXAMPLES and $SCHEMA_SEED: how
+many requests of a kind, and which."""
 
 import os
 import subprocess

@@ -6,27 +6,18 @@
 #[path = "support/granting.rs"]
 #[allow(dead_code, reason = "the suite of access uses the rest")]
 mod granting;
+#[path = "support/project.rs"]
+mod project;
 #[path = "support/served.rs"]
 #[allow(dead_code, reason = "the suite of access uses the rest")]
 mod served;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs,
-    path::{Path, PathBuf},
-};
+use std::collections::{BTreeMap, BTreeSet};
 
+use project::{quoted, read, root};
 use serde_json::Value;
 use served::Served;
 use tailwire_wire::{Code, representation};
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
-
-fn read(path: &str) -> String {
-    fs::read_to_string(root().join(path)).unwrap()
-}
 
 /// The part of a page below a heading, up to the next heading of any level.
 fn section<'a>(page: &'a str, heading: &str) -> &'a str {
@@ -38,11 +29,6 @@ fn section<'a>(page: &'a str, heading: &str) -> &'a str {
 fn rows(section: &str) -> impl Iterator<Item = Vec<&str>> {
     let lines = section.lines().filter(|line| line.starts_with("| `"));
     lines.map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
-}
-
-/// The texts between backquotes.
-fn quoted(text: &str) -> impl Iterator<Item = &str> {
-    text.split('`').skip(1).step_by(2)
 }
 
 #[test]
@@ -60,11 +46,11 @@ fn the_places_to_add_things_exist() {
 fn the_problems_are_those_of_the_code() {
     let page = read("docs/PROTOCOL.md");
     let rows = rows(section(&page, "## Problems")).filter(|row| row.len() == 4);
-    let told: Vec<_> =
+    let documented: Vec<_> =
         rows.map(|row| (row[0].trim_matches('`').to_owned(), row[1].to_owned(), row[2].to_owned())).collect();
     let code = |code: &Code| (code.as_str().to_owned(), code.status().to_string(), code.title().to_owned());
-    assert_eq!(told.iter().cloned().collect::<BTreeSet<_>>(), Code::ALL.iter().map(code).collect());
-    assert_eq!(told.len(), Code::ALL.len(), "a code stands twice");
+    assert_eq!(documented.iter().cloned().collect::<BTreeSet<_>>(), Code::ALL.iter().map(code).collect());
+    assert_eq!(documented.len(), Code::ALL.len(), "a code stands twice");
 }
 
 #[test]
@@ -80,7 +66,7 @@ fn the_representations_are_those_of_the_table() {
 #[test]
 fn the_metrics_are_those_that_are_served() {
     let page = read("docs/PROTOCOL.md");
-    let mut told = BTreeMap::new();
+    let mut documented = BTreeMap::new();
     for row in rows(section(&page, "## Operations")).filter(|row| row[0].starts_with("`tailwire_")) {
         let (name, has_labels) = match row[0].trim_matches('`').split_once('{') {
             Some((name, _)) => (name, true),
@@ -89,18 +75,18 @@ fn the_metrics_are_those_that_are_served() {
         let kind = row.iter().find(|cell| ["counter", "gauge", "histogram", "info"].contains(*cell)).unwrap();
         // An info is a gauge in Prometheus' text format.
         let kind = if **kind == *"info" { "gauge" } else { kind };
-        assert!(told.insert(name.to_owned(), (kind, has_labels)).is_none(), "{name} stands twice");
+        assert!(documented.insert(name.to_owned(), (kind, has_labels)).is_none(), "{name} stands twice");
     }
 
     let served = Served::start_for_operations();
     let text = served.get(None, "/metrics").body;
     let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
-    let mut missing: BTreeSet<String> = told.keys().cloned().collect();
+    let mut missing: BTreeSet<String> = documented.keys().cloned().collect();
     for (name, kind) in types {
-        let (expect, _) = told.get(name).unwrap_or_else(|| panic!("docs/PROTOCOL.md lacks {name}"));
+        let (expect, _) = documented.get(name).unwrap_or_else(|| panic!("docs/PROTOCOL.md lacks {name}"));
         assert_eq!(kind, *expect, "{name}");
         missing.remove(name);
     }
-    missing.retain(|name| !told[name].1);
+    missing.retain(|name| !documented[name].1);
     assert!(missing.is_empty(), "not served: {missing:?}");
 }

@@ -2,14 +2,13 @@
 
 #![allow(clippy::expect_used, clippy::panic)]
 
-use std::{collections::BTreeMap, fs, path::Path};
+#[path = "support/project.rs"]
+mod project;
 
+use std::collections::BTreeMap;
+
+use project::{quoted, read};
 use tailwire_wire::Code;
-
-fn read(path: &str) -> String {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    fs::read_to_string(root.join(path)).expect("the file is there")
-}
 
 /// The value of an expression of `limits.rs`: numbers, other constants, products and shifts.
 fn value(expression: &str, known: &BTreeMap<String, f64>) -> f64 {
@@ -63,11 +62,6 @@ fn rows(page: &str) -> Vec<[String; 4]> {
         [cells[0], cells[1], cells[3], cells[4]].map(str::to_owned)
     };
     page.lines().filter(is_row).map(cells).collect()
-}
-
-/// What stands between backquotes.
-fn quoted(text: &str) -> impl Iterator<Item = &str> {
-    text.split('`').skip(1).step_by(2)
 }
 
 #[test]

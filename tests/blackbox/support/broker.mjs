@@ -2,7 +2,7 @@
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 
@@ -145,6 +145,19 @@ export class Broker {
     const { readdir } = await import('node:fs/promises');
     return (await readdir(`/proc/${this.pid}/fd`)).length;
   }
+}
+
+/**
+ * A broker with a settings file, for the time of a test. `DATA` in the settings is the folder that the file stands in, which is
+ * the broker's `folder`; `more` is as for `Broker.start`.
+ */
+export async function configured(t, settings, more = {}) {
+  const folder = await emptyFolder();
+  const file = path.join(folder, 'tailwire.toml');
+  await writeFile(file, settings.replaceAll('DATA', folder));
+  const broker = await Broker.start({ serve: ['serve', '--data', path.join(folder, 'log'), '--config', file], ...more });
+  t.after(() => broker.stop());
+  return Object.assign(broker, { folder });
 }
 
 /** A promise that fails after a while, unless it is cancelled. */

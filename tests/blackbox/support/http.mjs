@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
+import http from 'node:http';
 
 export const CURSOR = /^[0-9a-v]{8}-[0-9a-v]{11}$/;
 
@@ -26,6 +27,17 @@ export async function request(url, options = {}) {
     json: isJson && text ? JSON.parse(text) : undefined,
   };
 }
+
+/** A request by Node's own client, for what `fetch` has no option for: a Unix socket, an address to ask from. */
+export const requestBy = (options, body) =>
+  new Promise((resolve, reject) => {
+    const asked = http.request(options, (answer) => {
+      let text = '';
+      answer.setEncoding('utf8').on('data', (chunk) => (text += chunk));
+      answer.on('end', () => resolve({ status: answer.statusCode, headers: answer.headers, text }));
+    });
+    asked.on('error', reject).end(body);
+  });
 
 /** Publishes a body, by default as text; fails unless it is acknowledged. Gives the receipt. */
 export async function publish(base, topic, body, headers = { 'content-type': 'text/plain' }) {
@@ -65,11 +77,14 @@ export function assertProblem(answer, status, code) {
   return answer.json;
 }
 
-/** The URL of the next page, resolved. */
-export function nextLink(response, url) {
-  const found = /<([^>]*)>;\s*rel="next"/.exec(response.headers.get('link') ?? '');
-  return found && new URL(found[1], url).href;
+/** The URL of a link to another page, resolved. */
+export function link(response, url, rel) {
+  const found = new RegExp(`<([^>]*)>;\\s*rel="${rel}"`).exec(response.headers.get('link') ?? '');
+  return found ? new URL(found[1], url).href : undefined;
 }
+
+/** The URL of the next page. */
+export const nextLink = (response, url) => link(response, url, 'next');
 
 /** All messages of a topic, by pages. */
 export async function readAll(base, path, after = 'earliest') {

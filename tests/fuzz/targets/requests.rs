@@ -46,10 +46,10 @@ fn queries(raw: &str, query: &str, header: &str, value: &str) {
     let headers = [(header, value.as_bytes())];
     let read = |resource| negotiate::read_request(resource, Some(query), false, headers, |_| None);
     if let Ok(asked) = read(Resource::Stream) {
-        let told = narrowed::header(&asked.filter, usize::MAX);
-        if !told.contains("more=") && !asked.filter.is_empty() {
-            let again = negotiate::read_request(Resource::Stream, Some(&told), false, [], |_| None);
-            assert_eq!(again.map(|again| again.filter), Ok(asked.filter), "{told}");
+        let narrowed_to = narrowed::header(&asked.filter, usize::MAX);
+        if !narrowed_to.contains("more=") && !asked.filter.is_empty() {
+            let again = negotiate::read_request(Resource::Stream, Some(&narrowed_to), false, [], |_| None);
+            assert_eq!(again.map(|again| again.filter), Ok(asked.filter), "{narrowed_to}");
         }
     }
     if let Ok(term) = path::term(raw) {

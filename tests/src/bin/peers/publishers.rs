@@ -20,11 +20,10 @@ use crate::protocol::{PeerPlace, PeerProtocol};
 /// The wait for the last answers.
 const DRAIN: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_millis(50);
-
-/// No connection's: there may be room for more messages.
-const PROGRESSED: Token = Token(usize::MAX);
 /// `epoll` waits whole milliseconds; what is shorter is slept.
 const EPOLL_STEP: Duration = Duration::from_millis(1);
+/// No connection's: there may be room for more messages.
+const PROGRESSED: Token = Token(usize::MAX);
 
 pub(crate) struct PeerPublishPlan<'a> {
     pub(crate) protocol: PeerProtocol,
@@ -57,7 +56,6 @@ pub(crate) struct PeerPublishers<'a> {
     outcome: PeerPublished,
     payload: Vec<u8>,
     left: u64,
-    published: u64,
 }
 
 struct PeerPublisher {
@@ -79,15 +77,7 @@ impl<'a> PeerPublishers<'a> {
         }
         let lines = (0..plan.connections).map(connect).collect::<Result<_, _>>()?;
         let outcome = PeerPublished { taken: 0, refused: 0, latency: latencies(), elapsed: Duration::ZERO };
-        Ok(PeerPublishers {
-            lines,
-            poll,
-            outcome,
-            payload: Vec::new(),
-            left: plan.messages,
-            published: 0,
-            plan,
-        })
+        Ok(PeerPublishers { lines, poll, outcome, payload: Vec::new(), left: plan.messages, plan })
     }
 
     pub(crate) fn run(mut self) -> Result<PeerPublished, String> {
@@ -160,7 +150,8 @@ impl<'a> PeerPublishers<'a> {
     }
 
     fn has_room(&self) -> bool {
-        self.plan.progress.is_none_or(|progress| progress.has_room(self.published))
+        let published = self.plan.messages - self.left;
+        self.plan.progress.is_none_or(|progress| progress.has_room(published))
     }
 
     fn publish(&mut self, at: usize) {
@@ -172,7 +163,6 @@ impl<'a> PeerPublishers<'a> {
         line.sent.push_back(line.mark.at);
         line.mark.seq += 1;
         self.left -= 1;
-        self.published += 1;
     }
 
     fn flush(&mut self, at: usize) -> Result<(), String> {

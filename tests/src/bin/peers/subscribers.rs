@@ -31,7 +31,7 @@ pub(crate) struct PeerSubscribePlan<'a> {
     pub(crate) count: usize,
     pub(crate) publishers: usize,
     pub(crate) size: usize,
-    /// Is told of deliveries, if publishers wait for them.
+    /// Where deliveries are counted, if publishers wait for them.
     pub(crate) progress: Option<&'a Progress>,
     /// How long they may take for what is left once publishing is over.
     pub(crate) drain: Duration,

@@ -199,11 +199,9 @@ fn stream(at: &PeerPlace, query: &str) -> String {
 }
 
 fn make_stream(at: &PeerPlace) -> HandshakeStep {
-    let path = stream(at, "");
-    let head = format!(
-        "PUT {path} HTTP/1.1\r\nHost: {AUTHORITY}\r\nContent-Type: text/plain\r\nContent-Length: 0\r\n\r\n"
-    );
-    HandshakeStep::new(head, HEAD_END)
+    let mut put = Vec::new();
+    request(&mut put, "PUT", &stream(at, ""), "Content-Type: text/plain\r\n", b"");
+    HandshakeStep::new(put, HEAD_END)
 }
 
 fn get(path: &str, accept: &str) -> String {
@@ -211,9 +209,13 @@ fn get(path: &str, accept: &str) -> String {
 }
 
 fn post(out: &mut Vec<u8>, path: &str, headers: &str, body: &[u8]) {
+    request(out, "POST", path, headers, body);
+}
+
+fn request(out: &mut Vec<u8>, method: &str, path: &str, headers: &str, body: &[u8]) {
     let length = body.len();
     let head =
-        format!("POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{headers}Content-Length: {length}\r\n\r\n");
+        format!("{method} {path} HTTP/1.1\r\nHost: {AUTHORITY}\r\n{headers}Content-Length: {length}\r\n\r\n");
     out.extend_from_slice(head.as_bytes());
     out.extend_from_slice(body);
 }
@@ -285,6 +287,8 @@ mod tests {
         };
         let request = next("tailwire-longpoll", "HTTP/1.1 200 OK\r\ntailwire-cursor: 000abc-1");
         assert!(request.starts_with("GET /topics/t?after=000abc-1&wait=25 HTTP/1.1\r\n"), "{request}");
+        let request = next("durable-streams-longpoll", "HTTP/1.1 200 OK\r\nStream-Next-Offset: 7");
+        assert!(request.starts_with("GET /t?offset=7&live=long-poll HTTP/1.1\r\n"), "{request}");
         let request = next("nchan-longpoll", "HTTP/1.1 200 OK\r\nLast-Modified: then\r\nEtag: 7");
         assert!(request.contains("If-Modified-Since: then\r\nIf-None-Match: 7\r\n"), "{request}");
     }
