@@ -31,6 +31,7 @@ cases! {
             the_newest_of_a_key_can_be_taken,
             a_message_in_memory_can_be_taken,
             a_message_goes_when_its_own_time_is_over,
+            a_lifetime_in_memory_ends_also_without_options,
             a_lifetime_follows_no_clock_that_is_set,
             many_lifetimes_end_in_steps;
     }

@@ -4,7 +4,10 @@ use tailwire_core::{
     Store,
     store::{Outcome, Write},
 };
-use tailwire_model::{Cursor, Durability, Keep, Options, Position, Term, Timestamp, Trim, TrimReason};
+use tailwire_model::{
+    Cursor, Durability, Keep, Options, Position, Term, Timestamp, Trim, TrimReason,
+    limits::RETENTION_EVERY_MS,
+};
 use tailwire_storage::testing::Writes as _;
 
 use crate::common::{
@@ -198,6 +201,18 @@ pub(crate) fn a_message_goes_when_its_own_time_is_over<H: Harness>() {
     assert_eq!(at(&h, 60_009), [1, 5]);
     assert_eq!(at(&h, 60_010), [1]);
     assert_eq!(h.log().tidy_at(Timestamp(START + 70_000)).map(|again| again == Some(0)), Ok(false));
+}
+
+pub(crate) fn a_lifetime_in_memory_ends_also_without_options<H: Harness>() {
+    let h = H::new();
+    set(h.log(), "a", Options { durability: Some(Durability::Memory), ..Options::default() });
+    publish_for(h.log(), "a", 1_000, START);
+    set(h.log(), "a", Options::default());
+    tidy_all_at(h.log(), START + 999);
+    assert_eq!(all(h.log(), &["a"]), [1]);
+    tidy_all_at(h.log(), START + 999 + RETENTION_EVERY_MS);
+    assert_eq!(all(h.log(), &["a"]), [0; 0]);
+    assert_eq!(lost(h.log(), &["a"]), Some((1, TrimReason::Retention)));
 }
 
 pub(crate) fn a_lifetime_follows_no_clock_that_is_set<H: Harness>() {
