@@ -6,7 +6,6 @@ use std::{sync::Arc, time::Duration};
 use async_nats::StatusCode;
 use futures_util::StreamExt;
 use serde_json::json;
-
 use tokio::{
     sync::mpsc,
     time::{Instant, MissedTickBehavior, interval, sleep, timeout},

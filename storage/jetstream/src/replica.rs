@@ -10,7 +10,7 @@
 //!
 //! **The chain.** The digest of the stream up to a message is that of the digest before it and of the message. A frame
 //! carries its proposer's; where that differs from what this node had there, the two have not seen the same stream. Which of
-//! them is wrong is not known here. What was there before this node joined is not compared: whoever disagreed was told.
+//! them is wrong is not known here. What was there before this node joined is not compared: nodes that disagreed have found that out by themselves.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -258,24 +258,20 @@ impl Replica {
             let silent = now.saturating_sub(own.time);
             silent < if own.unfinished > 0 { UNFINISHED_MS } else { INCARNATION_MS }
         };
-        let (parts, forgotten_upto) = (&mut self.parts, &mut self.forgotten_upto);
-        self.incarnations.retain(|incarnation, own| {
-            let stays = stays(own);
-            if !stays {
-                parts.remove(incarnation);
-                *forgotten_upto = own.sequence.max(*forgotten_upto);
-            }
-            stays
-        });
-        while self.incarnations.len() > INCARNATIONS_MAX {
-            let oldest = self.incarnations.iter().min_by_key(|(_, own)| own.sequence);
-            let Some((incarnation, sequence)) = oldest.map(|(incarnation, own)| (*incarnation, own.sequence))
-            else {
-                break;
-            };
-            self.incarnations.remove(&incarnation);
+        let silent = self.incarnations.iter().filter(|(_, own)| !stays(own));
+        let silent: Vec<u64> = silent.map(|(incarnation, _)| *incarnation).collect();
+        silent.into_iter().for_each(|incarnation| self.forget_one(incarnation));
+        while self.incarnations.len() > INCARNATIONS_MAX
+            && let Some((&oldest, _)) = self.incarnations.iter().min_by_key(|(_, own)| own.sequence)
+        {
+            self.forget_one(oldest);
+        }
+    }
+
+    fn forget_one(&mut self, incarnation: u64) {
+        if let Some(own) = self.incarnations.remove(&incarnation) {
             self.parts.remove(&incarnation);
-            self.forgotten_upto = sequence.max(self.forgotten_upto);
+            self.forgotten_upto = own.sequence.max(self.forgotten_upto);
         }
     }
 

@@ -48,26 +48,41 @@ pub enum StreamError {
     Unfit(String, String),
 }
 
+/// The settings with which the stream is made, and that have to stay: nothing that was acknowledged may be refused, changed,
+/// left out or removed by the stream itself.
+fn fixed(names: &Names) -> [(&'static str, Value); 10] {
+    [
+        ("subjects", json!([names.entries])),
+        ("retention", json!("limits")),
+        ("storage", json!("file")),
+        ("discard", json!("new")),
+        ("max_age", json!(0)),
+        ("max_msgs", json!(-1)),
+        ("max_bytes", json!(-1)),
+        ("max_msgs_per_subject", json!(-1)),
+        ("deny_delete", json!(true)),
+        ("allow_direct", json!(true)),
+    ]
+}
+
+/// Settings that are off by default, and have to stay so for the same reason.
+const OFF: [&str; 6] =
+    ["deny_purge", "allow_rollup_hdrs", "allow_msg_ttl", "allow_msg_counter", "no_ack", "sealed"];
+
 /// How the stream is set up.
 fn config(names: &Names, log: LogId, replicas: usize) -> Value {
-    json!({
+    let mut config = json!({
         "name": names.stream,
         "description": "The order of a Tailwire cluster",
-        "subjects": [names.entries],
-        "retention": "limits",
-        "storage": "file",
-        "discard": "new",
         "num_replicas": replicas,
-        "max_msgs": -1,
-        "max_bytes": -1,
-        "max_age": 0,
-        "max_msgs_per_subject": -1,
         "max_msg_size": -1,
-        "deny_delete": true,
-        "allow_direct": true,
         "republish": { "src": names.entries, "dest": names.live },
         "metadata": { LOG: log.to_string(), FORMAT: FORMAT_VERSION },
-    })
+    });
+    for (name, value) in fixed(names) {
+        config[name] = value;
+    }
+    config
 }
 
 impl Link {
@@ -113,8 +128,7 @@ fn read(answer: &Value) -> Result<StreamInfo, String> {
     Ok(StreamInfo { log, first, last, bytes: number("bytes").unwrap_or(0), leader, replicas, flaw: None })
 }
 
-/// What of a stream's configuration would break a promise. Nothing that was acknowledged may be refused, changed, left out or
-/// removed by the stream itself.
+/// What of a stream's configuration would break a promise.
 fn check(config: &Value, names: &Names, replicas: usize) -> Result<(), String> {
     let differs = |name: &str, want: Value| match &config[name] {
         found if *found == want => None,
@@ -122,25 +136,8 @@ fn check(config: &Value, names: &Names, replicas: usize) -> Result<(), String> {
         Value::Null if want == json!(false) || want == json!(0) => None,
         found => Some(format!("its `{name}` is {found}, where {want} is needed")),
     };
-    let fixed = [
-        ("subjects", json!([names.entries])),
-        ("retention", json!("limits")),
-        ("storage", json!("file")),
-        ("discard", json!("new")),
-        ("max_age", json!(0)),
-        ("max_msgs", json!(-1)),
-        ("max_bytes", json!(-1)),
-        ("max_msgs_per_subject", json!(-1)),
-        ("deny_delete", json!(true)),
-        ("deny_purge", json!(false)),
-        ("allow_direct", json!(true)),
-        ("allow_rollup_hdrs", json!(false)),
-        ("allow_msg_ttl", json!(false)),
-        ("allow_msg_counter", json!(false)),
-        ("no_ack", json!(false)),
-        ("sealed", json!(false)),
-    ];
-    if let Some(flaw) = fixed.into_iter().find_map(|(name, want)| differs(name, want)) {
+    let off = OFF.map(|name| (name, json!(false)));
+    if let Some(flaw) = fixed(names).into_iter().chain(off).find_map(|(name, want)| differs(name, want)) {
         return Err(flaw);
     }
     for name in ["mirror", "sources", "subject_transform"] {
