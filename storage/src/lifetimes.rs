@@ -8,9 +8,6 @@ use tailwire_model::{Epochs, Position, Topic, TrimReason};
 
 use crate::retention::RetentionView;
 
-/// Messages that one step takes.
-pub(crate) const STEP_MESSAGES: usize = 500;
-
 /// A message whose time is over.
 #[derive(Debug, Clone)]
 pub(crate) struct Expired {

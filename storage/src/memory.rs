@@ -21,7 +21,7 @@ use tailwire_model::{
 use crate::{
     ages::Ages,
     batch::{Batch, CompactionKey, Latest, LogHead, Memory, Retained, no_epochs},
-    index::Index,
+    index::{Index, Newest, Posting},
     lifetimes::{self, Expired},
     retention::{Retention, RetentionView, SeenMessage, Trims},
 };
@@ -117,9 +117,7 @@ impl MemoryState {
         let beyond = self.messages.range((Excluded(after), Unbounded)).map(|(_, message)| message);
         beyond.filter(move |message| message.topic() == topic && self.is_alive(message))
     }
-}
 
-impl MemoryState {
     /// The messages whose own lifetime is over at a time, and in how long the next one's is.
     fn expired(&self, now: Timestamp) -> (Vec<Expired>, Option<u64>) {
         let (mut expired, mut next) = (Vec::new(), None::<u64>);
@@ -246,7 +244,7 @@ impl Store for MemoryStore {
         };
         // All of it is in memory, and stays.
         changes.volatile.clear();
-        changes.removed.values_mut().for_each(|own| own.is_stored = true);
+        changes.removed.values_mut().for_each(|own| own.message.is_stored = true);
         writer.retention.committed(&changes, &head.rules);
         if changes.is_empty() {
             return Ok(outcomes);
@@ -350,16 +348,12 @@ impl Store for MemoryStore {
         let state = self.state.read();
         let upto = upto.min(state.head.newest);
         let matching = |message: &&Message| filter.matches(message.topic()) && state.is_alive(message);
-        let (mut taken, mut bytes, mut after) = (0, 0, upto);
-        for message in state.messages.range(..=upto).rev().map(|(_, message)| message).filter(matching) {
-            bytes += message.draft.cost();
-            if taken >= budget.messages || (taken > 0 && bytes > budget.bytes) {
-                return Ok(Window { after, is_full: true });
-            }
-            taken += 1;
-            after = message.position().previous();
-        }
-        Ok(Window { after, is_full: false })
+        let newest = state.messages.range(..=upto).rev().map(|(_, message)| message).filter(matching);
+        let posting =
+            |message: &Message| Posting { position: message.position(), cost: message.draft.cost() as u64 };
+        // One more tells whether there are older ones.
+        let postings = newest.take(budget.messages.saturating_add(1)).map(posting).collect();
+        Ok(Newest { postings, ..Newest::default() }.window(upto, budget))
     }
 
     fn before_time(&self, time: Timestamp) -> Result<Position, StoreError> {

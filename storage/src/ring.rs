@@ -50,10 +50,8 @@ impl Ring {
     pub(crate) fn commit(&mut self, changes: &Changes) {
         changes.volatile().for_each(|message| self.push(message.clone()));
         self.trim(changes.trims.iter().map(|(topic, (trim, _))| (topic, trim.upto)));
-        if changes.removed.values().any(|own| !own.is_stored) {
-            self.messages.retain(|message| !changes.removed.contains_key(&message.position()));
-            self.recount();
-            self.forget_times();
+        if changes.removed.values().any(|own| !own.message.is_stored) {
+            self.retain(|message| !changes.removed.contains_key(&message.position()));
         }
     }
 
@@ -124,8 +122,10 @@ impl Ring {
         if taken.is_empty() {
             return;
         }
-        let is_kept =
-            |message: &Message| taken.get(message.topic()).is_none_or(|upto| message.position() > *upto);
+        self.retain(|message| taken.get(message.topic()).is_none_or(|upto| message.position() > *upto));
+    }
+
+    fn retain(&mut self, is_kept: impl FnMut(&Message) -> bool) {
         self.messages.retain(is_kept);
         self.recount();
         self.forget_times();

@@ -24,7 +24,7 @@ pub enum PublishError {
     /// The topic is the broker's own.
     #[error("the topic is the broker's own")]
     Reserved,
-    /// The topic keeps more than one message of a key, so that none stands for it.
+    /// The topic keeps more than one message of a key, so that no single one can take their place.
     #[error("the topic is not compacted")]
     NotCompacted,
     /// See [`WriteError`].

@@ -71,9 +71,9 @@ impl From<KeyRecord> for Stored {
     }
 }
 
-/// How much one call of [`Store::read`](crate::Store::read) or [`Store::before_last`](crate::Store::before_last)
-/// may do. Where the first match is in reach, it is given
-/// whatever its size; where the scan ends before, the page is empty, and has got further all the same.
+/// How much one call of [`Store::read`](crate::Store::read) or [`Store::before_last`](crate::Store::before_last) may do.
+/// Where the first match is in reach, it is given whatever its size; where the scan ends before, the page is empty, and has
+/// got further all the same.
 #[derive(Debug, Clone, Copy)]
 pub struct Budget {
     /// Messages given.

@@ -115,16 +115,17 @@ impl Instruments {
     pub fn count(&self, outcome: &Outcome, bytes: usize) -> u64 {
         match outcome {
             Outcome::Published(Appended::Stored(stored)) => {
-                self.metrics.messages_in.inc_by(u64::from(stored.count));
+                let count = u64::from(stored.count);
+                self.metrics.messages_in.inc_by(count);
                 self.metrics.bytes_in.inc_by(bytes as u64);
-                return u64::from(stored.count);
+                count
             }
             Outcome::Published(Appended::Replayed(_)) => {
                 self.metrics.replayed.inc();
+                0
             }
-            _ => {}
+            _ => 0,
         }
-        0
     }
 }
 

@@ -208,12 +208,12 @@ impl Shard {
         let messages: Vec<&Message> = commits.iter().flat_map(|commit| &commit.messages).collect();
         round.pick(&routes, &messages);
         self.append(&routes, round, &messages);
-        for (topic, trim) in trims.iter().chain(commits.iter().flat_map(|commit| &commit.trims)) {
-            routes.matching(topic, |id| routes.tail(id).into_iter().for_each(|tail| tail.trim(trim.upto)));
-        }
-        // Whoever has yet to read one of these reads the log, and is told there.
-        for (topic, position) in commits.iter().flat_map(|commit| &commit.removed) {
-            routes.matching(topic, |id| routes.tail(id).into_iter().for_each(|tail| tail.trim(*position)));
+        let trims = trims.iter().chain(commits.iter().flat_map(|commit| &commit.trims));
+        let trims = trims.map(|(topic, trim)| (topic, trim.upto));
+        // A reader that has yet to read a removed message reads the log, where it gets the gap.
+        let removed = commits.iter().flat_map(|commit| &commit.removed).map(|(topic, at)| (topic, *at));
+        for (topic, upto) in trims.chain(removed) {
+            routes.matching(topic, |id| routes.tail(id).into_iter().for_each(|tail| tail.trim(upto)));
         }
         self.dispatched.store(newest.watermark.0, Ordering::Release);
         round.touched.clear();

@@ -89,8 +89,8 @@ pub trait Store: Send + Sync + 'static {
     fn before_last(&self, filter: &Filter, upto: Position, budget: Budget) -> Result<Window, StoreError>;
 
     /// The position before the first message, of whatever topic, whose time is this or later: the newest one if there was none.
-    /// Where that message is gone, a place before it, such that nothing that is left stands between; unless it was never stored,
-    /// when nobody knows.
+    /// Where that message is gone, a place before it, such that nothing that is left stands between; unless it was never stored:
+    /// of such a message a later opening knows nothing.
     ///
     /// # Errors
     /// When the store can't be read.

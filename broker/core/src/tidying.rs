@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-/// Under steady load the store is tidied a step every so many commits, and more often when it owes that.
+/// Under steady load the store is tidied a step every so many commits, and more often when it needs that.
 const COMMITS_PER_TIDY: usize = 64;
 /// The longest that tidying waits after a commit: publishes that come one after the other don't pay for a step each.
 const TIDY_DELAY: Duration = Duration::from_millis(20);

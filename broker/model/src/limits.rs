@@ -33,7 +33,7 @@ pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 /// How long an idempotency key is remembered: longer than any sane client retries.
 pub const IDEMPOTENCY_WINDOW_MS: u64 = 10 * 60 * 1000;
 
-/// How long a compacted topic keeps the message that says of a key that it is deleted: whoever was away for a day hears of it.
+/// How long a compacted topic keeps the message that says of a key that it is deleted: a client that was away for a day gets it.
 pub const DELETION_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// Topics and patterns that clients can set options for.
@@ -246,7 +246,7 @@ pub const HOOK_ANSWERS_MAX: usize = 16_384;
 pub const HOOK_ANSWERS_BYTES_MAX: usize = 16 << 20;
 /// Questions that it is asked at a time: each has a thread meanwhile, and a connection.
 pub const HOOK_ASKS_MAX: usize = 32;
-/// Questions that wait for that. Beyond, nobody could be told in time.
+/// Questions that wait for that. Beyond, none could be answered in time.
 pub const HOOK_ASKS_WAITING_MAX: usize = 1024;
 /// Rules of the configuration: each is looked at when a credential is verified.
 pub const ACCESS_RULES_MAX: usize = 1000;

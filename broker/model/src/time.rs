@@ -26,12 +26,7 @@ pub fn rfc3339(time: Timestamp) -> [u8; TIME_CHARS] {
 
 /// The time of such a text, to the character as [`rfc3339`] writes it.
 pub fn parse_rfc3339(text: &str) -> Option<Timestamp> {
-    let number = |at: std::ops::Range<usize>| text.get(at)?.parse::<u64>().ok();
-    let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
-    let time = ((number(11..13)? * 60 + number(14..16)?) * 60 + number(17..19)?) * 1000 + number(20..23)?;
-    let own = Timestamp(day_of(year, month, day)? * DAY_MS + time);
-    // A part that no such time has comes out otherwise.
-    (rfc3339(own) == *text.as_bytes()).then_some(own)
+    parse_time(text).filter(|time| rfc3339(*time) == *text.as_bytes())
 }
 
 /// The day that [`civil`] takes apart.
@@ -90,8 +85,8 @@ pub fn parse_time(text: &str) -> Option<Timestamp> {
     let mut ms = 0;
     if let Some(fraction) = rest.strip_prefix('.') {
         let end = fraction.bytes().position(|byte| !byte.is_ascii_digit())?;
-        let digits = format!("{:0<3}", &fraction[..end.min(3)]);
-        ms = (end > 0).then(|| digits.parse::<u64>().ok())??;
+        let digits = &fraction[..end.min(3)];
+        ms = digits.parse::<u64>().ok()? * 10_u64.pow(3 - digits.len() as u32);
         rest = &fraction[end..];
     }
     let local = date.0 + ((hour * 60 + minute) * 60 + second) * 1000 + ms;

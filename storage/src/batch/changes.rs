@@ -5,7 +5,7 @@ use std::{borrow::Cow, ops::Range, sync::Arc};
 use tailwire_core::log::Commit;
 use tailwire_model::{Message, Position, Trim};
 
-use super::Changes;
+use super::{Changes, Removal};
 use crate::{
     ages::Ages,
     index::{Index, RetainedPart},
@@ -43,16 +43,16 @@ impl Changes {
         for (topic, old) in &self.obsolete {
             index.mark_obsolete(topic.as_str(), old.position, old.cost as u64);
         }
-        for (&position, own) in &self.removed {
-            let trim = Trim { upto: position, reason: own.reason };
-            index.remove(own.topic.as_str(), trim, own.is_stored.then_some(own.cost as u64));
+        for (&upto, Removal { message, reason }) in &self.removed {
+            let stored_cost = message.is_stored.then_some(message.cost as u64);
+            index.remove(message.topic.as_str(), Trim { upto, reason: *reason }, stored_cost);
         }
     }
 
     /// The commit as followers get it.
     pub(crate) fn into_commit(self, watermark: Position) -> Arc<Commit> {
         let trims = self.trims.into_iter().map(|(topic, (trim, _))| (topic, trim)).collect();
-        let removed = self.removed.into_iter().map(|(position, own)| (own.topic, position)).collect();
+        let removed = self.removed.into_iter().map(|(position, own)| (own.message.topic, position)).collect();
         Arc::new(Commit { watermark, messages: self.messages, cost: self.bytes, trims, removed })
     }
 

@@ -5,15 +5,10 @@ use tailwire_model::{Cursor, Draft, Keep, Message, Position, Timestamp, Topic, T
 
 use super::{Batch, Changes, CompactionKey, Memory, has_begun};
 
-/// A message that is taken by itself.
+/// A message that is taken by itself, and why.
 #[derive(Debug, Clone)]
 pub(crate) struct Removal {
-    pub(crate) topic: Topic,
-    pub(crate) cost: usize,
-    /// When it came, by the wall clock.
-    pub(crate) time: Timestamp,
-    /// Whether it is stored, or was to be.
-    pub(crate) is_stored: bool,
+    pub(crate) message: Retained,
     pub(crate) reason: TrimReason,
 }
 
@@ -22,7 +17,9 @@ pub(crate) struct Removal {
 pub(crate) struct Retained {
     pub(crate) topic: Topic,
     pub(crate) cost: usize,
+    /// When it came, by the wall clock.
     pub(crate) time: Timestamp,
+    /// Whether it is stored, or is to be.
     pub(crate) is_stored: bool,
 }
 
@@ -55,19 +52,18 @@ impl Batch {
         };
         let is_trimmed = self.changes.trims.get(&found.topic).is_some_and(|(trim, _)| position <= trim.upto);
         let is_obsolete = || self.changes.obsolete.iter().any(|(_, old)| old.position == position);
-        if is_trimmed || is_obsolete() || self.is_superseded(&found, position, memory)? {
+        if is_trimmed || is_obsolete() || self.has_newer_of_its_key(&found, position, memory)? {
             return Ok(Outcome::NoMessage);
         }
-        let Retained { topic, cost, time, is_stored } = found;
         // What retention takes it would take again.
         self.changes.must_sync |= reason == TrimReason::Deleted;
-        self.changes.removed.insert(position, Removal { topic, cost, time, is_stored, reason });
+        self.changes.removed.insert(position, Removal { message: found, reason });
         Ok(Outcome::Done)
     }
 
-    /// Whether a newer message of its key has taken its place, by what is stored of keys. After a crash a store has to find out
-    /// anew which messages are obsolete, and until then it decides the same as others that know.
-    fn is_superseded(
+    /// Whether there is a newer message of its key, by what is stored of keys. After a crash a store has to find out anew which
+    /// messages are obsolete, and until then it decides the same as others that know.
+    fn has_newer_of_its_key(
         &self,
         found: &Retained,
         position: Position,
@@ -108,6 +104,7 @@ impl Changes {
     /// A message of the batch, and whether it is to be stored.
     fn pending(&self, position: Position) -> Option<(&Message, bool)> {
         let at = self.messages.binary_search_by_key(&position, Message::position).ok()?;
-        Some((&self.messages[at], self.volatile.binary_search(&position).is_err()))
+        let message = &self.messages[at];
+        Some((message, !self.is_volatile(message)))
     }
 }

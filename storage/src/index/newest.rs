@@ -61,8 +61,7 @@ impl Index {
 
 fn newest_of(topic: TopicId, entry: &IndexedTopic, upto: Position) -> NewestOfTopic {
     let floor = entry.trim().map_or(Position::ZERO, |trim| trim.upto);
-    let is_inside = |posting: &Posting| posting.position > floor && posting.position <= upto;
-    let recent = entry.recent.iter().filter(is_inside).collect();
+    let recent = entry.recent.between(floor, upto).collect();
     NewestOfTopic { topic, floor, sealed_last: entry.sealed_last(), recent }
 }
 
@@ -133,9 +132,7 @@ impl<'a, B: Blocks> LaneBack<'a, B> {
                 return Ok(Some(posting));
             }
             let Some(block) = self.sealed.next()? else { return Ok(None) };
-            let (floor, upto) = (self.floor, self.upto);
-            let is_inside = |posting: &Posting| posting.position > floor && posting.position <= upto;
-            self.loaded = block.postings.iter().filter(is_inside).collect();
+            self.loaded = block.postings.between(self.floor, self.upto).collect();
         }
     }
 }

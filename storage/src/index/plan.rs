@@ -58,7 +58,7 @@ impl Index {
 
 fn part(topic: TopicId, entry: &IndexedTopic, after: Position, upto: Position, count: usize) -> PlanPart {
     let after = after.max(entry.trim().map_or(Position::ZERO, |trim| trim.upto));
-    let recent = entry.recent.beyond(after).take_while(|&position| position <= upto).take(count);
+    let recent = entry.recent.between(after, upto).map(|posting| posting.position).take(count);
     PlanPart { topic, sealed: (after, entry.sealed_last()), recent: recent.collect() }
 }
 

@@ -80,9 +80,15 @@ impl Postings {
 
     /// The positions beyond one, oldest first.
     pub(crate) fn beyond(&self, after: Position) -> impl Iterator<Item = Position> {
+        self.between(after, Position::MAX).map(|posting| posting.position)
+    }
+
+    /// The postings beyond one position and up to another, oldest first.
+    pub(crate) fn between(&self, after: Position, upto: Position) -> impl Iterator<Item = Posting> {
         // Most often nothing is: then nothing needs to be decoded.
         let all = (self.last > after).then(|| self.iter()).into_iter().flatten();
-        all.map(|posting| posting.position).skip_while(move |&position| position <= after)
+        all.skip_while(move |posting| posting.position <= after)
+            .take_while(move |posting| posting.position <= upto)
     }
 
     /// The same postings as far as `keep` keeps them, beginning where these begin.

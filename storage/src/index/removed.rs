@@ -1,4 +1,4 @@
-//! Messages that were taken one by one. A reader that has not seen one is to be told, so of each topic the farthest of them is
+//! Messages that were taken one by one. A reader that has not seen one gets a gap, so of each topic the farthest of them is
 //! remembered: a cursor before that has missed one, and a cursor beyond it none.
 
 use std::{
@@ -15,8 +15,8 @@ use super::{Index, entry::IndexedTopic, order::TopicId};
 pub(super) struct Removed {
     of_topics: HashMap<TopicId, Trim>,
     by_position: BTreeMap<(Position, TopicId), TrimReason>,
-    /// Others, by which nobody is told of anything.
-    outdone: Vec<(TopicId, Position)>,
+    /// Those before the farthest of their topic, which can be forgotten.
+    nearer: Vec<(TopicId, Position)>,
 }
 
 impl Removed {
@@ -24,12 +24,12 @@ impl Removed {
         match self.of_topics.get(&topic).copied() {
             Some(before) if before.upto == trim.upto => return,
             Some(before) if before.upto > trim.upto => {
-                self.outdone.push((topic, trim.upto));
+                self.nearer.push((topic, trim.upto));
                 return;
             }
             Some(before) => {
                 self.by_position.remove(&(before.upto, topic));
-                self.outdone.push((topic, before.upto));
+                self.nearer.push((topic, before.upto));
             }
             None => {}
         }
@@ -73,15 +73,15 @@ impl Index {
         removed.is_some_and(|farthest| position <= farthest.upto)
     }
 
-    /// Whether messages were taken that nobody is told by.
-    pub(crate) fn has_outdone_removals(&self) -> bool {
-        !self.removed.outdone.is_empty()
+    /// Whether messages were taken that a farther one of their topic makes forgettable.
+    pub(crate) fn has_nearer_removals(&self) -> bool {
+        !self.removed.nearer.is_empty()
     }
 
-    /// Gives those of them that are purged; the others are met when they are.
-    pub(crate) fn take_outdone_removals(&mut self) -> Vec<(TopicId, Position)> {
-        let outdone = mem::take(&mut self.removed.outdone);
-        outdone.into_iter().filter(|(_, position)| !self.obsolete.contains_key(position)).collect()
+    /// Gives those of them that are purged; the others are forgotten when they are.
+    pub(crate) fn take_nearer_removals(&mut self) -> Vec<(TopicId, Position)> {
+        let nearer = mem::take(&mut self.removed.nearer);
+        nearer.into_iter().filter(|(_, position)| !self.obsolete.contains_key(position)).collect()
     }
 
     /// How far a topic lost messages, by whatever took them.

@@ -13,11 +13,10 @@ use super::{
     },
     store::SledTrees,
 };
-use crate::{
-    ages::Ages,
-    codec::Damage,
-    lifetimes::{Expired, STEP_MESSAGES},
-};
+use crate::{ages::Ages, codec::Damage, lifetimes::Expired};
+
+/// Messages that one step takes.
+const STEP_MESSAGES: usize = 500;
 
 /// A lifetime that ends.
 struct StoredEnd {

@@ -55,6 +55,10 @@ impl SledStore {
         if let Some(trimmed) = self.index.read().trimmed_soon(filter, after) {
             return trimmed;
         }
+        self.walk_trimmed(filter)
+    }
+
+    fn walk_trimmed(&self, filter: &Filter) -> Option<Trim> {
         let (mut walk, mut trimmed) = (FilterWalk::default(), None);
         while self.index.read().add_trimmed(filter, &mut walk, &mut trimmed) {}
         trimmed
@@ -67,14 +71,14 @@ impl SledStore {
         filter: &Filter,
         after: Position,
     ) -> (RwLockReadGuard<'_, Index>, Option<Trim>) {
-        let index = self.index.read();
-        if let Some(trimmed) = index.trimmed_soon(filter, after) {
-            return (index, trimmed);
-        }
-        drop(index);
         for _ in 0..PLAN_TRIES {
-            let before = self.index.read().removals();
-            let trimmed = self.trimmed_stored(filter, after);
+            let index = self.index.read();
+            if let Some(trimmed) = index.trimmed_soon(filter, after) {
+                return (index, trimmed);
+            }
+            let before = index.removals();
+            drop(index);
+            let trimmed = self.walk_trimmed(filter);
             let index = self.index.read();
             if index.removals() == before {
                 return (index, trimmed);

@@ -1,5 +1,5 @@
 //! Messages that were taken one by one, as they are stored: each until it is purged, and of each topic the farthest for good, by
-//! which cursors are told that they have missed one.
+//! which it is known of a cursor that it has missed one.
 
 use tailwire_core::StoreError;
 use tailwire_model::{Position, Topic};
@@ -12,7 +12,7 @@ use super::{
     store::SledTrees,
 };
 use crate::{
-    batch::{Changes, Retained},
+    batch::{Changes, Removal, Retained},
     codec::Damage,
     index::{Index, TopicId},
 };
@@ -23,15 +23,16 @@ impl SledTrees {
         self.removed.iter().map(|entry| removal(&entry.map_err(failed)?)).collect()
     }
 
-    /// What a commit adds. Messages that were never stored are told as lost by the next opening, and their positions may be
-    /// given again.
+    /// What a commit adds. Messages that were never stored count as lost from the next opening on, and their positions may
+    /// be given again.
     pub(super) fn removed_changes<'a>(
         &'a self,
         changes: &'a Changes,
     ) -> impl Iterator<Item = SmallChange<'a>> {
-        changes.removed.iter().filter(|(_, own)| own.is_stored).map(|(&position, own)| {
-            let key = removed_key(&own.topic, position);
-            let value = put_removed(&key, own.reason, own.time, false);
+        let stored = changes.removed.iter().filter(|(_, own)| own.message.is_stored);
+        stored.map(|(&position, Removal { message, reason })| {
+            let key = removed_key(&message.topic, position);
+            let value = put_removed(&key, *reason, message.time, false);
             (&self.removed, key, Some(value))
         })
     }
@@ -127,11 +128,11 @@ impl SledStore {
     }
 
     /// Forgets messages that were purged before a farther one of their topic was taken.
-    pub(super) fn forget_outdone_removals(&self) -> Result<(), StoreError> {
-        if !self.index.read().has_outdone_removals() {
+    pub(super) fn forget_nearer_removals(&self) -> Result<(), StoreError> {
+        if !self.index.read().has_nearer_removals() {
             return Ok(());
         }
-        let outdone = self.index.write().take_outdone_removals();
-        self.removals_purged(outdone.iter().map(|(topic, position)| (*topic, std::slice::from_ref(position))))
+        let nearer = self.index.write().take_nearer_removals();
+        self.removals_purged(nearer.iter().map(|(topic, position)| (*topic, std::slice::from_ref(position))))
     }
 }

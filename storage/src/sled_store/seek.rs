@@ -20,34 +20,24 @@ impl SledStore {
     ) -> Result<Window, StoreError> {
         let upto = upto.min(self.newest_committed());
         // One more tells whether there are older ones.
-        let count = budget.messages.saturating_add(1);
-        let mut newest = self.newest_stored(filter, upto, count, budget.scan_bytes)?;
-        newest.postings.extend(self.ring.read().newest(filter, upto, count));
+        let looked = Budget { messages: budget.messages.saturating_add(1), ..budget };
+        let mut newest = self.newest_stored(filter, upto, looked)?;
+        newest.postings.extend(self.ring.read().newest(filter, upto, looked.messages));
         Ok(newest.window(upto, budget))
     }
 
-    fn newest_stored(
-        &self,
-        filter: &Filter,
-        upto: Position,
-        count: usize,
-        scan_bytes: usize,
-    ) -> Result<Newest, StoreError> {
+    /// The newest messages, as many as a budget says, whatever they cost.
+    fn newest_stored(&self, filter: &Filter, upto: Position, budget: Budget) -> Result<Newest, StoreError> {
+        let count = budget.messages;
         let (mut walk, mut topics) = (FilterWalk::default(), NewestTopics::new(upto, count));
         while self.index.read().add_newest(filter, &mut walk, &mut topics) {}
         let plan = |index: &Index| index.newest_plan(&topics);
         self.by_index(plan, |plan| plan.newest(&self.store.postings, count))
-            .map_or_else(|| self.scan_newest(filter, upto, count, scan_bytes), Ok)
+            .map_or_else(|| self.scan_newest(filter, upto, budget), Ok)
     }
 
     /// The same without an index to ask.
-    fn scan_newest(
-        &self,
-        filter: &Filter,
-        upto: Position,
-        count: usize,
-        scan_bytes: usize,
-    ) -> Result<Newest, StoreError> {
+    fn scan_newest(&self, filter: &Filter, upto: Position, budget: Budget) -> Result<Newest, StoreError> {
         let (mut newest, mut looked) = (Newest::default(), 0);
         for chunk in self.store.chunks_before(upto.next()) {
             let chunk = chunk?;
@@ -61,10 +51,10 @@ impl SledStore {
                 }
             }
             looked += chunk.bytes;
-            if newest.postings.len() >= count {
+            if newest.postings.len() >= budget.messages {
                 break;
             }
-            if looked >= scan_bytes {
+            if looked >= budget.scan_bytes {
                 newest.floor = chunk.first.previous();
                 break;
             }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tailwire_model::{
-    Cursor, Filter, Gap, Position, Principal,
+    Cursor, Filter, Gap, Message, Position, Principal,
     epochs::CursorValidity,
     gap::{self, Extent},
     limits::{PAGE_BYTES_MAX, PAGE_TURNS_MAX, SCAN_BYTES_MAX},
@@ -12,7 +12,7 @@ use tailwire_model::{
 use super::{Before, Broker};
 use crate::{
     error::{ReadError, ReaderError},
-    log::{Budget, StorePage},
+    log::Budget,
     page::Page,
     pool::Priority,
     reader::Permission,
@@ -21,8 +21,8 @@ use crate::{
 };
 
 impl Broker {
-    /// The newest messages of a filter before a cursor, oldest first. What retention or a DELETE took of them is not told, as
-    /// it is not to those who ask for the earliest or the last; a cursor that this log has not given is.
+    /// The newest messages of a filter before a cursor, oldest first. What retention or a DELETE took of them is no gap, as it
+    /// is none for a client that asks for the earliest or the last; a cursor that this log has not given is one.
     ///
     /// # Errors
     /// See [`ReaderError`].
@@ -36,10 +36,9 @@ impl Broker {
         };
         let encoders = self.0.encoders;
         let read = self.0.pool.run(PAGE_BYTES_MAX, Priority::Answer, move |store, lease| {
-            let (found, more) = newest_before(store, &filter, upto, limit)?;
-            let segment =
-                (!found.messages.is_empty()).then(|| Segment::leased(found.messages, encoders, view, lease));
-            Ok((segment, found.scanned, more))
+            let (messages, after, more) = newest_before(store, &filter, upto, limit)?;
+            let segment = (!messages.is_empty()).then(|| Segment::leased(messages, encoders, view, lease));
+            Ok((segment, after, more))
         });
         let (segment, after, more) = self.0.readable(read.await)?;
         let slices: Slices = segment.into_iter().map(Slice::whole).collect();
@@ -72,13 +71,13 @@ impl Broker {
     }
 }
 
-/// The messages, with the place before them; and whether there may be older ones.
+/// The messages, the place before them, and whether there may be older ones.
 fn newest_before(
     store: &dyn Store,
     filter: &Filter,
     upto: Position,
     limit: usize,
-) -> Result<(StorePage, bool), StoreError> {
+) -> Result<(Vec<Message>, Position, bool), StoreError> {
     let scan_bytes = SCAN_BYTES_MAX * PAGE_TURNS_MAX;
     let budget = Budget { messages: limit, bytes: PAGE_BYTES_MAX, scan_bytes };
     let window = store.before_last(filter, upto, budget)?;
@@ -91,7 +90,7 @@ fn newest_before(
         messages.extend(page.messages);
     }
     let more = window.is_full && may_have_upto(store, filter, window.after);
-    Ok((StorePage { messages, scanned: window.after, trimmed: None }, more))
+    Ok((messages, window.after, more))
 }
 
 /// One topic's head is known for sure, and a pattern's topics may be many.

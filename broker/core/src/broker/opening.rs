@@ -37,32 +37,14 @@ impl Broker {
         known: Option<Cursor>,
         view: View,
     ) -> Result<Reader, ReadError> {
-        let store = &self.0.store;
-        let start = match start {
-            // A place in the log like any other: whatever is gone from there on, the client has not seen.
-            Start::Since(time) => Start::After(self.cursor_at(self.before_time(time).await?)),
-            start => start,
-        };
         let (resume, known) = match start {
-            Start::After(cursor) => {
-                self.0.arrival_of(cursor).await?;
-                let (epochs, committed) = (store.epochs(), store.newest());
-                let after = cursor.position;
-                let extent = match epochs.validity(cursor, committed) {
-                    // Nothing is trimmed beyond what there is.
-                    CursorValidity::Good if after >= committed => {
-                        Extent { committed, head: None, trimmed: None }
-                    }
-                    CursorValidity::Good => {
-                        let trimmed = move |store: &dyn Store, filter: &Filter| store.trimmed(filter, after);
-                        let trimmed = self.0.look(&filter, trimmed).await?;
-                        Extent { committed, head: None, trimmed }
-                    }
-                    _ => self.bounds(&filter).await?.extent(committed),
-                };
-                (gap::resume(&epochs, &extent, cursor, known), known)
+            Start::After(cursor) => (self.resume_after(&filter, cursor, known).await?, known),
+            Start::Since(time) => {
+                // A place in the log like any other: all that is gone from there on the client has not seen.
+                let cursor = self.cursor_at(self.before_time(time).await?);
+                (self.resume_after(&filter, cursor, known).await?, known)
             }
-            Start::Latest | Start::Since(_) => (at(store.newest()), known),
+            Start::Latest => (at(self.0.store.newest()), known),
             Start::Earliest => {
                 // A client that asks for the oldest knows that there may have been older ones.
                 let bounds = self.bounds(&filter).await?;
@@ -78,6 +60,28 @@ impl Broker {
             }
         };
         Ok(Reader::new(self.0.clone(), permission, filter, resume, known, view))
+    }
+
+    async fn resume_after(
+        &self,
+        filter: &Arc<Filter>,
+        cursor: Cursor,
+        known: Option<Cursor>,
+    ) -> Result<Resume, ReadError> {
+        self.0.arrival_of(cursor).await?;
+        let (epochs, committed) = (self.0.store.epochs(), self.0.store.newest());
+        let after = cursor.position;
+        let extent = match epochs.validity(cursor, committed) {
+            // Nothing is trimmed beyond what there is.
+            CursorValidity::Good if after >= committed => Extent { committed, head: None, trimmed: None },
+            CursorValidity::Good => {
+                let trimmed = move |store: &dyn Store, filter: &Filter| store.trimmed(filter, after);
+                let trimmed = self.0.look(filter, trimmed).await?;
+                Extent { committed, head: None, trimmed }
+            }
+            _ => self.bounds(filter).await?.extent(committed),
+        };
+        Ok(gap::resume(&epochs, &extent, cursor, known))
     }
 
     /// A reader of nothing yet, at the tail: the live side of a connection with many subscriptions.

@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_that_is_cut_short_is_told() -> io::Result<()> {
+    fn a_file_that_is_cut_short_is_noticed() -> io::Result<()> {
         for cut in ["db", "watermark", "journal"] {
             let dir = tempfile::tempdir()?;
             for name in ["db", "watermark", "journal"] {
@@ -103,7 +103,7 @@ mod tests {
             fs::write(dir.path().join("db"), [0; 512])?;
             assert_eq!(watch.look(), None);
             fs::write(dir.path().join(cut), [])?;
-            assert!(watch.look().is_some_and(|told| told.contains(&format!("{cut} was cut short"))), "{cut}");
+            assert!(watch.look().is_some_and(|what| what.contains(&format!("{cut} was cut short"))), "{cut}");
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
-//! Counting again what compacted topics hold. After a crash the index may count messages that compaction had taken, and
-//! does not know any more which are obsolete and still stored; what is stored of the keys knows both.
+//! Counting again what topics hold whose messages may be gone from the middle. After a crash the index may count messages that
+//! compaction or a removal had taken, and does not know any more which are obsolete and still stored; what is stored of the
+//! keys and of removals knows both.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +8,7 @@ use tailwire_core::{StoreError, log::Budget};
 use tailwire_model::{Filter, Keep, Message, Position, Topic};
 
 use crate::{
-    batch::{Changes, CompactionKey, Memory},
+    batch::{Changes, CompactionKey, Memory, Removal},
     sled_store::SledStore,
 };
 
@@ -40,16 +41,15 @@ impl Recount {
         if self.is_done() {
             return;
         }
-        for (topic, old) in &changes.obsolete {
-            if let Some(counted) = self.0.get_mut(topic).filter(|counted| old.position <= counted.upto) {
+        let obsolete = changes.obsolete.iter().map(|(topic, old)| (topic, old.position, old.cost));
+        let removed = changes
+            .removed
+            .iter()
+            .map(|(&position, Removal { message, .. })| (&message.topic, position, message.cost));
+        for (topic, position, cost) in obsolete.chain(removed) {
+            if let Some(counted) = self.0.get_mut(topic).filter(|counted| position <= counted.upto) {
                 counted.count = counted.count.saturating_sub(1);
-                counted.bytes = counted.bytes.saturating_sub(old.cost as u64);
-            }
-        }
-        for (position, own) in &changes.removed {
-            if let Some(counted) = self.0.get_mut(&own.topic).filter(|counted| *position <= counted.upto) {
-                counted.count = counted.count.saturating_sub(1);
-                counted.bytes = counted.bytes.saturating_sub(own.cost as u64);
+                counted.bytes = counted.bytes.saturating_sub(cost as u64);
             }
         }
         for topic in changes.trims.keys() {

@@ -175,7 +175,7 @@ impl SledStore {
             parted += purged.bytes;
         }
         let obsolete = self.purge_obsolete(*debt)?;
-        self.forget_outdone_removals()?;
+        self.forget_nearer_removals()?;
         parted += obsolete.unwrap_or_default();
         writer.uncleaned += parted;
         debt.bytes += parted;
