@@ -1,6 +1,8 @@
 //! The decision hook, as data: what the application is asked about, and what its answer says. Somebody else asks it.
 
-use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
 use tailwire_model::{Action, Grants, Identity, Principal, Term};
 
 use crate::{
@@ -103,7 +105,7 @@ impl Hook {
         &self,
         principal: &Principal,
         wanted: impl IntoIterator<Item = (Action, Term)>,
-        headers: &[(&str, String)],
+        headers: &[(Box<str>, String)],
     ) -> Option<HookQuestion> {
         let mut asks: Vec<(Action, Term)> =
             wanted.into_iter().filter(|(action, term)| self.concerns(*action, term)).collect();
@@ -112,14 +114,11 @@ impl Hook {
         if asks.is_empty() {
             return None;
         }
-        let mut topics = Map::new();
+        let mut topics = BTreeMap::<_, Vec<_>>::new();
         for (action, term) in &asks {
-            let list = topics.entry(action.name()).or_insert_with(|| json!([]));
-            list.as_array_mut().into_iter().for_each(|list| list.push(term.as_str().into()));
+            topics.entry(action.name()).or_default().push(term.as_str());
         }
-        let shown: Map<String, Value> =
-            headers.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
-        let shown = Value::Object(shown);
+        let shown = json!(headers.iter().map(|(name, value)| (&**name, value)).collect::<BTreeMap<_, _>>());
         let body = json!({ "asks": topics, "principal": named(principal), "headers": shown }).to_string();
         Some(HookQuestion { asks, shown: shown.to_string(), body })
     }

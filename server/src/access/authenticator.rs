@@ -36,7 +36,7 @@ pub(crate) struct Doorkeeper {
     pub(crate) gate: Arc<Gate>,
     /// Whether the answer says why: the caller seems to be the operator.
     pub(crate) explains: bool,
-    /// What a request without a credential is told.
+    /// What a request without a credential is answered with.
     pub(crate) challenge: HeaderValue,
 }
 
@@ -84,8 +84,7 @@ impl Doorkeeper {
     /// (RFC 9728 §5.1).
     pub(crate) fn challenge_at(public_url: Option<&PublicUrl>) -> HeaderValue {
         let located = public_url.map(|public| {
-            let path = public.url.strip_prefix(&public.origin).unwrap_or_default();
-            format!("Bearer resource_metadata=\"{}{PROTECTED_RESOURCE}{path}\"", public.origin)
+            format!("Bearer resource_metadata=\"{}{PROTECTED_RESOURCE}{}\"", public.origin, public.path())
         });
         let challenge = located.and_then(|text| HeaderValue::try_from(text).ok());
         challenge.unwrap_or(HeaderValue::from_static("Bearer"))
@@ -102,12 +101,8 @@ impl Doorkeeper {
             Authenticated::Now(Err(problem)) => Authenticated::Now(Err(problem)),
             Authenticated::Later(shown) => {
                 let gate = self.gate.clone();
-                Authenticated::Later(Box::pin(async move {
-                    match undecided.decide(&gate, client, shown.await?) {
-                        Authenticated::Now(decided) => decided,
-                        Authenticated::Later(decided) => decided.await,
-                    }
-                }))
+                let decided = async move { undecided.decide(&gate, client, shown.await?).wait().await };
+                Authenticated::Later(Box::pin(decided))
             }
         }
     }

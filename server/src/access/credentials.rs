@@ -44,16 +44,15 @@ impl Credentials for Registry {
 
     fn resource_metadata(&self, path: &str) -> Option<Vec<u8>> {
         let access = self.gate.access();
-        let named = |public: &&PublicUrl| public.url.strip_prefix(&public.origin) == Some(path);
         let first = self.public_urls.first().filter(|_| path.is_empty());
-        let public = self.public_urls.iter().find(named).or(first)?;
+        let public = self.public_urls.iter().find(|public| public.path() == path).or(first)?;
         // Others are names that no client can ask.
         let servers: Vec<&str> = access.issuers().filter(|issuer| issuer.starts_with("https://")).collect();
-        let mut told = json!({ "resource": public.url, "bearer_methods_supported": ["header"] });
+        let mut metadata = json!({ "resource": public.url, "bearer_methods_supported": ["header"] });
         if !servers.is_empty() {
-            told["authorization_servers"] = json!(servers);
+            metadata["authorization_servers"] = json!(servers);
         }
-        Some(told.to_string().into_bytes())
+        Some(metadata.to_string().into_bytes())
     }
 
     fn issue_ticket(&self, principal: &Principal) -> Result<Vec<u8>, Problem> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, header};
+use http::{HeaderMap, header};
 use tailwire_access::{Access, Hook, HookQuestion};
 use tailwire_http::{Authenticated, RequestHead};
 use tailwire_model::{Action, Principal, Term, retry};
@@ -28,11 +28,15 @@ impl UndecidedRequest {
         let is_upgrade = head.headers.contains_key(header::UPGRADE);
         let wanted = wanted(head.method.as_str(), head.uri.path(), head.uri.query(), is_upgrade)?;
         let all = |action: Action| hook.topics().iter().map(move |term| (action, term.clone()));
-        let (wanted, is_open_ended) = match wanted {
+        let (wanted, is_open_ended): (Vec<_>, _) = match wanted {
             Wanted::Terms(action, terms) => (terms.into_iter().map(|term| (action, term)).collect(), false),
             Wanted::Unnamed(action) => (all(action).collect(), true),
             Wanted::Everything => (hook.actions().iter().copied().flat_map(all).collect(), true),
         };
+        // Most requests may be about topics that are not the hook's: nothing is copied of those.
+        if !wanted.iter().any(|(action, term)| hook.concerns(*action, term)) {
+            return None;
+        }
         // A page that may be anybody's must not have its visitors' names decide.
         let headers = if is_cookie_heeded(head) { shown(hook, head.headers) } else { Vec::new() };
         Some(Self { wanted, is_open_ended, headers })
@@ -48,7 +52,7 @@ impl UndecidedRequest {
         }
         let gate = gate.clone();
         Authenticated::Later(Box::pin(async move {
-            let holding = client.ask(question.clone()).await.map_err(|error| unavailable(&error))?;
+            let holding = client.ask(&question).await.map_err(|error| unavailable(&error))?;
             Ok(with(&gate.access(), &principal, &question, holding))
         }))
     }
@@ -59,8 +63,7 @@ impl UndecidedRequest {
         let is_open = |(action, term): &&(Action, Term)| {
             self.is_open_ended || grants.permitting(*action, term).is_none()
         };
-        let headers: Vec<_> = self.headers.iter().map(|(name, value)| (&**name, value.clone())).collect();
-        access.hook()?.question(principal, self.wanted.iter().filter(is_open).cloned(), &headers)
+        access.hook()?.question(principal, self.wanted.iter().filter(is_open).cloned(), &self.headers)
     }
 }
 
@@ -74,13 +77,13 @@ fn with(access: &Access, principal: &Principal, question: &HookQuestion, holding
 
 /// The headers that the application gets. Several of one name are one (RFC 9110 §5.3, RFC 9113 §8.2.3).
 fn shown(hook: &Hook, headers: &HeaderMap) -> Vec<(Box<str>, String)> {
-    let joined = |name: &str| {
-        let separator = if name == HeaderName::from_static("cookie") { "; " } else { ", " };
+    let value = |name: &str| {
+        let separator = if name == header::COOKIE { "; " } else { ", " };
         let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
         values.collect::<Vec<_>>().join(separator)
     };
     let present = hook.headers.iter().filter(|name| headers.contains_key(&***name));
-    present.map(|name| (name.clone(), joined(name))).collect()
+    present.map(|name| (name.clone(), value(name))).collect()
 }
 
 fn unavailable(error: &HookError) -> Problem {

@@ -129,6 +129,13 @@ pub(crate) struct PublicUrl {
     pub(crate) origin: String,
 }
 
+impl PublicUrl {
+    /// Its path, empty where it has none.
+    pub(crate) fn path(&self) -> &str {
+        self.url.strip_prefix(&self.origin).unwrap_or_default()
+    }
+}
+
 pub(super) fn public_url(text: &str) -> Result<PublicUrl, String> {
     let wrong = || format!("can't be `{text}`: it is an http or https URL, as in https://rt.example.com");
     let (scheme, rest) = text.split_once("://").ok_or_else(wrong)?;

@@ -95,11 +95,9 @@ impl HookClient {
     ///
     /// # Errors
     /// [`HookError`], where nothing is to hold without an answer.
-    pub async fn ask(&self, question: HookQuestion) -> Result<HookHolding, HookError> {
-        let own = self.0.clone();
-        let fallback = own.hook.without_answer(&question);
+    pub async fn ask(&self, question: &HookQuestion) -> Result<HookHolding, HookError> {
+        let (own, digest) = (&self.0, question.digest());
         let asked = {
-            let digest = question.digest();
             let mut answers = own.answers.lock();
             if let Some(holding) = own.get(&mut answers, &digest) {
                 return Ok(holding);
@@ -107,20 +105,17 @@ impl HookClient {
             let is_asked = answers.asking.contains_key(&digest);
             if !is_asked && answers.asking.len() >= HOOK_ASKS_WAITING_MAX {
                 drop(answers);
-                return own.without(fallback, HookError::Busy);
+                return own.without(question, HookError::Busy);
             }
-            let own = own.clone();
-            answers.asking.entry(digest).or_insert_with(|| own.begin(digest, question)).clone()
+            let begin = || own.clone().begin(digest, question.clone());
+            answers.asking.entry(digest).or_insert_with(begin).clone()
         };
-        match asked.await {
-            Ok(holding) => Ok(holding),
-            Err(error) => own.without(fallback, error),
-        }
+        asked.await.or_else(|error| own.without(question, error))
     }
 }
 
 impl HookState {
-    /// Asks, in a task of its own: whoever asked first may be gone before there is an answer.
+    /// Asks, in a task of its own: the request that asked first may be gone before there is an answer.
     fn begin(self: Arc<Self>, digest: QuestionDigest, question: HookQuestion) -> AwaitedAnswer {
         let task = tokio::spawn(async move {
             let began = Instant::now();
@@ -172,8 +167,8 @@ impl HookState {
     }
 
     /// What holds where there is no answer.
-    fn without(&self, fallback: Option<HookAnswer>, error: HookError) -> Result<HookHolding, HookError> {
-        let fallback = fallback.ok_or(error)?;
+    fn without(&self, question: &HookQuestion, error: HookError) -> Result<HookHolding, HookError> {
+        let fallback = self.hook.without_answer(question).ok_or(error)?;
         Ok(HookHolding { answer: Arc::new(fallback), until: self.end() })
     }
 

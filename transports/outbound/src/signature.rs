@@ -1,5 +1,5 @@
-//! Signed requests, as in Standard Webhooks (version 1): an HMAC over the id, the time and the body, so that whoever is asked can
-//! tell that it is the broker who asks, and that it asks now. Libraries that verify it are there for most languages.
+//! Signed requests, as in Standard Webhooks (version 1): an HMAC over the id, the time and the body, so that the application
+//! can tell that it is the broker who asks, and that it asks now. Libraries that verify it are there for most languages.
 
 use aws_lc_rs::hmac;
 use base64::{Engine, engine::general_purpose::STANDARD};

@@ -15,13 +15,16 @@ use tailwire_model::{Identity, Principal};
 
 use crate::connection::caller::Caller;
 
-/// The target of its lines, by which they are told from others.
+/// The target of its lines, which sets them apart from others.
 pub const ACCESS_LOG: &str = "tailwire_access_log";
 /// What a line has of a path.
 const PATH_BYTES_MAX: usize = 1000;
 
-/// A request that is logged when nobody has to do with it any more.
-pub(crate) struct AccessEntry {
+/// A request's entry, if requests are logged: written when nobody has it any more.
+#[derive(Clone, Default)]
+pub(crate) struct AccessEntry(Option<Arc<LoggedRequest>>);
+
+struct LoggedRequest {
     began: Instant,
     method: String,
     path: String,
@@ -32,20 +35,21 @@ pub(crate) struct AccessEntry {
 }
 
 impl AccessEntry {
-    pub(crate) fn begin(request: &Request, caller: &Caller) -> Arc<Self> {
+    pub(crate) fn begin(request: &Request, caller: &Caller) -> Self {
         let path = request.uri().path();
         let bytes = path.floor_char_boundary(PATH_BYTES_MAX);
-        Arc::new(Self {
+        Self(Some(Arc::new(LoggedRequest {
             began: Instant::now(),
             method: request.method().as_str().to_owned(),
             path: path[..bytes].to_owned(),
             client: caller.address,
             who: OnceLock::new(),
             status: AtomicU16::new(0),
-        })
+        })))
     }
 
     pub(crate) fn identified(&self, principal: &Principal) {
+        let Some(own) = &self.0 else { return };
         let name = match principal.identity() {
             Identity::Anonymous => return,
             Identity::Token(token) => token.subject.to_string(),
@@ -56,15 +60,17 @@ impl AccessEntry {
                 subject.to_string()
             }
         };
-        let _ = self.who.set(name);
+        let _ = own.who.set(name);
     }
 
     pub(crate) fn answered(&self, status: u16) {
-        self.status.store(status, Ordering::Relaxed);
+        if let Some(own) = &self.0 {
+            own.status.store(status, Ordering::Relaxed);
+        }
     }
 }
 
-impl Drop for AccessEntry {
+impl Drop for LoggedRequest {
     fn drop(&mut self) {
         let Self { began, method, path, client, who, status } = self;
         let client = client.map(|address| address.to_string()).unwrap_or_default();

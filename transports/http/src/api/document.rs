@@ -137,8 +137,7 @@ fn is_of(made: &Made, words: &Words, state: TopicsState) -> bool {
 /// What a document is known by to all who ask for it; nothing where it is made for one.
 fn shared_words(app: &App, want: &Want<'_>) -> Option<(Arc<Words>, TopicsState)> {
     let &Want { principal, ask: ReadRequest { filter, .. }, query, part, wait_ms } = want;
-    // Who waits does so with those who wait for the same.
-    // A time that is told from now on is another one each time.
+    // Requests that wait share their answer elsewhere, and a time that counts from now is another one each time.
     if wait_ms > 0 || matches!(part, Part::Page(_, QueryStart::Since(_))) {
         return None;
     }

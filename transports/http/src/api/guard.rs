@@ -179,7 +179,7 @@ fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
 }
 
 /// Whether requests for a host are answered: where public URLs are set, for theirs, and for loopback, where tools of this
-/// machine ask; without them, a listener that others reach answers for any. What is told to operators has no such name.
+/// machine ask; without them, a listener that others reach answers for any. Operators reach their listener by none of these names.
 fn is_answered(settings: &HttpSettings, at: &ListenerFacts, host: &str, is_loopback: bool) -> bool {
     let public: &[String] = if at.rules.operations { &[] } else { &settings.public_origins };
     (public.is_empty() && !at.is_loopback)

@@ -71,7 +71,7 @@ pub enum Authenticated {
 
 impl Authenticated {
     /// The answer, whenever it comes.
-    pub(crate) async fn wait(self) -> Result<Principal, Problem> {
+    pub async fn wait(self) -> Result<Principal, Problem> {
         match self {
             Self::Now(result) => result,
             Self::Later(result) => result.await,

@@ -26,7 +26,6 @@ use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::handshake::server::create_response;
 
 use super::{
-    access_log::AccessEntry,
     app::{App, read_problem},
     document::{apply_preference, document, response_of},
     guard::{self, Cors},
@@ -409,14 +408,9 @@ async fn stream(
     // A head that is written by hand doesn't pass the guard on its way out.
     guard::finish(&app.settings, &app.metrics, &mut response, &cors);
     let stream = EventStream::new(codec, retry_ms);
-    drop(answered_by(entry, response.status()));
+    entry.answered(response.status().as_u16());
     let start = stream::StreamStart { head: head(&response), reader, stream, metrics: app.metrics.clone() };
     match exchange.hijack(Hijack { job: Job::Stream(Box::new(start)), shard }).await {}
-}
-
-/// Notes the status of a stream's head, which is all that is logged of it.
-fn answered_by(entry: Option<Arc<AccessEntry>>, status: StatusCode) -> Option<Arc<AccessEntry>> {
-    entry.inspect(|entry| entry.answered(status.as_u16()))
 }
 
 async fn websocket(
@@ -454,7 +448,7 @@ async fn websocket(
     }
     guard::finish(&app.settings, &app.metrics, &mut response, &cors);
     let shard = app.pick_shard();
-    drop(answered_by(entry, response.status()));
+    entry.answered(response.status().as_u16());
     let opening = WebSocketOpening { app: app.clone(), principal, account, subscription, depth, bound };
     let start = websocket::WebSocketStart { head: head(&response), subprotocol, opening };
     match exchange.hijack(Hijack { job: Job::WebSocket(Box::new(start)), shard }).await {}

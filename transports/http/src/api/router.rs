@@ -76,7 +76,8 @@ impl HttpRoutes {
         let route = self.route(request.uri().path());
         let Remote { peer, is_secure, .. } = self.remote;
         let caller = self.app.settings.trusted_proxies.caller(peer, is_secure, request.headers());
-        let entry = self.app.settings.access_log.then(|| AccessEntry::begin(&request, &caller));
+        let is_logged = self.app.settings.access_log;
+        let entry = if is_logged { AccessEntry::begin(&request, &caller) } else { AccessEntry::default() };
         let (mut cors, origin) = match guard::check(
             &self.app.settings,
             &self.app.listener,
@@ -89,7 +90,7 @@ impl HttpRoutes {
                 let response = guard::refused(&problem);
                 let status = response.status().as_u16();
                 self.count(status);
-                entry.iter().for_each(|entry| entry.answered(status));
+                entry.answered(status);
                 return response;
             }
         };
@@ -101,7 +102,7 @@ impl HttpRoutes {
             let mut request = request;
             match self.identify(route, &request, origin, caller).wait().await {
                 Ok(principal) => {
-                    entry.iter().for_each(|entry| entry.identified(&principal));
+                    entry.identified(&principal);
                     session::strip_ticket(request.uri_mut());
                     cors.show_to(&principal);
                     let (account, cors, entry) = (self.account_of(&caller), cors.clone(), entry.clone());
@@ -116,7 +117,7 @@ impl HttpRoutes {
             }
         };
         guard::finish(&self.app.settings, &self.app.metrics, &mut response, &cors);
-        entry.iter().for_each(|entry| entry.answered(response.status().as_u16()));
+        entry.answered(response.status().as_u16());
         if is_bare {
             leave_body(&mut response);
         }
@@ -152,13 +153,12 @@ impl HttpRoutes {
     fn nothing(&self, method: &Method, path: &str) -> Response<Body> {
         let hint = match Route::of(path) {
             Route::Metrics => Some(METRICS_MOVED),
-            Route::None => None,
-            _ => Some(OPERATIONS_ONLY).filter(|_| self.app.listener.rules.operations),
+            Route::None => hint::for_path(method.as_str(), path),
+            _ if self.app.listener.rules.operations => Some(OPERATIONS_ONLY),
+            _ => hint::for_path(method.as_str(), path),
         };
-        match hint {
-            Some(hint) => refuse(&Problem::detailed(Code::NotFound, hint)),
-            None => nothing(method, path),
-        }
+        let plain = || Problem::new(Code::NotFound);
+        refuse(&hint.map_or_else(plain, |hint| Problem::detailed(Code::NotFound, hint)))
     }
 
     /// Finds out whose a request is, before anything else looks at it.
@@ -355,14 +355,6 @@ impl Route {
             _ => "GET, HEAD, OPTIONS",
         }
     }
-}
-
-fn nothing(method: &Method, path: &str) -> Response<Body> {
-    let problem = match hint::for_path(method.as_str(), path) {
-        Some(hint) => Problem::detailed(Code::NotFound, hint),
-        None => Problem::new(Code::NotFound),
-    };
-    refuse(&problem)
 }
 
 fn is_key(path: &str) -> bool {

@@ -1,7 +1,5 @@
 //! Context that goes with a request to its handler.
 
-use std::sync::Arc;
-
 use tailwire_model::Principal;
 
 use super::{access_log::AccessEntry, guard::Cors};
@@ -14,8 +12,8 @@ pub(crate) struct Via {
     pub(crate) caller: Caller,
     /// Its access to the connection, if that is HTTP/1.1.
     pub(crate) exchange: Option<Exchange>,
-    /// Its entry of the access log, if there is one.
-    pub(crate) entry: Option<Arc<AccessEntry>>,
+    /// Its entry of the access log.
+    pub(crate) entry: AccessEntry,
     /// The headers that the guard would have added to the head.
     pub(crate) cors: Cors,
     /// What its connection holds of answers; behind a trusted proxy, what it does itself.

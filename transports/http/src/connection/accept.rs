@@ -86,6 +86,6 @@ async fn serve(inbound: Inbound, mut acceptor: Acceptor) {
 pub(crate) async fn ask_for_tls(socket: Socket, budget: &ReceiveBudget) {
     let detail = "This port speaks TLS: the URL begins with https://, or wss://.";
     let problem = Problem::detailed(Code::TlsRequired, detail);
-    let told = Box::pin(Peer::new(socket, budget).end_with(refuse(&problem), false));
-    let _ = tokio::time::timeout(Duration::from_millis(STALL_CLOSE_MS), told).await;
+    let refusal = Box::pin(Peer::new(socket, budget).end_with(refuse(&problem), false));
+    let _ = tokio::time::timeout(Duration::from_millis(STALL_CLOSE_MS), refusal).await;
 }

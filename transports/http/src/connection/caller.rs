@@ -27,7 +27,7 @@ pub struct Caller {
 pub struct TrustedProxies {
     /// Their addresses.
     pub networks: Vec<Network>,
-    /// Whether whoever may open the Unix socket is one.
+    /// Whether each peer of the Unix socket is one.
     pub over_unix: bool,
     /// Where they say it. Another header may be the client's own, which a proxy that doesn't know it passes on.
     pub header: ProxyHeader,
@@ -52,7 +52,7 @@ struct ProxyHop {
 
 impl TrustedProxies {
     /// Whether a peer's word counts.
-    pub fn trust(&self, peer: Option<IpAddr>) -> bool {
+    pub(crate) fn trust(&self, peer: Option<IpAddr>) -> bool {
         match peer {
             Some(address) => self.networks.iter().any(|network| network.contains(address)),
             None => self.over_unix,
@@ -85,12 +85,10 @@ impl TrustedProxies {
 
 /// Hops from the nearest on.
 fn x_forwarded(headers: &HeaderMap) -> Vec<ProxyHop> {
-    let mut hops: Vec<ProxyHop> = items(headers, &X_FORWARDED_FOR)
-        .into_iter()
-        .map(|item| ProxyHop { address: node(item), is_secure: None })
-        .collect();
-    // As the nearest has it: mostly there is one, of whoever took TLS off.
-    let scheme = items(headers, &X_FORWARDED_PROTO).first().map(|item| is_https(item));
+    let addresses = items(headers, X_FORWARDED_FOR).map(node);
+    let mut hops: Vec<_> = addresses.map(|address| ProxyHop { address, is_secure: None }).collect();
+    // As the nearest has it: mostly there is one, of the proxy that took TLS off.
+    let scheme = items(headers, X_FORWARDED_PROTO).next().map(is_https);
     match hops.first_mut() {
         Some(nearest) => nearest.is_secure = scheme,
         None => hops.push(ProxyHop { address: None, is_secure: scheme }),
@@ -99,7 +97,7 @@ fn x_forwarded(headers: &HeaderMap) -> Vec<ProxyHop> {
 }
 
 fn forwarded(headers: &HeaderMap) -> Vec<ProxyHop> {
-    items(headers, &header::FORWARDED).into_iter().map(element).collect()
+    items(headers, header::FORWARDED).map(element).collect()
 }
 
 /// One element of `Forwarded` (RFC 7239 §4).
@@ -125,26 +123,21 @@ fn is_https(scheme: &str) -> bool {
 
 /// The items of a list, from the last on; each proxy adds its own behind those that there are, on the same line, too, so that
 /// bytes of a client that are no text must not hide it. Such an item says nothing.
-fn items<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Vec<&'a str> {
-    let lines: Vec<_> = headers.get_all(name).iter().collect();
-    let items = lines.iter().rev().flat_map(|line| split(line.as_bytes(), b',')).take(HOPS_MAX);
-    items.map(|item| str::from_utf8(item).unwrap_or_default()).collect()
+fn items(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
+    let lines = headers.get_all(name).iter().rev();
+    let items = lines.flat_map(|line| split(line.as_bytes(), b',')).take(HOPS_MAX);
+    items.map(|item| str::from_utf8(item).unwrap_or_default())
 }
 
 /// The parts between separators outside of quotes, from the last on: a quote that a client opens and leaves open must not
 /// swallow what a proxy has added.
-fn split(text: &[u8], separator: u8) -> Vec<&[u8]> {
-    let (mut parts, mut end, mut is_quoted) = (Vec::new(), text.len(), false);
-    for (index, &byte) in text.iter().enumerate().rev() {
-        if byte == b'"' {
-            is_quoted = !is_quoted;
-        } else if byte == separator && !is_quoted {
-            parts.push(text[index + 1..end].trim_ascii());
-            end = index;
-        }
-    }
-    parts.push(text[..end].trim_ascii());
-    parts
+fn split(text: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
+    let mut is_quoted = false;
+    let parts = text.rsplit(move |&byte| {
+        is_quoted ^= byte == b'"';
+        byte == separator && !is_quoted
+    });
+    parts.map(<[u8]>::trim_ascii)
 }
 
 /// An address, perhaps with a port or in brackets. `None` for `unknown`, for a name that hides one, and for what is none.

@@ -26,7 +26,7 @@ pub(crate) struct Deferred {
     /// The CORS fields of its head.
     pub(crate) cors: Cors,
     /// Where it is logged.
-    pub(crate) entry: Option<Arc<AccessEntry>>,
+    pub(crate) entry: AccessEntry,
 }
 
 /// One request and its answer, as its handler and the connection's driver share them.

@@ -204,7 +204,6 @@ async fn look(
     ask: PageRequest,
 ) -> LineOutcome {
     let now = PageRequest { wait_ms: 0, ..ask.clone() };
-    let permitted = app.narrowed(&principal, &ask.filter);
     let reply = app.page(&principal, now, &PAGE, None, (&account, None)).await;
     match reply.map(|reply| reply.made) {
         Ok(made) if ask.wait_ms > 0 && made.retry_after_ms.is_some() => LineOutcome::Waits(
@@ -212,6 +211,7 @@ async fn look(
             PageRequest { start: QueryStart::After(made.cursor), gap: made.gap, ..ask },
         ),
         made => {
+            let permitted = app.narrowed(&principal, &ask.filter);
             answered(id, async { made.map(|made| page_body(made.body.into(), permitted.as_ref())) }).await
         }
     }

@@ -67,7 +67,7 @@ enum RequestStage<'a> {
     /// Its handler is at work; `None` where the answer's body failed.
     Handler(BoxFuture<'a, Option<Response<Bytes>>>),
     /// It takes long, and nothing is kept of it but that.
-    Deferred(BoxFuture<'static, Reply>, Cors, Option<Arc<AccessEntry>>),
+    Deferred(BoxFuture<'static, Reply>, Cors, AccessEntry),
     /// Answered before its turn.
     Over(Option<RequestOutcome>),
 }
@@ -242,12 +242,12 @@ impl<'a> PendingRequest<'a> {
                     let reply = pin!(caught(answer.as_mut())).poll(cx);
                     match ready!(reply) {
                         Reply::Own(mut response) => {
-                            answered(entry, response.status().as_u16());
+                            mem::take(entry).answered(response.status().as_u16());
                             self.routes.finish(&mut response, &mem::take(cors));
                             self.stage = RequestStage::Handler(Box::pin(collected(response)));
                         }
                         Reply::Shared(shared) => {
-                            answered(entry, shared.status());
+                            mem::take(entry).answered(shared.status());
                             self.routes.count(shared.status());
                             return Poll::Ready(RequestOutcome::Shared(SharedAnswer {
                                 response: shared,
@@ -259,12 +259,6 @@ impl<'a> PendingRequest<'a> {
                 RequestStage::Over(outcome) => return outcome.take().map_or(Poll::Pending, Poll::Ready),
             }
         }
-    }
-}
-
-fn answered(entry: &mut Option<Arc<AccessEntry>>, status: u16) {
-    if let Some(entry) = entry.take() {
-        entry.answered(status);
     }
 }
 
