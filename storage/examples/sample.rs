@@ -1,7 +1,7 @@
 //! Makes the stored sample of the format of today anew: `cargo run -p tailwire-storage --example sample`. A sample of a
 //! format that was released stays as it is; it is what proves that such logs can still be opened.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a tool for whoever changes the format")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a tool for a change of the format")]
 
 #[path = "../tests/sample/mod.rs"]
 mod sample;

@@ -79,7 +79,7 @@ class Damage(FaultTest):
                 self.assertEqual(messages, cursors[: len(messages)])
                 self.assertTrue(100 < len(messages) <= 300, len(messages))
             self.assertEqual(len({len(messages) for messages in got}), 1, "each transport gets as far")
-            # The rest of the log is there, for whoever begins behind it.
+            # The rest of the log is there, for readers that begin behind it.
             self.assertEqual(catch_up(pages(broker.http, "/topics/kept/a", cursors[-2]))[0]["cursor"], cursors[-1])
             self.assertEqual(len(catch_up(ndjson(broker.port, "/topics/kept/b", "earliest"))), LARGE)
             self.assertEqual(broker.http.get(f"/messages/{cursors[300]}").code, "storage-damaged")

@@ -281,7 +281,7 @@ async function schedule(world) {
   await clock.advance(30 * 60_000);
   for (const { tab, got, gaps, errors, start } of records) {
     assert.deepEqual([gaps, errors], [[], []]);
-    // From the start on all of it; whoever is gone, up to somewhere.
+    // From the start on all of it; a tab that is gone has it up to some message.
     const first = start.after ? 0 : (got[0] ?? sent);
     const end = tab.alive && tab.hub.state !== "closed" ? sent : first + got.length;
     assert.deepEqual(got, upTo(end, first));

@@ -10,7 +10,8 @@
 //!
 //! **The chain.** The digest of the stream up to a message is that of the digest before it and of the message. A frame
 //! carries its proposer's; where that differs from what this node had there, the two have not seen the same stream. Which of
-//! them is wrong is not known here. What was there before this node joined is not compared: nodes that disagreed have found that out by themselves.
+//! them is wrong is not known here. What was there before this node joined is not compared: nodes that disagreed have found
+//! that out by themselves.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 

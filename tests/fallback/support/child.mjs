@@ -14,7 +14,7 @@ export function start(command, args, options = {}) {
   child.stderr.setEncoding('utf8').on('data', (text) => (child.said += text));
   running.add(child);
   child.ended = once(child, 'close').finally(() => running.delete(child));
-  // Whoever waits is told; without a listener it would be the end of the tests.
+  // Those that wait get the error; without a listener it would end the tests.
   child.ended.catch(() => {});
   return child;
 }

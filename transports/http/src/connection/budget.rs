@@ -193,7 +193,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn whoever_waits_gets_what_others_let_go_of() {
+    async fn a_waiter_gets_the_room_that_others_release() {
         let budget = ReceiveBudget::new(Some(3 * READ_BYTES));
         let (mut one, mut other) = (budget.charge(), budget.charge());
         assert!(poll_fn(|cx| one.poll_room(cx)).now_or_never().is_some());

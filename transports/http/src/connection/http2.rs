@@ -392,7 +392,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn whoever_does_not_take_a_piece_is_stuck_and_whoever_takes_one_now_and_then_is_not() {
+    async fn a_reader_that_takes_nothing_is_stalled_and_a_slow_one_is_not() {
         let _alone = ALONE.lock().await;
         let watch = Watch::new(Account::common());
         let mut body = pieces(&watch, Body::from(vec![0; 10 * PIECE_BYTES + 1]));

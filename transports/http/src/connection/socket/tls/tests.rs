@@ -160,7 +160,7 @@ async fn an_idle_session_holds_no_buffers() {
 }
 
 #[tokio::test]
-async fn a_key_update_is_answered_by_whoever_reads() {
+async fn a_key_update_is_answered_by_the_reading_side() {
     let (socket, client) = pair(&TLS13, |mut client| {
         client.conn.complete_io(&mut client.sock).unwrap();
         for round in 0..5 {
