@@ -9,6 +9,7 @@ from pathlib import Path
 
 import goals
 import plots
+import rival
 from measures import CLOSED, CROWD_MESSAGES, PATTERNS, REPLAY_CLIENTS, REPLAY_CLIENTS_BESIDE, SPARSE_RATE
 from peers import Peer
 from plot import number
@@ -88,6 +89,7 @@ def text(run: Run, results: Results, present: list[Peer], drawn: set[str]) -> st
     parts = [
         "# Benchmarks\n\n<!-- Written by tests/bench/run: change that, not this. -->",
         _opening(run, results),
+        _rival(results),
         _goals(run, results),
         _section(
             results, drawn, "fanout", "Fan-out",
@@ -336,9 +338,25 @@ def _goals(run: Run, results: Results) -> str:
         "What Tailwire is to reach, and what this run says of it. A figure is the median of its rounds, as in the sections "
         "below; what is compared was measured in the same round."
     )
+    if (slow := goals.slowness(results)) > 1.05:
+        about += (
+            f" Bounds in µs and per second are for a machine on which a sparse delivery of the limit program takes "
+            f"{goals.REFERENCE_US} µs by WebSocket. It took {slow:.2f} times as much here, and they count {slow:.2f} times wider."
+        )
     if _doubts(run, results):
         about += " **The machine was not quiet or the run not whole: another may say otherwise of what is near its bound.**"
     return "\n".join(["## Goals", "", _wrapped(about), "", *rows])
+
+
+def _rival(results: Results) -> str:
+    rows = rival.table(results, partial(_cell, results))
+    if not rows:
+        return ""
+    about = (
+        f"{rival.TITLE} is the server nearest to Tailwire: written in Rust, and an acknowledgement waits for the disk. "
+        "Where it is ahead stands first. *Ratio* is Tailwire's figure over its figure, of the same rounds."
+    )
+    return "\n".join(["## Beside the nearest rival", "", _wrapped(about), "", *rows])
 
 
 def _section(

@@ -130,7 +130,7 @@ def all_peers(binaries: Path) -> list[Peer]:
             durability="on disk: flushed before it is acknowledged, and before anybody sees it",
             command=lambda folder, port, _: [
                 str(tailwire), "serve", "--listen", f"127.0.0.1:{port}", "--data", str(folder / "data"),
-                "--log-level", "warn",
+                "--log-level", "warn", "--max-topics", "2000000",
             ],
             install=lambda: _version([str(tailwire), "--version"]),
             ways=[

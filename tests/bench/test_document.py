@@ -13,6 +13,7 @@ import measures
 import peers
 import plot
 import plots
+import rival
 from document import Run
 from measures import Bench
 from results import Results
@@ -92,6 +93,17 @@ class Document(unittest.TestCase):
             self.assertIn("The machine was not quiet", text)
         self.assertNotIn("The machine was not quiet", document.text(run(), quiet(), [], set()))
 
+    def test_what_the_rival_does_better_stands_first(self):
+        results = quiet()
+        for row, memory, rate in [("Tailwire", 1500, 10), (rival.TITLE, 750, 8)]:
+            results.add("idle", f"{row}, SSE", memory_bytes=memory)
+            results.add("publish", f"{row}, POST", **{"256_per_s": rate})
+        lines = document.text(run(), results, [], set()).splitlines()
+        first = lines.index("| --- | ---: | ---: | ---: | --- |") + 1
+        self.assertEqual(lines[first], "| an idle SSE stream: memory, bytes | 1,500 | 750 | 2.00 | behind |")
+        self.assertEqual(lines[first + 1], "| publishes over 256 connections: rate, /s | 10.0 | 8.00 | 1.25 | ahead |")
+        self.assertNotIn("nearest rival", document.text(run(), quiet(), [], set()))
+
     def test_samples_that_lie_apart_are_marked(self):
         results = quiet()
         for results.round, figure in enumerate([1, 2, 3]):
@@ -144,6 +156,17 @@ class Goals(unittest.TestCase):
             results.add("idle", "Tailwire, WebSocket", memory_bytes=figure)
             line = self.said(results, "an idle connection, WebSocket: memory")
             self.assertEqual(line, f"at most 3,000 bytes | {plot.number(figure)} | {said} |")
+
+    def test_bounds_of_time_are_wider_on_a_slower_machine_and_others_are_not(self):
+        for figure, said in [(50, "met"), (51, "not met")]:
+            results = Results()
+            results.add("fanout", document.LIMIT, sparse_cpu_us=2 * goals.REFERENCE_US)
+            results.add("publish", "Tailwire, POST", **{"256_cpu_us": figure, "256_per_s": 20_000})
+            results.add("idle", "Tailwire, SSE", memory_bytes=4001)
+            self.assertIn(f" | {said} |", self.said(results, "a publish by POST, 256 connections: CPU"))
+            self.assertIn(" | met |", self.said(results, "a publish by POST, 256 connections: rate"))
+            self.assertIn(" | not met |", self.said(results, "an idle connection, SSE: memory"))
+            self.assertIn("2.00 times as much", document.text(run(), results, [], set()))
 
     def test_a_rate_is_met_from_its_bound_on(self):
         for figure, said in [(39_900, "not met"), (40_000, "met"), (50_000, "met")]:
