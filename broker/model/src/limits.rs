@@ -100,13 +100,13 @@ pub const HEARTBEAT_MS: u64 = 15_000;
 pub const STALL_RELEASE_MS: u64 = 1_000;
 /// A reader that can't write for this long is closed; its cursor resumes.
 pub const STALL_CLOSE_MS: u64 = 30_000;
-/// Memory for answers that clients have yet to take, of all connections together, from their first byte: room for a hundred
-/// large ones, in a process that is to live in 256 MiB.
-pub const PINNED_BYTES_MAX: usize = 128 << 20;
+/// Memory for answers that clients have yet to take, of all connections together, from their first byte: room for seventy
+/// large ones, in a process that is to live in 256 MiB with ten thousand such clients.
+pub const PINNED_BYTES_MAX: usize = 80 << 20;
 /// What one connection may hold of that: four answers in the making, or sixteen pages; the rest is for others.
 pub const PINNED_CONNECTION_BYTES_MAX: usize = 16 << 20;
 /// What all connections of one address may hold of it, of a network of 64 bits with IPv6: a quarter is always left to others.
-pub const PINNED_ADDRESS_BYTES_MAX: usize = 96 << 20;
+pub const PINNED_ADDRESS_BYTES_MAX: usize = 60 << 20;
 /// How long a request waits for its share of that before it is refused: who holds it has to go on taking it meanwhile.
 pub const PINNED_WAIT_MS_MAX: u64 = 5_000;
 /// Bytes a second that a client has to take of its share, while others wait for theirs.
