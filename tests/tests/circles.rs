@@ -75,6 +75,16 @@ fn an_arrow_is_a_path_to_another_module_wherever_it_stands() {
 }
 
 #[test]
+fn a_path_that_begins_with_an_imported_module_leads_below_it() {
+    let root = ("lib", "mod a; mod b; mod c { mod d; mod e; }");
+    let code = "use crate::c; use super::c::e as f; fn g() { c::d::h(); f::I::new() }";
+    check_arrows(
+        &[root, ("a", code), ("b", ""), ("c/d", ""), ("c/e", "")],
+        &[("a", "c/d"), ("a", "c/e"), ("a", "lib")],
+    );
+}
+
+#[test]
 fn a_name_that_is_handed_on_belongs_to_its_origin() {
     let root = ("lib", "mod a; mod b; mod c; pub use b::B; pub(crate) use c::{C as D, E};");
     check_arrows(&[root, ("a", "use crate::{B, D};"), ("b", ""), ("c", "")], &[("a", "b"), ("a", "c")]);

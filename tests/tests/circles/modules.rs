@@ -85,6 +85,8 @@ struct Reading {
     submodules: Vec<ModulePath>,
     mentions: BTreeSet<ModulePath>,
     exports: BTreeMap<String, ModulePath>,
+    /// Names that a `use` brought here, and whose they are.
+    scope: BTreeMap<String, ModulePath>,
 }
 
 impl Reading {
@@ -111,7 +113,7 @@ impl Reading {
                 let is_handed_on = at > 0 && is_visibility(&tokens[..at]);
                 let length = self.path(&rest[1..], Vec::new(), module, Some(is_handed_on));
                 at += 1 + length;
-            } else if is_anchored(rest) && !follows_path(&tokens[..at]) {
+            } else if (is_anchored(rest) || self.is_in_scope(rest)) && !follows_path(&tokens[..at]) {
                 at += self.path(rest, Vec::new(), module, None);
             } else {
                 if let TokenTree::Group(group) = &rest[0] {
@@ -164,10 +166,11 @@ impl Reading {
         let leaf =
             name.filter(|name| name != "self").or_else(|| path.iter().rfind(|word| *word != "self").cloned());
         if let Some(whole) = self.absolute(path, module, handed_on.is_some()) {
-            if handed_on == Some(true)
-                && let Some(leaf) = leaf
-            {
-                self.exports.insert(leaf, whole.clone());
+            if let (Some(is_handed_on), Some(leaf)) = (handed_on, leaf) {
+                self.scope.insert(leaf.clone(), whole.clone());
+                if is_handed_on {
+                    self.exports.insert(leaf, whole.clone());
+                }
             }
             self.mentions.insert(whole);
         }
@@ -181,6 +184,11 @@ impl Reading {
             "crate" => Vec::new(),
             "self" | "super" => module.to_vec(),
             child if is_use && self.has_submodule(module, child) => module.to_vec(),
+            name if !is_use && self.scope.contains_key(name) => {
+                let origin = self.scope[name].clone();
+                words.next();
+                origin
+            }
             _ => return None,
         };
         for word in words {
@@ -191,6 +199,12 @@ impl Reading {
             }
         }
         Some(whole)
+    }
+
+    /// Whether a path begins here with a name that a `use` brought.
+    fn is_in_scope(&self, tokens: &[TokenTree]) -> bool {
+        let [TokenTree::Ident(word), rest @ ..] = tokens else { return false };
+        is_colons(rest) && self.scope.contains_key(&word.to_string())
     }
 
     fn has_submodule(&self, module: &[String], name: &str) -> bool {
