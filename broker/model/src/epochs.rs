@@ -76,6 +76,16 @@ impl Epochs {
         Cursor { epoch, position }
     }
 
+    /// The end of all that may have been lost up to a position. Where an epoch begins right behind it, that epoch is its own: the
+    /// damage may have taken the list's last entries, too, and cursors of these were greater than any of an epoch before.
+    pub fn end_of_loss(&self, upto: Position) -> Cursor {
+        let following = self.0.partition_point(|start| start.first <= upto);
+        match self.0.get(following) {
+            Some(next) if next.first == upto.next() => Cursor { epoch: next.epoch, position: upto },
+            _ => self.cursor_at(upto),
+        }
+    }
+
     /// Where another state of this log, with an epoch that is not listed, has left it: at the end of the last epoch before. That
     /// one has ended: the current one is still being written here, so nothing can have come after it, whatever the numbers
     /// say. And a position that the other state has given was free in it, so the two have it not in common.

@@ -65,12 +65,21 @@ pub struct Trim {
 }
 
 impl Trim {
-    /// The farther of two.
+    /// The farther of two; where both end in one place, damage counts: it may have taken more than is known.
     #[must_use]
     pub fn farther(a: Option<Self>, b: Option<Self>) -> Option<Self> {
+        let place = |trim: Self| (trim.upto, trim.reason == TrimReason::Lost);
         match (a, b) {
-            (Some(a), Some(b)) => Some(if b.upto > a.upto { b } else { a }),
+            (Some(a), Some(b)) => Some(if place(b) > place(a) { b } else { a }),
             (a, b) => a.or(b),
+        }
+    }
+
+    /// No cursor of what is gone lies beyond this one.
+    pub fn end(self, epochs: &Epochs) -> Cursor {
+        match self.reason {
+            TrimReason::Retention | TrimReason::Deleted => epochs.cursor_at(self.upto),
+            TrimReason::Lost => epochs.end_of_loss(self.upto),
         }
     }
 }
@@ -126,7 +135,7 @@ pub fn trimmed_gap(
     known: Option<Cursor>,
 ) -> Option<Gap> {
     let trim = trimmed.filter(|trim| trim.upto > after)?;
-    let to = epochs.cursor_at(trim.upto);
+    let to = trim.end(epochs);
     if known.is_some_and(|known| to <= known) {
         return None;
     }

@@ -100,6 +100,7 @@ pub(crate) fn gap(case: &Value) -> Value {
         reason: match text(trim, "reason") {
             "retention" => TrimReason::Retention,
             "deleted" => TrimReason::Deleted,
+            "lost" => TrimReason::Lost,
             other => panic!("a reason: {other}"),
         },
     });

@@ -50,13 +50,13 @@ impl Broker {
                 let bounds = self.bounds(&filter).await?;
                 let trimmed = bounds.trimmed.map_or(Position::ZERO, |trim| trim.upto);
                 let before = bounds.head.map_or(trimmed, Position::previous);
-                (at(before), Some(self.cursor_at(trimmed)))
+                (at(before), bounds.trimmed.map(|trim| trim.end(&self.0.store.epochs())))
             }
             Start::Last(count) => {
                 let position = self.before_last(&filter, count).await?;
                 let trimmed = self.0.look(&filter, |store, filter| store.trimmed(filter, Position::ZERO));
                 let trimmed = trimmed.await?;
-                (at(position), trimmed.map(|trim| self.cursor_at(trim.upto)))
+                (at(position), trimmed.map(|trim| trim.end(&self.0.store.epochs())))
             }
         };
         Ok(Reader::new(self.0.clone(), permission, filter, resume, known, view))

@@ -74,11 +74,11 @@ impl Engine {
         Some((newest, count.missing()))
     }
 
-    /// Whether the small trees hold what they should.
-    pub(super) fn has_small(&self) -> bool {
-        let Ok(manifest) = guarded(|| self.0.known()) else { return true };
+    /// Whether the small trees hold what they should, if that is known.
+    pub(super) fn has_small(&self) -> Option<bool> {
+        let known = guarded(|| self.0.known()).ok()?.small?;
         let digest = guarded(|| self.0.small_digest().map_err(failed));
-        manifest.small.is_none_or(|known| digest == Ok(known))
+        Some(digest == Ok(known))
     }
 
     /// The chunks, oldest first; after a [`Engine::probe`] that found no damage.

@@ -90,6 +90,8 @@ pub struct Survey {
     /// The content of the log's own file, where the engine's view is not whole or not sound.
     raw: Option<RawFiles>,
     ledger: Ledger,
+    /// The ledger is the engine's, and as it was when the last commit was acknowledged.
+    is_ledger_whole: bool,
     epochs: Option<Epochs>,
     /// The acknowledged state, if it is known.
     mark: Option<CommitMark>,
@@ -114,7 +116,7 @@ impl Survey {
         let engine = Engine::open(scratch.dir(), &mut findings);
 
         let mut ledger = Ledger { id: mark.map(|mark| mark.id), ..Ledger::default() };
-        let (mut is_sound, mut newest) = (false, Position::ZERO);
+        let (mut is_sound, mut is_ledger_whole, mut newest) = (false, false, Position::ZERO);
         if let Some(engine) = &engine {
             let is_ledger_sound = ledger.read(engine.store(), &mut findings);
             let probed = engine.probe();
@@ -125,7 +127,9 @@ impl Survey {
             }
             let (stored, missing) = probed.unwrap_or_default();
             newest = stored.max(ledger.farthest_trim());
-            if !engine.has_small() {
+            let has_small = engine.has_small();
+            is_ledger_whole = is_ledger_sound && has_small == Some(true);
+            if has_small == Some(false) {
                 is_sound = false;
                 findings.damage(None, SMALL_CHANGED);
             }
@@ -144,6 +148,7 @@ impl Survey {
         }
         if engine.is_some() {
             is_sound &= ledger.check_whole(mark, newest, &mut findings);
+            is_ledger_whole &= mark.is_some_and(|mark| mark.commits <= ledger.commits);
         }
         let raw = (!is_sound).then(|| RawFiles::scan(&[&db, &Journal::path(dir)])).transpose()?;
         if let Some(raw) = &raw {
@@ -151,12 +156,16 @@ impl Survey {
             if raw.spoiled() > 0 {
                 findings.note(None, format!("{} stored values there are not as written", raw.spoiled()));
             }
-            ledger.absorb(raw.small());
+            // Where nothing is missing of it, the file adds only what does not count any more.
+            if !is_ledger_whole {
+                ledger.absorb(raw.small());
+            }
         }
         let mut survey = Self {
             engine,
             raw,
             ledger,
+            is_ledger_whole,
             epochs: None,
             mark,
             findings,
@@ -173,7 +182,9 @@ impl Survey {
         self.epochs = self.ledger.epochs();
         let acknowledged = self.mark.map_or(Position(u64::MAX - 1), |mark| mark.newest.max(newest));
         if let Some(raw) = &mut self.raw {
-            self.epochs = raw.epochs(&self.ledger.starts).or(self.epochs.take());
+            if !self.is_ledger_whole {
+                self.epochs = raw.epochs(&self.ledger.starts).or(self.epochs.take());
+            }
             raw.choose_chunks(self.epochs.as_ref(), acknowledged);
         }
     }

@@ -15,6 +15,8 @@ use tailwire_model::{
 };
 use tempfile::TempDir;
 
+mod told;
+
 use super::{InspectError, Survey, Walked, repair};
 use crate::sled_store::{
     LogSettings, SledStore,

@@ -90,8 +90,9 @@ struct Walk<'a> {
     lost_upto: Option<Position>,
     /// The end of the last chunk.
     stored: Position,
-    /// No position was missing so far.
+    /// No position was missing so far between chunks, and none within them.
     is_contiguous: bool,
+    is_dense: bool,
     topics: HashSet<Topic>,
     /// Messages whose content is in fragments.
     fragmented: BTreeSet<Position>,
@@ -120,6 +121,7 @@ impl<'a> Walk<'a> {
             lost_upto: None,
             stored: Position::ZERO,
             is_contiguous: true,
+            is_dense: true,
             topics: ledger.trims.keys().chain(ledger.lost.keys()).cloned().collect(),
             fragmented: BTreeSet::new(),
         }
@@ -127,7 +129,7 @@ impl<'a> Walk<'a> {
 
     /// Looks at where a chunk stands.
     fn enter(&mut self, chunk: &Chunk) {
-        let Chunk { first, last, .. } = *chunk;
+        let Chunk { first, last, count, .. } = *chunk;
         let span = Some((first, last));
         if first > last {
             self.findings.damage(span, "a chunk ends before it begins");
@@ -141,6 +143,7 @@ impl<'a> Walk<'a> {
         {
             self.findings.damage(span, "a chunk is of another epoch than its position");
         }
+        self.is_dense &= u64::from(count) == last.next().0.wrapping_sub(first.0);
         self.stored = self.stored.max(last);
     }
 
@@ -223,7 +226,10 @@ impl<'a> Walk<'a> {
 
     fn finish(mut self) -> Walked {
         let survey = self.survey;
-        let is_all_there = self.is_contiguous && survey.mark.is_some_and(|mark| mark.newest <= self.stored);
+        // A chunk keeps its span when messages are taken out of it, and by which trim that was only a whole ledger knows.
+        let is_explained = self.is_dense || survey.is_ledger_whole;
+        let is_contiguous = self.is_contiguous && is_explained;
+        let is_all_there = is_contiguous && survey.mark.is_some_and(|mark| mark.newest <= self.stored);
         self.stored = self.stored.max(survey.ledger.farthest_trim());
         let newest = survey.newest(self.stored);
         if survey.raw.is_some() {
