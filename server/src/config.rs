@@ -335,6 +335,7 @@ fn settle_cluster(
         monitors: flag("--cluster-monitors", list(&args.cluster_monitors))
             .or(env.list(CLUSTER_MONITORS_VARIABLE)?),
         replicas: flag("--replicas", args.replicas.clone()),
+        checkpoint_bytes: flag("--checkpoint-bytes", args.checkpoint_bytes.clone()),
         node: flag("--node", args.node.clone()).or(env.text(NODE_VARIABLE)?),
         ..GivenCluster::default()
     };

@@ -1,14 +1,17 @@
 //! The process's requests to its machine: colour, open files, memory pages, threads, a listening socket.
 
 use std::{
+    env,
     fs::{self, Permissions},
     io,
     net::{SocketAddr, TcpListener, ToSocketAddrs},
     os::unix::{
         fs::{FileTypeExt, PermissionsExt},
         net::{UnixListener, UnixStream},
+        process::CommandExt,
     },
     path::Path,
+    process::Command,
 };
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -65,6 +68,21 @@ pub(crate) fn lower_priority() {
     if let Err(error) = rustix::process::nice(CATCH_UP_NICENESS) {
         tracing::debug!(%error, "a thread's priority could not be lowered");
     }
+}
+
+/// Begins this process's program anew in the same process, with the same arguments: all that it had open is closed, as by a kill.
+/// Comes back only with the reason why that can't be done.
+pub(crate) fn start_over() -> io::Error {
+    let program = match env::current_exe() {
+        Ok(program) => program,
+        Err(error) => return error,
+    };
+    let mut arguments = env::args_os();
+    let mut command = Command::new(program);
+    if let Some(name) = arguments.next() {
+        command.arg0(name);
+    }
+    command.args(arguments).exec()
 }
 
 /// The name of this machine, with a port.

@@ -39,6 +39,8 @@ const EXIT_SIGNAL: i32 = 128;
 pub(crate) fn run(args: &ServeArgs) -> ExitCode {
     // It takes variables out of the environment, and there are no other threads yet.
     let passed = ListenFd::from_env();
+    // Another image of this process would not find them.
+    let may_start_over = passed.len() == 0;
     let Configured { settings, gate } = match configured(args) {
         Ok(configured) => configured,
         Err(error) => return refuse(EXIT_USAGE, &error),
@@ -47,16 +49,15 @@ pub(crate) fn run(args: &ServeArgs) -> ExitCode {
         Ok(log) => log,
         Err(error) => return refuse(EXIT_FAILED, &format!("can't start threads: {error}")),
     };
-    let code = match run_logged(args, &settings, gate.as_ref(), passed, &log) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // By the log, which doesn't wait for a stderr that nobody reads.
-            log.print(&format!("tailwire: {error}"));
-            ExitCode::from(EXIT_FAILED)
-        }
-    };
+    let failure = run_logged(args, &settings, gate.as_ref(), passed, &log).err();
+    // By the log, which doesn't wait for a stderr that nobody reads.
+    failure.iter().for_each(|error| log.print(&format!("tailwire: {error}")));
     drop(log);
-    code
+    let Some(error) = failure else { return ExitCode::SUCCESS };
+    if may_start_over && error.downcast_ref::<StartError>().is_some_and(StartError::is_mended_by_a_start) {
+        return refuse(EXIT_FAILED, &format!("can't start over: {}", machine::start_over()));
+    }
+    ExitCode::from(EXIT_FAILED)
 }
 
 fn run_logged(

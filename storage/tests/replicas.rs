@@ -10,12 +10,15 @@
 )]
 
 use std::{
+    collections::VecDeque,
     env,
+    path::Path,
     sync::{Arc, Mutex},
 };
 
+use bytes::Bytes;
 use tailwire_core::{
-    Order, Store,
+    Order, Store, StoreError,
     log::Group,
     store::{Outcome, Write},
 };
@@ -227,6 +230,29 @@ fn on_disk(seed: u64) {
     drop(stores);
     let mut none = |_: &dyn Store| -> Arc<dyn Store> { unreachable!("they run on") };
     run(seed, own, &mut none, 150, false);
+    if seed.is_multiple_of(8) {
+        is_made_again(dirs[0].path());
+    }
+}
+
+/// A store that is made of the dump of another one opens as that one does.
+fn is_made_again(dir: &Path) {
+    let open = |dir: &Path| SledStore::open(dir, &LogSettings::default()).unwrap();
+    let state = |store: &SledStore| (digest(store).unwrap(), store.token(), store.newest());
+    open(dir).close().unwrap();
+    let own = open(dir);
+    let before = state(&own);
+    own.close().unwrap();
+    let mut parts = VecDeque::new();
+    let give = |part: &[u8]| {
+        parts.push_back(Bytes::copy_from_slice(part));
+        Ok::<_, StoreError>(())
+    };
+    own.dump(1000, give).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let made = folder.path().join("made");
+    SledStore::restore(&made, || Ok(parts.pop_front())).unwrap();
+    assert_eq!(state(&open(&made)), before);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 """What an operator does to NATS: requests to JetStream, over a connection of the plain kind."""
 
+import base64
 import json
 import socket
 import uuid
@@ -14,8 +15,29 @@ class Nats:
 
     def ask(self, subject: str, request: object = None) -> dict:
         """Asks, and gives the answer. One that says that it can't be done is a failure."""
+        answer = json.loads(self._ask(subject, request))
+        assert "error" not in answer, answer
+        return answer
+
+    def refusal(self, subject: str, request: object) -> str:
+        """Asks for what is refused, and gives the reason."""
+        return json.loads(self._ask(subject, request))["error"]["description"]
+
+    def message(self, stream: str, request: dict) -> tuple[int, bytes] | None:
+        """A message of a stream, as its leader has it: its sequence, and its content; None if there is none such."""
+        answer = json.loads(self._ask(f"$JS.API.STREAM.MSG.GET.{stream}", request))
+        if "error" in answer:
+            assert answer["error"]["code"] == 404, answer
+            return None
+        return answer["message"]["seq"], base64.b64decode(answer["message"].get("data", ""))
+
+    def tell(self, subject: str, message: object) -> None:
+        payload = json.dumps(message).encode()
+        self._socket.sendall(f"PUB {subject} {len(payload)}\r\n".encode() + payload + b"\r\n")
+
+    def _ask(self, subject: str, request: object) -> bytes:
         inbox = f"_INBOX.{uuid.uuid4().hex}"
-        payload = b"" if request is None else json.dumps(request).encode()
+        payload = request if isinstance(request, bytes) else b"" if request is None else json.dumps(request).encode()
         lines = f"SUB {inbox} 1\r\nUNSUB 1 1\r\nPUB {subject} {inbox} {len(payload)}\r\n".encode()
         self._socket.sendall(lines + payload + b"\r\n")
         while line := self._file.readline():
@@ -23,10 +45,8 @@ class Nats:
             if word == b"PING":
                 self._socket.sendall(b"PONG\r\n")
             elif word in (b"MSG", b"HMSG"):
-                body = self._file.read(int(rest[-1]) + 2)
-                answer = json.loads(body[int(rest[-2]) if word == b"HMSG" else 0 :])
-                assert "error" not in answer, answer
-                return answer
+                body = self._file.read(int(rest[-1]) + 2)[:-2]
+                return body[int(rest[-2]) if word == b"HMSG" else 0 :]
         raise EOFError
 
     def close(self) -> None:

@@ -2,8 +2,7 @@
 //! then the node catches up.
 
 use std::{
-    fs, io,
-    path::{Path, PathBuf},
+    io,
     sync::{Arc, Weak},
     thread,
     time::Duration,
@@ -12,10 +11,10 @@ use std::{
 use tailwire_core::{Clock, Instruments, Order, Store, StoreError, WriteError, store::Write};
 use tailwire_jetstream::{Cluster, Divergence, JetStreamOrder, JetStreamSettings, JoinError};
 use tailwire_model::{Options, Term};
-use tailwire_storage::{LogSettings, OpenError, SledStore};
+use tailwire_storage::SledStore;
 use tokio::sync::oneshot;
 
-use super::monitor::{self, MonitorError};
+use super::{checkpoint::CheckpointJob, error::ClusterError, monitor, replica::ReplicaFolder};
 use crate::config::{ClusterSettings, ServeSettings};
 
 /// The folder in the data folder that holds the replica. It can be deleted: the node makes it again from the stream.
@@ -30,52 +29,6 @@ pub(crate) struct Member {
     pub(crate) store: Arc<SledStore>,
     /// The end of its applier.
     pub(crate) ended: oneshot::Receiver<Result<(), StoreError>>,
-}
-
-/// Why a node can't join. Each is one sentence.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ClusterError {
-    #[error("cluster: {0}")]
-    Credentials(#[from] super::CredentialsError),
-    #[error(
-        "cluster: whether the NATS servers sync what they acknowledge is not known: name their monitors by \
-         --cluster-monitors, or say by --replicas 1 that this is a trial"
-    )]
-    NoMonitors,
-    #[error("cluster: {0}")]
-    Monitor(#[from] MonitorError),
-    #[error(
-        "data folder {0}: it holds the log of a broker that was alone; a node of a cluster needs another folder"
-    )]
-    Alone(String),
-    #[error("data folder {folder}: {error}")]
-    Open { folder: String, error: OpenError },
-    #[error("data folder {folder}: the node's store can't be made again: {error}")]
-    Remove { folder: String, error: io::Error },
-    #[error("cluster: {error}{}", advice(error))]
-    Join { error: JoinError },
-    #[error("cluster: {0}")]
-    Diverged(Divergence),
-    #[error("cluster: the node ended while it caught up")]
-    Ended,
-    #[error("cluster: options of the settings could not be set: {0}")]
-    Options(WriteError),
-    #[error("can't start threads: {0}")]
-    Threads(io::Error),
-}
-
-/// What an operator can do.
-fn advice(error: &JoinError) -> &'static str {
-    match error {
-        JoinError::Stream(tailwire_jetstream::StreamError::Absent(_)) => {
-            ", though this node has followed one: restore it from a backup, or move the data folder away to begin anew"
-        }
-        JoinError::Diverged(Divergence::Short { .. } | Divergence::Log(_)) => {
-            ": it was restored or made anew; delete the node's folder `replica` to follow it from its beginning, which \
-             gives up what only this node has"
-        }
-        _ => "",
-    }
 }
 
 /// See the module.
@@ -94,7 +47,7 @@ pub(crate) async fn join(
     let replica = ReplicaFolder { folder: settings.data.join(REPLICA), max_bytes: settings.log_max_bytes };
     let (store, order, ended) = match enter(&replica, &stream, clock, instruments).await {
         Err(ClusterError::Join { error: JoinError::Diverged(why @ Divergence::Token(_)) }) => {
-            tracing::warn!(%why, "the node's store is made again from the stream");
+            tracing::warn!(%why, "the node's store is made again");
             replica.remove()?;
             enter(&replica, &stream, clock, instruments).await?
         }
@@ -105,6 +58,14 @@ pub(crate) async fn join(
         return Err(order.divergence().map_or(ClusterError::Ended, ClusterError::Diverged));
     }
     set_options(&order, &store, options).await?;
+    let job = CheckpointJob {
+        stream,
+        clock,
+        data: settings.data.clone(),
+        bytes: cluster.checkpoint_bytes,
+        order: Arc::downgrade(&order),
+    };
+    job.start().map_err(ClusterError::Threads)?;
     if !silent.is_empty() {
         tokio::spawn(check_silent(silent, Arc::downgrade(&order)));
     }
@@ -152,11 +113,12 @@ async fn enter(
     clock: Clock,
     instruments: &Instruments,
 ) -> Result<Entered, ClusterError> {
-    let store = replica.open().await?;
-    let has_data = !store.token().0.is_empty();
+    let opened = replica.open().await?;
+    let has_data = !opened.token().0.is_empty();
     let cluster = Cluster::connect(stream.clone(), clock, has_data)
         .await
         .map_err(|error| ClusterError::Join { error })?;
+    let (store, _) = replica.open_for(opened, &cluster).await?;
     let (order, applier) =
         cluster.join(store.clone(), instruments).await.map_err(|error| ClusterError::Join { error })?;
     let (end, ended) = oneshot::channel();
@@ -194,61 +156,4 @@ async fn set_options(
         outcome.await.unwrap_or(Err(WriteError::Unknown)).map_err(ClusterError::Options)?;
     }
     Ok(())
-}
-
-/// The node's store.
-#[derive(Clone)]
-struct ReplicaFolder {
-    folder: PathBuf,
-    max_bytes: Option<u64>,
-}
-
-impl ReplicaFolder {
-    /// Opens it. One that is not what was written is made again: it is a copy.
-    async fn open(&self) -> Result<Arc<SledStore>, ClusterError> {
-        match self.try_open().await {
-            Err(ClusterError::Open {
-                error: error @ (OpenError::Corrupt(_) | OpenError::Short(_)), ..
-            }) => {
-                tracing::warn!(%error, "the node's store is made again from the stream");
-                self.remove()?;
-                self.try_open().await
-            }
-            opened => opened,
-        }
-    }
-
-    async fn try_open(&self) -> Result<Arc<SledStore>, ClusterError> {
-        let (folder, max_bytes) = (self.folder.clone(), self.max_bytes);
-        let open = move || {
-            let log = LogSettings { max_bytes, ..LogSettings::default() };
-            SledStore::open(&folder, &log)
-        };
-        let opened = tokio::task::spawn_blocking(open).await;
-        let opened = opened.map_err(|error| ClusterError::Threads(io::Error::other(error)))?;
-        opened.map(Arc::new).map_err(|error| ClusterError::Open { folder: display(&self.folder), error })
-    }
-
-    /// Puts it out of the way, once it is closed: what it has is not what others have, and the next start makes it again. It stays
-    /// for those who look for the reason.
-    fn set_aside(&self) {
-        let aside = self.folder.with_extension("diverged");
-        let _ = fs::remove_dir_all(&aside);
-        match fs::rename(&self.folder, &aside) {
-            Ok(()) => tracing::warn!(
-                folder = %aside.display(),
-                "the node's store was set aside, and its next start makes it again from the stream"
-            ),
-            Err(error) => tracing::error!(%error, "the node's store could not be set aside: delete it"),
-        }
-    }
-
-    fn remove(&self) -> Result<(), ClusterError> {
-        fs::remove_dir_all(&self.folder)
-            .map_err(|error| ClusterError::Remove { folder: display(&self.folder), error })
-    }
-}
-
-fn display(path: &Path) -> String {
-    path.display().to_string()
 }

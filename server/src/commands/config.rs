@@ -133,6 +133,7 @@ fn show_cluster(cluster: &ClusterSettings, out: &mut String) {
     line("monitors = ", list(cluster.monitors.iter()));
     line("stream = ", text(&cluster.stream));
     line("replicas = ", cluster.replicas.to_string());
+    line("checkpoint_bytes = ", cluster.checkpoint_bytes.to_string());
     for (key, value) in [("node = ", &cluster.node), ("user = ", &cluster.user)] {
         value.iter().for_each(|value| line(key, text(value)));
     }

@@ -68,6 +68,7 @@ A flag wins over its variable, a variable over the file, and the file over the d
     monitors = [\"http://nats-1:8222\", \"http://nats-2:8222\", \"http://nats-3:8222\"]   # asked whether they sync
     stream = \"TAILWIRE\"
     replicas = 3            # or 5; 1 is a trial
+    checkpoint_bytes = 268_435_456   # of the stream before another checkpoint is made, at least
     node = \"a\"              # default: the machine's name and the port
     user = \"tailwire\"       # with password = \"file:/run/secrets/nats\"; or token
     ca = \"ca.pem\"           # then all is TLS; cert and key are the node's own
@@ -179,6 +180,10 @@ pub(crate) struct ServeArgs {
     /// How many NATS servers hold the stream: 3 or 5, or 1 for a trial [default: 3]
     #[arg(long, value_name = "N")]
     pub(crate) replicas: Option<String>,
+
+    /// Make a checkpoint once the stream has so many bytes beyond the newest one, and as many as that takes [default: 268435456]
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) checkpoint_bytes: Option<String>,
 
     /// The name of this node in its cluster
     /// [env: TAILWIRE_NODE] [default: the machine's name and the port]

@@ -20,6 +20,8 @@ pub(crate) struct ClusterSettings {
     pub(crate) replicas: usize,
     /// The URLs by which the servers' monitors are asked.
     pub(crate) monitors: Vec<String>,
+    /// Bytes that the stream has beyond the newest checkpoint before the next one is made, at least.
+    pub(crate) checkpoint_bytes: u64,
     /// The node's name; by default that of its machine, with the port.
     pub(crate) node: Option<String>,
     /// Name, with `password`.
@@ -43,6 +45,7 @@ pub(super) struct GivenCluster {
     pub(super) stream: Option<Sourced<String>>,
     pub(super) replicas: Option<Sourced<String>>,
     pub(super) monitors: Option<Sourced<Vec<String>>>,
+    pub(super) checkpoint_bytes: Option<Sourced<String>>,
     pub(super) node: Option<Sourced<String>>,
     pub(super) user: Option<Sourced<String>>,
     pub(super) password: Option<Sourced<String>>,
@@ -53,11 +56,12 @@ pub(super) struct GivenCluster {
     pub(super) origin: Option<Sourced<()>>,
 }
 
-const KEYS: [&str; 11] = [
+const KEYS: [&str; 12] = [
     "cluster.servers",
     "cluster.stream",
     "cluster.replicas",
     "cluster.monitors",
+    "cluster.checkpoint_bytes",
     "cluster.node",
     "cluster.user",
     "cluster.password",
@@ -69,6 +73,8 @@ const KEYS: [&str; 11] = [
 const STREAM_DEFAULT: &str = "TAILWIRE";
 const STREAM_CHARS_MAX: usize = 64;
 const REPLICAS_DEFAULT: usize = 3;
+/// A node reads so much of the stream in some seconds.
+const CHECKPOINT_BYTES_DEFAULT: u64 = 256 << 20;
 const NODE_CHARS_MAX: usize = 64;
 
 /// Reads the table.
@@ -85,6 +91,9 @@ pub(super) fn parse(cluster: &FileEntry<'_, '_>) -> Result<GivenCluster, ConfigE
             "cluster.stream" => own.stream = text()?,
             "cluster.replicas" => own.replicas = Some(entry.given(entry.number()?.to_string())),
             "cluster.monitors" => own.monitors = Some(entry.given(entry.list()?)),
+            "cluster.checkpoint_bytes" => {
+                own.checkpoint_bytes = Some(entry.given(entry.number()?.to_string()));
+            }
             "cluster.node" => own.node = text()?,
             "cluster.user" => own.user = text()?,
             "cluster.password" => own.password = text()?,
@@ -107,6 +116,7 @@ impl GivenCluster {
             stream: self.stream.or(file.stream),
             replicas: self.replicas.or(file.replicas),
             monitors: self.monitors.or(file.monitors),
+            checkpoint_bytes: self.checkpoint_bytes.or(file.checkpoint_bytes),
             node: self.node.or(file.node),
             ..file
         }
@@ -116,7 +126,8 @@ impl GivenCluster {
     pub(super) fn settle(self) -> Result<Option<ClusterSettings>, ConfigError> {
         let refuse = |origin, problem: &str| ConfigError::Value { origin, problem: problem.to_owned() };
         let Some(servers) = self.servers else {
-            let alone = [self.replicas.map(Sourced::source), self.node.map(Sourced::source)];
+            let texts = [self.replicas, self.checkpoint_bytes, self.node];
+            let alone = texts.map(|given| given.map(Sourced::source));
             let alone =
                 alone.into_iter().flatten().chain(self.monitors.map(Sourced::source)).chain(self.origin);
             return match alone.last() {
@@ -157,6 +168,9 @@ impl GivenCluster {
                 || Ok(Vec::new()),
                 |given| given.read(|list| list.iter().map(|text| monitor(text)).collect()),
             )?,
+            checkpoint_bytes: self
+                .checkpoint_bytes
+                .map_or(Ok(CHECKPOINT_BYTES_DEFAULT), |given| given.read(|text| values::bytes(&text)))?,
             node: self.node.map(|given| given.read(node)).transpose()?,
             user: value(self.user),
             password: value(self.password),

@@ -6,7 +6,7 @@ use tailwire_core::StoreError;
 use tailwire_jetstream::Divergence;
 
 use super::listeners::ListenError;
-use crate::cluster::ClusterError;
+use crate::cluster::{ClusterError, divergence_advice};
 
 /// Why the broker can't run, or no longer. Each is one sentence, and says what to do where that is known.
 #[derive(Debug, thiserror::Error)]
@@ -21,7 +21,7 @@ pub(super) enum StartError {
     Threads(io::Error),
     #[error("{0}")]
     Cluster(Box<ClusterError>),
-    #[error("the node stops, as what it has may differ from what others have: {0}")]
+    #[error("{}: {}{}", stop_reason(.0), .0, divergence_advice(.0))]
     Diverged(Divergence),
     #[error("the log could not be begun: {0}")]
     Begin(StoreError),
@@ -29,6 +29,28 @@ pub(super) enum StartError {
     Close(StoreError),
     #[error("the log's writer stopped unexpectedly; what was acknowledged is on disk")]
     Committer,
+}
+
+impl StartError {
+    /// Whether the next start begins with a checkpoint, and goes on.
+    pub(super) fn is_mended_by_a_start(&self) -> bool {
+        let divergence = match self {
+            Self::Diverged(divergence) => Some(divergence),
+            Self::Cluster(error) => match &**error {
+                ClusterError::Diverged(divergence) => Some(divergence),
+                _ => None,
+            },
+            _ => None,
+        };
+        matches!(divergence, Some(Divergence::Purged { .. }))
+    }
+}
+
+fn stop_reason(divergence: &Divergence) -> &'static str {
+    match divergence {
+        Divergence::Purged { .. } => "the node was away for too long",
+        _ => "the node stops, as what it has may differ from what others have",
+    }
 }
 
 /// Advice to the operator of a log that can't be opened.

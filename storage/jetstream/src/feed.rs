@@ -18,6 +18,7 @@ use crate::{
     live::LiveMessages,
     message::StreamMessage,
     replica::Divergence,
+    stream::StreamError,
 };
 
 /// Messages that are read at once, and their bytes.
@@ -32,6 +33,9 @@ const LIVE_BYTES_MAX: usize = 4 << 20;
 const GRACE: Duration = Duration::from_millis(100);
 /// How often that is looked after.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// How long what a stream is known to have is waited for, and how long from one server.
+const PATIENCE: Duration = Duration::from_secs(20);
+const SERVER_PATIENCE: Duration = Duration::from_secs(2);
 /// The pause after a read that gave nothing.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -145,24 +149,43 @@ impl StreamFeed {
     }
 
     async fn read(&mut self) -> Result<Vec<StreamMessage>, LinkError> {
-        let batch = read(&self.link, self.next).await?;
-        if let Some(first) = batch.first().filter(|first| first.sequence > self.next) {
-            self.hub.diverge(Divergence::Missing { needed: self.next, found: first.sequence });
+        let batch = read(&self.link, &self.link.names.stream, self.next).await?;
+        let found = batch.first().map(|first| first.sequence);
+        if found != Some(self.next) {
+            self.look_at_hole(found).await?;
         }
         // What comes after a hole comes with the next read.
         let count = (self.next..).zip(&batch).take_while(|(next, found)| *next == found.sequence).count();
         self.next += count as u64;
         Ok(batch.into_iter().take(count).collect())
     }
+
+    /// The next message is not there, but perhaps a later one. The stream was purged of it, or has lost it; or the server that
+    /// was asked has yet to get it.
+    async fn look_at_hole(&self, found: Option<u64>) -> Result<(), LinkError> {
+        let needed = self.next;
+        let first = match self.link.info().await {
+            Ok(info) => info.first,
+            Err(StreamError::Link(error)) => return Err(error),
+            // It is gone, or another one: that is found where it is watched.
+            Err(StreamError::Absent(_) | StreamError::Unfit(..)) => return Err(LinkError::NoResponders),
+        };
+        match found {
+            _ if first > needed => self.hub.diverge(Divergence::Purged { needed, first }),
+            Some(found) => self.hub.diverge(Divergence::Missing { needed, found }),
+            None => {}
+        }
+        Ok(())
+    }
 }
 
-/// Reads messages from one on, oldest first, as many as are given at once. Any server answers that holds the stream, from
-/// what it has.
-async fn read(link: &Link, from: u64) -> Result<Vec<StreamMessage>, LinkError> {
+/// Reads messages of a stream from one on, oldest first, as many as are given at once. Any server answers that holds the stream,
+/// from what it has.
+async fn read(link: &Link, stream: &str, from: u64) -> Result<Vec<StreamMessage>, LinkError> {
     let inbox = link.inbox();
     let mut answers = link.subscribe(&inbox).await?;
     let request = json!({ "seq": from, "batch": READ_MESSAGES, "max_bytes": READ_BYTES });
-    let subject = format!("$JS.API.DIRECT.GET.{}", link.names.stream);
+    let subject = format!("$JS.API.DIRECT.GET.{stream}");
     if !link.send(&subject, Some(&inbox), request.to_string().into()).await {
         return Err(LinkError::Timeout);
     }
@@ -178,5 +201,31 @@ async fn read(link: &Link, from: u64) -> Result<Vec<StreamMessage>, LinkError> {
             Some(StatusCode::NO_RESPONDERS) => return Err(LinkError::NoResponders),
             Some(_) => return Ok(batch),
         }
+    }
+}
+
+/// Reads messages that a stream is known to have. A server that has yet to get them, or does not answer, is left for another.
+pub(crate) async fn read_patiently(
+    link: &Link,
+    stream: &str,
+    from: u64,
+) -> Result<Vec<StreamMessage>, LinkError> {
+    let began = Instant::now();
+    let mut left = began;
+    loop {
+        let error = match read(link, stream, from).await {
+            Ok(batch) if !batch.is_empty() => return Ok(batch),
+            Ok(_) => LinkError::Timeout,
+            Err(error) => error,
+        };
+        if began.elapsed() > PATIENCE {
+            return Err(error);
+        }
+        if left.elapsed() > SERVER_PATIENCE {
+            tracing::debug!(%error, stream, from, server = link.server(), "another NATS server is tried");
+            link.leave_server().await;
+            left = Instant::now();
+        }
+        sleep(PAUSE).await;
     }
 }

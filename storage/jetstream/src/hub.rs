@@ -13,6 +13,7 @@ use crate::{
     frame::{Applied, LogId},
     proposals::Proposals,
     replica::Divergence,
+    stream::StreamInfo,
 };
 
 /// How long the stream may not be heard of before the node counts as detached.
@@ -33,6 +34,8 @@ pub(crate) struct Hub {
     /// How far this node is, for those who wait for that.
     applied: watch::Sender<u64>,
     progress: Mutex<NodeProgress>,
+    /// The stream, as its leader said last.
+    pub(crate) stream: Mutex<Option<StreamInfo>>,
     ended: Mutex<bool>,
     has_ended: Condvar,
     /// Told when the node is to end: drained, or diverged.
@@ -74,6 +77,7 @@ impl Hub {
                 flaws: [None, None],
                 divergence: None,
             }),
+            stream: Mutex::new(None),
             ended: Mutex::new(false),
             has_ended: Condvar::new(),
             stop: watch::Sender::new(false),
@@ -146,7 +150,11 @@ impl Hub {
     pub(crate) fn diverge(&self, divergence: Divergence) {
         let mut progress = self.progress.lock();
         if progress.divergence.is_none() {
-            tracing::error!(%divergence, "this node stops: what it has may differ from what others have");
+            if matches!(divergence, Divergence::Purged { .. }) {
+                tracing::warn!(%divergence, "this node was away for too long to follow the stream any more");
+            } else {
+                tracing::error!(%divergence, "this node stops: what it has may differ from what others have");
+            }
             progress.divergence = Some(divergence);
         }
         drop(progress);

@@ -64,12 +64,24 @@ pub(crate) struct Names {
     pub(crate) live: String,
     /// Where nodes say how they are.
     pub(crate) nodes: String,
+    /// The stream of checkpoints; where their parts go, and what makes them whole.
+    pub(crate) checkpoints: String,
+    pub(crate) parts: String,
+    pub(crate) whole: String,
 }
 
 impl Names {
     pub(crate) fn of(stream: &str) -> Self {
         let name = |what: &str| format!("{stream}.{what}");
-        Self { stream: stream.to_owned(), entries: name("entries"), live: name("live"), nodes: name("nodes") }
+        Self {
+            stream: stream.to_owned(),
+            entries: name("entries"),
+            live: name("live"),
+            nodes: name("nodes"),
+            checkpoints: format!("{stream}-checkpoints"),
+            parts: name("checkpoints.part"),
+            whole: name("checkpoints.whole"),
+        }
     }
 }
 
@@ -155,9 +167,29 @@ impl Link {
         read_answer(self.client.send_request(self.names.entries.clone(), request).await)
     }
 
-    /// Asks JetStream.
+    /// Publishes a message, and waits until its stream has it.
+    pub(crate) async fn publish(&self, subject: &str, payload: Bytes) -> Result<Value, LinkError> {
+        let request = async_nats::Request::new().payload(payload).timeout(Some(REQUEST_WAIT));
+        read_answer(self.client.send_request(subject.to_owned(), request).await)
+    }
+
+    /// Asks for one message of a stream, which answers without one where it has none such.
+    pub(crate) async fn get(&self, stream: &str, request: Value) -> Result<Option<Message>, LinkError> {
+        let subject = format!("$JS.API.DIRECT.GET.{stream}");
+        let request =
+            async_nats::Request::new().payload(request.to_string().into()).timeout(Some(REQUEST_WAIT));
+        let answer = self.client.send_request(subject, request).await.map_err(|error| failure(&error))?;
+        Ok(answer.status.is_none().then_some(answer))
+    }
+
+    /// Asks JetStream of the log's stream.
     pub(crate) async fn ask(&self, what: &str, request: Value) -> Result<Value, LinkError> {
-        let subject = format!("$JS.API.{what}.{}", self.names.stream);
+        self.ask_of(what, &self.names.stream, request).await
+    }
+
+    /// Asks JetStream of a stream.
+    pub(crate) async fn ask_of(&self, what: &str, stream: &str, request: Value) -> Result<Value, LinkError> {
+        let subject = format!("$JS.API.{what}.{stream}");
         let payload = if request.is_null() { Bytes::new() } else { request.to_string().into() };
         let request = async_nats::Request::new().payload(payload).timeout(Some(REQUEST_WAIT));
         read_answer(self.client.send_request(subject, request).await)
@@ -165,11 +197,7 @@ impl Link {
 }
 
 fn read_answer(answer: Result<Message, async_nats::RequestError>) -> Result<Value, LinkError> {
-    let answer = answer.map_err(|error| match error.kind() {
-        async_nats::RequestErrorKind::TimedOut => LinkError::Timeout,
-        async_nats::RequestErrorKind::NoResponders => LinkError::NoResponders,
-        _ => LinkError::Refused(error.to_string()),
-    })?;
+    let answer = answer.map_err(|error| failure(&error))?;
     let answer: Value = serde_json::from_slice(&answer.payload).map_err(|_| LinkError::Unreadable)?;
     match answer.get("error") {
         None => Ok(answer),
@@ -177,6 +205,14 @@ fn read_answer(answer: Result<Message, async_nats::RequestError>) -> Result<Valu
             let text = error["description"].as_str().unwrap_or("without a reason");
             Err(LinkError::Refused(format!("{text} ({})", error["err_code"])))
         }
+    }
+}
+
+fn failure(error: &async_nats::RequestError) -> LinkError {
+    match error.kind() {
+        async_nats::RequestErrorKind::TimedOut => LinkError::Timeout,
+        async_nats::RequestErrorKind::NoResponders => LinkError::NoResponders,
+        _ => LinkError::Refused(error.to_string()),
     }
 }
 

@@ -56,6 +56,13 @@ impl Nodes {
         self.heard.lock().iter().all(|(other, (_, at))| *other >= own || at.elapsed() > GONE_AFTER)
     }
 
+    /// The newest message that all have applied that were heard of.
+    pub(crate) fn applied_by_all(&self) -> Option<u64> {
+        let heard = self.heard.lock();
+        let recent = heard.values().filter(|(_, at)| at.elapsed() <= GONE_AFTER);
+        recent.map(|(report, _)| report.applied).min()
+    }
+
     /// How many have seen the same stream as this node, and how many another one: the two that disagree, and all others by what
     /// they said last.
     pub(crate) fn opinions(&self, two: [u64; 2], digest_at: impl Fn(u64) -> Option<u128>) -> (usize, usize) {

@@ -56,6 +56,9 @@ pub enum JoinError {
     /// The log of a node that is alone.
     #[error("it holds the log of a broker that was alone: a node of a cluster needs a folder of its own")]
     Alone,
+    /// There is no room for what the stream has.
+    #[error("the disk has no room for it")]
+    NoRoom,
     /// There are no epochs left.
     #[error("the log's epochs are used up")]
     Epochs,
@@ -93,8 +96,8 @@ impl Drop for OrderRuntime {
 pub struct Cluster {
     settings: JetStreamSettings,
     runtime: OrderRuntime,
-    link: Link,
-    info: StreamInfo,
+    pub(crate) link: Link,
+    pub(crate) info: StreamInfo,
     clock: Clock,
 }
 
@@ -172,7 +175,7 @@ impl Cluster {
         instruments: &Instruments,
     ) -> Result<(JetStreamOrder, Applier), JoinError> {
         let Self { settings, runtime, link, info, clock } = self;
-        let mut replica = replica(&*store, &info)?;
+        let mut replica = replica_of(&*store, &info)?;
         replica.compare_after(info.last);
         let applied = replica.applied();
         let incarnation = (clock.random)();
@@ -202,7 +205,7 @@ impl Cluster {
             store: store.clone(),
             replica,
             hub: hub.clone(),
-            nodes,
+            nodes: nodes.clone(),
             feed,
             runtime: runtime.handle.clone(),
             instruments: instruments.clone(),
@@ -211,7 +214,7 @@ impl Cluster {
             retaining: Vec::new(),
             time_at: Instant::now(),
         };
-        Ok((JetStreamOrder { hub, store, link, _runtime: runtime }, applier))
+        Ok((JetStreamOrder { hub, nodes, link, store, _runtime: runtime }, applier))
     }
 }
 
@@ -266,13 +269,14 @@ async fn begin(link: &Link, log: LogId, clock: Clock) -> Result<(), JoinError> {
 }
 
 /// The replica that a store goes on with.
-fn replica(store: &dyn Store, info: &StreamInfo) -> Result<Replica, JoinError> {
+pub(crate) fn replica_of(store: &dyn Store, info: &StreamInfo) -> Result<Replica, JoinError> {
     let token = store.token();
     if token.0.is_empty() {
         if store.newest() > Position::ZERO || store.found() != Opening::Created {
             return Err(JoinError::Alone);
         }
-        return Ok(Replica::new(info.log, 0));
+        let replica = Replica::new(info.log, 0);
+        return check_beginning(&replica, info).map(|()| replica);
     }
     let replica = Replica::resume(&token)?;
     let applied = replica.applied().sequence;
@@ -282,20 +286,27 @@ fn replica(store: &dyn Store, info: &StreamInfo) -> Result<Replica, JoinError> {
     if applied > info.last {
         return Err(Divergence::Short { last: info.last, applied }.into());
     }
-    if replica.next() < info.first {
-        return Err(Divergence::Missing { needed: replica.next(), found: info.first }.into());
-    }
+    check_beginning(&replica, info)?;
     if store.newest() >= crate::replica::first_position(applied + 1) {
         return Err(Divergence::Token("it has messages beyond what its token says").into());
     }
     Ok(replica)
 }
 
+/// That the stream still has what the replica needs.
+fn check_beginning(replica: &Replica, info: &StreamInfo) -> Result<(), JoinError> {
+    if replica.next() < info.first {
+        return Err(Divergence::Purged { needed: replica.next(), first: info.first }.into());
+    }
+    Ok(())
+}
+
 /// See the module.
 pub struct JetStreamOrder {
-    hub: Arc<Hub>,
-    store: Arc<dyn Store>,
-    link: Link,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) nodes: Arc<Nodes>,
+    pub(crate) link: Link,
+    pub(crate) store: Arc<dyn Store>,
     /// Ended when this is dropped.
     _runtime: OrderRuntime,
 }

@@ -135,7 +135,7 @@ pub(crate) async fn watch(link: Link, hub: Arc<Hub>) {
             Ok(info) if info.log != hub.log => hub.diverge(Divergence::Log(info.last)),
             Ok(info) => {
                 misses = 0;
-                hub.set_flaw(FlawOf::Stream, info.flaw);
+                hub.set_flaw(FlawOf::Stream, info.flaw.clone());
                 let applied = hub.applied().sequence;
                 if info.last < applied {
                     let since = *short_since.get_or_insert_with(Instant::now);
@@ -146,6 +146,7 @@ pub(crate) async fn watch(link: Link, hub: Arc<Hub>) {
                     short_since = None;
                     hub.was_heard();
                     hub.has_reached(info.last);
+                    *hub.stream.lock() = Some(info);
                 }
             }
             Err(error @ (StreamError::Absent(_) | StreamError::Unfit(..))) => {

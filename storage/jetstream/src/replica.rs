@@ -68,8 +68,16 @@ pub enum Divergence {
     /// The store refused what the others have applied.
     #[error("message {0} of the stream can't be applied: {1}")]
     Store(u64, String),
-    /// Messages are gone that this node has not applied.
-    #[error("the stream goes on with message {found}, and this node needs {needed}")]
+    /// The stream was purged of messages that this node has not applied.
+    #[error("the stream begins with message {first}, and this node needs {needed}")]
+    Purged {
+        /// The next to be applied.
+        needed: u64,
+        /// The stream's oldest.
+        first: u64,
+    },
+    /// Messages are gone from its middle that this node has not applied.
+    #[error("the stream has lost messages: this node needs {needed}, and the next that there is is {found}")]
     Missing {
         /// The next to be applied.
         needed: u64,

@@ -8,12 +8,12 @@ use crate::{
 };
 
 /// What the stream's metadata say.
-const LOG: &str = "tailwire-log";
+pub(crate) const LOG: &str = "tailwire-log";
 const FORMAT: &str = "tailwire-format";
 /// The version of what is kept in a stream.
 const FORMAT_VERSION: &str = "1";
 /// JetStream's code for a stream that is not there.
-const NOT_FOUND: &str = "(10059)";
+pub(crate) const NOT_FOUND: &str = "(10059)";
 
 /// A stream as it stands.
 #[derive(Debug, Clone)]

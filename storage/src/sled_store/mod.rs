@@ -2,6 +2,7 @@
 //! them where that is asked for, and only then lets the index and the watermark show them. What is stored and where stands
 //! in `store`, the layouts in `chunk`, `record` and `values`.
 
+mod dump;
 mod durability;
 mod failure;
 pub mod inspect;
