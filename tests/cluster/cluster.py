@@ -49,6 +49,8 @@ class Process:
 
     def __init__(self, command: list[str], log: Path):
         self.command = command
+        # Variables that only this one has.
+        self.env: dict[str, str] = {}
         self.log = log
         self.process: subprocess.Popen | None = None
 
@@ -56,7 +58,7 @@ class Process:
         env = {name: value for name, value in os.environ.items() if not name.startswith("TAILWIRE_")}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env | {"RUST_BACKTRACE": "0"}
+                self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env | {"RUST_BACKTRACE": "0"} | self.env
             )
 
     @property
