@@ -58,6 +58,9 @@ class DeployFiles(unittest.TestCase):
             (own / "nats.conf").write_text(text)
             command = ["env", f"SERVER_NAME=nats-{at + 1}", NATS, "--config", str(own / "nats.conf")]
             self.begin(Process(command, own / "log"))
+        # A node asks most of them at its start, and ends if they are not there.
+        for port in monitors:
+            until("a server is there", lambda port=port: self.status(port, "/healthz?js-server-only=true") == 200)
 
         listening = free_ports(2)
         toml = self.secrets((DEPLOY / "compose/tailwire.toml").read_text())
@@ -90,9 +93,9 @@ class DeployFiles(unittest.TestCase):
         return process
 
     @staticmethod
-    def status(port: int) -> int:
+    def status(port: int, path: str = "/readyz") -> int:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
                 return answer.status
         except OSError:
             return 0
