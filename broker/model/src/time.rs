@@ -29,13 +29,23 @@ pub fn parse_rfc3339(text: &str) -> Option<Timestamp> {
     parse_time(text).filter(|time| rfc3339(*time) == *text.as_bytes())
 }
 
-/// The day that [`civil`] takes apart.
-fn day_of(year: u64, month: u64, day: u64) -> Option<u64> {
-    let year = year.checked_sub(u64::from(month <= 2))?;
+/// The day that [`civil`] takes apart; negative before 1970. None where the calendar has no such day.
+fn day_of(year: i64, month: i64, day: i64) -> Option<i64> {
+    let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let length = match month {
+        1 | 3 | 5 | 7 | 8 | 10 | 12 => 31,
+        4 | 6 | 9 | 11 => 30,
+        2 => 28 + i64::from(is_leap),
+        _ => return None,
+    };
+    if !(1..=length).contains(&day) {
+        return None;
+    }
+    let year = year - i64::from(month <= 2);
     let from_march = (month + 9) % 12;
-    let day_of_year = (153 * from_march + 2) / 5 + day.checked_sub(1)?;
-    let days = 365 * year + year / 4 - year / 100 + year / 400 + day_of_year;
-    days.checked_sub(719_468)
+    let day_of_year = (153 * from_march + 2) / 5 + day - 1;
+    let leap_days = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
+    Some(365 * year + leap_days + day_of_year - 719_468)
 }
 
 /// Year, month and day of a day counted from 1970-01-01, in the Gregorian calendar. Years are taken to begin in March,
@@ -60,12 +70,22 @@ fn digits(out: &mut [u8], mut value: u64) {
     }
 }
 
-/// The time of any text of RFC 3339 §5.6: with any fraction and any offset. A leap second is the second after it.
+/// The time of any text of RFC 3339 §5.6 from 1970 on: with any fraction and any offset. A leap second is the second after it.
 pub fn parse_time(text: &str) -> Option<Timestamp> {
+    u64::try_from(ms_of(text)?).ok().map(Timestamp)
+}
+
+/// The same for a place in a log: what is before 1970 is before all messages, and as good as its beginning.
+pub fn parse_place_in_time(text: &str) -> Option<Timestamp> {
+    Some(Timestamp(u64::try_from(ms_of(text)?).unwrap_or(0)))
+}
+
+/// Milliseconds since 1970.
+fn ms_of(text: &str) -> Option<i64> {
     let bytes = text.as_bytes();
     let number = |at: std::ops::Range<usize>| {
         let digits = text.get(at).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))?;
-        digits.parse::<u64>().ok()
+        digits.parse::<i64>().ok()
     };
     let shape = |at: usize, legal: &[u8]| bytes.get(at).filter(|byte| legal.contains(byte)).map(|_| ());
     let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
@@ -78,20 +98,18 @@ pub fn parse_time(text: &str) -> Option<Timestamp> {
     if hour > 23 || minute > 59 || second > 60 {
         return None;
     }
-    let date = Timestamp(day_of(year, month, day)? * DAY_MS);
-    // A day that the month has not comes out as another one.
-    (rfc3339(date)[..10] == bytes[..10]).then_some(())?;
     let mut rest = &text[19..];
     let mut ms = 0;
     if let Some(fraction) = rest.strip_prefix('.') {
         let end = fraction.bytes().position(|byte| !byte.is_ascii_digit())?;
         let digits = &fraction[..end.min(3)];
-        ms = digits.parse::<u64>().ok()? * 10_u64.pow(3 - digits.len() as u32);
+        ms = digits.parse::<i64>().ok()? * 10_i64.pow(3 - digits.len() as u32);
         rest = &fraction[end..];
     }
-    let local = date.0 + ((hour * 60 + minute) * 60 + second) * 1000 + ms;
+    let day = day_of(year, month, day)?;
+    let local = (((day * 24 + hour) * 60 + minute) * 60 + second) * 1000 + ms;
     if rest.eq_ignore_ascii_case("z") {
-        return Some(Timestamp(local));
+        return Some(local);
     }
     let sign = rest.bytes().next().filter(|sign| matches!(sign, b'+' | b'-'))?;
     let at = text.len() - rest.len();
@@ -102,7 +120,7 @@ pub fn parse_time(text: &str) -> Option<Timestamp> {
     }
     let offset = (hours * 60 + minutes) * 60_000;
     // East of Greenwich it is later.
-    (if sign == b'+' { local.checked_sub(offset) } else { local.checked_add(offset) }).map(Timestamp)
+    Some(if sign == b'+' { local - offset } else { local + offset })
 }
 
 #[cfg(test)]
@@ -165,9 +183,35 @@ mod tests {
             "+026-11-30T10:00:00Z",
             "2026-11-30T10:00:0äZ",
             "1970-01-01T00:00:00+01:00",
+            "1900-02-29T00:00:00Z",
+            "2026-00-10T00:00:00Z",
+            "2026-01-00T00:00:00Z",
         ] {
             assert_eq!(parse_time(text), None, "{text}");
         }
+        assert!(parse_time("2000-02-29T00:00:00Z").is_some());
+    }
+
+    #[test]
+    fn what_is_before_all_times_is_the_beginning() {
+        for text in [
+            "0000-01-01T00:00:00Z",
+            "0000-02-29T00:00:00Z",
+            "0001-01-01T00:00:00Z",
+            "0000-01-01T00:00:00+23:59",
+            "1969-12-31T23:59:59.999Z",
+            "1970-01-01T00:00:00+01:00",
+        ] {
+            assert_eq!(parse_place_in_time(text), Some(Timestamp(0)), "{text}");
+            assert_eq!(parse_time(text), None, "{text}");
+        }
+        for text in
+            ["0000-02-30T00:00:00Z", "0001-02-29T00:00:00Z", "0000-00-00T00:00:00Z", "-001-01-01T00:00:00Z"]
+        {
+            assert_eq!(parse_place_in_time(text), None, "{text}");
+        }
+        let last = "9999-12-31T23:59:59.999-23:59";
+        assert_eq!(parse_place_in_time(last), Some(Timestamp(MAX_MS + 86_340_000)));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use tailwire_model::Timestamp;
 
-use crate::{number, time::parse_time};
+use crate::{number, time::parse_place_in_time};
 
 /// A place in time, as the client names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -21,7 +21,7 @@ impl Moment {
             return Some(ago(age).map(Self::Ago).ok_or(()));
         }
         let is_dated = text.as_bytes().get(4) == Some(&b'-');
-        is_dated.then(|| parse_time(&with_plus(text)).map(Self::At).ok_or(()))
+        is_dated.then(|| parse_place_in_time(&with_plus(text)).map(Self::At).ok_or(()))
     }
 
     /// The time that it names, for a request that comes at `now`. What is older than time itself is its beginning.
