@@ -47,7 +47,7 @@ use crate::{
     },
     delivery::{
         body,
-        polls::{Looked, PollKey, Reply, Waiter},
+        polls::{Looked, PollKey, Reply, Share, Waiter},
         shards::Job,
         stream::{self, Codec, EventStream},
     },
@@ -235,7 +235,10 @@ async fn poll_with_others(
     if let Some(shared) = waiter.until(deadline).await {
         connected.wrote(shared.body_bytes());
         app.broker.metrics().messages_out.inc_by(shared.uncounted() as u64);
-        return Reply::Shared(shared);
+        let PollKey { filter, representation, .. } = waiter.key();
+        let retry_after_ms =
+            if shared.has_hint() { app.retry_after_ms(filter, representation.wait_ms(), true) } else { 0 };
+        return Reply::Shared(Share { response: shared, retry_after_s: retry_after_ms.div_ceil(1000) });
     }
     let PollKey { principal, filter, query, representation, varies_by_accept, .. } = waiter.key();
     let wait_ms = representation.wait_ms();

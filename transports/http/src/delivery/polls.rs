@@ -1,6 +1,6 @@
 //! Long-polls that wait for the same. Requests in the same words after the same cursor have the same answer, so one
 //! reader waits for all of them, and what it finds is encoded once, head and all. Each waiter is woken and writes those
-//! bytes to its own socket.
+//! bytes to its own socket. Only the time after which it should come back is its own.
 
 mod shared;
 
@@ -24,7 +24,7 @@ use tailwire_model::{Filter, Principal};
 use tailwire_wire::{Coding, Representation};
 use tokio::time::Instant;
 
-pub(crate) use self::shared::{Looked, Reply, SharedResponse};
+pub(crate) use self::shared::{Looked, Reply, Share, SharedResponse};
 use crate::api::{guard::Cors, reply::caught};
 
 /// See the module.

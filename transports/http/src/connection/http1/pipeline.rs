@@ -29,7 +29,7 @@ use crate::{
         exchange::{Claim, Deferred, Exchange, Hijack},
         pinned::Common,
     },
-    delivery::polls::{Reply, SharedResponse},
+    delivery::polls::{Reply, Share},
 };
 
 /// The requests that are being answered.
@@ -84,7 +84,7 @@ pub(super) enum RequestOutcome {
 
 /// An answer of several long-polls, and the CORS fields of this one.
 pub(super) struct SharedAnswer {
-    response: Arc<SharedResponse>,
+    share: Share,
     cors: Cors,
 }
 
@@ -105,12 +105,12 @@ pub(super) struct ReceivingBody {
 impl SharedAnswer {
     /// As it stands on the wire.
     pub(super) fn wire(&self) -> Arc<Common> {
-        self.response.wire(&self.cors).clone()
+        self.share.wire(&self.cors)
     }
 
     /// For a connection on which it has to say something of its own.
     pub(super) fn response(&self) -> Response<Bytes> {
-        let mut response = self.response.response();
+        let mut response = self.share.response();
         self.cors.apply(response.headers_mut());
         response
     }
@@ -246,13 +246,12 @@ impl<'a> PendingRequest<'a> {
                             self.routes.finish(&mut response, &mem::take(cors));
                             self.stage = RequestStage::Handler(Box::pin(collected(response)));
                         }
-                        Reply::Shared(shared) => {
-                            mem::take(entry).answered(shared.status());
-                            self.routes.count(shared.status());
-                            return Poll::Ready(RequestOutcome::Shared(SharedAnswer {
-                                response: shared,
-                                cors: mem::take(cors),
-                            }));
+                        Reply::Shared(share) => {
+                            let status = share.response.status();
+                            mem::take(entry).answered(status);
+                            self.routes.count(status);
+                            let cors = mem::take(cors);
+                            return Poll::Ready(RequestOutcome::Shared(SharedAnswer { share, cors }));
                         }
                     }
                 }

@@ -6,7 +6,7 @@ use std::{pin::pin, sync::atomic::AtomicUsize, time::Duration};
 
 use axum::{
     body::Body,
-    http::{Response, StatusCode},
+    http::{HeaderValue, Response, StatusCode, header},
 };
 use bytes::Bytes;
 use tailwire_model::Topic;
@@ -45,6 +45,9 @@ impl Source {
             let mut response = Response::new(Body::from(text));
             if text.is_empty() {
                 *response.status_mut() = StatusCode::ACCEPTED;
+            }
+            if text == "hinted" {
+                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(7));
             }
             Looked { response, messages: 1 }
         })
@@ -141,10 +144,35 @@ async fn the_answer_is_written_down_once() {
     let source = Source::new();
     let (first, second) = (source.join(""), source.join(""));
     source.news.send_replace(Some("news"));
+    let wire =
+        |response, retry_after_s| Share { response, retry_after_s }.wire(&Cors::default()).bytes.clone();
     let (first, second) = (first.await.unwrap(), second.await.unwrap());
-    let wire = first.wire(&Cors::default()).bytes.clone();
-    assert!(wire.starts_with(b"HTTP/1.1 200 OK\r\n") && wire.ends_with(b"\r\n\r\nnews"));
-    assert_eq!(second.wire(&Cors::default()).bytes.as_ptr(), wire.as_ptr());
+    assert!(!first.has_hint());
+    let (first, second) = (wire(first, 0), wire(second, 0));
+    assert!(first.starts_with(b"HTTP/1.1 200 OK\r\n") && first.ends_with(b"\r\n\r\nnews"));
+    assert_eq!(second.as_ptr(), first.as_ptr());
+    assert!(!String::from_utf8_lossy(&first).contains("retry-after"));
+}
+
+#[tokio::test]
+async fn each_comes_back_after_its_own_time() {
+    let source = Source::new();
+    let members = [7, 9, 7, 0].map(|seconds| (source.join(""), seconds));
+    source.news.send_replace(Some("hinted"));
+    let mut wires = Vec::new();
+    for (member, retry_after_s) in members {
+        let response = member.await.unwrap();
+        assert!(response.has_hint());
+        let share = Share { response, retry_after_s };
+        let hint = share.response().headers().get(header::RETRY_AFTER).cloned();
+        assert_eq!(hint, (retry_after_s > 0).then(|| HeaderValue::from(retry_after_s)));
+        let wire = share.wire(&Cors::default()).bytes.clone();
+        let text = String::from_utf8_lossy(&wire).into_owned();
+        assert_eq!(text.matches("retry-after").count(), usize::from(retry_after_s > 0), "{text}");
+        assert!(retry_after_s == 0 || text.contains(&format!("retry-after: {retry_after_s}\r\n")), "{text}");
+        wires.push(wire);
+    }
+    assert_eq!(wires[0].as_ptr(), wires[2].as_ptr());
 }
 
 #[tokio::test(start_paused = true)]
