@@ -78,8 +78,7 @@ fn the_metrics_are_those_that_are_served() {
         assert!(documented.insert(name.to_owned(), (kind, has_labels)).is_none(), "{name} stands twice");
     }
 
-    let served = Served::start_for_operations();
-    let text = served.get(None, "/metrics").body;
+    let text = Served::start().metrics();
     let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
     let mut missing: BTreeSet<String> = documented.keys().cloned().collect();
     for (name, kind) in types {

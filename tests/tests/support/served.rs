@@ -28,6 +28,7 @@ pub(crate) struct Served {
     pub(crate) policy: Granting,
     pub(crate) broker: Broker,
     address: SocketAddr,
+    operations: SocketAddr,
     _server: Server,
     _runtime: Runtime,
 }
@@ -68,19 +69,12 @@ impl Authenticator for Names {
 
 impl Served {
     pub(crate) fn start() -> Self {
-        Self::start_by(ListenerRules::default())
+        Self::start_at(Clock { now: Clock::system_now, steady: Clock::system_steady, random: || 0 })
     }
 
-    /// One whose listener is for operations.
-    #[allow(dead_code, reason = "the suite of documents asks for metrics")]
-    pub(crate) fn start_for_operations() -> Self {
-        Self::start_by(ListenerRules { operations: true, ..ListenerRules::default() })
-    }
-
-    fn start_by(rules: ListenerRules) -> Self {
+    pub(crate) fn start_at(clock: Clock) -> Self {
         let policy = Granting::default();
         let (store, instruments) = (Arc::new(MemoryStore::default()), Instruments::default());
-        let clock = Clock { now: Clock::system_now, steady: Clock::system_steady, random: || 0 };
         let (order, committer) = LocalOrder::begin(store.clone(), clock, &instruments).unwrap();
         let parts = BrokerParts {
             order: Arc::new(order),
@@ -97,12 +91,24 @@ impl Served {
         let broker = Broker::start(parts).unwrap();
         thread::spawn(move || committer.run());
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-        let server = runtime.block_on(async {
+        let (server, address, operations) = runtime.block_on(async {
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let operations = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let addresses = (listener.local_addr().unwrap(), operations.local_addr().unwrap());
+            let rules = ListenerRules { operations: true, ..ListenerRules::default() };
+            let listeners = vec![Listener::from(listener), Listener::from(operations).with(rules)];
             let settings = HttpSettings { authenticator: Arc::new(Names), ..HttpSettings::default() };
-            Server::start(&broker, settings, vec![Listener::from(listener).with(rules)]).unwrap()
+            (Server::start(&broker, settings, listeners).unwrap(), addresses.0, addresses.1)
         });
-        Self { policy, broker, address: server.address().unwrap(), _server: server, _runtime: runtime }
+        Self { policy, broker, address, operations, _server: server, _runtime: runtime }
+    }
+
+    /// What it counts.
+    #[allow(dead_code, reason = "not every suite asks")]
+    pub(crate) fn metrics(&self) -> String {
+        let mut stream = Stream::open(self.operations, None, "GET", "/metrics", &[], "");
+        stream.until("\r\n\r\n");
+        Answer::parse(&mut stream).body
     }
 
     pub(crate) fn get(&self, who: Option<&str>, path: &str) -> Answer {
@@ -130,33 +136,14 @@ impl Served {
         if method == "POST" {
             all.push(&length);
         }
-        let mut stream = self.stream_with(who, method, path, &all, body);
+        let mut stream = Stream::open(self.address, who, method, path, &all, body);
         stream.until("\r\n\r\n");
         Answer::parse(&mut stream)
     }
 
     /// An endless answer.
     pub(crate) fn stream(&self, who: Option<&str>, path: &str) -> Stream {
-        self.stream_with(who, "GET", path, &[], "")
-    }
-
-    fn stream_with(
-        &self,
-        who: Option<&str>,
-        method: &str,
-        path: &str,
-        headers: &[&str],
-        body: &str,
-    ) -> Stream {
-        let mut socket = TcpStream::connect(self.address).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\n", self.address);
-        if let Some(who) = who {
-            head += &format!("Authorization: Bearer {who}\r\n");
-        }
-        headers.iter().for_each(|header| head += &format!("{header}\r\n"));
-        socket.write_all(format!("{head}\r\n{body}").as_bytes()).unwrap();
-        Stream { socket, text: String::new() }
+        Stream::open(self.address, who, "GET", path, &[], "")
     }
 
     pub(crate) fn socket(&self, who: Option<&str>, path: &str) -> Socket {
@@ -180,13 +167,37 @@ impl Served {
 pub(crate) struct Stream {
     socket: TcpStream,
     text: String,
+    /// The first bytes of a character.
+    begun: Vec<u8>,
 }
 
 impl Stream {
+    fn open(
+        address: SocketAddr,
+        who: Option<&str>,
+        method: &str,
+        path: &str,
+        headers: &[&str],
+        body: &str,
+    ) -> Self {
+        let mut socket = TcpStream::connect(address).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\n");
+        if let Some(who) = who {
+            head += &format!("Authorization: Bearer {who}\r\n");
+        }
+        headers.iter().for_each(|header| head += &format!("{header}\r\n"));
+        socket.write_all(format!("{head}\r\n{body}").as_bytes()).unwrap();
+        Self { socket, text: String::new(), begun: Vec::new() }
+    }
+
     fn read(&mut self) -> bool {
         let mut part = [0; 4096];
         let count = self.socket.read(&mut part).unwrap();
-        self.text += std::str::from_utf8(&part[..count]).unwrap();
+        self.begun.extend_from_slice(&part[..count]);
+        let whole = std::str::from_utf8(&self.begun).map_or_else(|error| error.valid_up_to(), str::len);
+        self.text += std::str::from_utf8(&self.begun[..whole]).unwrap();
+        self.begun.drain(..whole);
         count > 0
     }
 

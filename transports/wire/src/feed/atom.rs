@@ -102,7 +102,8 @@ fn content(message: &Message, reference: &str, own: &Summary, out: &mut Vec<u8>)
     element("summary", own.summary.as_deref().unwrap_or(&own.title), out);
     out.extend_from_slice(b"<content type=\"");
     xml(media_type(message), out);
-    if draft.body.len() <= INLINE_BYTES_MAX {
+    // Content without any is refused by some readers, and the whole feed with it.
+    if (1..=INLINE_BYTES_MAX).contains(&draft.body.len()) {
         out.extend_from_slice(b"\">");
         out.extend_from_slice(STANDARD.encode(&draft.body).as_bytes());
         out.extend_from_slice(b"</content>\n");

@@ -196,14 +196,18 @@ fn bytes_are_given_in_base64_or_by_reference() {
         message("a", "image/png", &vec![0; 100_000]),
         message("a", "image/svg+xml", b"<svg onload='x'/>"),
         message("a", "\"><script", b"\xff"),
+        message("a", "image/png", b""),
     ]);
     let document = roxmltree::Document::parse(&text).unwrap();
     let contents: Vec<_> =
         document.descendants().filter(|node| node.has_tag_name((ATOM, "content"))).collect();
     let types: Vec<_> = contents.iter().map(|node| node.attribute("type").unwrap()).collect();
-    assert_eq!(types, ["image/png", "image/png", "application/octet-stream", "application/octet-stream"]);
+    let bytes = "application/octet-stream";
+    assert_eq!(types, ["image/png", "image/png", bytes, bytes, "image/png"]);
     assert_eq!(contents[0].text(), Some("iVBORw=="));
-    assert!(contents[1].attribute("src").unwrap().starts_with("messages/"));
+    for reference in [1, 4] {
+        assert!(contents[reference].attribute("src").unwrap().starts_with("messages/"));
+    }
     let items = json_value(&[message("a", "image/png", b"\x89PNG")]);
     let item = &items["items"][0];
     assert_eq!(item["_tailwire"]["encoding"], "base64");
