@@ -2,15 +2,19 @@
 
 import os
 import queue
+import random
 import subprocess
 import tempfile
 import threading
+import time
 import unittest
-import urllib.error
 import urllib.request
+from pathlib import Path
 
 from broker import PATIENCE_S, Broker
 
+# For how long they are followed; in tests/run a round, which is some seconds.
+FOLLOW_S = int(os.environ.get("FOLLOW_S", "0"))
 FOLDER = os.path.join(os.path.dirname(__file__), "../../examples/follow")
 SCRIPTS = {
     "shell": ["sh", "follow.sh"],
@@ -24,8 +28,8 @@ class Follower:
     """A script that runs, and what it has printed."""
 
     def __init__(self, command, url):
-        self._state = tempfile.mktemp(prefix="tailwire-follow-")
-        self._command = [*command, url, self._state]
+        self._state = Path(tempfile.mktemp(prefix="tailwire-follow-"))
+        self._command = [*command, url, str(self._state)]
         self.lines = queue.Queue()
         self.missed = queue.Queue()
         self.start()
@@ -45,8 +49,20 @@ class Follower:
                 lines.put(line.strip())
 
     def expect(self, test, numbers):
-        got = [self.lines.get(timeout=PATIENCE_S) for _ in numbers]
-        test.assertEqual(got, [str(number) for number in numbers])
+        for number in numbers:
+            try:
+                got = self.lines.get(timeout=PATIENCE_S)
+            except queue.Empty:
+                got = "nothing"
+            test.assertEqual(got, str(number), self._command)
+
+    def stands_at(self, cursor):
+        """Waits until it has written down that it goes on there."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not (self._state.exists() and cursor in self._state.read_text()):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{self._command} does not come to {cursor}")
+            time.sleep(0.01)
 
     def pause(self):
         """Ends the script; its state stays."""
@@ -55,54 +71,73 @@ class Follower:
 
     def stop(self):
         self.pause()
-        if os.path.exists(self._state):
-            os.remove(self._state)
+        self._state.unlink(missing_ok=True)
 
 
 class Examples(unittest.TestCase):
     def setUp(self):
         self.broker = Broker()
         self.addCleanup(self.broker.stop)
-        self.url = f"http://127.0.0.1:{self.broker.port}/topics/orders"
 
-    def publish(self, numbers):
+    def url(self, name):
+        return f"http://127.0.0.1:{self.broker.port}/topics/orders/{name}"
+
+    def publish(self, name, numbers):
         for number in numbers:
-            request = urllib.request.Request(self.url, str(number).encode(), {"Content-Type": "application/json"})
+            request = urllib.request.Request(self.url(name), str(number).encode(), {"Content-Type": "application/json"})
             with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
                 self.assertEqual(answer.status, 201)
+                cursor = answer.headers["Tailwire-Cursor"]
+        return cursor
+
+    def delete(self, name):
+        request = urllib.request.Request(self.url(name), method="DELETE")
+        urllib.request.urlopen(request, timeout=PATIENCE_S).close()
 
     def test_each_follows(self):
-        for name, command in SCRIPTS.items():
-            with self.subTest(name):
-                self.follows(command)
-
-    def follows(self, command):
-        request = urllib.request.Request(self.url, method="DELETE")
-        urllib.request.urlopen(request, timeout=PATIENCE_S).close()
-        self.publish(range(3))
-        follower = Follower(command, self.url)
+        """For a round; with FOLLOW_S in the environment for so many seconds, and at the pace of people."""
+        until = time.monotonic() + FOLLOW_S
+        followers = {name: Follower(command, self.url(name)) for name, command in SCRIPTS.items()}
         try:
-            follower.expect(self, range(3))
-            self.publish(range(3, 6))
-            follower.expect(self, range(3, 6))
-            self.broker.kill()
-            self.broker.start_again()
-            self.publish(range(6, 9))
-            follower.expect(self, range(6, 9))
-            self.broker.drain()
-            self.broker.start_again()
-            self.publish(range(9, 12))
-            follower.expect(self, range(9, 12))
-            follower.pause()
-            self.publish(range(12, 15))
-            urllib.request.urlopen(request, timeout=PATIENCE_S).close()
-            self.publish(range(15, 18))
-            follower.start()
-            follower.expect(self, range(15, 18))
-            self.assertIn("missed: deleted", follower.missed.get(timeout=PATIENCE_S))
-            self.assertTrue(follower.lines.empty())
+            first, dice = 0, random.Random(3)
+            while first == 0 or time.monotonic() < until:
+                # Now and then for longer than a poll waits.
+                pauses = iter([dice.choice([0, 1, 5, 40]) if FOLLOW_S else 0 for _ in range(6)])
+                self.follow(followers, first, pauses)
+                first += 18
         finally:
-            follower.stop()
+            for follower in followers.values():
+                follower.stop()
+
+    def follow(self, followers, first, pauses):
+        def meet(start, end):
+            time.sleep(next(pauses))
+            numbers = range(first + start, first + end)
+            ends = {name: self.publish(name, numbers) for name in followers}
+            for follower in followers.values():
+                follower.expect(self, numbers)
+            return ends
+
+        meet(0, 3)
+        meet(3, 6)
+        self.broker.kill()
+        time.sleep(next(pauses))
+        self.broker.start_again()
+        meet(6, 9)
+        self.broker.drain()
+        self.broker.start_again()
+        ends = meet(9, 12)
+        for name, follower in followers.items():
+            follower.stands_at(ends[name])
+            follower.pause()
+            self.publish(name, range(first + 12, first + 15))
+            self.delete(name)
+            self.publish(name, range(first + 15, first + 18))
+            follower.start()
+        for name, follower in followers.items():
+            follower.expect(self, range(first + 15, first + 18))
+            self.assertIn("missed: deleted", follower.missed.get(timeout=PATIENCE_S), name)
+            self.assertTrue(follower.lines.empty(), name)
 
 
 if __name__ == "__main__":

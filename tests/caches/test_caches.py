@@ -161,6 +161,42 @@ class Stored(Cached):
             self.assertEqual(self.asked_of_the_broker(streams), 2)
 
 
+class Live(Cached):
+    """The document that readers subscribe to changes: a cache may give it for a tenth of the topic's pace."""
+
+    def test_many_readers_of_a_feed_ask_the_broker_hardly_ever(self):
+        path = "/topics/quiet?format=atom"
+        self.publish_numbers("quiet", 1)
+        # Once the topic has been silent for ten seconds.
+        until = time.monotonic() + PATIENCE_S
+        while "public" not in ask(self.broker.port, "GET", path)[0].getheader("Cache-Control"):
+            self.assertLess(time.monotonic(), until)
+            time.sleep(0.1)
+        for front in self.fronts():
+            began = time.monotonic()
+            bodies = []
+
+            def readers(port=front.port, bodies=bodies):
+                for number in range(200):
+                    response, raw = ask(port, "GET", path, headers={"Accept-Encoding": "gzip"} if number % 2 else {})
+                    self.assertEqual(response.status, 200)
+                    bodies.append(gzip.decompress(raw) if response.getheader("Content-Encoding") else raw)
+
+            asked = self.asked_of_the_broker(readers)
+            # One in each coding for each second, at most.
+            self.assertLessEqual(asked, 2 * (2 + time.monotonic() - began))
+            number = bodies[0].count(b"<entry>")
+            self.assertEqual({body.count(b"<entry>") for body in bodies}, {number})
+            self.publish_numbers("quiet", 1)
+            until = time.monotonic() + PATIENCE_S
+            while ask(front.port, "GET", path)[1].count(b"<entry>") != number + 1:
+                self.assertLess(time.monotonic(), until)
+                time.sleep(0.1)
+            while "public" not in ask(self.broker.port, "GET", path)[0].getheader("Cache-Control"):
+                self.assertLess(time.monotonic(), until + PATIENCE_S)
+                time.sleep(0.1)
+
+
 def token(secret, **claims):
     """A JWT by HS256."""
     def part(value):
