@@ -6,6 +6,7 @@ mod args;
 mod cluster;
 mod entry;
 mod file;
+mod limits;
 mod listen;
 mod options;
 mod source;
@@ -19,7 +20,7 @@ use std::{
 };
 
 use tailwire_access::config::AccessConfig;
-use tailwire_http::TrustedProxies;
+use tailwire_http::{Limits, TrustedProxies};
 use tailwire_model::{
     Options, Term,
     limits::{RECEIVE_BYTES_MAX, TOPICS_MAX},
@@ -28,6 +29,7 @@ use tailwire_model::{
 pub(crate) use access::line_of_key;
 pub(crate) use args::{SERVE_NOTES, ServeArgs};
 pub(crate) use cluster::ClusterSettings;
+pub(crate) use limits::bounds_set;
 pub(crate) use listen::{ListenAddress, ListenSettings, proxies_written, proxy_header_written};
 pub(crate) use source::{ConfigError, FileText, SettingSource};
 pub(crate) use tls::{AcmeSettings, CertificateFiles, TlsSettings};
@@ -79,6 +81,8 @@ pub(crate) struct ServeSettings {
     pub(crate) tls: Option<TlsSettings>,
     /// The cluster that the broker is a node of; without it it is alone.
     pub(crate) cluster: Option<ClusterSettings>,
+    /// How much each client may do.
+    pub(crate) limits: Limits,
 }
 
 /// Threads of the two runtimes; 0 leaves the number to the broker.
@@ -304,6 +308,7 @@ pub(crate) fn settle(
         accepts_loss: args.accept_loss,
         tls,
         cluster,
+        limits: file.limits,
     })
 }
 

@@ -417,6 +417,11 @@ impl Broker {
         self.0.store.epochs().starts().len() as u64
     }
 
+    /// Whether a topic was ever written to, by what is committed.
+    pub fn has_topic(&self, topic: &Topic) -> bool {
+        self.0.store.bounds(&topic.clone().into()).tail > Position::ZERO
+    }
+
     /// The pace at which messages come under a filter: the topic's own, or the whole log's where there are several.
     pub fn pace(&self, filter: &Filter) -> Pace {
         if filter.only_topic().is_some() {

@@ -13,6 +13,8 @@ pub enum ByeReason {
     Slow,
     /// The stream has lived as long as streams do here.
     Age,
+    /// The client has asked for more than its limit.
+    Limited,
 }
 
 impl ByeReason {
@@ -24,6 +26,7 @@ impl ByeReason {
             Self::Revoked => "revoked",
             Self::Slow => "slow",
             Self::Age => "age",
+            Self::Limited => "limited",
         }
     }
 }

@@ -264,3 +264,13 @@ pub const TICKET_MS: u64 = 30_000;
 pub const TICKETS_MAX: usize = 65_536;
 /// Unused tickets of one principal: a browser with many tabs that all come back at once.
 pub const TICKETS_PER_PRINCIPAL_MAX: usize = 64;
+
+/// Addresses, and networks of 64 bits of IPv6, that limits remember at a time, 56 bytes each; those that owe the least go first.
+pub const LIMITED_ADDRESSES_MAX: usize = 1 << 20;
+/// Principals that limits remember at a time: more than have verified tokens in memory.
+pub const LIMITED_PRINCIPALS_MAX: usize = 1 << 17;
+/// When a client may come back that has as much open as it may, before jitter.
+pub const LIMITED_RETRY_MS: u64 = 5_000;
+/// How long a refusal by a limit is kept back: a client that asks again as soon as it is answered would take others' time. What a rate
+/// lets through meanwhile is not lost to it.
+pub const LIMITED_PAUSE_MS: u64 = 100;

@@ -1,6 +1,10 @@
 //! Networks: addresses that share a prefix. By them settings say whose word counts, and limits are kept.
 
-use std::{fmt, net::IpAddr, str::FromStr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv6Addr},
+    str::FromStr,
+};
 
 /// Addresses that share a prefix: `10.0.0.0/8`, or one address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +28,15 @@ impl Network {
             (IpAddr::V6(own), IpAddr::V6(other)) => shares(own.to_bits(), other.to_bits(), 128 - self.prefix),
             _ => false,
         }
+    }
+}
+
+/// The address by which a client counts: of IPv4 its own; of IPv6 that of its network of 64 bits, which one client has as a rule
+/// to itself.
+pub fn client_network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(own) => Ipv6Addr::from_bits(own.to_bits() >> 64 << 64).into(),
+        own @ IpAddr::V4(_) => own,
     }
 }
 
@@ -63,6 +76,19 @@ impl fmt::Display for Network {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_client_is_an_address_or_a_network_of_64_bits() {
+        for (address, expect) in [
+            ("203.0.113.7", "203.0.113.7"),
+            ("::ffff:203.0.113.7", "203.0.113.7"),
+            ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
+            ("2001:db8:1:3::", "2001:db8:1:3::"),
+            ("::1", "::"),
+        ] {
+            assert_eq!(client_network(address.parse().unwrap()), expect.parse::<IpAddr>().unwrap());
+        }
+    }
 
     #[test]
     fn a_network_has_the_addresses_that_share_its_prefix() {

@@ -6,11 +6,12 @@ use clap::{Args, Subcommand};
 use tailwire_access::config::{
     AccessConfig, HookConfig, IssuerConfig, OnError, RuleConfig, Source, TrustedHeaderConfig,
 };
+use tailwire_http::Limits;
 
 use super::{Failure, SettingsFile, end, print};
 use crate::{
     config::{
-        AcmeSettings, CertificateFiles, ClusterSettings, ListenSettings, LogFormat, TlsSettings,
+        AcmeSettings, CertificateFiles, ClusterSettings, ListenSettings, LogFormat, TlsSettings, bounds_set,
         proxies_written, proxy_header_written,
     },
     settings::Configured,
@@ -94,8 +95,21 @@ fn show(file: &SettingsFile) -> Result<ExitCode, Failure> {
     if let Some(access) = &settings.access {
         show_access(access, &mut out);
     }
+    show_limits(&settings.limits, &mut out);
     print(out.trim_end());
     Ok(ExitCode::SUCCESS)
+}
+
+fn show_limits(limits: &Limits, out: &mut String) {
+    let Limits { address, principal, total } = limits;
+    for (name, bounds) in [("address", address), ("principal", principal), ("total", total)] {
+        for (number, (key, bound)) in bounds_set(bounds).enumerate() {
+            if number == 0 {
+                let _ = writeln!(out, "\n[limits.{name}]");
+            }
+            let _ = writeln!(out, "{key} = {bound}");
+        }
+    }
 }
 
 fn show_tls(tls: &TlsSettings, out: &mut String) {

@@ -73,6 +73,15 @@ A flag wins over its variable, a variable over the file, and the file over the d
     user = \"tailwire\"       # with password = \"file:/run/secrets/nats\"; or token
     ca = \"ca.pem\"           # then all is TLS; cert and key are the node's own
 
+    [limits.address]        # of each; also [limits.principal], and [limits.total] of all together; default: none
+    connections = 200       # open at a time
+    connects_per_second = 50
+    requests_per_second = 500   # lines of WebSockets, too
+    publishes_per_second = 200
+    bytes_per_second = 1_000_000
+    new_topics_per_minute = 100
+    subscriptions = 500     # streams, subscriptions of WebSockets, polls that wait
+
 SIGTERM, SIGQUIT or Ctrl+C drains and stops; a second one stops at once. SIGHUP reloads what can be reloaded.";
 
 /// Arguments of `tailwire serve`. Text here, so that an error can name the source of its value.

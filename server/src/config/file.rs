@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use tailwire_access::config::AccessConfig;
+use tailwire_http::Limits;
 use tailwire_model::{Options, Term};
 use toml::de::DeTable;
 
@@ -10,6 +11,7 @@ use super::{
     access,
     cluster::{self, GivenCluster},
     entry::{FileEntry, line_of},
+    limits,
     listen::{self, ListenSettings},
     options,
     source::{ConfigError, FileText, Sourced, hint},
@@ -38,11 +40,12 @@ pub(super) struct FileSettings {
     pub(super) options: Vec<(Term, Options)>,
     pub(super) tls: Option<FileTls>,
     pub(super) cluster: Option<GivenCluster>,
+    pub(super) limits: Limits,
     pub(super) threads_front: Option<Sourced<i64>>,
     pub(super) threads_delivery: Option<Sourced<i64>>,
 }
 
-const KEYS: [&str; 20] = [
+const KEYS: [&str; 21] = [
     "listen",
     "admin_listen",
     "trusted_proxies",
@@ -63,6 +66,7 @@ const KEYS: [&str; 20] = [
     "options",
     "tls",
     "cluster",
+    "limits",
 ];
 const THREADS_KEYS: [&str; 2] = ["threads.front", "threads.delivery"];
 
@@ -100,6 +104,7 @@ pub(super) fn parse(file: FileText<'_>) -> Result<FileSettings, ConfigError> {
             "options" => settings.options = options::parse(&entry)?,
             "tls" => settings.tls = Some(tls::parse(&entry)?),
             "cluster" => settings.cluster = Some(cluster::parse(&entry)?),
+            "limits" => settings.limits = limits::parse(&entry)?,
             "threads" => parse_threads(&entry, &mut settings)?,
             _ => return Err(entry.unknown(hint(&entry.key, &KEYS))),
         }

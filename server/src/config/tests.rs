@@ -1,5 +1,6 @@
 //! The source that wins, and the messages for wrong settings.
 
+mod limits;
 mod listeners;
 
 use std::path::Path;
@@ -202,7 +203,7 @@ fn an_unknown_name_is_answered_with_the_nearest() {
         "zzz = 1",
         "tailwire.toml:1: unknown key `zzz`; known are listen, admin_listen, trusted_proxies, proxy_header, data, log_level, log_format, access_log, \
          allow_origins, log_max_bytes, max_topics, receive_max_bytes, public_urls, insecure_public, websub_hub, access, threads, options, \
-         tls, cluster",
+         tls, cluster, limits",
     );
     check_error(
         &[],

@@ -143,6 +143,7 @@ fn serve(
         access_log: settings.access_log,
         descriptors,
         receive_bytes_max: Some(settings.receive_max_bytes),
+        limits: settings.limits,
         ..tailwire_http::HttpSettings::default()
     };
     if let Some(gate) = gate {

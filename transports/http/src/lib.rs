@@ -6,6 +6,7 @@
 mod api;
 mod connection;
 mod delivery;
+mod limiter;
 mod websocket;
 
 use std::{
@@ -36,6 +37,7 @@ use self::{
         serving::Acceptor,
     },
     delivery::{polls::Polls, shards::Delivery},
+    limiter::Limiter,
     websocket::subprotocols,
 };
 pub use self::{
@@ -45,6 +47,7 @@ pub use self::{
         listener::{Listener, ListenerRules},
         protocol::{Incoming, Io, Protocol},
     },
+    limiter::{ClientBounds, Limits},
     websocket::opening::{Subprotocol, WebSocketOpening},
 };
 
@@ -76,6 +79,8 @@ pub struct HttpSettings {
     pub receive_bytes_max: Option<usize>,
     /// WebSocket subprotocols beside those of the product.
     pub subprotocols: Vec<Subprotocol>,
+    /// How much each client may do.
+    pub limits: Limits,
 }
 
 impl Default for HttpSettings {
@@ -93,6 +98,7 @@ impl Default for HttpSettings {
             descriptors: None,
             receive_bytes_max: None,
             subprotocols: Vec::new(),
+            limits: Limits::default(),
         }
     }
 }
@@ -131,6 +137,7 @@ impl Server {
         let (delivery, delivering) = Delivery::start(broker, &budget, &phases)?;
         let descriptors = Descriptors::new(settings.descriptors);
         let metrics = HttpMetrics::new(broker);
+        let limiter = Limiter::new(settings.limits, broker.clock(), metrics.limited());
         let app = App {
             broker: broker.clone(),
             metrics: metrics.clone(),
@@ -138,6 +145,7 @@ impl Server {
             next_shard: Arc::new(AtomicUsize::new(0)),
             polls: Polls::default(),
             documents: Arc::new(Documents::default()),
+            limiter,
             listener: ListenerFacts::default(),
         };
         let entrance = |listener: Listener| {

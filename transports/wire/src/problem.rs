@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use tailwire_model::{Cursor, FilterError, Gap, TopicError};
 
-use crate::json;
+use crate::{json, quota_policy::QuotaPolicy};
 
 macro_rules! codes {
     ($($(#[doc = $doc:literal])+ $name:ident = $code:literal, $status:literal, $title:literal;)+) => {
@@ -117,7 +117,7 @@ codes! {
     TokenExpired = "token-expired", 401, "The credential has expired";
     /// The keys or the hook that check a credential can't be reached at the moment.
     AccessUnavailable = "access-unavailable", 503, "Credentials can't be checked at the moment";
-    /// More than one may ask for in so short a time.
+    /// More than a limit lets a client do in so short a time, or have open.
     RateLimited = "rate-limited", 429, "Too many requests";
     /// As many keys, or revocations, as there may be.
     RecordsTooMany = "records-too-many", 429, "There are too many keys or revocations";
@@ -189,6 +189,8 @@ pub struct ProblemMembers {
     pub line: Option<usize>,
     /// The query parameter, header or member that is meant.
     pub parameter: Option<Cow<'static, str>>,
+    /// The limit that was met: `violated-policies`.
+    pub policy: Option<QuotaPolicy>,
 }
 
 /// One occurrence of an error.
@@ -252,6 +254,13 @@ impl Problem {
         self
     }
 
+    /// The same, with the limit that was met.
+    #[must_use]
+    pub fn with_policy(mut self, policy: QuotaPolicy) -> Self {
+        self.members_mut().policy = Some(policy);
+        self
+    }
+
     /// The HTTP status.
     pub const fn status(&self) -> u16 {
         self.code.status()
@@ -306,6 +315,12 @@ impl Problem {
         if let Some(parameter) = &members.parameter {
             json::string_member("parameter", parameter, out);
         }
+        if let Some(policy) = &members.policy {
+            // draft-ietf-httpapi-ratelimit-headers-11 §5.1
+            out.extend_from_slice(b",\"violated-policies\":[");
+            json::string(&policy.name(), out);
+            out.push(b']');
+        }
     }
 }
 
@@ -352,5 +367,9 @@ mod tests {
         problem.detail = Some("a \"detail\"".into());
         let expect = r#"{"status":410,"code":"gap","title":"Messages after the cursor no longer exist","detail":"a \"detail\"","from":"vvvvvvvv-00000000001","to":"vvvvvvvv-00000000001","reason":"unclean","cursor":"vvvvvvvv-00000000001","retry_after_ms":1500,"line":3}"#;
         assert_eq!(std::str::from_utf8(&problem.body()), Ok(expect));
+        let policy = QuotaPolicy { limit: "total", kind: "requests", quota: 1, window_s: Some(1) };
+        let limited = Problem::new(Code::RateLimited).with_retry_after_ms(7).with_policy(policy);
+        let expect = r#"{"status":429,"code":"rate-limited","title":"Too many requests","retry_after_ms":7,"violated-policies":["total-requests"]}"#;
+        assert_eq!(std::str::from_utf8(&limited.body()), Ok(expect));
     }
 }

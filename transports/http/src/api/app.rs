@@ -20,7 +20,12 @@ use tailwire_wire::{
 };
 
 use super::{documents::Documents, metrics::HttpMetrics};
-use crate::{HttpSettings, connection::listener::ListenerFacts, delivery::polls::Polls};
+use crate::{
+    HttpSettings,
+    connection::{listener::ListenerFacts, pinned::Account},
+    delivery::polls::Polls,
+    limiter::Limiter,
+};
 
 /// State that all requests share, and that of one listener.
 #[derive(Clone)]
@@ -31,6 +36,7 @@ pub(crate) struct App {
     pub(crate) next_shard: Arc<AtomicUsize>,
     pub(crate) polls: Polls,
     pub(crate) documents: Arc<Documents>,
+    pub(crate) limiter: Limiter,
     /// The listener that its requests come by.
     pub(crate) listener: ListenerFacts,
 }
@@ -57,11 +63,16 @@ impl App {
     }
 
     /// Publishes. The messages have their place in the queue when this returns.
+    ///
+    /// # Errors
+    /// The client has published more than it may.
     pub(crate) fn publish(
         self: &Arc<Self>,
         principal: &Principal,
+        account: &Account,
         publish: Publish,
-    ) -> impl Future<Output = Result<Published, Problem>> + Send + use<> {
+    ) -> Result<impl Future<Output = Result<Published, Problem>> + Send + use<>, Problem> {
+        self.count_publish(principal, account, &publish.drafts)?;
         let key = publish.idempotency_key.as_ref().map(|key| IdempotencyKey {
             scoped: format!("{}\n{key}", principal.scope()),
             request: publish.fingerprint(),
@@ -71,7 +82,7 @@ impl App {
         let kept: Vec<(Topic, MediaType)> = kept.collect();
         let answer = self.broker.publish(principal, Group { drafts, key, condition });
         let (app, principal) = (self.clone(), principal.clone());
-        async move {
+        Ok(async move {
             match answer.await.map_err(|error| app.publish_problem(&principal, error))? {
                 Appended::Stored(stored) => Ok(published(stored, &kept, batch, false)),
                 Appended::Replayed(stored) => Ok(published(stored, &kept, batch, true)),
@@ -80,7 +91,7 @@ impl App {
                     Err(Problem::new(Code::ConditionFailed).with_cursor(cursor))
                 }
             }
-        }
+        })
     }
 
     /// Removes a topic's messages.

@@ -22,7 +22,7 @@ use crate::{
 /// Response headers that scripts of other origins may see: by name for requests with credentials, to which `*` is only a
 /// name, and all of them for others.
 const EXPOSED: &str = "tailwire-cursor, tailwire-type, tailwire-topic, tailwire-time, tailwire-event, tailwire-key, \
-     tailwire-max-age, tailwire-deleted, tailwire-narrowed, link, location, retry-after, preference-applied, idempotency-replayed, etag, *";
+     tailwire-max-age, tailwire-deleted, tailwire-narrowed, link, location, retry-after, ratelimit, ratelimit-policy, preference-applied, idempotency-replayed, etag, *";
 
 /// The CORS headers of a reply, by the request's origin; handlers that write their own head add them too.
 #[derive(Clone, Default, PartialEq, Eq, Hash)]

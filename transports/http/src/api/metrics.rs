@@ -13,6 +13,8 @@ use prometheus_client::{
 use tailwire_core::{Broker, log::LogStats, order::Health};
 use tailwire_model::ByeReason;
 
+use crate::limiter::{Hold, Refusals};
+
 /// A way to listen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Transport {
@@ -76,6 +78,7 @@ struct Inner {
     transports: [PerTransport; Transport::ALL.len()],
     byes: Family<ByeLabel, Counter>,
     responses: Family<ResponseLabel, Counter>,
+    limited: Refusals,
     log: LogGauges,
 }
 
@@ -185,20 +188,27 @@ impl HttpMetrics {
         });
         let byes = Family::default();
         let responses = Family::default();
+        let limited = Refusals::default();
         let log = LogGauges::default();
         registry.register("connections", "Open connections", connections);
         registry.register("connections_opened", "Connections ever opened", opened);
         registry.register_with_unit("sent", "Bytes written to streams", Unit::Bytes, bytes_out);
         registry.register("byes", "Streams that the broker ended", byes.clone());
         registry.register("responses", "Responses to requests", responses.clone());
+        registry.register("limited", "What limits refused", limited.clone());
         log.register(&mut registry, &broker.stats());
         let broker = broker.clone();
-        Self(Arc::new(Inner { registry, broker, transports, byes, responses, log }))
+        Self(Arc::new(Inner { registry, broker, transports, byes, responses, limited, log }))
+    }
+
+    /// Where limits count what they refuse.
+    pub(crate) fn limited(&self) -> Refusals {
+        self.0.limited.clone()
     }
 
     /// Counts a connection for as long as the guard lives.
     pub(crate) fn connected(&self, transport: Transport) -> Connected {
-        let connected = Connected { metrics: self.clone(), transport };
+        let connected = Connected { metrics: self.clone(), transport, holds: <[Hold; 2]>::default() };
         transport.log("a stream or poll began");
         connected.counted().opened.inc();
         connected.counted().open.inc();
@@ -228,9 +238,18 @@ impl HttpMetrics {
 pub(crate) struct Connected {
     metrics: HttpMetrics,
     transport: Transport,
+    /// They count as long as the connection is there.
+    holds: [Hold; 2],
 }
 
 impl Connected {
+    /// The same, as limits count it: the connection, and that it is a stream or WebSocket.
+    #[must_use]
+    pub(crate) fn holding(mut self, holds: [Hold; 2]) -> Self {
+        self.holds = holds;
+        self
+    }
+
     fn counted(&self) -> &PerTransport {
         &self.metrics.0.transports[self.transport as usize]
     }

@@ -17,21 +17,17 @@ use tailwire_wire::{
 use super::{
     app::{App, Published},
     coding::Codings,
+    counted::kept_back,
     reference,
     reply::{IDEMPOTENCY_REPLAYED, JSON, NO_STORE, ascii, done, refuse, reply, set_cursor},
+    via::Via,
 };
-use crate::connection::{body::BodyError, exchange::Exchange, outgoing::keep};
+use crate::connection::{body::BodyError, outgoing::keep};
 
 /// `POST` on a topic or on `/stream`.
-pub(crate) async fn post(
-    app: &Arc<App>,
-    target: Target,
-    request: Request,
-    principal: Principal,
-    exchange: Option<Exchange>,
-) -> Response<Body> {
+pub(crate) async fn post(app: &Arc<App>, target: Target, request: Request, via: Via) -> Response<Body> {
     let path = request.uri().path().to_owned();
-    match try_post(app, target, request, &principal, exchange).await {
+    match try_post(app, target, request, via).await {
         Ok(published) => created(published, &path),
         Err(problem) => refuse(&problem),
     }
@@ -41,14 +37,16 @@ async fn try_post(
     app: &Arc<App>,
     target: Target,
     request: Request,
-    principal: &Principal,
-    exchange: Option<Exchange>,
+    Via { principal, exchange, account, .. }: Via,
 ) -> Result<Published, Problem> {
     let (parts, body) = request.into_parts();
     let content_type = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let body = receive(&parts.headers, body, publish::body_bytes_max(content_type)).await?;
     let publish = publish::parse(target, parts.uri.query(), pairs(&parts.headers), body)?;
-    let published = app.publish(principal, publish);
+    let published = match app.publish(&principal, &account, publish) {
+        Ok(published) => published,
+        Err(problem) => return Err(Box::pin(kept_back(problem)).await),
+    };
     // From here on publishes behind it can't overtake it.
     if let Some(exchange) = exchange {
         exchange.queued();

@@ -28,6 +28,7 @@ use tokio_tungstenite::tungstenite::handshake::server::create_response;
 use super::{
     app::{App, read_problem},
     document::{apply_preference, document, response_of},
+    event_source,
     guard::{self, Cors},
     metrics::Transport,
     pages::{PageReply, Subject},
@@ -51,6 +52,7 @@ use crate::{
         shards::Job,
         stream::{self, Codec, EventStream},
     },
+    limiter::Hold,
     websocket::{
         self,
         opening::{First, WebSocketOpening},
@@ -115,8 +117,22 @@ async fn read_by(
             // A poll may wait for long, and the buffer that its request came in need not.
             let waits = ask.representation.wait_ms() > 0;
             drop(request);
+            let hold =
+                if waits { app.hold_subscription(&via.principal, &via.account) } else { Ok(Hold::default()) };
+            let hold = match hold {
+                Ok(hold) => hold,
+                Err(problem) => return answered(Err(problem), query.as_deref(), varies),
+            };
             let cors = via.cors.clone();
-            let answer = reply_to(app, ask, query, (via.principal, via.cors, via.account));
+            let mut answer = reply_to(app, ask, query, (via.principal, via.cors, via.account));
+            if hold.is_counted() {
+                let counted = answer;
+                answer = Box::pin(async move {
+                    let reply = counted.await;
+                    drop(hold);
+                    reply
+                });
+            }
             let reply = match via.exchange.filter(|_| waits) {
                 Some(exchange) => {
                     let deferred = Deferred { answer, cors, entry: via.entry };
@@ -376,12 +392,25 @@ async fn stream(
     ask: ReadRequest,
     format: &'static StreamFormat,
     request: Parts,
-    Via { principal, exchange, cors, entry, .. }: Via,
+    Via { principal, caller, exchange, cors, account, entry }: Via,
 ) -> Result<Response<Body>, Problem> {
+    let is_head = request.method == Method::HEAD;
+    let holds = if is_head {
+        Ok(<(Hold, Hold)>::default())
+    } else {
+        app.hold_stream(&principal, &caller)
+            .and_then(|stream| Ok((stream, app.hold_subscription(&principal, &account)?)))
+    };
+    let (hold, subscription) = match holds {
+        Ok(holds) => holds,
+        Err(problem) if format.is_event_source => {
+            return event_source::goodbye(&problem).ok_or(problem);
+        }
+        Err(problem) => return Err(problem),
+    };
     let codec = Codec { stream: format, chunked: exchange.is_some() && request.version == Version::HTTP_11 };
     let view = View::whole(codec.format() as usize).bounded(ask.bound);
     let mut reader = app.open(&principal, ask.filter, ask.start, ask.gap, view).await?;
-    let is_head = request.method == Method::HEAD;
     // A stream that meets damage has no word for it, and ends: a client that comes back to the place gets an error before there is a stream.
     if app.broker.has_met_damage() && !is_head {
         reader.read_ahead(Duration::from_millis(READ_AHEAD_MS_MAX)).await.map_err(read_problem)?;
@@ -400,7 +429,8 @@ async fn stream(
     let retry_ms = retry::spread(RETRY_MS, app.broker.clock().draw());
     let shard = app.pick_shard();
     let Some(exchange) = exchange else {
-        let body = body::endless(reader, shard, EventStream::new(codec, retry_ms), app.metrics.clone());
+        let stream = EventStream::new(codec, retry_ms, subscription);
+        let body = body::endless(reader, shard, stream, app.metrics.clone(), hold);
         return Ok(response.map(|()| Body::from_stream(body)));
     };
     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -410,9 +440,10 @@ async fn stream(
     vary(headers, ask.varies_by_accept);
     // A head that is written by hand doesn't pass the guard on its way out.
     guard::finish(&app.settings, &app.metrics, &mut response, &cors);
-    let stream = EventStream::new(codec, retry_ms);
+    let stream = EventStream::new(codec, retry_ms, subscription);
     entry.answered(response.status().as_u16());
-    let start = stream::StreamStart { head: head(&response), reader, stream, metrics: app.metrics.clone() };
+    let (head, metrics) = (head(&response), app.metrics.clone());
+    let start = stream::StreamStart { head, reader, stream, metrics, hold };
     match exchange.hijack(Hijack { job: Job::Stream(Box::new(start)), shard }).await {}
 }
 
@@ -421,7 +452,7 @@ async fn websocket(
     ask: ReadRequest,
     subprotocol: Option<&'static str>,
     request: Parts,
-    Via { principal, exchange, cors, account, entry, .. }: Via,
+    Via { principal, caller, exchange, cors, account, entry }: Via,
 ) -> Result<Response<Body>, Problem> {
     let Some(exchange) = exchange else {
         return Err(Problem::detailed(Code::HandshakeInvalid, "A WebSocket needs HTTP/1.1."));
@@ -439,13 +470,14 @@ async fn websocket(
     }
     let subprotocol = subprotocols::entry(&app.settings.subprotocols, subprotocol);
     let (depth, bound) = (ask.depth, ask.bound);
+    let hold = app.hold_stream(&principal, &caller)?;
     let subscription = if ask.filter.is_empty() {
         First::None
     } else {
         let ask = Subscribe { filter: ask.filter, start: ask.start, gap: ask.gap, bound };
-        First::open(app, &principal, ask, &subprotocol).await?
+        First::open(app, (&principal, &account), ask, &subprotocol).await?
     };
-    if let First::Open(reader) = &subscription {
+    if let First::Open(reader, _) = &subscription {
         set_cursor(response.headers_mut(), reader.cursor());
         set_narrowed(response.headers_mut(), reader.narrowed());
     }
@@ -453,6 +485,6 @@ async fn websocket(
     let shard = app.pick_shard();
     entry.answered(response.status().as_u16());
     let opening = WebSocketOpening { app: app.clone(), principal, account, subscription, depth, bound };
-    let start = websocket::WebSocketStart { head: head(&response), subprotocol, opening };
+    let start = websocket::WebSocketStart { head: head(&response), subprotocol, opening, hold };
     match exchange.hijack(Hijack { job: Job::WebSocket(Box::new(start)), shard }).await {}
 }

@@ -30,6 +30,8 @@ pub(crate) const TAILWIRE_KEY: HeaderName = HeaderName::from_static("tailwire-ke
 pub(crate) const TAILWIRE_MAX_AGE: HeaderName = HeaderName::from_static("tailwire-max-age");
 /// On the message that says of a key that it is deleted.
 pub(crate) const TAILWIRE_DELETED: HeaderName = HeaderName::from_static("tailwire-deleted");
+const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 /// On the answer to a retry.
 pub(crate) const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
@@ -95,6 +97,11 @@ pub(crate) fn refuse(problem: &Problem) -> Response<Body> {
     headers.insert(header::CACHE_CONTROL, NO_STORE);
     if let Some(retry_after_ms) = problem.retry_after_ms() {
         headers.insert(header::RETRY_AFTER, seconds(retry_after_ms));
+    }
+    if let Some(policy) = problem.members.as_ref().and_then(|members| members.policy) {
+        let retry_after_ms = problem.retry_after_ms().unwrap_or_default();
+        headers.insert(RATELIMIT_POLICY, ascii(policy.policy_field().as_bytes()));
+        headers.insert(RATELIMIT, ascii(policy.limit_field(retry_after_ms).as_bytes()));
     }
     if problem.code == Code::CodingUnknown {
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(coding::ACCEPTED));

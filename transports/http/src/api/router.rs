@@ -1,7 +1,7 @@
 //! Which resource a request is for. Methods are matched here, so that a wrong one is answered with those that there
 //! are; names in paths are decoded by the pure rules.
 
-use std::{future::ready, sync::Arc};
+use std::{future::ready, net::IpAddr, sync::Arc};
 
 use axum::{
     body::{Body, HttpBody},
@@ -16,6 +16,8 @@ use super::{
     access_log::AccessEntry,
     app::App,
     client,
+    counted::kept_back,
+    event_source,
     guard::{self, Cors},
     hint,
     identity::{Authenticated, OriginClass, RequestHead},
@@ -26,7 +28,10 @@ use super::{
     session::{self, PROTECTED_RESOURCE},
     via::Via,
 };
-use crate::connection::{caller::Caller, exchange::Exchange, pinned::Account, remote::Remote};
+use crate::{
+    connection::{caller::Caller, exchange::Exchange, pinned::Account, remote::Remote},
+    limiter::Hold,
+};
 
 /// The whole API, for the requests of a connection.
 #[derive(Clone)]
@@ -37,11 +42,30 @@ pub(crate) struct HttpRoutes {
     certificate: Option<Arc<str>>,
     /// What the connection holds of answers that clients have yet to take.
     account: Account,
+    /// The connection, as limits count it.
+    hold: Hold,
 }
 
 impl HttpRoutes {
     pub(crate) fn new(app: Arc<App>) -> Self {
-        Self { app, remote: Remote::default(), certificate: None, account: Account::common() }
+        let (remote, account) = (Remote::default(), Account::common());
+        Self { app, remote, certificate: None, account, hold: Hold::default() }
+    }
+
+    /// Counts the connection, whose other end is here. Operators are not limited.
+    ///
+    /// # Errors
+    /// `rate-limited`: it is one too many.
+    pub(crate) fn admit_connection(&mut self, peer: Option<IpAddr>) -> Result<(), Problem> {
+        if !self.app.listener.rules.operations {
+            self.hold = self.app.hold_connection(peer)?;
+        }
+        Ok(())
+    }
+
+    /// The connection's share of what limits count: it stays where the connection leaves HTTP.
+    pub(crate) fn hold(&self) -> Hold {
+        self.hold.clone()
     }
 
     /// The requests are those of a connection with this other end.
@@ -100,7 +124,17 @@ impl HttpRoutes {
             guard::preflight(&request)
         } else {
             let mut request = request;
-            match self.identify(route, &request, origin, caller).wait().await {
+            let is_counted = !route.is_health() && !self.app.listener.rules.operations;
+            let admitted = if is_counted { self.app.count_caller(&caller) } else { Ok(()) };
+            let identified = match admitted {
+                Ok(()) => self.identify(route, &request, origin, caller).wait().await,
+                Err(problem) => Err(problem),
+            };
+            let admitted = identified.and_then(|principal| {
+                let admitted = if is_counted { self.app.count_principal(&principal) } else { Ok(()) };
+                admitted.map(|()| principal)
+            });
+            match admitted {
                 Ok(principal) => {
                     entry.identified(&principal);
                     session::strip_ticket(request.uri_mut());
@@ -111,8 +145,11 @@ impl HttpRoutes {
                 }
                 Err(problem) => {
                     cors.show_to_nobody();
-                    let come_back = session::come_back(&problem, &request);
-                    come_back.unwrap_or_else(|| guard::unidentified(&self.app.settings, &problem))
+                    // Boxed, because it is rare.
+                    let problem = Box::pin(kept_back(problem)).await;
+                    let is_stream = *request.method() == Method::GET && event_source::asks(&request);
+                    let goodbye = if is_stream { event_source::goodbye(&problem) } else { None };
+                    goodbye.unwrap_or_else(|| guard::unidentified(&self.app.settings, &problem))
                 }
             }
         };
@@ -207,7 +244,7 @@ impl HttpRoutes {
         match route {
             Route::Topic => topic(app, request, via),
             Route::Stream if request.method() == Method::POST => {
-                Box::pin(publish::post(app, Target::Stream, request, via.principal, via.exchange))
+                Box::pin(publish::post(app, Target::Stream, request, via))
             }
             Route::Stream if request.method().as_str() == QUERY => Box::pin(read::query(app, request, via)),
             Route::Stream => Box::pin(read::read(app, Resource::Stream, request, via)),
@@ -376,7 +413,7 @@ fn topic(app: &Arc<App>, request: Request, via: Via) -> BoxFuture<'_, Response<B
     // A pattern can be read, and nothing else.
     match path::topic(raw) {
         Ok(topic) if request.method() == Method::POST => {
-            Box::pin(publish::post(app, Target::Topic(topic), request, via.principal, via.exchange))
+            Box::pin(publish::post(app, Target::Topic(topic), request, via))
         }
         Ok(topic) => {
             let query = request.uri().query().map(str::to_owned);

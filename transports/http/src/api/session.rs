@@ -9,16 +9,15 @@ use axum::{
     http::{HeaderValue, Method, Response, StatusCode, Uri, header},
 };
 use tailwire_model::{Principal, limits::TOKEN_BYTES_MAX};
-use tailwire_wire::{Code, Problem, sse};
+use tailwire_wire::{Code, Problem};
 
 use super::{
     app::App,
     identity::bearer,
     keys::{configured, told},
     publish::receive,
-    reply::{JSON, NO_CACHE, NO_STORE, done, refuse, reply},
+    reply::{JSON, NO_CACHE, done, refuse, reply},
 };
-use tailwire_model::ByeReason;
 
 /// Browsers drop a cookie that is longer, name and attributes included, without a word.
 const COOKIE_BYTES_MAX: usize = 4096;
@@ -121,25 +120,6 @@ pub(crate) fn strip_ticket(uri: &mut Uri) {
 /// The ticket in a query.
 pub fn ticket_of(uri: &Uri) -> Option<&str> {
     uri.query()?.split('&').find_map(|pair| pair.strip_prefix(TICKET))
-}
-
-/// The answer to a native `EventSource` whose credential has just run out: it stops for good at any status but 200, and the
-/// page may be about to replace the cookie.
-pub(crate) fn come_back(problem: &Problem, request: &Request) -> Option<Response<Body>> {
-    let retry_ms = problem.retry_after_ms().filter(|_| problem.code == Code::TokenExpired)?;
-    let accepts = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok());
-    let is_named =
-        request.uri().query().is_some_and(|query| query.split('&').any(|pair| pair == "format=sse"));
-    if *request.method() != Method::GET
-        || !(is_named || accepts.is_some_and(|accepts| accepts.contains("text/event-stream")))
-    {
-        return None;
-    }
-    let mut body = Vec::new();
-    sse::bye(ByeReason::Expired, retry_ms, &mut body);
-    let mut response = reply(StatusCode::OK, HeaderValue::from_static("text/event-stream"), body);
-    response.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
-    Some(response)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::{future::poll_fn, pin::pin, time::Duration};
 
 use axum::{
     body::Body,
-    http::{HeaderValue, Method, Request, Response, StatusCode, header},
+    http::{Method, Request, Response, StatusCode},
 };
 use tailwire_model::{
     limits::{STALL_CLOSE_MS, STORAGE_RETRY_MS},
@@ -14,18 +14,13 @@ use tailwire_model::{
 use tailwire_wire::{Code, Problem};
 use tokio::task::JoinSet;
 
-use super::{
-    reply::{NO_STORE, refuse, reply},
-    resources::status,
-};
+use super::{event_source, reply::refuse, resources::status};
 use crate::connection::{
     accept::{ACCEPT_BACKOFF, ask_for_tls},
     budget::ReceiveBudget,
     http1::peer::{HeadWait, NextInput, Peer},
     listener::{Inbound, Listener, OpenedSocket, accept},
 };
-
-const EVENT_STREAM: &str = "text/event-stream";
 
 /// The thing that is waited for.
 #[derive(Debug, Clone, Copy)]
@@ -74,10 +69,10 @@ pub async fn answer_until<T>(
 
 /// One request a connection: the next one shall find the broker.
 async fn serve(inbound: Inbound, what: WaitingFor, random: fn() -> f64, budget: ReceiveBudget) {
-    let socket = match inbound.open(&budget).await {
+    let socket = match inbound.open(&budget, |_| Ok(())).await {
         OpenedSocket::Ready(socket, _) => socket,
         OpenedSocket::ClearText(socket) => return ask_for_tls(socket, &budget).await,
-        OpenedSocket::Lost => return,
+        OpenedSocket::Refused(..) | OpenedSocket::Lost => return,
     };
     let mut peer = Peer::new(socket, &budget);
     let mut wait = HeadWait::new(false);
@@ -98,31 +93,19 @@ fn answer<T>(request: &Request<T>, what: WaitingFor, retry_ms: u64) -> Response<
     match request.uri().path() {
         "/healthz" => status(StatusCode::OK, "ok"),
         "/readyz" => status(StatusCode::SERVICE_UNAVAILABLE, code.as_str()),
-        _ if is_event_source(request) => come_back(retry_ms),
+        _ if event_source::asks(request) => event_source::stream(format!("retry: {retry_ms}\n\n")),
         _ => refuse(&Problem::detailed(code, detail).with_retry_after_ms(retry_ms)),
     }
-}
-
-fn is_event_source<T>(request: &Request<T>) -> bool {
-    let accepts = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok());
-    let formats = request.uri().query().unwrap_or("").split('&');
-    accepts.is_some_and(|accepts| accepts.contains(EVENT_STREAM))
-        || formats.into_iter().any(|it| it == "format=sse")
-}
-
-/// An `EventSource` would stop for good at any other status.
-fn come_back(retry_ms: u64) -> Response<Body> {
-    let content_type = HeaderValue::from_static(EVENT_STREAM);
-    let mut response = reply(StatusCode::OK, content_type, format!("retry: {retry_ms}\n\n"));
-    response.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
-    response
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use axum::http::header;
+
     use super::*;
+    use crate::api::event_source::EVENT_STREAM;
 
     #[test]
     fn says_what_is_waited_for() {

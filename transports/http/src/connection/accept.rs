@@ -1,9 +1,11 @@
 //! The accept loop. Ours rather than `axum::serve`, for its limits and its drain, and because a connection that becomes a
 //! stream leaves HTTP.
 
-use std::{pin::pin, time::Duration};
+use std::{future::poll_fn, io::IoSlice, pin::pin, time::Duration};
 
 use bytes::Bytes;
+use futures_util::FutureExt;
+use http::{HeaderValue, Response, header};
 use tailwire_model::limits::STALL_CLOSE_MS;
 use tailwire_wire::{Code, Problem};
 use tokio::task::JoinSet;
@@ -17,7 +19,7 @@ use super::{
     serving::{Acceptor, draining},
     socket::Socket,
 };
-use crate::api::reply::refuse;
+use crate::api::reply::{refuse, whole};
 
 /// How long to wait when the system has no more sockets for us.
 pub(crate) const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
@@ -62,9 +64,10 @@ pub(crate) async fn accept(entrances: Vec<Entrance>, mut descriptors: Descriptor
 
 /// One connection. A handshake that a drain finds unfinished isn't waited for: nothing was asked yet.
 async fn serve(inbound: Inbound, mut acceptor: Acceptor) {
+    let admit = |peer| acceptor.routes.admit_connection(peer);
     let opened = tokio::select! {
         biased;
-        opened = inbound.open(&acceptor.budget) => opened,
+        opened = inbound.open(&acceptor.budget, admit) => opened,
         () = draining(acceptor.phase.clone()) => OpenedSocket::Lost,
     };
     match opened {
@@ -78,8 +81,23 @@ async fn serve(inbound: Inbound, mut acceptor: Acceptor) {
             }
         }
         OpenedSocket::ClearText(socket) => ask_for_tls(socket, &acceptor.budget).await,
+        OpenedSocket::Refused(socket, problem) => {
+            acceptor.routes.count(problem.status());
+            turn_away(&socket, &problem);
+        }
         OpenedSocket::Lost => {}
     }
+}
+
+/// Tells a client at once that its connection is one too many, as far as it hears: nothing is kept for it.
+fn turn_away(socket: &Socket, problem: &Problem) {
+    let mut response = refuse(problem);
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    let (head, _) = response.into_parts();
+    let answer = whole(Response::from_parts(head, ()), &problem.body());
+    // What doesn't fit into the buffer of a socket that is new is lost, and the socket with it.
+    let _ = socket.write_lent(&[IoSlice::new(&answer)]);
+    let _ = poll_fn(|cx| socket.poll_end(cx)).now_or_never();
 }
 
 /// Tells a client that speaks clear text what is spoken there.

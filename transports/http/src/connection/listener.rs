@@ -5,7 +5,7 @@ use std::{
     fmt,
     future::poll_fn,
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
@@ -13,6 +13,7 @@ use std::{
 
 use rustls::ServerConfig;
 use tailwire_model::limits::{PEER_GONE_MS, REQUEST_HEAD_MS_MAX};
+use tailwire_wire::Problem;
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 
 use super::{
@@ -78,6 +79,8 @@ pub(crate) enum OpenedSocket {
     Ready(Socket, Remote),
     /// It speaks clear text where TLS is spoken.
     ClearText(Socket),
+    /// It is one too many, and its client can be told so in clear text.
+    Refused(Socket, Problem),
     /// It is lost, which concerns its client alone.
     Lost,
 }
@@ -166,10 +169,22 @@ pub(crate) async fn accept(
 }
 
 impl Inbound {
-    /// Gets a connection ready for HTTP, within the time of a request's head.
-    pub(crate) async fn open(self, budget: &ReceiveBudget) -> OpenedSocket {
+    /// Gets a connection ready for HTTP, within the time of a request's head. `admit` is asked as soon as it is known whose it is,
+    /// before anything else is done for it.
+    pub(crate) async fn open(
+        self,
+        budget: &ReceiveBudget,
+        admit: impl FnOnce(Option<IpAddr>) -> Result<(), Problem> + Send,
+    ) -> OpenedSocket {
         let Self { socket, source: InboundSource { rules, mut remote, .. } } = self;
         let peer = remote.peer;
+        let mut admit = Some(admit);
+        if rules.proxy_protocol.is_none()
+            && let Some(admit) = admit.take()
+            && let Err(problem) = admit(peer)
+        {
+            return refused(socket, &rules, problem);
+        }
         let opened = match (prepare(&socket), &*rules) {
             (Err(error), _) => Err(error),
             (Ok(()), ListenerRules { tls: None, proxy_protocol: None, .. }) => {
@@ -178,7 +193,7 @@ impl Inbound {
             (Ok(()), rules) => {
                 let limit = Duration::from_millis(REQUEST_HEAD_MS_MAX);
                 // Boxed, because it is large, and gone before the first request.
-                let begin = Box::pin(begin(socket, &mut remote, rules, budget));
+                let begin = Box::pin(begin(socket, &mut remote, rules, budget, admit));
                 match tokio::time::timeout(limit, begin).await {
                     Ok(begun) => begun,
                     Err(_) => Err(io::ErrorKind::TimedOut.into()),
@@ -188,6 +203,7 @@ impl Inbound {
         match opened {
             Ok(BeforeHttp::Http(socket)) => OpenedSocket::Ready(socket, remote),
             Ok(BeforeHttp::ClearText(stream)) => OpenedSocket::ClearText(stream.into()),
+            Ok(BeforeHttp::Refused(socket, problem)) => refused(socket, &rules, problem),
             Err(error) => {
                 tracing::debug!(?peer, %error, "a connection was lost before HTTP");
                 OpenedSocket::Lost
@@ -196,9 +212,16 @@ impl Inbound {
     }
 }
 
+fn refused(socket: Socket, rules: &ListenerRules, problem: Problem) -> OpenedSocket {
+    tracing::debug!(detail = problem.detail.as_deref(), "a connection is refused");
+    // A handshake would cost more than all that the limit is to save.
+    if rules.tls.is_some() { OpenedSocket::Lost } else { OpenedSocket::Refused(socket, problem) }
+}
+
 enum BeforeHttp {
     Http(Socket),
     ClearText(TcpStream),
+    Refused(Socket, Problem),
 }
 
 /// What stands before HTTP: a proxy's header, and TLS.
@@ -207,6 +230,7 @@ async fn begin(
     remote: &mut Remote,
     rules: &ListenerRules,
     budget: &ReceiveBudget,
+    admit: Option<impl FnOnce(Option<IpAddr>) -> Result<(), Problem>>,
 ) -> io::Result<BeforeHttp> {
     if let Some(proxies) = &rules.proxy_protocol {
         if !(remote.is_local() || proxies.trust(remote.peer)) {
@@ -218,6 +242,11 @@ async fn begin(
         if let ProxyHeaderSource::Source(address, is_secure) = proxy_protocol::read(&socket).await? {
             remote.peer = Some(address.to_canonical());
             remote.is_secure = is_secure;
+        }
+        if let Some(admit) = admit
+            && let Err(problem) = admit(remote.peer)
+        {
+            return Ok(BeforeHttp::Refused(socket, problem));
         }
     }
     let (socket, config) = match (socket, &rules.tls) {
@@ -252,8 +281,6 @@ fn prepare(socket: &Socket) -> io::Result<()> {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use std::net::IpAddr;
-
     use tailwire_model::Network;
     use tokio::{io::AsyncWriteExt, net::UnixStream};
 
@@ -272,9 +299,17 @@ mod tests {
         client.write_all(header).await.unwrap();
         let remote = Remote::new(peer.and_then(address));
         let source = InboundSource { listener: 0, rules: Arc::new(rules), remote };
-        match (Inbound { socket: socket.into(), source }).open(&ReceiveBudget::new(None)).await {
-            OpenedSocket::Ready(_, remote) => Some(remote.peer),
-            OpenedSocket::ClearText(_) | OpenedSocket::Lost => None,
+        let mut asked = None;
+        let admit = |peer| {
+            asked = Some(peer);
+            Ok(())
+        };
+        match (Inbound { socket: socket.into(), source }).open(&ReceiveBudget::new(None), admit).await {
+            OpenedSocket::Ready(_, remote) => {
+                assert_eq!(asked, Some(remote.peer), "the client that the header names is asked about");
+                Some(remote.peer)
+            }
+            OpenedSocket::ClearText(_) | OpenedSocket::Refused(..) | OpenedSocket::Lost => None,
         }
     }
 

@@ -9,7 +9,7 @@ mod room;
 
 use std::{
     mem,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr},
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -17,7 +17,10 @@ use std::{
 use bytes::Bytes;
 use http::Extensions;
 use parking_lot::Mutex;
-use tailwire_model::limits::{PINNED_BYTES_MAX, PINNED_WAIT_MS_MAX};
+use tailwire_model::{
+    client_network,
+    limits::{PINNED_BYTES_MAX, PINNED_WAIT_MS_MAX},
+};
 
 use self::room::{AccountKey, PinnedRoom};
 
@@ -66,18 +69,19 @@ static ROOM: Mutex<PinnedRoom> = Mutex::new(PinnedRoom::new());
 pub(crate) static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 impl Account {
-    /// That of a client at an address. Of IPv6 a client has as a rule 64 bits to itself.
+    /// That of a client at an address.
     pub(crate) fn new(address: IpAddr) -> Self {
-        let address = match address.to_canonical() {
-            IpAddr::V6(own) => Ipv6Addr::from_bits(own.to_bits() >> 64 << 64).into(),
-            own @ IpAddr::V4(_) => own,
-        };
-        Self(Arc::new(AccountId { address, key: OnceLock::new() }))
+        Self(Arc::new(AccountId { address: client_network(address), key: OnceLock::new() }))
     }
 
     /// One that is no single connection's: what several are given together is made on it.
     pub(crate) fn common() -> Self {
         Self::new(Ipv4Addr::UNSPECIFIED.into())
+    }
+
+    /// The address of its client, as clients are told apart; none of one that is nobody's in particular.
+    pub(crate) fn address(&self) -> Option<IpAddr> {
+        Some(self.0.address).filter(|address| *address != Ipv4Addr::UNSPECIFIED)
     }
 
     fn key(&self, room: &mut PinnedRoom) -> AccountKey {

@@ -12,6 +12,7 @@ use super::stream::EventStream;
 use crate::{
     api::metrics::HttpMetrics,
     connection::protocol::{Io, Protocol},
+    limiter::Hold,
 };
 
 /// The body of an endless response. hyper asks for the next piece only when the client's window has room; until then all
@@ -22,10 +23,12 @@ pub(crate) fn endless(
     shard: usize,
     mut protocol: EventStream,
     metrics: HttpMetrics,
+    hold: Hold,
 ) -> impl Stream<Item = Result<Bytes, Infallible>> + Send {
     stream! {
         let mut io = Io::new(reader, shard);
-        let connected = metrics.connected(protocol.codec.transport());
+        let holds = [Hold::default(), hold];
+        let connected = metrics.connected(protocol.codec.transport()).holding(holds);
         while !io.is_ending() {
             match io.live().next().await {
                 Ok(event) => protocol.event(event, &mut io),

@@ -14,6 +14,7 @@ use super::stream;
 use crate::{
     Phase,
     connection::{budget::ReceiveBudget, socket::Detached},
+    limiter::Hold,
     websocket,
 };
 
@@ -34,6 +35,8 @@ pub(crate) struct Hijacked {
     pub(crate) socket: Detached,
     pub(crate) received: Bytes,
     pub(crate) job: Job,
+    /// The connection, as limits count it.
+    pub(crate) hold: Hold,
 }
 
 /// The way to the delivery runtimes. They end when the last handle is gone and their connections are closed.
@@ -107,13 +110,13 @@ fn start(
     budget: &ReceiveBudget,
     connections: &mut tokio::task::JoinSet<()>,
 ) {
-    let Hijacked { socket, received, job } = hijacked;
+    let Hijacked { socket, received, job, hold } = hijacked;
     let socket = match socket.attach() {
         Ok(socket) => socket,
         Err(error) => return tracing::warn!(%error, "a socket could not be taken over"),
     };
     match job {
-        Job::Stream(start) => connections.spawn(start.on(socket, shard)),
-        Job::WebSocket(start) => connections.spawn(start.on(socket, received, shard, budget.clone())),
+        Job::Stream(start) => connections.spawn(start.on(socket, shard, hold)),
+        Job::WebSocket(start) => connections.spawn(start.on(socket, received, shard, budget.clone(), hold)),
     };
 }

@@ -19,6 +19,7 @@ use crate::{
         protocol::{Io, Protocol},
         socket::Socket,
     },
+    limiter::Hold,
 };
 
 /// How a stream speaks.
@@ -71,13 +72,15 @@ pub(crate) struct StreamStart {
     pub(crate) reader: Reader,
     pub(crate) stream: EventStream,
     pub(crate) metrics: HttpMetrics,
+    /// The stream as its principal's connection.
+    pub(crate) hold: Hold,
 }
 
 impl StreamStart {
     /// The connection that writes it to a socket of its own.
-    pub(crate) fn on(self, socket: Socket, shard: usize) -> Connection<EventStream> {
-        let Self { head, reader, stream, metrics } = self;
-        let connected = metrics.connected(stream.codec.transport());
+    pub(crate) fn on(self, socket: Socket, shard: usize, connection: Hold) -> Connection<EventStream> {
+        let Self { head, reader, stream, metrics, hold } = self;
+        let connected = metrics.connected(stream.codec.transport()).holding([connection, hold]);
         let mut io = Io::new(reader, shard);
         io.send(head);
         Connection::new(socket, connected, io, Input::Ignored, stream)
@@ -89,11 +92,13 @@ pub(crate) struct EventStream {
     pub(crate) codec: Codec,
     /// The `retry:` of `EventSource`, until it was sent with the first event.
     retry_ms: Option<u64>,
+    #[expect(dead_code, reason = "it counts as long as the stream is there")]
+    subscription: Hold,
 }
 
 impl EventStream {
-    pub(crate) const fn new(codec: Codec, retry_ms: u64) -> Self {
-        Self { codec, retry_ms: Some(retry_ms) }
+    pub(crate) const fn new(codec: Codec, retry_ms: u64, subscription: Hold) -> Self {
+        Self { codec, retry_ms: Some(retry_ms), subscription }
     }
 
     fn end(&self, io: &mut Io) {

@@ -23,6 +23,7 @@ use crate::{
         protocol::{Io, Protocol},
         socket::Socket,
     },
+    limiter::Hold,
 };
 
 /// The start of a WebSocket.
@@ -31,6 +32,8 @@ pub(crate) struct WebSocketStart {
     pub(crate) head: Vec<u8>,
     pub(crate) subprotocol: Subprotocol,
     pub(crate) opening: WebSocketOpening,
+    /// The WebSocket as its principal's connection.
+    pub(crate) hold: Hold,
 }
 
 impl WebSocketStart {
@@ -41,9 +44,10 @@ impl WebSocketStart {
         received: Bytes,
         shard: usize,
         budget: ReceiveBudget,
+        connection: Hold,
     ) -> Connection<Box<dyn Protocol>> {
-        let Self { head, subprotocol, opening } = self;
-        let connected = opening.app.metrics.connected(Transport::WebSocket);
+        let Self { head, subprotocol, opening, hold } = self;
+        let connected = opening.app.metrics.connected(Transport::WebSocket).holding([connection, hold]);
         let view = View::whole(subprotocol.format).bounded(opening.bound);
         let live = opening.app.broker.open_empty(&opening.principal, view);
         let mut io = Io::new(live, shard);

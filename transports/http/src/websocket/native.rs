@@ -31,25 +31,28 @@ use crate::{
         pinned::Account,
         protocol::{Incoming, Io, Protocol},
     },
+    limiter::Hold,
 };
 
 /// Close codes (RFC 6455 §7.4.1, and the registry of §11.7).
 const CLOSE_POLICY: u16 = 1008;
 const CLOSE_INTERNAL: u16 = 1011;
 const CLOSE_RESTART: u16 = 1012;
+const CLOSE_TRY_AGAIN: u16 = 1013;
 const CLOSE_UNAUTHORIZED: u16 = 3000;
 
 /// Begins a connection: the welcome, and the URL's subscription.
 pub(super) fn open(opening: WebSocketOpening, io: &mut Io) -> Box<dyn Protocol> {
     let WebSocketOpening { app, principal, account, subscription, depth, .. } = opening;
     let subscriptions = Subscriptions::default();
-    let (unpermitted, requests) = (None, None);
-    let mut native = Native { app, principal, account, depth, unpermitted, subscriptions, requests };
+    let (unpermitted, requests, identified) = (None, None, Hold::default());
+    let mut native =
+        Native { app, principal, account, depth, unpermitted, subscriptions, requests, identified };
     native.welcome(matches!(subscription, First::Waits(_)), io);
     match subscription {
         First::None => {}
-        First::Open(reader) => {
-            let begun = native.subscriptions.begin(Id::url(), reader.filter().terms().len());
+        First::Open(reader, hold) => {
+            let begun = native.subscriptions.begin(Id::url(), reader.filter().terms().len(), hold);
             native.opened(&begun, reader, io);
         }
         First::Waits(ask) => {
@@ -72,6 +75,8 @@ struct Native {
     subscriptions: Subscriptions,
     /// Most connections never ask for anything.
     requests: Option<Box<Requests>>,
+    /// The connection as that of a principal which it came to be of later.
+    identified: Hold,
 }
 
 impl Protocol for Native {
@@ -177,7 +182,17 @@ impl Native {
     }
 
     fn take_line(&mut self, text: &str, io: &mut Io) {
-        match request::parse(text) {
+        let parsed = request::parse(text);
+        // To ask for less is free.
+        let is_free = matches!(&parsed, Ok(ClientLine { request: Request::Unsubscribe { .. }, .. }));
+        if !is_free && let Err(problem) = self.app.count_request(&self.principal, &self.account) {
+            let id = match parsed {
+                Ok(ClientLine { id, .. }) => Some(id),
+                Err(LineError { id, .. }) => id,
+            };
+            return requests::refuse(id, problem, self.requests.get_or_insert_default());
+        }
+        match parsed {
             Ok(ClientLine { id, request: Request::Subscribe(ask) }) => {
                 let bound = ask.bound.map(|bound| bound.at_depth(self.depth));
                 self.subscribe(id, Subscribe { bound, ..ask }, io);
@@ -218,6 +233,12 @@ impl Native {
 
     /// Another principal, or the same with a new credential.
     fn identified(&mut self, id: &Id, principal: Principal, io: &mut Io) {
+        if principal.scope() != self.principal.scope()
+            && let Err(problem) = self.count_as(&principal)
+        {
+            refuse(Some(id), &problem, io);
+            return io.close(CLOSE_TRY_AGAIN, problem.code.as_str());
+        }
         self.principal = principal;
         io.live().assign(&self.principal);
         let mut out = Vec::new();
@@ -229,11 +250,22 @@ impl Native {
         }
     }
 
+    /// Counts the connection and its subscriptions for a principal, in place of the one whose it was.
+    fn count_as(&mut self, principal: &Principal) -> Result<(), Problem> {
+        self.identified = Hold::default();
+        self.identified = self.app.hold_identified(principal)?;
+        self.subscriptions.count_as(|| self.app.hold_identified_subscription(principal))
+    }
+
     fn subscribe(&mut self, id: Id, ask: Subscribe, io: &mut Io) {
         if self.unpermitted.is_some() && id == Id::url() {
             return refuse(Some(&id), &Problem::new(Code::SubscriptionExists), io);
         }
-        match self.subscriptions.admit(id, &ask) {
+        let hold = match self.app.hold_subscription(&self.principal, &self.account) {
+            Ok(hold) => hold,
+            Err(problem) => return refuse(Some(&id), &problem, io),
+        };
+        match self.subscriptions.admit(id, &ask, hold) {
             Ok(begun) => {
                 let requests = self.requests.get_or_insert_default();
                 requests::subscribe(&self.app, &self.principal, begun, ask, requests);

@@ -13,6 +13,7 @@ use crate::{
         pinned::Account,
         protocol::{Io, Protocol},
     },
+    limiter::Hold,
 };
 
 /// An entry of the table of `subprotocols`.
@@ -52,7 +53,7 @@ impl WebSocketOpening {
     /// A reader of the URL's filter, if it names topics.
     pub fn subscription(self) -> Option<Reader> {
         match self.subscription {
-            First::Open(reader) => Some(*reader),
+            First::Open(reader, _) => Some(*reader),
             First::None | First::Waits(_) => None,
         }
     }
@@ -72,7 +73,7 @@ impl WebSocketOpening {
 pub(crate) enum First {
     /// The URL names no topics.
     None,
-    Open(Box<Reader>),
+    Open(Box<Reader>, Hold),
     /// It has to wait for a credential, which browsers can't send with a handshake.
     Waits(Box<Subscribe>),
 }
@@ -81,14 +82,15 @@ impl First {
     /// Opens it, if it is permitted.
     pub(crate) async fn open(
         app: &App,
-        principal: &Principal,
+        (principal, account): (&Principal, &Account),
         ask: Subscribe,
         subprotocol: &Subprotocol,
     ) -> Result<Self, Problem> {
         let Subscribe { filter, start, gap, bound } = ask.clone();
         let view = View::whole(subprotocol.format).bounded(bound);
+        let hold = app.hold_subscription(principal, account)?;
         match app.open(principal, filter, start, gap, view).await {
-            Ok(reader) => Ok(Self::Open(Box::new(reader))),
+            Ok(reader) => Ok(Self::Open(Box::new(reader), hold)),
             Err(problem) if problem.code == Code::Unauthorized && subprotocol.authenticates => {
                 Ok(Self::Waits(Box::new(ask)))
             }

@@ -19,7 +19,7 @@ use tailwire_wire::{
 
 use super::subscriptions::SubscribeHandle;
 use crate::{
-    api::{app::App, room::answer_room},
+    api::{app::App, counted::kept_back, room::answer_room},
     connection::pinned::{Account, Pinned},
 };
 
@@ -99,6 +99,17 @@ impl Requests {
     }
 }
 
+/// Refuses a request that is beyond a limit.
+pub(super) fn refuse(id: Option<Id>, problem: Problem, requests: &Requests) {
+    requests.others.push(Box::pin(async move {
+        let problem = kept_back(problem).await;
+        let mut out = Vec::with_capacity(256);
+        line::error(id.as_ref(), &problem, &mut out);
+        let pinned = Pinned::of(out.len());
+        LineOutcome::Answer(out, pinned)
+    }));
+}
+
 /// Opens a subscription.
 pub(super) fn subscribe(
     app: &Arc<App>,
@@ -132,9 +143,13 @@ pub(super) fn start(
     }
     match request {
         Request::Publish(publish) => {
-            let answer = app.publish(&principal, publish);
+            let answer = app.publish(&principal, &account, publish);
             requests.push(id, async move {
-                answer.await.map(|published| {
+                let published = match answer {
+                    Ok(answer) => answer.await,
+                    Err(problem) => Err(Box::pin(kept_back(problem)).await),
+                };
+                published.map(|published| {
                     let mut body = published.body;
                     if published.replayed {
                         add_replayed(&mut body);
@@ -226,7 +241,9 @@ pub(super) fn wait(
     requests: &Requests,
 ) {
     let (app, principal, account) = (app.clone(), principal.clone(), account.clone());
+    let hold = app.hold_subscription(&principal, &account);
     requests.push(id, async move {
+        let _hold = hold?;
         let permitted = app.narrowed(&principal, &ask.filter);
         let reply = app.page(&principal, ask, &PAGE, None, (&account, None)).await?;
         Ok(page_body(reply.made.body.into(), permitted.as_ref()))

@@ -16,11 +16,11 @@ use tailwire_model::{
     limits::{SOCKET_SUBSCRIPTIONS_MAX, SOCKET_TERMS_MAX},
 };
 use tailwire_wire::{
-    Code, framing, line,
+    Code, Problem, framing, line,
     request::{Id, Subscribe},
 };
 
-use crate::connection::protocol::Io;
+use crate::{connection::protocol::Io, limiter::Hold};
 
 /// See the module.
 #[derive(Default)]
@@ -39,6 +39,9 @@ struct Subscription {
     /// How many terms it asks for.
     terms: usize,
     stage: SubscriptionStage,
+    /// The subscription as limits count it: for the principal that has opened it, and for one that the connection came to be of
+    /// later.
+    holds: [Hold; 2],
 }
 
 enum SubscriptionStage {
@@ -66,7 +69,12 @@ pub(super) struct SubscribeHandle {
 
 impl Subscriptions {
     /// A subscription that has yet to open takes its id, if there is room for it.
-    pub(super) fn admit(&mut self, id: Id, ask: &Subscribe) -> Result<SubscribeHandle, (Id, Code)> {
+    pub(super) fn admit(
+        &mut self,
+        id: Id,
+        ask: &Subscribe,
+        hold: Hold,
+    ) -> Result<SubscribeHandle, (Id, Code)> {
         let terms = ask.filter.terms().len();
         let refused = if self.all.iter().any(|own| own.id == id) {
             Some(Code::SubscriptionExists)
@@ -79,16 +87,26 @@ impl Subscriptions {
         };
         match refused {
             Some(code) => Err((id, code)),
-            None => Ok(self.begin(id, terms)),
+            None => Ok(self.begin(id, terms, hold)),
         }
     }
 
     /// The same for the URL's, which is the first.
-    pub(super) fn begin(&mut self, id: Id, terms: usize) -> SubscribeHandle {
+    pub(super) fn begin(&mut self, id: Id, terms: usize, hold: Hold) -> SubscribeHandle {
         self.generations += 1;
         let generation = self.generations;
-        self.all.push(Subscription { id: id.clone(), generation, terms, stage: SubscriptionStage::Opening });
+        let (stage, holds) = (SubscriptionStage::Opening, [hold, Hold::default()]);
+        self.all.push(Subscription { id: id.clone(), generation, terms, stage, holds });
         SubscribeHandle { id, generation }
+    }
+
+    /// Counts each for another principal, in place of the one before.
+    ///
+    /// # Errors
+    /// That of `hold`.
+    pub(super) fn count_as(&mut self, hold: impl Fn() -> Result<Hold, Problem>) -> Result<(), Problem> {
+        self.all.iter_mut().for_each(|own| own.holds[1] = Hold::default());
+        self.all.iter_mut().try_for_each(|own| hold().map(|hold| own.holds[1] = hold))
     }
 
     /// A subscription's reader is open: its `ok` comes before its lines. False if what it asked for is not permitted to

@@ -23,6 +23,7 @@ use crate::{
         socket::sealed::{self, Far, RECORD_BYTES_MAX},
     },
     delivery::stream::{Codec, EventStream},
+    limiter::Hold,
 };
 
 /// A stream of lines over a socket, and its client.
@@ -47,7 +48,7 @@ impl Rig {
         let mut io = Io::new(reader, 0);
         io.send("head\n");
         let connected = HttpMetrics::new(&broker).connected(Transport::Ndjson);
-        let stream = EventStream::new(codec, 0);
+        let stream = EventStream::new(codec, 0, Hold::default());
         let connection = tokio::spawn(Connection::new(socket, connected, io, Input::Ignored, stream));
         Self { broker, far, connection, delivered: 0 }
     }

@@ -64,7 +64,10 @@ pub(crate) async fn serve(socket: Socket, acceptor: Acceptor) {
             let (socket, received) = peer.into_parts();
             // From this runtime's poll to the other's.
             match socket.detach() {
-                Ok(socket) => acceptor.delivery.give(shard, Hijacked { socket, received, job }),
+                Ok(socket) => {
+                    let hold = acceptor.routes.hold();
+                    acceptor.delivery.give(shard, Hijacked { socket, received, job, hold });
+                }
                 Err(error) => tracing::warn!(%error, "a socket could not be handed over"),
             }
         }
