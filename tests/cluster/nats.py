@@ -7,8 +7,15 @@ import uuid
 
 
 class Nats:
+    # A server that has just lost its leader may leave a request unanswered for good.
+    TRIES = 6
+
     def __init__(self, port: int):
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=10)
+        self._port = port
+        self._connect()
+
+    def _connect(self) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", self._port), timeout=10)
         self._file = self._socket.makefile("rb")
         assert self._file.readline().startswith(b"INFO ")
         self._socket.sendall(b'CONNECT {"verbose":false,"headers":true}\r\n')
@@ -36,6 +43,17 @@ class Nats:
         self._socket.sendall(f"PUB {subject} {len(payload)}\r\n".encode() + payload + b"\r\n")
 
     def _ask(self, subject: str, request: object) -> bytes:
+        for tries_left in reversed(range(self.TRIES)):
+            try:
+                return self._ask_once(subject, request)
+            except TimeoutError:
+                if not tries_left:
+                    raise
+                self.close()
+                self._connect()
+        raise AssertionError
+
+    def _ask_once(self, subject: str, request: object) -> bytes:
         inbox = f"_INBOX.{uuid.uuid4().hex}"
         payload = request if isinstance(request, bytes) else b"" if request is None else json.dumps(request).encode()
         lines = f"SUB {inbox} 1\r\nUNSUB 1 1\r\nPUB {subject} {inbox} {len(payload)}\r\n".encode()
