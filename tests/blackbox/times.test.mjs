@@ -265,7 +265,7 @@ describe('parameters together', () => {
     assert.deepEqual([nothing.status, nothing.text.includes('<entry>')], [200, false]);
   });
 
-  test('a stream goes on and not back, whoever asks for it', async (t) => {
+  test('a stream goes on and not back, whichever client asks for it', async (t) => {
     for (const headers of [{ accept: 'text/event-stream' }, { accept: 'text/event-stream', 'last-event-id': at(3) }, { accept: 'application/x-ndjson' }]) {
       assert.equal(assertProblem(await request(`${url}?before=${at(5)}`, { headers }), 400, 'parameter-invalid').parameter, 'before');
     }

@@ -4,12 +4,11 @@ import json
 import random
 import re
 import shutil
-import tempfile
 import time
 import unittest
-from pathlib import Path
 
-from cluster import Cluster, Node, until
+from case import ClusterCase
+from cluster import Node, until
 from crowd import Crowd, Http, whole_log
 from nats import Nats
 
@@ -20,28 +19,15 @@ ROUNDS = 4
 PASSED_OVER, BEGINS = "an older one is tried", "a store begins with a checkpoint"
 
 
-class CheckpointCase(unittest.TestCase):
+class CheckpointCase(ClusterCase):
     """A cluster that makes checkpoints often, and what is asked of it."""
 
-    NODES = 3
+    MORE = ("--checkpoint-bytes", "100000")
 
     @classmethod
     def setUpClass(cls) -> None:
-        cls.folder = tempfile.TemporaryDirectory()
-        cls.cluster = Cluster(Path(cls.folder.name), cls.NODES, more=["--checkpoint-bytes", "100000"])
-        try:
-            cls.cluster.start()
-        except BaseException:
-            cls.cluster.close()
-            cls.folder.cleanup()
-            raise
-        cls.nats = Nats(cls.cluster.servers[0].port)
-
-    @classmethod
-    def tearDownClass(cls) -> None:
-        cls.nats.close()
-        cls.cluster.close()
-        cls.folder.cleanup()
+        super().setUpClass()
+        cls.nats = cls.enterClassContext(Nats(cls.cluster.servers[0].port))
 
     def setUp(self) -> None:
         self.number = 0

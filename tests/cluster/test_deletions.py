@@ -2,34 +2,18 @@
 
 import json
 import shutil
-import tempfile
 import threading
 import unittest
-from pathlib import Path
 
-from cluster import PATIENCE_S, Cluster, Node, until
+from case import ClusterCase
+from cluster import PATIENCE_S, Node, until
 from crowd import Http, WebSocket
 from wire import pages, resume_everywhere
 
 TEXT = {"content-type": "text/plain"}
 
 
-class Deletions(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls) -> None:
-        cls.folder = tempfile.TemporaryDirectory()
-        cls.cluster = Cluster(Path(cls.folder.name))
-        try:
-            cls.cluster.start()
-        except BaseException:
-            cls.tearDownClass()
-            raise
-
-    @classmethod
-    def tearDownClass(cls) -> None:
-        cls.cluster.close()
-        cls.folder.cleanup()
-
+class Deletions(ClusterCase):
     def request(self, node: Node, method: str, path: str, body: bytes | None = None, headers: dict | None = None):
         """On a connection of its own, since nodes come and go."""
         http = Http(node.port)

@@ -11,6 +11,7 @@ import unittest
 from collections import Counter
 from pathlib import Path
 
+from case import ClusterCase
 from cluster import BROKER, Cluster, free_ports, until
 from crowd import whole_log
 from wire import Http, WebSocket, pages, resume_everywhere
@@ -19,22 +20,7 @@ ROUNDS = 60
 HOPS = 150
 
 
-class Nodes(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls) -> None:
-        cls.folder = tempfile.TemporaryDirectory()
-        cls.cluster = Cluster(Path(cls.folder.name))
-        try:
-            cls.cluster.start()
-        except BaseException:
-            cls.tearDownClass()
-            raise
-
-    @classmethod
-    def tearDownClass(cls) -> None:
-        cls.cluster.close()
-        cls.folder.cleanup()
-
+class Nodes(ClusterCase):
     def setUp(self) -> None:
         self.https = [Http(node.port) for node in self.cluster.nodes]
 

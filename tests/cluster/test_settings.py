@@ -4,30 +4,18 @@ import json
 import subprocess
 import tempfile
 import unittest
-from pathlib import Path
 
-from cluster import BROKER, Cluster, until
+from case import ClusterCase
+from cluster import BROKER, until
 from crowd import Http
 from nats import Nats
 
 STREAM = "TAILWIRE"
 
 
-class Settings(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls) -> None:
-        cls.folder = tempfile.TemporaryDirectory()
-        cls.cluster = Cluster(Path(cls.folder.name), nodes=2, more=["--max-topics", "3"])
-        try:
-            cls.cluster.start()
-        except BaseException:
-            cls.tearDownClass()
-            raise
-
-    @classmethod
-    def tearDownClass(cls) -> None:
-        cls.cluster.close()
-        cls.folder.cleanup()
+class Settings(ClusterCase):
+    NODES = 2
+    MORE = ("--max-topics", "3")
 
     def setUp(self) -> None:
         self.https = [Http(node.port) for node in self.cluster.nodes]

@@ -163,22 +163,19 @@ impl Link {
         let mut headers = HeaderMap::new();
         headers.insert("Nats-Expected-Last-Sequence", last.to_string().as_str());
         let request = async_nats::Request::new().payload(payload).headers(headers);
-        let request = request.timeout(Some(REQUEST_WAIT));
-        read_answer(self.client.send_request(self.names.entries.clone(), request).await)
+        read_answer(&self.request(&self.names.entries, request).await?)
     }
 
-    /// Publishes a message, and waits until its stream has it.
+    /// Sends a message, and waits for what JetStream answers: that its stream has it, or what was asked.
     pub(crate) async fn publish(&self, subject: &str, payload: Bytes) -> Result<Value, LinkError> {
-        let request = async_nats::Request::new().payload(payload).timeout(Some(REQUEST_WAIT));
-        read_answer(self.client.send_request(subject.to_owned(), request).await)
+        read_answer(&self.request(subject, async_nats::Request::new().payload(payload)).await?)
     }
 
     /// Asks for one message of a stream, which answers without one where it has none such.
     pub(crate) async fn get(&self, stream: &str, request: Value) -> Result<Option<Message>, LinkError> {
         let subject = format!("$JS.API.DIRECT.GET.{stream}");
-        let request =
-            async_nats::Request::new().payload(request.to_string().into()).timeout(Some(REQUEST_WAIT));
-        let answer = self.client.send_request(subject, request).await.map_err(|error| failure(&error))?;
+        let request = async_nats::Request::new().payload(request.to_string().into());
+        let answer = self.request(&subject, request).await?;
         Ok(answer.status.is_none().then_some(answer))
     }
 
@@ -191,13 +188,20 @@ impl Link {
     pub(crate) async fn ask_of(&self, what: &str, stream: &str, request: Value) -> Result<Value, LinkError> {
         let subject = format!("$JS.API.{what}.{stream}");
         let payload = if request.is_null() { Bytes::new() } else { request.to_string().into() };
-        let request = async_nats::Request::new().payload(payload).timeout(Some(REQUEST_WAIT));
-        read_answer(self.client.send_request(subject, request).await)
+        self.publish(&subject, payload).await
+    }
+
+    async fn request(&self, subject: &str, request: async_nats::Request) -> Result<Message, LinkError> {
+        let answer = self.client.send_request(subject.to_owned(), request.timeout(Some(REQUEST_WAIT))).await;
+        answer.map_err(|error| match error.kind() {
+            async_nats::RequestErrorKind::TimedOut => LinkError::Timeout,
+            async_nats::RequestErrorKind::NoResponders => LinkError::NoResponders,
+            _ => LinkError::Refused(error.to_string()),
+        })
     }
 }
 
-fn read_answer(answer: Result<Message, async_nats::RequestError>) -> Result<Value, LinkError> {
-    let answer = answer.map_err(|error| failure(&error))?;
+fn read_answer(answer: &Message) -> Result<Value, LinkError> {
     let answer: Value = serde_json::from_slice(&answer.payload).map_err(|_| LinkError::Unreadable)?;
     match answer.get("error") {
         None => Ok(answer),
@@ -205,14 +209,6 @@ fn read_answer(answer: Result<Message, async_nats::RequestError>) -> Result<Valu
             let text = error["description"].as_str().unwrap_or("without a reason");
             Err(LinkError::Refused(format!("{text} ({})", error["err_code"])))
         }
-    }
-}
-
-fn failure(error: &async_nats::RequestError) -> LinkError {
-    match error.kind() {
-        async_nats::RequestErrorKind::TimedOut => LinkError::Timeout,
-        async_nats::RequestErrorKind::NoResponders => LinkError::NoResponders,
-        _ => LinkError::Refused(error.to_string()),
     }
 }
 

@@ -6,7 +6,7 @@
 //! entry   tree, its number in TREES (1) · length of the key (4) · length of the value (4) · key · value
 //! end     FF (1)
 //! ```
-//! Integers are little-endian. Whether a dump arrives as it was given is for whoever carries it to check; here its end says
+//! Integers are little-endian. Whether a dump arrives as it was given is for its carrier to check; here its end says
 //! that it is whole, and the opening holds what it brought against the manifest, which is among it.
 
 use std::{

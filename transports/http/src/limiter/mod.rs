@@ -3,7 +3,7 @@
 //!
 //! Of a client each rate is one number ([`Rate`]), and its row stands in a table of fixed size ([`table`]). The crate `governor`
 //! has the same rule over maps that grow with their keys until they are swept, one for each kind; here one row has all kinds,
-//! and memory is bounded whoever comes. Each node of a cluster counts by itself.
+//! and memory is bounded for any number of clients. Each node of a cluster counts by itself.
 
 mod begun;
 mod bounds;

@@ -1,4 +1,4 @@
-//! The memory of many clients, bounded whoever comes. A client has a row, which is found by a hash of its name; a set of rows
+//! The memory of many clients, bounded. A client has a row, which is found by a hash of its name; a set of rows
 //! that is full forgets the one with the least debt. The system gives the memory only as rows are written.
 
 use std::{
