@@ -102,6 +102,16 @@ class Attacked(Broker):
             line = next(line for line in status if line.startswith("VmHWM:"))
         return int(line.split()[1]) * 1024
 
+    def rested_bytes(self):
+        """Its memory once it stands still: commits end, and the store tidies up, after their answers."""
+        seen = [self.resident_bytes()]
+        until = time.monotonic() + PATIENCE_S
+        while len(seen) < 10 or max(seen[-10:]) - min(seen[-10:]) > MIB:
+            assert time.monotonic() < until, f"memory does not come to rest: {seen[-10:]}"
+            time.sleep(0.1)
+            seen.append(self.resident_bytes())
+        return seen[-1]
+
     def forget_peak(self):
         with open(f"/proc/{self.pid}/clear_refs", "w", encoding="ascii") as refs:
             refs.write("5")

@@ -33,7 +33,7 @@ class Topics(unittest.TestCase):
             self.assertEqual(self.publish(batch(begin, min(BATCH, MAX - begin)))[0], 201)
             if begin == MAX // 2 + 10:
                 # By now the engine's cache is full, and commits have the buffers that they need.
-                half, known = self.broker.resident_bytes(), begin + BATCH
+                half, known = self.broker.rested_bytes(), begin + BATCH
         status, _, problem = self.publish(batch(MAX - 5, 10))
         self.assertEqual((status, problem["code"]), (429, "topics-too-many"))
         self.assertEqual(self.broker.request("POST", "/topics/another", b"1")[0], 429)
@@ -41,10 +41,10 @@ class Topics(unittest.TestCase):
         self.assertEqual(self.publish(batch(MAX - 10, 10))[0], 201)
         listed = self.broker.request("GET", "/topics?prefix=another")[2]
         self.assertEqual(listed["topics"], [])
-        full = self.broker.resident_bytes()
+        full = self.broker.rested_bytes()
         self.broker.drain()
         self.broker.start_again()
-        again = self.broker.resident_bytes()
+        again = self.broker.rested_bytes()
         each = (full - half) / (MAX - known)
         print(
             f"\n{self.id()}: {each:.0f} bytes a topic with a name of {NAME_BYTES}; with {MAX} of them {(full - first) // MIB}"
