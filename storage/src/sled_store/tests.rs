@@ -197,6 +197,53 @@ fn a_crash_anywhere_in_a_commit_leaves_all_of_it_or_what_is_applied_again() {
     }
 }
 
+/// The engine's file is made durable in the middle of commits, too; the journal has them whole, and those that follow.
+#[test]
+fn a_crash_anywhere_in_a_commit_that_the_journal_has_loses_nothing_of_it() {
+    let base = tempfile::tempdir().unwrap();
+    let log = SledStore::open(base.path(), &LogSettings::default()).unwrap();
+    let first = Epoch::opening(1_700_000_000_000, None, 0).unwrap();
+    let begin = vec![Write::Opening(first, Opening::Created), Write::Publish(many("b", 2))];
+    log.apply(vec![entry(1, begin)], true).unwrap();
+    log.close().unwrap();
+    drop(log);
+
+    let options = Options { keep: Some(Keep::Last), ..Options::default() };
+    let followers = [
+        Write::Publish(many("a", 1)),
+        // Written down in fewer parts than what the commit before it changes.
+        Write::Options(Term::parse("d").unwrap(), options),
+    ];
+    for follower in followers {
+        let whole = copy_of(base.path());
+        let log = SledStore::open(whole.path(), &LogSettings::default()).unwrap();
+        let (run, commits) = (log.store.run().unwrap(), log.writer.lock().mark.commits);
+        let (two, three) = (entry(2, vec![Write::Delete(Topic::parse("b").unwrap())]), entry(3, vec![follower]));
+        log.apply(vec![two], true).unwrap();
+        log.apply(vec![three], true).unwrap();
+        let wanted = digest(&log).unwrap();
+        let records = journal::records_after(whole.path(), log.id(), run, commits).unwrap();
+        assert_eq!(records.len(), 2);
+        let changes: Vec<_> = records.iter().flat_map(|record| record.changes().map(Result::unwrap)).collect();
+        for count in 0..=changes.len() {
+            let dir = copy_of(base.path());
+            let log = SledStore::open(dir.path(), &LogSettings::default()).unwrap();
+            for change in &changes[..count] {
+                let tree = log.store.trees()[usize::from(change.tree)];
+                tree.change_unnoted(change.key, change.value).unwrap();
+            }
+            log.store.db.flush().unwrap();
+            drop(log);
+            for file in ["journal", "watermark"] {
+                fs::copy(whole.path().join(file), dir.path().join(file)).unwrap();
+            }
+            let log = SledStore::open(dir.path(), &LogSettings::default());
+            let log = log.unwrap_or_else(|error| panic!("after {count} of {}: {error}", changes.len()));
+            assert_eq!(digest(&log).unwrap(), wanted, "after {count} of {}", changes.len());
+        }
+    }
+}
+
 /// A copy of a log that is not open.
 fn copy_of(dir: &Path) -> tempfile::TempDir {
     let copy = tempfile::tempdir().unwrap();

@@ -52,11 +52,14 @@ impl SledTrees {
         Ok(())
     }
 
-    /// Does again what the journal has recorded and the engine has not kept, and what a crash has left undone of the last
-    /// commit; before the journal is begun anew.
+    /// Does what a crash has left undone of the engine's last commit, and then again what the journal has recorded and the
+    /// engine has not kept; before the journal is begun anew.
     pub(crate) fn redo(&self) -> Result<(), StoreError> {
         let id = self.meta.get(META_ID).map_err(failed)?;
         let Some(id) = id.and_then(|id| Uuid::from_slice(&id).ok()) else { return Ok(()) };
+        // A checkpoint in the middle of a commit may have kept its number without the changes that come after it: the journal
+        // is asked only for later ones, and each of these says that none before it are left to make.
+        self.redo_small()?;
         let (run, commits) = (self.run().map_err(failed)?, self.known()?.commits);
         let trees = self.trees();
         let unread = |error: io::Error| StoreError::Failed(format!("its journal can't be read: {error}"));
@@ -69,6 +72,6 @@ impl SledTrees {
                 tree.change(key, value).map_err(failed)?;
             }
         }
-        self.redo_small()
+        Ok(())
     }
 }
