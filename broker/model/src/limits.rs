@@ -109,6 +109,10 @@ pub const PINNED_CONNECTION_BYTES_MAX: usize = 16 << 20;
 pub const PINNED_ADDRESS_BYTES_MAX: usize = 60 << 20;
 /// How long a request waits for its share of that before it is refused: who holds it has to go on taking it meanwhile.
 pub const PINNED_WAIT_MS_MAX: u64 = 5_000;
+/// How many requests may wait for that room, which takes memory, too: some 17 KB each.
+pub const PINNED_WAITING_MAX: usize = 3_072;
+/// How many of them from the connections of one address.
+pub const PINNED_ADDRESS_WAITING_MAX: usize = 2_048;
 /// Bytes a second that a client has to take of its share, while others wait for theirs.
 pub const PINNED_RATE_MIN: usize = 16 << 10;
 /// After a drain no client is told to come back sooner: a broker that starts again needs some of it.

@@ -218,13 +218,15 @@ fn a_crash_anywhere_in_a_commit_that_the_journal_has_loses_nothing_of_it() {
         let whole = copy_of(base.path());
         let log = SledStore::open(whole.path(), &LogSettings::default()).unwrap();
         let (run, commits) = (log.store.run().unwrap(), log.writer.lock().mark.commits);
-        let (two, three) = (entry(2, vec![Write::Delete(Topic::parse("b").unwrap())]), entry(3, vec![follower]));
+        let (two, three) =
+            (entry(2, vec![Write::Delete(Topic::parse("b").unwrap())]), entry(3, vec![follower]));
         log.apply(vec![two], true).unwrap();
         log.apply(vec![three], true).unwrap();
         let wanted = digest(&log).unwrap();
         let records = journal::records_after(whole.path(), log.id(), run, commits).unwrap();
         assert_eq!(records.len(), 2);
-        let changes: Vec<_> = records.iter().flat_map(|record| record.changes().map(Result::unwrap)).collect();
+        let changes: Vec<_> =
+            records.iter().flat_map(|record| record.changes().map(Result::unwrap)).collect();
         for count in 0..=changes.len() {
             let dir = copy_of(base.path());
             let log = SledStore::open(dir.path(), &LogSettings::default()).unwrap();

@@ -22,7 +22,7 @@ use tailwire_model::{
     limits::{PINNED_BYTES_MAX, PINNED_WAIT_MS_MAX},
 };
 
-use self::room::{AccountKey, PinnedRoom};
+use self::room::{AccountKey, PinnedRoom, Taken};
 
 /// So many bytes of the room of all connections, until this is dropped.
 #[derive(Debug, Default)]
@@ -55,6 +55,15 @@ impl Reserved {
     pub(crate) fn take(extensions: &mut Extensions) -> Option<Pinned> {
         // A response has one owner, so its extension has.
         extensions.remove::<Self>().and_then(|own| Arc::into_inner(own.0))
+    }
+}
+
+/// A request that waits for room, until it has some or gives up.
+struct Waits(AccountKey);
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        ROOM.lock().end_wait(self.0);
     }
 }
 
@@ -91,18 +100,20 @@ impl Account {
     /// Takes room for an answer that is yet to be made, of so many bytes at most; waits for it for a while.
     ///
     /// # Errors
-    /// When there is none in time: the request is refused, and nothing was read for it.
+    /// When there is none in time, or too many wait for it: the request is refused, and nothing was read for it.
     pub(crate) async fn admit(&self, bytes: usize) -> Result<Pinned, NoPinnedRoom> {
         let bytes = bytes.min(PINNED_BYTES_MAX);
-        let taken = {
+        let (key, taken) = {
             let mut room = ROOM.lock();
             let key = self.key(&mut room);
-            room.take(key, bytes)
+            (key, room.take(key, bytes))
         };
         let granted = match taken {
-            Ok(pinned) => return Ok(pinned),
-            Err(granted) => granted,
+            Taken::Now(pinned) => return Ok(pinned),
+            Taken::Later(granted) => granted,
+            Taken::TooManyWait => return Err(NoPinnedRoom),
         };
+        let _waits = Waits(key);
         match tokio::time::timeout(Duration::from_millis(PINNED_WAIT_MS_MAX), granted).await {
             Ok(Ok(pinned)) => Ok(pinned),
             Ok(Err(_)) | Err(_) => Err(NoPinnedRoom),

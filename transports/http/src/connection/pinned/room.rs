@@ -8,7 +8,10 @@ use std::{
 };
 
 use slab::Slab;
-use tailwire_model::limits::{PINNED_ADDRESS_BYTES_MAX, PINNED_BYTES_MAX, PINNED_CONNECTION_BYTES_MAX};
+use tailwire_model::limits::{
+    PINNED_ADDRESS_BYTES_MAX, PINNED_ADDRESS_WAITING_MAX, PINNED_BYTES_MAX, PINNED_CONNECTION_BYTES_MAX,
+    PINNED_WAITING_MAX,
+};
 use tokio::sync::oneshot;
 
 use super::Pinned;
@@ -24,8 +27,9 @@ pub(super) struct PinnedRoom {
     by_address: BTreeMap<IpAddr, usize>,
     /// Addresses with accounts that wait, by how much they hold.
     ready: BTreeSet<(usize, usize)>,
-    /// How many requests ever waited.
+    /// How many requests ever waited, and how many do.
     drawn: u64,
+    waiting: usize,
 }
 
 /// What one connection holds.
@@ -42,6 +46,8 @@ struct AddressUse {
     address: IpAddr,
     used: usize,
     accounts: usize,
+    /// How many requests of theirs wait.
+    waiting: usize,
     /// Accounts that wait and have not got their share, by how much they hold and since when they wait.
     ready: BTreeSet<(usize, u64, AccountKey)>,
 }
@@ -51,6 +57,14 @@ struct RoomWaiter {
     number: u64,
     bytes: usize,
     granted: oneshot::Sender<Pinned>,
+}
+
+/// The outcome of asking for room.
+pub(super) enum Taken {
+    Now(Pinned),
+    /// It will be given there. The wait has begun, and is to be ended.
+    Later(oneshot::Receiver<Pinned>),
+    TooManyWait,
 }
 
 /// Who gets room next, and how much of it.
@@ -69,13 +83,20 @@ impl PinnedRoom {
             by_address: BTreeMap::new(),
             ready: BTreeSet::new(),
             drawn: 0,
+            waiting: 0,
         }
     }
 
     /// An account for a connection.
     pub(super) fn open(&mut self, address: IpAddr) -> AccountKey {
         let key = *self.by_address.entry(address).or_insert_with(|| {
-            self.addresses.insert(AddressUse { address, used: 0, accounts: 0, ready: BTreeSet::new() })
+            self.addresses.insert(AddressUse {
+                address,
+                used: 0,
+                accounts: 0,
+                waiting: 0,
+                ready: BTreeSet::new(),
+            })
         });
         self.addresses[key].accounts += 1;
         self.accounts.insert(AccountUse { address: key, used: 0, known: 1, waiting: VecDeque::new() })
@@ -100,24 +121,40 @@ impl PinnedRoom {
         }
     }
 
-    /// Takes room, or says where it will be given.
-    pub(super) fn take(
-        &mut self,
-        account: AccountKey,
-        bytes: usize,
-    ) -> Result<Pinned, oneshot::Receiver<Pinned>> {
+    /// Takes room, or says where it will be given, unless too many wait for that.
+    pub(super) fn take(&mut self, account: AccountKey, bytes: usize) -> Taken {
         // Nobody who waits is passed.
         let is_first =
             self.accounts[account].waiting.is_empty() && self.next().is_none_or(|next| !self.fits(&next));
         if is_first && self.is_permitted(account, bytes) && self.used + bytes <= PINNED_BYTES_MAX {
-            return Ok(self.grant(account, bytes));
+            return Taken::Now(self.grant(account, bytes));
+        }
+        if !self.begin_wait(account) {
+            return Taken::TooManyWait;
         }
         let (granted, receiver) = oneshot::channel();
         self.drawn += 1;
         self.unlist(account);
         self.accounts[account].waiting.push_back(RoomWaiter { number: self.drawn, bytes, granted });
         self.list(account);
-        Err(receiver)
+        Taken::Later(receiver)
+    }
+
+    /// A request of this account is about to wait. A request that waits takes memory, too, so that only so many may.
+    fn begin_wait(&mut self, account: AccountKey) -> bool {
+        let own = &mut self.addresses[self.accounts[account].address];
+        if self.waiting >= PINNED_WAITING_MAX || own.waiting >= PINNED_ADDRESS_WAITING_MAX {
+            return false;
+        }
+        self.waiting += 1;
+        own.waiting += 1;
+        true
+    }
+
+    /// It waits no more.
+    pub(super) fn end_wait(&mut self, account: AccountKey) {
+        self.waiting -= 1;
+        self.addresses[self.accounts[account].address].waiting -= 1;
     }
 
     /// Counts room as nobody's, whether there is some or not.
@@ -177,7 +214,10 @@ impl PinnedRoom {
     /// Whether nobody holds anything, waits or could.
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
-        self.used == 0 && self.accounts.is_empty() && self.addresses.is_empty() && self.ready.is_empty()
+        self.used + self.waiting == 0
+            && self.accounts.is_empty()
+            && self.addresses.is_empty()
+            && self.ready.is_empty()
     }
 
     /// Who gets room next, of those who still wait.

@@ -3,7 +3,9 @@
 use std::pin::Pin;
 
 use futures_util::FutureExt;
-use tailwire_model::limits::{PINNED_ADDRESS_BYTES_MAX, PINNED_CONNECTION_BYTES_MAX};
+use tailwire_model::limits::{
+    PINNED_ADDRESS_BYTES_MAX, PINNED_ADDRESS_WAITING_MAX, PINNED_CONNECTION_BYTES_MAX, PINNED_WAITING_MAX,
+};
 
 use super::*;
 
@@ -22,6 +24,10 @@ fn waiting(account: &Account, bytes: usize) -> Admitting<'_> {
 
 fn admitted(admitting: Admitting<'_>) -> Pinned {
     admitting.now_or_never().unwrap().unwrap()
+}
+
+fn is_refused(account: &Account) -> bool {
+    account.admit(1).now_or_never().is_some_and(|answer| answer.is_err())
 }
 
 async fn many(count: usize, bytes: usize, address: impl Fn(usize) -> u8) -> Vec<(Account, Pinned)> {
@@ -114,6 +120,28 @@ async fn a_wait_that_was_given_up_stands_in_nobodys_way() {
     assert_eq!(Pinned::all(), 7);
     assert!(!pinned.is_contended());
     drop((pinned, impatient, patient));
+    assert!(ROOM.lock().is_empty());
+}
+
+#[tokio::test]
+async fn only_so_many_requests_wait_of_one_address_and_of_all() {
+    let _alone = ALONE.lock().await;
+    let full = Pinned::of(PINNED_BYTES_MAX);
+    let accounts: Vec<_> =
+        (0..PINNED_WAITING_MAX).map(|n| account((n / PINNED_ADDRESS_WAITING_MAX) as u8)).collect();
+    let mut waits: Vec<_> = accounts.iter().map(|own| waiting(own, 1)).collect();
+    let (known, other) = (account(0), account(200));
+    assert!(is_refused(&known));
+    assert!(is_refused(&other), "there is no place for another address, either");
+    // One that gives up leaves its place, though nobody has come upon it yet.
+    drop(waits.pop());
+    assert!(is_refused(&known), "its address has as many as it may");
+    let late = waiting(&other, 1);
+    drop(full);
+    for waits in waits.into_iter().chain([late]) {
+        drop(waits.await.unwrap());
+    }
+    drop((accounts, known, other));
     assert!(ROOM.lock().is_empty());
 }
 
