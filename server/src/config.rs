@@ -23,7 +23,7 @@ use tailwire_access::config::AccessConfig;
 use tailwire_http::{Limits, TrustedProxies};
 use tailwire_model::{
     Options, Term,
-    limits::{RECEIVE_BYTES_MAX, TOPICS_MAX},
+    limits::{FORGET_TOPICS_AFTER_MS, RECEIVE_BYTES_MAX, TOPICS_MAX},
 };
 
 pub(crate) use access::line_of_key;
@@ -33,7 +33,7 @@ pub(crate) use limits::bounds_set;
 pub(crate) use listen::{ListenAddress, ListenSettings, proxies_written, proxy_header_written};
 pub(crate) use source::{ConfigError, FileText, SettingSource};
 pub(crate) use tls::{AcmeSettings, CertificateFiles, TlsSettings};
-pub(crate) use values::{LETSENCRYPT, LETSENCRYPT_STAGING, LogFormat, PublicUrl};
+pub(crate) use values::{LETSENCRYPT, LETSENCRYPT_STAGING, LogFormat, PublicUrl, time_text};
 
 use cluster::GivenCluster;
 use source::{Sourced, hint};
@@ -71,6 +71,8 @@ pub(crate) struct ServeSettings {
     pub(crate) log_max_bytes: Option<u64>,
     /// How many topics there may be.
     pub(crate) max_topics: u64,
+    /// How long a topic that holds nothing is known after its newest message, in milliseconds; for good if that isn't set.
+    pub(crate) forget_topics_after_ms: Option<u64>,
     /// Memory for what all clients have begun to send and not yet sent whole.
     pub(crate) receive_max_bytes: usize,
     /// Options of topics and patterns as far as no client sets others.
@@ -109,6 +111,7 @@ const PUBLIC_URL_VARIABLE: &str = "TAILWIRE_PUBLIC_URL";
 const INSECURE_PUBLIC_VARIABLE: &str = "TAILWIRE_INSECURE_PUBLIC";
 const LOG_MAX_BYTES_VARIABLE: &str = "TAILWIRE_LOG_MAX_BYTES";
 const MAX_TOPICS_VARIABLE: &str = "TAILWIRE_MAX_TOPICS";
+const FORGET_TOPICS_AFTER_VARIABLE: &str = "TAILWIRE_FORGET_TOPICS_AFTER";
 const RECEIVE_MAX_BYTES_VARIABLE: &str = "TAILWIRE_RECEIVE_MAX_BYTES";
 const TLS_CERT_VARIABLE: &str = "TAILWIRE_TLS_CERT";
 const TLS_KEY_VARIABLE: &str = "TAILWIRE_TLS_KEY";
@@ -116,7 +119,7 @@ const CLUSTER_VARIABLE: &str = "TAILWIRE_CLUSTER";
 const CLUSTER_MONITORS_VARIABLE: &str = "TAILWIRE_CLUSTER_MONITORS";
 const NODE_VARIABLE: &str = "TAILWIRE_NODE";
 const CONFIG_VARIABLE: &str = "TAILWIRE_CONFIG";
-const VARIABLES: [&str; 19] = [
+const VARIABLES: [&str; 20] = [
     LISTEN_VARIABLE,
     ADMIN_LISTEN_VARIABLE,
     TRUSTED_PROXY_VARIABLE,
@@ -129,6 +132,7 @@ const VARIABLES: [&str; 19] = [
     INSECURE_PUBLIC_VARIABLE,
     LOG_MAX_BYTES_VARIABLE,
     MAX_TOPICS_VARIABLE,
+    FORGET_TOPICS_AFTER_VARIABLE,
     RECEIVE_MAX_BYTES_VARIABLE,
     TLS_CERT_VARIABLE,
     TLS_KEY_VARIABLE,
@@ -245,6 +249,9 @@ pub(crate) fn settle(
         .or(file.log_max_bytes);
     let max_topics =
         flag("--max-topics", args.max_topics.clone()).or(env.text(MAX_TOPICS_VARIABLE)?).or(file.max_topics);
+    let forget_topics_after = flag("--forget-topics-after", args.forget_topics_after.clone())
+        .or(env.text(FORGET_TOPICS_AFTER_VARIABLE)?)
+        .or(file.forget_topics_after);
     let receive_max_bytes = flag("--receive-max-bytes", args.receive_max_bytes.clone())
         .or(env.text(RECEIVE_MAX_BYTES_VARIABLE)?)
         .or(file.receive_max_bytes);
@@ -302,6 +309,9 @@ pub(crate) fn settle(
         log_max_bytes: log_max_bytes.map(|given| given.read(|text| values::bytes(&text))).transpose()?,
         max_topics: max_topics
             .map_or(Ok(TOPICS_MAX), |given| given.read(|text| values::count_of_topics(&text)))?,
+        forget_topics_after_ms: forget_topics_after.map_or(Ok(Some(FORGET_TOPICS_AFTER_MS)), |given| {
+            given.read(|text| values::time_or_never(&text))
+        })?,
         receive_max_bytes: receive_max_bytes
             .map_or(Ok(RECEIVE_BYTES_MAX), |given| given.read(|text| values::receive_bytes(&text)))?,
         options: file.options,

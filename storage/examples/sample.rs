@@ -12,7 +12,7 @@ fn main() {
     let dir = tempfile::tempdir().unwrap();
     let log = dir.path().join("log");
     let open = sample::make(&log);
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/samples/format-6.txt");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/samples/format-7.txt");
     // As it stands on the disk while it is open, which is what a crash leaves.
     let text = sample::pack(&log);
     drop(open);

@@ -3,6 +3,7 @@
 //! knows no store: what the store remembers is asked through [`Memory`].
 
 mod changes;
+mod forgetting;
 mod removal;
 mod topics;
 
@@ -24,8 +25,14 @@ use tailwire_model::{
     limits::IDEMPOTENCY_WINDOW_MS,
 };
 
-pub(crate) use self::removal::{Removal, Retained};
-use crate::{ages::Ages, index::Index};
+pub(crate) use self::{
+    forgetting::{Forgotten, batches},
+    removal::{Removal, Retained},
+};
+use crate::{
+    ages::Ages,
+    index::{Floor, Index},
+};
 
 /// A store's memory of committed messages.
 pub(crate) trait Memory {
@@ -135,6 +142,8 @@ pub(crate) struct Batch {
     tails: HashMap<Topic, (Position, Timestamp)>,
     /// How many topics it begins, if that was counted.
     begun: Option<u64>,
+    /// Topics that are to be forgotten at the end of the entry, which had nothing since a position.
+    forgetting: Vec<(Topic, Position)>,
     changes: Changes,
 }
 
@@ -151,6 +160,9 @@ pub(crate) struct Changes {
     pub(crate) keys: HashMap<String, KeyRecord>,
     /// Each trimmed topic, with the time of its newest message.
     pub(crate) trims: BTreeMap<Topic, (Trim, Timestamp)>,
+    /// Topics that are forgotten, and the floor with them. Nothing else here is about these.
+    pub(crate) forgotten: BTreeMap<Topic, Forgotten>,
+    pub(crate) floor: Option<Floor>,
     /// Single messages that are taken.
     pub(crate) removed: BTreeMap<Position, Removal>,
     /// The terms whose options were set, with what is set for them.
@@ -180,7 +192,7 @@ pub(crate) struct Changes {
 impl Batch {
     /// A batch that goes on after the last commit.
     pub(crate) fn new(head: LogHead) -> Self {
-        Self { head, tails: HashMap::new(), begun: None, changes: Changes::default() }
+        Self { head, tails: HashMap::new(), begun: None, forgetting: Vec::new(), changes: Changes::default() }
     }
 
     /// The changes, and the log as of them.
@@ -211,6 +223,7 @@ impl Batch {
         for write in entry.writes {
             outcomes.push(self.write(write, &mut at, index, memory)?);
         }
+        self.forget(index);
         if token != self.head.token {
             self.head.token = token;
             self.changes.has_new_token = true;
@@ -235,6 +248,7 @@ impl Batch {
                 let upto = upto.min(self.tail(&topic, index).0);
                 self.trim(topic, Trim { upto, reason: TrimReason::Retention }, index);
             }
+            Write::Forget(topic, upto) => self.forgetting.push((topic, upto)),
             Write::Remove(cursor, reason) => return self.remove(cursor, reason, memory),
             Write::Compact(topic, after, upto) => self.compact(topic, after, upto, memory)?,
             Write::Options(term, options) => {

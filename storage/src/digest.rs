@@ -19,7 +19,8 @@ pub struct StateDigest {
     pub epochs: u128,
     /// Every retained message: cursor, time, topic, type, key, event, headers and body.
     pub messages: u128,
-    /// Of every topic its tail, how many messages it has, and how far it was trimmed and why.
+    /// Of every topic its tail, how many messages it has, and how far it was trimmed and why; and how far those had come that are
+    /// forgotten.
     pub topics: u128,
     /// The idempotency keys that still count.
     pub keys: u128,
@@ -75,6 +76,9 @@ fn add_message(digest: &mut Xxh3, message: &Message) {
 
 fn topics(store: &dyn Store) -> u128 {
     let (mut digest, mut from) = (Xxh3::new(), None::<String>);
+    // A pattern that no topic matches.
+    let none = Term::parse("$none/*").ok().map(|term| store.bounds(&Filter::from(term)).trimmed);
+    part(&mut digest, &[&none]);
     loop {
         let page = store.topics("", from.as_deref(), TOPICS);
         for info in &page {

@@ -7,6 +7,7 @@ mod codec;
 mod digest;
 #[cfg(feature = "testing")]
 pub mod fake_order;
+mod forgetting;
 mod index;
 mod lifetimes;
 #[cfg(feature = "testing")]

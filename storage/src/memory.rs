@@ -20,8 +20,9 @@ use tailwire_model::{
 
 use crate::{
     ages::Ages,
-    batch::{Batch, CompactionKey, Latest, LogHead, Memory, Retained, no_epochs},
-    index::{Index, Newest, Posting},
+    batch::{Batch, Changes, CompactionKey, Latest, LogHead, Memory, Retained, batches, no_epochs},
+    forgetting::Forgetting,
+    index::{IdleTopic, Index, Newest, Posting},
     lifetimes::{self, Expired},
     retention::{Retention, RetentionView, SeenMessage, Trims},
 };
@@ -41,6 +42,7 @@ pub struct MemoryStore {
 
 struct MemoryWriter {
     retention: Retention,
+    forgetting: Forgetting,
     closed: bool,
     followers: Vec<Arc<dyn Feed>>,
 }
@@ -75,11 +77,19 @@ impl Default for MemoryStore {
             latest: HashMap::new(),
             index: Index::default(),
         };
-        Self::with(Opening::Created, state)
+        Self::with(Opening::Created, state, None)
     }
 }
 
 impl MemoryStore {
+    /// One that forgets topics which have held nothing for so long.
+    #[must_use]
+    pub fn forgetting_after(ms: u64) -> Self {
+        let store = Self::default();
+        store.writer.lock().forgetting = Forgetting::new(Some(ms));
+        store
+    }
+
     /// The store as its next opening finds it: with all that was applied.
     #[must_use]
     pub fn reopen(&self) -> Self {
@@ -88,18 +98,49 @@ impl MemoryStore {
         state.head.steady = state.index.newest_time();
         state.head.ages = Ages::default();
         state.index.set_ages(Ages::default());
-        let found = match (state.head.epochs.current().first, self.writer.lock().closed) {
+        let writer = self.writer.lock();
+        let found = match (state.head.epochs.current().first, writer.closed) {
             (Position::MAX, _) => Opening::Created,
             (_, true) => Opening::Clean,
             (_, false) => Opening::Unclean,
         };
-        Self::with(found, state)
+        Self::with(found, state, writer.forgetting.after_ms())
     }
 
-    fn with(found: Opening, state: MemoryState) -> Self {
+    fn with(found: Opening, state: MemoryState, forget_after_ms: Option<u64>) -> Self {
         let retention = Retention::new(&state.head.rules, None);
-        let writer = MemoryWriter { retention, closed: false, followers: Vec::new() };
+        let forgetting = Forgetting::new(forget_after_ms);
+        let writer = MemoryWriter { retention, forgetting, closed: false, followers: Vec::new() };
         Self { found, writer: Mutex::new(writer), state: RwLock::new(state) }
+    }
+
+    fn commit(&self, writer: &mut MemoryWriter, head: LogHead, mut changes: Changes) {
+        // All of it is in memory, and stays.
+        changes.volatile.clear();
+        changes.removed.values_mut().for_each(|own| own.message.is_stored = true);
+        writer.retention.committed(&changes, &head.rules);
+        if changes.is_empty() {
+            return;
+        }
+        let watermark = head.newest;
+        let mut state = self.state.write();
+        state.head = head;
+        let messages = changes.messages.iter().map(|message| (message.position(), message.clone()));
+        state.messages.extend(messages);
+        state.times.extend(changes.messages.iter().map(|message| (message.position(), message.time)));
+        // Nothing is ever sealed here, so no trim splits it.
+        let ages = state.head.ages.clone();
+        changes.apply(&mut state.index, &ages, vec![None; changes.trims.len()]);
+        state.latest.extend(changes.latest.drain().map(|(key, (latest, _))| (key, latest)));
+        state.keys.extend(changes.keys.drain());
+        if !changes.forgotten.is_empty() {
+            let is_there = |topic: &Topic| !changes.forgotten.contains_key(topic);
+            state.messages.retain(|_, message| is_there(message.topic()));
+            state.latest.retain(|key, _| is_there(&key.topic));
+        }
+        drop(state);
+        let commit = changes.into_commit(watermark);
+        writer.followers.iter().for_each(|feed| feed.committed(commit.clone()));
     }
 
     fn writer(&self) -> Result<parking_lot::MutexGuard<'_, MemoryWriter>, StoreError> {
@@ -143,7 +184,8 @@ impl Memory for MemoryState {
     }
 
     fn latest(&self, key: &CompactionKey) -> Result<Option<Latest>, StoreError> {
-        Ok(self.latest.get(key).copied())
+        let latest = self.latest.get(key).copied();
+        Ok(latest.filter(|latest| !self.index.is_forgotten(key.topic.as_str(), latest.position)))
     }
 
     fn retained(&self, position: Position) -> Result<Option<Retained>, StoreError> {
@@ -182,6 +224,10 @@ impl RetentionView for MemoryState {
 
     fn bytes(&self) -> u64 {
         self.index.bytes()
+    }
+
+    fn idle(&self, from: u32, now: Timestamp, after_ms: u64) -> (Vec<IdleTopic>, Option<u32>) {
+        self.index.idle(from, now, after_ms)
     }
 
     fn topics(&self, after: &str, limit: usize) -> Vec<TopicInfo> {
@@ -234,35 +280,17 @@ impl Store for MemoryStore {
     fn apply(&self, entries: Vec<Entry>, _: bool) -> Result<Vec<Outcome>, StoreError> {
         let mut writer = self.writer()?;
         let mut outcomes = Vec::new();
-        let (head, mut changes) = {
-            let state = self.state.read();
-            let mut batch = Batch::new(state.head.clone());
-            for entry in entries {
-                batch.apply(entry, &state.index, &*state, &mut outcomes)?;
-            }
-            batch.into_parts()
-        };
-        // All of it is in memory, and stays.
-        changes.volatile.clear();
-        changes.removed.values_mut().for_each(|own| own.message.is_stored = true);
-        writer.retention.committed(&changes, &head.rules);
-        if changes.is_empty() {
-            return Ok(outcomes);
+        for entries in batches(entries) {
+            let (head, changes) = {
+                let state = self.state.read();
+                let mut batch = Batch::new(state.head.clone());
+                for entry in entries {
+                    batch.apply(entry, &state.index, &*state, &mut outcomes)?;
+                }
+                batch.into_parts()
+            };
+            self.commit(&mut writer, head, changes);
         }
-        let watermark = head.newest;
-        let mut state = self.state.write();
-        state.head = head;
-        let messages = changes.messages.iter().map(|message| (message.position(), message.clone()));
-        state.messages.extend(messages);
-        state.times.extend(changes.messages.iter().map(|message| (message.position(), message.time)));
-        // Nothing is ever sealed here, so no trim splits it.
-        let ages = state.head.ages.clone();
-        changes.apply(&mut state.index, &ages, vec![None; changes.trims.len()]);
-        state.latest.extend(changes.latest.drain().map(|(key, (latest, _))| (key, latest)));
-        state.keys.extend(changes.keys.drain());
-        drop(state);
-        let commit = changes.into_commit(watermark);
-        writer.followers.iter().for_each(|feed| feed.committed(commit.clone()));
         Ok(outcomes)
     }
 
@@ -280,8 +308,9 @@ impl Store for MemoryStore {
         let mut writes: Vec<Write> =
             trims.into_iter().map(|(topic, upto)| Write::Retain(topic, upto)).chain(compact).collect();
         writes.extend(lifetimes::writes(&*state, &state.head.epochs, expired)?);
+        let forgets = writer.forgetting.step(now.max(*steady), rules, &*state, &mut writes);
         let is_behind = !writes.is_empty() || writer.retention.is_compacting();
-        Ok((writes, if is_behind { Some(0) } else { again.into_iter().chain(ends).min() }))
+        Ok((writes, if is_behind { Some(0) } else { again.into_iter().chain(ends).chain(forgets).min() }))
     }
 
     fn tidy(&self) -> Result<Option<u64>, StoreError> {

@@ -11,7 +11,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use tailwire_core::{StoreError, log::TopicInfo, store::Write};
 use tailwire_model::{Keep, Message, Position, Rule, Rules, Timestamp, Topic, limits::RETENTION_EVERY_MS};
 
-use crate::batch::{Changes, CompactionKey, Memory};
+use crate::{
+    batch::{Changes, CompactionKey, Memory},
+    index::IdleTopic,
+};
 
 /// Messages that one step looks at, of one topic or along one frontier.
 const STEP_MESSAGES: usize = 2_000;
@@ -40,6 +43,9 @@ pub(crate) trait RetentionView {
 
     /// Whether messages of a topic are retained that are not stored.
     fn has_volatile(&self, topic: &Topic) -> bool;
+
+    /// Some of the topics that hold nothing, and where to go on; see [`Index::idle`](crate::index::Index::idle).
+    fn idle(&self, from: u32, now: Timestamp, after_ms: u64) -> (Vec<IdleTopic>, Option<u32>);
 
     /// Topics in order of their names, from after one.
     fn topics(&self, after: &str, limit: usize) -> Vec<TopicInfo>;

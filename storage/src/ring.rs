@@ -50,6 +50,9 @@ impl Ring {
     pub(crate) fn commit(&mut self, changes: &Changes) {
         changes.volatile().for_each(|message| self.push(message.clone()));
         self.trim(changes.trims.iter().map(|(topic, (trim, _))| (topic, trim.upto)));
+        if !changes.forgotten.is_empty() {
+            self.lost.topics.retain(|topic, _| !changes.forgotten.contains_key(topic));
+        }
         if changes.removed.values().any(|own| !own.message.is_stored) {
             self.retain(|message| !changes.removed.contains_key(&message.position()));
         }

@@ -19,6 +19,9 @@ cases! {
             positions_are_as_the_order_gives_them,
             a_token_is_stored_also_where_nothing_else_is,
             a_group_that_begins_too_many_topics_is_refused_whole;
+        forgetting:
+            what_an_entry_is_about_it_does_not_forget,
+            many_topics_come_and_go;
         read:
             a_window_ends_where_it_is_told,
             a_time_is_a_place;
@@ -80,6 +83,11 @@ cases! {
             the_newest_of_a_key_stays,
             what_is_stored_is_compacted_later,
             memory_is_read_like_the_rest;
+        forgetting:
+            what_holds_nothing_is_forgotten,
+            what_holds_something_is_not_forgotten,
+            a_topic_that_comes_back_begins_anew,
+            keys_of_what_is_forgotten_take_nothing;
         opening:
             epochs_follow_openings,
             what_is_applied_survives;

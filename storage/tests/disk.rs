@@ -101,9 +101,9 @@ fn a_directory_that_is_a_file_is_told_so() {
 fn another_format_is_told_so() {
     let mut h = OnDisk::new();
     h.crash(|dir| {
-        with_tree(dir, "meta", |meta| meta.insert("format", &7u32.to_le_bytes()).unwrap());
+        with_tree(dir, "meta", |meta| meta.insert("format", &99u32.to_le_bytes()).unwrap());
     });
-    assert_eq!(h.open(START).err(), Some(OpenError::Version(7)));
+    assert_eq!(h.open(START).err(), Some(OpenError::Version(99)));
 }
 
 #[test]

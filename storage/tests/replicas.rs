@@ -39,6 +39,8 @@ const SEEDS: u64 = if cfg!(debug_assertions) { 2_000 } else { 10_000 };
 const SEEDS_ON_DISK: u64 = 200;
 /// One less than there are, so that some publishes are refused.
 const TOPICS_MAX: u64 = 4;
+/// Messages are older than that here and there.
+const FORGET_AFTER_MS: u64 = 2_000;
 const TOPICS: [&str; 5] = ["a/x", "a/y", "b", "c/d/e", "keyed"];
 const TERMS: [&str; 5] = ["a/*", "b", "**", "keyed", "c/d/e"];
 
@@ -81,6 +83,16 @@ impl Clients {
                 let position = Position(draw % (self.order.store(node).newest().0 + 2));
                 let cursor = self.order.store(node).epochs().cursor_at(position);
                 self.submit(node, Write::Remove(cursor, TrimReason::Deleted));
+            }
+            // It is mostly nothing that may be forgotten.
+            19 | 20 => {
+                let topic = topic(TOPICS[chance.below(TOPICS.len())]);
+                let (is_late, deletes) = (chance.percent(20), chance.percent(60));
+                let upto = Position(self.order.store(node).newest().0 >> u32::from(is_late));
+                if deletes {
+                    self.submit(node, Write::Delete(topic.clone()));
+                }
+                self.submit(node, Write::Forget(topic, upto));
             }
             11 => {
                 let (term, options) = options(chance);
@@ -198,7 +210,8 @@ fn run(
 
 /// Stores in memory, which keep all that was applied over a restart.
 fn in_memory(seed: u64) {
-    let stores: Vec<Arc<MemoryStore>> = (0..NODES).map(|_| Arc::default()).collect();
+    let store = |_| Arc::new(MemoryStore::forgetting_after(FORGET_AFTER_MS));
+    let stores: Vec<Arc<MemoryStore>> = (0..NODES).map(store).collect();
     let open = Mutex::new(stores.clone());
     let mut reopen = |store: &dyn Store| -> Arc<dyn Store> {
         let mut open = open.lock().unwrap();
@@ -224,7 +237,8 @@ fn replicas_in_memory_end_in_the_same_state() {
 /// Stores on disk.
 fn on_disk(seed: u64) {
     let dirs: Vec<TempDir> = (0..NODES).map(|_| tempfile::tempdir().unwrap()).collect();
-    let open = |at: usize| Arc::new(SledStore::open(dirs[at].path(), &LogSettings::default()).unwrap());
+    let settings = LogSettings { forget_after_ms: Some(FORGET_AFTER_MS), ..LogSettings::default() };
+    let open = |at: usize| Arc::new(SledStore::open(dirs[at].path(), &settings).unwrap());
     let stores: Vec<Arc<SledStore>> = (0..NODES).map(open).collect();
     let own = stores.iter().cloned().map(|store| store as Arc<dyn Store>).collect();
     drop(stores);

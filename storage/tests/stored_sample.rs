@@ -17,7 +17,7 @@ use tailwire_storage::testing::Writes as _;
 use tailwire_storage::{LogSettings, inspect::Survey};
 use tempfile::TempDir;
 
-const FORMATS: [&str; 1] = [include_str!("samples/format-6.txt")];
+const FORMATS: [&str; 1] = [include_str!("samples/format-7.txt")];
 const UNBOUNDED: Budget = Budget { messages: usize::MAX, bytes: usize::MAX, scan_bytes: usize::MAX };
 
 fn unpacked(sample: &str) -> (TempDir, PathBuf) {
@@ -67,7 +67,11 @@ fn holds_what_it_held(sample: &str) {
 
     let trimmed = |term| log.trimmed(&filter(term), Position::ZERO);
     let trim = |upto, reason| Some(Trim { upto: Position(upto), reason });
-    assert_eq!(trimmed("deleted"), trim(8, TrimReason::Deleted));
+    // It is forgotten, which is told at any topic that isn't known.
+    assert_eq!(
+        (trimmed("deleted"), log.topics("deleted", None, 1)),
+        (trim(8, TrimReason::Retention), vec![])
+    );
     assert_eq!(trimmed("bounded"), trim(9, TrimReason::Retention));
     assert_eq!(trimmed("single"), trim(12, TrimReason::Deleted));
     assert_eq!(trimmed("memory"), trim(15, TrimReason::Retention));

@@ -110,7 +110,7 @@ pub trait Store: Send + Sync + 'static {
     fn trimmed(&self, filter: &Filter, after: Position) -> Option<Trim>;
 
     /// Topics in byte order of their names, from after `from`, that begin with `prefix`; at most `limit`. A topic that
-    /// was ever written to is listed, also when it is empty again.
+    /// was ever written to is listed, also when it is empty again, until it is forgotten.
     fn topics(&self, prefix: &str, from: Option<&str>, limit: usize) -> Vec<TopicInfo>;
 
     /// Visits the idempotency keys that still count, in no order.
@@ -178,6 +178,9 @@ pub enum Write {
     Delete(Topic),
     /// Take a topic's messages up to a position: what retention decided.
     Retain(Topic, Position),
+    /// Forget a topic that has no messages, and has had none since this position: it must be trimmed up to its newest, and have no
+    /// options under exactly its name. Takes effect at the end of its entry, unless something else in there is about the topic.
+    Forget(Topic, Position),
     /// Take exactly one message: a client asked for it, or its own lifetime is over.
     Remove(Cursor, TrimReason),
     /// Let a topic's messages after the first position and up to the second lose their compaction key to newer ones.

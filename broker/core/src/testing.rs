@@ -94,6 +94,7 @@ fn named(write: &Write) -> String {
         Write::Publish(group) => format!("publish {}", group.drafts.len()),
         Write::Delete(topic) => format!("delete {topic}"),
         Write::Retain(topic, upto) => format!("retain {topic} {upto}"),
+        Write::Forget(topic, upto) => format!("forget {topic} {upto}"),
         Write::Remove(cursor, _) => format!("remove {cursor}"),
         Write::Compact(topic, ..) => format!("compact {topic}"),
         Write::Options(term, _) => format!("options {}", term.as_str()),

@@ -4,6 +4,9 @@
 pub const TOPIC_BYTES_MAX: usize = 255;
 /// Topics, by default: with the longest names they take some 100 MB of memory.
 pub const TOPICS_MAX: u64 = 250_000;
+/// How long a topic that holds nothing is known after its newest message, by default: its memory is for others then. Only a cursor
+/// that is older may be told of a gap that it doesn't have.
+pub const FORGET_TOPICS_AFTER_MS: u64 = 24 * 60 * 60 * 1_000;
 /// Terms of one filter: a URL of a hundred topics still fits common proxies' 8 KB.
 pub const FILTER_TERMS_MAX: usize = 100;
 /// The body of a QUERY: all terms that a filter may have, at their greatest length and percent-encoded, and then some.

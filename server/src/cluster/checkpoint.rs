@@ -19,6 +19,7 @@ use tailwire_jetstream::{
     CHECKPOINT_PART_BYTES, Checkpoint, CheckpointError, Cluster, Divergence, JetStreamOrder,
     JetStreamSettings, JoinError, Stand,
 };
+use tailwire_storage::LogSettings;
 use tokio::runtime::{Builder, Runtime};
 
 use super::{error::ClusterError, replica::ReplicaFolder};
@@ -173,7 +174,7 @@ impl CheckpointJob {
     }
 
     fn copy(&self) -> ReplicaFolder {
-        ReplicaFolder { folder: self.data.join(COPY), max_bytes: None }
+        ReplicaFolder { folder: self.data.join(COPY), log: LogSettings::default() }
     }
 
     fn clear(&self) {

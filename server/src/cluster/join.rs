@@ -11,7 +11,7 @@ use std::{
 use tailwire_core::{Clock, Instruments, Order, Store, StoreError, WriteError, store::Write};
 use tailwire_jetstream::{Cluster, Divergence, JetStreamOrder, JetStreamSettings, JoinError};
 use tailwire_model::{Options, Term};
-use tailwire_storage::SledStore;
+use tailwire_storage::{LogSettings, SledStore};
 use tokio::sync::oneshot;
 
 use super::{checkpoint::CheckpointJob, error::ClusterError, monitor, replica::ReplicaFolder};
@@ -44,7 +44,12 @@ pub(crate) async fn join(
     if settings.data.join("db").exists() {
         return Err(ClusterError::Alone(settings.data.display().to_string()));
     }
-    let replica = ReplicaFolder { folder: settings.data.join(REPLICA), max_bytes: settings.log_max_bytes };
+    let log = LogSettings {
+        max_bytes: settings.log_max_bytes,
+        forget_after_ms: settings.forget_topics_after_ms,
+        ..LogSettings::default()
+    };
+    let replica = ReplicaFolder { folder: settings.data.join(REPLICA), log };
     let (store, order, ended) = match enter(&replica, &stream, clock, instruments).await {
         Err(ClusterError::Join { error: JoinError::Diverged(why @ Divergence::Token(_)) }) => {
             tracing::warn!(%why, "the node's store is made again");

@@ -17,7 +17,7 @@ use super::error::ClusterError;
 #[derive(Debug, Clone)]
 pub(super) struct ReplicaFolder {
     pub(super) folder: PathBuf,
-    pub(super) max_bytes: Option<u64>,
+    pub(super) log: LogSettings,
 }
 
 impl ReplicaFolder {
@@ -73,7 +73,7 @@ impl ReplicaFolder {
         checkpoints: &LogCheckpoints,
         checkpoint: &Checkpoint,
     ) -> Result<(), ClusterError> {
-        let new = Self { folder: self.new_folder(), max_bytes: self.max_bytes };
+        let new = Self { folder: self.new_folder(), log: self.log.clone() };
         new.remove()?;
         let (own, into, of) = (checkpoints.clone(), new.folder.clone(), checkpoint.clone());
         let handle = Handle::current();
@@ -104,12 +104,8 @@ impl ReplicaFolder {
     }
 
     async fn try_open(&self) -> Result<Arc<SledStore>, ClusterError> {
-        let (folder, max_bytes) = (self.folder.clone(), self.max_bytes);
-        let open = move || {
-            let log = LogSettings { max_bytes, ..LogSettings::default() };
-            SledStore::open(&folder, &log)
-        };
-        let opened = tokio::task::spawn_blocking(open).await;
+        let (folder, log) = (self.folder.clone(), self.log.clone());
+        let opened = tokio::task::spawn_blocking(move || SledStore::open(&folder, &log)).await;
         let opened = opened.map_err(|error| ClusterError::Threads(io::Error::other(error)))?;
         opened.map(Arc::new).map_err(|error| ClusterError::Open { folder: display(&self.folder), error })
     }

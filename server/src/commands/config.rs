@@ -12,7 +12,7 @@ use super::{Failure, SettingsFile, end, print};
 use crate::{
     config::{
         AcmeSettings, CertificateFiles, ClusterSettings, ListenSettings, LogFormat, TlsSettings, bounds_set,
-        proxies_written, proxy_header_written,
+        proxies_written, proxy_header_written, time_text,
     },
     settings::Configured,
     tls::ListenerTls,
@@ -79,6 +79,7 @@ fn show(file: &SettingsFile) -> Result<ExitCode, Failure> {
         line("log_max_bytes", bytes.to_string());
     }
     line("max_topics", settings.max_topics.to_string());
+    line("forget_topics_after", text(&time_text(settings.forget_topics_after_ms)));
     line("receive_max_bytes", settings.receive_max_bytes.to_string());
     for (term, options) in &settings.options {
         let mut body = Vec::new();

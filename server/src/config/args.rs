@@ -25,6 +25,7 @@ A flag wins over its variable, a variable over the file, and the file over the d
     threads.delivery = 0    # write to streams; 0 is automatic
     log_max_bytes = 10_000_000_000
     max_topics = 250_000    # more are refused, 429 topics-too-many; see docs/LIMITS.md for all bounds
+    forget_topics_after = \"1d\"   # one that holds nothing, after its newest message; or 90s, 12h, \"never\"
     receive_max_bytes = 67_108_864   # memory for what clients have begun to send
 
     [[options]]             # as often as there are topics and patterns to tell apart
@@ -150,6 +151,11 @@ pub(crate) struct ServeArgs {
     /// [env: TAILWIRE_MAX_TOPICS] [default: 250000]
     #[arg(long, value_name = "NUMBER")]
     pub(crate) max_topics: Option<String>,
+
+    /// How long a topic that holds nothing is known after its newest message: 90s, 30m, 12h, 1d or never
+    /// [env: TAILWIRE_FORGET_TOPICS_AFTER] [default: 1d]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) forget_topics_after: Option<String>,
 
     /// Memory for what all clients together have begun to send and not yet sent whole, at least 1 MiB
     /// [env: TAILWIRE_RECEIVE_MAX_BYTES] [default: 64 MiB]

@@ -32,6 +32,7 @@ pub(super) struct FileSettings {
     pub(super) allow_origins: Option<Sourced<Vec<String>>>,
     pub(super) log_max_bytes: Option<Sourced<String>>,
     pub(super) max_topics: Option<Sourced<String>>,
+    pub(super) forget_topics_after: Option<Sourced<String>>,
     pub(super) receive_max_bytes: Option<Sourced<String>>,
     pub(super) public_urls: Option<Sourced<Vec<String>>>,
     pub(super) insecure_public: Option<Sourced<String>>,
@@ -45,7 +46,7 @@ pub(super) struct FileSettings {
     pub(super) threads_delivery: Option<Sourced<i64>>,
 }
 
-const KEYS: [&str; 21] = [
+const KEYS: [&str; 22] = [
     "listen",
     "admin_listen",
     "trusted_proxies",
@@ -57,6 +58,7 @@ const KEYS: [&str; 21] = [
     "allow_origins",
     "log_max_bytes",
     "max_topics",
+    "forget_topics_after",
     "receive_max_bytes",
     "public_urls",
     "insecure_public",
@@ -94,6 +96,7 @@ pub(super) fn parse(file: FileText<'_>) -> Result<FileSettings, ConfigError> {
                 settings.log_max_bytes = Some(entry.given(entry.number()?.to_string()));
             }
             "max_topics" => settings.max_topics = Some(entry.given(entry.number()?.to_string())),
+            "forget_topics_after" => settings.forget_topics_after = Some(entry.given(entry.text()?)),
             "receive_max_bytes" => {
                 settings.receive_max_bytes = Some(entry.given(entry.number()?.to_string()));
             }

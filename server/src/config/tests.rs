@@ -202,7 +202,7 @@ fn an_unknown_name_is_answered_with_the_nearest() {
         &[],
         "zzz = 1",
         "tailwire.toml:1: unknown key `zzz`; known are listen, admin_listen, trusted_proxies, proxy_header, data, log_level, log_format, access_log, \
-         allow_origins, log_max_bytes, max_topics, receive_max_bytes, public_urls, insecure_public, websub_hub, access, threads, options, \
+         allow_origins, log_max_bytes, max_topics, forget_topics_after, receive_max_bytes, public_urls, insecure_public, websub_hub, access, threads, options, \
          tls, cluster, limits",
     );
     check_error(

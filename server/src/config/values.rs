@@ -185,6 +185,34 @@ pub(super) fn count_of_topics(text: &str) -> Result<u64, String> {
     number.ok_or_else(|| format!("can't be `{text}`: it is a number of topics, from 1 to {}", u32::MAX))
 }
 
+/// A time in milliseconds, at least a second; none is never.
+pub(super) fn time_or_never(text: &str) -> Result<Option<u64>, String> {
+    if text == "never" {
+        return Ok(None);
+    }
+    let digits = text.trim_end_matches(|byte: char| byte.is_ascii_alphabetic());
+    let unit_ms = match &text[digits.len()..] {
+        "s" => Some(1_000),
+        "m" => Some(60_000),
+        "h" => Some(3_600_000),
+        "d" => Some(86_400_000),
+        _ => None,
+    };
+    let number = digits.parse::<u64>().ok().filter(|&number| number > 0);
+    let time = number.zip(unit_ms).and_then(|(number, unit_ms)| number.checked_mul(unit_ms));
+    time.map(Some)
+        .ok_or_else(|| format!("can't be `{text}`: it is a time, as in 90s, 30m, 12h or 1d, or never"))
+}
+
+/// What [`time_or_never`] reads as this.
+pub(crate) fn time_text(ms: Option<u64>) -> String {
+    let Some(ms) = ms else { return "never".to_owned() };
+    let units = [(86_400_000, 'd'), (3_600_000, 'h'), (60_000, 'm')];
+    let (unit_ms, unit) =
+        units.into_iter().find(|(unit_ms, _)| ms.is_multiple_of(*unit_ms)).unwrap_or((1_000, 's'));
+    format!("{}{unit}", ms / unit_ms)
+}
+
 /// Fewer bytes would not hold the largest message.
 pub(super) fn receive_bytes(text: &str) -> Result<usize, String> {
     let bytes = usize::try_from(bytes(text)?).unwrap_or(usize::MAX);
@@ -212,6 +240,19 @@ mod tests {
         }
         for text in ["", "0", "1048575", "64M"] {
             assert!(receive_bytes(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_time_has_a_unit() {
+        for (text, ms) in
+            [("1s", 1_000), ("90s", 90_000), ("30m", 1_800_000), ("12h", 43_200_000), ("7d", 604_800_000)]
+        {
+            assert_eq!((time_or_never(text), time_text(Some(ms)).as_str()), (Ok(Some(ms)), text));
+        }
+        assert_eq!((time_or_never("never"), time_text(None).as_str()), (Ok(None), "never"));
+        for text in ["", "0s", "1", "s", "1.5h", "-1d", "1w", "1 d", "99999999999999999d", "Never", "1ä"] {
+            assert!(time_or_never(text).is_err(), "{text}");
         }
     }
 

@@ -73,6 +73,7 @@ async fn open_log(settings: &ServeSettings, listeners: &[Listener]) -> Result<Sl
     let log = LogSettings {
         options: options_of(settings),
         max_bytes: settings.log_max_bytes,
+        forget_after_ms: settings.forget_topics_after_ms,
         accepts_loss: settings.accepts_loss,
     };
     let opening = tokio::task::spawn_blocking(move || SledStore::open(&data, &log));

@@ -9,6 +9,7 @@
 //! | 4 | options | term, flags, values |
 //! | 5 | opening | epoch, how the log was found |
 //! | 6 | remove | cursor, why |
+//! | 7 | forget | topic, position |
 //!
 //! A message is its topic, its media type, flags with key, event, headers and lifetime where it has any, and its body.
 
@@ -28,6 +29,7 @@ const COMPACT: u8 = 3;
 const OPTIONS: u8 = 4;
 const OPENING: u8 = 5;
 const REMOVE: u8 = 6;
+const FORGET: u8 = 7;
 
 /// Flags of a publish.
 const HAS_KEY: u8 = 1;
@@ -65,6 +67,11 @@ pub(crate) fn put_write(out: &mut BytesMut, write: &Write) {
         }
         Write::Retain(topic, upto) => {
             out.put_u8(RETAIN);
+            put_bytes(out, topic.as_str().as_bytes());
+            put_varint(out, upto.0);
+        }
+        Write::Forget(topic, upto) => {
+            out.put_u8(FORGET);
             put_bytes(out, topic.as_str().as_bytes());
             put_varint(out, upto.0);
         }
@@ -106,6 +113,7 @@ pub(crate) fn take_write(from: &mut Taker) -> Result<Write, Malformed> {
         PUBLISH => Write::Publish(take_group(from)?),
         DELETE => Write::Delete(take_topic(from)?),
         RETAIN => Write::Retain(take_topic(from)?, Position(from.varint()?)),
+        FORGET => Write::Forget(take_topic(from)?, Position(from.varint()?)),
         COMPACT => Write::Compact(take_topic(from)?, Position(from.varint()?), Position(from.varint()?)),
         OPTIONS => {
             let term = Term::parse(from.text()?).map_err(|_| Malformed("a term is none"))?;

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, ops::Range, sync::Arc};
 
 use tailwire_core::log::Commit;
-use tailwire_model::{Message, Position, Trim};
+use tailwire_model::{Message, Position, Topic, Trim};
 
 use super::{Changes, Removal};
 use crate::{
@@ -16,6 +16,7 @@ impl Changes {
     pub(crate) fn is_empty(&self) -> bool {
         self.messages.is_empty()
             && self.trims.is_empty()
+            && self.forgotten.is_empty()
             && self.removed.is_empty()
             && self.options.is_empty()
             && self.openings.is_empty()
@@ -47,6 +48,9 @@ impl Changes {
             let stored_cost = message.is_stored.then_some(message.cost as u64);
             index.remove(message.topic.as_str(), Trim { upto, reason: *reason }, stored_cost);
         }
+        if let Some(floor) = self.floor {
+            index.forget(self.forgotten.keys().map(Topic::as_str), floor);
+        }
     }
 
     /// The commit as followers get it.
@@ -72,6 +76,7 @@ impl Changes {
         self.volatile.len() == self.messages.len()
             && self.keys.is_empty()
             && self.trims.is_empty()
+            && self.forgotten.is_empty()
             && self.removed.is_empty()
             && self.options.is_empty()
             && self.openings.is_empty()

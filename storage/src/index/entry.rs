@@ -53,6 +53,13 @@ pub(crate) mod flag {
     pub(crate) const PURGEABLE: u8 = 2;
     /// Messages may be gone from its middle.
     pub(crate) const COMPACTED: u8 = 4;
+    /// It was not trimmed: what stands there is the floor as of its first message. Messages of forgotten topics, so also of an
+    /// earlier one of this name, lie no farther.
+    pub(crate) const FLOORED: u8 = 8;
+    /// Dead messages may be left in chunks, though they are purged: too few of a chunk to write it anew.
+    pub(crate) const LEFTOVERS: u8 = 16;
+    /// Those that are stored.
+    pub(crate) const STORED: u8 = FLOORED | LEFTOVERS;
 }
 
 impl Default for IndexedTopic {
@@ -73,6 +80,17 @@ impl Default for IndexedTopic {
 }
 
 impl IndexedTopic {
+    /// One that begins, and the floor as of then.
+    pub(crate) fn beginning(floor: Position) -> Self {
+        let flags = if floor > Position::ZERO { flag::FLOORED } else { 0 };
+        Self { trimmed: floor, flags, ..Self::default() }
+    }
+
+    /// None: a number that no topic has. Who asks for one that had it finds everything dead.
+    pub(crate) fn vacant() -> Self {
+        Self::beginning(Position::MAX)
+    }
+
     /// Adds a message, which came so long after the one before.
     pub(crate) fn add(&mut self, posting: Posting, time: Timestamp, latest_ms: u64) {
         self.advance(posting.position, time, latest_ms);
@@ -102,6 +120,11 @@ impl IndexedTopic {
     }
 
     pub(crate) fn trim(&self) -> Option<Trim> {
+        self.cleared().filter(|_| !self.is(flag::FLOORED))
+    }
+
+    /// Up to here everything is gone, by a trim or because the topic was forgotten.
+    pub(crate) fn cleared(&self) -> Option<Trim> {
         (self.trimmed > Position::ZERO).then_some(Trim { upto: self.trimmed, reason: self.reason })
     }
 
@@ -128,6 +151,12 @@ impl IndexedTopic {
     /// Remembers a trim that the counts know of.
     pub(crate) fn remember_trim(&mut self, trim: Trim) {
         (self.trimmed, self.reason) = (trim.upto, trim.reason);
+        self.set(flag::FLOORED, false);
+    }
+
+    /// The flags that are stored.
+    pub(crate) fn stored_flags(&self) -> u8 {
+        self.flags & flag::STORED
     }
 
     /// The recent postings that are retained.
@@ -170,7 +199,8 @@ impl IndexedTopic {
     /// Whether dead messages are still stored.
     pub(crate) fn has_dead(&self) -> bool {
         let recent = self.recent.iter().next().is_some_and(|posting| self.is_dead(posting.position));
-        recent || self.sealed.as_ref().is_some_and(|sealed| sealed.purged < sealed.last.min(self.trimmed))
+        let upto = self.trim().map_or(Position::ZERO, |trim| trim.upto);
+        recent || self.sealed.as_ref().is_some_and(|sealed| sealed.purged < sealed.last.min(upto))
     }
 
     pub(crate) fn is(&self, flag: u8) -> bool {

@@ -7,6 +7,7 @@
 
 mod blocks;
 mod entry;
+mod forgotten;
 mod names;
 mod newest;
 mod order;
@@ -27,6 +28,7 @@ use tailwire_model::{Filter, Position, Term, Timestamp, Topic, Trim, TrimReason}
 pub(crate) use self::{
     blocks::{Block, Blocks, BrokenPostings},
     entry::RetainedPart,
+    forgotten::{Floor, IdleTopic},
     newest::Newest,
     order::TopicId,
     plan::Planned,
@@ -68,6 +70,7 @@ pub(crate) struct Index {
     /// Messages that a newer one of their key made obsolete, or that were taken by themselves, and that are not purged.
     obsolete: BTreeMap<Position, TopicId>,
     removed: Removed,
+    floor: Floor,
     pages: IndexPages,
     ages: Ages,
 }
@@ -85,7 +88,7 @@ impl Index {
     /// Adds a message that costs so much, newer than all before it. One that is not newer is known, and left alone:
     /// answers false.
     pub(crate) fn add(&mut self, topic: &str, position: Position, time: Timestamp, cost: usize) -> bool {
-        let id = self.entry(topic);
+        let id = self.entry(topic, position);
         let entry = &mut self.entries[id.at()];
         if position <= entry.tail {
             return false;
@@ -104,7 +107,7 @@ impl Index {
 
     /// Moves a topic's tail to a message that is not stored.
     pub(crate) fn pass(&mut self, topic: &str, position: Position, time: Timestamp) {
-        let id = self.entry(topic);
+        let id = self.entry(topic, position);
         let entry = &mut self.entries[id.at()];
         let latest = self.ages.at(position, time).since(self.ages.at(entry.tail, entry.tail_time));
         entry.advance(position, time, latest);
@@ -128,7 +131,8 @@ impl Index {
 
     /// Whether a message of this topic was taken.
     pub(crate) fn is_dead(&self, topic: &str, position: Position) -> bool {
-        self.get(topic).is_some_and(|entry| entry.is_dead(position)) || self.obsolete.contains_key(&position)
+        let is_gone = self.get(topic).map_or(position <= self.floor.upto, |entry| entry.is_dead(position));
+        is_gone || self.obsolete.contains_key(&position)
     }
 
     /// How many messages of a topic are retained, and what they cost together.
@@ -146,9 +150,9 @@ impl Index {
         self.names.find(topic)
     }
 
-    /// The number that the next topic gets.
+    /// The first number that was given to no topic.
     pub(crate) fn next_id(&self) -> TopicId {
-        TopicId(self.names.len() as u32)
+        TopicId(self.names.numbers() as u32)
     }
 
     /// The farthest trim of any topic.
@@ -164,15 +168,15 @@ impl Index {
     /// Beyond this nothing that is stored is dead.
     pub(crate) fn farthest_dead(&self) -> Position {
         let obsolete = self.obsolete.last_key_value().map_or(Position::ZERO, |(&position, _)| position);
-        self.farthest_trim().max(obsolete)
+        self.farthest_trim().max(obsolete).max(self.floor.upto)
     }
 
     /// When the newest message of all came.
     pub(crate) fn newest_time(&self) -> Timestamp {
-        self.entries.iter().map(|entry| entry.tail_time).max().unwrap_or_default()
+        self.entries.iter().map(|entry| entry.tail_time).max().unwrap_or_default().max(self.floor.time)
     }
 
-    /// How many topics were ever written to, and how many messages are retained.
+    /// How many topics were written to and are not forgotten, and how many messages are retained.
     pub(crate) fn totals(&self) -> (u64, u64) {
         (self.names.len() as u64, self.messages)
     }
@@ -202,11 +206,16 @@ impl Index {
         self.names.find(topic).map(|id| &self.entries[id.at()])
     }
 
-    /// A topic's number; it gets one if it is new.
-    fn entry(&mut self, topic: &str) -> TopicId {
-        let id = self.names.find_or_add(topic);
-        if id.at() == self.entries.len() {
-            self.entries.push(IndexedTopic::default());
+    /// A topic's number; it gets one if it is new, and begins with what stands at a position.
+    fn entry(&mut self, topic: &str, first: Position) -> TopicId {
+        let (id, is_new) = self.names.find_or_add(topic);
+        if is_new {
+            let own = IndexedTopic::beginning(self.floor.upto.min(first.previous()));
+            if id.at() == self.entries.len() {
+                self.entries.push(own);
+            } else {
+                self.entries[id.at()] = own;
+            }
             self.pages.touch(id);
         }
         id

@@ -4,7 +4,7 @@
 
 const BLOCK: usize = 512;
 
-/// A topic's number: the order in which topics came, for good.
+/// A topic's number, for as long as it is known; then another may have it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct TopicId(pub(crate) u32);
 
@@ -49,6 +49,38 @@ impl NameOrder {
             }
             self.0.insert(at + 1, upper);
         }
+    }
+
+    /// Takes a topic out. Blocks of which little is left are joined.
+    pub(super) fn remove<'a>(&mut self, id: TopicId, name: impl Fn(TopicId) -> &'a str) {
+        let text = name(id);
+        let at = self.0.partition_point(|block| name(block[0]) <= text).saturating_sub(1);
+        let Some(block) = self.0.get_mut(at) else { return };
+        let place = block.partition_point(|&other| name(other) < text);
+        if block.get(place) == Some(&id) {
+            block.remove(place);
+        }
+        match block.len() {
+            0 => drop(self.0.remove(at)),
+            few if few <= BLOCK / 4 => {
+                let is_few = |at: usize| self.0.get(at).is_some_and(|other| other.len() <= BLOCK / 4);
+                let left = [Some(at), at.checked_sub(1)]
+                    .into_iter()
+                    .flatten()
+                    .find(|&left| is_few(left) && is_few(left + 1));
+                if let Some(left) = left {
+                    let right = self.0.remove(left + 1);
+                    self.0[left].extend(right);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The bytes that it takes.
+    #[cfg(test)]
+    pub(super) fn room(&self) -> usize {
+        self.0.iter().map(|block| block.capacity() * size_of::<TopicId>()).sum()
     }
 
     /// The topics whose names are `from` or after it.

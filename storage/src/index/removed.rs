@@ -37,6 +37,13 @@ impl Removed {
         self.by_position.insert((trim.upto, topic), trim.reason);
     }
 
+    /// Forgets topics that are not there any more.
+    pub(super) fn forget(&mut self, is_there: impl Fn(&TopicId) -> bool) {
+        self.of_topics.retain(|id, _| is_there(id));
+        self.by_position.retain(|(_, id), _| is_there(id));
+        self.nearer.retain(|(id, _)| is_there(id));
+    }
+
     pub(super) fn of(&self, topic: TopicId) -> Option<Trim> {
         self.of_topics.get(&topic).copied()
     }
@@ -50,7 +57,7 @@ impl Index {
     /// Takes one message, at `trim.upto`. It is dead from here on, and if it is stored, which its cost says, it is so until it
     /// is purged.
     pub(crate) fn remove(&mut self, topic: &str, trim: Trim, stored_cost: Option<u64>) {
-        let id = self.entry(topic);
+        let id = self.entry(topic, trim.upto);
         if let Some(cost) = stored_cost
             && !self.mark_obsolete(topic, trim.upto, cost)
             && !self.entries[id.at()].is_dead(trim.upto)
@@ -86,15 +93,17 @@ impl Index {
 
     /// How far a topic lost messages, by whatever took them.
     pub(crate) fn lost(&self, topic: &str) -> Option<Trim> {
-        let id = self.names.find(topic)?;
-        self.lost_of(id, &self.entries[id.at()])
+        match self.names.find(topic) {
+            Some(id) => self.lost_of(id, &self.entries[id.at()]),
+            None => self.floor.trim(),
+        }
     }
 
     pub(super) fn lost_of(&self, id: TopicId, entry: &IndexedTopic) -> Option<Trim> {
-        Trim::farther(entry.trim(), self.removed.of(id))
+        Trim::farther(entry.cleared(), self.removed.of(id))
     }
 
-    /// The name of a topic.
+    /// The name of a topic; empty where no topic has this number.
     pub(crate) fn name(&self, topic: TopicId) -> &str {
         self.names.name(topic)
     }

@@ -3,13 +3,14 @@
 //!
 //! ```text
 //! messages ever added to its topics
-//! each topic: name  tail  tail - its time  interval + 1  trimmed  count  bytes  sealed last  sealed head
+//! each topic: name  flags  tail  its time  interval + 1  trimmed  count  bytes  sealed last  sealed head
 //!             base of recent postings  their count  their length  postings
 //! ```
-//! Numbers are varints, texts have their length before them. What was trimmed stands here only to tell whether the counts
-//! know of a trim; trims have a place of their own.
+//! Numbers are varints, texts have their length before them. Where no topic has the number, there is an empty name, and no
+//! more. What was trimmed stands here only to tell whether the counts know of a trim; trims have a place of their own. But
+//! where the flags say so it is the floor as of the topic's first message, which stands nowhere else.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use tailwire_model::{Position, Timestamp, Trim, TrimReason};
 
@@ -56,7 +57,7 @@ impl IndexPages {
     }
 }
 
-/// One topic as it stands on its index page.
+/// One topic as it stands on its index page; without a name it is none.
 pub(crate) struct StoredTopic<'a> {
     name: &'a str,
     entry: IndexedTopic,
@@ -92,15 +93,26 @@ impl Index {
     /// Takes the index page that changed longest ago: its number and value.
     pub(crate) fn take_index_page(&mut self) -> Option<(u32, Vec<u8>)> {
         let number = self.pages.changed.pop_front()?;
-        let state = self.pages.state(number);
-        state.1 = false;
+        self.pages.state(number).1 = false;
+        Some((number, self.index_page(number, &HashSet::new())))
+    }
+
+    /// The index pages on which topics stand that are about to be forgotten, without them.
+    pub(crate) fn index_pages_without(&self, topics: &HashSet<TopicId>) -> BTreeMap<u32, Vec<u8>> {
+        let numbers = topics.iter().map(|id| id.0 / TOPICS as u32);
+        numbers.map(|number| (number, self.index_page(number, topics))).collect()
+    }
+
+    fn index_page(&self, number: u32, without: &HashSet<TopicId>) -> Vec<u8> {
         let mut value = Vec::with_capacity(1024);
-        put_varint(&mut value, state.0);
+        put_varint(&mut value, self.pages.states.get(number as usize).map_or(0, |(ever, _)| *ever));
         let first = number as usize * TOPICS;
-        for at in first..self.names.len().min(first + TOPICS) {
-            put(&mut value, self.names.name(TopicId(at as u32)), &self.entries[at]);
+        for at in first..self.names.numbers().min(first + TOPICS) {
+            let id = TopicId(at as u32);
+            let name = if without.contains(&id) { "" } else { self.names.name(id) };
+            put(&mut value, name, &self.entries[at]);
         }
-        Some((number, value))
+        value
     }
 
     /// Messages ever added to any topic, as far as is known. Each position of the log belongs to one of them.
@@ -114,7 +126,9 @@ impl Index {
         self.pages.states.push((ever, false));
         for StoredTopic { name, entry } in topics {
             let id = TopicId(self.entries.len() as u32);
-            if !self.names.append(name) {
+            if name.is_empty() {
+                self.names.append_vacant();
+            } else if !self.names.append(name) {
                 return false;
             }
             self.messages += entry.count;
@@ -145,12 +159,16 @@ impl Index {
 
 fn put(out: &mut Vec<u8>, name: &str, entry: &IndexedTopic) {
     put_str(out, name);
+    if name.is_empty() {
+        return;
+    }
     let sealed = entry.sealed.as_deref();
     let numbers = [
+        u64::from(entry.stored_flags()),
         entry.tail.0,
         entry.tail_time.0,
         entry.interval_ms().map_or(0, |mean| mean + 1),
-        entry.trim().map_or(0, |trim| trim.upto.0),
+        entry.cleared().map_or(0, |trim| trim.upto.0),
         entry.count,
         entry.bytes,
         sealed.map_or(0, |sealed| sealed.last.0),
@@ -168,6 +186,11 @@ fn take<'a>(reader: &mut ByteReader<'a>) -> Result<StoredTopic<'a>, Damage> {
     if name.len() > usize::from(u8::MAX) {
         return Err(Damage("a name is too long"));
     }
+    if name.is_empty() {
+        return Ok(StoredTopic { name, entry: IndexedTopic::vacant() });
+    }
+    let flags = u8::try_from(reader.varint()?).ok().filter(|flags| flags & !flag::STORED == 0);
+    let flags = flags.ok_or(Damage("a topic has an unknown flag"))?;
     let mut entry = IndexedTopic::default();
     (entry.tail, entry.tail_time) = (Position(reader.varint()?), Timestamp(reader.varint()?));
     entry.set_interval_ms(reader.varint()?.checked_sub(1));
@@ -188,6 +211,7 @@ fn take<'a>(reader: &mut ByteReader<'a>) -> Result<StoredTopic<'a>, Damage> {
     if trimmed > Position::ZERO {
         entry.remember_trim(Trim { upto: trimmed, reason: TrimReason::Retention });
     }
+    entry.set(flags, true);
     entry.set(flag::SEALABLE, length >= super::blocks::BLOCK_BYTES);
     Ok(StoredTopic { name, entry })
 }

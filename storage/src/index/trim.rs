@@ -79,7 +79,7 @@ impl Index {
     /// Takes a topic's messages up to `trim.upto`, whose newest came at `time`. `retained` is what was read of its sealed
     /// postings, if the trim splits them. What it takes is dead from here on, and stored until it is purged.
     pub(crate) fn trim(&mut self, topic: &str, trim: Trim, time: Timestamp, retained: Option<RetainedPart>) {
-        let id = self.entry(topic);
+        let id = self.entry(topic, trim.upto);
         let entry = &mut self.entries[id.at()];
         if let Some(before) = entry.trim() {
             self.trims.remove(&(before.upto, id));

@@ -90,7 +90,16 @@ impl Index {
         if !entry.has_dead() && entry.set(flag::PURGEABLE, false) {
             self.purgeable.pop_front();
         }
+        self.unlist_sealable(topic);
         self.pages.touch(topic);
+    }
+
+    /// A topic that was to be sealed may have nothing left for that.
+    fn unlist_sealable(&mut self, topic: TopicId) {
+        let entry = &mut self.entries[topic.at()];
+        if entry.recent.len() == 0 && entry.set(flag::SEALABLE, false) {
+            self.sealable.retain(|other| *other != topic);
+        }
     }
 
     /// Whether dead messages are still stored.
@@ -120,6 +129,7 @@ impl Index {
         entry.bytes = bytes.saturating_sub(cost);
         self.messages -= before - entry.count;
         self.bytes -= bytes - entry.bytes;
+        self.unlist_sealable(id);
         self.obsolete.insert(position, id);
         self.removals += 1;
         self.pages.touch(id);

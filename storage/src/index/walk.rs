@@ -122,6 +122,9 @@ impl Index {
 
     /// Adds the next topics of a walk to the bounds of a filter in the log; answers whether there are more.
     pub(crate) fn add_bounds(&self, filter: &Filter, walk: &mut FilterWalk, bounds: &mut Bounds) -> bool {
+        let floor = self.floor_of(filter);
+        bounds.trimmed = Trim::farther(bounds.trimmed, floor);
+        bounds.cleared = Trim::farther(bounds.cleared, floor);
         let has_more = self.visit_some(filter, walk, |id, entry| {
             bounds.head = match (bounds.head, entry.head()) {
                 (Some(a), Some(b)) => Some(a.min(b)),
@@ -133,7 +136,7 @@ impl Index {
                 bounds.tail_came = Some(self.ages.at(entry.tail, entry.tail_time));
             }
             bounds.trimmed = Trim::farther(bounds.trimmed, self.lost_of(id, entry));
-            bounds.cleared = Trim::farther(bounds.cleared, entry.trim());
+            bounds.cleared = Trim::farther(bounds.cleared, entry.cleared());
         });
         if let Some(topic) = filter.only_topic() {
             bounds.interval_ms = self.get(topic.as_str()).and_then(IndexedTopic::interval_ms);
@@ -154,10 +157,11 @@ impl Index {
     pub(crate) fn trimmed_soon(&self, filter: &Filter, after: Position) -> Option<Option<Trim>> {
         if !filter.has_patterns() {
             let topics = filter.terms().iter().map(|term| self.lost(term.as_str()));
-            return Some(topics.fold(None, Trim::farther));
+            return Some(topics.fold(None, Trim::farther).filter(|trim| trim.upto > after));
         }
         let is_wanted = |id: TopicId| filter.matches_name(self.names.name(id));
         let trimmed = farthest_soon(&self.trims, after, is_wanted)?;
+        let trimmed = Trim::farther(trimmed, self.floor.trim());
         Some(Trim::farther(trimmed, farthest_soon(self.removed.by_position(), after, is_wanted)?))
     }
 
@@ -168,6 +172,7 @@ impl Index {
         walk: &mut FilterWalk,
         trimmed: &mut Option<Trim>,
     ) -> bool {
+        *trimmed = Trim::farther(*trimmed, self.floor_of(filter));
         self.visit_some(filter, walk, |id, entry| *trimmed = Trim::farther(*trimmed, self.lost_of(id, entry)))
     }
 

@@ -5,6 +5,7 @@
 mod dump;
 mod durability;
 mod failure;
+mod forgotten;
 pub mod inspect;
 mod layout;
 mod lifetimes;
@@ -43,6 +44,7 @@ use uuid::Uuid;
 use self::{
     durability::commit::{CommitWriter, Debt, WriterState},
     failure::guarded,
+    forgotten::ForgottenRemains,
     maintenance::{
         ballast::Ballast, behind::Behind, figures::Counts, folder_watch::FolderWatch, recount::Recount,
     },
@@ -55,6 +57,7 @@ pub use self::{
 };
 use crate::{
     batch::{CompactionKey, Latest, Memory, Retained},
+    forgetting::Forgetting,
     index::{FilterWalk, Index},
     retention::Retention,
     ring::Ring,
@@ -75,6 +78,9 @@ pub struct SledStore {
     rules: RwLock<Arc<Rules>>,
     epochs: RwLock<Arc<Epochs>>,
     retention: Mutex<Retention>,
+    forgetting: Mutex<Forgetting>,
+    /// What is left of forgotten topics.
+    remains: Mutex<ForgottenRemains>,
     /// Compacted topics whose messages are to be counted again.
     recount: Mutex<Recount>,
     /// Changes only while `index` is locked for writing.
@@ -102,12 +108,19 @@ impl SledStore {
             mark,
             found,
             head,
-            index,
+            mut index,
             indexed,
             lost,
             compacted,
+            remains,
         } = opening::open::open(dir, settings)?;
-        let recount = if found == Opening::Unclean { Recount::of(compacted) } else { Recount::default() };
+        let recount = if found == Opening::Unclean {
+            // The index may have been written without messages that are taken, and are stored still.
+            compacted.iter().for_each(|topic| index.leave(topic.as_str()));
+            Recount::of(compacted)
+        } else {
+            Recount::default()
+        };
         let writer = CommitWriter {
             head: head.clone(),
             state: WriterState::Open,
@@ -132,6 +145,8 @@ impl SledStore {
             index: RwLock::new(index),
             ring: RwLock::new(Ring::new(lost)),
             retention: Mutex::new(Retention::new(&head.rules, settings.max_bytes)),
+            forgetting: Mutex::new(Forgetting::new(settings.forget_after_ms)),
+            remains: Mutex::new(remains),
             recount: Mutex::new(recount),
             rules: RwLock::new(head.rules),
             epochs: RwLock::new(head.epochs),
@@ -292,7 +307,10 @@ impl Memory for SledStore {
     }
 
     fn latest(&self, key: &CompactionKey) -> Result<Option<Latest>, StoreError> {
-        self.store.latest(key, self.newest_committed(), &self.epochs.read())
+        let latest = self.store.latest(key, self.newest_committed(), &self.epochs.read())?;
+        let is_forgotten =
+            |latest: &Latest| self.index.read().is_forgotten(key.topic.as_str(), latest.position);
+        Ok(latest.filter(|latest| !is_forgotten(latest)))
     }
 
     fn retained(&self, position: Position) -> Result<Option<Retained>, StoreError> {

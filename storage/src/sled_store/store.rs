@@ -5,7 +5,7 @@
 //! | --- | --- | --- |
 //! | `chunks` | first position | a chunk of messages |
 //! | `fragments` | position, number | a part of a large message's content |
-//! | `trims` | topic | how far it was trimmed |
+//! | `trims` | topic, or nothing for every topic that is forgotten | how far it was trimmed; how far these had come |
 //! | `removed` | topic, position | a message that was taken by itself, why, and whether it is still stored |
 //! | `lifetimes` | end, position | a message that lives for a time of its own |
 //! | `keys` | span of time, idempotency key | what it was used for |
@@ -183,7 +183,7 @@ impl SledTrees {
         }
         let newest = messages.last().map(Message::position);
         self.put_token(&head.token);
-        self.end_commit(commits, newest, &self.small_changes(changes))?;
+        self.end_commit(commits, newest, &self.small_changes(changes)?)?;
         if !messages.is_empty()
             && let Some(empty_chunk) = self.empty_chunk.lock().take()
         {
@@ -193,19 +193,24 @@ impl SledTrees {
     }
 
     /// The changes of a commit in the small trees.
-    pub(super) fn small_changes<'a>(&'a self, changes: &'a Changes) -> Vec<SmallChange<'a>> {
-        let trims = changes.trims.iter().map(|(topic, &(trim, time))| {
-            let topic = topic.as_str().as_bytes();
-            (&self.trims, topic.to_vec(), Some(put_trim(topic, trim, time)))
-        });
-        let options = changes.options.iter().map(|(term, options)| {
+    pub(super) fn small_changes<'a>(&'a self, changes: &'a Changes) -> sled::Result<Vec<SmallChange<'a>>> {
+        let mut small = Vec::new();
+        for (topic, &(trim, time)) in &changes.trims {
+            let name = topic.as_str().as_bytes();
+            let value = put_trim(name, trim, time, self.trim_state(topic)?);
+            small.push((&self.trims, name.to_vec(), Some(value)));
+        }
+        small.extend(self.forgotten_changes(changes)?);
+        small.extend(self.removed_changes(changes));
+        small.extend(changes.options.iter().map(|(term, options)| {
             let term = term.as_str().as_bytes();
             let value = (!options.is_empty()).then(|| put_options(term, options));
             (&self.options, term.to_vec(), value)
-        });
+        }));
         let epochs = (changes.openings.iter())
             .map(|start| (&self.epochs, epoch_key(start.epoch).to_vec(), Some(put_epoch(start))));
-        trims.chain(self.removed_changes(changes)).chain(options).chain(epochs).collect()
+        small.extend(epochs);
+        Ok(small)
     }
 
     /// Has the engine move some pages out of segments of its file that are half empty, so that these can be used again. It

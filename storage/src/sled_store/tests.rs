@@ -368,3 +368,20 @@ fn a_replica_is_sound_with_holes_among_its_positions_and_is_not_repaired() {
     let refused = repair(&survey, &dir.path().join("repaired"), Timestamp(0));
     assert!(matches!(refused, Err(RepairError::Replica)));
 }
+
+#[test]
+fn what_was_to_be_sealed_and_is_gone_is_not_sealed() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = crate::testing::open(dir.path(), Timestamp(0), &LogSettings::default()).unwrap();
+    // Few enough to be purged in one step, and large enough that their postings are a block.
+    let drafts = vec![draft("a", &"x".repeat(100)); 200];
+    let group = Group { drafts, key: None, condition: Condition::None };
+    log.append(vec![group, many("b", 400)], Timestamp(1)).unwrap();
+    log.trim(&Topic::parse("a").unwrap(), TrimReason::Deleted).unwrap();
+    log.tidy_all(Timestamp(1));
+    assert_eq!(log.writer.lock().complaint, None);
+    assert!(log.index.read().sealable().is_none(), "others are");
+    log.append(vec![many("a", 500)], Timestamp(1)).unwrap();
+    log.tidy_all(Timestamp(1));
+    assert_eq!((positions(&log, "a").len(), positions(&log, "b").len()), (500, 400));
+}

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 pub(crate) mod append;
+pub(crate) mod forgetting;
 pub(crate) mod opening;
 pub(crate) mod options;
 pub(crate) mod read;

@@ -85,7 +85,8 @@ impl Check<'_> {
             );
         }
         let names = || wanted.names.iter().filter(|(topic, _)| asks(topic));
-        let trims: Vec<Trim> = names().filter_map(|(topic, _)| wanted.trimmed(topic)).collect();
+        let trims = names().filter_map(|(topic, _)| wanted.trimmed(topic));
+        let trims: Vec<Trim> = trims.chain(wanted.floor_of(terms)).collect();
         let newest = names().map(|(_, name)| (name.tail, name.time)).max().filter(|(tail, _)| *tail > 0);
         let bounds = log.bounds(&filter(terms));
         self.head(bounds.head, &alive, &back);

@@ -110,6 +110,7 @@ impl<S: Subject> Run<S> {
                 self.enter(vec![Write::Delete(topic(name))]);
                 self.wanted.delete(name);
             }
+            Step::Forget(name, deletes) => self.forget(names()[name], deletes),
             Step::Remove(number) => {
                 // Alone, so that what becomes of it is known.
                 self.commit();
@@ -133,6 +134,27 @@ impl<S: Subject> Run<S> {
             Step::Wait(ms) => self.now += ms,
             Step::Reopen(end) => self.reopen(end),
         }
+    }
+
+    fn forget(&mut self, name: &'static str, deletes: bool) {
+        if deletes {
+            self.enter(vec![Write::Delete(topic(name))]);
+            self.wanted.delete(name);
+        }
+        // What asks for nothing, and is on the disk when it is answered: with all before it.
+        let synced = Write::Options(Term::parse("none").unwrap(), Options::default());
+        self.enter(vec![Write::Forget(topic(name), Position(self.wanted.newest)), synced]);
+        self.commit_and_forget(name);
+    }
+
+    fn commit_and_forget(&mut self, name: &'static str) {
+        let outcomes = self.subject.log().apply(std::mem::take(&mut self.pending), true).unwrap();
+        let fates: Vec<Fate> = outcomes.into_iter().filter_map(fate_of).collect();
+        assert_eq!(fates, std::mem::take(&mut self.fates));
+        self.wanted.commit();
+        self.wanted.forget(name);
+        self.check_feed();
+        self.check();
     }
 
     fn append(&mut self, groups: &[Publish]) {

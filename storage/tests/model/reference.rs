@@ -88,6 +88,8 @@ pub(crate) struct Name {
     /// It had messages that were in memory alone, and lost them up to here.
     in_memory: bool,
     lost: u64,
+    /// How far forgotten topics had come when it began.
+    floor: u64,
 }
 
 /// See the module.
@@ -100,6 +102,8 @@ pub(crate) struct Reference {
     /// The bound of the whole log.
     pub(crate) max_bytes: Option<u64>,
     pub(crate) newest: u64,
+    /// How far forgotten topics had come.
+    floor: u64,
     options: BTreeMap<&'static str, Options>,
     keys: BTreeMap<String, Record>,
     /// DELETEs and options that wait for the commit, and whether anything does that has to be on the disk.
@@ -121,6 +125,7 @@ impl Reference {
             epoch,
             max_bytes,
             newest: 0,
+            floor: 0,
             options: BTreeMap::new(),
             keys: BTreeMap::new(),
             deletes: Vec::new(),
@@ -219,7 +224,8 @@ impl Reference {
             obsolete: false,
             removed: false,
         });
-        let name = self.names.entry(draft.topic.clone()).or_default();
+        let begins = Name { floor: self.floor, ..Name::default() };
+        let name = self.names.entry(draft.topic.clone()).or_insert(begins);
         (name.tail, name.time) = (self.newest, now);
         name.in_memory |= durability == Durability::Memory;
     }
@@ -233,6 +239,25 @@ impl Reference {
             self.acknowledged = true;
             self.deletes.push((topic.to_owned(), upto));
         }
+    }
+
+    /// Forgets a topic, where nothing waits for a commit: if it is trimmed up to its newest, and has no options of its own.
+    pub(crate) fn forget(&mut self, topic: &str) {
+        self.flushed();
+        let Some(name) = self.names.get(topic) else { return };
+        let upto = name.trimmed.map_or(0, |trim| trim.upto.0);
+        let is_set = self.options.get(topic).is_some_and(|options| *options != Options::default());
+        if name.tail > 0 && upto >= name.tail && !is_set {
+            self.floor = self.floor.max(upto);
+            self.names.remove(topic);
+            self.entries.retain(|entry| entry.draft.topic != topic);
+        }
+    }
+
+    /// What a reader is told of forgotten topics, if it asks for any that is not known.
+    pub(crate) fn floor_of(&self, terms: &[&str]) -> Option<Trim> {
+        let is_unknown = terms.iter().any(|term| term.contains('*') || !self.names.contains_key(*term));
+        floor_trim(self.floor).filter(|_| is_unknown)
     }
 
     /// A message was removed by itself, or so it is said: it has to have been there.
@@ -309,7 +334,7 @@ impl Reference {
         let name = self.names.get(topic)?;
         let lost = Trim { upto: Position(name.lost), reason: TrimReason::Retention };
         let lost = Some(lost).filter(|lost| lost.upto > Position::ZERO);
-        let trims = name.removed.into_iter().chain(lost).chain(name.trimmed);
+        let trims = floor_trim(name.floor).into_iter().chain(name.removed).chain(lost).chain(name.trimmed);
         trims.max_by_key(|trim| trim.upto)
     }
 
@@ -353,6 +378,10 @@ impl Reference {
     pub(crate) fn bytes(&self, counts: impl Fn(&Entry) -> bool) -> u64 {
         self.alive(|_| true).iter().filter(|entry| counts(entry)).map(|entry| entry.draft.cost()).sum()
     }
+}
+
+fn floor_trim(floor: u64) -> Option<Trim> {
+    (floor > 0).then_some(Trim { upto: Position(floor), reason: TrimReason::Retention })
 }
 
 /// Whether a message takes the place of an older one of its topic, where the topic is kept so.

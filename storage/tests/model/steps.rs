@@ -15,6 +15,8 @@ pub(crate) enum Step {
     /// Appends groups, in one call.
     Append(Vec<Publish>),
     Delete(usize),
+    /// Forgets a topic, if it may be: right after it was deleted, or not.
+    Forget(usize, bool),
     /// Removes one message: of those that there ever were, and two that there never were, the one of this number.
     Remove(u64),
     SetOptions(usize, Options),
@@ -123,6 +125,7 @@ pub(crate) fn step(scope: Scope) -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => proptest::collection::vec(publish(), 1..4).prop_map(Step::Append),
         2 => (0..check::names().len()).prop_map(Step::Delete),
+        3 => (0..check::names().len(), proptest::bool::weighted(0.7)).prop_map(|(at, deletes)| Step::Forget(at, deletes)),
         3 => any::<u64>().prop_map(Step::Remove),
         3 => (0..TERMS.len(), options(scope)).prop_map(|(term, options)| Step::SetOptions(term, options)),
         4 => Just(Step::Commit),

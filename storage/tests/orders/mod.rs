@@ -90,6 +90,7 @@ impl<O: Ordered> Log<O> {
                 Write::Publish(group)
             }
             Write::Retain(topic, upto) => Write::Retain(topic, renumber(upto)),
+            Write::Forget(topic, upto) => Write::Forget(topic, renumber(upto)),
             Write::Compact(topic, after, upto) => Write::Compact(topic, renumber(after), renumber(upto)),
             Write::Remove(mut cursor, reason) => {
                 cursor.position = renumber(cursor.position);

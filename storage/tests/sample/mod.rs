@@ -71,6 +71,8 @@ pub(crate) fn make(dir: &Path) -> SledStore {
 
     let log = open(dir, START + 2 * MINUTE_MS);
     append(&log, START + 2 * MINUTE_MS, vec![draft("a", "text/plain", "the last one, ä".as_bytes())]);
+    let forget = Write::Forget(Topic::parse("deleted").unwrap(), Position(8));
+    log.write(vec![forget], Timestamp(START + 2 * MINUTE_MS)).unwrap();
     settle(&log, START + 2 * MINUTE_MS);
     log
 }

@@ -101,6 +101,7 @@ fn write() -> impl Strategy<Value = Write> {
         4 => group().prop_map(Write::Publish),
         1 => topic().prop_map(Write::Delete),
         1 => (topic(), position()).prop_map(|(topic, upto)| Write::Retain(topic, upto)),
+        1 => (topic(), position()).prop_map(|(topic, upto)| Write::Forget(topic, upto)),
         1 => (topic(), position(), position())
             .prop_map(|(topic, after, upto)| Write::Compact(topic, after, upto)),
         1 => (term, options()).prop_map(|(term, options)| Write::Options(term, options)),

@@ -20,7 +20,7 @@ use tailwire_core::{
 use tailwire_model::{Message, Topic, limits::RELAXED_FLUSH_MS};
 
 use super::watermark::{CommitMark, Watermark};
-use crate::batch::{Batch, Changes, LogHead};
+use crate::batch::{Batch, Changes, LogHead, batches};
 use crate::sled_store::{
     SledStore,
     failure::{failed, guarded},
@@ -125,14 +125,31 @@ impl SledStore {
         let mut writer = self.writer.lock();
         writer.check()?;
         let mut outcomes = Vec::with_capacity(entries.iter().map(|entry| entry.writes.len()).sum());
+        let mut is_begun = false;
+        for entries in batches(entries) {
+            let applied = self.apply_batch(&mut writer, entries, sync, &mut outcomes);
+            // Of what comes in one call all is applied, or nobody knows.
+            applied.map_err(|error| if is_begun { writer.fail(&error) } else { error })?;
+            is_begun = true;
+        }
+        Ok(outcomes)
+    }
+
+    fn apply_batch(
+        &self,
+        writer: &mut CommitWriter,
+        entries: Vec<Entry>,
+        sync: bool,
+        outcomes: &mut Vec<Outcome>,
+    ) -> Result<(), StoreError> {
         let mut batch = Batch::new(writer.head.clone());
         guarded(|| {
             let index = self.index.read();
-            entries.into_iter().try_for_each(|entry| batch.apply(entry, &index, self, &mut outcomes))
+            entries.into_iter().try_for_each(|entry| batch.apply(entry, &index, self, outcomes))
         })?;
-        let (head, changes) = batch.into_parts();
-        self.commit(&mut writer, head, changes, sync)?;
-        Ok(outcomes)
+        let (head, mut changes) = batch.into_parts();
+        guarded(|| self.purge_forgotten(&mut changes))?;
+        self.commit(writer, head, changes, sync)
     }
 
     fn commit(
@@ -152,6 +169,10 @@ impl SledStore {
             writer.debt.bytes += changes.bytes as u64;
         }
         writer.applied += changes.messages.len() as u64;
+        if !changes.forgotten.is_empty() {
+            writer.volatile.retain(|topic| !changes.forgotten.contains_key(topic));
+        }
+        self.note_forgotten(&changes);
         let commit = changes.into_commit(head.newest);
         writer.head = head;
         writer.followers.iter().for_each(|feed| feed.committed(commit.clone()));
@@ -184,6 +205,7 @@ impl SledStore {
             // The clock was ahead, and is not any more.
             self.store.bound_lifetimes(head.steady)?;
         }
+        self.write_index_without(changes)?;
         let newest = self.store.write(changes, head, mark.commits).map_err(failed)?;
         writer.mark = CommitMark { newest: newest.unwrap_or(mark.newest), ..mark };
         self.counts.written(&writer.mark);
@@ -261,7 +283,8 @@ impl SledStore {
             .collect();
         let mut index = self.index.write();
         changes.apply(&mut index, &head.ages, retained);
-        if !changes.volatile.is_empty() || !changes.trims.is_empty() || !changes.removed.is_empty() {
+        let takes = !changes.trims.is_empty() || !changes.removed.is_empty() || !changes.forgotten.is_empty();
+        if !changes.volatile.is_empty() || takes {
             self.ring.write().commit(changes);
         }
         if changes.has_new_rules {

@@ -8,13 +8,14 @@ use tailwire_model::{Epoch, EpochStart, Epochs, Options, Position, Term, Timesta
 use uuid::Uuid;
 
 use super::{Findings, InspectError, engine::entries};
+use crate::index::Floor;
 use crate::sled_store::{
     durability::{manifest::Manifest, watermark::CommitMark},
     layout::{
         FORMAT,
         values::{
-            EVERY_TOPIC, StoredRemoval, take_epoch, take_key, take_latest, take_lost, take_options,
-            take_removed, take_trim,
+            EVERY_TOPIC, FORGOTTEN_TOPICS, StoredRemoval, TrimState, take_epoch, take_floor, take_key,
+            take_latest, take_lost, take_options, take_removed, take_trim,
         },
     },
     opening::acknowledged::{NO_EPOCH_LEFT, find_watermark},
@@ -35,6 +36,9 @@ pub(super) struct Ledger {
     pub(super) starts: BTreeMap<Epoch, EpochStart>,
     /// Each with the time of the topic's newest message.
     pub(super) trims: BTreeMap<Topic, (Trim, Timestamp)>,
+    /// How far topics are gone that are forgotten, where something is left of them; and the floor of all that are.
+    pub(super) forgotten: BTreeMap<Topic, Position>,
+    pub(super) floor: Floor,
     /// Messages that were taken by themselves; of those whose bytes are gone, of each topic the farthest.
     pub(super) removed: BTreeMap<Position, StoredRemoval>,
     pub(super) lost: BTreeMap<Topic, Position>,
@@ -151,10 +155,23 @@ impl Ledger {
     }
 
     fn take_trim(&mut self, key: &[u8], value: &[u8]) -> Option<()> {
-        let found = take_trim(key, value).ok()?;
-        let known = self.trims.entry(topic(key)?).or_insert(found);
-        if known.0.upto < found.0.upto {
-            *known = found;
+        if key == FORGOTTEN_TOPICS {
+            let found = take_floor(value).ok()?;
+            self.floor = self.floor.raised(found.upto, found.time);
+            return Some(());
+        }
+        let (trim, time, state) = take_trim(key, value).ok()?;
+        let topic = topic(key)?;
+        if state == TrimState::Forgotten {
+            let upto = self.forgotten.entry(topic).or_default();
+            *upto = trim.upto.max(*upto);
+            // The floor itself may be what can't be read.
+            self.floor = self.floor.raised(trim.upto, time);
+            return Some(());
+        }
+        let known = self.trims.entry(topic).or_insert((trim, time));
+        if known.0.upto < trim.upto {
+            *known = (trim, time);
         }
         Some(())
     }
@@ -183,7 +200,13 @@ impl Ledger {
     /// The farthest position that any topic was trimmed to: everything up to there had got into the store.
     pub(super) fn farthest_trim(&self) -> Position {
         let removed = self.removed.last_key_value().map(|(position, _)| *position);
-        self.trims.values().map(|(trim, _)| trim.upto).chain(removed).max().unwrap_or_default()
+        self.trims
+            .values()
+            .map(|(trim, _)| trim.upto)
+            .chain(removed)
+            .chain([self.floor.upto])
+            .max()
+            .unwrap_or_default()
     }
 
     /// Whether positions may be missing for a good reason.
@@ -202,6 +225,7 @@ impl Ledger {
     /// Whether a message is gone, though it is still stored.
     pub(super) fn is_dead(&self, topic: &str, position: Position) -> bool {
         self.trims.get(topic).is_some_and(|(trim, _)| position <= trim.upto)
+            || self.forgotten.get(topic).is_some_and(|upto| position <= *upto)
             || self.removed.get(&position).is_some_and(|own| own.topic.as_str() == topic)
     }
 

@@ -10,7 +10,7 @@ use std::{
 };
 
 use tailwire_core::{Store as _, StoreError};
-use tailwire_model::{Epoch, EpochStart, Message, Opening, Position, Timestamp};
+use tailwire_model::{Epoch, EpochStart, Message, Opening, Position, Timestamp, Trim};
 use uuid::Uuid;
 
 use super::{Survey, Walked, engine::entries};
@@ -26,8 +26,8 @@ use crate::sled_store::{
         FORMAT,
         chunk::{PackedEntry, pack},
         values::{
-            EVERY_TOPIC, epoch_key, fragment_key, put_epoch, put_lost, put_options, put_removed, put_trim,
-            removed_key, take_key, take_latest,
+            EVERY_TOPIC, FORGOTTEN_TOPICS, TrimState, epoch_key, fragment_key, put_epoch, put_floor,
+            put_lost, put_options, put_removed, put_trim, removed_key, take_key, take_latest,
         },
     },
     opening::engine::open_db,
@@ -160,8 +160,15 @@ fn write_ledger(survey: &Survey, store: &SledTrees, newest: Position, now: Times
         store.epochs.insert(epoch_key(start.epoch), put_epoch(&start))?;
     }
     for (topic, (trim, time)) in &ledger.trims {
+        // What it had before it was forgotten is left out, too.
+        let forgotten = ledger.forgotten.get(topic).copied().unwrap_or_default();
+        let trim = Trim { upto: trim.upto.max(forgotten), ..*trim };
         let topic = topic.as_str().as_bytes();
-        store.trims.insert(topic, put_trim(topic, *trim, *time))?;
+        store.trims.insert(topic, put_trim(topic, trim, *time, TrimState::Known))?;
+    }
+    // Of what is forgotten nothing gets into the new log.
+    if ledger.floor.upto > Position::ZERO {
+        store.trims.insert(FORGOTTEN_TOPICS, put_floor(ledger.floor))?;
     }
     // The farthest of each topic: the bytes of all of them stay behind.
     let farthest: BTreeMap<_, _> = ledger.removed.values().map(|own| (&own.topic, own)).collect();

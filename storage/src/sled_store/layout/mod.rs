@@ -9,4 +9,4 @@ pub(crate) mod table;
 pub(crate) mod values;
 
 /// The version of everything stored. Another one is not guessed at.
-pub(crate) const FORMAT: u32 = 6;
+pub(crate) const FORMAT: u32 = 7;

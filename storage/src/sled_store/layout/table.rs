@@ -23,7 +23,7 @@ pub(crate) struct IndexMark {
     pub(crate) position: Position,
     /// The newest of them that is stored: others have positions, too.
     pub(crate) stored: Position,
-    /// Topics that there were then. Index pages of later ones may be there in part, and don't count.
+    /// Numbers of topics that there were then. Index pages of later ones may be there in part, and don't count.
     pub(crate) topics: u32,
     /// Positions up to there whose messages were gone before anybody counted them.
     pub(crate) unaccounted: u64,
@@ -48,7 +48,7 @@ pub(crate) fn load(
     }
     index.reserve(mark.topics as usize);
     for number in 0u32.. {
-        if index.totals().0 >= u64::from(mark.topics) {
+        if index.next_id().0 >= mark.topics {
             break;
         }
         let key = number.to_be_bytes();

@@ -9,6 +9,7 @@ use tailwire_model::{
 use super::label::{self, Kind};
 use crate::batch::CompactionKey;
 use crate::codec::{ByteReader, Damage, put_str, seal, unseal};
+use crate::index::Floor;
 
 const TOO_LARGE: Damage = Damage("an epoch is too large");
 
@@ -50,22 +51,58 @@ pub(crate) fn take_epoch(key: &[u8], labelled: &[u8]) -> Result<EpochStart, Dama
     Ok(EpochStart { epoch, first, opening })
 }
 
+/// What a trim stands for, beside what it took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TrimState {
+    /// Its topic is known.
+    Known,
+    /// The same, and messages that the topic had before it was forgotten may be left in chunks: it takes these, too.
+    KnownAgain,
+    /// Its topic is forgotten, and messages that it took may be left in chunks.
+    Forgotten,
+}
+
 /// Value of a trim: beside it the time of the topic's newest message, which the store may not hold much longer.
-pub(crate) fn put_trim(topic: &[u8], trim: Trim, tail_time: Timestamp) -> Vec<u8> {
-    let mut value = label::begin(Kind::Trim, topic, 17);
+pub(crate) fn put_trim(topic: &[u8], trim: Trim, tail_time: Timestamp, state: TrimState) -> Vec<u8> {
+    let mut value = label::begin(Kind::Trim, topic, 18);
     value.extend_from_slice(&trim.upto.0.to_le_bytes());
     value.extend_from_slice(&tail_time.0.to_le_bytes());
     value.push(reason_byte(trim.reason));
+    value.push(match state {
+        TrimState::Known => 0,
+        TrimState::KnownAgain => 1,
+        TrimState::Forgotten => 2,
+    });
     label::end(&mut value);
     value
 }
 
 /// A trim from its topic and value.
-pub(crate) fn take_trim(topic: &[u8], labelled: &[u8]) -> Result<(Trim, Timestamp), Damage> {
+pub(crate) fn take_trim(topic: &[u8], labelled: &[u8]) -> Result<(Trim, Timestamp, TrimState), Damage> {
     let mut reader = ByteReader(label::open(Kind::Trim, topic, labelled)?);
     let (upto, time) = (Position(reader.u64()?), Timestamp(reader.u64()?));
     let reason = take_reason(&mut reader)?;
-    Ok((Trim { upto, reason }, time))
+    let state = match reader.byte()? {
+        0 => TrimState::Known,
+        1 => TrimState::KnownAgain,
+        2 => TrimState::Forgotten,
+        _ => return Err(Damage("a trim is of an unknown kind")),
+    };
+    Ok((Trim { upto, reason }, time, state))
+}
+
+/// The key under which the floor stands among the trims: how far topics had come that are forgotten. No topic is named so.
+pub(crate) const FORGOTTEN_TOPICS: &[u8] = b"";
+
+/// Value of the floor.
+pub(crate) fn put_floor(floor: Floor) -> Vec<u8> {
+    let trim = Trim { upto: floor.upto, reason: TrimReason::Retention };
+    put_trim(FORGOTTEN_TOPICS, trim, floor.time, TrimState::Forgotten)
+}
+
+/// The floor from its value.
+pub(crate) fn take_floor(labelled: &[u8]) -> Result<Floor, Damage> {
+    take_trim(FORGOTTEN_TOPICS, labelled).map(|(trim, time, _)| Floor { upto: trim.upto, time })
 }
 
 const fn reason_byte(reason: TrimReason) -> u8 {
@@ -273,6 +310,11 @@ pub(crate) fn take_key(key: &[u8], sealed: &[u8]) -> Result<KeyRecord, Damage> {
     Ok(KeyRecord { request, first, count: reader.u32()?, time: Timestamp(reader.u64()?) })
 }
 
+/// The beginning of the keys of what stands under a topic and more: the topic, and a zero byte, which no topic has.
+pub(crate) fn topic_prefix(topic: &Topic) -> Vec<u8> {
+    [topic.as_str().as_bytes(), &[0]].concat()
+}
+
 /// Key of a compaction key: the topic, a zero byte that no topic has, and the key, if the topic keeps one message a key.
 pub(crate) fn latest_key(place: &CompactionKey) -> Vec<u8> {
     let topic = place.topic.as_str().as_bytes();
@@ -363,9 +405,11 @@ mod tests {
         }
         for reason in [TrimReason::Retention, TrimReason::Deleted, TrimReason::Lost] {
             let trim = Trim { upto: Position(77), reason };
-            let value = put_trim(b"a/b", trim, Timestamp(5));
-            assert_eq!(take_trim(b"a/b", &value), Ok((trim, Timestamp(5))));
-            assert!(take_trim(b"a/c", &value).is_err());
+            for state in [TrimState::Known, TrimState::KnownAgain, TrimState::Forgotten] {
+                let value = put_trim(b"a/b", trim, Timestamp(5), state);
+                assert_eq!(take_trim(b"a/b", &value), Ok((trim, Timestamp(5), state)));
+                assert!(take_trim(b"a/c", &value).is_err());
+            }
         }
         let bounds =
             Options { max_age_ms: Some(Bound(7)), max_bytes: Some(Bound::NONE), ..Options::default() };

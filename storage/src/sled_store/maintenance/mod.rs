@@ -6,6 +6,7 @@ pub(crate) mod figures;
 pub(crate) mod folder_watch;
 pub(crate) mod key_count;
 pub(crate) mod recount;
+mod retained;
 pub(crate) mod room;
 pub(crate) mod snapshots;
 pub(crate) mod tidy;

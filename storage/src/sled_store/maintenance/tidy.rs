@@ -4,12 +4,8 @@
 
 use std::{collections::BTreeMap, ops::RangeInclusive, time::Instant};
 
-use tailwire_core::{
-    StoreError,
-    log::{Budget, TopicInfo},
-    store::Write,
-};
-use tailwire_model::{Filter, Message, Position, Timestamp, Topic, TrimReason, limits::RETENTION_EVERY_MS};
+use tailwire_core::{StoreError, store::Write};
+use tailwire_model::{Position, Timestamp, TrimReason, limits::RETENTION_EVERY_MS};
 
 use crate::sled_store::{
     SledStore,
@@ -24,7 +20,7 @@ use crate::sled_store::{
 use crate::{
     index::{Blocks, BrokenPostings, PurgeStep, TopicId},
     lifetimes::{self, Expired},
-    retention::{RetentionView, SeenMessage, Trims},
+    retention::Trims,
 };
 
 /// Dead messages that one step looks for, where the debt is no larger: at worst as many chunks, 1 MB, are rewritten.
@@ -44,8 +40,6 @@ const DISK_BYTES_FREE: u64 = 4 << 20;
 const GROWN_PERCENT_MAX: u64 = 220;
 /// Expired keys that one step removes.
 const STEP_KEYS: usize = 512;
-/// Messages of a topic that one step of compaction looks at.
-const STEP_COMPACTED: Budget = Budget { messages: 200, bytes: 1 << 20, scan_bytes: 1 << 20 };
 
 /// The work of a purge: how many messages of those it was given, and how many bytes of the store it rewrote for that.
 #[derive(Debug, Clone, Copy, Default)]
@@ -84,6 +78,7 @@ impl SledStore {
             guarded(|| self.purge_step(&mut writer, &mut debt)),
             guarded(|| self.expire_keys(writer.head.steady)),
             guarded(|| self.forget_lifetimes(writer.head.steady)),
+            guarded(|| self.remove_remains(writer.head.steady)),
             guarded(|| self.store.key_count.step(&self.store.keys)).map(|more| more.then_some(0)),
             guarded(|| self.write_behind_step(&writer)).map(|more| more.then_some(0)),
             guarded(|| self.clean(&mut writer, debt)),
@@ -144,7 +139,8 @@ impl SledStore {
         let mut writes: Vec<Write> =
             trims.into_iter().map(|(topic, upto)| Write::Retain(topic, upto)).chain(compact).collect();
         writes.extend(lifetimes::writes(self, &writer.head.epochs, expired)?);
-        let again = again.into_iter().chain(ends).chain(looked).min();
+        let forgets = self.forgetting.lock().step(time, rules, self, &mut writes);
+        let again = again.into_iter().chain(ends).chain(looked).chain(forgets).min();
         Ok(if writes.is_empty() && !is_behind { (writes, again) } else { (writes, Some(0)) })
     }
 
@@ -278,8 +274,13 @@ impl SledStore {
                             block.last.min(purge.upto)
                         }
                     }
-                    // An earlier process got further than the index as it was written.
-                    None => last.min(purge.upto),
+                    // An earlier process got further than the index as it was written, and may have left some in their chunks.
+                    None => {
+                        let mut index = self.index.write();
+                        let name = index.name(purge.topic).to_owned();
+                        index.leave(&name);
+                        last.min(purge.upto)
+                    }
                 }
             }
             None => {
@@ -289,6 +290,21 @@ impl SledStore {
         };
         self.index.write().purged(purge.topic, upto);
         Ok(purged)
+    }
+
+    /// Purges all of a topic's dead, of which these are obsolete.
+    pub(crate) fn purge_topic(&self, topic: TopicId, obsolete: &[Position]) -> Result<(), StoreError> {
+        if !obsolete.is_empty() {
+            self.purge(obsolete, u64::MAX)?;
+            self.unpost(topic, obsolete)?;
+            let mut index = self.index.write();
+            obsolete.iter().for_each(|&position| index.unposted(topic, position));
+        }
+        loop {
+            let next = self.index.write().next_purge_of(topic, STEP_MESSAGES);
+            let Some(purge) = next else { return Ok(()) };
+            self.purge_some(&purge, u64::MAX)?;
+        }
     }
 
     /// Purges messages, oldest first, until it has rewritten so many bytes; one at least.
@@ -346,6 +362,8 @@ impl SledStore {
         let shrinks = goes || alive == 0 || must || 2 * dead_bytes >= chunk.bytes;
         if shrinks {
             self.store.shrink(chunk, (!goes).then_some(value), alive)?;
+        } else {
+            self.leave_in(chunk)?;
         }
         // After a crash in between they take room, until the log is repaired; a message without them would look damaged.
         let mut parted = if shrinks { chunk.bytes as u64 } else { 0 };
@@ -358,6 +376,18 @@ impl SledStore {
             self.store.forget_lifetime(came, position, max_age_ms).map_err(failed)?;
         }
         Ok(parted)
+    }
+
+    /// Notes whose dead messages stay in a chunk.
+    fn leave_in(&self, chunk: &Chunk) -> Result<(), StoreError> {
+        let mut index = self.index.write();
+        for record in chunk.records() {
+            let record = record.map_err(|damage| corrupt("chunk", chunk.first, damage))?;
+            if index.is_dead(record.topic, record.position) {
+                index.leave(record.topic);
+            }
+        }
+        Ok(())
     }
 
     /// Keeps the engine's file in bounds: where it takes more than what it holds, it is cleaned in proportion to what is
@@ -420,57 +450,6 @@ fn bytes_per_cleaning(live: u64, disk: u64) -> Option<u64> {
 /// Whether the file takes more than what growth alone leaves behind.
 const fn is_overgrown(live: u64, disk: u64) -> bool {
     disk > live / 100 * GROWN_PERCENT_MAX + DISK_BYTES_FREE
-}
-
-impl RetentionView for SledStore {
-    fn is_exact(&self) -> bool {
-        self.recount.lock().is_done()
-    }
-
-    fn next_of(&self, topic: &Topic, after: Position) -> Result<(Vec<Message>, Position), StoreError> {
-        let filter = Filter::from(topic.clone());
-        let page = self.read_stored(&filter, after, Position::MAX, STEP_COMPACTED)?;
-        Ok((page.messages, page.scanned))
-    }
-
-    fn has_volatile(&self, topic: &Topic) -> bool {
-        self.ring.read().has(topic)
-    }
-
-    fn size(&self, topic: &Topic) -> (u64, u64) {
-        self.index.read().size(topic.as_str())
-    }
-
-    fn bytes(&self) -> u64 {
-        self.index.read().bytes()
-    }
-
-    fn topics(&self, after: &str, limit: usize) -> Vec<TopicInfo> {
-        self.index.read().list("", Some(after), limit)
-    }
-
-    fn walk(
-        &self,
-        after: Position,
-        visit: &mut dyn FnMut(&SeenMessage<'_>) -> bool,
-    ) -> Result<(), StoreError> {
-        self.walk_live(after, visit)
-    }
-
-    fn oldest(&self, topic: &Topic, count: usize) -> Result<Vec<(Position, u64)>, StoreError> {
-        let filter = Filter::from(topic.clone());
-        let (mut oldest, mut after) = (Vec::new(), Position::ZERO);
-        // A page may come short of what there is.
-        while oldest.len() < count && after < self.newest_committed() {
-            let budget = Budget { messages: count - oldest.len(), bytes: usize::MAX, scan_bytes: usize::MAX };
-            let page = self.read_stored(&filter, after, Position::MAX, budget)?;
-            after = page.scanned;
-            oldest.extend(
-                page.messages.iter().map(|message| (message.position(), message.draft.cost() as u64)),
-            );
-        }
-        Ok(oldest)
-    }
 }
 
 #[cfg(test)]

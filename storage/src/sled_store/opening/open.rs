@@ -20,7 +20,7 @@ use super::{
     engine::{self, engine_lock, open_db, retry_locked},
     error::{OpenError, corrupt, failed, not_writable, unreadable},
     folder,
-    recover::{self, StoredTrim},
+    recover::{self, StoredTrims},
 };
 use crate::{
     ages::Ages,
@@ -37,11 +37,12 @@ use crate::{
             watermark::{CommitMark, Watermark},
         },
         failure::NOT_AS_WRITTEN,
+        forgotten::ForgottenRemains,
         layout::{
             FORMAT, table,
             values::{
-                EVERY_TOPIC, KeySpans, StoredRemoval, put_lost, take_epoch, take_lost, take_options,
-                take_trim,
+                EVERY_TOPIC, FORGOTTEN_TOPICS, KeySpans, StoredRemoval, TrimState, put_lost, take_epoch,
+                take_floor, take_lost, take_options, take_trim,
             },
         },
         maintenance::{ballast::Ballast, folder_watch::FolderWatch},
@@ -57,6 +58,9 @@ pub struct LogSettings {
     pub options: Vec<(Term, Options)>,
     /// How many bytes all messages may take, as [`Draft::cost`](tailwire_model::Draft::cost) counts them; the oldest go.
     pub max_bytes: Option<u64>,
+    /// How long a topic that holds nothing stays known after its newest message came, in milliseconds; for good if that isn't
+    /// set.
+    pub forget_after_ms: Option<u64>,
     /// Open the log even if it has less than what was acknowledged. What is lost is then a gap.
     pub accepts_loss: bool,
 }
@@ -77,6 +81,7 @@ pub(crate) struct Opened {
     pub(crate) lost: Lost,
     /// Topics of which messages may be gone from the middle.
     pub(crate) compacted: Vec<Topic>,
+    pub(crate) remains: ForgottenRemains,
 }
 
 pub(crate) fn open(dir: &Path, settings: &LogSettings) -> Result<Opened, OpenError> {
@@ -127,7 +132,10 @@ fn open_whole(dir: &Path, settings: &LogSettings) -> Result<Opened, OpenError> {
         recover::recover(&store, &trims, last, newest, &mut count).map_err(unreadable)?;
     check_count(&store, &mut count, stored, settings.accepts_loss)?;
     store.begin_times().map_err(unreadable)?;
-    let mut compacted = store.compacted().map_err(unreadable)?;
+    let compacted = store.compacted().map_err(unreadable)?;
+    let (mut compacted, unknown): (Vec<_>, Vec<_>) =
+        compacted.into_iter().partition(|topic| index.id(topic.as_str()).is_some());
+    let remains = ForgottenRemains::new(unknown, trims.floor.upto, !trims.forgotten.is_empty());
     compacted.iter().for_each(|topic| index.set_compacted(topic.as_str()));
     removed::recover(&store, &mut index, &removals).map_err(unreadable)?;
     compacted.extend(removals.into_iter().map(|own| own.topic));
@@ -153,13 +161,26 @@ fn open_whole(dir: &Path, settings: &LogSettings) -> Result<Opened, OpenError> {
     ballast.keep();
     outlast_epoch(started);
     let head = LogHead { newest, steady: time, ages: Ages::default(), token: store.token(), rules, epochs };
-    Ok(Opened { store, ballast, folder_watch, watermark, mark, found, head, index, indexed, lost, compacted })
+    Ok(Opened {
+        store,
+        ballast,
+        folder_watch,
+        watermark,
+        mark,
+        found,
+        head,
+        index,
+        indexed,
+        lost,
+        compacted,
+        remains,
+    })
 }
 
 /// The state of the store as it was found: compared with what was acknowledged, before anything of it is dropped.
 struct FoundStore {
     id: Uuid,
-    trims: Vec<StoredTrim>,
+    trims: StoredTrims,
     removals: Vec<StoredRemoval>,
     /// The chunks of a group at the log's end whose last one is missing.
     unfinished: Vec<Position>,
@@ -177,7 +198,7 @@ impl FoundStore {
         let removals = store.removals().map_err(unreadable)?;
         // A trim is written after the messages that it trims, so it proves that they all got there, also where their last
         // chunk was tidied away since. So does the removal of a single one.
-        let proven = trims.iter().map(|(_, trim, _)| trim.upto);
+        let proven = trims.known.iter().map(|(_, trim, _)| trim.upto).chain([trims.floor.upto]);
         let proven = proven.chain(removals.iter().map(|own| own.trim.upto)).max().unwrap_or_default();
         let known = store.known().map_err(unreadable)?;
         let (token, known_newest) = (known.token.clone(), known.newest);
@@ -291,12 +312,21 @@ fn identify(store: &SledTrees) -> Result<Uuid, OpenError> {
     Ok(id)
 }
 
-fn read_trims(store: &SledTrees) -> Result<Vec<StoredTrim>, OpenError> {
-    let mut trims = Vec::new();
+fn read_trims(store: &SledTrees) -> Result<StoredTrims, OpenError> {
+    let mut trims = StoredTrims::default();
     for entry in store.trims.iter() {
         let (key, value) = entry.map_err(failed)?;
-        let (trim, time) = take_trim(&key, &value).map_err(|damage| corrupt("a trim", damage))?;
-        trims.push((topic(&key)?, trim, time));
+        let damaged = |damage| corrupt("a trim", damage);
+        if *key == *FORGOTTEN_TOPICS {
+            trims.floor = take_floor(&value).map_err(damaged)?;
+            continue;
+        }
+        let (trim, time, state) = take_trim(&key, &value).map_err(damaged)?;
+        let topic = topic(&key)?;
+        match state {
+            TrimState::Known | TrimState::KnownAgain => trims.known.push((topic, trim, time)),
+            TrimState::Forgotten => drop(trims.forgotten.insert(topic, trim.upto)),
+        }
     }
     Ok(trims)
 }

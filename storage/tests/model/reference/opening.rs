@@ -43,12 +43,20 @@ impl Reference {
     pub(crate) fn adopt(&mut self, topic: &str, trimmed: Option<Trim>, tail: u64, time: u64, killed: bool) {
         let in_memory = self.entries.iter().filter(|entry| entry.volatile && entry.draft.topic == topic);
         let lost = in_memory.map(|entry| entry.position).max().unwrap_or(0);
+        let first = self.alive(|name| name == topic).first().map_or(u64::MAX, |entry| entry.position);
         let name = self.names.get_mut(topic).expect("it is known");
         if killed {
             let told = |trim: &&Option<Trim>| Trim::farther(**trim, name.removed) == trimmed;
             if let Some(known) = name.history.iter().rev().find(told).copied() {
                 name.trimmed = known;
             }
+        }
+        let upto = trimmed.map_or(0, |trim| trim.upto.0);
+        let known = [name.trimmed, name.removed].iter().flatten().map(|trim| trim.upto.0).max().unwrap_or(0);
+        if !name.in_memory && upto > known.max(name.floor) {
+            // Where the topic began isn't known any more: at the latest with the first message that is found.
+            assert!(upto <= self.floor && upto < first, "{topic} began after {upto}, with {first} or before");
+            name.floor = upto;
         }
         if name.in_memory {
             // It is not known which the topic lost: a reader is told of as many as it may be.

@@ -32,7 +32,8 @@ impl Reference {
         done.tidy(now);
         let upto = |trim: Option<Trim>| trim.map_or(0, |trim| trim.upto.0);
         for (topic, name) in &mut self.names {
-            let found = trimmed(topic);
+            // Where a topic began is told in the same way as how far it was trimmed.
+            let found = trimmed(topic).filter(|trim| trim.upto.0 > name.floor).or(name.trimmed);
             let (least, most) = (upto(name.trimmed), upto(done.names[topic].trimmed));
             assert!((least..=most).contains(&upto(found)), "{topic} is trimmed up to {}", upto(found));
             if found != name.trimmed {

@@ -1,9 +1,10 @@
 //! The promise of a repair: of what was ever acknowledged a reader gets every message that it has not seen, or a gap that
-//! reaches as far. Held against a log of two epochs with deleted and large messages, which is damaged at each of
+//! reaches as far. Held against a log of two epochs with deleted, forgotten and large messages, which is damaged at each of
 //! its values.
 
 use std::{collections::HashSet, fs, path::Path};
 
+use tailwire_core::store::Write;
 use tailwire_model::{
     Cursor, Epochs,
     epochs::CursorValidity,
@@ -18,9 +19,12 @@ type Acknowledged = Vec<(Cursor, Topic)>;
 /// Values that are damaged at most: each by a cut of the file in it, and by a bit of it.
 const DAMAGED_MAX: usize = 12;
 
-fn delete(log: &SledStore, name: &str) {
+fn forget(log: &SledStore, name: &str) {
     log.trim(&topic(name), TrimReason::Deleted).unwrap();
     log.tidy_all(Timestamp(START));
+    let tail = log.bounds(&filter(name)).tail;
+    log.write(vec![Write::Forget(topic(name), tail)], Timestamp(START)).unwrap();
+    assert!(log.topics(name, None, 1).is_empty(), "{name} is forgotten");
 }
 
 /// A log that ends in good order or not, and what it had.
@@ -35,17 +39,18 @@ fn two_epochs(bench: &Bench, closes: bool) -> Acknowledged {
             acknowledged.extend(page.messages.iter().map(|own| (own.cursor, own.topic().clone())));
         };
         publish(&five());
-        publish(&[("gone", "x"), ("old", "x"), ("a", &"large body ".repeat(2_000))]);
-        delete(&log, "gone");
-        delete(&log, "old");
-        publish(&[("old", "again"), ("b", "y"), ("gone", "again")]);
+        publish(&[("gone", "x"), ("old/1", "x"), ("old/2", "x"), ("a", &"large body ".repeat(2_000))]);
+        log.trim(&topic("gone"), TrimReason::Deleted).unwrap();
+        forget(&log, "old/1");
+        publish(&[("old/1", "again"), ("b", "y"), ("gone", "again")]);
+        forget(&log, "old/2");
         // In one chunk with others: too little of it is dead for it to be written anew.
         let after = log.newest();
-        let many = ["a", "b", "old", "a", "b", "c", "a", "b"].map(|name| (name, "together"));
+        let many = ["a", "b", "old/3", "a", "b", "c", "a", "b"].map(|name| (name, "together"));
         log.append(vec![group(&many)], Timestamp(START)).unwrap();
         let page = log.read(&filter("**"), after, Position::MAX, UNBOUNDED).unwrap();
         acknowledged.extend(page.messages.iter().map(|own| (own.cursor, own.topic().clone())));
-        delete(&log, "old");
+        forget(&log, "old/3");
         if closes {
             log.close().unwrap();
         }
