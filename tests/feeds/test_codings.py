@@ -35,8 +35,11 @@ class Codings(Case):
             self.assertIn("accept-encoding", ", ".join(response.headers.get_all("Vary")))
             self.assertTrue(response.getheader("ETag").startswith("W/"))
             tag = {"If-None-Match": response.getheader("ETag"), "Accept-Encoding": coding}
-            response, raw = self.ask("GET", path, headers=tag)
-            self.assertEqual((response.status, raw, response.getheader("Content-Encoding")), (304, b"", None))
+            known, raw = self.ask("GET", path, headers=tag)
+            self.assertEqual((known.status, raw, known.getheader("Content-Encoding")), (304, b"", None))
+            # What a cache is to update its copy by (RFC 9110 §15.4.5).
+            for name in ["Vary", "ETag", "Cache-Control"]:
+                self.assertEqual(known.getheader(name), response.getheader(name), name)
         self.assertIn("accept-encoding", ", ".join(plain_response.headers.get_all("Vary")))
 
     def test_pages_feeds_archives_and_messages(self):

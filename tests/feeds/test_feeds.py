@@ -165,13 +165,22 @@ class Feeds(Case):
             headers = {"If-None-Match": tag} if number % 2 else {}
             self.assertEqual(self.feed(headers=headers)[0].status, 304 if number % 2 else 200)
         self.assertEqual(self.log_pages(), read)
+        # Who has it already is given none.
+        out = self.metric("tailwire_messages_out_total")
+        self.assertEqual(self.feed(headers={"If-None-Match": tag})[0].status, 304)
+        self.assertEqual(self.metric("tailwire_messages_out_total"), out)
+        self.assertEqual(self.feed()[0].status, 200)
+        self.assertGreaterEqual(self.metric("tailwire_messages_out_total"), out + 100)
         self.publish('"new"')
         self.assertEqual(self.feed(headers={"If-None-Match": tag})[0].status, 200)
         self.assertGreater(self.log_pages(), read)
 
     def log_pages(self):
+        return self.metric("tailwire_log_pages_total")
+
+    def metric(self, name):
         lines = self.broker.metrics().splitlines()
-        return next(float(line.split()[1]) for line in lines if line.startswith("tailwire_log_pages"))
+        return next(float(line.split()[1]) for line in lines if line.startswith(f"{name} "))
 
 
 class FeedsWithHub(Case):

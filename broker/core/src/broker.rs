@@ -32,6 +32,7 @@ use crate::{
     order::{Health, Instruments, Order, WriteError},
     policy::Policy,
     pool::Pool,
+    removals::RemovalCounts,
     segment::{Encoders, View},
     shard::Shard,
     shared::BrokerShared,
@@ -117,7 +118,7 @@ struct Fanout {
     clock: Clock,
     newest_at: Arc<AtomicU64>,
     taken: Arc<AtomicU64>,
-    removed: Arc<AtomicU64>,
+    removals: Arc<RemovalCounts>,
     arrivals: Arc<Arrivals>,
 }
 
@@ -130,9 +131,7 @@ impl Feed for Fanout {
         if !commit.trims.is_empty() {
             self.taken.fetch_add(1, Ordering::Release);
         }
-        if !commit.removed.is_empty() {
-            self.removed.fetch_add(1, Ordering::Release);
-        }
+        self.removals.note(&commit.removed);
         for shard in &self.shards {
             shard.push(&commit);
         }
@@ -151,14 +150,14 @@ impl Broker {
         let shards: Vec<_> =
             (0..parts.shards.max(1)).map(|_| Shard::new(encoders, metrics.clone())).collect();
         let newest_at = Arc::new(AtomicU64::new(0));
-        let (taken, removed) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let (taken, removals) = (Arc::new(AtomicU64::new(0)), Arc::new(RemovalCounts::default()));
         let arrivals = Arc::new(Arrivals::default());
         let fanout = Fanout {
             shards: shards.clone(),
             clock,
             newest_at: newest_at.clone(),
             taken: taken.clone(),
-            removed: removed.clone(),
+            removals: removals.clone(),
             arrivals: arrivals.clone(),
         };
         let complete_from = store.follow(Arc::new(fanout));
@@ -180,7 +179,7 @@ impl Broker {
             drained: AtomicU64::new(0),
             newest_at,
             taken,
-            removed,
+            removals,
             arrivals,
             met_damage,
         };

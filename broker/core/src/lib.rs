@@ -17,6 +17,7 @@ mod page;
 mod policy;
 mod pool;
 mod reader;
+mod removals;
 mod routes;
 mod segment;
 mod shard;

@@ -16,6 +16,7 @@ use crate::{
     order::Order,
     policy::Policy,
     pool::{Pool, Priority},
+    removals::RemovalCounts,
     segment::Encoders,
     shard::Shard,
     store::{Store, StoreError},
@@ -35,8 +36,7 @@ pub(crate) struct BrokerShared {
     pub(crate) newest_at: Arc<AtomicU64>,
     /// Counts the commits by which topics lost messages.
     pub(crate) taken: Arc<AtomicU64>,
-    /// Counts the commits that took single messages.
-    pub(crate) removed: Arc<AtomicU64>,
+    pub(crate) removals: Arc<RemovalCounts>,
     /// Notified of each commit.
     pub(crate) arrivals: Arc<Arrivals>,
     pub(crate) policy: Arc<dyn Policy>,

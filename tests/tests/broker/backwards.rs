@@ -78,6 +78,6 @@ fn large_messages_come_one_by_one_and_a_larger_one_than_the_budget_too() {
     rig.delete_now("a");
     rig.publish_now(&["a"]);
     assert_eq!(walk(&rig, &["a"], 7, 128, 1 << 20).0, [7]);
-    assert!(rig.broker.has_lost_after(&filter(&["a"]), Position(3)));
-    assert!(!rig.broker.has_lost_after(&filter(&["a"]), Position(6)));
+    assert!(rig.broker.was_cleared_after(&filter(&["a"]), Position(3)));
+    assert!(!rig.broker.was_cleared_after(&filter(&["a"]), Position(6)));
 }

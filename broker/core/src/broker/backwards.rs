@@ -27,7 +27,7 @@ pub struct TopicsState {
     pub tail: Position,
     /// Another number whenever messages were taken.
     pub taken: u64,
-    /// The same of messages that were taken one by one, of whatever topic.
+    /// The same of messages that were taken one by one.
     pub removed: u64,
 }
 
@@ -63,7 +63,7 @@ impl Broker {
 
     /// What the messages of a filter follow from: two times at which it is the same they are, too.
     pub fn state(&self, filter: &Filter) -> TopicsState {
-        let removed = self.0.removed.load(Ordering::Acquire);
+        let removed = self.0.removals.of(filter);
         if filter.only_topic().is_some() {
             let bounds = self.0.store.bounds(filter);
             let taken = bounds.trimmed.map_or(0, |trim| trim.upto.0);
@@ -72,13 +72,8 @@ impl Broker {
         TopicsState { tail: self.0.store.newest(), taken: self.0.taken.load(Ordering::Acquire), removed }
     }
 
-    /// Whether any message of a filter is gone that stood after a position.
-    pub fn has_lost_after(&self, filter: &Filter, position: Position) -> bool {
-        self.0.store.trimmed(filter, position).is_some_and(|trim| trim.upto > position)
-    }
-
-    /// The same without messages that were taken one by one: whether any topic of a filter lost all that it had up to a place
-    /// after a position.
+    /// Whether any topic of a filter lost all that it had up to a place after a position. Messages that were taken one by one
+    /// don't count: of those [`Broker::state`] tells.
     pub fn was_cleared_after(&self, filter: &Filter, position: Position) -> bool {
         self.0.store.bounds(filter).cleared.is_some_and(|trim| trim.upto > position)
     }

@@ -47,34 +47,40 @@ pub(super) async fn document(
         return Err(Problem::new(Code::Internal));
     };
     let want = |part| Want { principal, ask: &ask, query, part, wait_ms };
-    if let Some(base) = ask.delta_base {
-        // Where entries are gone that the client has not seen, it gets the whole document.
-        let part = Part::Page(format, QueryStart::After(base));
-        if let Ok(reply) = obtain(app, want(part), (account, stands.clone())).await {
-            let hint = hint(app, &want(part), &reply.made);
-            let (mut response, messages) = delta(reply, format, query, wait_ms);
-            set_hint(response.headers_mut(), hint);
-            set_narrowed(response.headers_mut(), app.narrowed(principal, &ask.filter).as_ref());
-            return Ok((response, messages));
-        }
-    }
     let part = match ask.archive {
         Some(end) => Part::Archive(format, end),
         None if ask.is_subscription => Part::Subscription(format),
         None => Part::Page(format, ask.start),
     };
-    let reply = obtain(app, want(part), (account, stands)).await?;
+    let delta_from =
+        |base, stands| delta(app, want(Part::Page(format, QueryStart::After(base))), (account, stands));
+    let base = |is_wanted: bool| ask.delta_base.filter(|_| is_wanted);
+    // One that waits, waits for what is new. Of any other the whole document, which is there already as a rule, says whether
+    // anything is.
+    if let Some(base) = base(wait_ms > 0)
+        && let Some(found) = delta_from(base, stands.clone()).await
+    {
+        return Ok(found);
+    }
+    let (reply, uncounted) = obtain(app, &want(part), (account, stands)).await?;
     let made = &reply.made;
     let messages = made.messages;
     let caching = caching(app, &want(part), made);
     let is_known = made.retry_after_ms.is_none()
         && ask.if_none_match.as_ref().is_some_and(|tags| tags.matches(made.cursor));
+    if let Some(base) = base(wait_ms == 0 && !is_known)
+        && let Some(found) = delta_from(base, None).await
+    {
+        return Ok(found);
+    }
     let hint = hint(app, &want(part), made);
     let mut response = response_of(reply, format, query, caching, wait_ms);
     set_hint(response.headers_mut(), hint);
     set_narrowed(response.headers_mut(), app.narrowed(principal, &ask.filter).as_ref());
     if is_known {
         not_modified(&mut response);
+    } else {
+        uncounted.count(app);
     }
     Ok((response, messages))
 }
@@ -102,20 +108,20 @@ struct Want<'a> {
     wait_ms: u64,
 }
 
-/// A document: one that is there, or one that is made.
+/// A document: one that is there, or one that is made. Of one that was there the messages are not counted as handed out.
 async fn obtain(
     app: &Arc<App>,
-    want: Want<'_>,
+    want: &Want<'_>,
     (account, stands): (&Account, Option<Arc<AtomicBool>>),
-) -> Result<PageReply, Problem> {
+) -> Result<(PageReply, Uncounted), Problem> {
     let coding = want.ask.coding;
-    let Some((words, state)) = shared_words(app, &want) else {
-        let PageReply { made, room } = make(app, &want, (account, stands)).await?;
-        return Ok(PageReply { made: made.coded(coding).await, room });
+    let Some((words, state)) = shared_words(app, want) else {
+        let PageReply { made, room } = make(app, want, (account, stands)).await?;
+        return Ok((PageReply { made: made.coded(coding).await, room }, Uncounted(0)));
     };
-    let is_whole = |begins| !app.broker.has_lost_after(&words.permitted, begins);
+    let is_whole = |begins| !app.broker.was_cleared_after(&words.permitted, begins);
     let make = async {
-        let mut made = make(app, &want, (account, None)).await?.made;
+        let mut made = make(app, want, (account, None)).await?.made;
         // The state may be told a moment before what it is made of can be read.
         if made.stays == Stays::Live && !is_of(&made, &words, state) {
             made.stays = Stays::Once;
@@ -123,10 +129,18 @@ async fn obtain(
         Ok(made)
     };
     let (made, was_there) = app.documents.get(&words, state, coding, is_whole, Box::pin(make)).await?;
-    if was_there {
-        app.broker.metrics().messages_out.inc_by(made.messages as u64);
+    let uncounted = Uncounted(if was_there { made.messages as u64 } else { 0 });
+    Ok((PageReply { made, room: None }, uncounted))
+}
+
+/// Messages of a document that no reader has counted: those that made it have.
+struct Uncounted(u64);
+
+impl Uncounted {
+    /// They are handed out.
+    fn count(self, app: &App) {
+        app.broker.metrics().messages_out.inc_by(self.0);
     }
-    Ok(PageReply { made, room: None })
 }
 
 /// Whether a document has all that a state was told of.
@@ -209,22 +223,28 @@ fn caching(app: &App, want: &Want<'_>, made: &Made) -> HeaderValue {
     }
 }
 
-/// Only the entries that the client has not got (RFC 3229 §10, with the instance manipulation `feed`), or that there are none.
-fn delta(
-    found: PageReply,
-    format: &DocumentFormat,
-    query: Option<&str>,
-    wait_ms: u64,
-) -> (Response<Body>, usize) {
-    let messages = found.made.messages;
-    let mut response = response_of(found, format, query, NO_STORE, wait_ms);
+/// Only the entries that the client has not got (RFC 3229 §10, with the instance manipulation `feed`), or that there are none. Nothing
+/// where entries are gone that it has not seen: it gets the whole document.
+async fn delta(
+    app: &Arc<App>,
+    want: Want<'_>,
+    waiting: (&Account, Option<Arc<AtomicBool>>),
+) -> Option<(Response<Body>, usize)> {
+    let &Want { principal, ask, query, wait_ms, .. } = &want;
+    let Part::Page(format, _) = want.part else { return None };
+    let (reply, uncounted) = obtain(app, &want, waiting).await.ok()?;
+    uncounted.count(app);
+    let (messages, hint) = (reply.made.messages, hint(app, &want, &reply.made));
+    let mut response = response_of(reply, format, query, NO_STORE, wait_ms);
     if messages == 0 {
         not_modified(&mut response);
     } else {
         *response.status_mut() = StatusCode::IM_USED;
         response.headers_mut().insert(IM, HeaderValue::from_static("feed"));
     }
-    (response, messages)
+    set_hint(response.headers_mut(), hint);
+    set_narrowed(response.headers_mut(), app.narrowed(principal, &ask.filter).as_ref());
+    Some((response, messages))
 }
 
 /// The same for a client that has it.

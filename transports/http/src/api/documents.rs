@@ -2,7 +2,8 @@
 //! time wait for one of them to make it, and each coding is made once. They are kept in a bounded space.
 //!
 //! Two kinds are told apart. A *settled* document is one that no message to come changes: a full page, an archive. It is good
-//! as long as nothing is gone of what it holds. Any other is good for one state of its topics, which is part of its key.
+//! until its topic loses a message by itself, or all up to one that the document may hold. Any other is good for one state of
+//! its topics, which is part of its key.
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -52,7 +53,7 @@ pub(crate) enum Stays {
     Once,
     /// As long as the state is that it was made for.
     Live,
-    /// As long as all is there that stands after this position.
+    /// Until its topic loses a message by itself, or all messages up to one after this position.
     Settled(Position),
 }
 
@@ -94,6 +95,8 @@ struct DocumentKey {
     words: Arc<Words>,
     /// None of a settled document.
     state: Option<TopicsState>,
+    /// How often topics had lost single messages: of any document.
+    removed: u64,
     coding: Coding,
 }
 
@@ -123,7 +126,7 @@ impl Documents {
     }
 
     /// A document in a coding: one that is there, or else the one that `make` makes, for all that ask meanwhile. `is_whole`
-    /// says whether all is there still that stands after a position. Tells whether it was there.
+    /// says whether the topic still has messages from a position on, but for single ones. Tells whether it was there.
     ///
     /// # Errors
     /// Those of `make`.
@@ -162,7 +165,7 @@ impl Documents {
         let nothing = Filter::union([]);
         let (part, labels) = (Part::Message(cursor), Labels::default());
         let words = Words { filter: nothing.clone(), permitted: nothing, query: None, part, labels };
-        let key = DocumentKey { words: Arc::new(words), state: None, coding };
+        let key = DocumentKey { words: Arc::new(words), state: None, removed: 0, coding };
         let make = async { Ok::<_, Infallible>(Made::new(body.clone(), 1, cursor).coded(coding).await) };
         let Ok(made) = self.0.get_or_insert_async(&key, make).await;
         (made.coding == coding).then_some((made.body, coding))
@@ -176,7 +179,7 @@ impl Documents {
         is_whole: &impl Fn(Position) -> bool,
         make: impl Future<Output = Result<Made, Problem>>,
     ) -> Result<(Made, bool), Problem> {
-        let settled = DocumentKey { words: words.clone(), state: None, coding };
+        let settled = DocumentKey { words: words.clone(), state: None, removed: state.removed, coding };
         if let Some(document) = self.settled(&settled, is_whole) {
             return Ok((document, true));
         }

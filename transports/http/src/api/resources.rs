@@ -6,7 +6,7 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header},
 };
 use tailwire_core::order::Health;
-use tailwire_model::{DataKind, Principal, limits::CACHE_MS_MAX};
+use tailwire_model::{DataKind, Message, Principal, limits::CACHE_MS_MAX};
 use tailwire_wire::{Code, Problem, coding::AcceptEncoding, etag::IfNoneMatch, page, path, query};
 
 use super::{
@@ -47,26 +47,28 @@ pub(crate) async fn message(app: &App, request: Request, principal: Principal) -
     let ms_max = app.left_ms(ends_of(&message)).map_or(CACHE_MS_MAX, |left| left.min(CACHE_MS_MAX));
     let caching = immutable(&app.broker.rule(message.topic()), &principal, ms_max);
     response.headers_mut().insert(header::CACHE_CONTROL, caching);
-    let headers = request.headers();
-    if text(headers, &header::IF_NONE_MATCH).any(|tags| IfNoneMatch::parse(tags).matches(cursor)) {
-        not_modified(&mut response);
-        return response;
-    }
     // Bytes that are no text are coded already, as a rule.
-    if message.draft.media_type.data_kind() == DataKind::Binary {
-        return response;
+    if message.draft.media_type.data_kind() != DataKind::Binary {
+        code(app, &message, request.headers(), &mut response).await;
     }
+    if text(request.headers(), &header::IF_NONE_MATCH).any(|tags| IfNoneMatch::parse(tags).matches(cursor)) {
+        not_modified(&mut response);
+    }
+    response
+}
+
+/// Puts the body into the coding that the client takes, where that is worth it.
+async fn code(app: &App, message: &Message, headers: &HeaderMap, response: &mut Response<Body>) {
     let mut accept = AcceptEncoding::default();
     text(headers, &header::ACCEPT_ENCODING).for_each(|value| accept.hear(value));
-    let coded = app.documents.message(cursor, &message.draft.body, accept.choose()).await;
+    let coded = app.documents.message(message.cursor, &message.draft.body, accept.choose()).await;
     vary_by(response.headers_mut(), "accept-encoding");
     if let Some((body, coding)) = coded {
         set_coding(response.headers_mut(), coding);
         // Other bytes than those of the message (RFC 9110 §8.8.3.3).
-        response.headers_mut().insert(header::ETAG, ascii(format!("W/\"{cursor}\"").as_bytes()));
+        response.headers_mut().insert(header::ETAG, ascii(format!("W/\"{}\"", message.cursor).as_bytes()));
         *response.body_mut() = body.into();
     }
-    response
 }
 
 /// What a header says, in each line of it.

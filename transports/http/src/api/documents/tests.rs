@@ -46,13 +46,17 @@ impl Asked {
     }
 
     async fn get(&self, name: &str, tail: u64, coding: Coding, stays: Stays) -> (Made, bool) {
+        self.get_at(name, state(tail), coding, stays).await
+    }
+
+    async fn get_at(&self, name: &str, state: TopicsState, coding: Coding, stays: Stays) -> (Made, bool) {
         let make = async {
             tokio::task::yield_now().await;
             self.made.fetch_add(1, Ordering::SeqCst);
             Ok(document(stays))
         };
         let is_whole = |begins| begins >= self.whole_from;
-        self.documents.get(&words(name), state(tail), coding, is_whole, make).await.unwrap()
+        self.documents.get(&words(name), state, coding, is_whole, make).await.unwrap()
     }
 
     fn made(&self) -> usize {
@@ -104,6 +108,19 @@ async fn a_settled_document_of_which_something_is_gone_is_not_given() {
     asked.whole_from = Position(4);
     asked.get("a", 5, Coding::Gzip, Stays::Settled(Position(3))).await;
     assert_eq!(asked.made(), 2);
+}
+
+#[tokio::test]
+async fn a_message_that_is_taken_by_itself_has_each_document_made_once_more() {
+    for (stays, tails) in [(Stays::Live, [5, 5, 5]), (Stays::Settled(Position(3)), [5, 6, 7])] {
+        let asked = Asked::new();
+        for (removed, made) in [(0, 1), (1, 2)] {
+            for tail in tails {
+                asked.get_at("a", TopicsState { removed, ..state(tail) }, Coding::Gzip, stays).await;
+                assert_eq!(asked.made(), made, "{stays:?}");
+            }
+        }
+    }
 }
 
 #[tokio::test]
