@@ -18,7 +18,7 @@ class Answer:
     status: int
     headers: dict[str, str]
     body: bytes
-    # Since the request was sent.
+    # Since just before the request was sent.
     after_s: float
 
 
@@ -33,8 +33,8 @@ class Crowd:
     def ask(self, path: str, headers: str = "") -> None:
         request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n".encode()
         for client in self._clients:
-            client.sendall(request)
             self._asked[client] = time.monotonic()
+            client.sendall(request)
 
     def take(self) -> list[Answer]:
         """An answer for each, whole."""
