@@ -1,5 +1,5 @@
 //! The pending bytes of a connection: prebuilt bytes, shared with every other connection that gets them. Everything
-//! that is pending goes out in one vectored write; nothing is copied, and nothing is allocated by a message.
+//! that is pending goes out in one vectored write, and nothing is copied.
 
 mod stall;
 
@@ -26,7 +26,7 @@ const PIECES_PER_WRITE: usize = 64;
 /// See the module.
 #[derive(Default)]
 pub(crate) struct Outgoing {
-    pieces: SmallVec<[Piece; 2]>,
+    pieces: Vec<Piece>,
     /// How many pieces are written whole.
     done: usize,
     /// How much of the next one is.
@@ -247,7 +247,7 @@ impl Outgoing {
 
     /// Forgets all pieces, and gives back what an idle connection needs not hold.
     fn clear(&mut self) {
-        self.pieces = SmallVec::new();
+        self.pieces = Vec::new();
         (self.done, self.offset, self.bytes) = (0, 0, 0);
     }
 }

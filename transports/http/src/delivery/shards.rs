@@ -1,7 +1,14 @@
 //! The delivery runtimes: one thread and one single-threaded runtime per shard, which own the sockets of streams and
 //! WebSockets and nothing else. Requests never run here, so that a publish doesn't stand behind a thousand deliveries.
 
-use std::{io, pin::pin, thread};
+use std::{
+    convert::Infallible,
+    future::Future,
+    io,
+    pin::{Pin, pin},
+    task::{Context, Poll},
+    thread,
+};
 
 use bytes::Bytes;
 use tailwire_core::Broker;
@@ -90,33 +97,41 @@ impl Delivery {
 }
 
 async fn run(shard: usize, budget: &ReceiveBudget, mut sockets: mpsc::UnboundedReceiver<Hijacked>) {
-    let mut connections = tokio::task::JoinSet::new();
-    loop {
-        tokio::select! {
-            hijacked = sockets.recv() => match hijacked {
-                Some(hijacked) => start(hijacked, shard, budget, &mut connections),
-                None => break,
-            },
-            // Frees what ended connections leave.
-            Some(_) = connections.join_next(), if !connections.is_empty() => {}
-        }
+    let (open, mut all_closed) = mpsc::channel(1);
+    while let Some(hijacked) = sockets.recv().await {
+        start(hijacked, shard, budget, &open);
     }
-    while connections.join_next().await.is_some() {}
+    drop(open);
+    // Nothing is ever sent: this ends when no connection has a sender any more.
+    all_closed.recv().await;
 }
 
-fn start(
-    hijacked: Hijacked,
-    shard: usize,
-    budget: &ReceiveBudget,
-    connections: &mut tokio::task::JoinSet<()>,
-) {
+fn start(hijacked: Hijacked, shard: usize, budget: &ReceiveBudget, open: &mpsc::Sender<Infallible>) {
     let Hijacked { socket, received, job, hold } = hijacked;
     let socket = match socket.attach() {
         Ok(socket) => socket,
         Err(error) => return tracing::warn!(%error, "a socket could not be taken over"),
     };
+    let open = open.clone();
     match job {
-        Job::Stream(start) => connections.spawn(start.on(socket, shard, hold)),
-        Job::WebSocket(start) => connections.spawn(start.on(socket, received, shard, budget.clone(), hold)),
+        Job::Stream(start) => tokio::spawn(Open { connection: start.on(socket, shard, hold), _open: open }),
+        Job::WebSocket(start) => {
+            let connection = start.on(socket, received, shard, budget.clone(), hold);
+            tokio::spawn(Open { connection, _open: open })
+        }
     };
+}
+
+/// A connection, and what shows that it is there. A set of tasks would do the same for 100 bytes more a connection.
+struct Open<C> {
+    connection: C,
+    _open: mpsc::Sender<Infallible>,
+}
+
+impl<C: Future<Output = ()> + Unpin> Future for Open<C> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        Pin::new(&mut self.connection).poll(cx)
+    }
 }
