@@ -22,7 +22,7 @@ use std::{
 use tailwire_access::config::AccessConfig;
 use tailwire_http::{Limits, TrustedProxies};
 use tailwire_model::{
-    Options, Term,
+    Options, Quota, Term,
     limits::{FORGET_TOPICS_AFTER_MS, RECEIVE_BYTES_MAX, TOPICS_MAX},
 };
 
@@ -85,6 +85,8 @@ pub(crate) struct ServeSettings {
     pub(crate) cluster: Option<ClusterSettings>,
     /// How much each client may do.
     pub(crate) limits: Limits,
+    /// How much the topics of patterns may have.
+    pub(crate) quotas: Vec<Quota>,
 }
 
 /// Threads of the two runtimes; 0 leaves the number to the broker.
@@ -319,6 +321,7 @@ pub(crate) fn settle(
         tls,
         cluster,
         limits: file.limits,
+        quotas: file.quotas,
     })
 }
 

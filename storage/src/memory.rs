@@ -15,7 +15,8 @@ use tailwire_core::{
     store::{Entry, Outcome, Token, Write},
 };
 use tailwire_model::{
-    Epochs, Filter, Message, Opening, Position, Rules, Timestamp, Topic, Trim, admission::KeyRecord,
+    Epochs, Filter, Message, Opening, Pattern, Position, Rules, Timestamp, Topic, Trim, Usage,
+    admission::KeyRecord,
 };
 
 use crate::{
@@ -408,6 +409,14 @@ impl Store for MemoryStore {
         self.state.read().index.list(prefix, from, limit)
     }
 
+    fn sum_by(&self, patterns: &[Pattern]) {
+        self.state.write().index.set_patterns(patterns);
+    }
+
+    fn sum(&self, number: usize) -> Usage {
+        self.state.read().index.sum(number)
+    }
+
     fn stats(&self) -> LogStats {
         let state = self.state.read();
         let (topics, messages) = state.index.totals();
@@ -429,6 +438,12 @@ impl Store for MemoryStore {
         let keys = state.keys.iter().filter(|(_, record)| state.head.keeps(record, time));
         keys.for_each(|(name, record)| visit(name, record));
         Ok(())
+    }
+
+    fn has_key(&self, scoped: &str) -> Result<bool, StoreError> {
+        let state = self.state.read();
+        let time = state.index.newest_time();
+        Ok(state.keys.get(scoped).is_some_and(|record| state.head.keeps(record, time)))
     }
 
     fn close(&self) -> Result<(), StoreError> {

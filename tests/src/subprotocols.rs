@@ -53,6 +53,7 @@ pub fn serve(listener: TcpListener) -> io::Result<(Broker, Server)> {
         read_threads: 1,
         read_thread_begins: || {},
         read_throttle_factor: 0,
+        quotas: Vec::new(),
     };
     let broker = Broker::start(parts)?;
     thread::Builder::new().spawn(move || drop(committer.run()))?;

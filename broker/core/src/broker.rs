@@ -5,6 +5,7 @@ mod before;
 mod messages;
 mod opening;
 mod own;
+mod publishing;
 
 use std::{
     io,
@@ -16,7 +17,8 @@ use std::{
 };
 
 use tailwire_model::{
-    Cursor, Epoch, Filter, Forbidden, Options, Position, Principal, Rule, Rules, Term, Timestamp, Topic,
+    Cursor, Epoch, Filter, Forbidden, Options, Position, Principal, Quota, Rule, Rules, Term, Timestamp,
+    Topic,
     retry::{self, Pace, Poll},
 };
 
@@ -27,11 +29,12 @@ use crate::{
     clock::{Clock, SteadyTime},
     error::{PublishError, ReadError},
     listing,
-    log::{Appended, Commit, Feed, Group, LogStats, TopicInfo},
+    log::{Commit, Feed, LogStats, TopicInfo},
     metrics::Metrics,
     order::{Health, Instruments, Order, WriteError},
     policy::Policy,
     pool::Pool,
+    quotas::Quotas,
     removals::RemovalCounts,
     segment::{Encoders, View},
     shard::Shard,
@@ -63,6 +66,8 @@ pub struct BrokerParts {
     pub read_thread_begins: fn(),
     /// How many times as long as a page of old data took none is read after it, while others publish.
     pub read_throttle_factor: u32,
+    /// What clients may publish at most, by pattern.
+    pub quotas: Vec<Quota>,
 }
 
 /// Where a subscription begins.
@@ -147,6 +152,7 @@ impl Broker {
     pub fn start(parts: BrokerParts) -> io::Result<Self> {
         let BrokerParts { order, store, instruments, encoders, policy, clock, .. } = parts;
         let Instruments { metrics, activity } = instruments;
+        let quotas = Quotas::new(parts.quotas, &*store);
         let shards: Vec<_> =
             (0..parts.shards.max(1)).map(|_| Shard::new(encoders, metrics.clone())).collect();
         let newest_at = Arc::new(AtomicU64::new(0));
@@ -168,6 +174,7 @@ impl Broker {
         let shared = BrokerShared {
             order,
             store,
+            quotas,
             pool,
             shards,
             metrics,
@@ -220,38 +227,6 @@ impl Broker {
     /// Time and chance.
     pub fn clock(&self) -> Clock {
         self.0.clock
-    }
-
-    /// Publishes a group. It has its place in the queue when this returns, so that publishes that are handed in one
-    /// after the other are appended so; the future answers once it is durable.
-    ///
-    /// # Errors
-    /// A [`PublishError`]; of all but [`WriteError::Unknown`], nothing was published.
-    pub fn publish(
-        &self,
-        principal: &Principal,
-        group: Group,
-    ) -> impl Future<Output = Result<Appended, PublishError>> + Send + use<> {
-        let permitted =
-            group.drafts.iter().try_for_each(|draft| self.permit_publish(principal, &draft.topic));
-        self.publish_permitted(permitted, group)
-    }
-
-    fn publish_permitted(
-        &self,
-        permitted: Result<(), PublishError>,
-        group: Group,
-    ) -> impl Future<Output = Result<Appended, PublishError>> + Send + use<> {
-        let outcome = self.submit(permitted, Write::Publish(group));
-        async {
-            match outcome.await? {
-                Outcome::Published(appended) => Ok(appended),
-                // An order answers a publish with what became of it.
-                Outcome::Done | Outcome::NoMessage | Outcome::TooManyOptions | Outcome::TooManyTopics => {
-                    Err(WriteError::Unknown.into())
-                }
-            }
-        }
     }
 
     /// Removes the messages of a topic, up to the newest as of its turn, which it has when this returns.
@@ -414,11 +389,6 @@ impl Broker {
     /// How often the log was opened.
     pub fn epochs(&self) -> u64 {
         self.0.store.epochs().starts().len() as u64
-    }
-
-    /// Whether a topic was ever written to, by what is committed.
-    pub fn has_topic(&self, topic: &Topic) -> bool {
-        self.0.store.bounds(&topic.clone().into()).tail > Position::ZERO
     }
 
     /// The pace at which messages come under a filter: the topic's own, or the whole log's where there are several.

@@ -1,6 +1,6 @@
 //! Why the broker doesn't do what it is asked: one small enum an operation.
 
-use tailwire_model::Forbidden;
+use tailwire_model::{Forbidden, QuotaExceeded};
 
 use crate::order::WriteError;
 
@@ -24,6 +24,9 @@ pub enum PublishError {
     /// The topic is the broker's own.
     #[error("the topic is the broker's own")]
     Reserved,
+    /// A quota has no room for it.
+    #[error(transparent)]
+    Quota(#[from] QuotaExceeded),
     /// The topic keeps more than one message of a key, so that no single one can take their place.
     #[error("the topic is not compacted")]
     NotCompacted,

@@ -16,6 +16,7 @@ pub mod order;
 mod page;
 mod policy;
 mod pool;
+mod quotas;
 mod reader;
 mod removals;
 mod routes;

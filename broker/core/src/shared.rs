@@ -16,6 +16,7 @@ use crate::{
     order::Order,
     policy::Policy,
     pool::{Pool, Priority},
+    quotas::Quotas,
     removals::RemovalCounts,
     segment::Encoders,
     shard::Shard,
@@ -26,6 +27,7 @@ use crate::{
 pub(crate) struct BrokerShared {
     pub(crate) order: Arc<dyn Order>,
     pub(crate) store: Arc<dyn Store>,
+    pub(crate) quotas: Quotas,
     pub(crate) pool: Arc<Pool>,
     pub(crate) shards: Vec<Arc<Shard>>,
     pub(crate) metrics: Arc<Metrics>,

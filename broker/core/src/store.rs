@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tailwire_model::{
-    Cursor, Draft, Epoch, Epochs, Filter, Message, Opening, Options, Position, Rules, Term, Timestamp, Topic,
-    Trim, TrimReason, admission::KeyRecord,
+    Cursor, Draft, Epoch, Epochs, Filter, Message, Opening, Options, Pattern, Position, Rules, Term,
+    Timestamp, Topic, Trim, TrimReason, Usage, admission::KeyRecord,
 };
 
 use crate::log::{Appended, Bounds, Budget, Feed, Group, LogStats, StorePage, TopicInfo, Window};
@@ -118,6 +118,28 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// When the store can't be read.
     fn keys(&self, visit: &mut dyn FnMut(&str, &KeyRecord)) -> Result<(), StoreError>;
+
+    /// Whether an idempotency key, with its caller's scope, is one that still counts. A store that can't tell says that it is none.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    fn has_key(&self, _scoped: &str) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
+    /// Whether a topic was ever written to. In memory.
+    fn has_topic(&self, topic: &Topic) -> bool {
+        self.bounds(&topic.clone().into()).tail > Position::ZERO
+    }
+
+    /// From here on, sums what the topics of these patterns have, for [`Store::sum`].
+    fn sum_by(&self, _patterns: &[Pattern]) {}
+
+    /// What the topics of the pattern of this number have, of those that were named last. In memory. A store that can't tell
+    /// says that it is nothing.
+    fn sum(&self, _number: usize) -> Usage {
+        Usage::default()
+    }
 
     /// Figures of the store. In memory, but for a look at its oldest message and its files.
     fn stats(&self) -> LogStats;

@@ -214,6 +214,7 @@ pub fn broker(encoders: crate::Encoders) -> crate::Broker {
         read_threads: 1,
         read_thread_begins: || {},
         read_throttle_factor: 0,
+        quotas: Vec::new(),
     };
     crate::Broker::start(parts).unwrap()
 }

@@ -281,3 +281,5 @@ pub const LIMITED_RETRY_MS: u64 = 5_000;
 /// How long a refusal by a limit is kept back: a client that asks again as soon as it is answered would take others' time. What a rate
 /// lets through meanwhile is not lost to it.
 pub const LIMITED_PAUSE_MS: u64 = 100;
+/// Quotas of the configuration: each that a topic matches is looked at with every publish.
+pub const QUOTAS_MAX: usize = 10_000;

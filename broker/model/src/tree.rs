@@ -80,6 +80,11 @@ impl<T> PatternTree<T> {
         self.root.matching(topic.as_str(), topic.is_reserved(), &mut found);
     }
 
+    /// The same, for a name that is known to be a topic's.
+    pub fn matching_name<'a>(&'a self, topic: &str, mut found: impl FnMut(&'a T)) {
+        self.root.matching(topic, topic.starts_with('$'), &mut found);
+    }
+
     /// Whether one of the patterns that cover a term, each of whose topics they match, is accepted.
     pub fn any_covers(&self, term: &Term, mut accept: impl FnMut(&T) -> bool) -> bool {
         self.root.any_covers(term.as_str(), term.is_reserved(), &mut accept)

@@ -7,6 +7,7 @@ use tailwire_access::config::{
     AccessConfig, HookConfig, IssuerConfig, OnError, RuleConfig, Source, TrustedHeaderConfig,
 };
 use tailwire_http::Limits;
+use tailwire_model::Quota;
 
 use super::{Failure, SettingsFile, end, print};
 use crate::{
@@ -96,12 +97,12 @@ fn show(file: &SettingsFile) -> Result<ExitCode, Failure> {
     if let Some(access) = &settings.access {
         show_access(access, &mut out);
     }
-    show_limits(&settings.limits, &mut out);
+    show_limits(&settings.limits, &settings.quotas, &mut out);
     print(out.trim_end());
     Ok(ExitCode::SUCCESS)
 }
 
-fn show_limits(limits: &Limits, out: &mut String) {
+fn show_limits(limits: &Limits, quotas: &[Quota], out: &mut String) {
     let Limits { address, principal, total } = limits;
     for (name, bounds) in [("address", address), ("principal", principal), ("total", total)] {
         for (number, (key, bound)) in bounds_set(bounds).enumerate() {
@@ -109,6 +110,12 @@ fn show_limits(limits: &Limits, out: &mut String) {
                 let _ = writeln!(out, "\n[limits.{name}]");
             }
             let _ = writeln!(out, "{key} = {bound}");
+        }
+    }
+    for Quota { pattern, bytes, topics } in quotas {
+        let _ = writeln!(out, "\n[[limits.quota]]\npattern = {}", text(pattern.as_str()));
+        for (key, bound) in [("bytes", bytes), ("topics", topics)] {
+            bound.iter().for_each(|bound| _ = writeln!(out, "{key} = {bound}"));
         }
     }
 }

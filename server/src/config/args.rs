@@ -82,6 +82,10 @@ A flag wins over its variable, a variable over the file, and the file over the d
     bytes_per_second = 1_000_000
     new_topics_per_minute = 100
     subscriptions = 500     # streams, subscriptions of WebSockets, polls that wait
+    [[limits.quota]]        # what all topics of a pattern may have together: 507 quota-exceeded beyond
+    pattern = \"tenants/acme/**\"
+    bytes = 1_000_000_000
+    topics = 1_000
 
 SIGTERM, SIGQUIT or Ctrl+C drains and stops; a second one stops at once. SIGHUP reloads what can be reloaded.";
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use tailwire_access::config::AccessConfig;
 use tailwire_http::Limits;
-use tailwire_model::{Options, Term};
+use tailwire_model::{Options, Quota, Term};
 use toml::de::DeTable;
 
 use super::{
@@ -42,6 +42,7 @@ pub(super) struct FileSettings {
     pub(super) tls: Option<FileTls>,
     pub(super) cluster: Option<GivenCluster>,
     pub(super) limits: Limits,
+    pub(super) quotas: Vec<Quota>,
     pub(super) threads_front: Option<Sourced<i64>>,
     pub(super) threads_delivery: Option<Sourced<i64>>,
 }
@@ -107,7 +108,7 @@ pub(super) fn parse(file: FileText<'_>) -> Result<FileSettings, ConfigError> {
             "options" => settings.options = options::parse(&entry)?,
             "tls" => settings.tls = Some(tls::parse(&entry)?),
             "cluster" => settings.cluster = Some(cluster::parse(&entry)?),
-            "limits" => settings.limits = limits::parse(&entry)?,
+            "limits" => (settings.limits, settings.quotas) = limits::parse(&entry)?,
             "threads" => parse_threads(&entry, &mut settings)?,
             _ => return Err(entry.unknown(hint(&entry.key, &KEYS))),
         }

@@ -4,7 +4,7 @@
 use std::num::NonZeroU32;
 
 use tailwire_http::{ClientBounds, Limits};
-use tailwire_model::Rate;
+use tailwire_model::{Pattern, Quota, Rate, Term, limits::QUOTAS_MAX};
 use toml::de::DeTable;
 
 use super::{
@@ -12,7 +12,7 @@ use super::{
     source::{ConfigError, hint},
 };
 
-const SCOPES: [&str; 3] = ["limits.address", "limits.principal", "limits.total"];
+const KEYS: [&str; 4] = ["limits.address", "limits.principal", "limits.total", "limits.quota"];
 /// The keys of each, in the order in which they are shown.
 const BOUNDS: [&str; 7] = [
     "connections",
@@ -24,21 +24,75 @@ const BOUNDS: [&str; 7] = [
     "subscriptions",
 ];
 
-/// Reads the table.
-pub(super) fn parse(limits: &FileEntry<'_, '_>) -> Result<Limits, ConfigError> {
-    let mut own = Limits::default();
-    for (key, value) in table(limits, "a table with address, principal and total")? {
+/// Reads the table: limits of clients, and quotas.
+pub(super) fn parse(limits: &FileEntry<'_, '_>) -> Result<(Limits, Vec<Quota>), ConfigError> {
+    let (mut own, mut quotas) = (Limits::default(), Vec::new());
+    for (key, value) in table(limits, "a table with address, principal, total and quota")? {
         let key_text = format!("limits.{}", key.get_ref());
         let entry = FileEntry { file: limits.file, key: key_text, span: key.span(), value };
         let bounds = match entry.key.as_str() {
             "limits.address" => &mut own.address,
             "limits.principal" => &mut own.principal,
             "limits.total" => &mut own.total,
-            _ => return Err(entry.unknown(hint(&entry.key, &SCOPES))),
+            "limits.quota" => {
+                quotas = parse_quotas(&entry)?;
+                continue;
+            }
+            _ => return Err(entry.unknown(hint(&entry.key, &KEYS))),
         };
         *bounds = parse_bounds(&entry)?;
     }
-    Ok(own)
+    Ok((own, quotas))
+}
+
+fn parse_quotas(list: &FileEntry<'_, '_>) -> Result<Vec<Quota>, ConfigError> {
+    let wrong = || list.mistyped("a list of tables, each headed [[limits.quota]]");
+    let entries = list.value.get_ref().as_array().ok_or_else(wrong)?;
+    if entries.len() > QUOTAS_MAX {
+        return Err(list.wrong(format!("can't stand more than {QUOTAS_MAX} times")));
+    }
+    let mut quotas: Vec<Quota> = Vec::with_capacity(entries.len());
+    for value in entries {
+        let entry = FileEntry { file: list.file, key: list.key.clone(), span: value.span(), value };
+        let quota = parse_quota(&entry, value.get_ref().as_table().ok_or_else(wrong)?)?;
+        if quotas.iter().any(|other| other.pattern == quota.pattern) {
+            return Err(entry.wrong(format!("can't name `{}` twice", quota.pattern.as_str())));
+        }
+        quotas.push(quota);
+    }
+    Ok(quotas)
+}
+
+fn parse_quota(entry: &FileEntry<'_, '_>, table: &DeTable<'_>) -> Result<Quota, ConfigError> {
+    let (mut pattern, mut bytes, mut topics) = (None, None, None);
+    for (key, value) in table {
+        let key_text = format!("{}.{}", entry.key, key.get_ref());
+        let member = FileEntry { file: entry.file, key: key_text, span: key.span(), value };
+        match &**key.get_ref() {
+            "pattern" => pattern = Some(member.given(member.text()?).read(|text| parse_pattern(&text))?),
+            "bytes" => bytes = Some(member.given(member.number()?).read(quota_bound)?),
+            "topics" => topics = Some(member.given(member.number()?).read(quota_bound)?),
+            name => return Err(member.unknown(hint(name, &["pattern", "bytes", "topics"]))),
+        }
+    }
+    let pattern = pattern.ok_or_else(|| entry.wrong("needs a pattern: the topics that it is for"))?;
+    if bytes.is_none() && topics.is_none() {
+        return Err(entry.wrong("needs bytes or topics: how much those topics may have together"));
+    }
+    Ok(Quota { pattern, bytes, topics })
+}
+
+fn parse_pattern(text: &str) -> Result<Pattern, String> {
+    match Term::parse(text) {
+        Ok(Term::Pattern(pattern)) if !text.starts_with('$') => Ok(pattern),
+        Ok(_) => Err(format!("can't be `{text}`: it is a pattern of clients' topics, as in tenants/acme/**")),
+        Err(error) => Err(format!("can't be `{text}`: {error}")),
+    }
+}
+
+/// A quota of nothing takes no messages.
+fn quota_bound(number: i64) -> Result<u64, String> {
+    u64::try_from(number).map_err(|_| format!("can't be {number}: it is a whole number from 0 on"))
 }
 
 fn parse_bounds(scope: &FileEntry<'_, '_>) -> Result<ClientBounds, ConfigError> {

@@ -65,6 +65,7 @@ pub(super) async fn start(
         read_threads: READ_THREADS,
         read_thread_begins: machine::lower_priority,
         read_throttle_factor: CATCH_UP_THROTTLE_FACTOR,
+        quotas: settings.quotas.clone(),
     };
     let broker = Broker::start(parts).map_err(StartError::Threads)?;
     let server = match gate {

@@ -108,7 +108,9 @@ impl Index {
         self.floor = floor;
         let mut gone = HashSet::new();
         for topic in topics {
-            let Some(id) = self.names.remove(topic) else { continue };
+            let Some(id) = self.names.find(topic) else { continue };
+            self.sum_forgotten(id);
+            self.names.remove(topic);
             let entry = std::mem::replace(&mut self.entries[id.at()], IndexedTopic::vacant());
             if let Some(trim) = entry.trim() {
                 self.trims.remove(&(trim.upto, id));

@@ -16,6 +16,7 @@ mod plan;
 mod postings;
 mod removed;
 mod stored_page;
+mod sums;
 mod trim;
 mod upkeep;
 mod walk;
@@ -45,6 +46,7 @@ use self::{
     paged::Paged,
     removed::Removed,
     stored_page::IndexPages,
+    sums::PatternSums,
 };
 
 /// Names that planning a read may visit. Beyond, scanning the log costs less than merging so many topics.
@@ -72,6 +74,7 @@ pub(crate) struct Index {
     removed: Removed,
     floor: Floor,
     pages: IndexPages,
+    sums: PatternSums,
     ages: Ages,
 }
 
@@ -100,6 +103,7 @@ impl Index {
         }
         self.messages += 1;
         self.bytes += cost as u64;
+        self.sum_added(id, cost as u64);
         self.pages.count(id);
         self.pages.touch(id);
         true
@@ -216,6 +220,7 @@ impl Index {
             } else {
                 self.entries[id.at()] = own;
             }
+            self.sum_begun(id);
             self.pages.touch(id);
         }
         id

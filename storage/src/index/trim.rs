@@ -91,6 +91,7 @@ impl Index {
         if entry.has_dead() && entry.set(flag::PURGEABLE, true) {
             self.purgeable.push_back(id);
         }
+        self.sum_changed(id, bytes);
         self.trims.insert((trim.upto, id), trim.reason);
         self.removals += 1;
         self.pages.touch(id);

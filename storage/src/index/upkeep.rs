@@ -130,6 +130,7 @@ impl Index {
         self.messages -= before - entry.count;
         self.bytes -= bytes - entry.bytes;
         self.unlist_sealable(id);
+        self.sum_changed(id, bytes);
         self.obsolete.insert(position, id);
         self.removals += 1;
         self.pages.touch(id);
@@ -180,8 +181,10 @@ impl Index {
         let Some(id) = self.names.find(topic) else { return };
         let entry = &mut self.entries[id.at()];
         self.messages = (self.messages + count).saturating_sub(entry.count);
-        self.bytes = (self.bytes + bytes).saturating_sub(entry.bytes);
+        let before = entry.bytes;
+        self.bytes = (self.bytes + bytes).saturating_sub(before);
         (entry.count, entry.bytes) = (count, bytes);
+        self.sum_changed(id, before);
         self.pages.touch(id);
     }
 

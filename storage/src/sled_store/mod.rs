@@ -37,7 +37,8 @@ use tailwire_core::{
     store::{Entry, Outcome, Token, Write},
 };
 use tailwire_model::{
-    Epochs, Filter, Message, Opening, Position, Rules, Timestamp, Topic, Trim, admission::KeyRecord,
+    Epochs, Filter, Message, Opening, Pattern, Position, Rules, Timestamp, Topic, Trim, Usage,
+    admission::KeyRecord,
 };
 use uuid::Uuid;
 
@@ -269,6 +270,14 @@ impl tailwire_core::Store for SledStore {
         infos
     }
 
+    fn sum_by(&self, patterns: &[Pattern]) {
+        self.index.write().set_patterns(patterns);
+    }
+
+    fn sum(&self, number: usize) -> Usage {
+        self.index.read().sum(number)
+    }
+
     fn stats(&self) -> LogStats {
         self.figures()
     }
@@ -281,6 +290,12 @@ impl tailwire_core::Store for SledStore {
             }
         };
         guarded(|| self.store.visit_keys(self.newest_committed(), &self.epochs.read(), &mut visit_kept))
+    }
+
+    fn has_key(&self, scoped: &str) -> Result<bool, StoreError> {
+        let (head, time) = (self.writer.lock().head.clone(), self.index.read().newest_time());
+        let record = guarded(|| self.key(scoped, time))?;
+        Ok(record.is_some_and(|record| head.keeps(&record, time)))
     }
 
     fn has_room(&self, bytes: usize) -> bool {

@@ -57,6 +57,7 @@ fn broker(order: &FakeOrder) -> Broker {
         read_threads: 1,
         read_thread_begins: || (),
         read_throttle_factor: 0,
+        quotas: Vec::new(),
     };
     Broker::start(parts).unwrap()
 }

@@ -111,6 +111,7 @@ impl Rig {
             read_thread_begins: || (),
             // The order of reads must not depend on how long anything takes.
             read_throttle_factor: 0,
+            quotas: Vec::new(),
         };
         let broker = Broker::start(parts).expect("threads");
         let dispatcher = Task::new(broker.dispatcher(0));

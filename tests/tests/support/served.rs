@@ -87,6 +87,7 @@ impl Served {
             read_threads: 1,
             read_thread_begins: || (),
             read_throttle_factor: 0,
+            quotas: Vec::new(),
         };
         let broker = Broker::start(parts).unwrap();
         thread::spawn(move || committer.run());

@@ -167,6 +167,8 @@ codes! {
     OptionsTooMany = "options-too-many", 429, "Options are set for too many topics and patterns";
     /// There are as many topics as there may be, and the publish would begin another.
     TopicsTooMany = "topics-too-many", 429, "There are as many topics as there may be";
+    /// The topics of a pattern have as much as they may.
+    QuotaExceeded = "quota-exceeded", 507, "The quota is full";
     /// The disk is full; nothing was stored.
     StorageFull = "storage-full", 507, "The disk is full";
     /// A fault of the broker.

@@ -18,6 +18,7 @@ fn start(script: &Arc<Script>) -> Broker {
         read_threads: 1,
         read_thread_begins: || (),
         read_throttle_factor: 0,
+        quotas: Vec::new(),
     };
     Broker::start(parts).unwrap()
 }

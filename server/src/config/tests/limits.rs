@@ -38,7 +38,7 @@ fn limits_that_are_none_are_refused() {
     for (file, expect) in [
         (
             "limits = 1",
-            "tailwire.toml:1: limits is of type integer; it should be a table with address, principal and total",
+            "tailwire.toml:1: limits is of type integer; it should be a table with address, principal, total and quota",
         ),
         ("[limits.adress]", "tailwire.toml:1: unknown key `limits.adress`; did you mean limits.address?"),
         (
@@ -61,7 +61,44 @@ fn limits_that_are_none_are_refused() {
             "[limits.principal]\nsubscriptions = 'many'",
             "tailwire.toml:2: limits.principal.subscriptions is of type string; it should be a number",
         ),
+        (
+            "[limits]\nquota = 1",
+            "tailwire.toml:2: limits.quota is of type integer; it should be a list of tables, each headed [[limits.quota]]",
+        ),
+        (
+            "[[limits.quota]]\nbytes = 1",
+            "tailwire.toml:1: limits.quota needs a pattern: the topics that it is for",
+        ),
+        (
+            "[[limits.quota]]\npattern = 'a/**'",
+            "tailwire.toml:1: limits.quota needs bytes or topics: how much those topics may have together",
+        ),
+        (
+            "[[limits.quota]]\npattern = 'a'",
+            "tailwire.toml:2: limits.quota.pattern can't be `a`: it is a pattern of clients' topics, as in tenants/acme/**",
+        ),
+        (
+            "[[limits.quota]]\npattern = 'a/**'\nbytes = -1",
+            "tailwire.toml:3: limits.quota.bytes can't be -1: it is a whole number from 0 on",
+        ),
+        (
+            "[[limits.quota]]\npattern = 'a/**'\nbites = 1",
+            "tailwire.toml:3: unknown key `limits.quota.bites`; did you mean bytes?",
+        ),
+        (
+            "[[limits.quota]]\npattern = 'a/**'\nbytes = 1\n[[limits.quota]]\npattern = 'a/**'\nbytes = 2",
+            "tailwire.toml:4: limits.quota can't name `a/**` twice",
+        ),
     ] {
         check_error(&[], file, expect);
     }
+}
+
+#[test]
+fn quotas_are_as_the_file_sets_them() {
+    let file = "[[limits.quota]]\npattern = 'a/**'\nbytes = 1_000\n[[limits.quota]]\npattern = '*/b'\ntopics = 0\nbytes = 5";
+    let quotas = settle_from(&ServeArgs::default(), &[], Some(file)).unwrap().quotas;
+    let shown: Vec<_> =
+        quotas.iter().map(|quota| (quota.pattern.as_str(), quota.bytes, quota.topics)).collect();
+    assert_eq!(shown, [("a/**", Some(1000), None), ("*/b", Some(5), Some(0))]);
 }

@@ -258,6 +258,7 @@ impl App {
     fn publish_problem(&self, principal: &Principal, error: PublishError) -> Problem {
         let code = match error {
             PublishError::Forbidden(forbidden) => return self.forbidden(principal, &forbidden),
+            PublishError::Quota(exceeded) => return self.over_quota(&exceeded),
             PublishError::Reserved => Code::TopicReserved,
             PublishError::NotCompacted => Code::TopicNotCompacted,
             PublishError::Write(WriteError::Overloaded) => {

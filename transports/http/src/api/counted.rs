@@ -2,13 +2,17 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use tailwire_model::{Draft, Principal, client_network, limits::LIMITED_PAUSE_MS};
+use tailwire_model::{
+    Draft, Principal, QuotaExceeded, client_network,
+    limits::{LIMITED_PAUSE_MS, STORAGE_RETRY_MS},
+    retry,
+};
 use tailwire_wire::{Code, Problem};
 
 use super::app::App;
 use crate::{
     connection::{caller::Caller, pinned::Account},
-    limiter::{Counting, Flow, HeldKind, Hold},
+    limiter::{Counting, Flow, HeldKind, Hold, LimitLabel},
 };
 
 impl App {
@@ -71,6 +75,14 @@ impl App {
     fn hold_stream_of(&self, whom: Counting<'_>) -> Result<Hold, Problem> {
         self.limiter.take(whom, &[(Flow::Connects, 1)])?;
         self.limiter.hold(whom, HeldKind::Connections)
+    }
+
+    /// The refusal of a publish that a quota has no room for. The standard for quotas of what is stored has this status (RFC 4331 §6): it
+    /// is no matter of pace, as what is 429 is. Retention or a removal makes room.
+    pub(super) fn over_quota(&self, exceeded: &QuotaExceeded) -> Problem {
+        self.metrics.limited().get_or_create(&LimitLabel::quota(exceeded.kind)).inc();
+        let retry_ms = retry::spread(STORAGE_RETRY_MS, self.broker.clock().draw());
+        Problem::detailed(Code::QuotaExceeded, exceeded.to_string()).with_retry_after_ms(retry_ms)
     }
 
     /// Counts a subscription that was opened as somebody else's.

@@ -20,7 +20,7 @@ use prometheus_client::{
 };
 use tailwire_core::Clock;
 use tailwire_model::{
-    Draft, Principal, Topic,
+    Draft, Principal, QuotaKind, Topic,
     limits::{LIMITED_ADDRESSES_MAX, LIMITED_PRINCIPALS_MAX, LIMITED_RETRY_MS},
     retry,
 };
@@ -91,6 +91,13 @@ pub(crate) type Refusals = Family<LimitLabel, Counter>;
 pub(crate) struct LimitLabel {
     limit: &'static str,
     kind: &'static str,
+}
+
+impl LimitLabel {
+    /// That of a quota.
+    pub(crate) const fn quota(kind: QuotaKind) -> Self {
+        Self { limit: "quota", kind: kind.as_str() }
+    }
 }
 
 /// A bound was met.
