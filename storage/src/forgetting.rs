@@ -26,6 +26,7 @@ impl Forgetting {
         Self { after_ms, ..Self::default() }
     }
 
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn after_ms(&self) -> Option<u64> {
         self.after_ms
     }
