@@ -259,6 +259,9 @@ impl Batch {
                 self.changes.has_new_rules = true;
                 self.changes.options.insert(term, options);
             }
+            // Nodes that start at the same time draw epochs by themselves: one that is overtaken begins nothing.
+            Write::Opening(epoch, _)
+                if has_begun(&self.head.epochs) && epoch <= self.head.epochs.current().epoch => {}
             Write::Opening(epoch, opening) => {
                 self.begin(EpochStart { epoch, first: at.position, opening })?;
                 if self.head.token.0.is_empty() {

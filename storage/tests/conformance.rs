@@ -90,6 +90,7 @@ cases! {
             keys_of_what_is_forgotten_take_nothing;
         opening:
             epochs_follow_openings,
+            of_epochs_begun_at_once_the_overtaken_begins_nothing,
             what_is_applied_survives;
     }
 }

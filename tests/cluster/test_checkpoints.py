@@ -195,13 +195,17 @@ class Checkpoints(CheckpointCase):
         self.assertGreaterEqual(len(wholes), 2)
         newest = max(wholes, key=lambda one: one["sequence"])
         self.damage(newest)
-        # One of another log, one that has no parts, and one that is nothing.
-        far = newest | {"sequence": newest["sequence"] + 10, "needs": newest["needs"] + 10, "id": "00000000000000aa"}
-        for forged in (far | {"log": "0" * 32}, far, {"version": 9}):
+        # One of another log, one that has no parts, one that is nothing, and one of what the stream had before it was restored.
+        last = self.stream()["last_seq"]
+        far = newest | {"sequence": last, "needs": last + 1, "id": "00000000000000aa"}
+        lost = newest | {"sequence": last + 100, "needs": last + 101}
+        for forged in (far | {"log": "0" * 32}, far, {"version": 9}, lost):
             self.nats.ask(f"{LOG}.checkpoints.whole", forged)
         said = self.restart(self.cluster.nodes[2], is_blank=True)
         self.assertEqual(said.count(PASSED_OVER), 2, said)
         self.assertEqual(said.count(BEGINS), 1, said)
+        self.assertIn("a checkpoint is of a stream that was lost, and is removed", said)
+        self.assertNotIn(lost["sequence"], [whole.get("sequence") for whole in self.wholes()])
         for node in self.cluster.nodes[:2]:
             self.restart(node, is_blank=False)
         self.reconnect()

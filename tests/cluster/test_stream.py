@@ -93,6 +93,24 @@ class Stream(unittest.TestCase):
             answer = http.get(f"/topics/crowd/0?after={receipts[-1]['cursor']}&format=json")
             self.assertEqual((answer.status, answer.json.get("reason")), (410, "rewound"), answer.body)
             http.close()
+        self.use_places_again(receipts)
+
+    def use_places_again(self, receipts: list) -> None:
+        """The stream gives its numbers a second time. No cursor stands for two messages, and none that is lost passes in silence."""
+        given = {receipt["cursor"] for receipt in receipts}
+        lost = given - {line[0] for line in whole_log(self.one.port)}
+        self.assertGreaterEqual(len(lost), LOST - 1)
+        for number in range(2 * LOST):
+            answer = publish(self.one, "crowd/0", f"again {number}")
+            self.assertEqual(answer.status, 201, answer.body)
+            self.assertNotIn(answer.json["cursor"], given)
+        for node in (self.one, self.other):
+            http = Http(node.port)
+            for cursor in lost:
+                answer = http.get(f"/topics/crowd/0?after={cursor}&format=json")
+                self.assertEqual((answer.status, answer.json.get("reason")), (410, "rewound"), answer.body)
+                self.assertEqual(http.get(f"/messages/{cursor}").status, 404)
+            http.close()
 
     def purge(self, nats: Nats) -> None:
         """By hand, and without a checkpoint."""

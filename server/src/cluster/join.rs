@@ -1,5 +1,5 @@
-//! Joining: the store is opened, or made again where it can't be gone on with, the stream is found and held against it, and
-//! then the node catches up.
+//! Joining: the store is opened, or made again where it can't be gone on with, the stream is found and held against it, the
+//! node catches up, and begins an epoch.
 
 use std::{
     io,
@@ -62,6 +62,7 @@ pub(crate) async fn join(
     if !order.caught_up().await {
         return Err(order.divergence().map_or(ClusterError::Ended, ClusterError::Diverged));
     }
+    order.begin_epoch(clock).await.map_err(|error| ClusterError::Join { error })?;
     set_options(&order, &store, options).await?;
     let job = CheckpointJob {
         stream,
@@ -123,6 +124,9 @@ async fn enter(
     let cluster = Cluster::connect(stream.clone(), clock, has_data)
         .await
         .map_err(|error| ClusterError::Join { error })?;
+    if let Err(error) = cluster.checkpoints().remove_lost().await {
+        tracing::warn!(%error, "whether there are checkpoints of a stream that was lost is not known");
+    }
     let (store, _) = replica.open_for(opened, &cluster).await?;
     let (order, applier) =
         cluster.join(store.clone(), instruments).await.map_err(|error| ClusterError::Join { error })?;

@@ -135,6 +135,13 @@ impl LogCheckpoints {
     }
 
     async fn try_list(&self) -> Result<Vec<Checkpoint>, LinkError> {
+        let mut found: Vec<_> = self.messages().await?.into_iter().map(|(_, one)| one).collect();
+        found.sort_by_key(|one| Reverse((one.sequence, one.last)));
+        Ok(found)
+    }
+
+    /// The same, oldest first, each with the message that makes it whole.
+    async fn messages(&self) -> Result<VecDeque<(u64, Checkpoint)>, LinkError> {
         let names = &self.link.names;
         let (mut found, mut from) = (VecDeque::new(), 1);
         loop {
@@ -145,14 +152,35 @@ impl LogCheckpoints {
             };
             let Some(message) = message else { break };
             from = message.sequence + 1;
-            found.extend(Checkpoint::decode(&message.bytes).filter(|one| one.log == self.log));
+            let whole = Checkpoint::decode(&message.bytes).filter(|one| one.log == self.log);
+            found.extend(whole.map(|one| (message.sequence, one)));
             if found.len() > LISTED_MAX {
                 found.pop_front();
             }
         }
-        let mut found = Vec::from(found);
-        found.sort_by_key(|one| Reverse((one.sequence, one.last)));
         Ok(found)
+    }
+
+    /// Removes those that are ahead of the log's stream: it was restored from a backup, and what they have is lost. Once the stream
+    /// has come as far again, nothing would tell them from others.
+    ///
+    /// # Errors
+    /// When NATS does not answer.
+    pub async fn remove_lost(&self) -> Result<(), CheckpointError> {
+        let found = self.messages().await?;
+        let Some(farthest) = found.iter().map(|(_, one)| one.sequence).max() else { return Ok(()) };
+        // Asked for after they were found: one that was made meanwhile is not ahead.
+        let last = self.link.info().await?.last;
+        if farthest <= last {
+            return Ok(());
+        }
+        for (message, Checkpoint { sequence, .. }) in found {
+            if sequence > last {
+                tracing::warn!(sequence, last, "a checkpoint is of a stream that was lost, and is removed");
+                self.link.delete(&self.link.names.checkpoints, message).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Begins one. `random` is its number.
@@ -314,6 +342,11 @@ impl Link {
             Err(LinkError::Refused(why)) if why.ends_with(NOT_FOUND) => Ok(false),
             answer => answer.map(|_| true),
         }
+    }
+
+    /// Removes one message of a stream.
+    async fn delete(&self, stream: &str, message: u64) -> Result<(), LinkError> {
+        self.ask_of("STREAM.MSG.DELETE", stream, json!({ "seq": message, "no_erase": true })).await.map(drop)
     }
 
     /// Removes what a stream has before a message.

@@ -324,6 +324,33 @@ impl JetStreamOrder {
         }
     }
 
+    /// Begins an epoch, as each opening of a log does. Positions that this node gives its messages are then of an epoch of its own
+    /// time, also where the stream was restored from a backup, and had messages at these positions before. Returns once this
+    /// node has applied it, or can't.
+    ///
+    /// # Errors
+    /// When there are no epochs left.
+    pub async fn begin_epoch(&self, clock: Clock) -> Result<(), JoinError> {
+        let mut stop = self.hub.stop.subscribe();
+        let begun = async {
+            loop {
+                let last = self.store.epochs().current().epoch;
+                let epoch = Epoch::opening((clock.now)().0, Some(last), (clock.random)());
+                let opening = Write::Opening(epoch.ok_or(JoinError::Epochs)?, Opening::Clean);
+                let (done, outcome) = oneshot::channel();
+                // Without an outcome it may come yet: then there are two, and the first of them is enough.
+                if self.hand_in(Some(opening), done).is_ok() && matches!(outcome.await, Ok(Ok(_))) {
+                    return Ok(());
+                }
+                tokio::time::sleep(START_PAUSE).await;
+            }
+        };
+        tokio::select! {
+            begun = begun => begun,
+            _ = stop.wait_for(|stop| *stop) => Ok(()),
+        }
+    }
+
     /// Why this node can't go on, if it can't.
     pub fn divergence(&self) -> Option<Divergence> {
         self.hub.divergence()

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use tailwire_core::{Store, StoreError};
-use tailwire_model::{Cursor, Opening, Position, Timestamp, Trim, TrimReason};
+use tailwire_core::{Store, StoreError, store::Write};
+use tailwire_model::{Cursor, Epoch, Opening, Position, Timestamp, Trim, TrimReason};
 use tailwire_storage::testing::Writes as _;
 
 use crate::common::{
@@ -41,6 +41,21 @@ pub(crate) fn epochs_follow_openings<H: Harness>() {
     let numbers: Vec<_> = epochs.starts().iter().map(|start| start.epoch).collect();
     let written: Vec<_> = cursors.iter().map(|cursor| cursor.epoch).collect();
     assert_eq!(written, [numbers[0], numbers[0], numbers[1], numbers[2]]);
+}
+
+pub(crate) fn of_epochs_begun_at_once_the_overtaken_begins_nothing<H: Harness>() {
+    let h = H::new();
+    publish(h.log(), &[("a", "1")]);
+    let last = h.log().epochs().current().epoch;
+    let [earlier, later] = [1, 2].map(|draw| Epoch::new(last.number() + draw).unwrap());
+    for epoch in [later, earlier, later] {
+        h.log().write(vec![Write::Opening(epoch, Opening::Clean)], Timestamp(START)).unwrap();
+    }
+    publish(h.log(), &[("a", "2")]);
+    let epochs = h.log().epochs();
+    let starts: Vec<_> = epochs.starts().iter().map(|start| start.epoch).collect();
+    assert_eq!(starts, [last, later]);
+    assert_eq!(epochs.current().first.0, h.log().newest().0);
 }
 
 pub(crate) fn what_is_applied_survives<H: Harness>() {
