@@ -18,7 +18,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../blackbox"))
 
 from broker import PATIENCE_S, Broker  # noqa: E402
 
-__all__ = ["PATIENCE_S", "Attacked", "Cgroup", "Flood", "Healthy", "Http2", "half_open", "web_socket"]
+__all__ = ["PATIENCE_S", "Attacked", "Cgroup", "Flood", "Healthy", "Http2", "half_open", "percentile", "web_socket"]
 
 HOST = "127.0.0.1"
 MIB = 1 << 20
