@@ -40,6 +40,7 @@ describe('bytes', () => {
     assert.deepEqual([error.kind, error.status, error.code], ['error', 507, 'quota-exceeded']);
     assert.equal((await socket.ask({ kind: 'publish', messages: [line, { topic: 'other', data: 1 }] })).code, 'quota-exceeded');
     for (const other of ['tenants/other/a', 'tenants/acme', 'other']) assert.equal((await post(broker, other)).status, 201, other);
+    assert.match(await broker.metrics(), new RegExp(`tailwire_quota_used\\{pattern="tenants/acme/\\*\\*",kind="bytes"\\} ${10 * each}\n`));
     assert.match(await broker.metrics(), /tailwire_limited_total\{limit="quota",kind="bytes"\} 4/);
     // Many at once take no more than is left.
     await remove(broker.base, topic);

@@ -84,6 +84,14 @@ impl Quotas {
     }
 }
 
+impl Quotas {
+    /// Each quota, and what its topics have.
+    pub(crate) fn usage(&self, store: &dyn Store) -> Vec<(Quota, Usage)> {
+        let quotas = self.0.iter().flat_map(|table| table.quotas.iter().enumerate());
+        quotas.map(|(number, quota)| (quota.clone(), store.sum(number))).collect()
+    }
+}
+
 impl QuotaTable {
     /// The bytes of messages by the patterns of their topics, and those topics that are not there.
     fn share(&self, drafts: &[Draft], store: &dyn Store) -> (Vec<(usize, u64)>, HashSet<Topic>) {

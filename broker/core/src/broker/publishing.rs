@@ -1,6 +1,6 @@
 //! Publishing: what is permitted and within its quotas is handed to the order.
 
-use tailwire_model::{Principal, Topic};
+use tailwire_model::{Principal, Quota, Topic, Usage};
 
 use super::Broker;
 use crate::{
@@ -51,6 +51,11 @@ impl Broker {
                 }
             }
         }
+    }
+
+    /// Each quota, and what its topics have by what is committed.
+    pub fn quotas(&self) -> Vec<(Quota, Usage)> {
+        self.0.quotas.usage(&*self.0.store)
     }
 
     /// Whether a topic was ever written to, by what is committed.

@@ -11,7 +11,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 use tailwire_core::{Broker, log::LogStats, order::Health};
-use tailwire_model::ByeReason;
+use tailwire_model::{ByeReason, Quota, QuotaKind};
 
 use crate::limiter::{Hold, Refusals};
 
@@ -67,6 +67,12 @@ struct ResponseLabel {
     status: u16,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct QuotaLabel {
+    pattern: String,
+    kind: &'static str,
+}
+
 /// The transports' counters; cloning is cheap.
 #[derive(Clone)]
 pub(crate) struct HttpMetrics(Arc<Inner>);
@@ -79,6 +85,7 @@ struct Inner {
     byes: Family<ByeLabel, Counter>,
     responses: Family<ResponseLabel, Counter>,
     limited: Refusals,
+    quota_used: Family<QuotaLabel, Gauge>,
     log: LogGauges,
 }
 
@@ -189,6 +196,7 @@ impl HttpMetrics {
         let byes = Family::default();
         let responses = Family::default();
         let limited = Refusals::default();
+        let quota_used = Family::default();
         let log = LogGauges::default();
         registry.register("connections", "Open connections", connections);
         registry.register("connections_opened", "Connections ever opened", opened);
@@ -196,9 +204,11 @@ impl HttpMetrics {
         registry.register("byes", "Streams that the broker ended", byes.clone());
         registry.register("responses", "Responses to requests", responses.clone());
         registry.register("limited", "What limits refused", limited.clone());
+        let used = "What the topics of a quota's pattern have, where that is bounded";
+        registry.register("quota_used", used, quota_used.clone());
         log.register(&mut registry, &broker.stats());
         let broker = broker.clone();
-        Self(Arc::new(Inner { registry, broker, transports, byes, responses, limited, log }))
+        Self(Arc::new(Inner { registry, broker, transports, byes, responses, limited, quota_used, log }))
     }
 
     /// Where limits count what they refuse.
@@ -228,6 +238,13 @@ impl HttpMetrics {
     /// The figures, as OpenMetrics text.
     pub(crate) fn text(&self) -> Result<String, fmt::Error> {
         self.0.log.set(&self.0.broker);
+        for (Quota { pattern, bytes, topics }, usage) in self.0.broker.quotas() {
+            let bounds = [(QuotaKind::Bytes, bytes, usage.bytes), (QuotaKind::Topics, topics, usage.topics)];
+            for (kind, _, used) in bounds.into_iter().filter(|(_, bound, _)| bound.is_some()) {
+                let label = QuotaLabel { pattern: pattern.as_str().to_owned(), kind: kind.as_str() };
+                self.0.quota_used.get_or_create(&label).set(used.cast_signed());
+            }
+        }
         let mut text = String::new();
         encode(&mut text, &self.0.registry)?;
         Ok(text)
