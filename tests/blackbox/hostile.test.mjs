@@ -412,9 +412,9 @@ describe('slow clients', { concurrency: true }, () => {
     t.diagnostic(`grown by ${grown.toFixed(1)} MiB`);
     assert.ok(grown < 100, `memory has grown by ${grown} MiB for 200 MB`);
     listener.close();
-    const openOnes = async () =>
+    const openConnections = async () =>
       [...(await broker.metrics()).matchAll(/^tailwire_connections\{transport="(?:websocket|sse|ndjson)"\} (\d+)/gm)].map(([, count]) => count);
-    await eventually(async () => String(await openOnes()) === '0,0,0', 'they are not closed', 50_000);
+    await eventually(async () => String(await openConnections()) === '0,0,0', 'they are not closed', 50_000);
     for (const raw of deaf) {
       raw.resume();
       await raw.end();
