@@ -48,6 +48,8 @@ class ConnectFlood:
                     key.fileobj.close()
                     count.value += 1
                     begin()
+            for key in list(selector.get_map().values()):
+                key.fileobj.close()
 
     def over(self):
         self._over.set()
